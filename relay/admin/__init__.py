@@ -1,20 +1,20 @@
 """The admin API: HTTP on a unix socket for status, metrics, health, parked events and control."""
 
 from relay.admin.acts import (
-    accept_entry,
-    cancel_entry,
-    erasure_entry,
-    forget_entry,
-    parked_entry,
-    pause_entry,
-    reload_entry,
-    repair_entry,
-    replay_entry,
-    restore_entry,
-    resume_entry,
+    make_accept_entry,
+    make_cancel_entry,
+    make_erasure_entry,
+    make_forget_entry,
+    make_parked_entry,
+    make_pause_entry,
+    make_reload_entry,
+    make_repair_entry,
+    make_replay_entry,
+    make_restore_entry,
+    make_resume_entry,
 )
 from relay.admin.journal_process import DEADLINE_S
-from relay.admin.server import RELOAD_AS_VALUE, SOCKET, Admin, Bound, bind, runtime_folder
+from relay.admin.server import RELOAD_AS_VALUE, SOCKET, Admin, Bound, bind, find_runtime_folder
 from relay.admin.tail import Tap
 
 __all__ = [
@@ -24,17 +24,17 @@ __all__ = [
     "Admin",
     "Bound",
     "Tap",
-    "accept_entry",
     "bind",
-    "cancel_entry",
-    "erasure_entry",
-    "forget_entry",
-    "parked_entry",
-    "pause_entry",
-    "reload_entry",
-    "repair_entry",
-    "replay_entry",
-    "restore_entry",
-    "resume_entry",
-    "runtime_folder",
+    "find_runtime_folder",
+    "make_accept_entry",
+    "make_cancel_entry",
+    "make_erasure_entry",
+    "make_forget_entry",
+    "make_parked_entry",
+    "make_pause_entry",
+    "make_reload_entry",
+    "make_repair_entry",
+    "make_replay_entry",
+    "make_restore_entry",
+    "make_resume_entry",
 ]

@@ -1,4 +1,4 @@
-"""What admins do, as entries of the history. Pure."""
+"""Acts of admins, as entries of the history. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,93 +13,95 @@ from relay.words import COMMANDING, counted, moment
 SAID: Final = 50
 """Changes or mistakes of a reload that are kept."""
 BY_CHARS: Final = 100
-"""Of what somebody says who they are."""
+"""Characters of an admin's name."""
 
 
-def named_by(text: str) -> str:
-    """Who somebody says they are, in one short line that commands no terminal."""
+def clean_name(text: str) -> str:
+    """Return an admin's name as a short line without control characters."""
     return " ".join(COMMANDING.sub("", text).split())[:BY_CHARS]
 
 
-def pause_entry(connector: str, until: float | None, by: str) -> Entry:
-    """Somebody has paused a connector, until a time (Unix seconds) or for good."""
+def make_pause_entry(connector: str, until: float | None, by: str) -> Entry:
+    """Make the entry of a pause until a time (Unix seconds), or without an end."""
     end = f" until {moment(until)}" if until else ""
     return Entry(
         "paused", f"connector {connector}", f"{connector} was paused{end}", by, {"until": until} if until else {}
     )
 
 
-def resume_entry(connector: str, by: str, *, paused: bool = True) -> Entry:
-    """Somebody had a connector go on that was `paused`, or else one that waits for its destination try again."""
+def make_resume_entry(connector: str, by: str, *, paused: bool = True) -> Entry:
+    """Make the entry of a resumed connector, `paused` or waiting for its destination."""
     said = f"{connector} was resumed" if paused else f"{connector} was told to try again at once"
     return Entry("resumed", f"connector {connector}", said, by)
 
 
-def forget_entry(kept: Forgotten, by: str) -> Entry:
-    """Somebody had relay forget a connector."""
+def make_forget_entry(kept: Forgotten, by: str) -> Entry:
+    """Make the entry of a forgotten connector."""
     lost = f"{kept.pending:,} pending and {kept.parked:,} parked events"
     about = {"pending": kept.pending, "parked": kept.parked, "erasures": kept.erasures}
     return Entry("forgotten", f"connector {kept.connector}", f"{kept.connector} was forgotten, with {lost}", by, about)
 
 
-def replay_entry(replay: Replay, number: int) -> Entry:
-    """Somebody asked for a replay."""
+def make_replay_entry(replay: Replay, number: int) -> Entry:
+    """Make the entry of a requested replay."""
     start, stop = replay.cursor.start, replay.stop
     said = f"replay {number} of {replay.connector} was asked for: offsets {start} up to {stop}"
     about = {"number": number, "start": start, "stop": stop, "events": [*replay.entries], "rate": replay.rate}
     return Entry("replay_started", f"connector {replay.connector}", said, replay.asked_by, about)
 
 
-def cancel_entry(number: int, by: str) -> Entry:
-    """Somebody ended a replay."""
+def make_cancel_entry(number: int, by: str) -> Entry:
+    """Make the entry of a cancelled replay."""
     return Entry(
         "replay_cancelled", f"replay {number}", f"replay {number} was ended where it was", by, {"number": number}
     )
 
 
-def parked_entry(kind: Literal["parked_dropped", "parked_replayed"], which: ParkedQuery, events: int, by: str) -> Entry:
-    """Somebody dropped parked events, or had them delivered once more."""
+def make_parked_entry(
+    kind: Literal["parked_dropped", "parked_replayed"], which: ParkedQuery, events: int, by: str
+) -> Entry:
+    """Make the entry of dropped or replayed parked events."""
     given = {name: value for name, value in asdict(which).items() if value and name != "numbers"}
     if which.numbers:
         given["numbers"] = len(which.numbers)
     subject = f"source {which.source}" if which.source else "parked events"
     subject = f"connector {which.connector}" if which.connector else subject
     what = "dropped" if kind == "parked_dropped" else "to be delivered once more"
-    said = f"{counted(events, 'parked event')} {what}{_of(which)}"
+    said = f"{counted(events, 'parked event')} {what}{_describe_which(which)}"
     return Entry(kind, subject, said, by, {"events": events, "selected": given})
 
 
-def _of(which: ParkedQuery) -> str:
-    """Which ones, in words."""
+def _describe_which(which: ParkedQuery) -> str:
+    """Describe which parked events were meant."""
     given = [("connector", which.connector), ("source", which.source), ("cause", which.cause)]
     said = [f"{name} {value}" for name, value in given if value]
     return f" ({', '.join(said)})" if said else ""
 
 
-def erasure_entry(number: int, by: str) -> Entry:
-    """Somebody asked for a user to be erased; whom, the receipt has."""
+def make_erasure_entry(number: int, by: str) -> Entry:
+    """Make the entry of a requested erasure. The receipt has the user."""
     return Entry("erasure_requested", f"erasure {number}", f"erasure {number} was asked for", by, {"number": number})
 
 
-def accept_entry(what: str, found: Sequence[str], by: str) -> Entry:
-    """Somebody accepted the journal or the clock as it is."""
+def make_accept_entry(what: str, found: Sequence[str], by: str) -> Entry:
+    """Make the entry of an accepted journal or clock."""
     return Entry("accepted", what, f"the {what} was accepted: {'; '.join(found)}", by)
 
 
-def repair_entry(lines: Sequence[str], by: str) -> Entry:
-    """Somebody had a damaged journal repaired: what that saved and lost, by file."""
+def make_repair_entry(lines: Sequence[str], by: str) -> Entry:
+    """Make the entry of a repaired journal: what it saved and lost, by file."""
     return Entry("repaired", "journal", f"the journal was repaired: {'; '.join(lines)}", by)
 
 
-def restore_entry(source: Path, found: Backup, by: str) -> Entry:
-    """The state folder was made of a backup."""
+def make_restore_entry(source: Path, found: Backup, by: str) -> Entry:
+    """Make the entry of a state folder restored from a backup."""
     made = f"as of {moment(found.made)}, with {counted(found.events, 'event')}"
     about = {"made": found.made, "events": found.events}
     return Entry("restored", "relay", f"restored from the backup in {source} {made}", by, about)
 
 
-def reload_entry(result: ReloadResult, by: str) -> Entry:
-    """Somebody had the configuration reloaded: what has changed, or every mistake."""
+def make_reload_entry(result: ReloadResult, by: str) -> Entry:
+    """Make the entry of a reload: its changes, or every mistake."""
     said = result.said
     lines = [*said[:SAID], *([f"and {len(said) - SAID} more"] if len(said) > SAID else [])]
     if result.ok:

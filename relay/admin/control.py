@@ -1,4 +1,4 @@
-"""What the admin API needs of the daemon that it shows."""
+"""The interface of the daemon for the admin API."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -15,14 +15,14 @@ class Alerting(Protocol):
     """The alerts of the daemon."""
 
     async def test(self, name: str) -> AlertMessage:
-        """Send a test; return what became of it. Raises LookupError, OSError (that is not known yet)."""
+        """Send a test; return its result. Raises LookupError, and OSError while the result is unknown."""
 
-    def shown(self) -> Mapping[str, Message]:
-        """What each would tell now of what is wrong. Raises OSError right after the start."""
+    def preview(self) -> Mapping[str, Message]:
+        """Return the message that each alert would send now. Raises OSError right after the start."""
 
 
 class Control(Protocol):
-    """The daemon, as far as its admins see it: one process, or several workers as one."""
+    """The daemon for its admins: one process, or several workers as one."""
 
     @property
     def folder(self) -> Path:
@@ -30,41 +30,48 @@ class Control(Protocol):
 
     @property
     def config(self) -> Config:
-        """The configuration that is in force."""
+        """The configuration in force."""
 
     @property
     def alerts(self) -> Alerting:
-        """Who tells people."""
+        """The alerts."""
 
     async def status(self) -> Status:
-        """How everything is now."""
+        """Return the status."""
 
     def note(self, entry: Entry) -> None:
-        """Have an entry be written into the history soon. Never waits."""
+        """Write an entry into the history soon. Never waits."""
 
     async def reload(self, *, dry_run: bool = False, by: str = "") -> ReloadResult:
-        """Go over to the configuration as it is on disk now; a second one waits its turn. `dry_run`: only see whether
-        that can be done. `by`: who asks, as they say."""
+        """Switch to the configuration on disk. A second reload waits its turn.
+
+        `dry_run`: only check whether the reload is possible. `by`: who asks.
+        """
 
     def tap(self, at: str, entries: Sequence[str]) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """Lines of NDJSON of the events that pass at "ingest", or at a connector behind its filters. Raises
-        LookupError."""
+        """Yield NDJSON of the events at "ingest", or at a connector behind its filters. Raises LookupError."""
 
     async def forget(self, connector: str) -> Forgotten:
-        """Let go of all that is kept of a connector that is not configured. Raises LookupError, ValueError (it is),
-        OSError, sqlite3.Error."""
+        """Remove everything of an unconfigured connector.
+
+        Raises LookupError, ValueError if the connector is configured, OSError, sqlite3.Error.
+        """
 
     async def pause(self, connector: str, until: float | None) -> bool:
-        """Have a connector hold its events, until a time (Unix seconds) or until it is resumed; False if it does so
-        already, as long. Returns when that is heeded.
+        """Pause a connector until a time (Unix seconds) or until it is resumed; return False if it is paused as long
+        already.
 
-        Raises LookupError, OSError (it is not heeded yet), sqlite3.Error."""
+        Returns when the lane obeys. Raises LookupError, OSError if the lane does not obey in time, sqlite3.Error.
+        """
 
     async def resume(self, connector: str) -> bool:
-        """Have a connector go on; False if it was not paused. Returns when that is heeded.
+        """Resume a connector; return False if it was not paused. Returns when the lane obeys.
 
-        Raises LookupError, OSError (it is not heeded yet), sqlite3.Error."""
+        Raises LookupError, OSError if the lane does not obey in time, sqlite3.Error.
+        """
 
     async def try_now(self, connector: str) -> bool:
-        """Have a connector that waits for its destination try again at once; False if it does not wait. Raises
-        LookupError, OSError (a worker does not answer)."""
+        """Make a waiting connector try again at once; return False if it does not wait.
+
+        Raises LookupError, OSError if a worker does not answer.
+        """

@@ -1,6 +1,6 @@
-"""Has the whole journal read by a process of its own, `relay.inspect.subprocess`: the daemon's loop does not notice.
+"""Reads the whole journal in a process of its own, `relay.inspect.subprocess`, so that the event loop does not notice.
 
-It ends when it has answered, when whoever asked goes away, when relay stops, and at the latest after DEADLINE_S.
+The process ends with its answer, when the client leaves, when relay stops, and at the latest after DEADLINE_S.
 """
 
 import asyncio
@@ -20,11 +20,11 @@ from relay.threads import ADMIN
 
 COMMAND: Final = (sys.executable, "-m", "relay.inspect")
 NICE: Final = 5
-"""Where there is not enough CPU, it gets a third of what relay gets. With 10, a tenth, it takes minutes there."""
+"""With scarce CPU, the process gets a third of relay's share. With 10, a tenth, it would take minutes."""
 DEADLINE_S: Final = 3600.0
-"""How long an answer may take, the wait for those before it included; each piece of one that comes in pieces."""
+"""Seconds for an answer, including the wait for earlier ones; for an answer in pieces, seconds per piece."""
 KILLED_S: Final = 10.0
-"""How long a process that was killed may take to end: a disk that hangs may hold it."""
+"""Seconds that a killed process may take to end. A hanging disk may delay it."""
 PIECE: Final = 256 << 10
 
 
@@ -37,32 +37,37 @@ class JournalProcess:
         self._turn = asyncio.Lock()
 
     async def answer(self, name: str, **more: Any) -> msgspec.Raw:
-        """The answer to one of `relay.inspect.subprocess.QUESTIONS`, as JSON; one after the other. Raises OSError,
-        LookupError (what is asked for is not there)."""
-        async with _in_time(), self._turn, self.pieces(name, **more) as pieces:
+        """Answer one of `relay.inspect.subprocess.QUESTIONS` as JSON, one after the other.
+
+        Raises OSError, and LookupError if the subject does not exist.
+        """
+        async with _limit_time(), self._turn, self.answer_in_pieces(name, **more) as pieces:
             return msgspec.Raw(b"".join([piece async for piece in pieces]))
 
     @asynccontextmanager
-    async def pieces(self, name: str, **more: Any) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The same in pieces, as they come and at the pace of whoever takes them. Raises as `answer`."""
-        process, ours = _started()
+    async def answer_in_pieces(self, name: str, **more: Any) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Answer a question in pieces, as they come and at the reader's speed. Raises as `answer`."""
+        process, ours = _start()
         try:
             with ours:
                 reader, writer = await asyncio.open_unix_connection(sock=ours, limit=PIECE)
                 with closing(writer):
                     writer.write(msgspec.json.encode(Question(name, self._state, self._path, more)))
                     writer.write_eof()
-                    yield _pieces(process, reader)
+                    yield _read_pieces(process, reader)
         finally:
             process.kill()
-            _said(process).close()
+            _read_error(process).close()
             with suppress(TimeoutExpired):
                 await ADMIN.run(process.wait, KILLED_S)
 
 
-def _started() -> tuple[Popen[bytes], socket.socket]:
-    """The process, and what it reads and writes. Not by asyncio: uvloop forks, which holds up the loop for the longer
-    the more memory relay has; this takes a millisecond."""
+def _start() -> tuple[Popen[bytes], socket.socket]:
+    """Start the process; return it with its socket.
+
+    asyncio is not used: uvloop forks, which blocks the loop the longer the more memory relay has. This takes a
+    millisecond.
+    """
     ours, theirs = socket.socketpair()
     with theirs:
         end = theirs.fileno()
@@ -72,31 +77,31 @@ def _started() -> tuple[Popen[bytes], socket.socket]:
     return process, ours
 
 
-async def _pieces(process: Popen[bytes], reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+async def _read_pieces(process: Popen[bytes], reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
     while piece := await _read(reader):
         yield piece
-    async with _in_time():
+    async with _limit_time():
         code = await ADMIN.run(process.wait)
     if code:
-        lines = _said(process).read().decode(errors="replace").splitlines()
+        lines = _read_error(process).read().decode(errors="replace").splitlines()
         failure = LookupError if code == NOT_THERE else OSError
         raise failure(lines[-1] if lines else f"what reads the journal ended with {code}")
 
 
-def _said(process: Popen[bytes]) -> IO[bytes]:
-    """Its standard error. Whatever is in there was written before its end: nobody waits for more."""
+def _read_error(process: Popen[bytes]) -> IO[bytes]:
+    """Return its standard error, written before its end. Waits for nothing."""
     return cast("IO[bytes]", process.stderr)
 
 
 async def _read(reader: asyncio.StreamReader) -> bytes:
     with suppress(ConnectionError):  # it has ended without a look at the question
-        async with _in_time():
+        async with _limit_time():
             return await reader.read(PIECE)
     return b""
 
 
 @asynccontextmanager
-async def _in_time() -> AsyncIterator[None]:
+async def _limit_time() -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(DEADLINE_S):
             yield

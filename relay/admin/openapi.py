@@ -1,4 +1,4 @@
-"""The OpenAPI document: what is asked and answered is written by hand, the values in it are those of the code."""
+"""The OpenAPI document: paths written by hand, schemas from the code."""
 
 from importlib.resources import files
 from typing import Final
@@ -16,8 +16,8 @@ SCHEMAS: Final = (
 )
 
 
-def contract() -> str:
-    """The document, as YAML: of its last part, the schemas, each line is JSON."""
+def render_contract() -> str:
+    """Return the document as YAML. In its last part, the schemas, each line is JSON."""
     _, schemas = msgspec.json.schema_components(
         SCHEMAS,
         ref_template="#/components/schemas/{name}",

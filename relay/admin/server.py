@@ -1,5 +1,7 @@
-"""Where the admin API listens: a unix socket for relay's user, root and `admin.group`, loopback addresses with a token,
-and addresses that answer /metrics and nothing else."""
+"""The listeners of the admin API: a unix socket, loopback addresses with a token, and addresses for /metrics only.
+
+The socket is open to relay's user, root and `admin.group`.
+"""
 
 import asyncio
 import grp
@@ -15,36 +17,36 @@ import structlog
 from aiohttp import web
 
 from relay.admin.control import Control
-from relay.admin.handlers.erasures import Erasing
+from relay.admin.handlers.erasures import ErasureHandlers
 from relay.admin.handlers.journal import JournalHandlers
 from relay.admin.handlers.parked import ParkedHandlers
 from relay.admin.handlers.status import StatusHandlers
-from relay.admin.responses import Handler, problem, problems
+from relay.admin.responses import Handler, answer_errors, make_problem
 from relay.config import Address, AdminSettings, MetricsSettings, UnixAddress, shown, takes_ipv4
-from relay.listen import Acceptor, AppRunner, ListenerLimits, Server, at
+from relay.listen import Acceptor, AppRunner, ListenerLimits, Server, convert_errors
 from relay.socket_path import address_of
-from relay.status import ListenerStatus, both_listeners
+from relay.status import ListenerStatus, merge_listeners
 from relay.threads import ADMIN
 
 SOCKET: Final = "admin.sock"
 RELOAD_AS_VALUE: Final = "/reload/value"
-"""Where a worker answers its supervisor."""
+"""The path at which a worker answers its supervisor."""
 BACKLOG: Final = 1024
 METRICS_LIMITS: Final = ListenerLimits(answer=30.0)
-"""Whoever reaches the metrics needs no token; at the admin API, a live tap may be left unread."""
+"""The metrics need no token, so their limits are tight. At the admin API a live tap may stay unread."""
 LOOK_S: Final = 1.0
-"""How soon it is noticed that the unix socket was removed."""
+"""Seconds between two checks for a removed unix socket."""
 STOP_S: Final = 0.5
-"""Seconds that requests under way have to end; a live tap never does by itself."""
+"""Seconds that requests under way have to end; a live tap never ends by itself."""
 log = structlog.stdlib.get_logger()
 
 
 Bound = tuple[Sequence[socket.socket], Sequence[socket.socket]]
-"""The sockets at the addresses of `admin.listen`, and at those of `metrics.listen`."""
+"""The sockets of `admin.listen`, and those of `metrics.listen`."""
 
 
 class Admin:
-    """All its listeners."""
+    """The listeners of the admin API."""
 
     def __init__(
         self,
@@ -54,11 +56,10 @@ class Admin:
         socket: Path | None = None,
         bound: Bound | None = None,
     ) -> None:
-        """`socket`: the only unix socket to listen on, and not the usual one; for a worker. `bound`: what `bind` has
-        returned, if that was to be done before."""
+        """`socket`: the only unix socket of a worker. `bound`: the result of an earlier `bind`."""
         self._control, self._settings, self._metrics, self._bound = control, settings, metrics, bound
-        self._api = StatusHandlers(control, self._look)
-        usual = (control.folder / SOCKET, runtime_folder(control.folder) / SOCKET)
+        self._api = StatusHandlers(control, self._read_listeners)
+        usual = (control.folder / SOCKET, find_runtime_folder(control.folder) / SOCKET)
         self._sockets = usual if socket is None else (socket, socket)
         self._group = settings.group if socket is None else ""
         self._is_worker = socket is not None
@@ -66,31 +67,33 @@ class Admin:
         self._runners: list[AppRunner] = []
         self._accepting: list[Acceptor] = []
         self.addresses: dict[str, list[str]] = {}
-        """Where it listens, as "admin" and as "metrics"."""
+        """The addresses, under "admin" and "metrics"."""
 
     async def start(self) -> None:
-        """Bind all of them. Raises OSError, ListenError for an address that cannot be had."""
+        """Bind all listeners. Raises OSError, and ListenError for an address that cannot be bound."""
         for_admin, for_metrics = self._bound or bind(self._settings, self._metrics)
-        others = [kind(self._control).routes() for kind in (ParkedHandlers, Erasing, JournalHandlers)]
-        everything = [*self._api.routes(), *chain(*others)]
+        others = [kind(self._control).list_routes() for kind in (ParkedHandlers, ErasureHandlers, JournalHandlers)]
+        everything = [*self._api.list_routes(), *chain(*others)]
         supervised = [web.post(RELOAD_AS_VALUE, self._api.reload_as_value)] if self._is_worker else []
-        local = await self._server("admin", [*everything, *supervised], [problems], ListenerLimits())
-        self._listen([_bound(self._sockets, self._group)], local)
+        local = await self._make_server("admin", [*everything, *supervised], [answer_errors], ListenerLimits())
+        self._listen([_bind_socket(self._sockets, self._group)], local)
         self._local = local
         tokens = [token.reveal() for token in self._settings.tokens]
-        remote = await self._server("admin", everything, [problems, guard(tokens)], ListenerLimits())
+        remote = await self._make_server("admin", everything, [answer_errors, make_guard(tokens)], ListenerLimits())
         admin = [f"unix:{self._sockets[1]}", *self._listen(for_admin, remote)]
-        scraped = await self._server("metrics", [web.get("/metrics", self._api.metrics)], [problems], METRICS_LIMITS)
+        scraped = await self._make_server(
+            "metrics", [web.get("/metrics", self._api.get_metrics)], [answer_errors], METRICS_LIMITS
+        )
         self.addresses = {"admin": admin, "metrics": self._listen(for_metrics, scraped)}
 
     async def keep_socket(self) -> None:
-        """Make the unix socket anew whenever somebody has removed it, until cancelled."""
+        """Make the unix socket again whenever somebody has removed it, until cancelled."""
         while True:
             await asyncio.sleep(LOOK_S)
-            if all(await ADMIN.run(_exist, self._sockets)):
+            if all(await ADMIN.run(_list_existing, self._sockets)):
                 continue
             try:
-                fresh = _bound(self._sockets, self._group)
+                fresh = _bind_socket(self._sockets, self._group)
             except OSError as error:
                 log.error("the admin socket was removed, cannot be made anew", error=str(error))
                 continue
@@ -101,15 +104,15 @@ class Admin:
             self._accepting.insert(0, self._accepting.pop())
             log.warning("the admin socket was removed, is made anew", socket=str(self._sockets[1]))
 
-    def _look(self) -> Mapping[str, ListenerStatus]:
-        """How its own listeners are."""
+    def _read_listeners(self) -> Mapping[str, ListenerStatus]:
+        """Return the status of its own listeners."""
         found: dict[str, ListenerStatus] = {}
         for server in (runner.within for runner in self._runners):
             one = ListenerStatus(connections=server.connected, refused={**server.refused})
-            found = both_listeners(found, {server.name: one})
+            found = merge_listeners(found, {server.name: one})
         return found
 
-    async def _server(
+    async def _make_server(
         self, name: str, routes: Sequence[web.RouteDef], middlewares: Sequence[object], limits: ListenerLimits
     ) -> Server:
         app = web.Application(middlewares=middlewares)  # type: ignore[arg-type]
@@ -120,7 +123,7 @@ class Admin:
         return runner.within
 
     def _listen(self, sockets: Iterable[socket.socket], server: Server) -> list[str]:
-        """Accept connections for a server; return where."""
+        """Accept connections for a server; return the addresses."""
         addresses = []
         for one in sockets:
             one.listen(BACKLOG)
@@ -129,7 +132,7 @@ class Admin:
         return addresses
 
     async def stop(self) -> None:
-        """Stop listening; taps end."""
+        """Stop listening, and end the taps."""
         for acceptor in self._accepting:
             acceptor.close()
         for runner in self._runners:
@@ -139,18 +142,18 @@ class Admin:
 
 
 def bind(settings: AdminSettings, metrics: MetricsSettings) -> Bound:
-    """Take the addresses; whoever connects waits until an `Admin` has started. Raises ListenError."""
-    return [*_at("admin.listen", settings.listen)], [*_at("metrics.listen", metrics.listen)]
+    """Bind the addresses. Connections wait until an `Admin` has started. Raises ListenError."""
+    return [*_bind_at("admin.listen", settings.listen)], [*_bind_at("metrics.listen", metrics.listen)]
 
 
-def _at(key: str, addresses: Sequence[Address]) -> Iterator[socket.socket]:
-    """What listens at the addresses of a setting. Raises ListenError."""
+def _bind_at(key: str, addresses: Sequence[Address]) -> Iterator[socket.socket]:
+    """Yield the sockets of a setting's addresses. Raises ListenError."""
     for address in addresses:
-        with at(key, address):
+        with convert_errors(key, address):
             if isinstance(address, UnixAddress):
                 if address.path.is_socket():
                     address.path.unlink()
-                yield _bound_at(address.path)
+                yield _bind_path(address.path)
                 continue
             for family, *_, where in dict.fromkeys(
                 socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
@@ -158,8 +161,8 @@ def _at(key: str, addresses: Sequence[Address]) -> Iterator[socket.socket]:
                 yield socket.create_server(where, family=family, dualstack_ipv6=takes_ipv4(address, addresses))
 
 
-def guard(tokens: Sequence[str]) -> object:
-    """Let only requests through that carry one of the tokens."""
+def make_guard(tokens: Sequence[str]) -> object:
+    """Make a middleware that only passes requests with one of the tokens."""
     known = [f"Bearer {token}".encode() for token in tokens]
 
     @web.middleware
@@ -167,7 +170,7 @@ def guard(tokens: Sequence[str]) -> object:
         offered = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
         matches = [compare_digest(offered, one) for one in known]  # all of them: no early exit
         if not any(matches):
-            refused = problem(401, "a bearer token of admin.tokens is required")
+            refused = make_problem(401, "a bearer token of admin.tokens is required")
             refused.headers["WWW-Authenticate"] = "Bearer"
             return refused
         return await handler(request)
@@ -175,15 +178,17 @@ def guard(tokens: Sequence[str]) -> object:
     return checked
 
 
-def _bound(paths: tuple[Path, Path], group: str) -> socket.socket:
-    """The unix socket at the second path, for a group as well if one is named; the first path, in the state folder,
-    leads there. Never open to others, not even for the moment before a chmod. Raises OSError."""
+def _bind_socket(paths: tuple[Path, Path], group: str) -> socket.socket:
+    """Bind the unix socket at the second path, for a group as well if there is one; link to it from the first path.
+
+    It is never open to others, not even before a chmod. Raises OSError.
+    """
     named, path = paths
     for stale in paths:
         stale.unlink(missing_ok=True)  # the state folder is ours alone, so whoever listened there is gone
     mask = os.umask(0o177)
     try:
-        bound = _bound_at(path)
+        bound = _bind_path(path)
     finally:
         os.umask(mask)
     if group:
@@ -194,7 +199,7 @@ def _bound(paths: tuple[Path, Path], group: str) -> socket.socket:
 
 
 def _open_to(path: Path, group: str) -> None:
-    """Let the members of a group use a socket of ours. Raises OSError."""
+    """Let the members of a group use the socket. Raises OSError."""
     try:
         number = grp.getgrnam(group).gr_gid
         if path.stat().st_gid != number:  # the unit forbids a chown, and with Group= there is none to do
@@ -207,11 +212,11 @@ def _open_to(path: Path, group: str) -> None:
     path.chmod(0o660)
 
 
-def _exist(paths: Sequence[Path]) -> list[bool]:
+def _list_existing(paths: Sequence[Path]) -> list[bool]:
     return [path.exists() for path in paths]
 
 
-def _bound_at(path: Path) -> socket.socket:
+def _bind_path(path: Path) -> socket.socket:
     bound = socket.socket(socket.AF_UNIX)
     try:
         with address_of(path) as address:
@@ -222,7 +227,7 @@ def _bound_at(path: Path) -> socket.socket:
     return bound
 
 
-def runtime_folder(folder: Path) -> Path:
-    """Where systemd wants sockets, or the state folder."""
+def find_runtime_folder(folder: Path) -> Path:
+    """Return systemd's folder for sockets, or else the state folder."""
     given = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
     return Path(given) if given else folder

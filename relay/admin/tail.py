@@ -1,8 +1,7 @@
-"""A live tap of events: what passes a point of the flow is copied for somebody who watches, or dropped.
+"""A live tap: copies the events that pass a point of the flow to a reader, or drops them.
 
-The flow hands its blocks over and never waits: a tap holds at most HELD_BYTES, and what comes while it is full is only
-counted. What is held is handed on in portions with a pause after each, so that writing them out as JSON takes little of
-the loop, however many events pass.
+The flow never waits: a tap holds HELD_BYTES at most, and further events are only counted. It passes on portions with a
+pause after each, so that encoding them takes little of the event loop.
 """
 
 import asyncio
@@ -15,23 +14,23 @@ import orjson
 
 from relay.api import Block
 from relay.catalogue import Selection
-from relay.inspect import line
+from relay.inspect import encode_line
 from relay.route import Route
 
 HELD_BYTES: Final = 1 << 20
 EVENT_BYTES: Final = 64
-"""What an event takes beside its bytes."""
+"""Bytes of an event beside its body."""
 PORTION: Final = 250
-"""Events that are written out at a time, or twice as many."""
+"""Events that are encoded at a time, or twice as many."""
 PAUSE_S: Final = 0.05
 
 
 Taps = set[Callable[[Block], object]]
-"""Who is called with the blocks that pass a point of the flow."""
+"""The functions that get the blocks at a point of the flow."""
 
 
 class Tap:
-    """Call it with the blocks that pass."""
+    """Is called with the blocks that pass."""
 
     def __init__(self, selection: Selection) -> None:
         self._route = Route(selection)
@@ -41,7 +40,7 @@ class Tap:
         self._news = asyncio.Event()
 
     def __call__(self, block: Block) -> None:
-        """Keep what is selected of a block, if there is room."""
+        """Keep the selected events of a block, if there is room."""
         wanted = self._route(block).wanted
         if wanted is None:
             return
@@ -50,24 +49,26 @@ class Tap:
         self._dropped += len(wanted) - fit
         for start in range(0, fit, PORTION):
             self._held.append(wanted.slice(start, min(start + PORTION, fit)))
-            self._size += _size(self._held[-1])
+            self._size += _measure(self._held[-1])
         self._news.set()
 
-    async def portions(self) -> AsyncIterator[bytes]:
-        """What passes, for ever."""
+    async def take_portions(self) -> AsyncIterator[bytes]:
+        """Yield the events that pass, for ever."""
         while True:
             yield await self.take()
             await asyncio.sleep(PAUSE_S)
 
     async def take(self) -> bytes:
-        """What has passed since the last time, as NDJSON; waits for something. A line `{"dropped": N}` stands for
-        events that there was no room for."""
+        """Wait for events; return those since the last call as NDJSON.
+
+        A line `{"dropped": N}` stands for events without room.
+        """
         await self._news.wait()
         lines: list[bytes] = []
         while self._held and len(lines) < PORTION:
             block = self._held.popleft()
-            self._size -= _size(block)
-            lines += map(line, block.events())
+            self._size -= _measure(block)
+            lines += map(encode_line, block.events())
         if not self._held:
             self._news.clear()
             if self._dropped:
@@ -76,5 +77,5 @@ class Tap:
         return b"".join(lines)
 
 
-def _size(block: Block) -> int:
+def _measure(block: Block) -> int:
     return len(block.body) + EVENT_BYTES * len(block)

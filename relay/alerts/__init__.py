@@ -1,4 +1,4 @@
-"""Tells people what is wrong: when, how often and in which words, by the alerts of the configuration."""
+"""Reports what is wrong to people, by the alerts of the configuration."""
 
 from relay.alerts.alerts import Alerts
 

@@ -1,4 +1,4 @@
-"""All alerts of a configuration: each has a task of its own, beside the flow."""
+"""All alerts of a configuration. Each has a task of its own beside the flow."""
 
 import asyncio
 import socket
@@ -9,7 +9,7 @@ from typing import Protocol
 
 import structlog
 
-from relay.alerts.compose import without_answer, without_answers
+from relay.alerts.compose import hide_answer, hide_answers
 from relay.alerts.losses import Losses
 from relay.alerts.sender import Sender, SendTimes
 from relay.api import Alert, Message
@@ -24,19 +24,19 @@ log = structlog.stdlib.get_logger()
 
 
 class AlertSnapshot(Protocol):
-    """What is wrong at a moment, and how everything is."""
+    """The status, and what is wrong."""
 
     @property
     def status(self) -> Status:
-        """How everything is."""
+        """The status."""
 
     @property
     def conditions(self) -> Sequence[Condition]:
-        """All that is wrong."""
+        """The conditions."""
 
 
 class Alerts:
-    """Shows each of them what is wrong, and has them send what they make of it."""
+    """Shows the conditions to each alert, and sends the messages of the alerts."""
 
     def __init__(self, folder: Path, times: SendTimes | None = None) -> None:
         """`folder`: the state folder."""
@@ -50,10 +50,10 @@ class Alerts:
         self._losses = Losses()
         self._news = asyncio.Event()
         self._turn = asyncio.Lock()
-        """Held while alerts look at what is wrong, and while they change."""
+        """Held while alerts check the conditions, and while they change."""
 
-    def made(self, config: Config) -> dict[str, Alert]:
-        """The alerts that are new or other in a configuration, made anew. Raises ConfigError."""
+    def make_alerts(self, config: Config) -> dict[str, Alert]:
+        """Make the new and changed alerts of a configuration. Raises ConfigError."""
         before = self._config.alerts
         renamed = config.runtime.name != self._config.runtime.name
         names = [name for name, one in config.alerts.items() if renamed or not is_same(one, before.get(name))]
@@ -63,31 +63,36 @@ class Alerts:
             raise ConfigError(mistakes_of(error.failures)) from None
 
     async def change(self, config: Config, made: Mapping[str, Alert]) -> None:
-        """Go over to a configuration, of which `made` has what is new. An alert that is new goes on where one of its
-        name was in the last relay; what is not there any more is forgotten."""
-        async with self._turn:
-            await self._change(config, made)
+        """Switch to a configuration, with its new alerts in `made`.
 
-    async def _change(self, config: Config, made: Mapping[str, Alert]) -> None:
+        An alert continues where its namesake in the last relay was. Removed alerts are forgotten.
+        """
+        async with self._turn:
+            await self._switch(config, made)
+
+    async def _switch(self, config: Config, made: Mapping[str, Alert]) -> None:
         gone = {*self._senders} - {*config.alerts}
         fresh = {*config.alerts} - {*self._senders}
         for name in gone:
-            kept = await self._end(name)
+            kept = await self._end_sender(name)
             if kept and (lost := sum(one.is_waiting for one in kept[1])):
                 why = "it was removed or switched off"
                 log.warning("messages of an alert are dropped", alert=name, messages=lost, reason=why)
-        tracks, messages = await self._read(fresh, {*config.alerts}) if fresh or gone else ({}, [])
+        tracks, messages = await self._read_saved(fresh, {*config.alerts}) if fresh or gone else ({}, [])
         self._config = config
         for name, alert in made.items():
-            kept = await self._end(name) or (tracks.get(name, {}), [one for one in messages if one.alert == name])
+            kept = await self._end_sender(name) or (
+                tracks.get(name, {}),
+                [one for one in messages if one.alert == name],
+            )
             file, relay = config.alerts[name].file, config.runtime.name
             self._senders[name] = Sender(alert, file, relay, self._host, self._folder, *kept, self._times)
-            self._begin(name)
+            self._start_sender(name)
 
-    async def _read(
+    async def _read_saved(
         self, names: Collection[str], kept: Collection[str]
     ) -> tuple[Mapping[str, Tracks], Sequence[AlertMessage]]:
-        """What the database has of alerts, without those that are no more."""
+        """Read the saved memory and messages of alerts; forget removed alerts."""
         try:
             await ADMIN.run(forget_alerts, self._folder, kept)
             return await ADMIN.run(read_alerts, self._folder, names)
@@ -95,44 +100,44 @@ class Alerts:
             log.error("what alerts remember cannot be read", error=str(error), advice="they may tell some of it again")
             return {}, []
 
-    def look(self, look: AlertSnapshot) -> None:
-        """See what is wrong now."""
-        found = [*map(without_answer, look.conditions), *self._losses.find(look.status)]
-        self._seen = found, without_answers(look.status)
+    def take_snapshot(self, look: AlertSnapshot) -> None:
+        """Take a snapshot of what is wrong."""
+        found = [*map(hide_answer, look.conditions), *self._losses.find(look.status)]
+        self._seen = found, hide_answers(look.status)
         self._news.set()
 
     async def run(self) -> None:
-        """Show the alerts what is wrong, and have them send, until cancelled."""
+        """Show the snapshots to the alerts, until cancelled."""
         async with asyncio.TaskGroup() as group:
             self._group = group
             for name in self._senders:
-                self._begin(name)
+                self._start_sender(name)
             try:
                 while True:
                     await self._news.wait()
                     self._news.clear()
-                    await self._show()
+                    await self._show_snapshot()
             finally:
                 self._group = None
                 for name in [*self._senders]:
-                    await self._end(name)
+                    await self._end_sender(name)
 
-    async def _show(self) -> None:
+    async def _show_snapshot(self) -> None:
         if self._seen is None:
             return
         async with self._turn:
             for name, sender in self._senders.items():
                 try:
-                    await sender.look(*self._seen)
+                    await sender.check_conditions(*self._seen)
                 except Exception as bug:  # it costs this look, and ends nothing
                     log.error("an alert cannot look at what is wrong", alert=name, exc_info=bug)
 
-    def _begin(self, name: str) -> None:
+    def _start_sender(self, name: str) -> None:
         if self._group is not None:
             self._tasks[name] = self._group.create_task(self._senders[name].run(), name=f"alert {name}")
 
-    async def _end(self, name: str) -> Kept | None:
-        """End an alert; return what it has for the next one of its name."""
+    async def _end_sender(self, name: str) -> Kept | None:
+        """End an alert; return what its successor needs."""
         if task := self._tasks.pop(name, None):
             task.cancel()
             await asyncio.wait([task])
@@ -143,18 +148,18 @@ class Alerts:
 
     @property
     def statuses(self) -> list[AlertStatus]:
-        """How each of them is."""
+        """The status of each alert."""
         return [one.status for one in self._senders.values()]
 
     async def test(self, name: str) -> AlertMessage:
-        """Send a test; return what became of it. Raises LookupError, OSError (there is no answer yet)."""
+        """Send a test; return its message. Raises LookupError, and OSError without a result in time."""
         if name not in self._senders:
             known = ", ".join(sorted(self._senders)) or "none"
             raise LookupError(f"there is no alert {name}; there are: {known}")
         return await self._senders[name].test()
 
-    def shown(self) -> dict[str, Message]:
-        """What each would tell now of what is wrong. Raises OSError right after the start."""
+    def preview(self) -> dict[str, Message]:
+        """Return the message that each alert would send now. Raises OSError right after the start."""
         if self._seen is None:
             raise OSError("relay has just started, and has not looked yet: ask again in a few seconds")
-        return {name: one.shown(*self._seen) for name, one in self._senders.items()}
+        return {name: one.preview(*self._seen) for name, one in self._senders.items()}

@@ -1,4 +1,4 @@
-"""What connectors have lost: it is told for a day, as nothing is wrong any more when that can be seen. Pure."""
+"""Finds the losses of connectors. A loss is reported for a day, because nothing is wrong afterwards. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,30 +12,30 @@ LASTS_S: Final = 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """Events of one connector that have expired."""
+    """Expired events of one connector."""
 
     ever: int
-    """As the books count them."""
+    """As in the ledger."""
     events: int = 0
-    """Since it began."""
+    """Since the loss began."""
     since: float = 0.0
     last: float = 0.0
 
 
 @dataclass(slots=True)
 class Losses:
-    """Compares each look with the one before."""
+    """Compares each status with the one before."""
 
     _losses: dict[str, Loss] = field(default_factory=dict)
 
     def find(self, status: Status) -> list[Condition]:
-        """Those of the last day."""
-        return [*self._find(status)]
+        """Return the losses of the last day."""
+        return [*self._find_ongoing(status)]
 
-    def _find(self, status: Status) -> Iterator[Condition]:
+    def _find_ongoing(self, status: Status) -> Iterator[Condition]:
         now = status.now
         for lane in status.lanes:
-            loss = self._losses[lane.connector] = self._counted(lane, now)
+            loss = self._losses[lane.connector] = self._count(lane, now)
             if loss.events and now - loss.last < LASTS_S:
                 name = lane.connector
                 said = f"{name}: {counted(loss.events, 'event')} expired: the journal could not keep them any longer"
@@ -43,7 +43,7 @@ class Losses:
                 facts = {"expired": loss.events, "pending": lane.pending, "do": do}
                 yield Condition("expired", f"connector {name}", f"{said}; {do}", loss.since, facts)
 
-    def _counted(self, lane: LaneStatus, now: float) -> Loss:
+    def _count(self, lane: LaneStatus, now: float) -> Loss:
         ever = lane.outcomes.get("expired", 0)
         before = self._losses.get(lane.connector, Loss(ever))
         if ever <= before.ever:

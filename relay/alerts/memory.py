@@ -1,8 +1,8 @@
-"""When an alert tells what: conditions, the time and what it remembers in; what is to be told out. Pure.
+"""Decides when an alert reports what, from conditions, time and its memory. Pure.
 
-What is told of one thing is a change that lasted. It is told once when it has been wrong for `after`, again every
-`again` while it lasts, and once when it has been well for `after`. What begins FLAPS times within a while comes and
-goes: that is told once, and then nothing more until it has stayed wrong, or well, for long enough.
+A change is reported if it lasts: once when a thing has been wrong for `after`, again every `again` while it lasts, and
+once when it has been well for `after`. A thing that begins FLAPS times within a window flaps. That is reported once,
+and then nothing until the thing has stayed wrong, or well, for long enough.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -14,32 +14,32 @@ from relay.kinds import ALERTED, family_of
 from relay.status import Condition
 
 FLAPS: Final = 4
-"""Times that something begins or changes within `Rules.window`."""
+"""Beginnings or changes within `AlertRules.window` that count as flapping."""
 WINDOW_S: Final = 3600.0
 WINDOW_AFTERS: Final = 12.0
-"""The window in terms of `after`, if that is more: what lasts for `after` each time is seen to flap, too."""
+"""The window as a multiple of `after`, if that is more. So things that last for `after` each time are seen to flap."""
 EARLY_S: Final = 60.0
-"""What would be told within so long, or a quarter of `after`, comes along with what is told now."""
+"""Reports due within so long, or within a quarter of `after`, are sent along."""
 
 What = Literal["began", "lasts", "flaps", "over"]
 
 
 class Key(NamedTuple):
-    """What is followed as one thing."""
+    """What is tracked as one thing."""
 
     subject: str
     family: str
-    """A kind, or what several kinds have in common."""
+    """A kind, or what several kinds share."""
 
 
-def key_of(condition: Condition) -> Key:
-    """As what a condition is followed."""
+def make_key(condition: Condition) -> Key:
+    """Return the key under which a condition is tracked."""
     return Key(condition.subject, family_of(condition.kind))
 
 
 @dataclass(frozen=True, slots=True)
 class AlertRules:
-    """What an alert tells, and when."""
+    """What an alert reports, and when."""
 
     kinds: frozenset[str]
     only: tuple[str, ...]
@@ -48,105 +48,108 @@ class AlertRules:
     resolved: bool
 
     @classmethod
-    def of(cls, settings: AlertSettings) -> "AlertRules":
-        """Those of an alert's settings."""
+    def make(cls, settings: AlertSettings) -> "AlertRules":
+        """Make the rules of an alert's settings."""
         kinds = frozenset(settings.on) or ALERTED.keys() - {"paused"}
         return cls(frozenset(kinds), settings.only, settings.after, settings.again, settings.resolved)
 
     @property
     def window(self) -> float:
-        """Seconds within which FLAPS times are too many."""
+        """Seconds within which FLAPS beginnings count as flapping."""
         return max(WINDOW_S, WINDOW_AFTERS * self.after)
 
     @property
     def calm(self) -> float:
-        """Seconds for which something must stay wrong, or well, to flap no longer."""
+        """Seconds for which a flapping thing must stay wrong, or well, to flap no longer."""
         return self.window / FLAPS
 
     def select(self, conditions: Iterable[Condition]) -> list[Condition]:
-        """Those that the alert is about."""
+        """Return the conditions that the alert is about."""
         return [one for one in conditions if self.is_told(one)]
 
     def is_told(self, condition: Condition) -> bool:
-        """Whether the alert is about a condition."""
+        """Return whether the alert is about a condition."""
         return condition.kind in self.kinds and self.is_about(condition.subject)
 
     def is_about(self, subject: str) -> bool:
-        """Whether the alert is about a subject."""
+        """Return whether the alert is about a subject."""
         name = subject.partition(" ")[2]
         return not self.only or any(entry in (subject, name) or subject.startswith(f"{entry} ") for entry in self.only)
 
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """What is remembered of one thing. It changes when that turns, and when it is told."""
+    """The memory of one thing. It changes with the thing, and with each report."""
 
     kind: str
     wrong: bool
     began: float
-    """When the trouble began, in Unix seconds, as all times here."""
+    """When the trouble began. All times are Unix seconds."""
     turned: float
-    """When it began, became another kind, or ended last."""
+    """When it last began, changed its kind, or ended."""
     told: float | None = None
-    """When it was told last; None: nobody knows of it, or all know that it is over."""
+    """When it was last reported; None: never, or its end was reported."""
     said: Mapping[str, Any] = field(default_factory=dict)
-    """What was told then, in short (`short_of`)."""
+    """What was reported, in short (`shorten`)."""
     turns: tuple[float, ...] = ()
-    """When it began or became another kind."""
+    """When it began or changed its kind."""
     flaps: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """Something that is to be told."""
+    """Something to report."""
 
     key: Key
     what: What
     before: Track
-    """What was remembered until now; `before.said` is what was told last."""
+    """The memory so far; `before.said` is the last report."""
     condition: Condition | None
-    """As it is now; None: it is over, or well at the moment."""
+    """The present condition; None: it is over, or well at the moment."""
 
 
 Memory = Mapping[Key, Track]
 
 
-def step(
+def take_step(
     memory: Memory, conditions: Sequence[Condition], now: float, rules: AlertRules, *, unsettled: Collection[Key] = ()
 ) -> tuple[Memory, list[Due]]:
-    """What is remembered after a look at what is wrong, and what is to be told now.
+    """Return the new memory after a check, and what is to be reported now.
 
-    `unsettled`: what was wrong before a restart. Right after that it cannot be told yet whether it is well."""
+    `unsettled`: what was wrong before a restart. Right after a start it is unknown whether that is over.
+    """
     wrong: dict[Key, Condition] = {}
     known = {key for key, track in memory.items() if track.told is not None}
     for one in conditions:
-        if rules.is_told(one) or (key_of(one) in known and rules.is_about(one.subject)):  # what was told has not ended
-            wrong.setdefault(key_of(one), one)
+        if rules.is_told(one) or (
+            make_key(one) in known and rules.is_about(one.subject)
+        ):  # what was told has not ended
+            wrong.setdefault(make_key(one), one)
     turned = {
-        key: track if key in unsettled else _well(track, now) for key, track in memory.items() if key not in wrong
+        key: track if key in unsettled else _track_well(track, now) for key, track in memory.items() if key not in wrong
     }
-    turned |= {key: _wrong(memory.get(key), one, now) for key, one in wrong.items()}
-    turned = {key: _forget_turns(_keep_to(track, now), now - rules.window) for key, track in turned.items()}
-    early = min(EARLY_S, rules.after / 4) if any(_what(one, now, rules) for one in turned.values()) else 0.0
+    turned |= {key: _track_wrong(memory.get(key), one, now) for key, one in wrong.items()}
+    turned = {key: _forget_turns(_limit_to_now(track, now), now - rules.window) for key, track in turned.items()}
+    early = min(EARLY_S, rules.after / 4) if any(_choose_what(one, now, rules) for one in turned.values()) else 0.0
     left: dict[Key, Track] = {}
     due: list[Due] = []
     for key, track in turned.items():
-        what = _what(track, now + early, rules)
+        what = _choose_what(track, now + early, rules)
         if what and (what != "over" or rules.resolved):
             due.append(Due(key, what, track, wrong.get(key)))
-        after = _tell(track, what, wrong.get(key), now) if what else track
+        after = _mark_told(track, what, wrong.get(key), now) if what else track
         if after.wrong or after.told is not None or after.turns:
             left[key] = after
     return left, due
 
 
-def _well(track: Track, now: float) -> Track:
-    """What is remembered of one thing that is not wrong now."""
+def _track_well(track: Track, now: float) -> Track:
+    """Track a thing that is not wrong now."""
     return replace(track, wrong=False, turned=now) if track.wrong else track
 
 
-def _wrong(track: Track | None, condition: Condition, now: float) -> Track:
-    """What is remembered of one thing that is wrong now."""
+def _track_wrong(track: Track | None, condition: Condition, now: float) -> Track:
+    """Track a thing that is wrong now."""
     kind, since = condition.kind, min(condition.since, now)
     if track is None:
         return Track(kind, wrong=True, began=since, turned=since, turns=(since,))
@@ -158,8 +161,8 @@ def _wrong(track: Track | None, condition: Condition, now: float) -> Track:
     return track
 
 
-def _keep_to(track: Track, now: float) -> Track:
-    """The same if the clock was set back meanwhile: nothing has happened in the future."""
+def _limit_to_now(track: Track, now: float) -> Track:
+    """Limit the times of a track to now, in case the clock was set back."""
     if max(track.turned, track.told or 0.0) <= now:
         return track
     told = None if track.told is None else min(track.told, now)
@@ -171,8 +174,8 @@ def _forget_turns(track: Track, until: float) -> Track:
     return track if turns == track.turns else replace(track, turns=turns)
 
 
-def _what(track: Track, now: float, rules: AlertRules) -> What | None:
-    """What is to be told of one thing at a time."""
+def _choose_what(track: Track, now: float, rules: AlertRules) -> What | None:
+    """Return what to report of one thing, if anything."""
     steady = now - track.turned
     again = track.told is not None and 0 < rules.again <= now - track.told
     if track.flaps:
@@ -189,9 +192,9 @@ def _what(track: Track, now: float, rules: AlertRules) -> What | None:
     return "lasts" if again or is_other else None
 
 
-def _tell(track: Track, what: What, condition: Condition | None, now: float) -> Track:
-    """What is remembered once it is told."""
-    said = short_of(condition) if condition else track.said
+def _mark_told(track: Track, what: What, condition: Condition | None, now: float) -> Track:
+    """Mark a thing as reported."""
+    said = shorten(condition) if condition else track.said
     if what == "flaps":
         return replace(track, told=now, said=said, flaps=True)
     turns = () if track.flaps else track.turns  # it begins to be counted anew
@@ -201,24 +204,24 @@ def _tell(track: Track, what: What, condition: Condition | None, now: float) -> 
 
 
 SHORT: Final = ("pending", "parked", "expired", "erasures", "lost", "fill")
-"""Facts of which it is told what has become of them."""
+"""Facts whose changes are reported."""
 
 
-def short_of(condition: Condition) -> dict[str, Any]:
-    """What the next message compares with."""
+def shorten(condition: Condition) -> dict[str, Any]:
+    """Return what the next message is compared with."""
     facts = {name: condition.facts[name] for name in SHORT if condition.facts.get(name) is not None}
     reason = (condition.facts.get("last_error") or {}).get("reason")
     return {"kind": condition.kind, **facts, **({"reason": str(reason)[:200]} if reason else {})}
 
 
-def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """What has changed between two messages (`short_of`), in words."""
+def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the changes between two messages (`shorten`) in words."""
     for name in SHORT:
         if name in before and name in now and before[name] != now[name]:
-            yield f"{name} was {_number(before[name], name)}, is {_number(now[name], name)}"
+            yield f"{name} was {_format_number(before[name], name)}, is {_format_number(now[name], name)}"
     if "reason" in before and before["reason"] != now.get("reason"):
         yield f"the last error was {before['reason']}"
 
 
-def _number(value: float, name: str) -> str:
+def _format_number(value: float, name: str) -> str:
     return f"{value:.0%}" if name == "fill" else f"{value:,}"

@@ -1,9 +1,9 @@
-"""One alert: what it remembers, and its messages on their way.
+"""One alert: its memory, and its messages on their way.
 
-How it fails and recovers: what it remembers and the messages that are made of that are saved in one transaction before
-anything is sent, and what became of a message after it was sent. A crash in between sends that one message once more,
-with the same id. A message that cannot be sent is tried again, ever later; older ones go first. After GIVE_UP_S it is
-given up. If the database cannot be written, all of this goes on in memory.
+Failure and recovery: the memory and its messages are saved in one transaction before anything is sent; the result of a
+message is saved after it was sent. A crash in between sends that one message once more, with the same id. A message
+that cannot be sent is tried again with growing backoff; older messages go first. After GIVE_UP_S it is given up. If the
+database cannot be written, all of this goes on in memory.
 """
 
 import asyncio
@@ -20,8 +20,8 @@ from typing import Final
 import msgspec
 import structlog
 
-from relay.alerts.compose import MOST, alarms_now, alarms_of
-from relay.alerts.memory import AlertRules, Key, Memory, Track, key_of, step
+from relay.alerts.compose import ALARMS_AT_MOST, make_alarms, make_present_alarms
+from relay.alerts.memory import AlertRules, Key, Memory, Track, make_key, take_step
 from relay.api import Alarm, Alert, Message, Reject, Retry
 from relay.api.transport import outage
 from relay.config import Redaction
@@ -32,7 +32,7 @@ from relay.stop import STOP, left
 from relay.threads import ADMIN
 
 LONGEST_ASKED_S: Final = 3600.0
-"""A destination that asks for a longer wait gets this one."""
+"""The longest wait that a destination can ask for."""
 GIVE_UP_S: Final = 86400.0
 WAITING: Final = 100
 """Messages that wait to be sent, at most: beyond that the oldest is given up."""
@@ -68,10 +68,11 @@ class Sender:
         known: Iterable[AlertMessage],
         times: SendTimes,
     ) -> None:
-        """`file`: where it is configured; `relay`: the name of this one; `tracks` and `known` are from the database."""
+        """`file`: the file of its configuration. `relay`: the name of this relay. `tracks` and `known` come from the
+        database."""
         self._alert, self._file, self._relay, self._host, self._folder = alert, file, relay, host, folder
         self._times = times
-        self._rules = AlertRules.of(alert.settings)
+        self._rules = AlertRules.make(alert.settings)
         self._log = log.bind(alert=alert.name)
         self._clean = Redaction(alert.settings).clean
         self._memory: Memory = {Key(*key): msgspec.json.decode(track, type=Track) for key, track in tracks.items()}
@@ -90,45 +91,45 @@ class Sender:
 
     @property
     def kept(self) -> tuple[Tracks, list[AlertMessage]]:
-        """For another object of the same alert."""
-        return _written(self._memory), [*self._messages.values()]
+        """What a successor of the same alert needs."""
+        return _encode_tracks(self._memory), [*self._messages.values()]
 
     @property
     def _is_settled(self) -> bool:
         return time.monotonic() - self._began >= self._times.settle
 
-    async def look(self, conditions: Sequence[Condition], status: Status) -> None:
-        """Look at what is wrong; what is to be told is on its way then."""
-        mine = self._mine(conditions)
-        seen = {key_of(one) for one in mine}
+    async def check_conditions(self, conditions: Sequence[Condition], status: Status) -> None:
+        """Check the conditions, and queue what is to be reported."""
+        mine = self._select_own(conditions)
+        seen = {make_key(one) for one in mine}
         self._unsettled = {key for key in self._unsettled if key not in seen and not self._is_settled}
-        memory, due = step(self._memory, mine, status.now, self._rules, unsettled=self._unsettled)
+        memory, due = take_step(self._memory, mine, status.now, self._rules, unsettled=self._unsettled)
         if memory == self._memory and not due:
             return
         self._memory = memory
-        made = [self._made(alarms_of(due, status, self._rules))] if due else []
-        await self._save(partial(save_tracks, self._folder, self._alert.name, _written(memory), made))
+        made = [self._make_message(make_alarms(due, status, self._rules))] if due else []
+        await self._save(partial(save_tracks, self._folder, self._alert.name, _encode_tracks(memory), made))
         self._messages |= {one.id: one for one in made}
         self._news.set()
 
-    def _mine(self, conditions: Iterable[Condition]) -> list[Condition]:
+    def _select_own(self, conditions: Iterable[Condition]) -> list[Condition]:
         """Those that it can tell: that it sends nothing is for others to tell."""
         return [one for one in conditions if one.subject != f"alert {self._alert.name}"]
 
-    def _made(self, alarms: Sequence[Alarm], *, test: bool = False) -> AlertMessage:
-        """A message of these that is to be sent."""
+    def _make_message(self, alarms: Sequence[Alarm], *, test: bool = False) -> AlertMessage:
+        """Make a message of these alarms."""
         now, number = time.time(), uuid.uuid4().hex
-        shown, left_out = tuple(alarms[:MOST]), max(0, len(alarms) - MOST)
+        shown, left_out = tuple(alarms[:ALARMS_AT_MOST]), max(0, len(alarms) - ALARMS_AT_MOST)
         message = Message(
             id=number, at=now, relay=self._relay, host=self._host, alarms=shown, left_out=left_out, test=test
         )
         return AlertMessage(number, self._alert.name, now, msgspec.json.encode(message).decode())
 
     async def test(self) -> AlertMessage:
-        """Send a test; return what became of it."""
+        """Send a test; return its message."""
         sentence = f"This is a test of [alert.{self._alert.name}]. Nothing need be wrong."
         alarm = Alarm(kind="test", subject="relay", state="began", sentence=sentence, since=time.time())
-        made = self._made([alarm], test=True)
+        made = self._make_message([alarm], test=True)
         await self._save(partial(save_message, self._folder, made))
         self._tests[made.id] = asyncio.get_running_loop().create_future()
         self._messages[made.id], self._not_before = made, 0.0
@@ -141,12 +142,17 @@ class Sender:
         finally:
             del self._tests[made.id]
 
-    def shown(self, conditions: Sequence[Condition], status: Status) -> Message:
-        """What would be told now of what is wrong, whether it has lasted or not."""
-        alarms = alarms_now(self._rules.select(self._mine(conditions)), status)
-        left_out = max(0, len(alarms) - MOST)
+    def preview(self, conditions: Sequence[Condition], status: Status) -> Message:
+        """Return the message about everything that is wrong, whether it has lasted or not."""
+        alarms = make_present_alarms(self._rules.select(self._select_own(conditions)), status)
+        left_out = max(0, len(alarms) - ALARMS_AT_MOST)
         return Message(
-            id="", at=status.now, relay=self._relay, host=self._host, alarms=tuple(alarms[:MOST]), left_out=left_out
+            id="",
+            at=status.now,
+            relay=self._relay,
+            host=self._host,
+            alarms=tuple(alarms[:ALARMS_AT_MOST]),
+            left_out=left_out,
         )
 
     @property
@@ -159,7 +165,7 @@ class Sender:
             type=self._alert.settings.type,
             file=self._file,
             told=sorted({f"{key.subject}: {track.kind}" for key, track in self._memory.items() if track.told}),
-            waiting=len(self._waiting()),
+            waiting=len(self._list_waiting()),
             sent=self._sent,
             failed=self._failed,
             given_up=self._given_up,
@@ -170,10 +176,10 @@ class Sender:
         )
 
     async def run(self) -> None:
-        """Send what waits, until cancelled."""
+        """Send queued messages until cancelled."""
         while True:
             self._news.clear()
-            waiting = self._waiting()
+            waiting = self._list_waiting()
             if waiting and time.monotonic() >= self._not_before:
                 try:
                     await self._send_all(waiting)
@@ -185,19 +191,19 @@ class Sender:
                 async with asyncio.timeout(self._not_before - time.monotonic() if waiting else None):
                     await self._news.wait()
 
-    def _waiting(self) -> list[AlertMessage]:
-        """What is to be sent, in this order: tests, for which somebody waits, then the oldest."""
+    def _list_waiting(self) -> list[AlertMessage]:
+        """Return the queued messages: tests first, because somebody waits for them, then the oldest."""
         waiting = [one for one in self._messages.values() if one.is_waiting]
         return sorted(waiting, key=lambda one: one.id not in self._tests)
 
     async def _send_all(self, waiting: Sequence[AlertMessage]) -> None:
-        """Send them, the oldest first. One that is refused for what it is does not hold up the others."""
+        """Send them, the oldest first. A message that is refused for its content does not hold up the others."""
         wait: float | None = None
         for number, one in enumerate(waiting):
             if time.time() - one.made >= GIVE_UP_S or len(waiting) - number > WAITING:
-                await self._become(replace(one, given_up=time.time()))
+                await self._note_outcome(replace(one, given_up=time.time()))
                 continue
-            error = await self._tried(one)
+            error = await self._try_to_send(one)
             if error is None:
                 continue
             asked = (error.after if isinstance(error, Retry) else None) or 0.0
@@ -210,7 +216,7 @@ class Sender:
             self._not_before = time.monotonic() + wait
             self._wait = min(2 * self._wait, self._times.longest_wait)
 
-    async def _tried(self, one: AlertMessage) -> Exception | None:
+    async def _try_to_send(self, one: AlertMessage) -> Exception | None:
         """Try to send a message; return why that failed."""
         message = msgspec.json.decode(one.message, type=Message)
         tried = replace(one, attempts=one.attempts + 1)
@@ -224,15 +230,15 @@ class Sender:
             self._failing = self._failing or now
             self._failed += 1
             given_up = now if message.test else None  # whoever has asked for it hears of it, and asks again
-            await self._become(replace(tried, last=now, problem=problem, given_up=given_up))
+            await self._note_outcome(replace(tried, last=now, problem=problem, given_up=given_up))
             return error
         self._failing = None
         now = time.time()
-        await self._become(replace(tried, last=now, problem="", sent=now))
+        await self._note_outcome(replace(tried, last=now, problem="", sent=now))
         return None
 
-    async def _become(self, now: AlertMessage) -> None:
-        """Note and tell what has become of a message."""
+    async def _note_outcome(self, now: AlertMessage) -> None:
+        """Note and log the result of a message."""
         self._messages[now.id] = now
         done = [one.id for one in self._messages.values() if not one.is_waiting]
         for old in done[:-KEPT]:
@@ -252,7 +258,7 @@ class Sender:
         await self._save(partial(save_message, self._folder, now))
 
     async def _save(self, save: "partial[None]") -> None:
-        """Write to the database, one thing after the other, also if this is cancelled."""
+        """Write to the database, one thing after the other, even if this is cancelled."""
         work = asyncio.get_running_loop().create_task(self._write(save), name=f"alert {self._alert.name}: save")
         try:
             await asyncio.shield(work)
@@ -273,14 +279,14 @@ class Sender:
                 self._unsaved = False
 
     async def close(self) -> None:
-        """Let go of what it sends with."""
+        """Close its connections."""
         try:
             await limited(self._alert.release, left(STOP.kept, self._times.close), f"alert {self._alert.name}: close")
         except Exception as error:  # a plugin's own
             self._log.warning("alert is not closed", reason=self._clean(reason_of(error)))
 
 
-def _written(memory: Memory) -> Tracks:
+def _encode_tracks(memory: Memory) -> Tracks:
     """As JSON, without what destinations said: that may name a user who is to be erased, and is lost by a restart."""
     plain = {
         key: replace(track, said={name: value for name, value in track.said.items() if name != "reason"})

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from relay.config import Address, IngestSettings, UnixAddress, shown, takes_ipv4
-from relay.listen import at
+from relay.listen import convert_errors
 
 BACKLOG: Final = 1024
 
@@ -22,7 +22,7 @@ def bind(addresses: Sequence[Address], workers: int = 1) -> list[list[socket.soc
     found: list[list[socket.socket]] = [[] for _ in range(workers)]
     try:
         for address in addresses:
-            with at("ingest.listen", address):
+            with convert_errors("ingest.listen", address):
                 _bind(address, found, takes_ipv4=takes_ipv4(address, addresses))
     except OSError:
         close(found)

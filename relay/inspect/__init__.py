@@ -1,14 +1,14 @@
-"""A state folder read from outside. Nothing here writes to it but `repair` and `restore`."""
+"""Reads a state folder from outside. Only `repair` and `restore` write to it."""
 
 from relay.inspect.audit import Audit, AuditRow, WholeAudit, audit_all
 from relay.inspect.backup import Backup, back_up
 from relay.inspect.check import Check, CheckedSegment, WorkerCheck, check_all
-from relay.inspect.disk_usage import describe_usage, usage
-from relay.inspect.dump import PROBLEM, DumpPart, dump_all, line, problem
+from relay.inspect.disk_usage import describe_usage, measure_usage
+from relay.inspect.dump import PROBLEM, DumpPart, dump_all, encode_line, encode_problem
 from relay.inspect.receipts import Receipt, WorkerReceipt, list_receipts
-from relay.inspect.repair import Repair, plan, repair
+from relay.inspect.repair import Repair, plan_repair, repair
 from relay.inspect.replay_count import ReplayCount, Stretch, WorkerCount, count_all
-from relay.inspect.restore import advice_on, restore
+from relay.inspect.restore import advise_on_restore, restore
 from relay.inspect.search import Aside, Found, search_all
 from relay.inspect.subprocess import NOT_THERE, Question
 from relay.inspect.trace import Resent, Trace, Traced, TracedConnector, TracePart, Tried, WorkerTrace, trace_all
@@ -42,21 +42,21 @@ __all__ = [
     "WorkerCount",
     "WorkerReceipt",
     "WorkerTrace",
-    "advice_on",
+    "advise_on_restore",
     "audit_all",
     "back_up",
     "check_all",
     "count_all",
     "describe_usage",
     "dump_all",
+    "encode_line",
+    "encode_problem",
     "find_remains",
-    "line",
     "list_receipts",
-    "plan",
-    "problem",
+    "measure_usage",
+    "plan_repair",
     "repair",
     "restore",
     "search_all",
     "trace_all",
-    "usage",
 ]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from relay.inspect.repair import plan_segment
-from relay.inspect.segments import Inspected, inspect
+from relay.inspect.segments import Inspected, inspect_all
 from relay.state import (
     LaneLedger,
     ParkedTotal,
@@ -62,56 +62,56 @@ class AuditRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
-    """What an audit has found."""
+    """The result of an audit."""
 
     balances: bool
     segments: int
-    """Of the journal."""
+    """Segments of the journal."""
     oldest: int
-    """The oldest offset that can be read."""
+    """The oldest readable offset."""
     head: int
-    """Events below this offset were acknowledged."""
+    """The offset below which events were acknowledged."""
     connectors: Sequence[AuditRow]
     sources: Sequence[SourceLedger]
     parked: Sequence[ParkedTotal]
-    """What lies parked, and what relay has removed of it by itself: in the ledgers that stays parked."""
+    """Parked events, and those that relay has removed by itself: the ledgers still count them as parked."""
     problems: Sequence[str]
     """What does not balance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerAudit(Audit):
-    """What an audit of one of several workers has found."""
+    """The result of the audit of one of several workers."""
 
     worker: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WholeAudit(Audit):
-    """What an audit of several workers has found: segments, offsets and ledgers are their sums."""
+    """The result of an audit of several workers: segments, offsets and ledgers are sums."""
 
     workers: Sequence[WorkerAudit]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditedState:
-    """All that an audit looks at, in the order in which it has to be read while relay runs."""
+    """Everything that an audit reads, in the order in which it must be read while relay runs."""
 
     before: Sequence[LaneLedger]
     parked: Mapping[str, Sequence[int]]
-    """Of each connector the offsets."""
+    """The offsets by connector."""
     journal: Sequence[Inspected]
     kept: Sequence[Range]
-    """The offsets that can be read, with good checksums: of damaged segments those behind the damage as well."""
+    """The readable offsets with good checksums, also those behind the damage in damaged segments."""
     after: Sequence[LaneLedger]
-    """The ledgers once more: what is unsettled now was needed, and so in the journal, all the while."""
+    """The ledgers, read again: what is unsettled now was needed all the while, and so in the journal."""
 
     acknowledged: int = 0
-    """Events below this offset were acknowledged before the journal was read, by what the database knows of it."""
+    """The offset below which events were acknowledged before the journal was read, by the database."""
 
     @property
     def head(self) -> int:
-        """The same, by the ledgers as well."""
+        """The same offset, also by the ledgers."""
         return max(self.acknowledged, find_acknowledged_head(self.before))
 
     @property
@@ -121,13 +121,13 @@ class AuditedState:
 
 
 def audit_all(state: Path, path: Path, kept_for: Collection[str] | None = None) -> Audit:
-    """Audit all workers of a state folder, as `audit` does; `path` is the setting `journal.path`."""
+    """Audit all workers of a state folder, as `audit` does. `path`: the setting `journal.path`."""
     found = {number: audit(*folders, kept_for) for number, folders in list_journals(state, path).items()}
     return found[0] if len(found) == 1 else merge_audits(found)
 
 
 def merge_audits(found: Mapping[int, Audit]) -> WholeAudit:
-    """The audits of several workers as one: it balances if all do."""
+    """Merge the audits of several workers. The result balances if all do."""
     audits = [*found.values()]
     names = sorted({row.connector for one in audits for row in one.connectors})
     return WholeAudit(
@@ -135,8 +135,10 @@ def merge_audits(found: Mapping[int, Audit]) -> WholeAudit:
         segments=sum(one.segments for one in audits),
         oldest=sum(one.oldest for one in audits),
         head=sum(one.head for one in audits),
-        connectors=[_sum([row for one in audits for row in one.connectors if row.connector == name]) for name in names],
-        sources=_sources([books for one in audits for books in one.sources]),
+        connectors=[
+            _sum_rows([row for one in audits for row in one.connectors if row.connector == name]) for name in names
+        ],
+        sources=_sum_sources([books for one in audits for books in one.sources]),
         parked=sum_totals(total for one in audits for total in one.parked),
         problems=[f"worker {number}: {problem}" for number, one in found.items() for problem in one.problems],
         workers=[
@@ -146,42 +148,45 @@ def merge_audits(found: Mapping[int, Audit]) -> WholeAudit:
     )
 
 
-def _sum(rows: Sequence[AuditRow]) -> AuditRow:
-    """The ledger of one connector over all workers."""
+def _sum_rows(rows: Sequence[AuditRow]) -> AuditRow:
+    """Sum the ledgers of one connector over all workers."""
     counts = {name: sum(getattr(row, name) for row in rows) for name in COUNTED}
     return AuditRow(rows[0].connector, **counts, balances=all(row.balances for row in rows))
 
 
-def _sources(found: Sequence[SourceLedger]) -> list[SourceLedger]:
-    """What each source counts over all workers, and since when one of them has refused everything."""
+def _sum_sources(found: Sequence[SourceLedger]) -> list[SourceLedger]:
+    """Sum each source's counts over all workers, with the time since which one of them has refused everything."""
     names = sorted({one.source for one in found})
-    return [_source(name, [one for one in found if one.source == name]) for name in names]
+    return [_sum_source(name, [one for one in found if one.source == name]) for name in names]
 
 
-def _source(name: str, parts: Sequence[SourceLedger]) -> SourceLedger:
+def _sum_source(name: str, parts: Sequence[SourceLedger]) -> SourceLedger:
     refusals = [one.refusals for one in parts if one.refusals]
     first = min(refusals, key=lambda one: one.since, default=None)
     return SourceLedger(name, sum(one.duplicates for one in parts), first)
 
 
 def audit(state: Path, journal: Path, kept_for: Collection[str] | None = None) -> Audit:
-    """Audit a state folder and its journal, whether relay runs or not. `kept_for`: the connectors for which the journal
-    keeps the events that they still need; None: all. Raises FileNotFoundError, OSError, sqlite3.Error."""
+    """Audit a state folder and its journal, whether relay runs or not.
+
+    `kept_for`: the connectors for which the journal keeps the events that they still need; None: all. Raises
+    FileNotFoundError, OSError, sqlite3.Error.
+    """
     doubts = [one.said for one in find_worker_doubts(0, state, journal) if one.what == "journal"]
     if doubts and not has_tables(state):
         raise FileNotFoundError(doubts[0])
     before, head = read_lane_ledgers(state), read_acknowledged(state)
     parked = read_parked_offsets(state)
-    found = inspect(journal, head)
-    kept = [each for segment in found for each in _readable(segment)]
+    found = inspect_all(journal, head)
+    kept = [each for segment in found for each in _list_readable(segment)]
     seen = AuditedState(
         before=before, parked=parked, journal=found, kept=kept, after=read_lane_ledgers(state), acknowledged=head
     )
-    problems = [*journal_problems(seen), *doubts]
+    problems = [*find_journal_problems(seen), *doubts]
     rows = []
     for lane in sorted(before, key=lambda lane: lane.connector):
         may_expire = kept_for is not None and lane.connector not in kept_for
-        wrong = [*lane_problems(lane, seen, may_expire=may_expire)]
+        wrong = [*find_lane_problems(lane, seen, may_expire=may_expire)]
         ledger = lane.ledger
         rows.append(
             AuditRow(
@@ -189,7 +194,7 @@ def audit(state: Path, journal: Path, kept_for: Collection[str] | None = None) -
                 ledger.accepted,
                 **asdict(ledger.counts),
                 pending=ledger.pending,
-                unsettled=_size(lane.unsettled),
+                unsettled=_count_events(lane.unsettled),
                 balances=not wrong,
             )
         )
@@ -206,16 +211,16 @@ def audit(state: Path, journal: Path, kept_for: Collection[str] | None = None) -
     )
 
 
-def _readable(segment: Inspected) -> list[Range]:
-    """The offsets of a segment that can be read: connectors go on behind damage."""
+def _list_readable(segment: Inspected) -> list[Range]:
+    """Return the readable offsets of a segment: connectors go on behind damage."""
     if not segment.is_whole:
         with suppress(FileNotFoundError):  # retention has just removed it
             return find_unsettled(segment.base, segment.limit, plan_segment(segment).lost)
     return [(segment.base, segment.end)]
 
 
-def journal_problems(seen: AuditedState) -> Iterator[str]:
-    """Say what is missing between the journal's oldest offset and its head."""
+def find_journal_problems(seen: AuditedState) -> Iterator[str]:
+    """Yield what is missing between the journal's oldest offset and its head."""
     for segment in seen.journal:
         if not segment.is_whole:
             yield f"journal: {segment.path.name}: {segment}"
@@ -223,19 +228,19 @@ def journal_problems(seen: AuditedState) -> Iterator[str]:
         yield f"journal: offsets {ranges(missing)} cannot be read, of {seen.oldest} to {seen.head - 1}"
 
 
-def lane_problems(lane: LaneLedger, seen: AuditedState, *, may_expire: bool) -> Iterator[str]:
-    """Say what of a lane's ledger is not borne out by its cursor, the journal and the parked events.
+def find_lane_problems(lane: LaneLedger, seen: AuditedState, *, may_expire: bool) -> Iterator[str]:
+    """Yield where cursor, journal and parked events contradict a lane's ledger.
 
-    With `may_expire` what is older than the journal is no fault: the lane will count it as expired when it comes to it.
+    With `may_expire`, events older than the journal are no fault: the lane will count them as expired.
     """
     cursor, ledger = lane.cursor, lane.ledger
     places = [cursor.start, cursor.position, *chain(*cursor.ahead), lane.head]
     if any(low > high for low, high in pairwise(places)):
         yield f"the cursor is out of order: start, position, ranges ahead and head are {', '.join(map(str, places))}"
-    if ledger.pending != _size(lane.unsettled):
+    if ledger.pending != _count_events(lane.unsettled):
         yield (
             f"accepted {ledger.accepted} less the outcomes leaves {ledger.pending} pending,"
-            f" but the cursor leaves {_size(lane.unsettled)} unsettled: {ranges(lane.unsettled) or 'none'}"
+            f" but the cursor leaves {_count_events(lane.unsettled)} unsettled: {ranges(lane.unsettled) or 'none'}"
         )
     readable = [(0, seen.oldest), *seen.kept] if may_expire else seen.kept
     needed = next((later for later in seen.after if later.connector == lane.connector), lane).cursor
@@ -243,16 +248,16 @@ def lane_problems(lane: LaneLedger, seen: AuditedState, *, may_expire: bool) -> 
     if missing := [*chain(*(find_unsettled(start, stop, readable) for start, stop in pending))]:
         yield f"unsettled offsets {ranges(missing)} cannot be read in the journal"
     offsets = seen.parked.get(lane.connector, ())
-    parked = sum(_counts(lane, offset) for offset in offsets)
+    parked = sum(_is_counted(lane, offset) for offset in offsets)
     if parked > ledger.counts.parked:
-        shown = ranges([(offset, offset + 1) for offset in offsets if _counts(lane, offset)])
+        shown = ranges([(offset, offset + 1) for offset in offsets if _is_counted(lane, offset)])
         yield f"{counted(parked, 'event')} parked, but {ledger.counts.parked} counted: offsets {shown}"
 
 
-def _counts(lane: LaneLedger, offset: int) -> bool:
-    """Whether a parked event is in the saved counts; one that was parked since, or before a crash, is not yet."""
+def _is_counted(lane: LaneLedger, offset: int) -> bool:
+    """Return whether the saved counts include a parked event. They lack one parked since, or before a crash."""
     return lane.cursor.start <= offset < lane.head and lane.is_settled(offset)
 
 
-def _size(found: Sequence[Range]) -> int:
+def _count_events(found: Sequence[Range]) -> int:
     return sum(stop - start for start, stop in found)

@@ -1,16 +1,16 @@
-"""A copy of a state folder that relay can be started with, made while relay runs or not. Blocking.
+"""Copies a state folder so that relay can be started with the copy, whether relay runs or not. Blocking.
 
-How it fails and recovers:
+Failure and recovery:
 
 - A copy is laid out as a state folder: databases, journals with their identity, cuts, and `workers/N`. The file
-  `backup.json` says what is in it, and whether it is complete. Only a complete one can be restored.
-- relay.db is copied first, as of one moment, then the journal, which only grows: the copy has all that its database
-  calls accepted. Databases of connectors come last: what they know beyond relay.db is told to a destination again.
-- A pass that took long is followed by another one, which copies what is new: the last one is quick, so that cursors
-  and journal are of nearly the same time. So is one during which events left the journal that the database needs.
+  `backup.json` says what is in it, and whether it is complete. Only a complete copy can be restored.
+- relay.db is copied first, as of one moment, then the journal, which only grows. So the copy has all that its database
+  calls accepted. Databases of connectors come last: what they know beyond relay.db is sent to a destination again.
+- A long pass is followed by another one, which copies what is new. The last pass is quick, so that cursors and journal
+  are of nearly the same time. A pass during which needed events left the journal is repeated as well.
 - Each file is written beside its place, synced, and put there in one step. A segment that is there with the size and
-  the time of its original is not copied again: a copy that was broken off goes on where it was.
-- In the end all of it is read. What did not get there as it should is removed, to be copied by the next try.
+  time of its original is not copied again: an interrupted copy goes on where it was.
+- In the end all of it is read. Bad files are removed, for the next try to copy.
 """
 
 import os
@@ -25,7 +25,7 @@ from typing import Final
 
 import msgspec
 
-from relay.inspect.segments import Inspected, inspect
+from relay.inspect.segments import Inspected, inspect_all
 from relay.journal import (
     FRESH,
     Corrupt,
@@ -57,7 +57,7 @@ from relay.state import (
 
 MANIFEST: Final = "backup.json"
 JOURNAL: Final = Path("journal")
-"""Where a copy has a worker's journal, whatever `journal.path` is."""
+"""The folder of a worker's journal in a copy, whatever `journal.path` is."""
 QUICK_S: Final = 10.0
 """A pass that took no longer is the last one."""
 PASSES: Final = 10
@@ -65,12 +65,12 @@ SQLITE: Final = b"SQLite format 3\0"
 BUSY: Final = "events leave the journal faster than they can be copied: try again when relay is less busy"
 
 Told = Callable[[Path, bool], None]
-"""Called with each file of the copy that is in place, and whether it was copied."""
+"""Called with each finished file of the copy, and whether it was copied."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackupPart:
-    """What a copy has of one worker's journal."""
+    """The copy of one worker's journal."""
 
     worker: int
     identity: str
@@ -81,7 +81,7 @@ class BackupPart:
 
     @property
     def events(self) -> int:
-        """How many events there are."""
+        """Number of events."""
         return self.head - self.oldest
 
 
@@ -91,12 +91,12 @@ class Backup:
 
     complete: bool
     made: float
-    """As of when its databases are, in Unix seconds."""
+    """The time of its databases, in Unix seconds."""
     workers: Sequence[BackupPart]
 
     @property
     def events(self) -> int:
-        """How many events there are."""
+        """Number of events."""
         return sum(part.events for part in self.workers)
 
 
@@ -107,13 +107,13 @@ class _Pass:
     oldest: int = 0
     head: int = 0
     is_consistent: bool = True
-    """Whether nothing left the journal meanwhile that the database needs."""
+    """Whether nothing that the database needs left the journal meanwhile."""
     names: set[str] = field(default_factory=set)
-    """Of the segments."""
+    """Names of the segments."""
 
 
 def read_backup(folder: Path) -> Backup:
-    """What a folder says of the copy in it. Raises FileNotFoundError (there is none), OSError."""
+    """Read the description of the copy in a folder. Raises FileNotFoundError without a copy, OSError."""
     path = folder / MANIFEST
     try:
         return msgspec.json.decode(path.read_bytes(), type=Backup)
@@ -124,10 +124,11 @@ def read_backup(folder: Path) -> Backup:
 
 
 def back_up(state: Path, path: Path, target: Path, told: Told) -> tuple[Backup, list[str]]:
-    """Copy a state folder into `target`, or go on where an earlier try was; `path` is the setting `journal.path`.
+    """Copy a state folder into `target`, or continue an earlier try. `path`: the setting `journal.path`.
 
-    Return what there is, and what of the journals is damaged: it is so in the copy as well. Raises OSError,
-    sqlite3.Error; after that the copy is not complete."""
+    Return the copy, and the damage of the journals, which the copy has as well. Raises OSError, sqlite3.Error; the copy
+    is incomplete then.
+    """
     folders = list_journals(state, path)
     _check_apart(target, [state, *(journal for _, journal in folders.values())])
     for folder, journal in folders.values():
@@ -138,7 +139,7 @@ def back_up(state: Path, path: Path, target: Path, told: Told) -> tuple[Backup, 
     held = lock(target)
     try:
         _check_same(target, folders)
-        _note(target, Backup(complete=False, made=time.time(), workers=()))
+        _write_note(target, Backup(complete=False, made=time.time(), workers=()))
         made, passes = _copy_all(target, folders, told)
         parts = [_finish(target, number, passes[number], folders[number][1]) for number in folders]
         _remove_workers(target, set(folders))
@@ -146,14 +147,14 @@ def back_up(state: Path, path: Path, target: Path, told: Told) -> tuple[Backup, 
         for left in target.rglob(f"*{FRESH}"):  # by a try that was broken off, of a segment that has gone since
             left.unlink()
         found = Backup(complete=True, made=made, workers=parts)
-        _note(target, found)
+        _write_note(target, found)
     finally:
         os.close(held)
     return found, problems
 
 
 def _check_apart(target: Path, places: Sequence[Path]) -> None:
-    """Raise OSError if the copy would be part of what is copied."""
+    """Check that the copy would not be part of what is copied. Raises OSError."""
     whole = target.resolve()
     for place in places:
         if whole.is_relative_to(place.resolve()) or place.resolve().is_relative_to(whole):
@@ -161,15 +162,15 @@ def _check_apart(target: Path, places: Sequence[Path]) -> None:
 
 
 def _check_journal(database: Path, journal: Path) -> None:
-    """Raise OSError if a journal is not the one of its database, or not there."""
-    with closing(_look_at(database)) as db:
+    """Check that a journal is there, and is its database's. Raises OSError."""
+    with closing(_open_to_read(database)) as db:
         known = read_known_journal(db)
     if not journal.is_dir() or (why := describe_mismatch(journal, known)):
         raise OSError(why if journal.is_dir() else f"{journal}: there is no journal")
 
 
 def _check_same(target: Path, folders: Mapping[int, tuple[Path, Path]]) -> None:
-    """Raise OSError if there is something else in the folder than a copy of the same journals."""
+    """Check that the folder holds nothing but a copy of the same journals. Raises OSError."""
     if not (target / MANIFEST).exists() and any(path.name != "lock" for path in target.iterdir()):
         raise OSError(f"{target} is not empty, and holds no backup")
     for number, (_, journal) in folders.items():
@@ -178,15 +179,17 @@ def _check_same(target: Path, folders: Mapping[int, tuple[Path, Path]]) -> None:
             raise OSError(f"{target} holds the backup of another journal than {journal}: take another folder")
 
 
-def _note(target: Path, found: Backup) -> None:
+def _write_note(target: Path, found: Backup) -> None:
     replace_text(target / MANIFEST, msgspec.json.format(msgspec.json.encode(found)).decode() + "\n")
 
 
 def _copy_all(target: Path, folders: Mapping[int, tuple[Path, Path]], told: Told) -> tuple[float, dict[int, _Pass]]:
-    """Copy until a pass was quick and consistent; return as of when that was, and what it found."""
+    """Copy until a pass was quick and consistent; return its time, and what it found."""
     for _ in range(PASSES):
         began, made = time.monotonic(), time.time()
-        passes = {number: _copy(make_worker_folder(target, number), *both, told) for number, both in folders.items()}
+        passes = {
+            number: _copy_worker(make_worker_folder(target, number), *both, told) for number, both in folders.items()
+        }
         is_quick = time.monotonic() - began <= QUICK_S
         is_consistent = all(one.is_consistent for one in passes.values())
         if is_quick and is_consistent:
@@ -196,8 +199,8 @@ def _copy_all(target: Path, folders: Mapping[int, tuple[Path, Path]], told: Told
     return made, passes
 
 
-def _copy(target: Path, folder: Path, journal: Path, told: Told) -> _Pass:
-    """One pass over one worker."""
+def _copy_worker(target: Path, folder: Path, journal: Path, told: Told) -> _Pass:
+    """Make one pass over one worker."""
     (target / JOURNAL).mkdir(mode=0o700, parents=True, exist_ok=True)
     before = list_segment_files(journal)
     fresh = _copy_database(folder / DATABASE, target / DATABASE)
@@ -206,7 +209,7 @@ def _copy(target: Path, folder: Path, journal: Path, told: Told) -> _Pass:
     with closing(sqlite3.connect(fresh)) as db:
         positions = read_saved_positions(db)
     found.is_consistent = not any(oldest <= position < found.oldest for position in positions)
-    others = {target / path.relative_to(folder): path for path in other_databases(folder)}
+    others = {target / path.relative_to(folder): path for path in list_other_databases(folder)}
     for copy, path in others.items():
         copy.parent.mkdir(mode=0o700, exist_ok=True)
         _put_database(_copy_database(path, copy), copy)
@@ -237,18 +240,18 @@ def _copy_segments(journal: Path, target: Path, told: Told) -> _Pass:
             left.unlink()
     kept = list_segment_files(target)
     if kept:
-        found.oldest, found.head = parse_base(kept[0]), _end_of(kept[-1])
+        found.oldest, found.head = parse_base(kept[0]), _find_end(kept[-1])
     return found
 
 
 def copy_file(path: Path, copy: Path) -> bool:
-    """Copy a file durably, with its time, unless it is there; False if it was. Raises OSError."""
+    """Copy a file durably, with its time; return False if it was there. Raises OSError."""
     with path.open("rb") as file:
-        return _put(file.fileno(), os.fstat(file.fileno()).st_size, copy)
+        return _put_part(file.fileno(), os.fstat(file.fileno()).st_size, copy)
 
 
 def _copy_last(path: Path, copy: Path) -> bool:
-    """Copy the segment that is written as far as its records are whole; if it is damaged, as it is."""
+    """Copy the open segment up to its last whole record; a damaged segment as it is."""
     try:
         found = find_end(path)
     except Corrupt:
@@ -256,13 +259,13 @@ def _copy_last(path: Path, copy: Path) -> bool:
     if found.end != found.good:
         return copy_file(path, copy)
     with path.open("rb") as file:
-        return _put(file.fileno(), found.used, copy)
+        return _put_part(file.fileno(), found.used, copy)
 
 
-def _put(fd: int, size: int, copy: Path) -> bool:
+def _put_part(fd: int, size: int, copy: Path) -> bool:
     """Put the first bytes of an open file in place, unless they are there."""
     about = os.fstat(fd)
-    if (size, about.st_mtime_ns) == _about(copy):
+    if (size, about.st_mtime_ns) == _read_size_and_time(copy):
         return False
     fresh = copy_segment(fd, copy, size)
     os.utime(fresh, ns=(about.st_atime_ns, about.st_mtime_ns))
@@ -270,22 +273,22 @@ def _put(fd: int, size: int, copy: Path) -> bool:
     return True
 
 
-def _about(copy: Path) -> tuple[int, int] | None:
-    """The size and the time of a file; None if there is none."""
+def _read_size_and_time(copy: Path) -> tuple[int, int] | None:
+    """Return the size and the time of a file; None without a file."""
     with suppress(FileNotFoundError):
         about = copy.stat()
         return about.st_size, about.st_mtime_ns
     return None
 
 
-def _end_of(path: Path) -> int:
+def _find_end(path: Path) -> int:
     try:
         return find_end(path).end
     except Corrupt:
         return parse_base(path)
 
 
-def other_databases(folder: Path) -> list[Path]:
+def list_other_databases(folder: Path) -> list[Path]:
     """Return the databases of connectors in a worker's folder. A file of another format is no database."""
     return [path for path in _named_as_databases(folder) if _is_database(path)]
 
@@ -314,39 +317,39 @@ def _is_database(path: Path) -> bool:
 
 
 def _copy_database(path: Path, copy: Path) -> Path:
-    """Write a copy of a database as of one moment beside its place. Raises sqlite3.Error, OSError."""
+    """Copy a database as of one moment beside its place. Raises sqlite3.Error, OSError."""
     fresh = copy.with_name(copy.name + FRESH)
-    for left in (fresh, *_logs(fresh)):
+    for left in (fresh, *_list_logs(fresh)):
         left.unlink(missing_ok=True)
     fresh.touch(mode=0o600)
-    with closing(_look_at(path)) as db, closing(sqlite3.connect(fresh)) as out:
+    with closing(_open_to_read(path)) as db, closing(sqlite3.connect(fresh)) as out:
         db.backup(out)
         out.execute("PRAGMA journal_mode = DELETE")  # so that whoever looks at a copy writes nothing beside it
     return fresh
 
 
-def _look_at(path: Path) -> sqlite3.Connection:
-    """Open a database without a right to change it. Raises FileNotFoundError, sqlite3.Error."""
+def _open_to_read(path: Path) -> sqlite3.Connection:
+    """Open a database read-only. Raises FileNotFoundError, sqlite3.Error."""
     if not path.exists():
         raise FileNotFoundError(f"{path}: no relay has run with this state folder, or it was lost (relay doctor)")
     return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=LOCKED_S)
 
 
 def _put_database(fresh: Path, copy: Path) -> None:
-    """Have a copy of a database, which nobody has open, take its place, durably."""
-    for left in (*_logs(fresh), *_logs(copy)):
+    """Put the copy of a database in place durably. Nobody has it open."""
+    for left in (*_list_logs(fresh), *_list_logs(copy)):
         left.unlink(missing_ok=True)
     with fresh.open("rb") as file:
         os.fsync(file.fileno())
     put_in_place(fresh, copy)
 
 
-def _logs(path: Path) -> list[Path]:
+def _list_logs(path: Path) -> list[Path]:
     return [path.with_name(f"{path.name}{suffix}") for suffix in ("-wal", "-shm", "-journal")]
 
 
 def _copy_cuts(folder: Path, target: Path) -> None:
-    """Copy which events go out together; what is gone meanwhile is no longer needed."""
+    """Copy which events go out together. Files that vanish meanwhile are not needed any more."""
     if not folder.is_dir():
         return
     target.mkdir(mode=0o700, exist_ok=True)
@@ -362,7 +365,7 @@ def _copy_cuts(folder: Path, target: Path) -> None:
 
 
 def _finish(target: Path, number: int, found: _Pass, journal: Path) -> BackupPart:
-    """Have the copied database know the copied journal up to its end, as after a clean stop."""
+    """Make the copied database know the copied journal up to its end, as after a clean stop."""
     folder = make_worker_folder(target, number)
     fresh = folder / f"{DATABASE}{FRESH}"
     with closing(sqlite3.connect(fresh, isolation_level=None)) as db:
@@ -373,19 +376,21 @@ def _finish(target: Path, number: int, found: _Pass, journal: Path) -> BackupPar
 
 
 def _remove_workers(target: Path, numbers: set[int]) -> None:
-    """Let go of workers whose folders are no longer in the state folder."""
+    """Remove workers whose folders have left the state folder."""
     for left in (target / WORKERS).glob("[1-9]*"):
         if left.name.isdecimal() and int(left.name) not in numbers:
             shutil.rmtree(left)
 
 
 def _verify(target: Path, part: BackupPart, journal: Path) -> Iterator[str]:
-    """Read all of a worker's copy. Say which segments are damaged in the journal itself; remove others that are, and
-    raise OSError."""
+    """Read a worker's whole copy; yield the segments that are damaged in the journal itself.
+
+    Removes other damaged segments, and raises OSError.
+    """
     folder = make_worker_folder(target, part.worker)
     check_databases(folder)
-    if bad := bad_segments(folder / JOURNAL, part.head):
-        original = {one.path.name for one in bad_segments(journal, part.head)}
+    if bad := find_bad_segments(folder / JOURNAL, part.head):
+        original = {one.path.name for one in find_bad_segments(journal, part.head)}
         for one in bad:
             if one.path.name not in original:
                 one.path.unlink()
@@ -394,15 +399,15 @@ def _verify(target: Path, part: BackupPart, journal: Path) -> Iterator[str]:
             yield f"{journal / one.path.name}: {one}"
 
 
-def bad_segments(journal: Path, head: int) -> list[Inspected]:
-    """The segments of a copy that are not whole; events below `head` must be there. Raises OSError."""
-    return [one for one in inspect(journal, head) if not one.is_whole]
+def find_bad_segments(journal: Path, head: int) -> list[Inspected]:
+    """Return the damaged segments of a copy. Events below `head` must be there. Raises OSError."""
+    return [one for one in inspect_all(journal, head) if not one.is_whole]
 
 
 def check_databases(folder: Path) -> None:
     """Read all databases of a worker's copy. Raises sqlite3.Error."""
-    for path in (folder / DATABASE, *other_databases(folder)):
-        with closing(_look_at(path)) as db:
+    for path in (folder / DATABASE, *list_other_databases(folder)):
+        with closing(_open_to_read(path)) as db:
             (said,) = db.execute("PRAGMA quick_check(1)").fetchone()
         if said != "ok":
             raise sqlite3.DatabaseError(f"{path}: {said}")

@@ -1,4 +1,4 @@
-"""What takes the room on the file system of a state folder, for whoever has to free some. Blocking."""
+"""Finds what fills the file system of a state folder. Blocking."""
 
 import os
 from collections import Counter
@@ -10,43 +10,47 @@ from relay.state import WORKERS
 
 LARGEST: Final = 4
 LEAST_BYTES: Final = 64 << 10
-"""What takes less is not worth telling."""
+"""Smaller entries are left out."""
 BLOCK_BYTES: Final = 512
 OTHERS: Final = "files that are not relay's"
 UNITS: Final = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
-def usage(state: Path, journal: Path, workers: int, files: Iterable[Path] = ()) -> dict[str, int]:
-    """Bytes on the file system of the state folder by what takes them: the parts of that folder, the folders elsewhere
-    of files that connectors write, and all others together. `journal`: the setting `journal.path`; `workers`: those
-    that are configured."""
+def measure_usage(state: Path, journal: Path, workers: int, files: Iterable[Path] = ()) -> dict[str, int]:
+    """Return the used bytes on the file system of the state folder by what uses them.
+
+    The parts of that folder, the folders of files that connectors write elsewhere, and all the rest together.
+    `journal`: the setting `journal.path`; `workers`: the configured number.
+    """
     found = Counter[str]()
-    for entry in _entries(state):
+    for entry in _list_entries(state):
         if entry.name == WORKERS:
-            found.update({_worker(one.name, workers): _taken(one) for one in _entries(Path(entry.path))})
+            found.update(
+                {_name_worker(one.name, workers): _measure_entry(one) for one in _list_entries(Path(entry.path))}
+            )
         else:
-            found["journal" if Path(entry.path) == state / journal else entry.name] += _taken(entry)
+            found["journal" if Path(entry.path) == state / journal else entry.name] += _measure_entry(entry)
     elsewhere = {state / journal, *((state / file).parent for file in files)}
     for folder in elsewhere:
-        if not folder.is_relative_to(state) and _device(folder) == _device(state):
-            found["journal" if folder == journal else str(folder)] += sum(map(_taken, _entries(folder)))
-    found[OTHERS] = max(0, _used(state) - found.total())
+        if not folder.is_relative_to(state) and _find_device(folder) == _find_device(state):
+            found["journal" if folder == journal else str(folder)] += sum(map(_measure_entry, _list_entries(folder)))
+    found[OTHERS] = max(0, _measure_used(state) - found.total())
     return dict(found.most_common())
 
 
 def describe_usage(found: dict[str, int]) -> str:
-    """The largest of them in words, such as "archive 12.1 GiB, journal 1.0 GiB"."""
+    """Describe the largest of them, such as "archive 12.1 GiB, journal 1.0 GiB"."""
     large = [(name, size) for name, size in found.items() if size >= LEAST_BYTES]
-    return ", ".join(f"{name} {_size(size)}" for name, size in large[:LARGEST])
+    return ", ".join(f"{name} {_format_size(size)}" for name, size in large[:LARGEST])
 
 
-def _worker(name: str, workers: int) -> str:
+def _name_worker(name: str, workers: int) -> str:
     if name.isdecimal() and int(name) >= workers:
         return f"{WORKERS}/{name}, which runs no more,"
     return f"{WORKERS}/{name}"
 
 
-def _entries(folder: Path) -> "list[os.DirEntry[str]]":
+def _list_entries(folder: Path) -> "list[os.DirEntry[str]]":
     try:
         with os.scandir(folder) as entries:
             return [*entries]
@@ -54,17 +58,17 @@ def _entries(folder: Path) -> "list[os.DirEntry[str]]":
         return []
 
 
-def _taken(entry: "os.DirEntry[str]") -> int:
+def _measure_entry(entry: "os.DirEntry[str]") -> int:
     try:
         if entry.is_dir(follow_symlinks=False):
-            return sum(map(_taken, _entries(Path(entry.path))))
+            return sum(map(_measure_entry, _list_entries(Path(entry.path))))
         return entry.stat(follow_symlinks=False).st_blocks * BLOCK_BYTES
     except OSError:
         return 0
 
 
-def _used(folder: Path) -> int:
-    """Bytes that are taken on the file system of a folder."""
+def _measure_used(folder: Path) -> int:
+    """Return the used bytes of a folder's file system."""
     try:
         about = os.statvfs(folder)
     except OSError:
@@ -72,13 +76,13 @@ def _used(folder: Path) -> int:
     return (about.f_blocks - about.f_bfree) * about.f_frsize
 
 
-def _device(folder: Path) -> int | None:
+def _find_device(folder: Path) -> int | None:
     try:
         return folder.stat().st_dev
     except OSError:
         return None
 
 
-def _size(amount: int) -> str:
+def _format_size(amount: int) -> str:
     size, unit = next((one for one in UNITS if amount >= one[0]), UNITS[-1])
     return f"{amount / size:.1f} {unit}"

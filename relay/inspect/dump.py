@@ -1,4 +1,4 @@
-"""The events of a journal as lines of NDJSON. Blocking, and changes nothing."""
+"""Writes the events of a journal as lines of NDJSON. Blocking, and changes nothing."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,11 +13,11 @@ import orjson
 from relay.api import Event
 from relay.api.internal import one_line
 from relay.catalogue import Selection
-from relay.inspect.segments import Inspected, blocks, describe_segments, list_all_segments
+from relay.inspect.segments import Inspected, describe_segments, list_all_segments, read_all_blocks
 
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 PROBLEM: Final = b'{"problem":'
-"""How a line begins that says what is not there."""
+"""The prefix of a line that names missing events."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,28 +31,28 @@ class DumpPart:
     events: Sequence[str] = ()
     """A selection."""
     limit: Annotated[int, msgspec.Meta(ge=0, le=sys.maxsize)] | None = None
-    """So many events at most."""
+    """The most events."""
 
 
 def dump_all(state: Path, path: Path, part: DumpPart) -> Iterator[bytes]:
-    """The events of that part of one worker's journal after the other; `path` is the setting `journal.path`. The last
-    lines say what could not be read.
+    """Yield the events of that part, one worker's journal after the other. `path`: the setting `journal.path`.
 
-    Raises FileNotFoundError, OSError, sqlite3.Error."""
+    The last lines say what could not be read. Raises FileNotFoundError, OSError, sqlite3.Error.
+    """
     listed = list_all_segments(state, path)
     lines = (
-        line(event, worker if len(listed) > 1 else None)
+        encode_line(event, worker if len(listed) > 1 else None)
         for worker, its in listed.items()
-        for event in _events(its, part)
+        for event in _read_events(its, part)
     )
     yield from islice(lines, part.limit)
     for its in listed.values():
-        yield from map(problem, describe_segments(its))
+        yield from map(encode_problem, describe_segments(its))
 
 
-def _events(listed: Sequence[Inspected], part: DumpPart) -> Iterator[Event]:
+def _read_events(listed: Sequence[Inspected], part: DumpPart) -> Iterator[Event]:
     selection = Selection(part.events)
-    for _, block in blocks(listed, part.start):
+    for _, block in read_all_blocks(listed, part.start):
         for event in block:
             if part.stop is not None and event.offset >= part.stop:
                 return
@@ -60,15 +60,17 @@ def _events(listed: Sequence[Inspected], part: DumpPart) -> Iterator[Event]:
                 yield event
 
 
-def line(event: Event, worker: int | None = None) -> bytes:
-    """An event as a line of NDJSON: its place, when it was received (Unix seconds), its source and type, which part it
-    is if that is not the first, and the event as it came. `worker`: whose journal the place is in, of several."""
+def encode_line(event: Event, worker: int | None = None) -> bytes:
+    """Encode an event as a line of NDJSON: place, receipt (Unix seconds), source, type, part, and its body.
+
+    `worker`: the worker whose journal has that place, of several.
+    """
     head: dict[str, object] = {} if worker is None else {"worker": worker}
     head |= {"offset": event.offset, "received": event.received, "source": event.source, "type": event.type}
     head |= {"part": event.part} if event.part else {}
     return orjson.dumps(head)[:-1] + b',"event":' + one_line(event.body) + b"}\n"
 
 
-def problem(said: str) -> bytes:
-    """A line that says what is not there."""
+def encode_problem(said: str) -> bytes:
+    """Encode a line that names missing events."""
     return PROBLEM + orjson.dumps(said) + b"}\n"

@@ -1,8 +1,8 @@
-"""Mends a damaged journal: saves every event whose record is whole, and says which offsets are lost.
+"""Repairs a damaged journal: saves every event in a whole record, and names the lost offsets.
 
-A segment is written anew beside the damaged one: its good records as they are, a record that stands for the lost events
-in each place where some are missing. Lanes count those as damaged. The new file takes the old one's place in one step;
-the old one is kept as `NAME.log.damaged`. A crash on the way leaves either.
+A segment is rewritten beside the damaged one: its good records as they are, and a record for lost events in each gap.
+Lanes count those as damaged. The new file replaces the old one in one step, and the old one is kept as
+`NAME.log.damaged`. A crash leaves either file.
 """
 
 import os
@@ -11,38 +11,38 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from relay.inspect.segments import Inspected, inspect
+from relay.inspect.segments import Inspected, inspect_all
 from relay.journal import DAMAGED, PREFIX, encode_lost_record, find_records, lock, put_in_place, read_salt, write_anew
 
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """What is to be done to one segment."""
+    """The repair of one segment."""
 
     segment: Inspected
     salt: int
     records: Sequence[bytes]
     saved: int
-    """Events that are kept."""
+    """Events kept."""
     lost: Sequence[tuple[int, int]]
-    """Offsets of which nothing is left."""
+    """Lost offsets."""
 
     @property
     def lost_events(self) -> int:
-        """How many those are."""
+        """Number of lost events."""
         return sum(stop - start for start, stop in self.lost)
 
 
-def plan(folder: Path, needed: int) -> list[Repair]:
-    """What there is to repair; events below `needed` were acknowledged. Changes nothing. Raises OSError."""
-    return [plan_segment(segment) for segment in inspect(folder, needed) if not segment.is_whole]
+def plan_repair(folder: Path, needed: int) -> list[Repair]:
+    """Find what needs a repair. Events below `needed` were acknowledged. Changes nothing. Raises OSError."""
+    return [plan_segment(segment) for segment in inspect_all(folder, needed) if not segment.is_whole]
 
 
 def repair(folder: Path, needed: int) -> list[Repair]:
-    """Mend a journal; return what was done. Raises OSError if a relay runs with it, or the disk refuses."""
+    """Repair a journal; return what was done. Raises OSError if a relay runs with it, or the disk refuses."""
     held = lock(folder)
     try:
-        repairs = plan(folder, needed)
+        repairs = plan_repair(folder, needed)
         for one in repairs:
             path = one.segment.path
             fresh = write_anew(path, one.salt, one.records)
@@ -59,7 +59,7 @@ def repair(folder: Path, needed: int) -> list[Repair]:
 
 
 def plan_segment(segment: Inspected) -> Repair:
-    """What there is to repair in one segment. Changes nothing. Raises OSError."""
+    """Find what one segment needs repaired. Changes nothing. Raises OSError."""
     with segment.path.open("rb") as file:
         salt = read_salt(file.fileno(), segment.base)
         data = file.read()

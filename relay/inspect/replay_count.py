@@ -1,4 +1,4 @@
-"""Count what a replay would take. Blocking, and changes nothing."""
+"""Counts the events of a replay before it is requested. Blocking, and changes nothing."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -6,13 +6,13 @@ from pathlib import Path
 
 from relay.api import Block
 from relay.catalogue import Selection
-from relay.inspect.segments import Inspected, blocks, describe_segments, list_all_segments
+from relay.inspect.segments import Inspected, describe_segments, list_all_segments, read_all_blocks
 from relay.state import LaneLedger, list_worker_folders, read_lanes_if_any
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerCount:
-    """What a replay out of one worker's journal would take."""
+    """The replay from one worker's journal."""
 
     worker: int
     start: int
@@ -20,7 +20,7 @@ class WorkerCount:
     stop: int
     """The offset behind the last one."""
     wanted: int
-    """Events between them that the connector would get, before its filters."""
+    """Events of the range that the connector would get, before its filters."""
     problems: Sequence[str]
     """What could not be read."""
 
@@ -32,39 +32,40 @@ class WorkerCount:
 
 @dataclass(frozen=True, slots=True)
 class ReplayCount:
-    """What a replay would take, out of every worker's journal."""
+    """The replay from every worker's journal."""
 
     rate: float
-    """Events per second at most, by the connector's own limit; 0: no limit."""
+    """The connector's own limit of events per second; 0: no limit."""
     workers: Sequence[WorkerCount]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stretch:
-    """The events that a replay would be of."""
+    """The range of a replay."""
 
     connector: str
     events: Sequence[str] = ("*",)
     """A selection."""
     since: float = 0.0
-    """Unix seconds: received then or later."""
+    """Earliest receipt, in Unix seconds."""
     until: float | None = None
-    """Unix seconds: received before that; None: up to where the connector is."""
+    """Receipt before this time, in Unix seconds; None: up to the connector's position."""
 
 
 def count_all(state: Path, path: Path, asked: Stretch, within: Sequence[str] | None = None) -> list[WorkerCount]:
-    """Count, for every worker in which the connector has run, the events that it has been through and that both
-    selections want; `within`: its own; `path` is the setting `journal.path`.
+    """Count the events behind the connector that both selections want, in every worker in which it has run.
 
-    Raises LookupError (it has not run), FileNotFoundError, OSError, sqlite3.Error."""
+    `within`: the connector's own selection. `path`: the setting `journal.path`. Raises LookupError if it has not run,
+    FileNotFoundError, OSError, sqlite3.Error.
+    """
     selection = Selection(asked.events or ["*"], within=None if within is None else Selection(within))
     positions = {
-        number: _position(read_lanes_if_any(folder), asked.connector)
+        number: _find_position(read_lanes_if_any(folder), asked.connector)
         for number, folder in list_worker_folders(state).items()
     }
     listed = list_all_segments(state, path)
     found = [
-        _count(number, listed[number], asked, position, selection)
+        _count_worker(number, listed[number], asked, position, selection)
         for number, position in positions.items()
         if position is not None
     ]
@@ -73,15 +74,15 @@ def count_all(state: Path, path: Path, asked: Stretch, within: Sequence[str] | N
     return found
 
 
-def _position(saved: Sequence[LaneLedger], connector: str) -> int | None:
+def _find_position(saved: Sequence[LaneLedger], connector: str) -> int | None:
     return next((lane.cursor.position for lane in saved if lane.connector == connector), None)
 
 
-def _count(
+def _count_worker(
     worker: int, listed: Sequence[Inspected], asked: Stretch, position: int, selection: Selection
 ) -> WorkerCount:
     first, last, wanted = None, position, 0
-    for block in _recent(listed, asked.since):
+    for block in _read_recent(listed, asked.since):
         if block.received < asked.since:
             continue
         start, stop = block.offsets[0], min(block.offsets[-1] + 1, position)
@@ -94,12 +95,12 @@ def _count(
     return WorkerCount(worker, last if first is None else first, last, wanted, describe_segments(listed))
 
 
-def _recent(listed: Sequence[Inspected], since: float) -> Iterator[Block]:
-    """The blocks of all segments that were written to since then."""
-    return (block for _, block in blocks([segment for segment in listed if _written(segment) >= since]))
+def _read_recent(listed: Sequence[Inspected], since: float) -> Iterator[Block]:
+    """Yield the blocks of all segments written to since then."""
+    return (block for _, block in read_all_blocks([segment for segment in listed if _read_written(segment) >= since]))
 
 
-def _written(segment: Inspected) -> float:
+def _read_written(segment: Inspected) -> float:
     try:
         return segment.path.stat().st_mtime
     except FileNotFoundError:  # retention was faster

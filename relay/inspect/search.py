@@ -1,5 +1,5 @@
-"""Finds an event by its id: in the journal and among the parked events, and how far every lane is with it. Blocking,
-and changes nothing."""
+"""Finds an event by its id in the journal and among parked events, with the state of every lane. Blocking, and changes
+nothing."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -12,7 +12,7 @@ from typing import Final
 import orjson
 
 from relay.api import Event, Kind, value_in
-from relay.inspect.segments import Inspected, blocks, describe_segments, list_segments
+from relay.inspect.segments import Inspected, describe_segments, list_segments, read_all_blocks
 from relay.state import (
     Attempts,
     Counts,
@@ -32,33 +32,33 @@ from relay.state import (
 )
 
 ESCAPED: Final = frozenset('"\\/')
-"""What a sender may write in more than one way inside a JSON string."""
+"""Characters that a sender may write in several ways inside a JSON string."""
 PENDING: Final = "pending"
 """The state of a lane that has not settled the event."""
 DAMAGED: Final = "damaged: it could not be read when its turn came, unless it was settled before"
 FOUND: Final = 1000
-"""Events with one id that are told of: whoever asks has them all in memory."""
+"""Events with one id that are reported, all held in memory."""
 FOUND_BYTES: Final = 16 << 20
-"""Of them so many bytes at most, but for the first."""
+"""Bytes of those events, at most, except for the first."""
 
 
 @dataclass(frozen=True, slots=True)
 class LaneProgress:
-    """How far a lane is with an event."""
+    """The state of a lane for an event."""
 
     connector: str
     state: str | None
-    """In words; None: it is settled, and not parked."""
+    """In words; None: settled, and not parked."""
     attempts: Sequence[Attempts]
     counts: Counts
-    """Of all events that the lane has settled."""
+    """The lane's counts of all settled events."""
     replays: Sequence[Replay] = ()
-    """Of ranges that the event is in, the last one first."""
+    """Replays with the event in their range, the last one first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """An event in the journal, and how far those lanes are with it that have ledgers."""
+    """An event in the journal, and the states of the lanes with ledgers."""
 
     offset: int
     received: float
@@ -85,31 +85,31 @@ class Aside:
     reason: str
     attempts: int
     part: int = 0
-    """Which part of the event, if filters have split that."""
+    """The part of the event, if filters have split it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What was found in one worker's folder."""
+    """The findings in one worker's folder."""
 
     worker: int
     journal: Sequence[Sighting]
     parked: Sequence[Aside]
-    """Those that are not in the journal, or no longer, and parts of events that are looked for by their own ids."""
+    """Parked events that are not, or no longer, in the journal, and parts of events with ids of their own."""
     problems: Sequence[str]
-    """What could not be read, or is not told of."""
+    """What could not be read, or is left out."""
 
 
 @dataclass(slots=True)
 class Room:
-    """How much more is told of; there is always room for the first event."""
+    """The room for further events; the first event always fits."""
 
     events: int
     bytes: int
     is_fresh: bool = True
 
-    def takes(self, event: Event) -> bool:
-        """Whether there was room for one more."""
+    def take(self, event: Event) -> bool:
+        """Take an event's room; return whether there was any."""
         self.events -= 1
         self.bytes -= len(event.body)
         fits = self.is_fresh or (self.events >= 0 and self.bytes >= 0)
@@ -118,18 +118,19 @@ class Room:
 
 
 def search_all(state: Path, path: Path, id: str) -> list[Found]:
-    """Find the events with an id in every worker's folder; `path` is the setting `journal.path`.
+    """Find the events with an id in every worker's folder. `path`: the setting `journal.path`.
 
-    Raises FileNotFoundError, OSError, sqlite3.Error."""
+    Raises FileNotFoundError, OSError, sqlite3.Error.
+    """
     folders = list_journals(state, path)
     saved = {number: read_lanes_if_any(folder) for number, (folder, _) in folders.items()}
-    aside = [(find_worker(one.number), _aside(one)) for one in islice(_parked(state, id), FOUND)]
+    aside = [(find_worker(one.number), _make_aside(one)) for one in islice(_find_parked(state, id), FOUND)]
     found, room = [], Room(FOUND, FOUND_BYTES)
     for number, (folder, journal) in folders.items():
         listed = list_segments(journal, read_acknowledged(folder))
-        events, problems = _seen(listed, room, id)
+        events, problems = _find_sightings(listed, room, id)
         mine = [one for worker, one in aside if worker == number and one.offset not in events]
-        beside = sorted(_parked_at(folder, [*events]), key=attrgetter("part"))
+        beside = sorted(_find_parked_at(folder, [*events]), key=attrgetter("part"))
         sightings = [
             Sighting(
                 event.offset,
@@ -137,12 +138,12 @@ def search_all(state: Path, path: Path, id: str) -> list[Found]:
                 event.kind,
                 segment,
                 event.body,
-                _progress(
+                _list_progress(
                     event.offset,
                     saved.get(number, []),
                     beside,
-                    _attempts(folder, event.offset),
-                    _replays(folder, event.offset),
+                    _find_attempts(folder, event.offset),
+                    _find_replays(folder, event.offset),
                     was_damaged=_was_damaged(folder, event.offset),
                 ),
             )
@@ -152,35 +153,35 @@ def search_all(state: Path, path: Path, id: str) -> list[Found]:
     return found
 
 
-def _seen(listed: Sequence[Inspected], room: Room, id: str) -> tuple[dict[int, tuple[Event, str]], list[str]]:
-    """The events with an id in a journal, by offset, each with the name of its segment; and that there are more."""
+def _find_sightings(listed: Sequence[Inspected], room: Room, id: str) -> tuple[dict[int, tuple[Event, str]], list[str]]:
+    """Find the events with an id in a journal: by offset, with the segment's name, and whether there are more."""
     found: dict[int, tuple[Event, str]] = {}
-    for segment, event in _matches(listed, id):
-        if not room.takes(event):
+    for segment, event in _find_matches(listed, id):
+        if not room.take(event):
             return found, [f"there are more events with this id, from offset {event.offset} on"]
         found[event.offset] = event, segment.path.name
     return found, []
 
 
-def _parked(state: Path, id: str) -> Iterator[Parked]:
+def _find_parked(state: Path, id: str) -> Iterator[Parked]:
     with suppress(FileNotFoundError):
         yield from (one for one in read_parked(state, ParkedQuery()) if _is_of(one, id))
 
 
-def _parked_at(folder: Path, offsets: Sequence[int]) -> list[Aside]:
-    """What is parked of the events at these offsets: their parts have ids of their own."""
+def _find_parked_at(folder: Path, offsets: Sequence[int]) -> list[Aside]:
+    """Find parked parts of the events at these offsets: parts have ids of their own."""
     with suppress(FileNotFoundError):
-        return [*map(_aside, find_parked_at(folder, offsets))]
+        return [*map(_make_aside, find_parked_at(folder, offsets))]
     return []
 
 
-def _attempts(folder: Path, offset: int) -> list[Attempts]:
+def _find_attempts(folder: Path, offset: int) -> list[Attempts]:
     with suppress(FileNotFoundError):
         return find_attempts_at(folder, offset)
     return []
 
 
-def _replays(folder: Path, offset: int) -> list[Replay]:
+def _find_replays(folder: Path, offset: int) -> list[Replay]:
     with suppress(FileNotFoundError):
         return find_replays_over(folder, offset)
     return []
@@ -192,18 +193,18 @@ def _was_damaged(folder: Path, offset: int) -> bool:
     return False
 
 
-def _matches(listed: Sequence[Inspected], id: str) -> Iterator[tuple[Inspected, Event]]:
-    """Events with this id. Blocks and events that do not hold its bytes are not decoded."""
+def _find_matches(listed: Sequence[Inspected], id: str) -> Iterator[tuple[Inspected, Event]]:
+    """Yield the events with this id. Blocks and events without its bytes are not decoded."""
     is_plain = id.isascii() and id.isprintable() and ESCAPED.isdisjoint(id)
     needle = id.encode() if is_plain else b""
-    for segment, block in blocks(listed):
+    for segment, block in read_all_blocks(listed):
         if needle in block.body:
             for event in block:
-                if needle in event.body and _id(event) == id:
+                if needle in event.body and _read_id(event) == id:
                     yield segment, event
 
 
-def _id(event: Event) -> str | None:
+def _read_id(event: Event) -> str | None:
     try:
         return event.id
     except (ValueError, LookupError, TypeError):
@@ -212,9 +213,9 @@ def _id(event: Event) -> str | None:
 
 
 def _is_of(one: Parked, id: str) -> bool:
-    """Whether a parked event has this id. What was unreadable at its source has it if any field of it says so."""
+    """Return whether a parked event has this id. In an unreadable entry any field may hold it."""
     if one.offset is not None:
-        return _id(one.event) == id
+        return _read_id(one.event) == id
     try:
         data = orjson.loads(one.body)
     except orjson.JSONDecodeError:
@@ -222,7 +223,7 @@ def _is_of(one: Parked, id: str) -> bool:
     return isinstance(data, dict) and id in map(str, data.values())
 
 
-def _progress(
+def _list_progress(
     offset: int,
     saved: Sequence[LaneLedger],
     aside: Sequence[Aside],
@@ -239,7 +240,7 @@ def _progress(
     return [
         LaneProgress(
             lane.connector,
-            _state(offset, lane, "; ".join(reasons.get(lane.connector, ())), was_damaged=was_damaged),
+            _describe_state(offset, lane, "; ".join(reasons.get(lane.connector, ())), was_damaged=was_damaged),
             [one for one in noted if one.connector == lane.connector],
             lane.cursor.counts,
             [one for one in replays if one.connector == lane.connector],
@@ -248,8 +249,8 @@ def _progress(
     ]
 
 
-def _state(offset: int, lane: LaneLedger, reason: str, *, was_damaged: bool) -> str | None:
-    """How far the lane is with the event; None if that is settled, and neither parked nor damaged."""
+def _describe_state(offset: int, lane: LaneLedger, reason: str, *, was_damaged: bool) -> str | None:
+    """Return the lane's state for the event; None if it is settled, and neither parked nor damaged."""
     if offset < lane.cursor.start:
         return "before the lane began"
     if not lane.is_settled(offset):
@@ -259,5 +260,5 @@ def _state(offset: int, lane: LaneLedger, reason: str, *, was_damaged: bool) -> 
     return DAMAGED if was_damaged and lane.cursor.counts.damaged else None
 
 
-def _aside(one: Parked) -> Aside:
+def _make_aside(one: Parked) -> Aside:
     return Aside(one.connector, one.source, one.offset, one.type, one.cause, one.reason, one.attempts, one.part)

@@ -1,8 +1,8 @@
-"""The journal as a bystander sees it: read only, without the lock, whether relay runs or not.
+"""Reads the journal read-only and without its lock, whether relay runs or not.
 
-While relay runs, the last segment grows and the oldest ones go. So the ledgers are read before the journal: what they
-call accepted was on disk then. And a segment that is gone when its turn comes was removed by retention, as were all
-before it.
+While relay runs, the last segment grows and the oldest ones leave. So the ledgers are read before the journal: what
+they call accepted was on disk then. A segment that is missing when its turn comes was removed by retention, and so were
+all before it.
 """
 
 import os
@@ -24,21 +24,21 @@ Condition = Literal["unread", "good", "open", "torn", "damaged", "gap"]
 
 @dataclass(slots=True)
 class Inspected:
-    """A segment file, and what was found in it once its `blocks` have been read."""
+    """A segment file, with its findings after its blocks were read."""
 
     path: Path
     base: int
     stop: int | None
-    """Where the next segment begins; None for the last one."""
+    """The start of the next segment; None for the last one."""
     needed: int
-    """Events below this offset were acknowledged: they must be there."""
+    """The offset below which events were acknowledged, and must be there."""
     condition: Condition = "unread"
     end: int = field(init=False)
     """The offset behind the last good event."""
     used: int = 0
     """The byte behind the last good record."""
     behind: int = 0
-    """Bytes that hold anything after that."""
+    """Bytes behind that record up to the last one that is not zero."""
     first: float | None = None
     """When the first event was received, in Unix seconds."""
     last: float | None = None
@@ -50,7 +50,7 @@ class Inspected:
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing acknowledged is missing; a torn tail never was acknowledged."""
+        """Whether nothing acknowledged is missing. A torn tail was never acknowledged."""
         return self.condition in ("good", "open", "torn")
 
     def __str__(self) -> str:
@@ -65,35 +65,35 @@ class Inspected:
 
     @property
     def limit(self) -> int:
-        """The offset up to which the segment has to be good."""
+        """The offset up to which the segment must be good."""
         return self.needed if self.stop is None else self.stop
 
-    def blocks(self, start: int = 0) -> Iterator[Block]:
-        """The blocks from the one that holds `start` on, up to the end or the first damage.
+    def read_blocks(self, start: int = 0) -> Iterator[Block]:
+        """Yield the blocks from the one with `start` on, up to the end or the first damage.
 
         Raises FileNotFoundError if retention has removed the segment.
         """
-        reader = self._opened()
+        reader = self._open()
         if reader is not None:
             try:
                 yield from self._read(reader, start)
             finally:
                 reader.close()
 
-    def _opened(self) -> SegmentReader | None:
+    def _open(self) -> SegmentReader | None:
         for _ in range(2):  # the first time it may just have been created
             with suppress(Corrupt):
                 return SegmentReader(self.path)
         with self.path.open("rb") as file:
-            self._judge(file.fileno(), file.read(HEADER.size))
+            self._classify_end(file.fileno(), file.read(HEADER.size))
         if self.condition == "torn":
             self.condition = "damaged"  # a file that does not begin as a segment is no crash's work
         return None
 
     def _read(self, reader: SegmentReader, start: int) -> Iterator[Block]:
-        """Read in large pieces, and record by record from where one has something bad in it.
+        """Read in large pieces, and record by record where a piece is bad.
 
-        What is still bad at a second look is not a record that was just being written.
+        What is still bad at a second read is not a record that was just being written.
         """
         stop = ENDLESS if self.stop is None else self.stop
         piece, bad_at = READ_BYTES, -1
@@ -104,7 +104,7 @@ class Inspected:
             except Corrupt:
                 header = os.pread(reader.fd, HEADER.size, self.used)
                 if bad_at == self.used or not any(header):
-                    self._judge(reader.fd, header)
+                    self._classify_end(reader.fd, header)
                     return
                 reader.at, reader.offset, bad_at = self.used, self.end, self.used
                 piece = HEADER.size
@@ -118,8 +118,8 @@ class Inspected:
             yield from found
         self.condition = "good"
 
-    def _judge(self, fd: int, header: bytes) -> None:
-        """Name what the good records end with, by the bytes behind them, of which `header` are the first."""
+    def _classify_end(self, fd: int, header: bytes) -> None:
+        """Name what follows the good records, by its bytes. `header`: the first of them."""
         if any(header):
             self.behind = len(os.pread(fd, os.fstat(fd).st_size - self.used, self.used).rstrip(b"\0"))
         if self.end < self.limit:
@@ -131,10 +131,10 @@ class Inspected:
 
 
 def list_segments(folder: Path, needed: int = 0) -> list[Inspected]:
-    """The segments of a journal folder, the oldest first, still unread. Raises FileNotFoundError.
+    """List the segments of a journal folder, the oldest first, unread. Raises FileNotFoundError.
 
-    Events below `needed` are known to be acknowledged (`acknowledged`): without it, damage in the last segment looks
-    like the torn tail that a crash leaves.
+    Events below `needed` were acknowledged (`acknowledged`). Without it, damage in the last segment looks like the torn
+    tail of a crash.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: there is no journal")
@@ -146,25 +146,26 @@ def list_segments(folder: Path, needed: int = 0) -> list[Inspected]:
 
 
 def list_all_segments(state: Path, path: Path) -> dict[int, list[Inspected]]:
-    """The same of every worker's journal, by the workers' numbers; `path` is the setting `journal.path`.
+    """List the segments of every worker's journal, by worker. `path`: the setting `journal.path`.
 
-    Raises FileNotFoundError, sqlite3.Error."""
+    Raises FileNotFoundError, sqlite3.Error.
+    """
     found = list_journals(state, path).items()
     return {number: list_segments(journal, read_acknowledged(folder)) for number, (folder, journal) in found}
 
 
 def describe_segments(listed: Sequence[Inspected]) -> list[str]:
-    """Say which of the segments that were read are damaged."""
+    """Describe the damaged ones among segments that were read."""
     damaged = [segment for segment in listed if segment.condition in ("damaged", "gap")]
     return [f"{segment.path}: {segment}; relay journal check looks at all of it" for segment in damaged]
 
 
-def inspect(folder: Path, needed: int = 0) -> list[Inspected]:
+def inspect_all(folder: Path, needed: int = 0) -> list[Inspected]:
     """Read all segments of a journal from the first to the last byte. Raises FileNotFoundError, OSError."""
     found: list[Inspected] = []
     for segment in list_segments(folder, needed):
         try:
-            for _ in segment.blocks():
+            for _ in segment.read_blocks():
                 pass
         except FileNotFoundError:
             found.clear()
@@ -173,10 +174,10 @@ def inspect(folder: Path, needed: int = 0) -> list[Inspected]:
     return found
 
 
-def blocks(listed: Sequence[Inspected], start: int = 0) -> Iterator[tuple[Inspected, Block]]:
-    """The good blocks of all segments from the one that holds `start` on, each with its segment."""
+def read_all_blocks(listed: Sequence[Inspected], start: int = 0) -> Iterator[tuple[Inspected, Block]]:
+    """Yield the good blocks of all segments from the one with `start` on, each with its segment."""
     for segment in listed:
         if segment.stop is None or segment.stop > start:
             with suppress(FileNotFoundError):
-                for block in segment.blocks(start):
+                for block in segment.read_blocks(start):
                     yield segment, block

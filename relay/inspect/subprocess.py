@@ -1,8 +1,8 @@
-"""`python -m relay.inspect`: reads the whole journal for a relay that runs, in a process of its own.
+"""`python -m relay.inspect`: reads the whole journal for a running relay, in a process of its own.
 
-Reading a journal of many GiB takes the interpreter's lock for as long: in a thread of the relay it would hold up every
-request. Here it only gets what CPU nobody else wants. The question comes on standard input, the answer goes to standard
-output, the reason why there is none to standard error; it ends with the relay that asked.
+Reading a journal of many GiB holds the interpreter's lock: a thread of relay would delay every request. This process
+gets only the CPU that nobody else wants. The question comes on standard input, the answer goes to standard output, and
+an error to standard error. The process ends with its relay.
 """
 
 import sqlite3
@@ -24,14 +24,14 @@ from relay.inspect.user_search import find_remains
 from relay.parent import end_with_parent
 
 NOT_THERE: Final = 3
-"""The exit code that says: what was asked for is not there."""
+"""The exit code if the subject does not exist."""
 PIECE: Final = 256 << 10
-"""Bytes that are written at a time: relay has something to do for each time."""
+"""Bytes written at a time; each piece costs relay some work."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is to be read."""
+    """A question about a journal."""
 
     name: str
     """One of QUESTIONS."""
@@ -41,33 +41,33 @@ class Question:
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
-def count(state: Path, path: Path, asked: Mapping[str, Any], within: list[str]) -> object:
+def count_replay(state: Path, path: Path, asked: Mapping[str, Any], within: list[str]) -> object:
     """Count what a replay would take."""
     return count_all(state, path, msgspec.convert(asked, Stretch), within)
 
 
-def dump(state: Path, path: Path, part: Mapping[str, Any]) -> Iterator[bytes]:
-    """The events as lines."""
+def dump_events(state: Path, path: Path, part: Mapping[str, Any]) -> Iterator[bytes]:
+    """Yield the events as lines."""
     return dump_all(state, path, msgspec.convert(part, DumpPart))
 
 
-def remains(state: Path, path: Path, user: Mapping[str, Any]) -> object:
-    """What there still is of a user."""
+def search_remains(state: Path, path: Path, user: Mapping[str, Any]) -> object:
+    """Find what remains of a user."""
     return find_remains(state, path, msgspec.convert(user, User))
 
 
 QUESTIONS: Final[Mapping[str, Callable[..., object]]] = {
     "audit": audit_all,
     "check": check_all,
-    "count": count,
-    "dump": dump,
-    "remains": remains,
+    "count": count_replay,
+    "dump": dump_events,
+    "remains": search_remains,
     "search": search_all,
 }
 
 
 def main() -> None:
-    """Answer the question. Exits with NOT_THERE, or 1 if it cannot be answered."""
+    """Answer the question. Exits with NOT_THERE, or with 1 if it cannot be answered."""
     end_with_parent()
     asked = msgspec.json.decode(sys.stdin.buffer.read(), type=Question)
     try:
@@ -81,6 +81,6 @@ def main() -> None:
 
 
 def answer(asked: Question) -> Iterable[bytes]:
-    """What there is to say: a value as JSON, or lines."""
+    """Return the answer: a value as JSON, or lines."""
     found = QUESTIONS[asked.name](Path(asked.state), Path(asked.path), **asked.more)
     return found if isinstance(found, Iterator) else [msgspec.json.encode(found)]

@@ -1,5 +1,4 @@
-"""What becomes of an event in every connector: what journal and ledgers say of it, beside what the configuration
-makes of it. Pure."""
+"""Traces an event through every connector: by journal and ledgers, and by the configuration. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -14,7 +13,7 @@ from relay.route import Failed, applied, id_of, numbered
 from relay.state import Attempts, Replay
 
 UNKNOWN: Final = "cannot be known from"
-"""How it begins what a chain of filters makes of an event, if that does not follow from the event."""
+"""The prefix for a chain of filters whose result does not follow from the event."""
 GONE: Final = "was parked, and is not parked any more"
 UNLESS_CHANGED: Final = "unless its events or filters have changed since"
 OTHERS: Final = {"filtered": "filtered", "unselected": "unselected"}
@@ -28,12 +27,12 @@ class Tried:
     """The number of the replay that made them."""
     attempts: int
     outcome: str
-    """`pending`, `delivered`, `filtered` (by the connector), `parked`; `not delivered`: what became of the event, other
-    attempts tell, which it had alone or with other events."""
+    """`pending`, `delivered`, `filtered` (by the connector), `parked`; `not delivered`: other attempts, alone or with
+    other events, tell the outcome."""
     answer: str
     """The last refusal."""
     first: float
-    """When the first one failed."""
+    """Time of the first failure."""
     last: float
 
 
@@ -48,29 +47,29 @@ class TracePart:
 
 @dataclass(frozen=True, slots=True)
 class TracedRoute:
-    """What the configuration, as it is now, does with the event; an event under way may have met an older one."""
+    """What the present configuration does with the event. An event under way may have met an older one."""
 
     connector: str
     configured: bool | None
     """None: there is no valid configuration."""
     wanted: bool | None = None
     entry: str | None = None
-    """Of the selection, that decides."""
+    """The deciding entry of the selection."""
     filters: str | None = None
-    """What they make of it."""
+    """The result of the filters."""
     parts: Sequence[TracePart] = ()
-    """Those that they split it into."""
+    """The parts into which the filters split it."""
     disabled: bool = False
-    """It is configured, and switched off."""
+    """The connector is configured, and disabled."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resent:
-    """A replay that has the event in its range, and wants it. Times are Unix seconds."""
+    """A replay that wants the event and has it in its range. Times are Unix seconds."""
 
     replay: int
     state: str
-    """How far it is with the event, in words."""
+    """Its state for the event, in words."""
     asked: float
     ended: float | None
 
@@ -80,7 +79,7 @@ class TracedConnector(TracedRoute):
     """The event's way through a connector."""
 
     state: str = ""
-    """How far it is, in words."""
+    """Its state, in words."""
     attempts: Sequence[Tried] = ()
     replays: Sequence[Resent] = ()
 
@@ -99,56 +98,56 @@ class Traced:
 
 @dataclass(frozen=True, slots=True)
 class WorkerTrace:
-    """What there is of the event in one worker's folder."""
+    """The findings in one worker's folder."""
 
     worker: int
     journal: Sequence[Traced]
     parked: Sequence[Aside]
-    """What is only parked, and not in the journal."""
+    """Events that are parked only, and not in the journal."""
     problems: Sequence[str]
-    """What could not be read, or is not told of."""
+    """What could not be read, or is left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """All that is known of an event; of one process alone it is in worker 0."""
+    """Everything known of an event. A single process is worker 0."""
 
     id: str
     workers: Sequence[WorkerTrace]
 
 
 def trace_all(id: str, found: Sequence[Found], config: Config | None) -> Trace:
-    """Tell the way of what was found, by the configuration if it is valid."""
+    """Trace the found events, by the configuration if it is valid."""
     return Trace(
         id,
         [
-            WorkerTrace(one.worker, [_traced(each, config) for each in one.journal], one.parked, one.problems)
+            WorkerTrace(one.worker, [_trace_event(each, config) for each in one.journal], one.parked, one.problems)
             for one in found
         ],
     )
 
 
-def _traced(one: Sighting, config: Config | None) -> Traced:
+def _trace_event(one: Sighting, config: Config | None) -> Traced:
     known = {lane.connector: lane for lane in one.lanes}
     names = sorted({*known, *(config.connectors if config else ())})
-    ways = [_way(one.event, name, known.get(name), config) for name in names]
+    ways = [_trace_connector(one.event, name, known.get(name), config) for name in names]
     return Traced(one.offset, one.kind.type, one.kind.source, one.received, one.segment, ways)
 
 
-def _way(event: Event, connector: str, lane: LaneProgress | None, config: Config | None) -> TracedConnector:
-    routed = _routed(event, connector, config)
+def _trace_connector(event: Event, connector: str, lane: LaneProgress | None, config: Config | None) -> TracedConnector:
+    routed = _trace_route(event, connector, config)
     if lane is None:
-        return TracedConnector(**_values(routed), state="never ran")
-    state = lane.state or _outcome(routed, lane)
+        return TracedConnector(**_make_values(routed), state="never ran")
+    state = lane.state or _describe_outcome(routed, lane)
     is_pending = lane.state == PENDING
     current = {one.replay: one for one in reversed(lane.attempts) if one.replay or is_pending}
-    tried = [_tried(one, is_over=current.get(one.replay) is not one) for one in lane.attempts]
+    tried = [_make_tried(one, is_over=current.get(one.replay) is not one) for one in lane.attempts]
     wanted = () if routed.wanted is False else lane.replays
-    resent = [_resent(one, event, lane) for one in wanted if Selection(one.entries).wants(event.type)]
-    return TracedConnector(**_values(routed), state=state, attempts=tried, replays=resent)
+    resent = [_make_resent(one, event, lane) for one in wanted if Selection(one.entries).wants(event.type)]
+    return TracedConnector(**_make_values(routed), state=state, attempts=tried, replays=resent)
 
 
-def _resent(one: Replay, event: Event, lane: LaneProgress) -> Resent:
+def _make_resent(one: Replay, event: Event, lane: LaneProgress) -> Resent:
     noted = next((each.outcome for each in lane.attempts if each.replay == one.number), "pending")
     if one.cursor.is_settled(event.offset):
         state = noted if noted in ("parked", "filtered") else "sent again"
@@ -157,11 +156,11 @@ def _resent(one: Replay, event: Event, lane: LaneProgress) -> Resent:
     return Resent(one.number, state, one.asked, one.ended or one.cancelled)
 
 
-def _values(routed: TracedRoute) -> dict[str, Any]:
+def _make_values(routed: TracedRoute) -> dict[str, Any]:
     return {field.name: getattr(routed, field.name) for field in fields(TracedRoute)}
 
 
-def _routed(event: Event, connector: str, config: Config | None) -> TracedRoute:
+def _trace_route(event: Event, connector: str, config: Config | None) -> TracedRoute:
     if config is None or connector not in config.connectors:
         is_off = config is not None and f"connector.{connector}" in config.disabled
         return TracedRoute(connector, None if config is None else False, disabled=is_off)
@@ -169,15 +168,14 @@ def _routed(event: Event, connector: str, config: Config | None) -> TracedRoute:
     entry = Selection(config.entries(connector)).explain(event.type)
     wanted = entry is not None and not entry.startswith("!")
     steps = [config.filters[name] for name in settings.filters]
-    said, parts = _filtered(event, steps) if wanted and steps else (None, ())
+    said, parts = _apply_filters(event, steps) if wanted and steps else (None, ())
     return TracedRoute(
         connector, True, wanted, entry, said, [TracePart(one.part, id_of(one), one.type) for one in parts]
     )
 
 
-def _filtered(event: Event, steps: Sequence[Configured[Filter, FilterSettings]]) -> tuple[str, Sequence[Event]]:
-    """Say what a chain of filters makes of an event, as far as that follows from the event; and which parts, if it is
-    split."""
+def _apply_filters(event: Event, steps: Sequence[Configured[Filter, FilterSettings]]) -> tuple[str, Sequence[Event]]:
+    """Apply a chain of filters as far as the result follows from the event; return the result and the parts."""
     parts, changed, split = [event], list[str](), list[str]()
     for table in steps:
         # Only the running lane can tell what these filters make of an event
@@ -204,18 +202,17 @@ def _filtered(event: Event, steps: Sequence[Configured[Filter, FilterSettings]])
         if not following:
             return f"dropped by {table.name}", ()
         parts = following
-    whole = [f"split into {len(parts)} by {_names(split)}"] if split else []
-    said = "; ".join([*whole, *([f"changed by {_names(changed)}"] if changed else [])])
+    whole = [f"split into {len(parts)} by {_join_names(split)}"] if split else []
+    said = "; ".join([*whole, *([f"changed by {_join_names(changed)}"] if changed else [])])
     return said or "kept", numbered(parts) if split else ()
 
 
-def _names(steps: Sequence[str]) -> str:
+def _join_names(steps: Sequence[str]) -> str:
     return ", ".join(dict.fromkeys(steps))
 
 
-def _outcome(routed: TracedRoute, lane: LaneProgress) -> str:
-    """What became of a settled event that is not parked: by the ledgers, as far as they know it, else by what today's
-    configuration makes of it."""
+def _describe_outcome(routed: TracedRoute, lane: LaneProgress) -> str:
+    """Describe the outcome of a settled event that is not parked, by the ledgers, else by the present configuration."""
     last = next((one for one in lane.attempts if not one.replay), None)
     if last is not None and last.outcome == "parked":
         return GONE
@@ -229,20 +226,20 @@ def _outcome(routed: TracedRoute, lane: LaneProgress) -> str:
     possible = [said for outcome, said in outcomes.items() if getattr(lane.counts, outcome)]
     if len(possible) < 2:
         return possible[0] if possible else GONE if lane.counts.parked else "settled"
-    guess = outcomes[_guess(routed)]
+    guess = outcomes[_guess_outcome(routed)]
     if str(routed.filters).startswith(UNKNOWN) and not last:
         return f"{outcomes['delivered']}, or dropped by a filter"
     return f"{guess}, {UNLESS_CHANGED}" if guess in possible else " or ".join(possible)
 
 
-def _guess(routed: TracedRoute) -> str:
-    """The outcome of an event that met the configuration as it is now."""
+def _guess_outcome(routed: TracedRoute) -> str:
+    """Guess the outcome of an event that met the present configuration."""
     if not routed.wanted:
         return "unselected"
     return "filtered" if str(routed.filters).startswith("dropped") else "delivered"
 
 
-def _tried(one: Attempts, *, is_over: bool) -> Tried:
-    """`is_over`: what was pending then is not any more, as the events were tried otherwise since."""
+def _make_tried(one: Attempts, *, is_over: bool) -> Tried:
+    """Describe attempts. `is_over`: the pending ones have ended otherwise since."""
     outcome = "not delivered" if is_over and one.outcome == "pending" else one.outcome
     return Tried(one.replay or None, one.attempts, outcome, one.answer, one.first, one.last)

@@ -1,11 +1,11 @@
-"""What there still is of a user. Blocking, and changes nothing."""
+"""Finds what remains of a user. Blocking, and changes nothing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from relay.api import User
-from relay.inspect.segments import blocks, describe_segments, list_all_segments
+from relay.inspect.segments import describe_segments, list_all_segments, read_all_blocks
 from relay.journal import Erased, Wanted
 from relay.state import Parked, ParkedQuery, list_erasures, make_digests, read_parked
 
@@ -15,22 +15,23 @@ class Remains:
     """What was found of a user."""
 
     events: int
-    """Events in the journal that are the user's, or name them among others."""
+    """Events in the journal that are the user's, or name the user among others."""
     parked: int
     erasures: Sequence[int]
-    """The numbers of the receipts that have the digest of one of the ids."""
+    """The numbers of the receipts with the digest of one of the ids."""
     problems: Sequence[str]
-    """What could not be read: there may be more."""
+    """What could not be read; more may remain."""
 
 
 def find_remains(state: Path, path: Path, user: User) -> Remains:
-    """Look for a user in the folders of all workers; `path` is the setting `journal.path`.
+    """Find a user in the folders of all workers. `path`: the setting `journal.path`.
 
-    Raises FileNotFoundError, OSError, sqlite3.Error."""
+    Raises FileNotFoundError, OSError, sqlite3.Error.
+    """
     wanted, digests = Wanted({1: user}), make_digests(user)
     receipts = [one.number for one in list_erasures(state) if digests & {*one.digests}]
     listed = [segment for its in list_all_segments(state, path).values() for segment in its]
-    found = (Erased(block, wanted) for _, block in blocks(listed))
+    found = (Erased(block, wanted) for _, block in read_all_blocks(listed))
     events = sum(len(one.erased) + len(one.changed) for one in found)
     parked = sum(_is_of(one, wanted) for one in read_parked(state, ParkedQuery()))
     return Remains(events, parked, receipts, describe_segments(listed))

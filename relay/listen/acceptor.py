@@ -1,7 +1,7 @@
-"""Takes the connections from a listening socket.
+"""Accepts the connections of a listening socket.
 
-Not left to the event loop's own server: that would accept without a bound, keep those in their TLS handshake to itself,
-and hang up on everybody without a word once there are no file descriptors left.
+The event loop's own server would accept without a limit, hide connections in their TLS handshake, and hang up without a
+word once the file descriptors run out.
 """
 
 import asyncio
@@ -11,27 +11,27 @@ from typing import Final
 
 import structlog
 
-from relay.listen.connection import client_of
+from relay.listen.connection import describe_client
 from relay.listen.server import Server
 
 BURST: Final = 32
-"""Connections that are accepted before those that are there get their turn."""
+"""Connections accepted before present ones get their turn."""
 REST_S: Final = 0.5
 ADVICE: Final = "raise the limit of open files (LimitNOFILE= in the unit), or see what holds them"
 log = structlog.stdlib.get_logger()
 
 
 class Acceptor:
-    """Accepts from one socket, for a server."""
+    """Accepts connections from one socket for a server."""
 
     def __init__(self, server: Server, listening: socket.socket, tls: ssl.SSLContext | None = None) -> None:
         self._server, self._socket, self._tls = server, listening, tls
         self._loop = asyncio.get_running_loop()
         self._rest: asyncio.TimerHandle | None = None
         listening.setblocking(False)
-        self._begin()
+        self._resume()
 
-    def _begin(self) -> None:
+    def _resume(self) -> None:
         self._loop.add_reader(self._socket, self._accept)
 
     def _accept(self) -> None:
@@ -47,17 +47,17 @@ class Acceptor:
                 told = {"listener": self._server.name, "reason": error.strerror, "advice": ADVICE}
                 log.error("no connection can be accepted", **told)
                 self._loop.remove_reader(self._socket)
-                self._rest = self._loop.call_later(REST_S, self._begin)
+                self._rest = self._loop.call_later(REST_S, self._resume)
                 return
             accepted.setblocking(False)
             try:
                 self._server.take(accepted, address, self._tls)
             except Exception as bug:  # the others are to be accepted all the same
                 accepted.close()
-                self._server.tell_bug(bug, client_of(address))
+                self._server.log_bug(bug, describe_client(address))
 
     def close(self) -> None:
-        """Accept no more, and let go of the socket."""
+        """Accept no more, and close the socket."""
         if self._rest is not None:
             self._rest.cancel()
         self._loop.remove_reader(self._socket)

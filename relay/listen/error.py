@@ -1,4 +1,4 @@
-"""Why nothing can listen at an address, and what to do about it."""
+"""The error of an address that cannot be listened at, with advice."""
 
 import errno
 import os
@@ -16,7 +16,7 @@ ADVICE: Final = {
 
 
 class ListenError(OSError):
-    """Nothing can listen at an address; `key` is the setting that names the address, such as "ingest.listen"."""
+    """Raised when nothing can listen at an address. `key`: the setting with the address, such as "ingest.listen"."""
 
     def __init__(self, key: str, address: object, error: OSError | UnicodeError) -> None:
         number = error.errno if isinstance(error, OSError) else None
@@ -32,8 +32,8 @@ class ListenError(OSError):
 
 
 @contextmanager
-def at(key: str, address: object) -> Iterator[None]:
-    """Raise ListenError for what goes wrong within; a name that cannot be that of a host is a UnicodeError."""
+def convert_errors(key: str, address: object) -> Iterator[None]:
+    """Raise ListenError for errors within the block; a name that cannot be a host's is a UnicodeError."""
     try:
         yield
     except (OSError, UnicodeError) as error:

@@ -1,4 +1,4 @@
-"""Why a listener refuses a request that it could not read: fixed words, never a byte of the request."""
+"""Refusals of requests that cannot be read: fixed words, never a byte of the request."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,13 +18,13 @@ PROBLEM_JSON: Final = "application/problem+json"
 
 @dataclass(frozen=True)
 class Refusal:
-    """An answer to what is no request, or no complete one."""
+    """The answer to an invalid or incomplete request."""
 
     cause: Cause
     status: int
     reason: str
     retry_after: int = 0
-    """Seconds; 0: it is of no use to send again."""
+    """Seconds; 0: sending again is useless."""
 
     @property
     def _headers(self) -> dict[str, str]:
@@ -35,15 +35,15 @@ class Refusal:
         problem = {"title": HTTPStatus(self.status).phrase, "status": self.status, "detail": self.reason}
         return msgspec.json.encode(problem)
 
-    def response(self) -> web.Response:
-        """The answer, by way of aiohttp."""
+    def make_response(self) -> web.Response:
+        """Make the answer for aiohttp."""
         response = web.Response(status=self.status, body=self._body, content_type=PROBLEM_JSON, headers=self._headers)
         response.force_close()
         return response
 
     @cached_property
     def answer(self) -> bytes:
-        """The answer as it goes over the wire, where there is no request that aiohttp could answer."""
+        """The answer in bytes, for use without a request of aiohttp."""
         headers = {
             "Content-Type": PROBLEM_JSON,
             "Content-Length": str(len(self._body)),
@@ -71,8 +71,8 @@ BUG: Final = Refusal("bug", 500, "relay failed to answer; its log has more")
 PARSER_ERRORS: Final = ((LineTooLong, LONG_LINE), (InvalidURLError, BAD_TARGET), (BadStatusLine, NO_HTTP))
 
 
-def refusal_of(error: BaseException | None) -> Refusal:
-    """What an error of aiohttp's parser means. Its own words hold parts of the request."""
+def make_refusal(error: BaseException | None) -> Refusal:
+    """Make the refusal for an error of aiohttp's parser. The error's own words hold parts of the request."""
     said = getattr(error, "message", "")
     if isinstance(error, BadHttpMethod) and said.startswith("Received HTTPS"):
         return TLS

@@ -7,7 +7,7 @@ from typing import Final
 
 import structlog
 
-from relay.status import Condition, Status, conditions
+from relay.status import Condition, Status, find_conditions
 
 LOOK_S: Final = 2.0
 PATIENCE_S: Final = 60.0
@@ -45,7 +45,7 @@ class ConditionWatch:
 
     def check(self, status: Status) -> ConditionSnapshot:
         """Check a status, and call the listeners. A bug of a listener is logged."""
-        now = {one.key: self._date_back(one) for one in conditions(status)}
+        now = {one.key: self._date_back(one) for one in find_conditions(status)}
         begun = [one for key, one in now.items() if key not in self._last]
         ended = [one for key, one in self._last.items() if key not in now]
         look, self._last = ConditionSnapshot(status, [*now.values()], begun, ended), now

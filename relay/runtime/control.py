@@ -17,7 +17,7 @@ from relay.journal import Journal
 from relay.runtime.state_folder import forget_removed, read_doubts_in, read_failing_in, read_parked_in
 from relay.runtime.status import StatusReader
 from relay.state import Entry, Forgotten, Pause, pause_connector, resume_connector
-from relay.status import RefusedReload, ReloadResult, Status, configured, merged, retired
+from relay.status import RefusedReload, ReloadResult, Status, keep_configured, merge_statuses, read_retired
 from relay.threads import ADMIN
 
 HEED_S: Final = 5.0
@@ -58,7 +58,7 @@ class View:
         tap = Tap(Selection(entries))
         taps.add(tap)
         try:
-            yield tap.portions()
+            yield tap.take_portions()
         finally:
             taps.discard(tap)
 
@@ -124,10 +124,10 @@ class View:
         if not self._alone:
             mine = await self._looks.read_status(self.config, self.restart)
             return replace(mine, alerts=self.alerts.statuses, refused_reload=self.refused_reload)
-        others = await retired(self.folder, {0}, self.config)
+        others = await read_retired(self.folder, {0}, self.config)
         parked, failing = await read_parked_in(self.folder), await read_failing_in(self.folder)
         mine = await self._looks.read_status(self.config, self.restart)
-        others = [configured(one, self.config) for one in others]  # a reload may have ended
+        others = [keep_configured(one, self.config) for one in others]  # a reload may have ended
         doubts = await read_doubts_in(self.folder, self._path)
-        whole = merged([mine, *others], parked, failing, doubts, parked_most=self.config.parked.max_size)
+        whole = merge_statuses([mine, *others], parked, failing, doubts, parked_most=self.config.parked.max_size)
         return replace(whole, alerts=self.alerts.statuses, refused_reload=self.refused_reload)

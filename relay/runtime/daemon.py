@@ -26,7 +26,7 @@ from relay.config import Config, ConfigError, NotMade, TlsError, make_sources, m
 from relay.deliver import Changes, Fleet
 from relay.erasure import Eraser
 from relay.ingest import First, Ingest, Others
-from relay.inspect import describe_usage, usage
+from relay.inspect import describe_usage, measure_usage
 from relay.journal import Journal
 from relay.runtime.background import Chores
 from relay.runtime.condition_watch import ConditionWatch
@@ -49,7 +49,7 @@ from relay.runtime.systemd import Notify
 from relay.runtime.watchdog import Pulse, keep_reporting
 from relay.runtime.worker import Worker
 from relay.state import Entry, State, follow_pauses, keep_removing_parked, list_other_folders
-from relay.status import ReloadResult, ReloadWarning, merged_results, retired
+from relay.status import ReloadResult, ReloadWarning, merge_results, read_retired
 from relay.stop import STOP, left
 from relay.threads import ADMIN
 
@@ -176,9 +176,9 @@ class Daemon:
             await self._journal.check_room()
         self._set_selections()
         if self._worker is None:
-            await self._view.alerts.change(self._config, self._view.alerts.made(self._config))
-            self._watch.listeners.append(self._view.alerts.look)
-            others = await retired(self._state.folder, {0}, self._config)
+            await self._view.alerts.change(self._config, self._view.alerts.make_alerts(self._config))
+            self._watch.listeners.append(self._view.alerts.take_snapshot)
+            others = await read_retired(self._state.folder, {0}, self._config)
             self._pulse.others = sum(one.journal.head for one in others)
         if self._first is not None:
             with suppress(TimeoutError):  # until it is there, its share is answered 503, and nobody waits for it
@@ -227,7 +227,7 @@ class Daemon:
             root = self._state.folder.parents[1] if number else self._state.folder
             files = [lane.traits.local_path for lane in self._fleet.lanes if lane.traits.local_path is not None]
             config = self._config
-            found = usage(root, config.journal.path, config.runtime.workers, files)
+            found = measure_usage(root, config.journal.path, config.runtime.workers, files)
             self._filled = describe_usage(found), now
         return self._filled[0]
 
@@ -265,7 +265,7 @@ class Daemon:
         try:
             new = await ADMIN.run(self._load)
             build_sources(new)
-            self._view.alerts.made(new)
+            self._view.alerts.make_alerts(new)
             self._fleet.try_change(new)
         except ConfigError as error:
             return make_refused(error.mistakes)
@@ -274,7 +274,7 @@ class Daemon:
     async def _apply_reload(self) -> ReloadResult:
         try:
             new = await ADMIN.run(self._load)
-            sources, alerts = build_sources(new), self._view.alerts.made(new)
+            sources, alerts = build_sources(new), self._view.alerts.make_alerts(new)
             changes = await self._change_lanes(new)
         except ConfigError as error:
             return make_refused(error.mistakes)
@@ -298,7 +298,7 @@ class Daemon:
         self._set_selections()
         await self._view.alerts.change(new, alerts)
         self._view.restart = find_waiting(self._used, new)
-        return merged_results([compare_configs(old, new, changes, self._view.restart), ReloadResult(warnings=kept)])
+        return merge_results([compare_configs(old, new, changes, self._view.restart), ReloadResult(warnings=kept)])
 
     async def _change_lanes(self, new: Config) -> Changes:
         """Change the lanes. Erasures rest meanwhile, because they must reach all lanes.

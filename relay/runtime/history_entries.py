@@ -13,7 +13,7 @@ from typing import Any, Final
 from relay.kinds import ENDS, family_of
 from relay.runtime.condition_watch import ConditionSnapshot
 from relay.state import AT_MOST, Entry, is_bound
-from relay.status import Condition, Status, span
+from relay.status import Condition, Status, format_span
 from relay.words import counted
 
 PERIOD_S: Final = 3600.0
@@ -128,7 +128,7 @@ class HistoryEntries:
                 make_entry = Entry(condition.kind, subject, condition.sentence + more, about=about, at=now)
             else:
                 kind = told.state[0] if told.state else ""
-                lasted = span(now - told.since)
+                lasted = format_span(now - told.since)
                 about |= {"was": kind, "since": told.since, "lasted_s": round(now - told.since, 1)}
                 sentence = f"{_find_name(subject)}: {WELL.get(kind, 'well again')}, after {lasted}{more}"
                 make_entry = Entry(ENDS.get(kind, "recovered"), subject, sentence, about=about, at=now)
@@ -159,7 +159,7 @@ class HistoryEntries:
                 most = AT_MOST if kind == "damaged" and self._is_bound else ""
                 said = COUNTED[kind].format(most + counted(count.number, noun))
                 lasted = now - (now if count.began is None else count.began)
-                during = f" (in the last {span(lasted)})" if lasted >= LONG_S else ""
+                during = f" (in the last {format_span(lasted)})" if lasted >= LONG_S else ""
                 yield Entry(
                     kind, subject, f"{_find_name(subject)}: {said}{during}", about={"number": count.number}, at=now
                 )

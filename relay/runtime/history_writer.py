@@ -20,7 +20,7 @@ from relay.config import LOG, Config, changed_files, file_stamps
 from relay.runtime.condition_watch import ConditionSnapshot, ConditionWatch
 from relay.runtime.history_entries import HistoryEntries
 from relay.state import Entry, HistoryQuery, add_entries, count_erasures, find_done, find_last_run, read_history
-from relay.status import span
+from relay.status import format_span
 from relay.stop import STOP, left
 from relay.threads import ADMIN
 from relay.words import counted, moment
@@ -140,7 +140,9 @@ class History:
         for entry in self._entries.make_counts(now, all_of_them=True):
             self.note(entry)
         ran = now - self._began
-        self.note(Entry("stopped", "relay", f"relay stopped after {span(ran)}", about={"ran_s": round(ran, 1)}, at=now))
+        self.note(
+            Entry("stopped", "relay", f"relay stopped after {format_span(ran)}", about={"ran_s": round(ran, 1)}, at=now)
+        )
         seconds = left(STOP.kept, END_S)
         try:
             async with asyncio.timeout(seconds):

@@ -15,7 +15,7 @@ from typing import Any, Final
 import structlog
 
 from relay.config import Config
-from relay.inspect import advice_on, describe_usage, usage
+from relay.inspect import advise_on_restore, describe_usage, measure_usage
 from relay.journal import Journal, JournalLimits, OtherJournal
 from relay.listen import ListenError
 from relay.runtime.systemd import take_inherited_sockets
@@ -80,7 +80,7 @@ async def open_state(config: Config, state_folder: Path, number: int) -> AsyncIt
     settings, folder = config.journal, make_worker_folder(state_folder, number)
     place = make_journal_folder(state_folder, settings.path, number)
     try:
-        if advice := await ADMIN.run(advice_on, state_folder):
+        if advice := await ADMIN.run(advise_on_restore, state_folder):
             raise StartError(f"the state folder {state_folder} is not complete: {advice}")
         journal, state = await ADMIN.run(open_both, folder, place, number, make_limits(config), settings.memory)
     except sqlite3.Error as error:
@@ -111,7 +111,7 @@ def describe_full_disk(state: Path, config: Config) -> str:
         return ""
     if about.f_bavail * about.f_frsize >= LEAST_BYTES:
         return ""
-    found = describe_usage(usage(state, config.journal.path, config.runtime.workers))
+    found = describe_usage(measure_usage(state, config.journal.path, config.runtime.workers))
     holds = f" (it holds {found})" if found else ""
     return f"its file system is full{holds}: free some space"
 

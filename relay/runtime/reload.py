@@ -6,7 +6,7 @@ from typing import Any, Final, Literal, Protocol
 
 import structlog
 
-from relay.admin import reload_entry
+from relay.admin import make_reload_entry
 from relay.config import OWN_TABLES, Config
 from relay.deliver import Changes
 from relay.guests import is_same
@@ -19,9 +19,9 @@ from relay.status import (
     ReloadResult,
     ReloadWarning,
     Status,
-    kind_of_certificate,
-    merged_results,
-    said_of_certificate,
+    classify_certificate,
+    describe_certificate,
+    merge_results,
 )
 
 AT_START: Final = {"ingest.listen", "journal.path", "runtime.workers"}
@@ -74,13 +74,13 @@ async def reload_and_report(view: Reloading, reload: Callable[[], Awaitable[Relo
     if result.ok:
         after = await view.status()
         result = add_pending(result, before, after, view.config.journal.retention)
-        result = merged_results([result, ReloadResult(warnings=[*_find_expired(after)])])
+        result = merge_results([result, ReloadResult(warnings=[*_find_expired(after)])])
     # Log the result, however often: whoever sent a SIGHUP learns it nowhere else
     if result.ok:
         log.info("configuration reloaded", changes=result.said)
     else:
         log.error("configuration not reloaded, the old one goes on", mistakes=result.said, always=True)
-    entry = reload_entry(result, by)
+    entry = make_reload_entry(result, by)
     view.refused_reload = None if result.ok else RefusedReload(at=entry.at, said="; ".join(entry.about["said"]))
     view.note(entry)
     return result
@@ -117,8 +117,8 @@ def add_pending(result: ReloadResult, before: Status, after: Status, retention: 
 def _find_expired(status: Status) -> Iterator[ReloadWarning]:
     """Yield warnings of served certificates that senders refuse. A reload may not have renewed them."""
     for one in status.certificates:
-        if kind_of_certificate(one, status.now) == EXPIRED:
-            yield ReloadWarning(f"certificate {one.certificate}", said_of_certificate(one, status.now))
+        if classify_certificate(one, status.now) == EXPIRED:
+            yield ReloadWarning(f"certificate {one.certificate}", describe_certificate(one, status.now))
 
 
 def _compare_connectors(changes: Changes, new: Config) -> Iterator[ReloadChange]:

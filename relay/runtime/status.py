@@ -20,20 +20,20 @@ from relay.status import (
     EVERY_S,
     NOW_S,
     CertificateStatus,
-    GoneConnector,
     JournalStatus,
     LaneStatus,
     LastError,
     ListenerStatus,
     Rates,
     Refusing,
+    RemovedConnector,
     ReplayStatus,
     SourceStatus,
     State,
     Status,
-    cpu_seconds,
-    memory_bytes,
-    time_to,
+    measure_cpu,
+    measure_memory,
+    predict_time,
 )
 
 log = structlog.stdlib.get_logger()
@@ -78,8 +78,8 @@ class StatusReader:
             version=__version__,
             now=time.time(),
             started=self._started,
-            cpu=cpu_seconds(),
-            memory=memory_bytes(),
+            cpu=measure_cpu(),
+            memory=measure_memory(),
             sources=[self._read_source(name, intake, config) for name, intake in self._ingest.intakes.items()],
             lanes=[await self._read_lane(lane, config) for lane in self._fleet.lanes],
             journal=self._read_journal(),
@@ -95,7 +95,7 @@ class StatusReader:
                     connector=lane.name,
                     settled=lane.cursor.counts.total,
                     events=lane.until - lane.cursor.start,
-                    rate=self._rates.change(("replayed", number), NOW_S),
+                    rate=self._rates.measure_change(("replayed", number), NOW_S),
                 )
                 for number, lane in self._fleet.replays.items()
             ],
@@ -118,7 +118,7 @@ class StatusReader:
             duplicates=ledger.duplicates,
             requests={**traffic.requests},
             last=traffic.last,
-            rate=self._rates.change(("accepted", name), NOW_S),
+            rate=self._rates.measure_change(("accepted", name), NOW_S),
             refusing=refusing,
             ack=traffic.ack.copy(),
             incomplete=intake.calls.incomplete,
@@ -134,14 +134,14 @@ class StatusReader:
         files = tls.files if tls else ""  # to go without TLS takes a restart
         return [CertificateStatus(certificate="ingest", begins=shown.begins, ends=shown.ends, files=files)]
 
-    async def _read_removed(self, config: Config) -> list[GoneConnector]:
+    async def _read_removed(self, config: Config) -> list[RemovedConnector]:
         try:
             gone = await self._fleet.gone()
         except (OSError, sqlite3.Error) as error:
             log.error("the books of connectors that are gone cannot be read", error=str(error))
             return []
         return [
-            GoneConnector(connector=name, pending=pending, disabled=f"connector.{name}" in config.disabled)
+            RemovedConnector(connector=name, pending=pending, disabled=f"connector.{name}" in config.disabled)
             for name, pending in gone.items()
             if name not in config.connectors  # a reload may just be making its lane anew
         ]
@@ -168,12 +168,12 @@ class StatusReader:
             outcomes=asdict(ledger.counts),
             pending=ledger.pending,
             oldest_pending=oldest,
-            rate=self._rates.change(("settled", name), NOW_S),
-            drained_in=None if stands else time_to(ledger.pending, -self._rates.change(("pending", name))),
+            rate=self._rates.measure_change(("settled", name), NOW_S),
+            drained_in=None if stands else predict_time(ledger.pending, -self._rates.measure_change(("pending", name))),
             last_error=_read_last_error(lane),
             parked_now=0,
             parked=destination.meter.parked,
-            parked_rate=self._rates.change(("parked", name), NOW_S),
+            parked_rate=self._rates.measure_change(("parked", name), NOW_S),
             attempts={**destination.meter.attempts},
             attempt=destination.meter.attempt.copy(),
             end_to_end=destination.meter.end_to_end.copy(),
@@ -194,8 +194,8 @@ class StatusReader:
     def _read_journal(self) -> JournalStatus:
         journal, rates = self._journal, self._rates
         needed = journal.measure_needed(self._find_needed()) if self._find_needed() < journal.head else 0
-        per_event = rates.change("bytes") / (rates.change("events") or 1.0)
-        growing = rates.steady_change("held")
+        per_event = rates.measure_change("bytes") / (rates.measure_change("events") or 1.0)
+        growing = rates.measure_steady_change("held")
         is_known = growing is not None and journal.refusing is None and needed < journal.capacity
         return JournalStatus(
             oldest=journal.oldest,
@@ -203,7 +203,7 @@ class StatusReader:
             size=journal.size,
             needed=needed,
             capacity=journal.capacity,
-            full_in=time_to(journal.capacity - needed, growing * per_event) if growing and is_known else None,
+            full_in=predict_time(journal.capacity - needed, growing * per_event) if growing and is_known else None,
             refusing=journal.refusing,
             unsaved=self._fleet.unsaved,
             bytes=journal.bytes,

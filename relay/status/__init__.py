@@ -1,26 +1,25 @@
-"""What relay says of itself, as values and in words. Pure."""
+"""relay's status, as values and in words. Pure."""
 
-from relay.status.conditions import Condition, conditions
+from relay.status.conditions import Condition, find_conditions
 from relay.status.diagnosis import (
     BUG,
     EXPIRED,
     FAR_S,
     Diagnosis,
-    advice_on,
+    advise_on_doubt,
+    classify_certificate,
+    describe_certificate,
+    describe_doubt,
+    describe_full_in,
     diagnose,
-    full_in,
+    format_span,
     is_slow,
     is_well,
-    kind_of_certificate,
-    said_of_certificate,
-    said_of_doubt,
-    span,
 )
-from relay.status.merge import both_listeners, ended, merged, still
+from relay.status.merge import freeze, keep_counts, merge_listeners, merge_statuses
 from relay.status.model import (
     AlertStatus,
     CertificateStatus,
-    GoneConnector,
     JournalStatus,
     LaneStatus,
     LastAlert,
@@ -28,16 +27,17 @@ from relay.status.model import (
     ListenerStatus,
     RefusedReload,
     Refusing,
+    RemovedConnector,
     ReplayStatus,
     SourceStatus,
     State,
     Status,
     WorkerStatus,
 )
-from relay.status.rates import EVERY_S, NOW_S, Rates, time_to
-from relay.status.reload_result import REMOVED, ReloadChange, ReloadResult, ReloadWarning, merged_results
-from relay.status.retired import configured, nobody, retired
-from relay.status.usage import cpu_seconds, memory_bytes
+from relay.status.rates import EVERY_S, NOW_S, Rates, predict_time
+from relay.status.reload_result import REMOVED, ReloadChange, ReloadResult, ReloadWarning, merge_results
+from relay.status.retired import keep_configured, make_idle_status, read_retired
+from relay.status.usage import measure_cpu, measure_memory
 
 __all__ = [
     "BUG",
@@ -50,7 +50,6 @@ __all__ = [
     "CertificateStatus",
     "Condition",
     "Diagnosis",
-    "GoneConnector",
     "JournalStatus",
     "LaneStatus",
     "LastAlert",
@@ -62,30 +61,31 @@ __all__ = [
     "ReloadChange",
     "ReloadResult",
     "ReloadWarning",
+    "RemovedConnector",
     "ReplayStatus",
     "SourceStatus",
     "State",
     "Status",
     "WorkerStatus",
-    "advice_on",
-    "both_listeners",
-    "conditions",
-    "configured",
-    "cpu_seconds",
+    "advise_on_doubt",
+    "classify_certificate",
+    "describe_certificate",
+    "describe_doubt",
+    "describe_full_in",
     "diagnose",
-    "ended",
-    "full_in",
+    "find_conditions",
+    "format_span",
+    "freeze",
     "is_slow",
     "is_well",
-    "kind_of_certificate",
-    "memory_bytes",
-    "merged",
-    "merged_results",
-    "nobody",
-    "retired",
-    "said_of_certificate",
-    "said_of_doubt",
-    "span",
-    "still",
-    "time_to",
+    "keep_configured",
+    "keep_counts",
+    "make_idle_status",
+    "measure_cpu",
+    "measure_memory",
+    "merge_listeners",
+    "merge_results",
+    "merge_statuses",
+    "predict_time",
+    "read_retired",
 ]

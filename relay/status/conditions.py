@@ -1,7 +1,7 @@
-"""What is wrong now, as values: the same that `/health` and `relay status` say in words. Pure.
+"""The conditions: what is wrong now, as values. `/health` and `relay status` say the same in words. Pure.
 
-A condition lasts from one look at the status to another. Its kind and its subject stay the same while it lasts; its
-sentence and its facts are as they are at each look.
+A condition lasts over several checks of the status. Its kind and subject stay the same while it lasts; its sentence and
+facts are those of each check.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,17 +11,17 @@ from typing import Any
 from relay.status.diagnosis import (
     EXPIRED,
     HealthFinding,
-    advice_for,
-    advice_on,
+    advise_on_doubt,
+    advise_on_lane,
+    classify_certificate,
+    classify_journal,
+    classify_lane,
+    classify_source,
+    describe_lane,
+    describe_parked,
     diagnose,
-    kind_of_certificate,
-    kind_of_lane,
-    kind_of_source,
-    kinds_of_journal,
-    listing,
-    said_of_lane,
-    said_of_parked,
-    waited,
+    make_list_command,
+    measure_wait,
 )
 from relay.status.model import AlertStatus, JournalStatus, LaneStatus, SourceStatus, Status
 
@@ -33,40 +33,40 @@ class Condition:
     kind: str
     """One of `relay.kinds.CONDITIONS`."""
     subject: str
-    """What it is wrong with: "connector heap", "source braze", "journal", "journal of worker 1", "worker 1",
-    "erasures", "clock"."""
+    """Its subject: "connector heap", "source braze", "journal", "journal of worker 1", "worker 1", "erasures", "clock".
+    """
     sentence: str
     """As `/health` says it."""
     since: float
-    """Unix seconds; where relay cannot tell: those of the first look that saw it."""
+    """Unix seconds. Where relay cannot tell: the time of the first check that found it."""
     facts: Mapping[str, Any]
-    """What is known of it, as JSON: numbers, `last_error`, `do` (what an admin can do)."""
+    """Facts as JSON: numbers, `last_error`, `do` (what an admin can do)."""
 
     @property
     def key(self) -> tuple[str, str]:
-        """What makes it the same condition at another look."""
+        """The identity of the condition over several checks."""
         return self.kind, self.subject
 
 
-def conditions(status: Status) -> list[Condition]:
-    """All that is wrong at a moment."""
+def find_conditions(status: Status) -> list[Condition]:
+    """Find everything that is wrong."""
     return [*_find(status)]
 
 
 def _find(status: Status) -> Iterator[Condition]:
     now = status.now
     for lane in status.lanes:
-        yield from _of_lane(lane, now)
+        yield from _find_lane(lane, now)
     found = diagnose(status)
     for source, finding in zip(status.sources, found.sources, strict=True):
-        yield from _of_source(source, finding.said, now)
+        yield from _find_source(source, finding.said, now)
     if not status.workers:
-        yield from _of_journal("journal", found.journal.said, status.journal, now)
+        yield from _find_journal("journal", found.journal.said, status.journal, now)
     for worker, finding in zip(status.workers, found.workers, strict=True):
         if worker.away or worker.journal is None:
             yield Condition("worker_lost", finding.name, finding.said, now, {})
         else:
-            yield from _of_journal(f"journal of {finding.name}", finding.said, worker.journal, now)
+            yield from _find_journal(f"journal of {finding.name}", finding.said, worker.journal, now)
     for erasures, finding in zip(status.failing_erasures, found.erasures, strict=True):
         if not finding.ok:
             subject = "erasures" if erasures.connector is None else f"connector {erasures.connector}"
@@ -75,34 +75,34 @@ def _find(status: Status) -> Iterator[Condition]:
     for doubt, finding in zip(status.doubts, found.doubts, strict=True):
         subject = f"{doubt.what} of worker {doubt.worker}" if status.workers else doubt.what
         kind = "damaged" if doubt.is_damage else "doubt"
-        yield Condition(kind, subject, finding.said, now, {"do": advice_on(doubt)})
-    yield from _of_certificates(status, found.certificates)
+        yield Condition(kind, subject, finding.said, now, {"do": advise_on_doubt(doubt)})
+    yield from _find_certificates(status, found.certificates)
     for alert, finding in zip(status.alerts, found.alerts, strict=True):
-        yield from _of_alert(alert, finding.said)
-    yield from _of_reload(status, found.reload.said)
+        yield from _find_alert(alert, finding.said)
+    yield from _find_reload(status, found.reload.said)
 
 
-def _of_reload(status: Status, said: str) -> Iterator[Condition]:
+def _find_reload(status: Status, said: str) -> Iterator[Condition]:
     if refused := status.refused_reload:
         yield Condition("reload_refused", "relay", said, refused.at, {"do": "relay check"})
 
 
-def _of_certificates(status: Status, findings: Sequence[HealthFinding]) -> Iterator[Condition]:
+def _find_certificates(status: Status, findings: Sequence[HealthFinding]) -> Iterator[Condition]:
     for certificate, finding in zip(status.certificates, findings, strict=True):
-        if kind := kind_of_certificate(certificate, status.now):
+        if kind := classify_certificate(certificate, status.now):
             since = min(status.now, certificate.ends) if kind == EXPIRED else status.now
             yield Condition(kind, finding.name, finding.said, since, {"ends": certificate.ends})
 
 
-def _of_alert(alert: AlertStatus, said: str) -> Iterator[Condition]:
+def _find_alert(alert: AlertStatus, said: str) -> Iterator[Condition]:
     if alert.failing:
         facts = {"last_error": alert.last and {"at": alert.last.at, "reason": alert.last.problem}}
         yield Condition("alert_failing", f"alert {alert.alert}", said, alert.failing, facts)
 
 
-def _of_lane(lane: LaneStatus, now: float) -> Iterator[Condition]:
-    subject, said = f"connector {lane.connector}", said_of_lane(lane, now)
-    if kind := kind_of_lane(lane, now):
+def _find_lane(lane: LaneStatus, now: float) -> Iterator[Condition]:
+    subject, said = f"connector {lane.connector}", describe_lane(lane, now)
+    if kind := classify_lane(lane, now):
         error = lane.last_error
         until = {"until": lane.paused_until} if lane.paused_until else {}
         yield Condition(
@@ -114,25 +114,27 @@ def _of_lane(lane: LaneStatus, now: float) -> Iterator[Condition]:
                 until
                 | {
                     "pending": lane.pending,
-                    "oldest_s": round(waited(lane, now), 1),
+                    "oldest_s": round(measure_wait(lane, now), 1),
                     "drained_in_s": lane.drained_in,
                     "last_error": error and {"at": error.at, "reason": error.reason, "status": error.status},
                     "event": {"type": error.event_type, "id": error.event_id} if error and error.event_type else None,
-                    "do": advice_for(lane),
+                    "do": advise_on_lane(lane),
                 }
             ),
         )
     if lane.parked_now:
-        yield _parked(subject, lane, now)
+        yield _make_parked(subject, lane, now)
 
 
-def _parked(subject: str, one: LaneStatus | SourceStatus, now: float) -> Condition:
-    return Condition("parked", subject, said_of_parked(one), now, {"parked": one.parked_now, "do": listing(one)})
+def _make_parked(subject: str, one: LaneStatus | SourceStatus, now: float) -> Condition:
+    return Condition(
+        "parked", subject, describe_parked(one), now, {"parked": one.parked_now, "do": make_list_command(one)}
+    )
 
 
-def _of_source(source: SourceStatus, said: str, now: float) -> Iterator[Condition]:
+def _find_source(source: SourceStatus, said: str, now: float) -> Iterator[Condition]:
     subject = f"source {source.source}"
-    if kind := kind_of_source(source):
+    if kind := classify_source(source):
         refusing = source.refusing
         facts: dict[str, Any] = {}
         if refusing:
@@ -140,10 +142,10 @@ def _of_source(source: SourceStatus, said: str, now: float) -> Iterator[Conditio
             facts |= {"deadline": refusing.deadline, "last_accepted": source.last}
         yield Condition(kind, subject, said, refusing.since if refusing else now, facts)
     if source.parked_now:
-        yield _parked(subject, source, now)
+        yield _make_parked(subject, source, now)
 
 
-def _of_journal(subject: str, said: str, journal: JournalStatus, now: float) -> Iterator[Condition]:
+def _find_journal(subject: str, said: str, journal: JournalStatus, now: float) -> Iterator[Condition]:
     reason = journal.refusing or journal.unsaved
     facts = {
         "fill": round(journal.fill, 3),
@@ -153,5 +155,5 @@ def _of_journal(subject: str, said: str, journal: JournalStatus, now: float) -> 
         "lost": journal.lost,
         "last_error": reason and {"reason": reason},
     }
-    for kind in kinds_of_journal(journal):
+    for kind in classify_journal(journal):
         yield Condition(kind, subject, said, now, facts)

@@ -1,4 +1,4 @@
-"""What is wrong, in words, and what to do about it. Pure."""
+"""Describes what is wrong, and what to do about it. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,27 +19,27 @@ from relay.status.model import (
 from relay.words import counted, moment
 
 BEHIND_S: Final = 60.0
-"""A working lane whose oldest event has waited so long, beyond what it may wait for its batch, is behind."""
+"""A working lane is behind if its oldest event has waited so long, beyond the wait for its batch."""
 LATE_S: Final = 86400.0
-"""An erasure that fails at a connector for so long is late: some destinations take hours to delete a user."""
+"""An erasure that fails at a connector for so long is late. Some destinations take hours to delete a user."""
 NEARLY_FULL: Final = 0.8
 SLOW_S: Final = 5.0
-"""An attempt without an answer for so long is told: the destination may hang."""
+"""An attempt without an answer for so long is mentioned: the destination may hang."""
 FAR_S: Final = 30 * 86400.0
-"""What is farther away is not told."""
+"""What is farther away is not mentioned."""
 EXPIRED: Final = "certificate_expired"
 BUG: Final = "bug in the connector"
-"""How the reason of an attempt begins that failed by the connector's fault."""
+"""The prefix of the reason of an attempt that failed by the connector's fault."""
 HANGS: Final = "the connector's thread hangs"
-"""What the reason says if an attempt has left a thread behind."""
+"""Part of the reason of an attempt that has left a thread behind."""
 FULL: Final = "its file system is full"
-"""What the reason says if a connector leaves the journal its room."""
+"""Part of the reason of a connector that leaves the journal its room."""
 NOT_OPEN: Final = "cannot be opened"
-"""How the reason begins of a lane whose connector is not open."""
+"""The prefix of the reason of a lane whose connector is not open."""
 SILENT: Final = "no answer in time"
-"""The reason of an attempt that has had no answer within the connector's timeout."""
+"""The reason of an attempt without an answer within the connector's timeout."""
 ALL_NEEDED: Final = "reached its max_size"
-"""A part of the reason of a journal that is full though its disk is not."""
+"""Part of the reason of a journal that is full though its disk is not."""
 STOPS_S: Final = 5 * 86400.0
 STOPS: Final = "Braze disables a Current after 5 days of errors"
 NOT_AGAIN: Final = "events are lost: Braze does not send again what got 401 or 403"
@@ -47,59 +47,59 @@ NOT_AGAIN: Final = "events are lost: Braze does not send again what got 401 or 4
 
 @dataclass(frozen=True, slots=True)
 class HealthFinding:
-    """How one part of relay is."""
+    """The health of one part of relay."""
 
     name: str
     ok: bool
     said: str
     parked: int = 0
-    """Events that lie parked there, which is no failure but may want a look."""
+    """Parked events, which are no failure but may need a look."""
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """How all of it is."""
+    """The health of all parts."""
 
     ok: bool
     lanes: list[HealthFinding]
     sources: list[HealthFinding]
     journal: HealthFinding
     workers: list[HealthFinding]
-    """Empty if one process does everything."""
+    """Empty with a single process."""
     erasures: list[HealthFinding]
-    """Where any fail: by connector, or "erasures" for relay's own journal and tables."""
+    """Failing erasures: by connector, or "erasures" for relay's own journal and tables."""
     doubts: list[HealthFinding]
-    """What an admin has to look at, and may accept: "journal", "clock"."""
+    """Doubts that an admin may accept: "journal", "clock"."""
     alerts: list[HealthFinding]
     certificates: list[HealthFinding]
-    """Those that relay shows; one that ends soon is told, and is no failure yet."""
+    """Certificates that relay serves. A certificate that ends soon is mentioned, but is no failure yet."""
     reload: HealthFinding
-    """Whether the last reload was good."""
+    """Whether the last reload succeeded."""
 
 
 def diagnose(status: Status) -> Diagnosis:
-    """Look at every part."""
+    """Diagnose every part."""
     now = status.now
     lanes = [
-        HealthFinding(one.connector, is_well(one, now), said_of_lane(one, now), one.parked_now) for one in status.lanes
+        HealthFinding(one.connector, is_well(one, now), describe_lane(one, now), one.parked_now) for one in status.lanes
     ]
     sources = [
-        HealthFinding(one.source, kind_of_source(one) is None, said_of_source(one, status.lanes, now), one.parked_now)
+        HealthFinding(one.source, classify_source(one) is None, describe_source(one, status.lanes, now), one.parked_now)
         for one in status.sources
     ]
-    journal = _journal(status.journal, status.lanes)
-    workers = [_worker(one, status.lanes) for one in status.workers]
+    journal = _diagnose_journal(status.journal, status.lanes)
+    workers = [_diagnose_worker(one, status.lanes) for one in status.workers]
     running = {one.connector for one in status.lanes}
     off = {one.connector for one in status.gone if one.disabled}
     erasures = [
-        _erasures(one, now, runs=one.connector in running, is_off=one.connector in off)
+        _diagnose_erasures(one, now, runs=one.connector in running, is_off=one.connector in off)
         for one in status.failing_erasures
     ]
-    doubts = [_doubt(one, status.lanes, several=bool(workers)) for one in status.doubts]
-    alerts = [HealthFinding(f"alert {one.alert}", not one.failing, said_of_alert(one, now)) for one in status.alerts]
+    doubts = [_diagnose_doubt(one, status.lanes, several=bool(workers)) for one in status.doubts]
+    alerts = [HealthFinding(f"alert {one.alert}", not one.failing, describe_alert(one, now)) for one in status.alerts]
     certificates = [
         HealthFinding(
-            f"certificate {one.certificate}", kind_of_certificate(one, now) != EXPIRED, said_of_certificate(one, now)
+            f"certificate {one.certificate}", classify_certificate(one, now) != EXPIRED, describe_certificate(one, now)
         )
         for one in status.certificates
     ]
@@ -116,39 +116,39 @@ def diagnose(status: Status) -> Diagnosis:
 
 
 def is_well(lane: LaneStatus, now: float) -> bool:
-    """Whether nobody need look at the lane."""
-    return kind_of_lane(lane, now) is None
+    """Return whether nobody needs to look at the lane."""
+    return classify_lane(lane, now) is None
 
 
-def kind_of_lane(lane: LaneStatus, now: float) -> str | None:
-    """What is wrong with a lane, as a kind of `relay.kinds`; None: nothing."""
+def classify_lane(lane: LaneStatus, now: float) -> str | None:
+    """Return what is wrong with a lane, as a kind of `relay.kinds`; None: nothing."""
     if lane.state == "working":
         return "behind" if _is_behind(lane, now) else None
     return lane.state
 
 
-def kind_of_source(source: SourceStatus) -> str | None:
-    """What is wrong with a source, as a kind of `relay.kinds`; None: nothing."""
+def classify_source(source: SourceStatus) -> str | None:
+    """Return what is wrong with a source, as a kind of `relay.kinds`; None: nothing."""
     if source.refusing:
         return "source_refusing"
     return "source_incomplete" if source.incomplete else None
 
 
-def kind_of_certificate(certificate: CertificateStatus, now: float) -> str | None:
-    """What is wrong with a certificate, as a kind of `relay.kinds`; None: nothing."""
+def classify_certificate(certificate: CertificateStatus, now: float) -> str | None:
+    """Return what is wrong with a certificate, as a kind of `relay.kinds`; None: nothing."""
     good = Validity(certificate.begins, certificate.ends)
     if not good.is_good(now):
         return EXPIRED
     return "certificate_expiring" if good.is_short(now) else None
 
 
-def said_of_certificate(certificate: CertificateStatus, now: float) -> str:
-    """One sentence on a certificate: until when it is good, and what to do."""
+def describe_certificate(certificate: CertificateStatus, now: float) -> str:
+    """Describe a certificate in a sentence: its end, and what to do."""
     name, good = certificate.certificate, Validity(certificate.begins, certificate.ends)
     cure = f"renew {certificate.files or f'the files of {name}.tls'}"
     if good.is_good(now):
         soon = f"; {cure}" if good.is_short(now) else ""
-        return f"certificate {name}: ends at {moment(good.ends)}, in {span(good.ends - now)}{soon}"
+        return f"certificate {name}: ends at {moment(good.ends)}, in {format_span(good.ends - now)}{soon}"
     how, until = "is not good yet", STOPS
     if good.ends < now:
         how, until = "has expired", f"{STOPS}: at {moment(good.ends + STOPS_S)}"
@@ -156,8 +156,8 @@ def said_of_certificate(certificate: CertificateStatus, now: float) -> str:
     return f"certificate {name}: {how}, and senders refuse it: it is good {good}; {cure}; {taken}; {until}"
 
 
-def kinds_of_journal(journal: JournalStatus) -> list[str]:
-    """All that is wrong with a journal, as kinds of `relay.kinds`."""
+def classify_journal(journal: JournalStatus) -> list[str]:
+    """Return what is wrong with a journal, as kinds of `relay.kinds`."""
     found = {
         "journal_full": bool(journal.refusing),
         "journal_filling": not journal.refusing and journal.fill >= NEARLY_FULL,
@@ -166,34 +166,38 @@ def kinds_of_journal(journal: JournalStatus) -> list[str]:
     return [kind for kind, is_so in found.items() if is_so]
 
 
-def said_of_lane(lane: LaneStatus, now: float) -> str:
-    """One sentence on a lane: how it is, what waits, what to do."""
-    how, advice, beside = [_how(lane, now), _waiting(lane, now)], [*_advice(lane)], [*_beside(lane)]
+def describe_lane(lane: LaneStatus, now: float) -> str:
+    """Describe a lane in a sentence: its state, what waits, what to do."""
+    how, advice, beside = (
+        [_describe_state(lane, now), _describe_waiting(lane, now)],
+        [*_advise(lane)],
+        [*_describe_extras(lane)],
+    )
     loses = lane.state == "refusing"  # then the loss and its deadline come first
     parts = [*how, *beside, *advice] if loses else [*how, *advice, *beside]
     return f"{lane.connector}: {'; '.join(parts)}"
 
 
-def said_of_source(source: SourceStatus, lanes: Sequence[LaneStatus], now: float) -> str:
-    """One sentence on a source; `lanes`: those that may hold the journal."""
-    return f"{source.source}: {'; '.join([_taking(source, lanes, now), *_beside(source)])}"
+def describe_source(source: SourceStatus, lanes: Sequence[LaneStatus], now: float) -> str:
+    """Describe a source in a sentence. `lanes`: those that may fill the journal."""
+    return f"{source.source}: {'; '.join([_describe_taking(source, lanes, now), *_describe_extras(source)])}"
 
 
-def said_of_parked(one: LaneStatus | SourceStatus) -> str:
-    """One sentence on what lies parked for a connector or at a source."""
+def describe_parked(one: LaneStatus | SourceStatus) -> str:
+    """Describe parked events of a connector or a source in a sentence."""
     name = one.connector if isinstance(one, LaneStatus) else one.source
-    return f"{name}: {'; '.join(_parked(one))}"
+    return f"{name}: {'; '.join(_describe_parked(one))}"
 
 
-def listing(one: LaneStatus | SourceStatus) -> str:
-    """The command that lists what lies parked there."""
+def make_list_command(one: LaneStatus | SourceStatus) -> str:
+    """Return the command that lists these parked events."""
     if isinstance(one, LaneStatus):
         return f"relay parked list --connector {one.connector}"
     return f"relay parked list --source {one.source} --cause unreadable"
 
 
-def said_of_alert(alert: AlertStatus, now: float) -> str:
-    """One sentence on an alert."""
+def describe_alert(alert: AlertStatus, now: float) -> str:
+    """Describe an alert in a sentence."""
     name = f"alert {alert.alert}"
     if alert.failing:
         problem = alert.last.problem if alert.last else ""
@@ -207,34 +211,42 @@ def said_of_alert(alert: AlertStatus, now: float) -> str:
     return f"{name}: the last message was sent at {moment(alert.last.at)}"
 
 
-def _beside(one: LaneStatus | SourceStatus) -> Iterator[str]:
-    """Its notice and its parked events."""
+def _describe_extras(one: LaneStatus | SourceStatus) -> Iterator[str]:
+    """Yield its notice and its parked events."""
     if one.notice:
         yield one.notice
-    yield from _parked(one)
+    yield from _describe_parked(one)
 
 
-def _parked(one: LaneStatus | SourceStatus) -> Iterator[str]:
+def _describe_parked(one: LaneStatus | SourceStatus) -> Iterator[str]:
     if one.parked_now:
-        yield f"{one.parked_now:,} parked ({listing(one)})"
+        yield f"{one.parked_now:,} parked ({make_list_command(one)})"
     if isinstance(one, LaneStatus) and one.parked_full_in is not None and one.parked_full_in < FAR_S:
-        yield f"the oldest of them are removed in {span(one.parked_full_in)} if it goes on like this (parked.max_size)"
+        left = format_span(one.parked_full_in)
+        yield f"the oldest of them are removed in {left} if it goes on like this (parked.max_size)"
     if one.parked_removed:
         events = one.parked_removed
         yield f"{events:,} parked removed so far, as there was no room for more (parked.max_size, journal.min_free)"
 
 
-def _taking(source: SourceStatus, lanes: Sequence[LaneStatus], now: float) -> str:
+def _describe_taking(source: SourceStatus, lanes: Sequence[LaneStatus], now: float) -> str:
     if refusing := source.refusing:
         said = f"has refused everything since {moment(refusing.since)}: {refusing.status} {refusing.reason}"
-        return "; ".join([said, *_sender(refusing), *_access(source, refusing.status), *_room(refusing, lanes)])
+        return "; ".join(
+            [
+                said,
+                *_describe_sender(refusing),
+                *_advise_on_access(source, refusing.status),
+                *_advise_on_room(refusing, lanes),
+            ]
+        )
     if source.last is None:
         return "no events since the start"
-    return f"takes events, the last {span(now - source.last)} ago"
+    return f"takes events, the last {format_span(now - source.last)} ago"
 
 
-def _sender(refusing: Refusing) -> Iterator[str]:
-    """What the refusals cost where the sender is Braze."""
+def _describe_sender(refusing: Refusing) -> Iterator[str]:
+    """Yield what the refusals cost if the sender is Braze."""
     if refusing.deadline is None:
         return
     loses = refusing.status in (401, 403)
@@ -244,20 +256,20 @@ def _sender(refusing: Refusing) -> Iterator[str]:
     yield f"Braze disables the Current at {moment(refusing.deadline)}, after 5 days of errors{later}"
 
 
-def _access(source: SourceStatus, status: int) -> Iterator[str]:
+def _advise_on_access(source: SourceStatus, status: int) -> Iterator[str]:
     if status == 401:
         known = f"{' and '.join(source.secrets) or 'those'} in {source.file}"
         yield f"compare the credentials of the sender with {known}"
 
 
-def _room(refusing: Refusing, lanes: Sequence[LaneStatus]) -> Iterator[str]:
+def _advise_on_room(refusing: Refusing, lanes: Sequence[LaneStatus]) -> Iterator[str]:
     if ALL_NEEDED in refusing.reason:
-        yield _relief(lanes)
+        yield _advise_on_full(lanes)
 
 
-def _how(lane: LaneStatus, now: float) -> str:
+def _describe_state(lane: LaneStatus, now: float) -> str:
     since = moment(lane.since or now)
-    reason = _reason(lane)
+    reason = _describe_reason(lane)
     match lane.state:
         case "paused":
             until = f" until {moment(lane.paused_until)}" if lane.paused_until else ""
@@ -274,39 +286,39 @@ def _how(lane: LaneStatus, now: float) -> str:
 
 
 def is_slow(lane: LaneStatus) -> bool:
-    """Whether an attempt at the destination has had no answer for a while."""
+    """Return whether an attempt at the destination has been without an answer for a while."""
     return lane.unanswered >= SLOW_S
 
 
 def _is_behind(lane: LaneStatus, now: float) -> bool:
-    return waited(lane, now) >= BEHIND_S + lane.batch_wait
+    return measure_wait(lane, now) >= BEHIND_S + lane.batch_wait
 
 
-def _waiting(lane: LaneStatus, now: float) -> str:
+def _describe_waiting(lane: LaneStatus, now: float) -> str:
     if not lane.pending:
         return "nothing pending"
-    oldest = f", the oldest for {span(waited(lane, now))}" if waited(lane, now) >= 1 else ""
+    oldest = f", the oldest for {format_span(measure_wait(lane, now))}" if measure_wait(lane, now) >= 1 else ""
     return f"{lane.pending:,} pending{oldest}"
 
 
-def waited(lane: LaneStatus, now: float) -> float:
-    """Seconds since its oldest pending event was received; 0: nothing is pending."""
+def measure_wait(lane: LaneStatus, now: float) -> float:
+    """Return the seconds since its oldest pending event was received; 0: nothing is pending."""
     return 0.0 if lane.oldest_pending is None else max(0.0, now - lane.oldest_pending)
 
 
-def advice_for(lane: LaneStatus) -> str:
-    """What an admin can do for a lane; "": nothing is known."""
-    return "; ".join(_advice(lane))
+def advise_on_lane(lane: LaneStatus) -> str:
+    """Return what an admin can do for a lane; "": nothing is known."""
+    return "; ".join(_advise(lane))
 
 
-def _advice(lane: LaneStatus) -> Iterator[str]:
+def _advise(lane: LaneStatus) -> Iterator[str]:
     status = lane.last_error.status if lane.last_error else None
     if is_slow(lane) and lane.state != "failing":
-        yield f"no answer yet for {span(lane.unanswered)}"
+        yield f"no answer yet for {format_span(lane.unanswered)}"
     if lane.state == "paused":
         yield f"relay resume {lane.connector} lets it go on"
     elif lane.state == "unauthorized":
-        yield f"{_mend(lane, status)}; relay resume {lane.connector} tries again at once"
+        yield f"{_advise_on_status(lane, status)}; relay resume {lane.connector} tries again at once"
     elif lane.state == "refusing":
         yield f"relay pause {lane.connector} keeps further events in the journal"
         yield "relay parked show NUMBER shows an event of that list, and the answer"
@@ -314,15 +326,15 @@ def _advice(lane: LaneStatus) -> Iterator[str]:
     elif lane.state == "broken":
         yield "relay starts it again; the log has the whole error"
     elif lane.state == "failing":
-        yield _advice_if_failing(lane, status)
+        yield _advise_if_failing(lane, status)
     elif lane.pending and lane.drained_in and not is_slow(lane):
-        yield f"drains in {span(lane.drained_in)}"
+        yield f"drains in {format_span(lane.drained_in)}"
 
 
-def _mend(lane: LaneStatus, status: int | None) -> str:
-    """What to do about a destination that does not accept relay, by its answer."""
+def _advise_on_status(lane: LaneStatus, status: int | None) -> str:
+    """Return what to do about a destination that does not accept relay, by its answer."""
     secrets = " and ".join(lane.secrets)
-    if status is not None and 300 <= status < 400 and " to http" in _reason(lane):
+    if status is not None and 300 <= status < 400 and " to http" in _describe_reason(lane):
         return f"put the address that it redirects to into {lane.file}"
     if status in (401, 403) and secrets:
         before = ": it was accepted until then" if lane.attempts.get("delivered") else ""
@@ -339,7 +351,7 @@ def _renewal(secrets: Sequence[str]) -> str:
     return "relay reload" if all('(file "' in one for one in secrets) else "systemctl restart relay"
 
 
-def _reason(lane: LaneStatus) -> str:
+def _describe_reason(lane: LaneStatus) -> str:
     return lane.last_error.reason if lane.last_error else ""
 
 
@@ -352,13 +364,13 @@ TLS_ADVICE: Final = (
     ("issuer certificate", "this machine does not know who signed its certificate: install that authority here"),
     ("WRONG_VERSION_NUMBER", "it does not speak TLS there: check scheme and port in {file}"),
 )
-"""By a part of what TLS says, what to do."""
+"""What to do, by a part of TLS's message."""
 NO_HOST: Final = "there is no such host"
 
 
-def _reach(lane: LaneStatus) -> str:
-    """What to do about a destination that gives no answer."""
-    reason = _reason(lane)
+def _advise_on_reach(lane: LaneStatus) -> str:
+    """Return what to do about a destination that gives no answer."""
+    reason = _describe_reason(lane)
     if "TLS: " in reason:
         known = (advice for part, advice in TLS_ADVICE if part in reason)
         return next(known, "see to its certificate and TLS versions, and to those of {file}").format(file=lane.file)
@@ -369,13 +381,13 @@ def _reach(lane: LaneStatus) -> str:
     return f"see if the destination in {lane.file} can be reached from here"
 
 
-def _advice_if_failing(lane: LaneStatus, status: int | None) -> str:
-    reason = _reason(lane)
+def _advise_if_failing(lane: LaneStatus, status: int | None) -> str:
+    reason = _describe_reason(lane)
     if reason.startswith(BUG):
         return "the log has the whole error; relay plugins says where the connector comes from"
     if HANGS in reason:
         return "find out what it waits for: a disk, a pipe, a library; a restart of relay ends it"
-    again = f"relay tries again in {span(max(1, lane.next_try))}" if lane.next_try else "relay tries again"
+    again = f"relay tries again in {format_span(max(1, lane.next_try))}" if lane.next_try else "relay tries again"
     if status == 429:
         return f"{again}; lower rate in {lane.file} if it goes on"
     if lane.writes and FULL in reason:
@@ -383,29 +395,29 @@ def _advice_if_failing(lane: LaneStatus, status: int | None) -> str:
     if lane.writes:
         return f"{again}; see path in {lane.file}, the rights and the room there, and ReadWritePaths= in the unit"
     if status is None:
-        return f"{again}; {_reach(lane)}"
+        return f"{again}; {_advise_on_reach(lane)}"
     return f"{again}; the destination has to recover"
 
 
-def _relief(lanes: Sequence[LaneStatus]) -> str:
-    """Which connector holds the journal, and what to do."""
+def _advise_on_full(lanes: Sequence[LaneStatus]) -> str:
+    """Describe which connector fills the journal, and what to do."""
     waiting = [(lane.oldest_pending, lane.connector) for lane in lanes if lane.oldest_pending is not None]
     name = min(waiting)[1] if waiting else ""
     held = f"connector {name} waits longest: mend {name}, or " if name else ""
     return f"{held}raise journal.max_size in conf.d, then relay reload"
 
 
-def _journal(journal: JournalStatus, lanes: Sequence[LaneStatus]) -> HealthFinding:
+def _diagnose_journal(journal: JournalStatus, lanes: Sequence[LaneStatus]) -> HealthFinding:
     used = f"{journal.fill:.0%} of what it may take is still needed"
     if journal.refusing:
-        relief = f"; {_relief(lanes)}" if ALL_NEEDED in journal.refusing else ""
+        relief = f"; {_advise_on_full(lanes)}" if ALL_NEEDED in journal.refusing else ""
         return HealthFinding("journal", ok=False, said=f"journal: takes no events: {journal.refusing}{relief}")
     if journal.unsaved:
         said = f"journal: relay.db cannot be written: {journal.unsaved}; nothing can be parked, and connectors stop at"
         return HealthFinding("journal", ok=False, said=f"{said} their window")
-    ok = not kinds_of_journal(journal)
-    relief = "" if ok else f"; {_relief(lanes)}"
-    return HealthFinding("journal", ok=ok, said=f"journal: {used}{full_in(journal)}{relief}")
+    ok = not classify_journal(journal)
+    relief = "" if ok else f"; {_advise_on_full(lanes)}"
+    return HealthFinding("journal", ok=ok, said=f"journal: {used}{describe_full_in(journal)}{relief}")
 
 
 DAMAGE_ADVICE: Final = (
@@ -414,42 +426,44 @@ DAMAGE_ADVICE: Final = (
 )
 
 
-def _doubt(one: Doubt, lanes: Sequence[LaneStatus], *, several: bool) -> HealthFinding:
+def _diagnose_doubt(one: Doubt, lanes: Sequence[LaneStatus], *, several: bool) -> HealthFinding:
     where = f" of worker {one.worker}" if several else ""
     lost = {lane.connector: lane.outcomes.get("damaged", 0) for lane in lanes}
-    return HealthFinding(one.what, ok=False, said=f"{one.what}{where}: {said_of_doubt(one, lost)}; {advice_on(one)}")
+    return HealthFinding(
+        one.what, ok=False, said=f"{one.what}{where}: {describe_doubt(one, lost)}; {advise_on_doubt(one)}"
+    )
 
 
-def said_of_doubt(one: Doubt, lost: Mapping[str, int]) -> str:
-    """Say what is in doubt. `lost`: the damaged events that each connector has ever counted."""
-    return f"{_losers(lost, is_bound=is_bound(one.said))}; {one.said}" if one.is_damage else one.said
+def describe_doubt(one: Doubt, lost: Mapping[str, int]) -> str:
+    """Describe a doubt. `lost`: the damaged events that each connector has ever counted."""
+    return f"{_describe_losers(lost, is_bound=is_bound(one.said))}; {one.said}" if one.is_damage else one.said
 
 
-def advice_on(doubt: Doubt) -> str:
-    """What an admin can do about what is in doubt."""
+def advise_on_doubt(doubt: Doubt) -> str:
+    """Return what an admin can do about a doubt."""
     accept = f"relay accept {doubt.what} ends this warning"
     return f"{DAMAGE_ADVICE} {accept}" if doubt.is_damage else accept
 
 
-def _losers(lost: Mapping[str, int], *, is_bound: bool) -> str:
-    """Who could not read how many events, ever."""
+def _describe_losers(lost: Mapping[str, int], *, is_bound: bool) -> str:
+    """Describe which connectors could not read how many events, ever."""
     most = AT_MOST if is_bound else ""
     found = [f"{name} has lost {most}{counted(number, 'event')}" for name, number in lost.items() if number]
     return ", ".join(found) or "no connector has lost an event"
 
 
-def _worker(one: WorkerStatus, lanes: Sequence[LaneStatus]) -> HealthFinding:
+def _diagnose_worker(one: WorkerStatus, lanes: Sequence[LaneStatus]) -> HealthFinding:
     name = f"worker {one.worker}"
     if one.away or one.journal is None:
         part = "missing here" if one.journal is None else "shown as it was last"
         return HealthFinding(
             name, ok=False, said=f"{name}: is away, and started again if it has died; its part is {part}"
         )
-    journal = _journal(one.journal, lanes)
+    journal = _diagnose_journal(one.journal, lanes)
     return HealthFinding(name, ok=journal.ok, said=f"{name}: {journal.said}")
 
 
-def _erasures(one: FailingErasures, now: float, *, runs: bool, is_off: bool) -> HealthFinding:
+def _diagnose_erasures(one: FailingErasures, now: float, *, runs: bool, is_off: bool) -> HealthFinding:
     if one.connector is None:
         said = f"erasures: {one.erasures:,} cannot be done in journal and tables: {one.reason}; relay tries again"
         return HealthFinding("erasures", ok=False, said=said)
@@ -466,15 +480,15 @@ def _erasures(one: FailingErasures, now: float, *, runs: bool, is_off: bool) -> 
     return HealthFinding(one.connector, ok=now - one.since < LATE_S, said=said)
 
 
-def full_in(journal: JournalStatus) -> str:
-    """When the journal will be full, if that is worth telling."""
+def describe_full_in(journal: JournalStatus) -> str:
+    """Describe when the journal will be full; "" if that is far away."""
     if journal.full_in is None or journal.full_in > FAR_S:
         return ""
-    return f"; full in {span(journal.full_in)} if it goes on like this"
+    return f"; full in {format_span(journal.full_in)} if it goes on like this"
 
 
-def span(seconds: float) -> str:
-    """Write a duration for people, in its two largest units."""
+def format_span(seconds: float) -> str:
+    """Format a duration for people in its two largest units."""
     whole = round(seconds)
     for size, unit, smaller, small in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
         if whole >= size:

@@ -1,7 +1,7 @@
-"""What several workers say of themselves, as if one process said it. Pure.
+"""Merges the status of several workers into one. Pure.
 
-Counters that begin with a process must not fall when one of several processes begins anew: what it had counted before
-its end (`ended`) is merged with the others, like a worker that does nothing any more.
+Counters must not fall when a worker restarts. So the counts of its earlier processes (`keep_counts`) are merged like
+those of an idle worker.
 """
 
 from collections import Counter
@@ -13,22 +13,22 @@ from typing import Final, TypeVar
 from relay.state import Doubt, FailingErasures, ParkedTotal
 from relay.status.model import (
     CertificateStatus,
-    GoneConnector,
     JournalStatus,
     LaneStatus,
     ListenerStatus,
     Refusing,
+    RemovedConnector,
     SourceStatus,
     Status,
 )
-from relay.status.rates import time_to
+from relay.status.rates import predict_time
 
 T = TypeVar("T")
 
 SEVERITY: Final = ("working", "refusing", "failing", "unauthorized", "paused", "broken")
 
 
-def merged(
+def merge_statuses(
     statuses: Sequence[Status],
     parked: Sequence[ParkedTotal],
     failing_erasures: Sequence[FailingErasures] = (),
@@ -36,10 +36,12 @@ def merged(
     *,
     parked_most: int = 0,
 ) -> Status:
-    """The status of all of them together, of whose parked events there may be so many bytes (0: no limit); of each
-    lane the worst state. The rest is what is so in all of them. In the
-    middle of a reload a connector that has gone from one may run in another still: then it has a lane."""
-    whole = reduce(_added, statuses)
+    """Merge the status of all workers; of each lane the worst state counts. `parked` limits the bytes of parked events
+    (0: no limit).
+
+    During a reload a connector may be removed in one worker and run in another: then it has a lane.
+    """
+    whole = reduce(_merge_two, statuses)
     now, removed = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     for one in parked:
         whose = ("source", one.source) if one.connector is None else ("connector", one.connector)
@@ -54,7 +56,7 @@ def merged(
             one,
             parked_now=now["connector", one.connector],
             parked_removed=removed["connector", one.connector],
-            parked_full_in=_parked_full_in(one, parked, parked_most),
+            parked_full_in=_predict_parked_full(one, parked, parked_most),
         )
         for one in whole.lanes
     ]
@@ -64,82 +66,88 @@ def merged(
     return replace(whole, failing_erasures=failing_erasures, doubts=doubts)
 
 
-def _parked_full_in(lane: LaneStatus, parked: Sequence[ParkedTotal], most: int) -> float | None:
-    """Seconds until there are so many bytes of parked events, if all events of a lane are parked from now on."""
+def _predict_parked_full(lane: LaneStatus, parked: Sequence[ParkedTotal], most: int) -> float | None:
+    """Return the seconds until parked events take so many bytes, if all events of a lane are parked from now on."""
     mine = [one for one in parked if one.connector == lane.connector]
     events, size = sum(one.events for one in mine), sum(one.bytes for one in mine)
     if lane.state != "refusing" or not most or not events:
         return None
-    return time_to(most - sum(one.bytes for one in parked), lane.parked_rate * size / events)
+    return predict_time(most - sum(one.bytes for one in parked), lane.parked_rate * size / events)
 
 
-def ended(last: Status) -> Status:
-    """What is left of a process by what it said last: all that it had counted since its start."""
+def keep_counts(last: Status) -> Status:
+    """Return what remains of an ended process: everything that it had counted."""
     sources = [replace(one, duplicates=0, refusing=None, rate=0.0, incomplete=0, notice="") for one in last.sources]
-    lanes = [_ended(lane) for lane in last.lanes]
+    lanes = [_keep_lane_counts(lane) for lane in last.lanes]
     journal = replace(last.journal, oldest=0, head=0, size=0, needed=0, capacity=0, full_in=None, refusing=None)
-    listeners = _without_connections(last)
+    listeners = _drop_connections(last)
     kept = replace(last, memory=0, sources=sources, lanes=lanes, journal=journal, listeners=listeners)
     return replace(kept, parked=(), certificates=(), replays=(), gone=(), restart=())
 
 
-def _ended(lane: LaneStatus) -> LaneStatus:
+def _keep_lane_counts(lane: LaneStatus) -> LaneStatus:
     healthy = replace(lane, state="working", since=None, paused_until=None, unanswered=0.0)
     healthy = replace(healthy, breaker="closed", next_try=0.0, parked_rate=0.0)
     return replace(healthy, accepted=0, outcomes={}, pending=0, oldest_pending=None, rate=0.0, drained_in=0.0)
 
 
-def still(last: Status) -> Status:
-    """What a process said that is away for the moment: what it had is on disk, and nothing moves."""
+def freeze(last: Status) -> Status:
+    """Return the last status of an absent worker: its events are on disk, and nothing moves."""
     sources = [replace(one, rate=0.0) for one in last.sources]
-    lanes = [_still(lane) for lane in last.lanes]
+    lanes = [_freeze_lane(lane) for lane in last.lanes]
     replays = [replace(one, rate=0.0) for one in last.replays]
     journal = replace(last.journal, full_in=None)
-    listeners = _without_connections(last)
+    listeners = _drop_connections(last)
     return replace(last, memory=0, sources=sources, lanes=lanes, journal=journal, replays=replays, listeners=listeners)
 
 
-def _without_connections(last: Status) -> dict[str, ListenerStatus]:
+def _drop_connections(last: Status) -> dict[str, ListenerStatus]:
     return {name: replace(one, connections=0) for name, one in last.listeners.items()}
 
 
-def both_listeners(
+def merge_listeners(
     ones: Mapping[str, ListenerStatus], others: Mapping[str, ListenerStatus]
 ) -> dict[str, ListenerStatus]:
-    """The listeners of two processes, or of two parts of one, together."""
+    """Merge the listeners of two processes, or of two parts of one."""
     none = ListenerStatus(connections=0, refused={})
     pairs = {name: (ones.get(name, none), others.get(name, none)) for name in {**ones, **others}}
     return {
-        name: ListenerStatus(connections=one.connections + other.connections, refused=_sums(one.refused, other.refused))
+        name: ListenerStatus(
+            connections=one.connections + other.connections, refused=_add_counts(one.refused, other.refused)
+        )
         for name, (one, other) in pairs.items()
     }
 
 
-def _still(lane: LaneStatus) -> LaneStatus:
+def _freeze_lane(lane: LaneStatus) -> LaneStatus:
     return replace(lane, rate=0.0, parked_rate=0.0, drained_in=None if lane.pending else 0.0, unanswered=0.0)
 
 
-def _added(one: Status, other: Status) -> Status:
+def _merge_two(one: Status, other: Status) -> Status:
     return replace(
         other,
         now=max(one.now, other.now),
         started=min(one.started, other.started),
         cpu=one.cpu + other.cpu,
         memory=one.memory + other.memory,
-        sources=_by_name(one.sources, other.sources, lambda source: source.source, _source),
-        lanes=_by_name(one.lanes, other.lanes, lambda lane: lane.connector, _lane),
-        journal=_journal(one.journal, other.journal),
+        sources=_merge_by_name(one.sources, other.sources, lambda source: source.source, _merge_sources),
+        lanes=_merge_by_name(one.lanes, other.lanes, lambda lane: lane.connector, _merge_lanes),
+        journal=_merge_journals(one.journal, other.journal),
         strays=one.strays + other.strays,
         dropped_log_lines=one.dropped_log_lines + other.dropped_log_lines,
-        listeners=both_listeners(one.listeners, other.listeners),
-        certificates=_by_name(one.certificates, other.certificates, lambda shown: shown.certificate, _certificate),
+        listeners=merge_listeners(one.listeners, other.listeners),
+        certificates=_merge_by_name(
+            one.certificates, other.certificates, lambda shown: shown.certificate, _merge_certificates
+        ),
         replays=[*one.replays, *other.replays],
-        gone=_by_name(one.gone, other.gone, lambda gone: gone.connector, _gone),
+        gone=_merge_by_name(one.gone, other.gone, lambda gone: gone.connector, _merge_removed),
         restart=[*dict.fromkeys((*one.restart, *other.restart))],
     )
 
 
-def _by_name(ones: Sequence[T], others: Sequence[T], name: Callable[[T], str], both: Callable[[T, T], T]) -> list[T]:
+def _merge_by_name(
+    ones: Sequence[T], others: Sequence[T], name: Callable[[T], str], both: Callable[[T, T], T]
+) -> list[T]:
     found = {name(one): one for one in ones}
     for other in others:
         known = found.get(name(other))
@@ -147,26 +155,26 @@ def _by_name(ones: Sequence[T], others: Sequence[T], name: Callable[[T], str], b
     return [*found.values()]
 
 
-def _certificate(one: CertificateStatus, other: CertificateStatus) -> CertificateStatus:
-    """That which ends first: each worker looks at the files by itself."""
+def _merge_certificates(one: CertificateStatus, other: CertificateStatus) -> CertificateStatus:
+    """Return the one that ends first: each worker reads the files by itself."""
     return min(one, other, key=lambda shown: shown.ends)
 
 
-def _gone(one: GoneConnector, other: GoneConnector) -> GoneConnector:
+def _merge_removed(one: RemovedConnector, other: RemovedConnector) -> RemovedConnector:
     return replace(one, pending=one.pending + other.pending)
 
 
-def _source(one: SourceStatus, other: SourceStatus) -> SourceStatus:
-    last = _largest(one.last, other.last)
+def _merge_sources(one: SourceStatus, other: SourceStatus) -> SourceStatus:
+    last = _choose_largest(one.last, other.last)
     return replace(
         other,
         accepted=one.accepted + other.accepted,
         unreadable=one.unreadable + other.unreadable,
         duplicates=one.duplicates + other.duplicates,
-        requests=_sums(one.requests, other.requests),
+        requests=_add_counts(one.requests, other.requests),
         last=last,
         rate=one.rate + other.rate,
-        refusing=_refusing([each for each in (one.refusing, other.refusing) if each], last),
+        refusing=_merge_refusing([each for each in (one.refusing, other.refusing) if each], last),
         ack=one.ack + other.ack,
         incomplete=one.incomplete + other.incomplete,
         notice="; ".join(filter(None, (one.notice, other.notice))),
@@ -174,43 +182,45 @@ def _source(one: SourceStatus, other: SourceStatus) -> SourceStatus:
     )
 
 
-def _refusing(found: Sequence[Refusing], last: float | None) -> Refusing | None:
-    """A source refuses everything if no worker has taken anything since one began to refuse."""
+def _merge_refusing(found: Sequence[Refusing], last: float | None) -> Refusing | None:
+    """Return the refusals of a source, unless some worker has taken something since they began."""
     lasting = [one for one in found if last is None or one.since >= last]
     return min(lasting, key=lambda one: one.since, default=None)
 
 
-def _lane(one: LaneStatus, other: LaneStatus) -> LaneStatus:
+def _merge_lanes(one: LaneStatus, other: LaneStatus) -> LaneStatus:
     better, worse = sorted((one, other), key=lambda lane: SEVERITY.index(lane.state))
     errors = [error for error in (one.last_error, other.last_error) if error]
     return replace(
         worse,
-        since=_least(worse.since, better.since) if better.state == worse.state else worse.since,
+        since=_choose_least(worse.since, better.since) if better.state == worse.state else worse.since,
         accepted=one.accepted + other.accepted,
-        outcomes=_sums(one.outcomes, other.outcomes),
+        outcomes=_add_counts(one.outcomes, other.outcomes),
         pending=one.pending + other.pending,
-        oldest_pending=_least(one.oldest_pending, other.oldest_pending),
+        oldest_pending=_choose_least(one.oldest_pending, other.oldest_pending),
         rate=one.rate + other.rate,
-        drained_in=None if None in (one.drained_in, other.drained_in) else _largest(one.drained_in, other.drained_in),
+        drained_in=None
+        if None in (one.drained_in, other.drained_in)
+        else _choose_largest(one.drained_in, other.drained_in),
         unanswered=max(one.unanswered, other.unanswered),
         last_error=max(errors, key=lambda error: error.at, default=None),
         parked=one.parked + other.parked,
         parked_rate=one.parked_rate + other.parked_rate,
-        attempts=_sums(one.attempts, other.attempts),
+        attempts=_add_counts(one.attempts, other.attempts),
         attempt=one.attempt + other.attempt,
         end_to_end=one.end_to_end + other.end_to_end,
         notice=one.notice or other.notice,
     )
 
 
-def _journal(one: JournalStatus, other: JournalStatus) -> JournalStatus:
+def _merge_journals(one: JournalStatus, other: JournalStatus) -> JournalStatus:
     return JournalStatus(
         oldest=one.oldest + other.oldest,
         head=one.head + other.head,
         size=one.size + other.size,
         needed=one.needed + other.needed,
         capacity=one.capacity + other.capacity,
-        full_in=_least(one.full_in, other.full_in),
+        full_in=_choose_least(one.full_in, other.full_in),
         refusing=one.refusing or other.refusing,
         unsaved=one.unsaved or other.unsaved,
         bytes=one.bytes + other.bytes,
@@ -220,13 +230,13 @@ def _journal(one: JournalStatus, other: JournalStatus) -> JournalStatus:
     )
 
 
-def _sums(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+def _add_counts(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
     return {name: one.get(name, 0) + other.get(name, 0) for name in {**one, **other}}
 
 
-def _least(one: float | None, other: float | None) -> float | None:
+def _choose_least(one: float | None, other: float | None) -> float | None:
     return min((value for value in (one, other) if value is not None), default=None)
 
 
-def _largest(one: float | None, other: float | None) -> float | None:
+def _choose_largest(one: float | None, other: float | None) -> float | None:
     return max((value for value in (one, other) if value is not None), default=None)

@@ -1,6 +1,6 @@
-"""What relay says of itself: plain values, the same in the API's JSON, on the screen and in the metrics.
+"""relay's status as plain values, the same in the API's JSON, on the screen and in the metrics.
 
-Times are Unix seconds, counts are since the start unless it says otherwise, rates are events per second.
+Times are Unix seconds. Counts are since the start, and rates are events per second, unless stated otherwise.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,14 +15,14 @@ State = Literal["working", "refusing", "failing", "unauthorized", "paused", "bro
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusing:
-    """A source has answered nothing but errors."""
+    """A source answers nothing but errors."""
 
     since: float
     status: int
-    """Of the last one, and why."""
+    """Status and reason of the last answer."""
     reason: str
     deadline: float | None
-    """When the sender stops for good; None: not known."""
+    """When the sender stops for good; None: unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,56 +31,56 @@ class SourceStatus:
 
     source: str
     file: str
-    """Of conf.d, that it is configured in."""
+    """The file of conf.d with its configuration."""
     accepted: int
-    """Events."""
+    """Accepted events."""
     unreadable: int
     """Entries that were no events, and are parked."""
     duplicates: int
-    """Events that were left out because they had come before, since ever."""
+    """Events ever left out as duplicates."""
     parked_now: int = 0
-    """Entries that lie parked at it."""
+    """Entries parked at the source now."""
     parked_removed: int = 0
-    """Entries that lay parked at it until there was no room for them, ever."""
+    """Parked entries ever removed for lack of room."""
     requests: Mapping[str, int]
     """By the status of the answer, "403" or "429", or its class: "2xx", "4xx" (any other), "5xx"."""
     last: float | None
-    """When events were accepted last."""
+    """Time of the last accepted events."""
     rate: float
     refusing: Refusing | None
     ack: Histogram
     """Seconds from a request's headers to its 2xx."""
     incomplete: int = 0
-    """Things that come in several requests and are known to lack one: segment syncs."""
+    """Things in several requests of which a request is missing: segment syncs."""
     notice: str = ""
-    """What the source has to say itself."""
+    """The source's own message."""
     unknown_types: Sequence[str] = ()
-    """Event types that came since the start and are not in the catalogue, up to 100."""
+    """Event types since the start that are not in the catalogue, 100 at most."""
     secrets: Sequence[str] = ()
-    """The settings that have its credentials, as in `LaneStatus.secrets`."""
+    """The settings with its credentials, as in `LaneStatus.secrets`."""
 
     @property
     def refused(self) -> int:
-        """Requests that were answered with an error."""
+        """Requests answered with an error."""
         return sum(number for status, number in self.requests.items() if status != "2xx")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastError:
-    """The last delivery that failed."""
+    """The last failed delivery."""
 
     at: float
     reason: str
     status: int | None
-    """What the destination answered, if it did over HTTP."""
+    """The destination's HTTP status, if any."""
     event_type: str = ""
-    """Of one of its events; empty: not known."""
+    """The type of one of its events; empty: unknown."""
     event_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastAlert:
-    """The message of an alert that was tried last."""
+    """The last tried message of an alert."""
 
     id: str
     at: float
@@ -91,133 +91,133 @@ class LastAlert:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertStatus:
-    """How an alert is getting on."""
+    """The state of an alert."""
 
     alert: str
     type: str
     file: str
-    """Of conf.d, that it is configured in."""
+    """The file of conf.d with its configuration."""
     told: Sequence[str]
-    """What it has told to be wrong, and not yet to be over: "connector heap: failing"."""
+    """Conditions reported and not yet over: "connector heap: failing"."""
     waiting: int
-    """Messages that are not sent yet."""
+    """Messages not sent yet."""
     sent: int
     failed: int
-    """Attempts that failed."""
+    """Failed attempts."""
     given_up: int
-    """Messages that could not be sent for a day, and tests that failed."""
+    """Messages that could not be sent for a day, and failed tests."""
     failing: float | None
-    """Since when no message could be sent, in Unix seconds; None: the last one was."""
+    """Since when no message could be sent, in Unix seconds; None: the last one was sent."""
     last: LastAlert | None
-    """None: there was none yet."""
+    """None without any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneStatus:
-    """How a connector's lane is getting on."""
+    """The state of a connector's lane."""
 
     connector: str
     type: str
     file: str
-    """Of conf.d, that it is configured in."""
+    """The file of conf.d with its configuration."""
     state: State
-    """`refusing`: the destination has refused for good all that it was sent lately; `failing`: tried again by itself;
-    `unauthorized`: the destination does not accept relay, tried again as well; `paused` by an admin; `broken`: stopped
-    by an error of its own or not open yet, starts again by itself."""
+    """`refusing`: the destination has lately refused all events for good; `failing`: relay tries again by itself;
+    `unauthorized`: the destination does not accept relay, and relay tries again; `paused` by an admin; `broken`:
+    stopped by an error of its own or not open yet, and starts again by itself."""
     since: float | None
-    """When that state began; None: it works."""
+    """When that state began; None: the lane works."""
     paused_until: float | None = None
-    """When a pause ends by itself; None: an admin ends it, or it is not paused."""
+    """When a pause ends by itself; None: an admin ends it, or there is no pause."""
     unanswered: float = 0.0
-    """For how many seconds the oldest attempt under way has had no answer; 0: none is under way."""
+    """Seconds that the oldest attempt under way has had no answer; 0: none is under way."""
     breaker: Literal["closed", "open", "half-open"]
     next_try: float
-    """Seconds until the destination is asked again; 0: it is not left alone."""
+    """Seconds until the next attempt; 0: no backoff."""
     accepted: int
-    """Events since the lane began, ever; and so are the outcomes."""
+    """Events since the lane began, ever, like the outcomes."""
     outcomes: Mapping[str, int]
     pending: int
-    """Accepted events without an outcome yet."""
+    """Accepted events without an outcome."""
     oldest_pending: float | None
-    """When the oldest of them was received; None: there is none, or it cannot be told."""
+    """When the oldest pending event was received; None: none, or unknown."""
     rate: float
     """Events that get their outcome."""
     drained_in: float | None
-    """Seconds until nothing is pending, if it goes on like this; None: never, or nothing moves."""
+    """Seconds until nothing is pending at this rate; None: never, or nothing moves."""
     last_error: LastError | None
     parked_now: int
-    """Events that lie parked for it."""
+    """Events parked for it now."""
     parked: int
-    """Events that were parked, replays' included."""
+    """Events that were parked, including those of replays."""
     attempts: Mapping[str, int]
-    """By what they came to."""
+    """Attempts by result."""
     attempt: Histogram
-    """Seconds that attempts took."""
+    """Seconds per attempt."""
     end_to_end: Histogram
     """Seconds from an event's receipt to its delivery."""
     notice: str = ""
-    """What the connector itself says that an admin should know."""
+    """The connector's own message."""
     secrets: Sequence[str] = ()
-    """The settings that have its credentials, such as `token (credential "heap-token")`: never what is in them. Other
-    tables that refer to the same credential or file are named: `token (file "/f"; source braze uses it, too)`."""
+    """The settings with its credentials, such as `token (credential "heap-token")`, without their content. Other tables
+    with the same credential or file are named: `token (file "/f"; source braze uses it, too)`."""
     parked_removed: int = 0
-    """Events that lay parked for it until there was no room for them, ever."""
+    """Parked events ever removed for lack of room."""
     parked_rate: float = 0.0
-    """Events that are parked."""
+    """Events being parked."""
     parked_full_in: float | None = None
-    """Seconds until `parked.max_size` has the oldest parked events removed, if the destination goes on to refuse all;
-    None: it does not, or there is no limit."""
+    """Seconds until `parked.max_size` removes the oldest parked events, if the destination keeps refusing all; None: it
+    does not, or no limit."""
     writes: str = ""
-    """A file on this machine that it writes, if that is what it does."""
+    """The file on this machine that it writes, if any."""
     batch_wait: float = 0.0
-    """Seconds that an event may wait for its batch to be full."""
+    """Seconds that an event may wait for a full batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalStatus:
-    """How full the journal is."""
+    """The fill level of the journal."""
 
     oldest: int
-    """The first offset that can be read."""
+    """The first readable offset."""
     head: int
     """The offset behind the last event."""
     size: int
     """Bytes on disk."""
     needed: int
-    """Bytes of them that some connector still needs."""
+    """Bytes that some connector still needs."""
     capacity: int
     """Bytes that it may take."""
     full_in: float | None
-    """Seconds until all of it is needed, if it goes on like this; None: never, or nobody can tell: it is full, or what
-    it keeps has not grown steadily for a minute."""
+    """Seconds until all of it is needed, at this rate; None: never, or unknown: it is full, or has not grown steadily
+    for a minute."""
     refusing: str | None
-    """Why the last commit failed, if it was only now."""
+    """Why the last commit failed, if that was just now."""
     unsaved: str | None = None
-    """Why relay.db could not be written at the last try: nothing can be parked, and connectors stop at their window."""
+    """Why the last write to relay.db failed: nothing can be parked, and connectors stop at their window."""
     bytes: int
-    """Of the events accepted since the start."""
+    """Bytes of events accepted since the start."""
     failed: int
-    """Commits that failed."""
+    """Failed commits."""
     lost: int = 0
-    """Events that could not be read: they are damaged, or somebody has removed them."""
+    """Unreadable events: damaged, or removed by somebody."""
     syncs: Histogram
-    """Seconds that each commit's fdatasync took."""
+    """Seconds per fdatasync of a commit."""
 
     @property
     def fill(self) -> float:
-        """Which part of its capacity is needed."""
+        """The needed share of its capacity."""
         return self.needed / self.capacity if self.capacity else 0.0  # none is known while all workers are away
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GoneConnector:
-    """One that has run, and is not configured any more, or switched off."""
+class RemovedConnector:
+    """A connector that has run, and is not configured any more, or disabled."""
 
     connector: str
     pending: int
-    """Of the events that it had yet to get when it ended, those that the journal still has."""
+    """Its pending events that the journal still has."""
     disabled: bool = False
-    """It is in conf.d, with `enabled = false`."""
+    """It is in conf.d with `enabled = false`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,32 +225,32 @@ class ListenerStatus:
     """The connections of a listener."""
 
     connections: int
-    """Open now."""
+    """Open connections."""
     refused: Mapping[str, int]
-    """Those that were refused or closed before a request was understood, by cause, since the start."""
+    """Connections refused or closed before a request was understood, by cause, since the start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateStatus:
-    """A certificate that relay shows."""
+    """A certificate that relay serves."""
 
     certificate: str
-    """Whose it is: "ingest"."""
+    """Its owner: "ingest"."""
     begins: float
     ends: float
     """Unix seconds."""
     files: str = ""
-    """Where certificate and key are."""
+    """The files of certificate and key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayStatus:
-    """How far a replay is that is under way."""
+    """The progress of a replay under way."""
 
     number: int
     connector: str
     settled: int
-    """Of its events, those that have their outcome."""
+    """Its events with an outcome."""
     events: int
     rate: float
     """Events that get their outcome, beside those of the lane."""
@@ -258,20 +258,20 @@ class ReplayStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerStatus:
-    """One of several processes that do the work together."""
+    """One of several workers."""
 
     worker: int
     away: bool
-    """It does not answer, and is started again if it has died; the status has its part as it was seen last."""
+    """It does not answer, and is restarted if it has died. The status has its part as it was last."""
     started: float | None
-    """None: it was not seen yet."""
+    """None: not seen yet."""
     memory: int
     journal: JournalStatus | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefusedReload:
-    """A reload that was refused, with no good one since: conf.d is not what is in force."""
+    """A refused reload without a successful one since: conf.d is not in force."""
 
     at: float
     said: str
@@ -280,13 +280,13 @@ class RefusedReload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """All of it, at one moment."""
+    """The status at one moment."""
 
     version: str
     now: float
     started: float
     cpu: float
-    """Seconds of CPU that were used."""
+    """Used seconds of CPU."""
     memory: int
     """Bytes in RAM."""
     sources: Sequence[SourceStatus]
@@ -294,22 +294,22 @@ class Status:
     journal: JournalStatus
     parked: Sequence[ParkedTotal]
     dropped_log_lines: int = 0
-    """Lines of the log that standard error did not take, since the start."""
+    """Log lines dropped since the start because standard error did not take them."""
     strays: int = 0
-    """Requests to paths that no source has, since the start."""
+    """Requests to unknown paths since the start."""
     listeners: Mapping[str, ListenerStatus] = field(default_factory=dict)
     """By name: "ingest", "admin", "metrics"."""
     certificates: Sequence[CertificateStatus] = ()
-    """Those in service, whatever the files hold by now."""
+    """Certificates in service, whatever the files hold by now."""
     replays: Sequence[ReplayStatus] = ()
-    gone: Sequence[GoneConnector] = ()
+    gone: Sequence[RemovedConnector] = ()
     failing_erasures: Sequence[FailingErasures] = ()
     doubts: Sequence[Doubt] = ()
-    """What an admin has to look at, and may accept."""
+    """Doubts that an admin may accept."""
     alerts: Sequence[AlertStatus] = ()
     restart: Sequence[str] = ()
-    """What the last reload has found that takes a restart, and waits for it: settings, and code of plugins."""
+    """What the last reload found to wait for a restart: settings, and code of plugins."""
     refused_reload: RefusedReload | None = None
-    """None: the last reload was good, or there was none."""
+    """None: the last reload succeeded, or there was none."""
     workers: Sequence[WorkerStatus] = ()
-    """Empty if one process does everything. Else all of the above is of all of them together."""
+    """Empty with a single process. Otherwise everything above covers all workers together."""

@@ -1,6 +1,6 @@
-"""The status as metrics in Prometheus' text format. Pure: what it needs is in the status.
+"""The status as metrics in Prometheus' text format. Pure: everything comes from the status.
 
-Names are `relay_<stage>_<noun>_<unit>`. Labels are names of the configuration and words of closed lists; what senders
+Names are `relay_<stage>_<noun>_<unit>`. Labels are names of the configuration and words of closed lists. What senders
 make up, such as event types, is never a label.
 """
 
@@ -22,22 +22,22 @@ Labels = Sequence[str]
 Samples = Iterable[tuple[Labels, float]]
 
 
-def exposition(status: Status) -> bytes:
-    """All metrics."""
+def render_metrics(status: Status) -> bytes:
+    """Render all metrics as text."""
     registry = CollectorRegistry()
-    registry.register(_Collected([metric for metrics in by_subject(status).values() for metric in metrics]))
+    registry.register(_Collected([metric for metrics in list_metrics(status).values() for metric in metrics]))
     return generate_latest(registry)
 
 
-def by_subject(status: Status) -> dict[str, list[Metric]]:
-    """All metrics, by what they are about."""
+def list_metrics(status: Status) -> dict[str, list[Metric]]:
+    """List all metrics by subject."""
     return {
-        "Listeners": [*_listeners(status)],
-        "Sources": [*_ingest(status)],
-        "Journal": [*_journal(status)],
-        "Connectors and parked events": [*_deliver(status)],
-        "Alerts": [*_alerts(status)],
-        "Process": [*_runtime(status)],
+        "Listeners": [*_make_listeners(status)],
+        "Sources": [*_make_ingest(status)],
+        "Journal": [*_make_journal(status)],
+        "Connectors and parked events": [*_make_deliver(status)],
+        "Alerts": [*_make_alerts(status)],
+        "Process": [*_make_runtime(status)],
     }
 
 
@@ -49,26 +49,26 @@ class _Collected(Collector):
         return self._metrics
 
 
-def _listeners(status: Status) -> Iterator[Metric]:
-    yield _gauge(
+def _make_listeners(status: Status) -> Iterator[Metric]:
+    yield _make_gauge(
         "relay_listener_certificate_expiry_timestamp_seconds",
         "When the certificate in service ends, in Unix seconds.",
         ("listener",),
         (((one.certificate,), one.ends) for one in status.certificates),
     )
-    yield _gauge(
+    yield _make_gauge(
         "relay_listener_certificate_begin_timestamp_seconds",
         "When the certificate in service begins, in Unix seconds.",
         ("listener",),
         (((one.certificate,), one.begins) for one in status.certificates),
     )
-    yield _gauge(
+    yield _make_gauge(
         "relay_listener_connections",
         "Open connections of ingest, admin or metrics.",
         ("listener",),
         (((name,), one.connections) for name, one in status.listeners.items()),
     )
-    yield _counter(
+    yield _make_counter(
         "relay_listener_refused_connections",
         "Connections refused or closed without a request: malformed (no HTTP or TLS), too_large (headers), timeout,"
         " evicted (to make room), full (503), bug (of relay).",
@@ -77,63 +77,63 @@ def _listeners(status: Status) -> Iterator[Metric]:
     )
 
 
-def _ingest(status: Status) -> Iterator[Metric]:
+def _make_ingest(status: Status) -> Iterator[Metric]:
     sources, by = status.sources, ("source",)
-    yield _counter(
+    yield _make_counter(
         "relay_ingest_requests",
         "Requests by answer: 2xx, 403 (not allowed from there), 429 (over the rate), other 4xx, 5xx.",
         ("source", "status"),
         (((one.source, name), number) for one in sources for name, number in one.requests.items()),
     )
-    yield _counter(
+    yield _make_counter(
         "relay_ingest_stray_requests",
         "Requests to paths that no source has: perhaps of a sender whose source has moved.",
         (),
         [((), status.strays)],
     )
-    yield _counter(
+    yield _make_counter(
         "relay_ingest_accepted_events",
         "Events accepted: they are on disk.",
         by,
         (((one.source,), one.accepted) for one in sources),
     )
-    yield _counter(
+    yield _make_counter(
         "relay_ingest_duplicate_events",
         "Events left out because they had come before (dedupe). Kept for ever.",
         by,
         (((one.source,), one.duplicates) for one in sources),
     )
-    yield _counter(
+    yield _make_counter(
         "relay_ingest_unreadable_events",
         "Entries of bodies that were no events, and are parked.",
         by,
         (((one.source,), one.unreadable) for one in sources),
     )
-    yield _gauge(
+    yield _make_gauge(
         "relay_ingest_last_accepted_timestamp_seconds",
         "When events were accepted last, in Unix seconds; absent until then.",
         by,
         (((one.source,), one.last) for one in sources if one.last is not None),
     )
-    yield _gauge(
+    yield _make_gauge(
         "relay_ingest_refusing_seconds",
         "Seconds for which the source has answered nothing but errors; 0: it takes events.",
         by,
         (((one.source,), status.now - one.refusing.since if one.refusing else 0.0) for one in sources),
     )
-    yield _gauge(
+    yield _make_gauge(
         "relay_ingest_unknown_types",
         "Event types since the start that are not in the catalogue, 100 at most; relay status names them.",
         by,
         (((one.source,), len(one.unknown_types)) for one in sources),
     )
-    yield _gauge(
+    yield _make_gauge(
         "relay_ingest_incomplete_syncs",
         "Segment syncs of the last week that lack pages.",
         by,
         (((one.source,), one.incomplete) for one in sources),
     )
-    yield _histogram(
+    yield _make_histogram(
         "relay_ingest_ack_seconds",
         "Seconds from a request's headers to its 2xx answer, body and fsync included.",
         "source",
@@ -141,43 +141,43 @@ def _ingest(status: Status) -> Iterator[Metric]:
     )
 
 
-def _journal(status: Status) -> Iterator[Metric]:
+def _make_journal(status: Status) -> Iterator[Metric]:
     journal = status.journal
-    yield _counter(
+    yield _make_counter(
         "relay_journal_accepted_events", "Events written to the journal. Kept for ever.", (), [((), journal.head)]
     )
-    yield _counter(
+    yield _make_counter(
         "relay_journal_accepted_bytes", "Bytes of the events written since the start.", (), [((), journal.bytes)]
     )
-    yield _counter(
+    yield _make_counter(
         "relay_journal_failed_commits", "Commits that failed: their senders got 503.", (), [((), journal.failed)]
     )
-    yield _counter(
+    yield _make_counter(
         "relay_journal_lost_events",
         "Events that connectors or replays could not read: damaged, or removed by somebody else.",
         (),
         [((), journal.lost)],
     )
     each = {str(one.worker): one.journal for one in status.workers if one.journal} or {"0": journal}
-    yield _gauge(
+    yield _make_gauge(
         "relay_journal_size_bytes",
         "Bytes of the journal on disk.",
         ("worker",),
         (((worker,), one.size) for worker, one in each.items()),
     )
-    yield _gauge(
+    yield _make_gauge(
         "relay_journal_needed_bytes",
         "Bytes of the journal that some connector still needs, in whole segments.",
         ("worker",),
         (((worker,), one.needed) for worker, one in each.items()),
     )
-    yield _gauge(
+    yield _make_gauge(
         "relay_journal_capacity_bytes",
         "Bytes that the journal may take: max_size, and of the file system all but min_free.",
         ("worker",),
         (((worker,), one.capacity) for worker, one in each.items()),
     )
-    yield _histogram(
+    yield _make_histogram(
         "relay_journal_fsync_seconds",
         "Seconds of each commit's fdatasync; the count is that of the commits.",
         "",
@@ -185,9 +185,9 @@ def _journal(status: Status) -> Iterator[Metric]:
     )
 
 
-def _deliver(status: Status) -> Iterator[Metric]:
+def _make_deliver(status: Status) -> Iterator[Metric]:
     lanes, by = status.lanes, ("connector",)
-    yield _counter(
+    yield _make_counter(
         "relay_deliver_events",
         "Events by outcome: delivered, unselected, filtered, expired, damaged, erased. Kept for ever.",
         ("connector", "outcome"),
@@ -198,74 +198,74 @@ def _deliver(status: Status) -> Iterator[Metric]:
             if outcome != "parked"  # a replay that succeeds takes it back: it is no counter
         ),
     )
-    yield _counter(
+    yield _make_counter(
         "relay_deliver_parked_events",
         "Events parked, those of replays included.",
         by,
         (((one.connector,), one.parked) for one in lanes),
     )
-    yield _gauge(
+    yield _make_gauge(
         "relay_deliver_pending_events",
         "Accepted events without an outcome.",
         by,
         (((one.connector,), one.pending) for one in lanes),
     )
-    yield _gauge(
+    yield _make_gauge(
         "relay_deliver_oldest_pending_seconds",
         "Seconds for which the oldest pending event has waited; 0: nothing is pending.",
         by,
         (((one.connector,), max(0.0, status.now - one.oldest_pending) if one.oldest_pending else 0.0) for one in lanes),
     )
-    yield _gauge(
+    yield _make_gauge(
         "relay_deliver_batch_wait_seconds",
         "Seconds that an event may wait for its batch to be full (batch.age).",
         by,
         (((one.connector,), one.batch_wait) for one in lanes),
     )
-    yield _gauge(
+    yield _make_gauge(
         "relay_deliver_lane_state",
         "1 for the state of the connector, 0 for the other states.",
         ("connector", "state"),
         (((one.connector, state), float(one.state == state)) for one in lanes for state in STATES),
     )
-    yield _counter(
+    yield _make_counter(
         "relay_deliver_attempts",
         "Attempts by outcome: delivered, retried, refused, unauthorized, bug.",
         ("connector", "outcome"),
         (((one.connector, outcome), number) for one in lanes for outcome, number in one.attempts.items()),
     )
-    yield _histogram(
+    yield _make_histogram(
         "relay_deliver_attempt_seconds",
         "Seconds that attempts took.",
         "connector",
         {one.connector: one.attempt for one in lanes},
     )
-    yield _histogram(
+    yield _make_histogram(
         "relay_deliver_end_to_end_seconds",
         "Seconds from the receipt of an event to its delivery, without replays.",
         "connector",
         {one.connector: one.end_to_end for one in lanes},
     )
-    yield _gauge(
+    yield _make_gauge(
         "relay_deliver_failing_erasure_seconds",
         "Seconds for which the oldest erasure has failed at the connector; 0: none fails. Without connector: in the"
         " journal and the tables.",
         by,
-        (((connector,), seconds) for connector, seconds in _failing(status).items()),
+        (((connector,), seconds) for connector, seconds in _count_failing(status).items()),
     )
-    yield _gauge(
+    yield _make_gauge(
         "relay_parked_events",
         "Events that are parked now. Without connector: at a source.",
         ("source", "connector", "cause"),
         (((one.source, one.connector or "", one.cause), one.events) for one in status.parked),
     )
-    yield _gauge(
+    yield _make_gauge(
         "relay_parked_bytes",
         "About the bytes of the events that are parked now.",
         ("source", "connector", "cause"),
         (((one.source, one.connector or "", one.cause), one.bytes) for one in status.parked),
     )
-    yield _counter(
+    yield _make_counter(
         "relay_parked_removed_events",
         "Parked events that relay removed for parked.retention, parked.max_size or journal.min_free. Kept for ever.",
         ("source", "connector", "cause", "setting"),
@@ -277,14 +277,14 @@ def _deliver(status: Status) -> Iterator[Metric]:
     )
 
 
-def _failing(status: Status) -> dict[str, float]:
+def _count_failing(status: Status) -> dict[str, float]:
     none = dict.fromkeys(["", *(one.connector for one in status.lanes)], 0.0)
     return none | {one.connector or "": max(0.0, status.now - one.since) for one in status.failing_erasures}
 
 
-def _alerts(status: Status) -> Iterator[Metric]:
+def _make_alerts(status: Status) -> Iterator[Metric]:
     alerts, by = status.alerts, ("alert",)
-    yield _counter(
+    yield _make_counter(
         "relay_alert_messages",
         "Messages of alerts: sent, or given_up after a day.",
         ("alert", "outcome"),
@@ -294,19 +294,19 @@ def _alerts(status: Status) -> Iterator[Metric]:
             for outcome, number in (("sent", one.sent), ("given_up", one.given_up))
         ),
     )
-    yield _counter(
+    yield _make_counter(
         "relay_alert_failed_attempts",
         "Failed attempts to send a message.",
         by,
         (((one.alert,), one.failed) for one in alerts),
     )
-    yield _gauge(
+    yield _make_gauge(
         "relay_alert_waiting_messages",
         "Messages that wait to be sent.",
         by,
         (((one.alert,), one.waiting) for one in alerts),
     )
-    yield _gauge(
+    yield _make_gauge(
         "relay_alert_failing_seconds",
         "Seconds for which no message could be sent; 0: the last message was sent.",
         by,
@@ -314,41 +314,45 @@ def _alerts(status: Status) -> Iterator[Metric]:
     )
 
 
-def _runtime(status: Status) -> Iterator[Metric]:
-    yield _gauge("relay_runtime_build_info", "1, with the version as a label.", ("version",), [((status.version,), 1)])
-    yield _gauge(
+def _make_runtime(status: Status) -> Iterator[Metric]:
+    yield _make_gauge(
+        "relay_runtime_build_info", "1, with the version as a label.", ("version",), [((status.version,), 1)]
+    )
+    yield _make_gauge(
         "relay_runtime_start_timestamp_seconds", "When relay started, in Unix seconds.", (), [((), status.started)]
     )
-    yield _counter("relay_runtime_cpu_seconds", "Seconds of CPU used.", (), [((), status.cpu)])
+    yield _make_counter("relay_runtime_cpu_seconds", "Seconds of CPU used.", (), [((), status.cpu)])
     dropped = "Lines of the log that standard error did not take: its reader stalls, or a disk is full."
-    yield _counter("relay_runtime_dropped_log_lines", dropped, (), [((), status.dropped_log_lines)])
-    yield _gauge("relay_runtime_memory_bytes", "Bytes of memory in RAM.", (), [((), status.memory)])
+    yield _make_counter("relay_runtime_dropped_log_lines", dropped, (), [((), status.dropped_log_lines)])
+    yield _make_gauge("relay_runtime_memory_bytes", "Bytes of memory in RAM.", (), [((), status.memory)])
     doubts = {one.what for one in status.doubts}
-    yield _gauge(
+    yield _make_gauge(
         "relay_runtime_doubtful",
         "1: the journal or the clock is not as it was; see relay status and relay accept.",
         ("what",),
         (((what,), float(what in doubts)) for what in ("clock", "journal")),
     )
     away = sum(one.away for one in status.workers)
-    yield _gauge("relay_runtime_workers_away", "Workers that do not answer, or that start again.", (), [((), away)])
+    yield _make_gauge(
+        "relay_runtime_workers_away", "Workers that do not answer, or that start again.", (), [((), away)]
+    )
 
 
-def _counter(name: str, help: str, labels: Labels, samples: Samples) -> Metric:
+def _make_counter(name: str, help: str, labels: Labels, samples: Samples) -> Metric:
     family = CounterMetricFamily(name, help, labels=labels)
     for values, number in samples:
         family.add_metric(values, number)
     return family
 
 
-def _gauge(name: str, help: str, labels: Labels, samples: Samples) -> Metric:
+def _make_gauge(name: str, help: str, labels: Labels, samples: Samples) -> Metric:
     family = GaugeMetricFamily(name, help, labels=labels)
     for values, number in samples:
         family.add_metric(values, number)
     return family
 
 
-def _histogram(name: str, help: str, label: str, histograms: Mapping[str, Histogram]) -> Metric:
+def _make_histogram(name: str, help: str, label: str, histograms: Mapping[str, Histogram]) -> Metric:
     family = HistogramMetricFamily(name, help, labels=[label] if label else [])
     for value, one in histograms.items():
         # What Prometheus wants: how many values were up to each bound, all smaller ones included

@@ -1,4 +1,4 @@
-"""How fast counters change: their values of the last minute, noted once a second. Pure."""
+"""Measures how fast counters change, from their values of the last minute. Pure."""
 
 from collections import deque
 from collections.abc import Hashable, Mapping
@@ -7,9 +7,9 @@ from typing import Final
 EVERY_S: Final = 1.0
 KEPT: Final = 61
 NOW_S: Final = 10.0
-"""Over so many seconds a rate is one of now."""
+"""Seconds over which a current rate is measured."""
 STEADY: Final = 2.0
-"""A counter is steady if it goes at most so many times faster in one half of a minute than in the other."""
+"""A counter is steady if one half of a minute is at most so many times faster than the other."""
 
 
 class Rates:
@@ -19,11 +19,11 @@ class Rates:
         self._noted: deque[tuple[float, Mapping[Hashable, float]]] = deque(maxlen=KEPT)
 
     def note(self, now: float, values: Mapping[Hashable, float]) -> None:
-        """Keep what the counters say now, in seconds of a clock that only goes forward."""
+        """Note the values of counters at a time of a monotonic clock, in seconds."""
         self._noted.append((now, values))
 
-    def change(self, name: Hashable, seconds: float = KEPT) -> float:
-        """How much a counter has changed per second, lately; 0 while it is not known twice."""
+    def measure_change(self, name: Hashable, seconds: float = KEPT) -> float:
+        """Return the recent change of a counter per second; 0 until two values are known."""
         known = [(moment, values[name]) for moment, values in self._noted if name in values]
         if len(known) < 2:
             return 0.0
@@ -31,9 +31,11 @@ class Rates:
         first, before = next(one for one in known if one[0] >= last - seconds)
         return (value - before) / (last - first) if last > first else 0.0
 
-    def steady_change(self, name: Hashable) -> float | None:
-        """How much a counter has changed per second in the last minute; None while that says nothing of what comes: it
-        is not known for a minute, or has gone much faster in one half of the minute than in the other."""
+    def measure_steady_change(self, name: Hashable) -> float | None:
+        """Return the change of a counter per second in the last minute; None without a basis for a forecast.
+
+        That needs a whole minute, and halves that differ by STEADY at most.
+        """
         known = [(moment, values[name]) for moment, values in self._noted if name in values]
         if len(known) < KEPT:
             return None
@@ -44,8 +46,8 @@ class Rates:
         return (value - before) / (last - first)
 
 
-def time_to(amount: float, speed: float) -> float | None:
-    """Seconds in which so much is done at this speed; None: never."""
+def predict_time(amount: float, speed: float) -> float | None:
+    """Return the seconds for an amount at this speed; None: never."""
     if amount <= 0:
         return 0.0
     return amount / speed if speed > 0 else None

@@ -1,10 +1,10 @@
-"""What a reload of the configuration comes to, as a value, and in words for people. Pure."""
+"""The result of a reload, as a value and in words. Pure."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from relay.status.diagnosis import span
+from relay.status.diagnosis import format_span
 from relay.words import counted
 
 NOTHING: Final = "nothing has changed"
@@ -16,22 +16,22 @@ What = Literal["added", "changed", "removed", "switched off", "needs no restart 
 
 @dataclass(frozen=True, slots=True)
 class ReloadChange:
-    """One part of the configuration that differs from the configuration before."""
+    """A part of the configuration that has changed."""
 
     kind: Kind
     name: str
     what: What
     pending: int = 0
-    """Events that wait for a connector that was added back or removed."""
+    """Pending events of a connector that was added back or removed."""
     failing_erasures: int = 0
-    """Erasures that failed at a connector that was removed."""
+    """Failed erasures at a removed connector."""
     kept_for: float = 0.0
-    """Seconds for which the journal keeps the events of a connector that was removed."""
+    """Seconds for which the journal keeps the events of a removed connector."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReloadWarning:
-    """What an admin may have to mend after a reload that succeeded."""
+    """Something that an admin may have to mend after a successful reload."""
 
     subject: str
     """The part of relay that the warning is about. A reload has one warning per subject."""
@@ -40,14 +40,14 @@ class ReloadWarning:
 
 @dataclass(frozen=True, slots=True)
 class ReloadResult:
-    """The outcome of a reload."""
+    """The result of a reload."""
 
     changes: Sequence[ReloadChange] = ()
     restart_needed: Sequence[str] = ()
-    """Settings, and the code of plugins, that relay takes over at the next restart."""
+    """Settings, and the code of plugins, that take effect at the next restart."""
     warnings: Sequence[ReloadWarning] = ()
     mistakes: Sequence[str] = ()
-    """Why the new configuration is not in force. If there are any, the old one is, and all of it."""
+    """Why the new configuration is not in force. With any, the whole old configuration stays in force."""
 
     @property
     def ok(self) -> bool:
@@ -56,19 +56,21 @@ class ReloadResult:
 
     @property
     def lines(self) -> list[str]:
-        """Every change and warning, or every mistake, in words. Empty if nothing has changed."""
-        return [*(self.mistakes or _lines(self))]
+        """Every change and warning, or every mistake, in words. Empty without changes."""
+        return [*(self.mistakes or _describe_result(self))]
 
     @property
     def said(self) -> list[str]:
-        """The same lines, behind a line that says so if nothing has changed."""
+        """The same lines, or a line that says that nothing has changed."""
         is_unchanged = not (self.changes or self.restart_needed or self.mistakes)
         return [NOTHING, *self.lines] if is_unchanged else self.lines
 
 
-def merged_results(results: Sequence[ReloadResult]) -> ReloadResult:
-    """Join the results of several workers: one change, one warning and one restart per subject. The first worker's
-    words stand. A setting that takes a restart in one worker counts as no change."""
+def merge_results(results: Sequence[ReloadResult]) -> ReloadResult:
+    """Merge the results of several workers: one change, one warning and one restart per subject.
+
+    The first worker's words stand. A setting that needs a restart in one worker counts as no change.
+    """
     restart_needed = [*dict.fromkeys(name for one in results for name in one.restart_needed)]
     changes: dict[tuple[Kind, str], ReloadChange] = {}
     warnings: dict[str, ReloadWarning] = {}
@@ -82,13 +84,13 @@ def merged_results(results: Sequence[ReloadResult]) -> ReloadResult:
     return ReloadResult([*changes.values()], restart_needed, [*warnings.values()], mistakes)
 
 
-def _lines(result: ReloadResult) -> Iterator[str]:
-    yield from map(_line, result.changes)
+def _describe_result(result: ReloadResult) -> Iterator[str]:
+    yield from map(_describe_change, result.changes)
     yield from (f"{name}: takes a restart" for name in result.restart_needed)
     yield from (f"warning: {warning.sentence}" for warning in result.warnings)
 
 
-def _line(change: ReloadChange) -> str:
+def _describe_change(change: ReloadChange) -> str:
     if change.kind == "setting":
         return f"{change.name}: {change.what}"
     line = f"{change.kind} {change.name}: {change.what}"
@@ -96,13 +98,13 @@ def _line(change: ReloadChange) -> str:
         return f"{line}; goes on where it was, {counted(change.pending, 'event')} pending" if change.pending else line
     if change.kind == "source":
         return f"warning: {line}; {NOT_FOUND}"
-    return "; ".join([line, *_left(change)])
+    return "; ".join([line, *_describe_left(change)])
 
 
-def _left(change: ReloadChange) -> Iterator[str]:
-    """What waits for a connector that was removed."""
+def _describe_left(change: ReloadChange) -> Iterator[str]:
+    """Yield what waits for a removed connector."""
     if change.pending:
-        kept = f"kept until {span(change.kept_for)} old (journal.retention), as long as there is room"
+        kept = f"kept until {format_span(change.kept_for)} old (journal.retention), as long as there is room"
         yield f"{counted(change.pending, 'pending event')} {kept}, in case it is added back"
     if change.failing_erasures:
         what = f"{counted(change.failing_erasures, 'erasure')} that failed there"

@@ -1,6 +1,6 @@
-"""What workers that are no longer wanted have left: nothing of theirs runs, but what they counted goes on to count.
+"""Reads what workers that no longer run have left. Their counts still count.
 
-The status would forget it otherwise, and what is counted "ever" would fall when there are fewer workers than before.
+Without them, counts "ever" would fall when there are fewer workers than before.
 """
 
 import sqlite3
@@ -23,50 +23,54 @@ from relay.state import (
     read_lane_ledgers,
     read_source_ledgers,
 )
-from relay.status.model import GoneConnector, JournalStatus, LaneStatus, SourceStatus, Status
+from relay.status.model import JournalStatus, LaneStatus, RemovedConnector, SourceStatus, Status
 from relay.threads import ADMIN
 
 log = structlog.stdlib.get_logger()
 
 
-async def retired(state: Path, running: Collection[int], config: Config) -> list[Status]:
-    """What all workers but the running ones have in their books, of the sources and connectors of a configuration;
-    nothing if that cannot be told at the moment."""
+async def read_retired(state: Path, running: Collection[int], config: Config) -> list[Status]:
+    """Read the ledgers of all workers but the running ones, for a configuration's sources and connectors.
+
+    Returns nothing if they cannot be read at the moment.
+    """
     try:
-        return await ADMIN.run(_retired, state, running, config)
+        return await ADMIN.run(_read_all, state, running, config)
     except (OSError, sqlite3.Error) as error:
         log.error("the books of workers that are no longer wanted cannot be read", error=str(error))
         return []
 
 
-def configured(status: Status, config: Config) -> Status:
-    """What a process had counted for what is still configured."""
+def keep_configured(status: Status, config: Config) -> Status:
+    """Keep the counts of what is still configured."""
     sources = [one for one in status.sources if one.source in config.sources]
     lanes = [one for one in status.lanes if one.connector in config.connectors]
     return replace(status, sources=sources, lanes=lanes)
 
 
-def _retired(state: Path, running: Collection[int], config: Config) -> list[Status]:
+def _read_all(state: Path, running: Collection[int], config: Config) -> list[Status]:
     folders = list_worker_folders(state)
-    return [_books_of(folder, config) for number, folder in folders.items() if number not in running]
+    return [_read_ledgers(folder, config) for number, folder in folders.items() if number not in running]
 
 
-def _books_of(folder: Path, config: Config) -> Status:
+def _read_ledgers(folder: Path, config: Config) -> Status:
     lanes = read_lane_ledgers(folder)
     ledgers = {one.connector: one.ledger for one in lanes if one.connector in config.connectors}
     counted = {one.source: one for one in read_source_ledgers(folder) if one.source in config.sources}
     gone = [one for one in lanes if one.connector not in config.connectors]
-    mine = nobody(find_acknowledged_head(lanes), ledgers, counted, config)
-    return replace(mine, gone=[_gone(one, config) for one in gone])
+    mine = make_idle_status(find_acknowledged_head(lanes), ledgers, counted, config)
+    return replace(mine, gone=[_make_removed(one, config) for one in gone])
 
 
-def _gone(one: LaneLedger, config: Config) -> GoneConnector:
+def _make_removed(one: LaneLedger, config: Config) -> RemovedConnector:
     is_off = f"connector.{one.connector}" in config.disabled
-    return GoneConnector(connector=one.connector, pending=one.count_left(0), disabled=is_off)
+    return RemovedConnector(connector=one.connector, pending=one.count_left(0), disabled=is_off)
 
 
-def nobody(head: int, ledgers: Mapping[str, Ledger], counted: Mapping[str, SourceLedger], config: Config) -> Status:
-    """The status of a process that does nothing, with these books."""
+def make_idle_status(
+    head: int, ledgers: Mapping[str, Ledger], counted: Mapping[str, SourceLedger], config: Config
+) -> Status:
+    """Make the status of an idle process with these ledgers."""
     now = time.time()
     return Status(
         version=__version__,
@@ -74,9 +78,9 @@ def nobody(head: int, ledgers: Mapping[str, Ledger], counted: Mapping[str, Sourc
         started=now,
         cpu=0.0,
         memory=0,
-        sources=[_source(name, config.sources[name].file, one.duplicates) for name, one in counted.items()],
+        sources=[_make_source(name, config.sources[name].file, one.duplicates) for name, one in counted.items()],
         lanes=[
-            _lane(name, config.connectors[name].settings.type, config.connectors[name].file, ledger)
+            _make_lane(name, config.connectors[name].settings.type, config.connectors[name].file, ledger)
             for name, ledger in ledgers.items()
         ],
         journal=JournalStatus(
@@ -87,14 +91,14 @@ def nobody(head: int, ledgers: Mapping[str, Ledger], counted: Mapping[str, Sourc
     )  # fmt: skip
 
 
-def _source(name: str, file: str, duplicates: int) -> SourceStatus:
+def _make_source(name: str, file: str, duplicates: int) -> SourceStatus:
     return SourceStatus(
         source=name, file=file, accepted=0, unreadable=0, duplicates=duplicates, requests={}, last=None, rate=0.0,
         refusing=None, ack=Histogram(QUICK),
     )  # fmt: skip
 
 
-def _lane(name: str, type: str, file: str, ledger: Ledger) -> LaneStatus:
+def _make_lane(name: str, type: str, file: str, ledger: Ledger) -> LaneStatus:
     return LaneStatus(
         connector=name, type=type, file=file, state="working", since=None, breaker="closed",
         next_try=0.0, accepted=ledger.accepted, outcomes=asdict(ledger.counts), pending=ledger.pending,

@@ -1,4 +1,4 @@
-"""What this process uses."""
+"""Measures the CPU and memory of this process."""
 
 import resource
 from pathlib import Path
@@ -7,12 +7,12 @@ from typing import Final
 PAGE: Final = resource.getpagesize()
 
 
-def cpu_seconds() -> float:
-    """Seconds of CPU since its start."""
+def measure_cpu() -> float:
+    """Return the seconds of CPU since its start."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 
 
-def memory_bytes() -> int:
-    """Bytes that it has in RAM. No disk is read: /proc is the kernel's."""
+def measure_memory() -> int:
+    """Return its bytes in RAM. Reads no disk: /proc is the kernel's."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE

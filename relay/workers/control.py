@@ -43,15 +43,15 @@ from relay.status import (
     ReloadWarning,
     Status,
     WorkerStatus,
-    configured,
-    cpu_seconds,
-    ended,
-    memory_bytes,
-    merged,
-    merged_results,
-    nobody,
-    retired,
-    still,
+    freeze,
+    keep_configured,
+    keep_counts,
+    make_idle_status,
+    measure_cpu,
+    measure_memory,
+    merge_results,
+    merge_statuses,
+    read_retired,
 )
 from relay.stop import STOP
 from relay.threads import ADMIN
@@ -86,7 +86,7 @@ class JointView:
     def __init__(self, config: Config, load: Callable[[], Config], folder: Path, workers: Sequence[Running]) -> None:
         self._used, self._load = config, load
         self.alerts = Alerts(folder)
-        self.watch = ConditionWatch([self.alerts.look])
+        self.watch = ConditionWatch([self.alerts.take_snapshot])
         self.history = History(folder, lambda: self.config, self.watch)
         self.note = self.history.note
         self.config = config
@@ -108,16 +108,16 @@ class JointView:
                 worker.number: group.create_task(self._ask_status(worker), name=f"look at worker {worker.number}")
                 for worker in running
             }
-            books = group.create_task(retired(self.folder, asked.keys(), self.config), name="look at other books")
+            books = group.create_task(read_retired(self.folder, asked.keys(), self.config), name="look at other books")
             parked = group.create_task(read_parked_in(self.folder), name="count parked events")
             failing = group.create_task(read_failing_in(self.folder), name="look for erasures that fail")
             doubts = group.create_task(read_doubts_in(self.folder, self._used.journal.path), name="look for doubts")
         answers = {number: task.result() for number, task in asked.items()}
         parts = [self._read_part(number, status, answers) for number, status in self._seen.items()]
-        before = [configured(status, self.config) for status in self._before.values()]
+        before = [keep_configured(status, self.config) for status in self._before.values()]
         found = [self._read_own(), *before, *parts, *books.result()]
         most = self.config.parked.max_size * self.config.runtime.workers
-        whole = merged(found, parked.result(), failing.result(), doubts.result(), parked_most=most)
+        whole = merge_statuses(found, parked.result(), failing.result(), doubts.result(), parked_most=most)
         workers = [self._read_worker(number, away=status is None) for number, status in answers.items()]
         return replace(whole, workers=workers, alerts=self.alerts.statuses, refused_reload=self.refused_reload)
 
@@ -127,8 +127,8 @@ class JointView:
         The part of a worker that has ended for good is its counts and its ledgers.
         """
         if number not in answers:
-            return configured(ended(last), self.config)
-        return last if answers[number] else still(last)
+            return keep_configured(keep_counts(last), self.config)
+        return last if answers[number] else freeze(last)
 
     async def _ask_status(self, worker: Worker) -> Status | None:
         """Ask a worker for its status; return None if it is away."""
@@ -146,12 +146,12 @@ class JointView:
         last = self._seen.get(number)
         if last is not None and last.started != status.started:
             ones = [before for before in (self._before.get(number),) if before]
-            self._before[number] = merged([*ones, ended(last)], ())
+            self._before[number] = merge_statuses([*ones, keep_counts(last)], ())
         self._seen[number] = status
 
     def _read_own(self) -> Status:
         """Return the status of the supervisor itself."""
-        mine = nobody(0, {}, {}, self.config)
+        mine = make_idle_status(0, {}, {}, self.config)
         newer = [
             f"the new code of plugin {plugin}, which worker {one.worker.number} runs already"
             for one in self._workers
@@ -159,7 +159,7 @@ class JointView:
             for plugin in one.newer
         ]
         restart = [*self._restart, *newer]
-        mine = replace(mine, started=self._started, cpu=cpu_seconds(), memory=memory_bytes(), restart=restart)
+        mine = replace(mine, started=self._started, cpu=measure_cpu(), memory=measure_memory(), restart=restart)
         return replace(mine, dropped_log_lines=count_dropped_lines())
 
     def _read_worker(self, number: int, *, away: bool) -> WorkerStatus:
@@ -195,12 +195,12 @@ class JointView:
                 torn = [TORN] if results and not dry_run else []
                 return make_refused([*result.mistakes, *torn]), away
             results.append(result)
-        return merged_results(results), away
+        return merge_results(results), away
 
     async def _reload_all(self) -> ReloadResult:
         try:
             new = await ADMIN.run(self._load)
-            alerts = self.alerts.made(new)
+            alerts = self.alerts.make_alerts(new)
         except ConfigError as error:
             return make_refused(error.mistakes)
         if not (tried := await self._try_all()).ok:
@@ -215,7 +215,7 @@ class JointView:
         await self.alerts.change(new, alerts)
         for one in away:  # its process may have begun with the configuration before
             one.restart()
-        return merged_results([done, compare_alerts_and_settings(old, new, self._restart)])
+        return merge_results([done, compare_alerts_and_settings(old, new, self._restart)])
 
     async def _reload_worker(self, worker: Worker, *, dry_run: bool) -> ReloadResult | None:
         """Reload a worker; return the result, or None if it is away."""

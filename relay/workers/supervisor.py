@@ -25,7 +25,7 @@ from pathlib import Path
 import structlog
 
 from relay import __version__
-from relay.admin import Admin, Bound, runtime_folder
+from relay.admin import Admin, Bound, find_runtime_folder
 from relay.admin import bind as bind_admin
 from relay.config import Config, ConfigError, find_unmade, mistakes_of
 from relay.ingest import bind, close, describe_sockets
@@ -111,7 +111,7 @@ def _make_rendezvous(state: Path, config: Config) -> Iterator[Path]:
     """
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder = runtime_folder(state) / "rendezvous"
+        folder = find_runtime_folder(state) / "rendezvous"
         folder.mkdir(mode=0o700, exist_ok=True)
         held = lock(folder)
     except OSError as error:
@@ -174,7 +174,7 @@ async def _run_workers(
                 await substitute.check()  # nobody is to be refused any more
                 async with _serve_admin(admin, config):
                     await view.history.start(config.runtime.workers)
-                    await view.alerts.change(config, view.alerts.made(config))
+                    await view.alerts.change(config, view.alerts.make_alerts(config))
                     pulse = JointPulse(notify, view, workers)
                     beside.append(group.create_task(view.alerts.run(), name="alerts"))
                     beside.append(group.create_task(pulse.run(), name="signs of life"))

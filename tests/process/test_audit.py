@@ -18,7 +18,7 @@ from relay.cli.main import relay
 from relay.config.load import load
 from relay.config.model import AdminSettings, MetricsSettings
 from relay.config.plugins.registry import Registry
-from relay.inspect.audit import Audit, AuditedState, AuditRow, journal_problems, lane_problems, merge_audits
+from relay.inspect.audit import Audit, AuditedState, AuditRow, find_journal_problems, find_lane_problems, merge_audits
 from relay.inspect.segments import Inspected
 from relay.journal.identity import ANY, KnownJournal
 from relay.journal.journal import Journal
@@ -412,9 +412,11 @@ def test_what_was_settled_and_removed_while_the_audit_ran_is_not_missed() -> Non
     before = LaneLedger("all", 10, Cursor(0, 4, [], Counts(delivered=4)))
     after = LaneLedger("all", 15, Cursor(0, 8, [], Counts(delivered=8)))
     seen = AuditedState(before=[before], parked={}, journal=[segment], kept=[(7, 10)], after=[after])
-    assert [*journal_problems(seen), *lane_problems(before, seen, may_expire=False)] == []
+    assert [*find_journal_problems(seen), *find_lane_problems(before, seen, may_expire=False)] == []
     stuck = AuditedState(before=[before], parked={}, journal=[segment], kept=[(7, 10)], after=[before])
-    assert [*lane_problems(before, stuck, may_expire=False)] == ["unsettled offsets 4-6 cannot be read in the journal"]
+    assert [*find_lane_problems(before, stuck, may_expire=False)] == [
+        "unsettled offsets 4-6 cannot be read in the journal"
+    ]
 
 
 def test_many_ranges_are_cut_short() -> None:

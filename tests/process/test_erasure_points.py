@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from relay.api import Kind
-from relay.inspect.segments import blocks, inspect, list_segments
+from relay.inspect.segments import inspect_all, list_segments, read_all_blocks
 from relay.state.cursor import Counts
 from relay.state.erasures import list_erasures
 from relay.state.ledger import read_ledger
@@ -40,9 +40,11 @@ def check(folder: Path) -> None:
     assert [(answer.connector, answer.outcome) for answer in one.answers] == [("it", "done")]
     assert read_ledger(folder)["it"].counts == Counts(delivered=6, parked=3, erased=9)
     assert len(list_parked(folder)) == 3
-    assert all(segment.is_whole for segment in inspect(folder / "journal", 18))
+    assert all(segment.is_whole for segment in inspect_all(folder / "journal", 18))
     kinds = {
-        event.offset: event.kind for _, block in blocks(list_segments(folder / "journal")) for event in block.events()
+        event.offset: event.kind
+        for _, block in read_all_blocks(list_segments(folder / "journal"))
+        for event in block.events()
     }
     assert [offset for offset in range(18) if Kind.is_erased.fget(kinds[offset])] == [  # type: ignore[attr-defined]
         *(0, 2, 4),

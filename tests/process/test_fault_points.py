@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.inspect.segments import inspect
+from relay.inspect.segments import inspect_all
 from relay.state.journal_state import find_doubts
 from relay.state.ledger import read_ledger
 from relay.state.parked import list_parked
@@ -50,7 +50,7 @@ def check(folder: Path, kills: int) -> None:
     books = read_ledger(folder)["it"]
     assert books.pending == 0
     assert books.accepted == books.counts.delivered == len(delivered)
-    assert all(segment.is_whole for segment in inspect(folder / "journal", books.accepted))
+    assert all(segment.is_whole for segment in inspect_all(folder / "journal", books.accepted))
     assert find_doubts(folder, Path("journal")) == []  # a crash is no damage
 
 

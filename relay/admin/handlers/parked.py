@@ -1,4 +1,4 @@
-"""Parked events and replays over the admin API: looked at, dropped, delivered once more."""
+"""Parked events and replays over the admin API."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
@@ -11,9 +11,9 @@ from typing import Any, Final, Literal, TypeVar
 import msgspec
 from aiohttp import web
 
-from relay.admin.acts import cancel_entry, parked_entry, replay_entry
+from relay.admin.acts import make_cancel_entry, make_parked_entry, make_replay_entry
 from relay.admin.control import Control
-from relay.admin.responses import answer, asker, content, stream, taken
+from relay.admin.responses import convert_content, make_answer, read_asker, read_content, send_lines
 from relay.api.internal import check_rate
 from relay.journal import is_locked
 from relay.state import (
@@ -45,57 +45,57 @@ KINDS: Final[dict[str, Literal["parked_dropped", "parked_replayed"]]] = {
 
 
 class ParkedHandlers:
-    """The handlers."""
+    """The handlers of parked events and replays."""
 
     def __init__(self, control: Control) -> None:
         self._control = control
 
-    def routes(self) -> list[web.RouteDef]:
-        """Where each of them answers."""
+    def list_routes(self) -> list[web.RouteDef]:
+        """List the routes."""
         return [
-            web.get("/parked", self.parked),
+            web.get("/parked", self.get_parked),
             web.post("/parked/count", self.count),
             *(web.post(f"/parked/{name}", self.change) for name in CHANGES),
-            web.get("/replays", self.replays),
-            web.post("/replays", self.ask),
-            web.delete("/replays/{number:[0-9]{1,18}}", self.cancel),
+            web.get("/replays", self.get_replays),
+            web.post("/replays", self.request_replay),
+            web.delete("/replays/{number:[0-9]{1,18}}", self.cancel_replay),
         ]
 
-    async def parked(self, request: web.Request) -> web.StreamResponse:
-        """Parked events, with their bodies or without."""
+    async def get_parked(self, request: web.Request) -> web.StreamResponse:
+        """Send parked events, with or without bodies."""
         query: dict[str, Any] = {name: request.query[name] for name in request.query.keys() - {"number", "bodies"}}
-        which = taken(query | {"numbers": request.query.getall("number", [])}, ParkedQuery)
+        which = convert_content(query | {"numbers": request.query.getall("number", [])}, ParkedQuery)
         bodies = msgspec.convert(request.query.get("bodies", "true"), bool, strict=False)
-        portions = _portions(read_parked(self._control.folder, which, bodies=bodies))
-        return await stream(request, _in_a_thread(portions))
+        portions = _encode_portions(read_parked(self._control.folder, which, bodies=bodies))
+        return await send_lines(request, _run_in_thread(portions))
 
     async def count(self, request: web.Request) -> web.StreamResponse:
-        """Count the parked events that the body names."""
-        which = taken(await content(request), ParkedQuery)
-        return answer({"events": await ADMIN.run(count_parked, self._control.folder, which)})
+        """Count the selected parked events."""
+        which = convert_content(await read_content(request), ParkedQuery)
+        return make_answer({"events": await ADMIN.run(count_parked, self._control.folder, which)})
 
     async def change(self, request: web.Request) -> web.StreamResponse:
-        """Drop or replay the parked events that the body names, until that is done or who asked goes away."""
-        which, name = taken(await content(request), ParkedQuery), request.path.rpartition("/")[2]
+        """Drop or replay the selected parked events, until all are done or the client leaves."""
+        which, name = convert_content(await read_content(request), ParkedQuery), request.path.rpartition("/")[2]
         if which == ParkedQuery():
             raise ValueError("say which: numbers, or a selection such as connector")
         events = 0
         try:
-            async with aclosing(_in_a_thread(CHANGES[name](self._control.folder, which))) as portions:
+            async with aclosing(_run_in_thread(CHANGES[name](self._control.folder, which))) as portions:
                 async for portion in portions:
                     events += portion
         finally:
             if events:
-                self._control.note(parked_entry(KINDS[name], which, events, asker(request)))
-        return answer({"events": events})
+                self._control.note(make_parked_entry(KINDS[name], which, events, read_asker(request)))
+        return make_answer({"events": events})
 
-    async def replays(self, _: web.Request) -> web.StreamResponse:
-        """All replays, the last one first."""
-        return answer(await ADMIN.run(list_replays, self._control.folder))
+    async def get_replays(self, _: web.Request) -> web.StreamResponse:
+        """Answer with all replays, the last one first."""
+        return make_answer(await ADMIN.run(list_replays, self._control.folder))
 
-    async def ask(self, request: web.Request) -> web.StreamResponse:
-        """Have a range of the journal delivered once more."""
-        given = await content(request)
+    async def request_replay(self, request: web.Request) -> web.StreamResponse:
+        """Request a replay of a range of the journal."""
+        given = await read_content(request)
         worker = msgspec.convert(given.pop("worker", 0), int)
         if strange := given.keys() - {"connector", "start", "stop", "events", "rate"}:
             raise ValueError(
@@ -106,26 +106,26 @@ class ParkedHandlers:
         rate, stop = check_rate(msgspec.convert(given.get("rate", 0.0), float)), msgspec.convert(given.get("stop"), int)
         asked = replace(
             Replay(msgspec.convert(given.get("connector"), str), Cursor(start, start), stop, entries, rate),
-            asked_by=asker(request),
+            asked_by=read_asker(request),
         )
         running = sorted(lane.connector for lane in (await self._control.status()).lanes)
         if asked.connector not in running:
             raise LookupError(f"no connector {asked.connector} runs; there are: {', '.join(running) or 'none'}")
-        number, runs = await ADMIN.run(_ask, self._control.folder, worker, asked)
-        self._control.note(replay_entry(asked, number))
-        return answer({"number": number, "runs": runs})
+        number, runs = await ADMIN.run(_ask_replay, self._control.folder, worker, asked)
+        self._control.note(make_replay_entry(asked, number))
+        return make_answer({"number": number, "runs": runs})
 
-    async def cancel(self, request: web.Request) -> web.StreamResponse:
+    async def cancel_replay(self, request: web.Request) -> web.StreamResponse:
         """End a replay where it is."""
         number = int(request.match_info["number"])
         cancelled = await ADMIN.run(cancel_replay, self._control.folder, number)
         if cancelled:
-            self._control.note(cancel_entry(number, asker(request)))
-        return answer({"cancelled": cancelled})
+            self._control.note(make_cancel_entry(number, read_asker(request)))
+        return make_answer({"cancelled": cancelled})
 
 
-def _ask(state: Path, worker: int, asked: Replay) -> tuple[int, bool]:
-    """Ask for a replay out of a worker's journal: its number, and whether the worker runs. Raises LookupError,
+def _ask_replay(state: Path, worker: int, asked: Replay) -> tuple[int, bool]:
+    """Request a replay from a worker's journal; return its number and whether the worker runs. Raises LookupError,
     ValueError."""
     folder = list_worker_folders(state).get(worker)
     if folder is None:
@@ -138,8 +138,8 @@ def _ask(state: Path, worker: int, asked: Replay) -> tuple[int, bool]:
     return ask_replay(folder, asked), is_locked(folder)
 
 
-async def _in_a_thread(steps: Iterator[T]) -> AsyncGenerator[T, None]:
-    """What blocks between one step and the next, all of it in one thread of its own, for SQLite wants one."""
+async def _run_in_thread(steps: Iterator[T]) -> AsyncGenerator[T, None]:
+    """Run blocking steps, all in one thread, as SQLite requires."""
     loop, thread = asyncio.get_running_loop(), ThreadPoolExecutor(1, "parked events")
     try:
         while (step := await loop.run_in_executor(thread, next, steps, END)) is not END:
@@ -149,8 +149,8 @@ async def _in_a_thread(steps: Iterator[T]) -> AsyncGenerator[T, None]:
         thread.shutdown(wait=False)
 
 
-def _portions(found: Iterator[Parked]) -> Iterator[bytes]:
-    """Parked events as lines, bodies as base64."""
+def _encode_portions(found: Iterator[Parked]) -> Iterator[bytes]:
+    """Encode parked events as lines, with bodies as base64."""
     lines, size = list[bytes](), 0
     for one in found:
         lines.append(msgspec.json.encode(one) + b"\n")

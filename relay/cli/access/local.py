@@ -9,13 +9,13 @@ import click
 
 from relay import state
 from relay.admin import (
-    cancel_entry,
-    erasure_entry,
-    forget_entry,
-    parked_entry,
-    pause_entry,
-    replay_entry,
-    resume_entry,
+    make_cancel_entry,
+    make_erasure_entry,
+    make_forget_entry,
+    make_parked_entry,
+    make_pause_entry,
+    make_replay_entry,
+    make_resume_entry,
 )
 from relay.api import User
 from relay.cli.access.contract import Asked, RemovedConnectors, Resumed
@@ -71,7 +71,7 @@ class LocalAccess:
 
     def _changed(self, kind: Literal["parked_dropped", "parked_replayed"], which: ParkedQuery, events: int) -> int:
         if events:
-            note(self._state, parked_entry(kind, which, events, login()))
+            note(self._state, make_parked_entry(kind, which, events, login()))
         return events
 
     def replays(self) -> list[Replay]:
@@ -80,13 +80,13 @@ class LocalAccess:
     def ask_replay(self, replay: Replay, worker: int = 0) -> Asked:
         folder, asked = state.make_worker_folder(self._state, worker), replace(replay, asked_by=login())
         number = state.ask_replay(folder, asked)
-        note(self._state, replay_entry(asked, number))
+        note(self._state, make_replay_entry(asked, number))
         return Asked(number, is_locked(folder))
 
     def cancel_replay(self, number: int) -> bool:
         cancelled = state.cancel_replay(self._state, number)
         if cancelled:
-            note(self._state, cancel_entry(number, login()))
+            note(self._state, make_cancel_entry(number, login()))
         return cancelled
 
     def count_replay(self, asked: Stretch) -> ReplayCount:
@@ -105,7 +105,7 @@ class LocalAccess:
 
     def ask_erasure(self, user: User) -> Asked:
         number = state.ask_erasure(self._state, user, login())
-        note(self._state, erasure_entry(number, login()))
+        note(self._state, make_erasure_entry(number, login()))
         return Asked(number, self.runs)
 
     def remains(self, user: User) -> Remains:
@@ -129,7 +129,10 @@ class LocalAccess:
 
     def pause(self, connector: str, until: float | None) -> bool:
         self._check_has_run(connector)
-        changed, entry = state.pause_connector(self._state, connector, until), pause_entry(connector, until, login())
+        changed, entry = (
+            state.pause_connector(self._state, connector, until),
+            make_pause_entry(connector, until, login()),
+        )
         if changed:
             note(self._state, entry)
         return changed
@@ -138,7 +141,7 @@ class LocalAccess:
         self._check_has_run(connector)
         changed = state.resume_connector(self._state, connector)
         if changed:
-            note(self._state, resume_entry(connector, login()))
+            note(self._state, make_resume_entry(connector, login()))
         return Resumed(changed, retried=False)
 
     def _check_has_run(self, connector: str) -> None:
@@ -159,4 +162,4 @@ class LocalAccess:
         return RemovedConnectors(pending, state.find_failing_erasures(self._state))
 
     def forget(self, connector: str) -> None:
-        note(self._state, forget_entry(state.forget_connector(self._state, connector), login()))
+        note(self._state, make_forget_entry(state.forget_connector(self._state, connector), login()))

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import yaml
 
-from relay.admin.openapi import contract
+from relay.admin.openapi import render_contract
 from tests.docs.generate.markdown import code, document, table
 
 ROOT: Final = Path(__file__).parents[3]
@@ -53,7 +53,7 @@ def page() -> str:
 
 
 def _parts() -> Iterator[str]:
-    admin = yaml.safe_load(contract())
+    admin = yaml.safe_load(render_contract())
     ingest = yaml.safe_load((ROOT / "relay/ingest/openapi.yaml").read_text(encoding="utf-8"))
     yield INTRO
     yield "## Admin"

@@ -7,7 +7,7 @@ from prometheus_client.core import Metric
 
 from relay.histogram import QUICK, Histogram
 from relay.status import JournalStatus, Status
-from relay.status.prometheus import by_subject
+from relay.status.prometheus import list_metrics
 from tests.docs.generate.markdown import code, document, table
 
 INTRO: Final = """
@@ -36,7 +36,7 @@ def page() -> str:
 
 def _parts() -> Iterator[str]:
     yield INTRO
-    for subject, metrics in by_subject(_nothing()).items():
+    for subject, metrics in list_metrics(_nothing()).items():
         yield f"## {subject}"
         yield table(["metric", "type", "labels", "meaning", ""], map(_row, metrics))
 

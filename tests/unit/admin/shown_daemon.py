@@ -49,7 +49,7 @@ class Shown:
         tap = Tap(Selection(entries))
         self.passing.add(tap)
         try:
-            yield tap.portions()
+            yield tap.take_portions()
         finally:
             self.passing.discard(tap)
 

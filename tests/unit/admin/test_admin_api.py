@@ -13,9 +13,9 @@ import yaml
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
-from relay.admin.acts import SAID, named_by, reload_entry
+from relay.admin.acts import SAID, clean_name, make_reload_entry
 from relay.admin.handlers import status as api_module
-from relay.admin.openapi import contract
+from relay.admin.openapi import render_contract
 from relay.admin.tail import Tap
 from relay.api import Connector, ConnectorSettings, Secret, User
 from relay.config.address import TcpAddress
@@ -28,7 +28,7 @@ from relay.state.replays import Replay, ask_replay, list_replays
 from relay.status.reload_result import ReloadResult
 from tests.unit.admin.shown_daemon import Bench
 
-DOCUMENT = yaml.load(contract(), yaml.CSafeLoader)
+DOCUMENT = yaml.load(render_contract(), yaml.CSafeLoader)
 PARKED = Parked("braze", "heap", 3, "t", "refused", "no", 1, b'\xff{"id":1}')
 
 
@@ -50,7 +50,7 @@ def assert_described(method: str, path: str, seen: tuple[int, Any, Any]) -> None
 
 
 async def test_the_document_is_valid_and_every_route_is_in_it(bench: Bench) -> None:
-    assert (await bench.ask("GET", "/openapi.yaml"))[1] == contract()
+    assert (await bench.ask("GET", "/openapi.yaml"))[1] == render_contract()
     validate(DOCUMENT)
     served = {
         (route.method, route.resource.canonical)
@@ -230,14 +230,14 @@ async def test_what_the_process_that_reads_does_not_find_is_not_there(bench: Ben
 
 
 def test_who_somebody_says_they_are_is_one_short_line() -> None:
-    assert named_by("\x1b[31mEve\u202e \t of\n  relay") == "[31mEve of relay"
-    assert named_by("x" * 1000) == "x" * 100
+    assert clean_name("\x1b[31mEve\u202e \t of\n  relay") == "[31mEve of relay"
+    assert clean_name("x" * 1000) == "x" * 100
 
 
 def test_a_reload_that_is_refused_is_kept_with_every_mistake() -> None:
     mistakes = [f"60-heap.toml:{line}: expected a number" for line in range(3)]
-    entry = reload_entry(ReloadResult(mistakes=mistakes), by="root")
+    entry = make_reload_entry(ReloadResult(mistakes=mistakes), by="root")
     assert entry.sentence.endswith(": " + "; ".join(mistakes))
     assert (entry.kind, entry.by, entry.about) == ("reload_refused", "root", {"said": mistakes})
-    many = reload_entry(ReloadResult(mistakes=mistakes * SAID), by="")
+    many = make_reload_entry(ReloadResult(mistakes=mistakes * SAID), by="")
     assert [*many.about["said"][SAID - 1 :]] == [mistakes[(SAID - 1) % 3], f"and {2 * SAID} more"]

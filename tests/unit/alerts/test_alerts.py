@@ -16,8 +16,8 @@ import pytest
 import structlog
 
 from relay.alerts import Alerts
-from relay.alerts.compose import MOST, alarms_of
-from relay.alerts.memory import AlertRules, Memory, step
+from relay.alerts.compose import ALARMS_AT_MOST, make_alarms
+from relay.alerts.memory import AlertRules, Memory, take_step
 from relay.alerts.sender import WAITING, SendTimes
 from relay.api import Alarm, Alert, AlertSettings, Message, Reject, Retry
 from relay.config.model import Config, Configured, RuntimeSettings
@@ -25,7 +25,7 @@ from relay.runtime.reload import compare_alerts_and_settings
 from relay.state.alerts import KEPT, AlertMessage, read_alerts, save_message, save_tracks
 from relay.state.layout import DATABASE
 from relay.state.migrations import make_tables
-from relay.status.conditions import Condition, conditions
+from relay.status.conditions import Condition, find_conditions
 from relay.status.diagnosis import diagnose
 from relay.status.model import LastError, Status
 from relay.testing import make_message
@@ -87,7 +87,7 @@ def look(*conditions: Condition, now: float = NOON) -> Look:
 @asynccontextmanager
 async def running(folder: Path, config: Config, times: SendTimes = TIMES) -> AsyncIterator[Alerts]:
     alerts = Alerts(folder, times)
-    await alerts.change(config, alerts.made(config))
+    await alerts.change(config, alerts.make_alerts(config))
     async with asyncio.TaskGroup() as group:
         task = group.create_task(alerts.run(), name="alerts")
         try:
@@ -109,13 +109,13 @@ def told() -> list[list[str]]:
 
 async def test_what_was_sent_is_not_repeated_after_a_restart(folder: Path) -> None:
     async with running(folder, config()) as alerts:
-        alerts.look(look(HEAP))
+        alerts.take_snapshot(look(HEAP))
         await until(lambda: alerts.statuses[0].sent)
         assert alerts.statuses[0].told == ["connector heap: failing"]
     async with running(folder, config()) as alerts:
-        alerts.look(look(HEAP, now=NOON + 60))
+        alerts.take_snapshot(look(HEAP, now=NOON + 60))
         await alerts.test("ops")
-        alerts.look(look(now=NOON + 120))
+        alerts.take_snapshot(look(now=NOON + 120))
         await until(lambda: len(Fake.got) == 3)
     assert told() == [["connector heap began"], ["relay began"], ["connector heap over"]]
     assert [message.test for message in Fake.got] == [False, True, False]
@@ -129,7 +129,7 @@ async def test_what_a_destination_says_is_not_kept_beside_the_messages(folder: P
     """An erasure hides users in the messages of the table; what is only in memory ends with the process."""
     said = replace(HEAP, facts={"pending": 12, "last_error": {"reason": "no user anna-1"}})
     async with running(folder, config()) as alerts:
-        alerts.look(look(said))
+        alerts.take_snapshot(look(said))
         await until(lambda: alerts.statuses[0].sent)
     tracks, (message,) = read_alerts(folder, {"ops"})
     ((_, track),) = tracks["ops"].items()
@@ -143,11 +143,11 @@ async def test_a_lane_that_has_not_tried_since_a_restart_is_not_told_to_be_well(
 ) -> None:
     times = replace(TIMES, settle=3600.0)
     async with running(folder, config(), times) as alerts:
-        alerts.look(look(HEAP))
+        alerts.take_snapshot(look(HEAP))
         await until(lambda: alerts.statuses[0].sent)
     async with running(folder, config(), times) as alerts:
         for seconds, *wrong in ((10,), (15, HEAP), (20,)):
-            alerts.look(look(*wrong, now=NOON + seconds))
+            alerts.take_snapshot(look(*wrong, now=NOON + seconds))
             await alerts.test("ops")
         await until(lambda: len(Fake.got) == 5)
     assert [one for one in told() if one != ["relay began"]] == [["connector heap began"], ["connector heap over"]]
@@ -156,12 +156,12 @@ async def test_a_lane_that_has_not_tried_since_a_restart_is_not_told_to_be_well(
 
 async def test_a_kill_before_a_sent_message_is_saved_sends_the_message_again(folder: Path) -> None:
     async with running(folder, config()) as alerts:
-        alerts.look(look(HEAP))
+        alerts.take_snapshot(look(HEAP))
         await until(lambda: alerts.statuses[0].sent)
     with closing(sqlite3.connect(folder / DATABASE)) as db, db:  # as it was before the message was noted as sent
         db.execute("UPDATE alert_message SET sent = NULL, last = NULL, attempts = 0")
     async with running(folder, config()) as alerts:
-        alerts.look(look(HEAP, now=NOON + 60))
+        alerts.take_snapshot(look(HEAP, now=NOON + 60))
         await until(lambda: alerts.statuses[0].sent)
     first, second = Fake.got
     assert first == second
@@ -173,7 +173,7 @@ async def test_four_at_once_are_one_message_that_names_all_of_them(folder: Path)
     archive = replace(HEAP, subject="connector archive", since=NOON - 290)
     full = replace(a_status(), journal=replace(a_status().journal, full_in=7200.0))
     async with running(folder, config(ops={"after": 300})) as alerts:
-        alerts.look(Look([HEAP, archive, journal, braze], full))
+        alerts.take_snapshot(Look([HEAP, archive, journal, braze], full))
         await until(lambda: Fake.got)
     (message,) = Fake.got
     assert {one.subject for one in message.alarms} == {
@@ -199,7 +199,7 @@ async def test_a_destination_that_is_down_gets_all_of_it_afterwards_in_order(
     Fake.mood = mood  # type: ignore[method-assign, assignment]
     async with running(folder, config(ops={"again": 60})) as alerts:
         for minute in range(3):
-            alerts.look(look(HEAP, now=NOON + 60 * minute))
+            alerts.take_snapshot(look(HEAP, now=NOON + 60 * minute))
             await until(lambda: alerts.statuses[0].waiting == minute + 1)  # noqa: B023
         await until(lambda: alerts.statuses[0].failed > 2)
         (status,) = alerts.statuses
@@ -225,7 +225,7 @@ async def test_a_destination_that_stays_down_is_tried_ever_later_and_as_it_asks(
 
     Fake.mood = mood  # type: ignore[method-assign, assignment]
     async with running(folder, config(), times) as alerts:
-        alerts.look(look(HEAP))
+        alerts.take_snapshot(look(HEAP))
         await until(lambda: len(tried) == attempts)
     assert tried[-1] - tried[0] >= least, "at the earliest: a busy machine takes longer"
 
@@ -237,24 +237,26 @@ async def test_a_destination_that_hangs_has_its_time_and_holds_up_no_other_alert
     Fake.mood = lambda message: hang() if message.relay == "slow" else None  # type: ignore[method-assign, assignment]
     slow = config("slow", ops={"timeout": 0.05})
     async with running(folder, slow) as alerts:
-        alerts.look(look(HEAP))
+        alerts.take_snapshot(look(HEAP))
         await until(lambda: alerts.statuses[0].failed)
         assert alerts.statuses[0].last is not None
         assert alerts.statuses[0].last.problem == "it was not sent within 0.05 s"
         both = config("slow", ops={"timeout": 600}, other={})
-        await alerts.change(both, alerts.made(both))
+        await alerts.change(both, alerts.make_alerts(both))
         Fake.mood = lambda message: hang() if len(Fake.got) == 0 and not message.test else None  # type: ignore[method-assign, assignment]
         await alerts.test("other")
     assert [message.test for message in Fake.got] == [True]
 
 
 async def test_very_many_at_once_are_one_message_that_counts_the_rest(folder: Path) -> None:
-    many = [replace(HEAP, subject=f"connector c{number}") for number in range(MOST + 10)]
+    many = [replace(HEAP, subject=f"connector c{number}") for number in range(ALARMS_AT_MOST + 10)]
     async with running(folder, config()) as alerts:
-        alerts.look(look(*many))
+        alerts.take_snapshot(look(*many))
         await until(lambda: Fake.got)
-        messages = [*Fake.got, alerts.shown()["ops"]]
-    assert [(len(one.alarms), one.left_out, one.title[-7:]) for one in messages] == [(MOST, 10, "55 more")] * 2
+        messages = [*Fake.got, alerts.preview()["ops"]]
+    assert [(len(one.alarms), one.left_out, one.title[-7:]) for one in messages] == [
+        (ALARMS_AT_MOST, 10, "55 more")
+    ] * 2
     assert all(one.text.endswith(": relay alerts show") for one in messages)
 
 
@@ -266,7 +268,7 @@ async def test_a_message_that_is_refused_holds_up_no_other(folder: Path) -> None
     Fake.mood = mood  # type: ignore[method-assign, assignment]
     async with running(folder, config(ops={"again": 60})) as alerts:
         for minute in range(2):
-            alerts.look(look(HEAP, now=NOON + 60 * minute))
+            alerts.take_snapshot(look(HEAP, now=NOON + 60 * minute))
             await until(lambda: alerts.statuses[0].failed)
         await until(lambda: alerts.statuses[0].sent)
         assert alerts.statuses[0].waiting == 1
@@ -279,7 +281,7 @@ async def test_a_test_that_fails_is_told_at_once_and_not_tried_again(folder: Pat
 
     Fake.mood = mood  # type: ignore[method-assign, assignment]
     async with running(folder, config(ops={})) as alerts:
-        alerts.look(look(HEAP))
+        alerts.take_snapshot(look(HEAP))
         await until(lambda: alerts.statuses[0].failed)
         tried = await alerts.test("ops")
         assert (tried.sent, tried.problem, tried.attempts) == (None, "busy", 1)
@@ -327,10 +329,10 @@ async def test_a_database_that_cannot_be_written_costs_no_message(
 ) -> None:
     async with running(folder, config()) as alerts:
         (folder / DATABASE).rename(folder / "elsewhere")
-        alerts.look(look(HEAP))
+        alerts.take_snapshot(look(HEAP))
         await until(lambda: alerts.statuses[0].sent)
         (folder / "elsewhere").rename(folder / DATABASE)
-        alerts.look(look(now=NOON + 60))
+        alerts.take_snapshot(look(now=NOON + 60))
         await until(lambda: alerts.statuses[0].sent == 2)
     assert told() == [["connector heap began"], ["connector heap over"]]
     tracks, messages = read_alerts(folder, {"ops"})
@@ -340,15 +342,15 @@ async def test_a_database_that_cannot_be_written_costs_no_message(
 
 async def test_a_reload_changes_alerts_and_forgets_removed_alerts(folder: Path) -> None:
     async with running(folder, config(ops={}, gone={})) as alerts:
-        alerts.look(look(HEAP))
+        alerts.take_snapshot(look(HEAP))
         await until(lambda: len(Fake.got) == 2)
         new = config(ops={"again": 60}, added={"only": ("archive",)})
-        made = alerts.made(new)
+        made = alerts.make_alerts(new)
         assert sorted(made) == ["added", "ops"]
         await alerts.change(new, made)
         assert [one.alert for one in alerts.statuses] == ["ops", "added"]
-        assert alerts.made(new) == {}
-        alerts.look(look(HEAP, now=NOON + 61))
+        assert alerts.make_alerts(new) == {}
+        alerts.take_snapshot(look(HEAP, now=NOON + 61))
         await until(lambda: len(Fake.got) == 3)
     assert told()[2] == ["connector heap lasts"]
     tracks, messages = read_alerts(folder, {"ops", "gone"})
@@ -363,7 +365,7 @@ async def test_what_has_expired_is_told_for_a_day(folder: Path) -> None:
 
     async with running(folder, config()) as alerts:
         for number, (events, passed) in enumerate([(5, 0), (5, 60), (8, 120), (9, 3600), (9, 80_000), (9, 90_001)]):
-            alerts.look(lost(events, NOON + passed))
+            alerts.take_snapshot(lost(events, NOON + passed))
             await alerts.test("ops")
             assert len(told()) >= number
         await until(lambda: alerts.statuses[0].sent == 8)
@@ -372,14 +374,14 @@ async def test_what_has_expired_is_told_for_a_day(folder: Path) -> None:
     assert began.sentence.startswith("heap: 3 events expired: the journal could not keep them any longer; make room")
 
 
-@pytest.mark.parametrize("broken", ["_tried", "_become", "_send_all"])
+@pytest.mark.parametrize("broken", ["_try_to_send", "_note_outcome", "_send_all"])
 async def test_a_test_goes_the_way_of_all_messages(folder: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
     async def fail(*_: Any) -> None:
         raise KeyError("broken")
 
     monkeypatch.setattr(f"relay.alerts.sender.Sender.{broken}", fail)
     async with running(folder, config(ops={"timeout": 0.1}), replace(TIMES, margin=0.3)) as alerts:
-        alerts.look(look(HEAP))
+        alerts.take_snapshot(look(HEAP))
         await until(lambda: alerts.statuses[0].waiting)
         with pytest.raises(OSError, match="not known yet"):
             await alerts.test("ops")
@@ -390,9 +392,9 @@ async def test_what_would_be_told_now_is_shown_without_being_told(folder: Path) 
     status = replace(a_status(lanes=[a_lane()], sources=[a_source()]), now=NOON)
     async with running(folder, config(ops={"after": 300}, other={"only": ("journal",)})) as alerts:
         with pytest.raises(OSError, match="has just started"):
-            alerts.shown()
-        alerts.look(Look([replace(HEAP, since=NOON, sentence="heap: \x1b[31mred\nline")], status))
-        shown = alerts.shown()
+            alerts.preview()
+        alerts.take_snapshot(Look([replace(HEAP, since=NOON, sentence="heap: \x1b[31mred\nline")], status))
+        shown = alerts.preview()
         assert [one.sentence for one in shown["ops"].alarms] == ["heap: \\u001b[31mred line"]
         assert shown["other"].alarms == ()
         assert json.dumps(shown["ops"].data)
@@ -402,11 +404,11 @@ async def test_what_would_be_told_now_is_shown_without_being_told(folder: Path) 
 async def test_an_alert_does_not_tell_of_itself_but_of_others(folder: Path) -> None:
     failing = Condition("alert_failing", "alert ops", "alert ops: sends nothing", NOON - 60, {})
     async with running(folder, config(ops={}, other={})) as alerts:
-        alerts.look(look(failing))
+        alerts.take_snapshot(look(failing))
         await until(lambda: alerts.statuses[1].sent)
         await alerts.test("ops")
         assert [one.sent for one in alerts.statuses] == [1, 1]
-        assert [[one.subject for one in message.alarms] for message in alerts.shown().values()] == [[], ["alert ops"]]
+        assert [[one.subject for one in message.alarms] for message in alerts.preview().values()] == [[], ["alert ops"]]
     assert told() == [["alert ops began"], ["relay began"]]
 
 
@@ -420,12 +422,12 @@ def test_an_end_names_the_told_problem_and_a_new_kind_names_the_old_kind() -> No
     filling = Condition("journal_filling", "journal", "journal: 90%", NOON - 400, {})
     full = replace(filling, kind="journal_full", sentence="journal: takes no events", since=NOON + 60)
     fills = replace(a_status(), journal=replace(a_status().journal, full_in=7200.0))
-    rules = AlertRules.of(AlertSettings(type="fake"))
+    rules = AlertRules.make(AlertSettings(type="fake"))
     memory: Memory = {}
     told = list[Alarm]()
     for passed, wrong in ((0, [HEAP, filling]), (60, [behind, full]), (120, [full]), (430, [full])):
-        memory, due = step(memory, wrong, NOON + passed, rules)
-        told += alarms_of(due, replace(fills, now=NOON + passed), rules)
+        memory, due = take_step(memory, wrong, NOON + passed, rules)
+        told += make_alarms(due, replace(fills, now=NOON + passed), rules)
     assert [(one.kind, one.state, one.was, "full_at" in one.facts) for one in told] == [
         ("failing", "began", "", True),
         ("journal_filling", "began", "", True),
@@ -441,14 +443,14 @@ async def test_a_failing_alert_stays_failing_over_a_restart_and_a_reload(folder:
 
     Fake.mood = mood  # type: ignore[method-assign, assignment]
     async with running(folder, config()) as alerts:
-        alerts.look(look(HEAP))
+        alerts.take_snapshot(look(HEAP))
         await until(lambda: alerts.statuses[0].failed)
         since = alerts.statuses[0].failing
     again = Alerts(folder, TIMES)
-    await again.change(config(), again.made(config()))
+    await again.change(config(), again.make_alerts(config()))
     assert since is not None
     assert again.statuses[0].failing == pytest.approx(since, abs=5)
-    await again.change(config(ops={"again": 60}), again.made(config(ops={"again": 60})))
+    await again.change(config(ops={"again": 60}), again.make_alerts(config(ops={"again": 60})))
     assert again.statuses[0].failing == pytest.approx(since, abs=5)
 
 
@@ -469,7 +471,7 @@ async def test_an_alert_fails_since_the_first_message_that_was_not_sent(
     for number, given in enumerate(messages, 1):
         save_message(folder, replace(message_of(number, NOON + number), **given))
     alerts = Alerts(folder, TIMES)
-    await alerts.change(config(), alerts.made(config()))
+    await alerts.change(config(), alerts.make_alerts(config()))
     assert alerts.statuses[0].failing == failing
 
 
@@ -496,7 +498,7 @@ async def test_what_a_plugin_raises_is_told_as_of_connectors(folder: Path, error
 async def test_dropped_messages_of_a_removed_alert_are_logged(folder: Path) -> None:
     save_message(folder, message_of(1))
     alerts = Alerts(folder, TIMES)
-    await alerts.change(config(), alerts.made(config()))
+    await alerts.change(config(), alerts.make_alerts(config()))
     with structlog.testing.capture_logs() as logs:
         await alerts.change(Config(), {})
     assert [(one["event"], one["alert"], one["messages"]) for one in logs] == [
@@ -517,38 +519,38 @@ async def test_dropped_messages_of_a_removed_alert_are_logged(folder: Path) -> N
     ],
 )
 def test_what_is_over_says_how_it_is_now(kind: str, subject: str, title: str, sentence: str) -> None:
-    rules = AlertRules.of(AlertSettings(type="fake"))
+    rules = AlertRules.make(AlertSettings(type="fake"))
     status = replace(a_status(lanes=[a_lane()]), now=NOON + 900)
     memory: Memory = {}
     for passed, wrong in ((0, [Condition(kind, subject, "", NOON - 400, {})]), (400, []), (900, [])):
-        memory, due = step(memory, wrong, NOON + passed, rules)
-    (over,) = alarms_of(due, status, rules)
+        memory, due = take_step(memory, wrong, NOON + passed, rules)
+    (over,) = make_alarms(due, status, rules)
     assert (over.state, over.sentence) == ("over", sentence)
     assert make_message(over).title.endswith(f"{subject}: {title}")
 
 
 def test_a_pause_of_a_reported_problem_is_reported_as_a_pause() -> None:
-    rules, memory = AlertRules.of(AlertSettings(type="fake")), dict[Any, Any]()
+    rules, memory = AlertRules.make(AlertSettings(type="fake")), dict[Any, Any]()
     refusing, paused = replace(HEAP, kind="refusing"), replace(HEAP, kind="paused", sentence="heap: paused by an admin")
     told = list[Alarm]()
     for passed, wrong in ((0, [refusing]), (60, [paused]), (400, [paused]), (500, []), (900, [])):
-        memory, due = step(memory, wrong, NOON + passed, rules)
-        told += alarms_of(due, replace(a_status(), now=NOON + passed), rules)
+        memory, due = take_step(memory, wrong, NOON + passed, rules)
+        told += make_alarms(due, replace(a_status(), now=NOON + passed), rules)
     assert [make_message(one).title.removeprefix("relay on host-1: connector heap: ") for one in told] == [
         "refusing",
         "paused, was refusing",
         "no longer paused",
     ]
     assert told[1].sentence == "heap: paused by an admin"
-    _, unknown = step({}, [paused], NOON + 400, rules)
+    _, unknown = take_step({}, [paused], NOON + 400, rules)
     assert not unknown, "an admin knows of the pause"
 
 
 def test_what_comes_and_goes_says_when_the_next_message_comes() -> None:
-    rules, memory, told = AlertRules.of(AlertSettings(type="fake")), dict[Any, Any](), list[Alarm]()
+    rules, memory, told = AlertRules.make(AlertSettings(type="fake")), dict[Any, Any](), list[Alarm]()
     for passed in range(0, 480, 60):
-        memory, due = step(memory, [] if passed % 120 else [replace(HEAP, since=NOON)], NOON + passed, rules)
-        told += alarms_of(due, replace(a_status(), now=NOON + passed), rules)
+        memory, due = take_step(memory, [] if passed % 120 else [replace(HEAP, since=NOON)], NOON + passed, rules)
+        told += make_alarms(due, replace(a_status(), now=NOON + passed), rules)
     assert [one.changed for one in told] == [
         "it has begun 4 times within 6m 0s, and is not told each time;"
         " the next message comes when it has stayed wrong, or stayed well, for 15m 0s"
@@ -560,16 +562,16 @@ async def test_what_a_destination_answers_is_in_no_message(folder: Path) -> None
     quoted = LastError(at=NOON, reason='HTTP 400: {"email": "anna@example.com"}', status=400)
     lane = a_lane(state="refusing", since=NOON - 60, last_error=quoted)
     status = replace(a_status(lanes=[lane]), now=NOON)
-    wrong = conditions(status)
+    wrong = find_conditions(status)
     assert "anna" in wrong[0].sentence
     bug = replace(quoted, reason="bug in the connector: KeyError: 'bert'", status=None)
     later = replace(status, now=NOON + 60, lanes=[replace(lane, last_error=bug)])
     async with running(folder, config(ops={"again": 1.0}, other={"on": ("failing",)})) as alerts:
-        alerts.look(Look([*wrong, HEAP], status))
+        alerts.take_snapshot(Look([*wrong, HEAP], status))
         await until(lambda: len(Fake.got) == 2)
-        alerts.look(Look(conditions(later), later))
+        alerts.take_snapshot(Look(find_conditions(later), later))
         await until(lambda: len(Fake.got) == 4)
-        shown = [one.data for one in alerts.shown().values()]
+        shown = [one.data for one in alerts.preview().values()]
     told = json.dumps([*shown, *(one.data for one in Fake.got)])
     assert ("HTTP 400;" in told, "KeyError;" in told, "the last error was HTTP 400" in told) == (True, True, True)
     assert not [word for word in ("anna", "bert") if word in told]

@@ -9,14 +9,14 @@ from hypothesis import example, settings
 from hypothesis import given as stories
 from hypothesis import strategies as st
 
-from relay.alerts.memory import EARLY_S, FLAPS, AlertRules, Due, Key, Memory, changes, short_of, step
+from relay.alerts.memory import EARLY_S, FLAPS, AlertRules, Due, Key, Memory, describe_changes, shorten, take_step
 from relay.api import AlertSettings
 from relay.status.conditions import Condition
 
 NOON = 1_800_000_000.0
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 LOOK = 5.0
-RULES = AlertRules.of(AlertSettings(type="x"))
+RULES = AlertRules.make(AlertSettings(type="x"))
 HEAP = Condition("failing", "connector heap", "heap: failing", NOON, {"pending": 12})
 
 
@@ -27,7 +27,7 @@ def told(
     memory: Memory = {}
     found, passed = [], 0.0
     while passed <= seconds:
-        memory, due = step(memory, [*wrong(passed)], NOON + passed, rules)
+        memory, due = take_step(memory, [*wrong(passed)], NOON + passed, rules)
         if due:
             found.append((passed, due))
         passed += look
@@ -121,14 +121,14 @@ def test_another_kind_of_the_same_trouble_is_told_once_it_has_lasted() -> None:
     ],
 )
 def test_an_alert_is_about_what_its_settings_say(given: dict[str, Any], subjects: list[str]) -> None:
-    rules = AlertRules.of(AlertSettings(type="x", after=0, **given))
+    rules = AlertRules.make(AlertSettings(type="x", after=0, **given))
     wrong = [
         HEAP,
         Condition("source_refusing", "source heap", "", NOON, {}),
         Condition("journal_full", "journal of worker 1", "", NOON, {}),
         Condition("paused", "connector off", "", NOON, {}),
     ]
-    _, due = step({}, wrong, NOON, rules)
+    _, due = take_step({}, wrong, NOON, rules)
     assert [one.key.subject for one in due] == subjects
 
 
@@ -139,23 +139,23 @@ def test_settings_may_have_neither_reminders_nor_ends() -> None:
 
 
 def test_a_restart_in_the_middle_repeats_nothing_and_ends_nothing() -> None:
-    memory, due = step({}, [replace(HEAP, since=NOON - HOUR)], NOON, RULES)
+    memory, due = take_step({}, [replace(HEAP, since=NOON - HOUR)], NOON, RULES)
     assert [one.what for one in due] == ["began"]
     for passed in (LOOK, 2 * LOOK):  # the lane has not tried yet
-        memory, due = step(memory, [], NOON + passed, RULES, unsettled=[Key("connector heap", "state")])
+        memory, due = take_step(memory, [], NOON + passed, RULES, unsettled=[Key("connector heap", "state")])
         assert due == []
     for passed in range(15, 1000, 5):
-        memory, due = step(memory, [replace(HEAP, since=NOON + 15)], NOON + passed, RULES)
+        memory, due = take_step(memory, [replace(HEAP, since=NOON + 15)], NOON + passed, RULES)
         assert due == []
     ((key, track),) = memory.items()
     assert (key, track.began, len(track.turns)) == (Key("connector heap", "state"), NOON - HOUR, 0)
 
 
 def test_a_clock_that_is_set_back_has_told_nothing_in_the_future() -> None:
-    memory, _ = step({}, [replace(HEAP, since=NOON - HOUR)], NOON, RULES)
-    memory, due = step(memory, [HEAP], NOON - 10 * DAY, RULES)
+    memory, _ = take_step({}, [replace(HEAP, since=NOON - HOUR)], NOON, RULES)
+    memory, due = take_step(memory, [HEAP], NOON - 10 * DAY, RULES)
     assert due == []
-    memory, due = step(memory, [HEAP], NOON - 9 * DAY, RULES)
+    memory, due = take_step(memory, [HEAP], NOON - 9 * DAY, RULES)
     assert [one.what for one in due] == ["lasts"]
 
 
@@ -180,7 +180,7 @@ def test_whatever_happens_an_hour_has_few_messages_and_the_end_is_told(
         until = now + seconds
         while now < until:
             wrong = [] if kind is None else [replace(HEAP, kind=kind, since=now)]
-            memory, due = step(memory, wrong, now, rules)
+            memory, due = take_step(memory, wrong, now, rules)
             said += [(now, one.what) for one in due]
             assert len(due) <= 1
             now += LOOK if seconds < HOUR else MINUTE
@@ -195,7 +195,7 @@ def test_whatever_happens_an_hour_has_few_messages_and_the_end_is_told(
 
 
 def test_what_has_changed_is_said_in_words() -> None:
-    before = short_of(replace(HEAP, facts={"pending": 1200, "last_error": {"reason": "HTTP 503"}}))
-    now = short_of(replace(HEAP, facts={"pending": 45_000, "last_error": {"reason": "timed out"}}))
-    assert [*changes(before, now)] == ["pending was 1,200, is 45,000", "the last error was HTTP 503"]
-    assert [*changes({}, now)] == []
+    before = shorten(replace(HEAP, facts={"pending": 1200, "last_error": {"reason": "HTTP 503"}}))
+    now = shorten(replace(HEAP, facts={"pending": 45_000, "last_error": {"reason": "timed out"}}))
+    assert [*describe_changes(before, now)] == ["pending was 1,200, is 45,000", "the last error was HTTP 503"]
+    assert [*describe_changes({}, now)] == []

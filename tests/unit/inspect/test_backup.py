@@ -16,8 +16,8 @@ from relay.cli.main import relay
 from relay.config.model import Config
 from relay.inspect import backup
 from relay.inspect.backup import Backup, back_up, read_backup
-from relay.inspect.restore import advice_on, restore
-from relay.inspect.segments import inspect
+from relay.inspect.restore import advise_on_restore, restore
+from relay.inspect.segments import inspect_all
 from relay.journal.end_marker import read_end
 from relay.journal.identity import OtherJournal, read_identity
 from relay.journal.journal import Journal
@@ -112,7 +112,7 @@ async def test_a_backup_copies_new_segments_and_removes_expired_segments(state: 
     ]  # the start has cut what was the newest segment
     assert (found.workers[0].oldest, found.workers[0].head, problems) == (5, 16, [])
     assert sorted(path.name for path in (target / PATH).glob("*.log*")) == [name(5), name(10), name(15)]
-    assert all(one.condition in ("good", "open") for one in inspect(target / PATH, 16))
+    assert all(one.condition in ("good", "open") for one in inspect_all(target / PATH, 16))
     (state / "mine.db").unlink()
     back(state, target, files := Files())
     assert not (target / "mine.db").exists()
@@ -233,7 +233,7 @@ async def test_a_restore_that_was_broken_off_is_not_started_with(state: Path, tm
         restore(tmp_path / "backup", tmp_path / "restored", PATH, Files(fail))
     with pytest.raises(OtherJournal):
         await run(tmp_path / "restored")
-    assert advice_on(tmp_path / "restored").endswith(
+    assert advise_on_restore(tmp_path / "restored").endswith(
         f"run relay restore {tmp_path / 'backup'} --state {tmp_path / 'restored'} again"
     )
     accepted = CliRunner().invoke(relay, ["accept", "journal", "--yes", "--state", str(tmp_path / "restored")])
@@ -247,7 +247,7 @@ async def test_a_restore_that_was_broken_off_is_not_started_with(state: Path, tm
     (tmp_path / "restored" / PATH / name(99)).write_bytes(b"left over")
     restore(tmp_path / "backup", tmp_path / "restored", PATH, Files())
     assert (tmp_path / "restored" / "mine.txt").exists()
-    assert advice_on(tmp_path / "restored") == ""
+    assert advise_on_restore(tmp_path / "restored") == ""
     assert (await run(tmp_path / "restored"))[0] == 15
     with pytest.raises(OSError, match=r"relay\.db is there"):
         restore(tmp_path / "backup", tmp_path / "restored", PATH, Files())

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.api import Kind
-from relay.inspect.repair import plan, repair
-from relay.inspect.segments import blocks, inspect, list_segments
+from relay.inspect.repair import plan_repair, repair
+from relay.inspect.segments import inspect_all, list_segments, read_all_blocks
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
 from relay.testing import make_event
@@ -36,7 +36,7 @@ async def fill(folder: Path, starts: int = 3, groups: int = 6) -> list[bytes]:
 
 def read(folder: Path) -> dict[int, bytes]:
     """All that can be read."""
-    return {event.offset: event.body for _, block in blocks(list_segments(folder)) for event in block.events()}
+    return {event.offset: event.body for _, block in read_all_blocks(list_segments(folder)) for event in block.events()}
 
 
 def flip(path: Path, at: int) -> None:
@@ -72,7 +72,7 @@ async def test_damage_anywhere_costs_the_records_it_lies_in_and_nothing_else(
     sent = await fill(tmp_path)
     flip(logs(tmp_path)[segment], at)
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in logs(tmp_path)}
-    (planned,) = plan(tmp_path, len(sent))
+    (planned,) = plan_repair(tmp_path, len(sent))
     assert before == {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in logs(tmp_path)}
     (done,) = repair(tmp_path, len(sent))
     assert (done.lost, done.saved) == (planned.lost, planned.saved)
@@ -80,8 +80,8 @@ async def test_damage_anywhere_costs_the_records_it_lies_in_and_nothing_else(
     lost = {offset for start, stop in done.lost for offset in range(start, stop)}
     assert 0 < len(lost) <= (21 if at < 20 else 3)
     assert read(tmp_path) == {offset: body for offset, body in enumerate(sent) if offset not in lost}
-    assert [segment.is_whole for segment in inspect(tmp_path, len(sent))] == [True] * 3
-    assert plan(tmp_path, len(sent)) == []
+    assert [segment.is_whole for segment in inspect_all(tmp_path, len(sent))] == [True] * 3
+    assert plan_repair(tmp_path, len(sent)) == []
     assert len([*tmp_path.glob("*.damaged")]) == 1
     await goes_on(tmp_path, len(sent))
 
@@ -92,7 +92,7 @@ async def test_a_segment_that_is_missing_is_named_as_lost(tmp_path: Path) -> Non
     (done,) = repair(tmp_path, len(sent))
     assert done.lost == [(21, 42)]
     assert read(tmp_path).keys() == {*range(21), *range(42, 63)}
-    assert [segment.lost for segment in inspect(tmp_path)] == [21, 0]
+    assert [segment.lost for segment in inspect_all(tmp_path)] == [21, 0]
     await goes_on(tmp_path, len(sent))
 
 
@@ -120,7 +120,7 @@ async def test_a_journal_that_a_relay_runs_with_is_planned_for_but_not_touched(t
     await fill(tmp_path)
     flip(logs(tmp_path)[0], 300)
     journal = Journal(tmp_path, LIMITS, 0)
-    assert len(plan(tmp_path, 0)) == 1
+    assert len(plan_repair(tmp_path, 0)) == 1
     with pytest.raises(OSError, match="in use by another relay"):
         repair(tmp_path, 0)
     await journal.close()
@@ -147,5 +147,5 @@ def test_whatever_is_damaged_no_wrong_byte_is_ever_read(
     saved = read(folder)
     assert saved == {offset: body for offset, body in enumerate(sent) if offset not in lost}
     assert good.items() <= saved.items()
-    assert all(segment.is_whole for segment in inspect(folder, len(sent)))
+    assert all(segment.is_whole for segment in inspect_all(folder, len(sent)))
     asyncio.run(goes_on(folder, len(sent)))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from relay.api import Kind
-from relay.inspect.segments import Inspected, blocks, inspect, list_segments
+from relay.inspect.segments import Inspected, inspect_all, list_segments, read_all_blocks
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
 from relay.journal.segment import PREFIX, make_path
@@ -42,12 +42,12 @@ def said(found: list[Inspected]) -> list[str]:
 
 
 def offsets(folder: Path, start: int = 0) -> list[int]:
-    return [offset for _, block in blocks(list_segments(folder, 9), start) for offset in block.offsets]
+    return [offset for _, block in read_all_blocks(list_segments(folder, 9), start) for offset in block.offsets]
 
 
 async def test_a_whole_journal_is_good_and_read_from_any_offset(tmp_path: Path) -> None:
     await fill(tmp_path, [3, 4, 2])
-    found = inspect(tmp_path, 9)
+    found = inspect_all(tmp_path, 9)
     assert said(found) == ["good"] * 3
     assert [(segment.base, segment.end) for segment in found] == [(0, 3), (3, 7), (7, 9)]
     assert [segment.used for segment in found] == [segment.path.stat().st_size for segment in found]
@@ -59,7 +59,7 @@ async def test_a_whole_journal_is_good_and_read_from_any_offset(tmp_path: Path) 
 async def test_a_removed_segment_is_a_gap(tmp_path: Path) -> None:
     await fill(tmp_path, [3, 4, 2])
     make_path(tmp_path, 3).unlink()
-    found = inspect(tmp_path, 9)
+    found = inspect_all(tmp_path, 9)
     assert said(found) == ["gap from 3 to 7", "good"]
     assert [segment.is_whole for segment in found] == [False, True]
 
@@ -74,7 +74,7 @@ async def test_a_flipped_bit_is_damage_and_what_is_good_around_it_is_read(
     flip(make_path(tmp_path, base), b'"id":"%d' % offset)
     expected = ["good"] * 3
     expected[place] = f"damaged at byte {PREFIX.size + (offset - base) * size} offset {offset}"
-    assert said(inspect(tmp_path, 9)) == expected
+    assert said(inspect_all(tmp_path, 9)) == expected
     assert offsets(tmp_path) == [n for n in range(9) if n < offset or n >= (3, 7, 9)[place]]
 
 
@@ -82,10 +82,10 @@ async def test_a_torn_tail_is_good_as_long_as_nobody_was_told_that_it_is_there(t
     await fill(tmp_path, [3, 2])
     last = make_path(tmp_path, 3)
     os.truncate(last, last.stat().st_size - 1)
-    (_, torn) = inspect(tmp_path, 4)
+    (_, torn) = inspect_all(tmp_path, 4)
     assert (torn.condition, torn.end, torn.is_whole) == ("torn", 4, True)
     assert torn.used + torn.behind == last.stat().st_size
-    (_, lost) = inspect(tmp_path, 5)
+    (_, lost) = inspect_all(tmp_path, 5)
     assert (str(lost), lost.is_whole) == (f"damaged at byte {lost.used} offset 4", False)
 
 
@@ -93,40 +93,40 @@ async def test_a_file_that_does_not_begin_as_a_segment_is_damage(tmp_path: Path)
     await fill(tmp_path, [3, 2])
     data = make_path(tmp_path, 3).read_bytes()
     make_path(tmp_path, 3).write_bytes(b"x" + data[1:])
-    assert said(inspect(tmp_path)) == ["good", "damaged at byte 0 offset 3"]
+    assert said(inspect_all(tmp_path)) == ["good", "damaged at byte 0 offset 3"]
 
 
 async def test_the_segment_under_writing_is_open_and_grows_during_a_read(tmp_path: Path) -> None:
     journal = Journal(tmp_path, LIMITS, 1 << 20)
     await journal.append([KIND] * 2, [body(0), body(1)])
-    assert said(inspect(tmp_path, 2)) == ["open"]
-    reading = blocks(list_segments(tmp_path, 2))
+    assert said(inspect_all(tmp_path, 2)) == ["open"]
+    reading = read_all_blocks(list_segments(tmp_path, 2))
     assert list(next(reading)[1].offsets) == [0, 1]
     await journal.append([KIND], [body(2)])
     assert [list(block.offsets) for _, block in reading] == [[2]]
     await journal.close()
-    assert said(inspect(tmp_path, 3)) == ["good"]
+    assert said(inspect_all(tmp_path, 3)) == ["good"]
 
 
 async def test_a_segment_that_is_only_just_created_is_no_damage(tmp_path: Path) -> None:
     await fill(tmp_path, [3])
     make_path(tmp_path, 3).write_bytes(bytes(100))
-    assert said(inspect(tmp_path, 3)) == ["good", "open"]
+    assert said(inspect_all(tmp_path, 3)) == ["good", "open"]
 
 
 async def test_segments_that_retention_removes_meanwhile_are_no_gap(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fill(tmp_path, [3, 4, 2])
-    read = Inspected.blocks
+    read = Inspected.read_blocks
 
     def retention_is_quicker(segment: Inspected, start: int = 0) -> object:
         if segment.base == 3:
             segment.path.unlink()
         return read(segment, start)
 
-    monkeypatch.setattr(Inspected, "blocks", retention_is_quicker)
-    assert [(segment.base, str(segment)) for segment in inspect(tmp_path, 9)] == [(7, "good")]
+    monkeypatch.setattr(Inspected, "read_blocks", retention_is_quicker)
+    assert [(segment.base, str(segment)) for segment in inspect_all(tmp_path, 9)] == [(7, "good")]
 
 
 async def test_large_records_before_a_damaged_one_are_read(tmp_path: Path) -> None:

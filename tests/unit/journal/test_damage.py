@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from relay.api import Kind
 from relay.cli.main import relay as command
-from relay.inspect.repair import plan
-from relay.inspect.segments import inspect
+from relay.inspect.repair import plan_repair
+from relay.inspect.segments import inspect_all
 from relay.journal.damage import Damage
 from relay.journal.identity import ANY, KnownJournal
 from relay.journal.journal import Journal
@@ -98,7 +98,7 @@ async def test_acknowledged_events_are_never_cut_and_keep_their_offsets(
             overwrite(path, 0, b"????")
         case "everything":
             overwrite(path, 0, bytes(size))
-    before, (planned,) = path.read_bytes(), plan(folder, EVENTS)
+    before, (planned,) = path.read_bytes(), plan_repair(folder, EVENTS)
     journal = Journal(folder, LIMITS, 0, KnownJournal(ANY, EVENTS))
     assert (journal.head, path.read_bytes()) == (EVENTS, before)
     assert path.name in journal.problem
@@ -109,7 +109,7 @@ async def test_acknowledged_events_are_never_cut_and_keep_their_offsets(
     await read(journal)
     assert capsys.readouterr().out.count("events of the journal cannot be read") == len(planned.lost)
     await journal.close()
-    assert not all(segment.is_whole for segment in inspect(folder, EVENTS))
+    assert not all(segment.is_whole for segment in inspect_all(folder, EVENTS))
 
 
 async def test_damage_that_readers_meet_in_part_is_counted_once(tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_whatever_bits_flip_all_is_read_that_can_be_and_nothing_else(
     (path,) = logs(folder)
     for share in {place(path, share) for share in places}:
         overwrite(path, share, bytes([path.read_bytes()[share] ^ (1 << bit)]))
-    lost = {n for one in plan(folder, EVENTS) for start, stop in one.lost for n in range(start, stop)}
+    lost = {n for one in plan_repair(folder, EVENTS) for start, stop in one.lost for n in range(start, stop)}
     asyncio.run(_reads(folder, {n: body for n, body in enumerate(whole[1]) if n not in lost}))
 
 
@@ -256,7 +256,7 @@ async def test_an_audit_names_lost_offsets_and_blames_the_journal(tmp_path: Path
     state.close()
     (path,) = logs(tmp_path / "journal")
     overwrite(path, place(path, 0.5), b"?")
-    ((start, stop),) = plan(tmp_path / "journal", EVENTS)[0].lost
+    ((start, stop),) = plan_repair(tmp_path / "journal", EVENTS)[0].lost
     assert stop == start + 1
     answer = CliRunner().invoke(command, ["audit", "--state", str(tmp_path)])
     assert f"journal: offsets {start} cannot be read, of 0 to {EVENTS - 1}\n" in answer.output

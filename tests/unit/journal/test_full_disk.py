@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from relay.api import Kind
-from relay.inspect.disk_usage import usage
+from relay.inspect.disk_usage import measure_usage
 from relay.journal import journal as journal_module
 from relay.journal import reader as reader_module
 from relay.journal.journal import Journal, TooLarge, Unavailable
@@ -260,5 +260,5 @@ async def test_a_full_disk_is_refused_with_what_fills_it(tmp_path: Path, monkeyp
         (tmp_path / name).mkdir()
         (tmp_path / name / "x").write_bytes(bytes(1 << 18))
     (state := tmp_path / "state").mkdir()
-    found = usage(state, tmp_path / "logs", 1, [tmp_path / "files" / "x"])
+    found = measure_usage(state, tmp_path / "logs", 1, [tmp_path / "files" / "x"])
     assert (found[str(tmp_path / "files")] >= 1 << 18, found["journal"] >= 1 << 18) == (True, True)

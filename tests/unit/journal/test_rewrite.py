@@ -8,7 +8,7 @@ import pytest
 
 from relay.api import Kind, OtherId, User
 from relay.inspect.repair import repair
-from relay.inspect.segments import blocks, inspect, list_segments
+from relay.inspect.segments import inspect_all, list_segments, read_all_blocks
 from relay.journal.journal import Journal
 from relay.journal.record import read_header
 from relay.journal.retention import JournalLimits
@@ -38,7 +38,7 @@ async def erase(journal: Journal, wanted: Wanted = WANTED) -> set[int]:
 
 
 def read(folder: Path) -> dict[int, bytes]:
-    return {event.offset: event.body for _, block in blocks(list_segments(folder)) for event in block.events()}
+    return {event.offset: event.body for _, block in read_all_blocks(list_segments(folder)) for event in block.events()}
 
 
 async def read_on(journal: Journal, offset: int = 0) -> dict[int, bytes]:
@@ -77,7 +77,7 @@ async def test_the_users_events_leave_placeholders_and_nothing_else_changes(tmp_
     assert reopened.head == 7
     assert await read_on(reopened) == left | {6: dora}
     await reopened.close()
-    assert all(segment.is_whole for segment in inspect(tmp_path, 7))
+    assert all(segment.is_whole for segment in inspect_all(tmp_path, 7))
 
 
 async def test_a_segment_that_is_written_to_is_not_touched(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ async def test_lost_events_stay_lost_and_a_copy_that_names_the_user_is_found(tmp
     assert await erase(reopened) == {2, 4}
     assert reopened.head == 7
     assert read(tmp_path) == before | {2: b"{}", 4: b"{}"}
-    assert [segment.is_whole for segment in inspect(tmp_path, 7)] == [True]
+    assert [segment.is_whole for segment in inspect_all(tmp_path, 7)] == [True]
     assert [copy.name for copy in find_copies(tmp_path, WANTED)] == [path.name + ".damaged"]
     assert find_copies(tmp_path, Wanted({1: User("ann")})) == []
     await reopened.close()

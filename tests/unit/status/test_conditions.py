@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from relay.kinds import CONDITIONS
 from relay.state.erasures import FailingErasures
 from relay.state.journal_state import Doubt
-from relay.status.conditions import conditions
-from relay.status.diagnosis import diagnose, said_of_lane
+from relay.status.conditions import find_conditions
+from relay.status.diagnosis import describe_lane, diagnose
 from relay.status.model import CertificateStatus, LastError, RefusedReload, Refusing, WorkerStatus
 from tests.unit.status.statuses import NOON, a_lane, a_source, a_status
 
@@ -72,7 +72,7 @@ CASES: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
 @pytest.mark.parametrize(("wrong", "found"), CASES)
 def test_what_is_wrong_by_kind_and_subject(wrong: dict[str, Any], found: list[tuple[str, str]]) -> None:
     status = a_status(**wrong)
-    assert [one.key for one in conditions(status)] == found
+    assert [one.key for one in find_conditions(status)] == found
     assert {kind for kind, _ in found} <= {*CONDITIONS}
     assert diagnose(status).ok is not any(kind not in HARMLESS for kind, _ in found)
 
@@ -84,15 +84,15 @@ def test_health_is_bad_exactly_if_something_is_wrong(several: list[dict[str, Any
         status = replace(status, **one)
     if status.workers:  # theirs together
         status = replace(status, journal=FULL)
-    wrong = any(one.kind not in HARMLESS for one in conditions(status))
+    wrong = any(one.kind not in HARMLESS for one in find_conditions(status))
     assert diagnose(status).ok is not wrong
-    assert len({one.key for one in conditions(status)}) == len(conditions(status))
+    assert len({one.key for one in find_conditions(status)}) == len(find_conditions(status))
 
 
 def test_a_condition_says_what_health_says_and_what_is_known() -> None:
     lane = a_lane(state="failing", since=MORNING, last_error=ERROR, pending=12, oldest_pending=NOON - 60, next_try=4.0)
-    (one,) = conditions(a_status(lanes=[lane]))
-    assert (one.sentence, one.since) == (said_of_lane(lane, NOON), MORNING)
+    (one,) = find_conditions(a_status(lanes=[lane]))
+    assert (one.sentence, one.since) == (describe_lane(lane, NOON), MORNING)
     assert one.facts == {
         "pending": 12,
         "oldest_s": 60.0,
@@ -104,15 +104,15 @@ def test_a_condition_says_what_health_says_and_what_is_known() -> None:
 
 
 def test_a_source_that_refuses_says_by_when_its_sender_stops() -> None:
-    (one,) = conditions(a_status(sources=[a_source(refusing=REFUSING)]))
+    (one,) = find_conditions(a_status(sources=[a_source(refusing=REFUSING)]))
     assert (one.since, one.facts["deadline"], one.facts["last_accepted"]) == (MORNING, NOON + 86400, NOON - 2)
     assert one.facts["last_error"] == {"reason": "wrong bearer token", "status": 401}
 
 
 def test_parked_events_have_a_sentence_beside_the_sentence_on_the_lane() -> None:
     lane = a_lane(state="refusing", since=MORNING, last_error=ERROR, parked_now=3)
-    refusing, parked = conditions(a_status(lanes=[lane]))
-    assert refusing.sentence == said_of_lane(lane, NOON)
+    refusing, parked = find_conditions(a_status(lanes=[lane]))
+    assert refusing.sentence == describe_lane(lane, NOON)
     assert parked.sentence == "heap: 3 parked (relay parked list --connector heap)"
-    (source,) = conditions(a_status(sources=[a_source(parked_now=9)]))
+    (source,) = find_conditions(a_status(sources=[a_source(parked_now=9)]))
     assert source.sentence == "braze: 9 parked (relay parked list --source braze --cause unreadable)"

@@ -9,19 +9,26 @@ import pytest
 from relay.cli.commands.running.status import screen
 from relay.state.erasures import FailingErasures
 from relay.state.journal_state import Doubt
-from relay.status.conditions import conditions
-from relay.status.diagnosis import diagnose, said_of_alert, said_of_certificate, said_of_lane, said_of_source, span
+from relay.status.conditions import find_conditions
+from relay.status.diagnosis import (
+    describe_alert,
+    describe_certificate,
+    describe_lane,
+    describe_source,
+    diagnose,
+    format_span,
+)
 from relay.status.model import (
     AlertStatus,
     CertificateStatus,
-    GoneConnector,
     LastAlert,
     LastError,
     ListenerStatus,
     Refusing,
+    RemovedConnector,
     ReplayStatus,
 )
-from relay.status.prometheus import exposition
+from relay.status.prometheus import render_metrics
 from tests.unit.status.statuses import NOON, a_lane, a_source, a_status
 
 MORNING = NOON - 7080  # 10:02
@@ -175,26 +182,26 @@ FAILING = {"state": "failing", "since": MORNING, "pending": 1, "oldest_pending":
 )
 def test_a_lane_in_words(ok: bool, given: dict[str, Any], said: str) -> None:
     lane = a_lane(**given)
-    assert written(said_of_lane(lane, NOON)) == f"heap: {said}"
+    assert written(describe_lane(lane, NOON)) == f"heap: {said}"
     assert diagnose(a_status(lanes=[lane])).ok is ok
 
 
 def test_a_source_that_refuses_everything_in_words() -> None:
     refusing = Refusing(since=MORNING, status=401, reason="wrong bearer token", deadline=MORNING + 5 * 86400)
     source = a_source(refusing=refusing)
-    assert written(said_of_source(source, [], NOON)) == (
+    assert written(describe_source(source, [], NOON)) == (
         "braze: has refused everything since MORNING: 401 wrong bearer token; events are lost: Braze does not send"
         " again what got 401 or 403; Braze disables the Current at 2027-01-20T10:02:00Z, after 5 days of errors;"
         " compare the credentials of the sender with those in 20-braze.toml"
     )
     secrets = ['token (file "/run/t"; connector heap uses it, too)']
-    assert said_of_source(replace(source, secrets=secrets), [], NOON).endswith(
+    assert describe_source(replace(source, secrets=secrets), [], NOON).endswith(
         '; compare the credentials of the sender with token (file "/run/t"; connector heap uses it, too) in'
         " 20-braze.toml"
     )
     assert not diagnose(a_status(sources=[source])).ok
-    assert said_of_source(a_source(), [], NOON) == "braze: takes events, the last 2s ago"
-    assert said_of_source(a_source(last=None), [], NOON) == "braze: no events since the start"
+    assert describe_source(a_source(), [], NOON) == "braze: takes events, the last 2s ago"
+    assert describe_source(a_source(last=None), [], NOON) == "braze: no events since the start"
 
 
 @pytest.mark.parametrize(
@@ -203,7 +210,7 @@ def test_a_source_that_refuses_everything_in_words() -> None:
 )
 def test_what_braze_does_not_send_again_is_told(status: int, deadline: float | None, is_lost: bool) -> None:
     source = a_source(refusing=Refusing(since=MORNING, status=status, reason="no", deadline=deadline))
-    said = said_of_source(source, [], NOON)
+    said = describe_source(source, [], NOON)
     assert ("; events are lost: Braze does not send again what got 401 or 403" in said) is is_lost
     assert ("; later events are lost" in said) is (deadline is not None and not is_lost)
 
@@ -257,7 +264,7 @@ def test_a_full_journal_and_its_refusing_source_name_the_slow_connector() -> Non
 
 def test_a_duration_in_its_two_largest_units() -> None:
     spans = {0.4: "0s", 59: "59s", 60: "1m 0s", 3599.7: "1h 0m", 7384: "2h 3m", 200_000: "2d 7h"}
-    assert {seconds: span(seconds) for seconds in spans} == spans
+    assert {seconds: format_span(seconds) for seconds in spans} == spans
 
 
 @pytest.mark.parametrize(
@@ -297,7 +304,7 @@ def test_erasures_that_fail_in_words(ok: bool, failing: FailingErasures, said: s
 
 
 def test_what_is_switched_off_is_not_told_to_be_removed() -> None:
-    gone = [GoneConnector(connector=name, pending=3, disabled=name == "off") for name in ("off", "gone")]
+    gone = [RemovedConnector(connector=name, pending=3, disabled=name == "off") for name in ("off", "gone")]
     failing = [FailingErasures(name, 1, NOON, "HTTP 503") for name in ("off", "gone")]
     status = a_status(gone=gone, failing_erasures=failing)
     off, removed = (one.said for one in diagnose(status).erasures)
@@ -320,7 +327,7 @@ def test_damage_says_who_has_lost_what_and_what_to_do(damaged: int, lost: str, m
     lost = lost.replace("MOST", most)
     doubt = Doubt(worker=0, what="journal", said=f"{most}10 events cannot be read", is_damage=True)
     status = a_status(doubts=[doubt], lanes=[a_lane(outcomes={"damaged": damaged})])
-    (one,) = conditions(status)
+    (one,) = find_conditions(status)
     assert one.sentence == f"journal: {lost}; {most}10 events cannot be read; {one.facts['do']}"
     assert one.facts["do"] == (
         "with a good copy of the file: stop relay, put the copy in its place, start relay, relay replay; without a"
@@ -331,14 +338,14 @@ def test_damage_says_who_has_lost_what_and_what_to_do(damaged: int, lost: str, m
 
 def test_how_long_erasures_fail_is_a_metric_of_every_connector() -> None:
     failing = [FailingErasures(None, 1, NOON - 7, "no room"), FailingErasures("gone", 2, NOON - 9, "HTTP 401")]
-    text = exposition(a_status(failing_erasures=failing)).decode()
+    text = render_metrics(a_status(failing_erasures=failing)).decode()
     found = re.findall(r'^relay_deliver_failing_erasure_seconds\{connector="(\w*)"\} (.+)$', text, re.MULTILINE)
     assert dict(found) == {"": "7.0", "gone": "9.0", "heap": "0.0"}
 
 
 @pytest.mark.parametrize("state", ["working", "refusing", "failing", "unauthorized", "paused", "broken"])
 def test_each_state_of_a_lane_is_a_metric(state: str) -> None:
-    text = exposition(a_status(lanes=[a_lane(state=state)])).decode()
+    text = render_metrics(a_status(lanes=[a_lane(state=state)])).decode()
     found = re.findall(r'^relay_deliver_lane_state\{connector="heap",state="(\w+)"\} (.+)$', text, re.MULTILINE)
     assert (len(found), [name for name, value in found if value == "1.0"]) == (6, [state])
 
@@ -393,7 +400,7 @@ def test_only_a_lane_that_moves_has_a_time_to_be_drained(given: dict[str, Any], 
     ],
 )
 def test_the_advice_names_the_thing_at_hand(state: str, reason: str, status: int | None, advice: str) -> None:
-    said = said_of_lane(a_lane(state=state, since=MORNING, last_error=error(reason, status)), NOON)
+    said = describe_lane(a_lane(state=state, since=MORNING, last_error=error(reason, status)), NOON)
     assert f"; {advice}" in said
     assert reason in said
 
@@ -435,7 +442,7 @@ def test_an_alert_says_whether_its_last_message_was_sent(given: dict[str, Any], 
     last = LastAlert(id="m", at=MORNING, sent=given.pop("sent", True), problem=given.pop("problem", ""))
     plain = {"waiting": 0, "sent": 0, "failed": 0, "given_up": 0, "failing": None, "last": last} | given
     alert = AlertStatus(alert="ops", type="fake", file="80.toml", told=[], **plain)
-    assert written(said_of_alert(alert, NOON)) == f"alert ops: {said}"
+    assert written(describe_alert(alert, NOON)) == f"alert ops: {said}"
 
 
 def test_the_row_of_a_lane_has_a_plain_state_and_no_rate_of_refused_events() -> None:
@@ -470,7 +477,7 @@ def test_the_row_of_a_lane_has_a_plain_state_and_no_rate_of_refused_events() -> 
 def test_a_certificate_says_which_files_to_renew_and_by_when(begins: int, ends: int, files: str, said: str) -> None:
     day = 86400
     one = CertificateStatus(certificate="ingest", begins=NOON + begins * day, ends=NOON + ends * day, files=files)
-    assert said_of_certificate(one, NOON) == f"certificate ingest: {said}"
+    assert describe_certificate(one, NOON) == f"certificate ingest: {said}"
 
 
 def test_the_screen_has_a_word_for_connections_that_were_malformed() -> None:

@@ -8,13 +8,13 @@ import pytest
 from relay.histogram import QUICK, Histogram
 from relay.state.parked import ParkedTotal
 from relay.status.diagnosis import diagnose
-from relay.status.merge import ended, merged, still
+from relay.status.merge import freeze, keep_counts, merge_statuses
 from relay.status.model import (
     CertificateStatus,
-    GoneConnector,
     LastError,
     ListenerStatus,
     Refusing,
+    RemovedConnector,
     ReplayStatus,
     Status,
     WorkerStatus,
@@ -70,7 +70,7 @@ def test_a_connector_is_what_its_lanes_are_together(
     ones: dict[str, Any], others: dict[str, Any], both: dict[str, Any]
 ) -> None:
     for pair in ((ones, others), (others, ones)):
-        (lane,) = merged([worker(lane=given) for given in pair], ()).lanes
+        (lane,) = merge_statuses([worker(lane=given) for given in pair], ()).lanes
         found = {name: getattr(lane, name) for name in both}
         if "attempt" in found:
             assert found.pop("attempt").counts == both["attempt"].counts
@@ -91,7 +91,7 @@ def test_a_source_refuses_everything_if_no_worker_takes_anything(
     ones: dict[str, Any], others: dict[str, Any], since: float | None
 ) -> None:
     for pair in ((ones, others), (others, ones)):
-        (source,) = merged([worker(given) for given in pair], ()).sources
+        (source,) = merge_statuses([worker(given) for given in pair], ()).sources
         assert (source.refusing.since if source.refusing else None) == since
 
 
@@ -99,7 +99,7 @@ def test_counts_of_workers_are_summed_and_parked_events_are_counted_once() -> No
     parked = [ParkedTotal(source="braze", connector="heap", cause="refused", events=3)]
     source = {"accepted": 3, "requests": {"2xx": 1, "5xx": 2}, "last": 5.0}
     one, other = worker(source, {"parked_now": 9}, now=NOON + 1, started=1.0), worker(lane={"connector": "more"})
-    both = merged([one, other], parked)
+    both = merge_statuses([one, other], parked)
     assert (both.now, both.started, both.memory, both.cpu) == (NOON + 1, 1.0, 2 << 20, 72.0)
     assert (both.sources[0].accepted, both.sources[0].last) == (13, NOON - 2)
     assert both.sources[0].requests == {"2xx": 2, "4xx": 0, "5xx": 2}
@@ -111,7 +111,7 @@ def test_counts_of_workers_are_summed_and_parked_events_are_counted_once() -> No
 def test_counters_go_on_when_a_process_ends_and_another_begins() -> None:
     last = worker({"accepted": 10, "duplicates": 4}, {"pending": 5, "parked": 2, "state": "failing", "since": 1.0})
     fresh = worker({"accepted": 1, "duplicates": 4}, {"pending": 3, "parked": 0}, started=NOON)
-    both = merged([ended(last), fresh], ())
+    both = merge_statuses([keep_counts(last), fresh], ())
     assert (both.sources[0].accepted, both.sources[0].duplicates) == (11, 4)
     lane = both.lanes[0]
     assert (lane.pending, lane.parked, lane.state, lane.accepted, lane.outcomes["delivered"]) == (
@@ -122,21 +122,24 @@ def test_counters_go_on_when_a_process_ends_and_another_begins() -> None:
         10,
     )
     assert (both.journal.head, both.journal.bytes, both.memory) == (10, 1800, 1 << 20)
-    away = still(last)
+    away = freeze(last)
     assert (away.lanes[0].pending, away.lanes[0].rate, away.lanes[0].drained_in, away.memory) == (5, 0.0, None, 0)
 
 
 def test_what_is_told_beside_the_counts_is_of_all_that_run() -> None:
     def one(number: int, *restart: str) -> Status:
         replay = ReplayStatus(number=number, connector="heap", settled=1, events=9, rate=2.0)
-        gone = [GoneConnector(connector="web", pending=number), GoneConnector(connector=f"web{number}", pending=1)]
+        gone = [
+            RemovedConnector(connector="web", pending=number),
+            RemovedConnector(connector=f"web{number}", pending=1),
+        ]
         return worker(replays=[replay], gone=gone, restart=restart)
 
-    both = merged([one(1, "log.level"), one(2, "log.level", "journal.path")], ())
+    both = merge_statuses([one(1, "log.level"), one(2, "log.level", "journal.path")], ())
     assert [replay.number for replay in both.replays] == [1, 2]
     assert [(gone.connector, gone.pending) for gone in both.gone] == [("web", 3), ("web1", 1), ("web2", 1)]
     assert both.restart == ["log.level", "journal.path"]
-    away, over = still(one(1, "log.level")), ended(one(1, "log.level"))
+    away, over = freeze(one(1, "log.level")), keep_counts(one(1, "log.level"))
     assert ([replay.rate for replay in away.replays], len(away.gone), len(away.restart)) == ([0.0], 2, 1)
     assert (*over.replays, *over.gone, *over.restart) == ()
 
@@ -144,22 +147,22 @@ def test_what_is_told_beside_the_counts_is_of_all_that_run() -> None:
 def test_connections_are_summed_and_refusals_of_an_ended_worker_stay() -> None:
     one = ListenerStatus(connections=3, refused={"malformed": 2, "full": 0})
     status = worker(listeners={"ingest": one, "admin": replace(one, connections=1)})
-    both = merged([status, worker(listeners={"ingest": one})], ())
+    both = merge_statuses([status, worker(listeners={"ingest": one})], ())
     assert both.listeners["ingest"] == ListenerStatus(connections=6, refused={"malformed": 4, "full": 0})
     assert both.listeners["admin"].connections == 1
-    for gone in (ended(status), still(status)):
+    for gone in (keep_counts(status), freeze(status)):
         assert gone.listeners["ingest"] == ListenerStatus(connections=0, refused={"malformed": 2, "full": 0})
 
 
 def test_of_certificates_of_workers_the_first_to_end_is_shown() -> None:
     shown = [CertificateStatus(certificate="ingest", begins=0.0, ends=ends, files="") for ends in (9.0, 5.0, 7.0)]
-    (one,) = merged([worker(certificates=[each]) for each in shown], ()).certificates
+    (one,) = merge_statuses([worker(certificates=[each]) for each in shown], ()).certificates
     assert one.ends == 5.0
 
 
 def test_a_connector_that_still_runs_in_one_worker_is_not_removed() -> None:
-    gone = worker(gone=[GoneConnector(connector="web", pending=3), GoneConnector(connector="old", pending=1)])
-    both = merged([gone, worker(lane={"connector": "web"})], ())
+    gone = worker(gone=[RemovedConnector(connector="web", pending=3), RemovedConnector(connector="old", pending=1)])
+    both = merge_statuses([gone, worker(lane={"connector": "web"})], ())
     assert [one.connector for one in both.lanes] == ["heap", "web"]
     assert [one.connector for one in both.gone] == ["old"]
 
@@ -203,5 +206,5 @@ def test_the_time_until_parked_reach_max_size_is_known_during_refusals(
         ParkedTotal(source="braze", connector="heap", cause="rejected", events=1000, bytes=10_000),
         ParkedTotal(source="braze", connector=None, cause="unreadable", events=1, bytes=20_000),
     ]
-    (found,) = merged([worker(lane=lane)], parked, parked_most=most).lanes
+    (found,) = merge_statuses([worker(lane=lane)], parked, parked_most=most).lanes
     assert found.parked_full_in == seconds

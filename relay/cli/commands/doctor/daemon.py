@@ -9,7 +9,7 @@ from relay.cli.client import running
 from relay.cli.commands.doctor.report import Finding, Installation, Level
 from relay.config import TlsError
 from relay.state import DATABASE
-from relay.status import CertificateStatus, Status, diagnose, kind_of_certificate, said_of_certificate
+from relay.status import CertificateStatus, Status, classify_certificate, describe_certificate, diagnose
 
 
 def answers(it: Installation) -> Iterator[Finding]:
@@ -22,9 +22,9 @@ def answers(it: Installation) -> Iterator[Finding]:
     elif it.unit is None and (it.state / DATABASE).exists():
         yield Finding("warning", "relay", f"no relay runs with the state folder {it.state}")
     for one in seen.certificates if seen else _configured(it):
-        kind = kind_of_certificate(one, now := time.time())
+        kind = classify_certificate(one, now := time.time())
         level: Level = "ok" if kind is None else "warning" if kind == "certificate_expiring" else "problem"
-        name, _, said = said_of_certificate(one, now).partition(": ")
+        name, _, said = describe_certificate(one, now).partition(": ")
         yield Finding(level, name, said)
 
 

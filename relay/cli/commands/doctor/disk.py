@@ -14,11 +14,11 @@ from typing import Final
 
 from relay.cli.commands.doctor.report import Finding, Installation, Level, existing, size
 from relay.config import traits_by_name
-from relay.inspect import advice_on as restore_advice
-from relay.inspect import describe_usage, usage
+from relay.inspect import advise_on_restore as restore_advice
+from relay.inspect import describe_usage, measure_usage
 from relay.journal import SUFFIX
 from relay.state import DATABASE, advise_on_error, find_worker_doubts, has_tables, list_journals, read_lanes_if_any
-from relay.status import advice_on, said_of_doubt
+from relay.status import advise_on_doubt, describe_doubt
 
 IN_MEMORY: Final = ("tmpfs", "ramfs")
 REMOTE: Final = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs")
@@ -59,7 +59,9 @@ def database(it: Installation) -> Iterator[Finding]:
         except sqlite3.Error as error:
             yield Finding("problem", about, f"{folder / DATABASE}: {error}", advise_on_error(error))
             continue
-        yield from (Finding("problem", one.what, said_of_doubt(one, _lost(folder)), advice_on(one)) for one in found)
+        yield from (
+            Finding("problem", one.what, describe_doubt(one, _lost(folder)), advise_on_doubt(one)) for one in found
+        )
         if not found and has_tables(folder):
             yield Finding("ok", about, f"{folder / DATABASE} knows its journal")
 
@@ -125,7 +127,7 @@ def _fillers(it: Installation) -> str:
     config = it.config
     traits = traits_by_name(config.connectors)
     files = [known.local_path for known in traits.values() if known.local_path is not None]
-    found = describe_usage(usage(it.state, config.journal.path, config.runtime.workers, files))
+    found = describe_usage(measure_usage(it.state, config.journal.path, config.runtime.workers, files))
     return f"; the disk holds {found}" if found else ""
 
 

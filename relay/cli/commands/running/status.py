@@ -17,12 +17,12 @@ from relay.status import (
     SourceStatus,
     Status,
     WorkerStatus,
+    classify_certificate,
+    describe_full_in,
     diagnose,
-    full_in,
+    format_span,
     is_slow,
     is_well,
-    kind_of_certificate,
-    span,
 )
 from relay.words import counted
 
@@ -64,7 +64,7 @@ def overview(seen: Status) -> list[str]:
     used = seen.cpu / max(1.0, seen.now - seen.started)
     return [
         (
-            f"relay {seen.version}, up {span(seen.now - seen.started)}; {rate:,.0f} events/s;"
+            f"relay {seen.version}, up {format_span(seen.now - seen.started)}; {rate:,.0f} events/s;"
             f" {size(seen.memory)} of memory, {used:.0%} of a CPU on average"
         ),
         _journal(seen),
@@ -98,7 +98,7 @@ def _journal(seen: Status) -> str:
     if journal.needed >= journal.capacity:  # a full disk
         held = f"{needed}, no room for more events"
     kept = counted(journal.head - journal.oldest, "event")
-    return f"journal: {size(journal.size)}, {held}, {kept} kept{full_in(journal)}"
+    return f"journal: {size(journal.size)}, {held}, {kept} kept{describe_full_in(journal)}"
 
 
 def _workers(seen: Status) -> list[str]:
@@ -109,7 +109,7 @@ def _workers(seen: Status) -> list[str]:
 def _worker(one: WorkerStatus, now: float) -> list[str]:
     if one.started is None or one.journal is None:
         return [str(one.worker), "away", "-", "-", "-"]
-    up = "away" if one.away else span(now - one.started)
+    up = "away" if one.away else format_span(now - one.started)
     return [str(one.worker), up, size(one.memory), size(one.journal.size), f"{one.journal.fill:.0%}"]
 
 
@@ -137,7 +137,7 @@ def _refused(name: str, one: ListenerStatus) -> Iterator[str]:
 
 def _source(one: SourceStatus, now: float) -> list[str]:
     counts = [f"{one.accepted:,}", f"{one.rate:,.0f}", f"{one.refused:,}", f"{one.unreadable:,}"]
-    last = "-" if one.last is None else f"{span(now - one.last)} ago"
+    last = "-" if one.last is None else f"{format_span(now - one.last)} ago"
     return [one.source, *counts, last, f"{one.duplicates:,}", f"{one.parked_now:,}"]
 
 
@@ -147,10 +147,10 @@ def _lanes(seen: Status) -> list[str]:
 
 
 def _lane(one: LaneStatus, now: float) -> list[str]:
-    oldest = "-" if one.oldest_pending is None else span(now - one.oldest_pending)
+    oldest = "-" if one.oldest_pending is None else format_span(now - one.oldest_pending)
     stands = not one.pending or one.state in ("paused", "unauthorized") or is_slow(one)
     grows = "-" if is_well(one, now) or one.state != "working" else "never"
-    drained = "-" if stands else grows if one.drained_in is None else span(one.drained_in)
+    drained = "-" if stands else grows if one.drained_in is None else format_span(one.drained_in)
     rate = 0.0 if one.state == "refusing" else one.rate  # what is parked is not delivered
     error = one.last_error
     last = "-" if error is None else f"{error.status or cut(printable(error.reason), 40)} at {moment(error.at)}"
@@ -189,5 +189,5 @@ def _wrong(seen: Status) -> Iterator[str]:
     yield from (printable(one.said) for one in each if not one.ok or one.parked or one.name in speaking)
     yield from (printable(one.said) for one in (*found.erasures, *found.doubts))
     yield from (printable(one.said) for one in (*found.alerts, found.reload) if not one.ok)
-    wrong = [kind_of_certificate(one, seen.now) for one in seen.certificates]
+    wrong = [classify_certificate(one, seen.now) for one in seen.certificates]
     yield from (printable(one.said) for one, kind in zip(found.certificates, wrong, strict=True) if kind)

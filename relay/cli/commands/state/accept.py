@@ -5,11 +5,11 @@ from typing import Literal
 
 import click
 
-from relay.admin import accept_entry
+from relay.admin import make_accept_entry
 from relay.cli.client import login
 from relay.cli.format import moment
 from relay.cli.state_options import StateOptions, local_places, note
-from relay.inspect import advice_on
+from relay.inspect import advise_on_restore
 from relay.state import accept_clock, accept_journal, describe_accepting, find_doubts
 
 
@@ -28,7 +28,7 @@ def accept(place: StateOptions, what: Literal["clock", "journal"], yes: bool) ->
 
     Exit codes: 0 accepted; 1 not confirmed, or the relay.db that has to note it is missing (start relay first).
     """
-    if what == "journal" and (advice := advice_on(place.state)):
+    if what == "journal" and (advice := advise_on_restore(place.state)):
         raise click.ClickException(f"{place.state} is not complete: {advice}")
     found = [one.said for one in find_doubts(place.state, place.path) if one.what == what]
     if what == "clock":
@@ -43,5 +43,5 @@ def accept(place: StateOptions, what: Literal["clock", "journal"], yes: bool) ->
         accept_clock(place.state)
     else:
         accept_journal(place.state, place.path)
-    note(place.state, accept_entry(what, found, login()))
+    note(place.state, make_accept_entry(what, found, login()))
     click.echo(f"the {what} is accepted")

@@ -7,14 +7,14 @@ from dataclasses import asdict
 import click
 import orjson
 
-from relay.admin import repair_entry
+from relay.admin import make_repair_entry
 from relay.cli.access import access_of
 from relay.cli.client import login
 from relay.cli.format import moment
 from relay.cli.options import events_option
 from relay.cli.output import while_read
 from relay.cli.state_options import StateOptions, headed, local_places, note, one_object, places
-from relay.inspect import PROBLEM, CheckedSegment, DumpPart, Repair, WorkerCheck, plan
+from relay.inspect import PROBLEM, CheckedSegment, DumpPart, Repair, WorkerCheck, plan_repair
 from relay.inspect import repair as mend
 from relay.state import list_journals, mark_repaired, read_acknowledged
 from relay.words import counted, ranges
@@ -79,7 +79,7 @@ def repair(place: StateOptions, dry_run: bool, yes: bool) -> None:
     """
     workers = list_journals(place.state, place.path)
     needed = [(number, its, read_acknowledged(folder)) for number, (folder, its) in workers.items()]
-    planned = [(number, plan(its, offset)) for number, its, offset in needed]
+    planned = [(number, plan_repair(its, offset)) for number, its, offset in needed]
     is_good = not any(repairs for _, repairs in planned)
     lines = headed([(number, [*map(_repair_line, repairs)]) for number, repairs in planned])
     click.echo("good: there is nothing to repair" if is_good else "\n".join(lines))
@@ -92,7 +92,7 @@ def repair(place: StateOptions, dry_run: bool, yes: bool) -> None:
         repaired = [one.segment.path.name for one in mend(its, offset)]
         mark_repaired(workers[number][0], repaired)
         done += len(repaired)
-    note(place.state, repair_entry([line.strip() for line in lines], login()))
+    note(place.state, make_repair_entry([line.strip() for line in lines], login()))
     click.echo(f"{counted(done, 'segment')} repaired; relay journal check says what there is now")
 
 

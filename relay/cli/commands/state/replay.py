@@ -17,7 +17,7 @@ from relay.cli.output import unescaped
 from relay.cli.state_options import StateOptions, headed, places, tell_problems, told
 from relay.inspect import Stretch, WorkerCount
 from relay.state import Cursor, Replay
-from relay.status import span
+from relay.status import format_span
 from relay.words import counted
 
 RATE: Final = 1000.0
@@ -103,7 +103,7 @@ def _ask(access: StateAccess, worker: int, replay: Replay) -> Asked:
 
 
 def _told(found: WorkerCount, connector: str, pace: float) -> str:
-    paced = f"about {span(found.wanted / pace)} at {pace:,.0f}/s" if pace else ""
+    paced = f"about {format_span(found.wanted / pace)} at {pace:,.0f}/s" if pace else ""
     takes = paced or "as fast as the destination takes it"
     return (
         f"offsets {found.start} up to {found.stop}: {counted(found.events, 'event')}, of which {connector} gets"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from relay.admin import restore_entry
+from relay.admin import make_restore_entry
 from relay.cli.client import login
 from relay.cli.commands.state.backup import FOLDER, said_of, shown
 from relay.cli.format import moment
@@ -30,7 +30,7 @@ def restore(place: StateOptions, folder: Path) -> None:
     with shown(f"{place.state} is not complete; the same relay restore begins anew") as progress:
         found, problems = make(folder, place.state, place.path, progress)
     now = moment(time.time())
-    note(place.state, restore_entry(folder, found, login()))
+    note(place.state, make_restore_entry(folder, found, login()))
     for problem in problems:
         click.echo(f"damaged in the backup already: {problem}")
     click.echo(f"{said_of(found, place.state, progress)}\nit is {now} by this machine's clock; start relay now")
