@@ -192,13 +192,13 @@ def _bind_socket(paths: tuple[Path, Path], group: str) -> socket.socket:
     finally:
         os.umask(mask)
     if group:
-        _open_to(path, group)
+        open_to_group(path, group)
     if path != named:
         named.symlink_to(path)
     return bound
 
 
-def _open_to(path: Path, group: str) -> None:
+def open_to_group(path: Path, group: str) -> None:
     """Let the members of a group use the socket. Raises OSError."""
     try:
         number = grp.getgrnam(group).gr_gid

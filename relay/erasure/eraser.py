@@ -96,6 +96,11 @@ class Eraser:
         """The events that the first worker must have in its journal."""
         return [Selection(self._settings.on)] if self._settings.on else []
 
+    @property
+    def watch_position(self) -> int:
+        """The offset below which all events have been searched for erasure requests."""
+        return self._watch.position
+
     async def is_idle(self) -> bool:
         """Return whether no erasure is under way. Raises sqlite3.Error."""
         return not await self._state.read(lambda db: read_erasures(db, "done IS NULL"))
@@ -113,7 +118,7 @@ class Eraser:
             await self._log_abandoned()
         if self._watch.is_needed:
             await self._watch.open()
-        self._fleet.also_needed = (lambda: self._watch.position) if self._watch.is_needed else None
+        self._fleet.also_needed = (lambda: self.watch_position) if self._watch.is_needed else None
 
     async def _log_abandoned(self) -> None:
         """Log the failed erasures at connectors that are no longer configured."""
@@ -137,13 +142,13 @@ class Eraser:
     async def _keep_erasing(self, told: Sequence[str]) -> None:
         while True:
             try:
-                await self._erase_due(told)
+                await self.erase_due(told)
                 await asyncio.sleep(LOOK_S)
             except Exception as error:
                 log.error("erasing failed, will be tried again", in_s=AGAIN_S, error=_describe_error(error))
                 await asyncio.sleep(AGAIN_S)
 
-    async def _erase_due(self, told: Sequence[str]) -> None:
+    async def erase_due(self, told: Sequence[str]) -> None:
         """Do the erasures that are due; `told`: the names of the running connectors."""
         under_way = await self._state.read(lambda db: read_erasures(db, "done IS NULL"))
         self._at_connectors = any(one.compacted for one in under_way)

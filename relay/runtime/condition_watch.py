@@ -9,7 +9,6 @@ import structlog
 
 from relay.status import Condition, Status, find_conditions
 
-LOOK_S: Final = 2.0
 PATIENCE_S: Final = 60.0
 log = structlog.stdlib.get_logger()
 
@@ -37,6 +36,8 @@ class ConditionWatch:
 
     listeners: list[Callable[[ConditionSnapshot], None]] = field(default_factory=list)
     """Functions called in the event loop. They must not block."""
+    every: float = 2.0
+    """Seconds between two checks."""
     _last: dict[tuple[str, str], Condition] = field(default_factory=dict)
 
     def stop(self) -> None:
@@ -61,7 +62,7 @@ class ConditionWatch:
         return one if before is None else replace(one, since=min(one.since, before.since))
 
     async def run(self, status: Callable[[], Awaitable[Status]]) -> None:
-        """Check the status every LOOK_S until cancelled."""
+        """Check the status again and again until cancelled."""
         while True:
             try:
                 async with asyncio.timeout(PATIENCE_S):
@@ -69,4 +70,4 @@ class ConditionWatch:
                 self.check(seen)
             except Exception as bug:  # what cannot be looked at now ends nothing
                 log.error("what is wrong cannot be looked at", exc_info=bug)
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(self.every)

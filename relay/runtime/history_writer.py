@@ -25,7 +25,6 @@ from relay.stop import STOP, left
 from relay.threads import ADMIN
 from relay.words import counted, moment
 
-AROUND_S: Final = 3.0
 WAITING: Final = 1000
 """Entries that may wait to be written."""
 NAMED: Final = 20
@@ -38,9 +37,10 @@ log = structlog.stdlib.get_logger()
 class History:
     """Takes entries, and writes them to relay.db."""
 
-    def __init__(self, folder: Path, in_force: Callable[[], Config], watch: ConditionWatch) -> None:
-        """`folder`: the state folder. `in_force` returns the configuration in force."""
-        self._folder, self._in_force = folder, in_force
+    def __init__(self, folder: Path, in_force: Callable[[], Config], watch: ConditionWatch, every: float = 3.0) -> None:
+        """`folder`: the state folder. `in_force` returns the configuration in force. `every`: seconds between two
+        checks of what no status has."""
+        self._folder, self._in_force, self._every = folder, in_force, every
         self._entries = HistoryEntries()
         self._waiting = deque[Entry]()
         self._some, self._writing = asyncio.Event(), asyncio.Lock()
@@ -75,7 +75,7 @@ class History:
             await self._write()
 
     async def keep_checking(self) -> None:
-        """Check every AROUND_S for what no status has: finished replays and erasures, changed files. Never ends."""
+        """Check again and again for what no status has: finished replays and erasures, changed files. Never ends."""
         while True:
             for look in (self._note_done, self._check_files):
                 try:
@@ -84,12 +84,12 @@ class History:
                     log.warning("what is done cannot be looked up for the history", error=str(error))
                 except Exception as bug:  # the history ends nothing
                     log.error("what is done cannot be looked up for the history", exc_info=bug)
-            await asyncio.sleep(AROUND_S)
+            await asyncio.sleep(self._every)
 
     async def _note_done(self) -> None:
         """Note finished replays and erasures."""
         now, since = time.time(), self._looked
-        for entry in await ADMIN.run(find_done, self._folder, since - AROUND_S):
+        for entry in await ADMIN.run(find_done, self._folder, since - self._every):
             self.note(entry)
         asked, done, last = await ADMIN.run(count_erasures, self._folder, self._last_erasure, since)
         if self._last_erasure >= 0:

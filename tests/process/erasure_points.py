@@ -106,7 +106,7 @@ def child(order: dict[str, Any]) -> None:
     steps = Writing(order["die_at"], order.get("die_before"), log)
     if not order.get("makes", False):
         steps.watch()
-        os.replace = steps._before("replace", os.replace)
+        os.replace = steps.before("replace", os.replace)
     erasing.LOOK_S = telling.LOOK_S = 0.005
     asyncio.run(scenario(folder, makes=order.get("makes", False)))
 

@@ -40,7 +40,7 @@ class Steps:
 
     def watch(self) -> None:
         for name in ("fdatasync", "fsync", "posix_fallocate", "ftruncate", "unlink"):
-            setattr(os, name, self._before(name, getattr(os, name)))
+            setattr(os, name, self.before(name, getattr(os, name)))
         os.pwritev, os.pwrite = self._torn("pwritev", os.pwritev), self._torn("pwrite", os.pwrite)
         step = self
 
@@ -60,7 +60,7 @@ class Steps:
         connect = sqlite3.connect
         sqlite3.connect = lambda *given, **named: connect(*given, **named, factory=Database)  # type: ignore[assignment]
 
-    def _before(self, name: str, real: Any) -> Any:
+    def before(self, name: str, real: Any) -> Any:
         def stepped(*given: Any, **named: Any) -> Any:
             self(name)
             return real(*given, **named)

@@ -161,7 +161,7 @@ def test_a_socket_that_has_the_group_already_takes_no_chown(tmp_path: Path, monk
     """Which the unit forbids, so that Group= is the way to it."""
     monkeypatch.setattr(os, "chown", None)
     (tmp_path / "admin.sock").touch(0o600)
-    server._open_to(tmp_path / "admin.sock", grp.getgrgid((tmp_path / "admin.sock").stat().st_gid).gr_name)
+    server.open_to_group(tmp_path / "admin.sock", grp.getgrgid((tmp_path / "admin.sock").stat().st_gid).gr_name)
     assert stat.S_IMODE((tmp_path / "admin.sock").stat().st_mode) == 0o660
 
 

@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from relay.config.model import AdminSettings, Config, Configured, MetricsSetting
 from relay.state.database import State
 from relay.state.forget import Forgotten, forget_connector
 from relay.state.history import Entry
+from relay.state.layout import DATABASE
 from relay.status.model import Status
 from tests.unit.status.statuses import a_status
 
@@ -84,7 +86,8 @@ class Bench:
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.state = State(folder)
         (folder / "journal").mkdir()
-        self.state._run_transaction(lambda db: db.execute(AT_10))
+        with closing(sqlite3.connect(folder / DATABASE)) as db, db:
+            db.execute(AT_10)
         self.shown = Shown(folder)
         self.admin = Admin(self.shown, AdminSettings(**settings), MetricsSettings())
         self.socket = folder / SOCKET

@@ -130,7 +130,7 @@ async def test_every_answer_is_described(
     ask_replay(bench.shown.folder, Replay("heap", Cursor(0, 0), 5))
     ask_erasure(bench.shown.folder, User("anna", ("a1",)))
     add_entries(bench.shown.folder, [Entry("failing", "connector heap", "heap fails", about={"pending": 3})])
-    bench.state._run_transaction(lambda db: save_answers(db, {1: ConnectorAnswer("heap", "failed", "HTTP 503")}))
+    await bench.state.run(lambda db: save_answers(db, {1: ConnectorAnswer("heap", "failed", "HTTP 503")}))
     seen = await bench.ask(method, path, body)
     assert seen[0] == status, seen[1]
     assert_described(method, template or path, seen)

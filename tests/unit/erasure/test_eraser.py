@@ -197,7 +197,9 @@ async def test_parked_events_are_erased_once_even_during_their_redelivery(tmp_pa
         raise Reject("HTTP 400: anna is not known")
 
     async with bench(tmp_path, order_by="user.user_id", after_parked="park") as it:
-        it.state._db.execute("PRAGMA secure_delete = OFF")  # as it is where SQLite was not built otherwise
+        await it.state.read(
+            lambda db: db.execute("PRAGMA secure_delete = OFF").close()
+        )  # as it is where SQLite was not built otherwise
         it.it.answer = refuse
         await it.send(*[body(user) for user in ("anna", "bert", "anna")])
         await it.until(lambda: len(list_parked(tmp_path)) == 3)
@@ -337,11 +339,11 @@ async def test_a_stop_continues_when_the_ledger_cannot_be_written(
 async def test_who_was_erased_and_comes_again_is_in_the_map_again(tmp_path: Path) -> None:
     async with bench(tmp_path, {"identities": True}) as it:
         await it.send(body("anna", "a1"))
-        await it.until(lambda: it.eraser._watch.position == it.fleet.lanes[0].cursor.position == 1)
+        await it.until(lambda: it.eraser.watch_position == it.fleet.lanes[0].cursor.position == 1)
         ask_erasure(tmp_path, User("anna"))
         await it.erased(delivered=1)
         await it.send(body("anna", "a1"))
-        await it.until(lambda: it.eraser._watch.position == 2)
+        await it.until(lambda: it.eraser.watch_position == 2)
     with closing(sqlite3.connect(tmp_path / "relay.db")) as db:
         assert db.execute("SELECT * FROM identity").fetchall() == [("anna", "a1")]
 
@@ -349,7 +351,7 @@ async def test_who_was_erased_and_comes_again_is_in_the_map_again(tmp_path: Path
 async def test_external_ids_that_are_only_in_the_map_are_known(tmp_path: Path) -> None:
     async with bench(tmp_path, {"identities": True}) as it:
         await it.send(body("anna", "a1"), body("bert", "b1"))
-        await it.until(lambda: it.eraser._watch.position == 2)
+        await it.until(lambda: it.eraser.watch_position == 2)
         await it.journal.roll()
         await it.send(make_event(user={"external_user_id": "a1"}))
         await it.until(lambda: it.journal.oldest == 2 and it.fleet.lanes[0].cursor.position == 3)
@@ -374,7 +376,7 @@ async def test_events_that_ask_are_noticed_once_also_those_of_a_time_without_us(
     with capture_logs() as logs:
         async with bench(tmp_path, on) as it:
             await it.until(lambda: len(list_erasures(tmp_path)) == 2)
-            await it.until(lambda: it.eraser._watch.position == 5)
+            await it.until(lambda: it.eraser.watch_position == 5)
     assert [(one.user.user_id, one.offset, one.type, one.source) for one in list_erasures(tmp_path)] == [
         ("bert", 2, DELETE.type, "braze"),
         ("anna", 1, DELETE.type, "braze"),
@@ -405,7 +407,7 @@ async def test_a_reader_of_the_database_is_waited_for(tmp_path: Path) -> None:
             ask_erasure(tmp_path, User("anna"))
             db.execute("BEGIN")
             db.execute("SELECT * FROM erasure").fetchall()
-            it.state._db.execute("PRAGMA busy_timeout = 50")
+            await it.state.read(lambda db: db.execute("PRAGMA busy_timeout = 50").close())
             await it.until(lambda: list_erasures(tmp_path)[0].problem)
             db.execute("COMMIT")
         await it.erased(delivered=1)

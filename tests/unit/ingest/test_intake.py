@@ -123,13 +123,13 @@ BATCH = body_of(*(make_event() for _ in range(9)), b'{"no":"event %s"}' % (b"x" 
 async def test_no_event_of_a_batch_is_kept_while_parking_of_its_entry_fails(relay: Relay) -> None:
     """Looked at as well: a journal that refuses (below), what another worker keeps (below), ids that cannot be noted
     (`Seen` goes on without them), and what a source remembers (the page stays accepted)."""
-    (pages,) = relay.state._db.execute("PRAGMA page_count").fetchone()
-    relay.state._db.execute(f"PRAGMA max_page_count = {pages}")
+    (pages,) = await relay.state.read(lambda db: db.execute("PRAGMA page_count").fetchone())
+    await relay.state.read(lambda db: db.execute(f"PRAGMA max_page_count = {pages}").close())
     for _ in range(5):
         status, problem = await relay.post(BATCH)
         assert (status, "full" in problem["detail"]) == (503, True)
     assert relay.journal.head == len(list_parked(relay.folder)) == 0
-    relay.state._db.execute("PRAGMA max_page_count = 1000000")
+    await relay.state.read(lambda db: db.execute("PRAGMA max_page_count = 1000000").close())
     assert await relay.post(BATCH) == (202, {"accepted": 9, "parked": 1, "duplicates": 0})
     assert (relay.journal.head, len(list_parked(relay.folder))) == (9, 1)
 

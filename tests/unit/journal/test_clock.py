@@ -144,14 +144,14 @@ async def test_an_erasure_waits_its_time_whatever_the_clock_says(tmp_path: Path)
     eraser = Eraser(Fleet(journal, state, tmp_path), journal, state, ErasureSettings.model_validate({"after": "1h"}))
     await state.run(lambda db: ask_at(db, NOON))
     machine.wall += YEAR_S
-    await eraser._erase_due([])
+    await eraser.erase_due([])
     assert list_erasures(tmp_path)[0].compacted is None
     machine.wall -= YEAR_S
     await state.run(lambda db: ask_at(db, NOON + YEAR_S))
-    await eraser._erase_due([])
+    await eraser.erase_due([])
     assert [one.asked for one in list_erasures(tmp_path)] == [NOON, NOON]
     machine.passes(3601)
-    await eraser._erase_due([])
+    await eraser.erase_due([])
     assert all(one.compacted for one in list_erasures(tmp_path))
     await journal.close()
     state.close()

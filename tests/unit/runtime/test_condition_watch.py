@@ -43,10 +43,7 @@ def test_what_ends_with_relay_is_not_told() -> None:
     assert looks == []
 
 
-async def test_neither_a_listener_nor_a_status_that_fails_ends_the_watch(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("relay.runtime.condition_watch.LOOK_S", 0.01)
+async def test_neither_a_listener_nor_a_status_that_fails_ends_the_watch(caplog: pytest.LogCaptureFixture) -> None:
     asked, looks = 0, asyncio.Queue[ConditionSnapshot]()
 
     async def status() -> Status:
@@ -59,7 +56,7 @@ async def test_neither_a_listener_nor_a_status_that_fails_ends_the_watch(
     def fail(_: Any) -> None:
         raise KeyError("x")
 
-    watch = ConditionWatch([fail, looks.put_nowait])
+    watch = ConditionWatch([fail, looks.put_nowait], every=0.01)
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         watching = group.create_task(watch.run(status), name="watch")
         assert [one.kind for one in (await looks.get()).begun] == ["behind"]

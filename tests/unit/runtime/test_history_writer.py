@@ -22,7 +22,6 @@ from tests.unit.status.statuses import NOON, a_lane, a_source, a_status
 
 
 async def test_a_bug_costs_the_entry_and_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.runtime.history_writer.AROUND_S", 0.01)
     asked, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def fail(*_: Any) -> None:
@@ -37,7 +36,7 @@ async def test_a_bug_costs_the_entry_and_ends_nothing(tmp_path: Path, monkeypatc
     monkeypatch.setattr("relay.runtime.history_writer.add_entries", fail_once)
     State(tmp_path).close()
     config = Config()
-    one = History(tmp_path, lambda: config, ConditionWatch())
+    one = History(tmp_path, lambda: config, ConditionWatch(), every=0.01)
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         tasks = [group.create_task(work, name="history") for work in (one.run(), one.keep_checking())]
         await asked.wait()

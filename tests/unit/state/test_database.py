@@ -270,7 +270,8 @@ async def test_parked_events_of_the_relay_before_parts_keep_their_numbers(tmp_pa
     assert sum(total.events for total in read_parked_totals(tmp_path)) == 4
 
 
-def test_events_to_resend_are_found_without_a_scan_of_all_parked_events(state: State) -> None:
-    plan = state._db.execute(f"EXPLAIN QUERY PLAN {_MARKED}", ("heap", 10, None)).fetchall()
+async def test_events_to_resend_are_found_without_a_scan_of_all_parked_events(state: State) -> None:
+    statement = f"EXPLAIN QUERY PLAN {_MARKED}"
+    plan = await state.read(lambda db: db.execute(statement, ("heap", 10, None)).fetchall())
     assert "USING INDEX parked_due" in plan[0][3]
     assert not [step for *_, step in plan if "TEMP B-TREE" in step]

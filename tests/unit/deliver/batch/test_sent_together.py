@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 from hypothesis import given
@@ -107,21 +108,26 @@ async def test_a_torn_file_keeps_earlier_cuts_and_none_of_another_journal(tmp_pa
     "line", [b"", b"x", b"00000000 [[1,2]]", b"\0" * 30, b"\xff" * 20, b"%08x [[1,2]]" % 7], ids=range(6)
 )
 async def test_a_damaged_line_costs_itself_and_is_told(tmp_path: Path, line: bytes) -> None:
-    cuts = Cuts(tmp_path, "it", "j")
+    await assert_is_damaged(line, tmp_path)
+
+
+async def assert_is_damaged(line: bytes, folder: Path) -> None:
+    """Assert that a line between two cuts is left out, and told."""
+    cuts = Cuts(folder, "it", "j")
     await cuts.open()
     cuts.add(((0, 5),))
     cuts.add(((5, 9),))
-    path = make_cut_file(tmp_path, "it")
+    path = make_cut_file(folder, "it")
     header, first, second, _ = path.read_bytes().split(b"\n")
     path.write_bytes(b"\n".join([header, first, line, second, b""]))
     with capture_logs() as logs:
-        assert await reopened(tmp_path) == [[(0, 5)], [(5, 9)]]
+        assert await reopened(folder) == [[(0, 5)], [(5, 9)]]
     assert [(line["event"], line["lines"]) for line in logs] == [("cuts are damaged", 1)]
 
 
 @pytest.mark.parametrize("text", ["[]", "[[2,1]]", "[[3,4],[1,2]]", "[[1,2],[1,3]]", "{}", '[["a",1]]'])
-def test_what_is_no_cut_is_damaged_though_its_checksum_is_right(text: str) -> None:
-    assert not cuts_module._is_whole(b"%08x %b" % (cuts_module.crc32(text.encode()), text.encode()))
+async def test_what_is_no_cut_is_damaged_though_its_checksum_is_right(tmp_path: Path, text: str) -> None:
+    await assert_is_damaged(b"%08x %b" % (crc32(text.encode()), text.encode()), tmp_path)
 
 
 async def test_a_batch_that_was_refused_is_a_cut_no_more_but_its_halves_are(tmp_path: Path) -> None:
