@@ -16,11 +16,9 @@ from relay.state.cursor import (
 from relay.state.damage import AT_MOST, is_bound, mark_repaired, was_damaged
 from relay.state.database import State
 from relay.state.database_file import LOCKED_S, VERSION, OlderTables, connect
+from relay.state.erasure_receipt import ConnectorAnswer, Erasure, Stage, make_digests, make_user
 from relay.state.erasures import (
-    ConnectorAnswer,
-    Erasure,
     FailingErasures,
-    Stage,
     add_counts,
     ask_erasure,
     correct_asked,
@@ -34,8 +32,6 @@ from relay.state.erasures import (
     forget_ids,
     has_open_erasures,
     list_erasures,
-    make_digests,
-    make_user,
     mark_compacted,
     mark_done,
     mark_erased,
@@ -113,8 +109,8 @@ from relay.state.parked import (
     read_worker_totals,
     sum_totals,
 )
-from relay.state.parked_limits import ParkedLimits
-from relay.state.parked_retention import keep_removing_parked
+from relay.state.parked.limits import ParkedLimits
+from relay.state.parked.retention import keep_removing_parked
 from relay.state.pauses import Pause, follow_pauses, pause_connector, resume_connector
 from relay.state.replays import Replay, ask_replay, cancel_replay, find_replays_over, has_open_replays, list_replays
 from relay.state.seen_ids import SEEN, Seen, forget_seen

@@ -37,7 +37,7 @@ from relay.state.parked import (
     read_places,
     read_ranges,
 )
-from relay.state.parked_limits import ParkedLimits, Removals, make_room, remove_some
+from relay.state.parked.limits import ParkedLimits, Removals, make_room, remove_some
 from relay.state.pauses import Pause, read_pauses
 from relay.state.replays import Replay, read_replays, save_replays
 

@@ -12,139 +12,19 @@ still write events of the user there.
 """
 
 import json
-import re
 import sqlite3
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
-from hashlib import sha256
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from relay.api import OtherId, User
 from relay.journal import is_locked, merge_users
 from relay.state.database_file import connect
+from relay.state.erasure_receipt import ConnectorAnswer, Erasure, make_digests, merge_receipts
 from relay.state.layout import list_other_folders, list_worker_folders
-
-COUNTS: Final = ("events", "changed", "parked", "unreadable", "attempts")
-Stage = Literal["waiting", "at the connectors", "done"]
-"""The progress of an erasure."""
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectorAnswer:
-    """A connector's answer to an erasure."""
-
-    connector: str
-    outcome: Literal["done", "skipped", "failed", "forgotten"]
-    """`failed`: relay tries again; `forgotten`: an admin has forgotten the connector before it succeeded."""
-    reason: str = ""
-    attempts: int = 1
-    at: float = 0.0
-    """Unix seconds."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Erasure:
-    """A user to be erased; when it is done, the receipt. The fields are those of the table."""
-
-    number: int = 0
-    asked: float
-    type: str | None = None
-    source: str | None = None
-    offset: int | None = None
-    user: User
-    digests: Sequence[str] = ()
-    counted: int = 0
-    events: int = 0
-    changed: int = 0
-    parked: int = 0
-    unreadable: int = 0
-    attempts: int = 0
-    compacted: float | None = None
-    problem: str | None = None
-    done: float | None = None
-    asked_by: str = ""
-    answers: Sequence[ConnectorAnswer] = field(default=())
-    workers: Mapping[int, "Erasure"] = field(default_factory=dict)
-    """With several workers the receipt of each, by its number; this receipt merges them."""
-
-    @property
-    def status(self) -> Stage:
-        """The progress."""
-        return "done" if self.done else "at the connectors" if self.compacted else "waiting"
-
-    def lacks(self, connector: str) -> bool:
-        """Return whether a running connector has yet to erase the user."""
-        return not any(one.connector == connector and one.outcome in ("done", "skipped") for one in self.answers)
-
-    def failed_at(self, connector: str) -> bool:
-        """Return whether the connector's last answer is a failure."""
-        return any(one.connector == connector and one.outcome == "failed" for one in self.answers)
-
-    def is_over(self, connectors: Iterable[str]) -> bool:
-        """Return whether nothing is left to do, if these connectors run.
-
-        A connector that failed has still to erase the user, running or not. Without ids no connector can be called, not
-        even a new one.
-        """
-        forgotten = self.user == User()
-        failed = any(one.outcome == "failed" for one in self.answers)
-        return self.compacted is not None and (forgotten or not (failed or any(map(self.lacks, connectors))))
-
-
-def make_digest(one: str) -> str:
-    """Return the SHA-256 of an id's UTF-8, in hexadecimal."""
-    return sha256(one.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def make_digests(user: User) -> set[str]:
-    """Return the digests of all ids of a user."""
-    others = [one.id for one in user.other_ids]
-    return {*map(make_digest, [*([user.user_id] if user.user_id else []), *user.external_ids, *others])}
-
-
-def make_user(user_id: str | None, external_ids: Iterable[str], other_ids: Iterable[OtherId] = ()) -> User:
-    """Make a user of these ids, without empty ids.
-
-    Raises ValueError without any id, or for an id of an unknown kind.
-    """
-    others = tuple(OtherId(*one) for one in other_ids)
-    for kind, _ in others:
-        if kind not in ("device_id", "email") and not re.fullmatch("alias:.+", kind):
-            raise ValueError(f"{kind!r} is no kind of id: device_id, email, or alias:LABEL")
-    user = User(user_id or None, tuple(filter(None, external_ids)), tuple(one for one in others if one.id))
-    if user == User():
-        raise ValueError("nobody is named: a user has a user_id, external_ids, or other_ids")
-    return user
-
-
-def merge_receipts(parts: Mapping[int, Erasure]) -> Erasure:
-    """Merge the workers' receipts of an erasure. It is done when all of them are done.
-
-    The connectors' answers are those of the first worker.
-    """
-    first, *others = parts.values()
-    if not others:
-        return first
-    problems = [f"worker {number}: {one.problem}" for number, one in parts.items() if one.problem]
-    return replace(
-        first,
-        **{name: sum(getattr(one, name) for one in parts.values()) for name in COUNTS},
-        compacted=_find_last([one.compacted for one in parts.values()]),
-        done=_find_last([one.done for one in parts.values()]),
-        digests=sorted({each for one in parts.values() for each in one.digests}),
-        problem="; ".join(problems) or None,
-        workers=parts,
-    )
-
-
-def _find_last(times: Sequence[float | None]) -> float | None:
-    """Return the last of the times; None if any is missing."""
-    known = [moment for moment in times if moment is not None]
-    return max(known) if len(known) == len(times) else None
-
 
 _COLUMNS: Final = (
     "number, asked, type, source, offset, digests, counted, events, changed, parked, unreadable, attempts, compacted,"

@@ -16,7 +16,8 @@ from click.testing import CliRunner
 from relay.cli.client import needed
 from relay.cli.commands.state.erasures import KEPT
 from relay.cli.main import relay as cli
-from relay.state.erasures import Erasure, list_erasures, make_digest
+from relay.state.erasure_receipt import Erasure, make_digest
+from relay.state.erasures import list_erasures
 from relay.status.model import Status
 from relay.testing import Destination, make_event
 from tests.daemon import Daemon

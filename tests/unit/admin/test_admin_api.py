@@ -21,7 +21,8 @@ from relay.api import Connector, ConnectorSettings, Secret, User
 from relay.config.address import TcpAddress
 from relay.config.model import Configured
 from relay.state.cursor import Cursor
-from relay.state.erasures import ConnectorAnswer, ask_erasure, save_answers
+from relay.state.erasure_receipt import ConnectorAnswer
+from relay.state.erasures import ask_erasure, save_answers
 from relay.state.history import Entry, add_entries
 from relay.state.parked import Parked
 from relay.state.replays import Replay, ask_replay, list_replays

@@ -33,7 +33,8 @@ from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
 from relay.state.cursor import Counts, Cursor
 from relay.state.database import State
-from relay.state.erasures import Erasure, ask_erasure, list_erasures, make_digest, read_erasures
+from relay.state.erasure_receipt import Erasure, make_digest
+from relay.state.erasures import ask_erasure, list_erasures, read_erasures
 from relay.state.ledger import read_ledger
 from relay.state.parked import ParkedQuery, list_parked, mark_parked
 from relay.state.replays import Replay, ask_replay, list_replays

@@ -22,7 +22,7 @@ from relay.state.erasures import list_erasures
 from relay.state.journal_state import accept_clock, find_doubts
 from relay.state.open_folder import open_both
 from relay.state.parked import Parked
-from relay.state.parked_limits import ParkedLimits
+from relay.state.parked.limits import ParkedLimits
 from relay.state.seen_ids import Seen
 
 YEAR_S = 365 * DAY_S
@@ -108,7 +108,7 @@ def test_a_segment_from_the_future_does_not_keep_the_segments_behind_it(tmp_path
 
 
 async def test_segments_outlive_a_jump_and_leave_by_the_uptime(tmp_path: Path) -> None:
-    """Looked at as well: ids and erasures (below), parked events (test_parked_retention.py); room is no age."""
+    """Looked at as well: ids and erasures (below), parked events (test_retention.py); room is no age."""
     machine = Machine()
     machine.wall = time.time()
     journal = Journal(tmp_path, JournalLimits(16 << 20, 60.0), 1 << 20, clock=machine.clock(machine.wall))

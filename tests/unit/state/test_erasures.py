@@ -9,9 +9,8 @@ import pytest
 
 from relay.api import User
 from relay.state.database import State
+from relay.state.erasure_receipt import ConnectorAnswer, Erasure, make_digest
 from relay.state.erasures import (
-    ConnectorAnswer,
-    Erasure,
     FailingErasures,
     add_erasure,
     ask_erasure,
@@ -19,7 +18,6 @@ from relay.state.erasures import (
     find_unchanged,
     forget_ids,
     list_erasures,
-    make_digest,
     mark_compacted,
     mark_done,
     mark_erased,

@@ -14,8 +14,6 @@ from click.testing import CliRunner
 from structlog.testing import capture_logs
 
 from relay.cli.main import relay
-from relay.state import parked_limits
-from relay.state import parked_retention as parking
 from relay.state.database import State
 from relay.state.parked import (
     ROW_BYTES,
@@ -29,8 +27,10 @@ from relay.state.parked import (
     read_parked,
     read_parked_totals,
 )
-from relay.state.parked_limits import NoRoom, ParkedLimits
-from relay.state.parked_retention import keep_removing_parked
+from relay.state.parked import limits as parked_limits
+from relay.state.parked import retention as parking
+from relay.state.parked.limits import NoRoom, ParkedLimits
+from relay.state.parked.retention import keep_removing_parked
 
 DAY_S = 86400.0
 AT_THE_SOURCE = Parked("braze", None, None, None, "unreadable", "no id", 0, b"7")

@@ -1,4 +1,4 @@
-"""Parked events (dead letters): reads, drops and replays them.
+"""The table `parked` of relay.db: reads, drops and replays parked events (dead letters).
 
 The functions here work on the databases of all workers, whether relay runs or not. They raise FileNotFoundError if no
 relay has run there, sqlite3.Error.
@@ -8,97 +8,25 @@ import json
 import sqlite3
 import time
 from array import array
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, MutableSequence, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import starmap
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
-from relay.api import Event, Kind
 from relay.state.cursor import read_saved_connectors
 from relay.state.database_file import connect, enable_shrinking, shrink_in_steps
 from relay.state.layout import list_worker_folders
+from relay.state.parked.event import ROW_BYTES, Parked
+from relay.state.parked.totals import Reason, count_removed, count_stored
 
 T = TypeVar("T")
-Reason = Literal["retention", "max_size", "min_free"]
-"""The setting for whose sake parked events were removed."""
 ROWS: Final = 500
 BYTES: Final = 1 << 20
 """Bytes of parked events in one transaction, at most, unless there is only one."""
-ROW_BYTES: Final = 200
-"""About the bytes of an event in the database beside its texts."""
 
 PAUSE_S: Final = 0.1
-CAUSES: Final = ("unreadable", "filter", "refused", "too_large", "gave_up", "bug", "order")
-"""Why an event is parked: it is unreadable at its source, a filter failed, the destination refused it or its size,
-`give_up_after` is over, or it follows a parked event of its key."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parked:
-    """A parked event, and why it is parked."""
-
-    source: str
-    connector: str | None
-    """None: parked at the source, and never in the journal."""
-    offset: int | None
-    type: str | None
-    cause: str
-    """One of CAUSES."""
-    reason: str
-    """The last error."""
-    attempts: int
-    body: bytes
-    id_field: str = "id"
-    time_field: str = "time"
-    received: float = 0.0
-    """When relay had the event on disk, in Unix seconds."""
-    number: int = 0
-    """Its number for admins, given by the database."""
-    first: float = 0.0
-    """Time of the first failed attempt in Unix seconds; 0: it fails only now."""
-    last: float = 0.0
-    """Time of the last failure in Unix seconds."""
-    again: float | None = None
-    """When a replay was requested, in Unix seconds; None without a request."""
-    status: int | None = None
-    """HTTP status of the last answer, if there was one."""
-    answer: str = ""
-    """The first bytes of the body of that answer, without secrets."""
-    replay: int | None = None
-    """The replay that parked it; None: the lane, whose ledger counts it."""
-    key: str | None = None
-    """Its ordering key, if the connector keeps an order."""
-    part: int = 0
-    """Its part of the event, from 0, if the connector's filters have split the event."""
-
-    @classmethod
-    def make(
-        cls,
-        event: Event,
-        connector: str,
-        cause: str,
-        reason: str,
-        attempts: int,
-        status: int | None = None,
-        answer: str = "",
-    ) -> "Parked":
-        """Make a parked event for one connector."""
-        kind = event.kind
-        return cls(
-            kind.source, connector, event.offset, kind.type, cause, reason, attempts, event.body,
-            kind.id_field, kind.time_field, event.received, status=status, answer=answer, part=event.part,
-        )  # fmt: skip
-
-    @property
-    def event(self) -> Event:
-        """The event as the connector's lane had it. Raises ValueError for an event parked at a source."""
-        if self.offset is None or self.type is None:
-            raise ValueError("what was unreadable at its source is no event")
-        kind = Kind(self.source, self.type, self.id_field, self.time_field)
-        return Event(self.body, kind, self.offset, self.received, self.part)
 
 
 FIELDS: Final = tuple(field.name for field in fields(Parked))
@@ -129,10 +57,6 @@ _REMOVE: Final = f"""
     DELETE FROM parked WHERE number IN (SELECT value FROM json_each(?))
     RETURNING source, connector, cause, last, {SIZE}
 """  # noqa: S608
-_COUNT_REMOVED: Final = """
-    INSERT INTO parked_removed VALUES (?, ?, ?, ?, 1)
-    ON CONFLICT DO UPDATE SET events = events + 1
-"""
 
 
 class RemovedParked(NamedTuple):
@@ -189,37 +113,6 @@ class ParkedQuery:
         return self.since is None and not self.numbers
 
 
-SETTINGS: Final[dict[Reason, str]] = {
-    "retention": "parked.retention",
-    "max_size": "parked.max_size",
-    "min_free": "journal.min_free",
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParkedTotal:
-    """Parked events of one source, connector and cause."""
-
-    source: str
-    connector: str | None
-    """None: at the source."""
-    cause: str
-    events: int = 0
-    bytes: int = 0
-    """About their bytes in the database."""
-    removed: Mapping[str, int] = field(default_factory=dict)
-    """Events ever removed by relay itself, by setting: `parked.retention`, `parked.max_size` or `journal.min_free`."""
-
-    @property
-    def removed_for_room(self) -> int:
-        """Removed events that were not too old."""
-        return sum(events for setting, events in self.removed.items() if setting != "parked.retention")
-
-    def __add__(self, other: "ParkedTotal") -> "ParkedTotal":
-        removed = dict(Counter(self.removed) + Counter(other.removed))
-        return replace(self, events=self.events + other.events, bytes=self.bytes + other.bytes, removed=removed)
-
-
 def list_parked(folder: Path) -> list[Parked]:
     """Return all parked events of a state folder, the oldest first."""
     return list(read_parked(folder, ParkedQuery()))
@@ -269,31 +162,6 @@ def count_parked(folder: Path, which: ParkedQuery) -> int:
     return sum(_count(db, part) for db, part in _open_each(folder, "ro", which))
 
 
-def read_parked_totals(folder: Path) -> list[ParkedTotal]:
-    """Read the totals of a state folder by source, connector and cause, with the removed events."""
-    return sum_totals(one for mine in list_worker_folders(folder).values() for one in read_worker_totals(mine))
-
-
-def read_worker_totals(folder: Path) -> list[ParkedTotal]:
-    """Read the totals of one worker's folder."""
-    with closing(connect(folder, "ro")) as db:
-        lying = db.execute("SELECT source, connector, cause, events, bytes FROM parked_total").fetchall()
-        gone = db.execute("SELECT source, connector, cause, reason, events FROM parked_removed").fetchall()
-    return sum_totals(
-        [ParkedTotal(source=s, connector=c or None, cause=why, events=n, bytes=size) for s, c, why, n, size in lying]
-        + [ParkedTotal(source=s, connector=c or None, cause=why, removed={SETTINGS[r]: n}) for s, c, why, r, n in gone]
-    )
-
-
-def sum_totals(parts: Iterable[ParkedTotal]) -> list[ParkedTotal]:
-    """Sum totals of the same source, connector and cause."""
-    found: dict[tuple[str, str | None, str], ParkedTotal] = {}
-    for one in parts:
-        key = one.source, one.connector, one.cause
-        found[key] = found[key] + one if key in found else one
-    return [one for one in found.values() if one.events or one.removed]
-
-
 def drop_parked(folder: Path, which: ParkedQuery) -> int:
     """Delete parked events for good; return their number. In the ledger they stay parked."""
     return sum(drop_in_portions(folder, which))
@@ -318,11 +186,6 @@ def mark_in_portions(folder: Path, which: ParkedQuery) -> Iterator[int]:
     return _change_in_portions(
         folder, "UPDATE parked SET again = ? WHERE connector IS NOT NULL AND", which, [time.time()]
     )
-
-
-def measure_parked(reason: str, answer: str, key: str | None, body: bytes) -> int:
-    """Return about the bytes that an event will take."""
-    return ROW_BYTES + len(body) + len(reason) + len(answer) + len(key or "")
 
 
 def choose_first(found: Iterable[tuple[int, int]], size: int) -> list[int]:
@@ -426,11 +289,6 @@ def read_parked_connectors(db: sqlite3.Connection) -> set[str]:
     return {connector for (connector,) in rows}
 
 
-def read_stored_bytes(db: sqlite3.Connection) -> int:
-    """Return the bytes of all parked events."""
-    return int(db.execute("SELECT coalesce(sum(bytes), 0) FROM parked_total").fetchone()[0])
-
-
 def find_old(db: sqlite3.Connection, before: float) -> list[tuple[int, int]]:
     """Return number and size of parked events that failed last before a time (Unix seconds), the oldest first.
 
@@ -460,7 +318,7 @@ def remove_parked(db: sqlite3.Connection, numbers: Sequence[int], reason: Reason
     gone = [
         RemovedParked(source, connector, cause, last, size, reason) for source, connector, cause, last, size in rows
     ]
-    db.executemany(_COUNT_REMOVED, [(one.source, one.connector or "", one.cause, reason) for one in gone])
+    count_removed(db, [(one.source, one.connector, one.cause) for one in gone], reason)
     return gone
 
 
@@ -495,11 +353,10 @@ def _read_portion(
 def _count(db: sqlite3.Connection, which: ParkedQuery) -> int:
     condition, values = which.make_condition()
     if which.is_counted:
-        query = f"SELECT coalesce(sum(events), 0) FROM parked_total WHERE {condition}"  # noqa: S608
+        number = count_stored(db, condition, values)
     else:
-        query = f"SELECT count(*) FROM parked WHERE {condition}"  # noqa: S608
-    (number,) = db.execute(query, values).fetchone()
-    return int(number) if which.limit is None else min(int(number), which.limit)
+        (number,) = db.execute(f"SELECT count(*) FROM parked WHERE {condition}", values).fetchone()  # noqa: S608
+    return number if which.limit is None else min(number, which.limit)
 
 
 def _change_in_portions(folder: Path, what: str, which: ParkedQuery, values: Sequence[float]) -> Iterator[int]:

@@ -15,17 +15,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from relay.state.database_file import measure_free
-from relay.state.parked import (
+from relay.state.parked.table import (
     BYTES,
-    Reason,
     RemovedParked,
     choose_first,
     find_old,
     find_unmarked,
     find_unreadable,
-    read_stored_bytes,
     remove_parked,
 )
+from relay.state.parked.totals import Reason, read_stored_bytes
 
 
 @dataclass(frozen=True, slots=True)
