@@ -24,6 +24,15 @@ def moment(unix_seconds: float) -> str:
     return f"{datetime.fromtimestamp(unix_seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
+def format_span(seconds: float) -> str:
+    """Format a duration for people in its two largest units."""
+    whole = round(seconds)
+    for size, unit, smaller, small in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
+        if whole >= size:
+            return f"{whole // size}{unit} {whole % size // smaller}{small}"
+    return f"{whole}s"
+
+
 def counted(number: int, noun: str) -> str:
     """So many of them: "1 event", "1,200 events"."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

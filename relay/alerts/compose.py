@@ -9,8 +9,8 @@ from relay.alerts.memory import FLAPS, AlertRules, Due, describe_changes, shorte
 from relay.api import Alarm
 from relay.api.internal import cut
 from relay.kinds import family_of
-from relay.status import BUG, FAR_S, Condition, Status, diagnose, format_span
-from relay.words import REASON_CHARS, escape
+from relay.status import BUG, FAR_S, Condition, Status, diagnose
+from relay.words import REASON_CHARS, escape, format_span
 
 ALARMS_AT_MOST: Final = 50
 """Alarms in one message."""

@@ -13,8 +13,8 @@ from typing import Any, Final
 from relay.kinds import ENDS, family_of
 from relay.runtime.condition_watch import ConditionSnapshot
 from relay.state import AT_MOST, Entry, is_bound
-from relay.status import Condition, Status, format_span
-from relay.words import counted
+from relay.status import Condition, Status
+from relay.words import counted, format_span
 
 PERIOD_S: Final = 3600.0
 MOST: Final = 6

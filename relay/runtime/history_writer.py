@@ -20,10 +20,9 @@ from relay.config import LOG, Config, changed_files, file_stamps
 from relay.runtime.condition_watch import ConditionSnapshot, ConditionWatch
 from relay.runtime.history_entries import HistoryEntries
 from relay.state import Entry, HistoryQuery, add_entries, count_erasures, find_done, find_last_run, read_history
-from relay.status import format_span
 from relay.stop import STOP, left
 from relay.threads import ADMIN
-from relay.words import counted, moment
+from relay.words import counted, format_span, moment
 
 WAITING: Final = 1000
 """Entries that may wait to be written."""

@@ -1,19 +1,16 @@
 """relay's status, as values and in words. Pure."""
 
+from relay.status.advice import BUG, advise_on_doubt, is_slow
 from relay.status.conditions import Condition, find_conditions
 from relay.status.diagnosis import (
-    BUG,
     EXPIRED,
     FAR_S,
     Diagnosis,
-    advise_on_doubt,
     classify_certificate,
     describe_certificate,
     describe_doubt,
     describe_full_in,
     diagnose,
-    format_span,
-    is_slow,
     is_well,
 )
 from relay.status.merge import freeze, keep_counts, merge_listeners, merge_statuses
@@ -74,7 +71,6 @@ __all__ = [
     "describe_full_in",
     "diagnose",
     "find_conditions",
-    "format_span",
     "freeze",
     "is_slow",
     "is_well",

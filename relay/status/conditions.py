@@ -8,11 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from relay.status.advice import advise_on_doubt, advise_on_lane
 from relay.status.diagnosis import (
     EXPIRED,
     HealthFinding,
-    advise_on_doubt,
-    advise_on_lane,
     classify_certificate,
     classify_journal,
     classify_lane,

@@ -6,6 +6,7 @@ from typing import Final
 
 from relay.api.internal import Validity
 from relay.state import AT_MOST, Doubt, FailingErasures, is_bound
+from relay.status.advice import advise_in_parts, advise_on_doubt, advise_on_full, describe_reason
 from relay.status.model import (
     AlertStatus,
     CertificateStatus,
@@ -16,28 +17,18 @@ from relay.status.model import (
     Status,
     WorkerStatus,
 )
-from relay.words import counted, moment
+from relay.words import counted, format_span, moment
 
 BEHIND_S: Final = 60.0
 """A working lane is behind if its oldest event has waited so long, beyond the wait for its batch."""
 LATE_S: Final = 86400.0
 """An erasure that fails at a connector for so long is late. Some destinations take hours to delete a user."""
 NEARLY_FULL: Final = 0.8
-SLOW_S: Final = 5.0
-"""An attempt without an answer for so long is mentioned: the destination may hang."""
 FAR_S: Final = 30 * 86400.0
 """What is farther away is not mentioned."""
 EXPIRED: Final = "certificate_expired"
-BUG: Final = "bug in the connector"
-"""The prefix of the reason of an attempt that failed by the connector's fault."""
-HANGS: Final = "the connector's thread hangs"
-"""Part of the reason of an attempt that has left a thread behind."""
-FULL: Final = "its file system is full"
-"""Part of the reason of a connector that leaves the journal its room."""
 NOT_OPEN: Final = "cannot be opened"
 """The prefix of the reason of a lane whose connector is not open."""
-SILENT: Final = "no answer in time"
-"""The reason of an attempt without an answer within the connector's timeout."""
 ALL_NEEDED: Final = "reached its max_size"
 """Part of the reason of a journal that is full though its disk is not."""
 STOPS_S: Final = 5 * 86400.0
@@ -170,7 +161,7 @@ def describe_lane(lane: LaneStatus, now: float) -> str:
     """Describe a lane in a sentence: its state, what waits, what to do."""
     how, advice, beside = (
         [_describe_state(lane, now), _describe_waiting(lane, now)],
-        [*_advise(lane)],
+        [*advise_in_parts(lane)],
         [*_describe_extras(lane)],
     )
     loses = lane.state == "refusing"  # then the loss and its deadline come first
@@ -264,12 +255,12 @@ def _advise_on_access(source: SourceStatus, status: int) -> Iterator[str]:
 
 def _advise_on_room(refusing: Refusing, lanes: Sequence[LaneStatus]) -> Iterator[str]:
     if ALL_NEEDED in refusing.reason:
-        yield _advise_on_full(lanes)
+        yield advise_on_full(lanes)
 
 
 def _describe_state(lane: LaneStatus, now: float) -> str:
     since = moment(lane.since or now)
-    reason = _describe_reason(lane)
+    reason = describe_reason(lane)
     match lane.state:
         case "paused":
             until = f" until {moment(lane.paused_until)}" if lane.paused_until else ""
@@ -283,11 +274,6 @@ def _describe_state(lane: LaneStatus, now: float) -> str:
         case "broken":
             return reason if reason.startswith(NOT_OPEN) else f"stopped by an error of its own: {reason}"
     return "behind" if _is_behind(lane, now) else "working"
-
-
-def is_slow(lane: LaneStatus) -> bool:
-    """Return whether an attempt at the destination has been without an answer for a while."""
-    return lane.unanswered >= SLOW_S
 
 
 def _is_behind(lane: LaneStatus, now: float) -> bool:
@@ -306,124 +292,17 @@ def measure_wait(lane: LaneStatus, now: float) -> float:
     return 0.0 if lane.oldest_pending is None else max(0.0, now - lane.oldest_pending)
 
 
-def advise_on_lane(lane: LaneStatus) -> str:
-    """Return what an admin can do for a lane; "": nothing is known."""
-    return "; ".join(_advise(lane))
-
-
-def _advise(lane: LaneStatus) -> Iterator[str]:
-    status = lane.last_error.status if lane.last_error else None
-    if is_slow(lane) and lane.state != "failing":
-        yield f"no answer yet for {format_span(lane.unanswered)}"
-    if lane.state == "paused":
-        yield f"relay resume {lane.connector} lets it go on"
-    elif lane.state == "unauthorized":
-        yield f"{_advise_on_status(lane, status)}; relay resume {lane.connector} tries again at once"
-    elif lane.state == "refusing":
-        yield f"relay pause {lane.connector} keeps further events in the journal"
-        yield "relay parked show NUMBER shows an event of that list, and the answer"
-        yield f"after the repair: relay parked replay --connector {lane.connector}"
-    elif lane.state == "broken":
-        yield "relay starts it again; the log has the whole error"
-    elif lane.state == "failing":
-        yield _advise_if_failing(lane, status)
-    elif lane.pending and lane.drained_in and not is_slow(lane):
-        yield f"drains in {format_span(lane.drained_in)}"
-
-
-def _advise_on_status(lane: LaneStatus, status: int | None) -> str:
-    """Return what to do about a destination that does not accept relay, by its answer."""
-    secrets = " and ".join(lane.secrets)
-    if status is not None and 300 <= status < 400 and " to http" in _describe_reason(lane):
-        return f"put the address that it redirects to into {lane.file}"
-    if status in (401, 403) and secrets:
-        before = ": it was accepted until then" if lane.attempts.get("delivered") else ""
-        return f"check {secrets} in {lane.file}{before}; a new secret needs {_renewal(lane.secrets)}"
-    if status in (401, 403):
-        return f"{lane.file} sets no credentials: check the address, or set credentials"
-    if status is not None:
-        return f"check the address in {lane.file}"
-    return f"check the address and {secrets or 'credentials'} in {lane.file}"
-
-
-def _renewal(secrets: Sequence[str]) -> str:
-    """Say what makes relay read these secrets anew: a reload reads files, and nothing else."""
-    return "relay reload" if all('(file "' in one for one in secrets) else "systemctl restart relay"
-
-
-def _describe_reason(lane: LaneStatus) -> str:
-    return lane.last_error.reason if lane.last_error else ""
-
-
-TLS_ADVICE: Final = (
-    ("expired", "its certificate has to be renewed there; check the clock here (relay doctor)"),
-    ("not yet valid", "check the clock here (relay doctor)"),
-    ("ostname mismatch", "its certificate is for another host: check the address in {file}"),
-    ("IP address mismatch", "its certificate is for another host: check the address in {file}"),
-    ("self-signed", "this machine does not know who signed its certificate: install that authority here"),
-    ("issuer certificate", "this machine does not know who signed its certificate: install that authority here"),
-    ("WRONG_VERSION_NUMBER", "it does not speak TLS there: check scheme and port in {file}"),
-)
-"""What to do, by a part of TLS's message."""
-NO_HOST: Final = "there is no such host"
-
-
-def _advise_on_reach(lane: LaneStatus) -> str:
-    """Return what to do about a destination that gives no answer."""
-    reason = _describe_reason(lane)
-    if "TLS: " in reason:
-        known = (advice for part, advice in TLS_ADVICE if part in reason)
-        return next(known, "see to its certificate and TLS versions, and to those of {file}").format(file=lane.file)
-    if NO_HOST in reason:
-        return f"check the host in {lane.file}, and the name servers of this machine"
-    if reason.startswith(SILENT):
-        return "ask whoever runs the destination why it does not answer"
-    return f"see if the destination in {lane.file} can be reached from here"
-
-
-def _advise_if_failing(lane: LaneStatus, status: int | None) -> str:
-    reason = _describe_reason(lane)
-    if reason.startswith(BUG):
-        return "the log has the whole error; relay plugins says where the connector comes from"
-    if HANGS in reason:
-        return "find out what it waits for: a disk, a pipe, a library; a restart of relay ends it"
-    again = f"relay tries again in {format_span(max(1, lane.next_try))}" if lane.next_try else "relay tries again"
-    if status == 429:
-        return f"{again}; lower rate in {lane.file} if it goes on"
-    if lane.writes and FULL in reason:
-        return f"{again}; relay doctor says what takes it"
-    if lane.writes:
-        return f"{again}; see path in {lane.file}, the rights and the room there, and ReadWritePaths= in the unit"
-    if status is None:
-        return f"{again}; {_advise_on_reach(lane)}"
-    return f"{again}; the destination has to recover"
-
-
-def _advise_on_full(lanes: Sequence[LaneStatus]) -> str:
-    """Describe which connector fills the journal, and what to do."""
-    waiting = [(lane.oldest_pending, lane.connector) for lane in lanes if lane.oldest_pending is not None]
-    name = min(waiting)[1] if waiting else ""
-    held = f"connector {name} waits longest: mend {name}, or " if name else ""
-    return f"{held}raise journal.max_size in conf.d, then relay reload"
-
-
 def _diagnose_journal(journal: JournalStatus, lanes: Sequence[LaneStatus]) -> HealthFinding:
     used = f"{journal.fill:.0%} of what it may take is still needed"
     if journal.refusing:
-        relief = f"; {_advise_on_full(lanes)}" if ALL_NEEDED in journal.refusing else ""
+        relief = f"; {advise_on_full(lanes)}" if ALL_NEEDED in journal.refusing else ""
         return HealthFinding("journal", ok=False, said=f"journal: takes no events: {journal.refusing}{relief}")
     if journal.unsaved:
         said = f"journal: relay.db cannot be written: {journal.unsaved}; nothing can be parked, and connectors stop at"
         return HealthFinding("journal", ok=False, said=f"{said} their window")
     ok = not classify_journal(journal)
-    relief = "" if ok else f"; {_advise_on_full(lanes)}"
+    relief = "" if ok else f"; {advise_on_full(lanes)}"
     return HealthFinding("journal", ok=ok, said=f"journal: {used}{describe_full_in(journal)}{relief}")
-
-
-DAMAGE_ADVICE: Final = (
-    "with a good copy of the file: stop relay, put the copy in its place, start relay, relay replay; without a copy:"
-    " stop relay, relay journal repair, which brings no lost event back;"
-)
 
 
 def _diagnose_doubt(one: Doubt, lanes: Sequence[LaneStatus], *, several: bool) -> HealthFinding:
@@ -437,12 +316,6 @@ def _diagnose_doubt(one: Doubt, lanes: Sequence[LaneStatus], *, several: bool) -
 def describe_doubt(one: Doubt, lost: Mapping[str, int]) -> str:
     """Describe a doubt. `lost`: the damaged events that each connector has ever counted."""
     return f"{_describe_losers(lost, is_bound=is_bound(one.said))}; {one.said}" if one.is_damage else one.said
-
-
-def advise_on_doubt(doubt: Doubt) -> str:
-    """Return what an admin can do about a doubt."""
-    accept = f"relay accept {doubt.what} ends this warning"
-    return f"{DAMAGE_ADVICE} {accept}" if doubt.is_damage else accept
 
 
 def _describe_losers(lost: Mapping[str, int], *, is_bound: bool) -> str:
@@ -485,12 +358,3 @@ def describe_full_in(journal: JournalStatus) -> str:
     if journal.full_in is None or journal.full_in > FAR_S:
         return ""
     return f"; full in {format_span(journal.full_in)} if it goes on like this"
-
-
-def format_span(seconds: float) -> str:
-    """Format a duration for people in its two largest units."""
-    whole = round(seconds)
-    for size, unit, smaller, small in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
-        if whole >= size:
-            return f"{whole // size}{unit} {whole % size // smaller}{small}"
-    return f"{whole}s"

@@ -4,8 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from relay.status.diagnosis import format_span
-from relay.words import counted
+from relay.words import counted, format_span
 
 NOTHING: Final = "nothing has changed"
 NOT_FOUND: Final = "its path answers 404 now, which ends in Braze disabling a Current"

@@ -16,7 +16,6 @@ from relay.status.diagnosis import (
     describe_lane,
     describe_source,
     diagnose,
-    format_span,
 )
 from relay.status.model import (
     AlertStatus,
@@ -29,6 +28,7 @@ from relay.status.model import (
     ReplayStatus,
 )
 from relay.status.prometheus import render_metrics
+from relay.words import format_span
 from tests.unit.status.statuses import NOON, a_lane, a_source, a_status
 
 MORNING = NOON - 7080  # 10:02

@@ -20,11 +20,10 @@ from relay.status import (
     classify_certificate,
     describe_full_in,
     diagnose,
-    format_span,
     is_slow,
     is_well,
 )
-from relay.words import counted
+from relay.words import counted, format_span
 
 CAUSES: Final = {"malformed": "that failed in TLS or spoke no HTTP"}
 """What is not called by its name."""

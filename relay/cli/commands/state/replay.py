@@ -17,8 +17,7 @@ from relay.cli.output import unescaped
 from relay.cli.state_options import StateOptions, headed, places, tell_problems, told
 from relay.inspect import Stretch, WorkerCount
 from relay.state import Cursor, Replay
-from relay.status import format_span
-from relay.words import counted
+from relay.words import counted, format_span
 
 RATE: Final = 1000.0
 LOOK_S: Final = 0.5
