@@ -4,15 +4,15 @@ from relay.deliver.fleet import Fleet
 from relay.deliver.lane import Lane
 from relay.deliver.lane_factory import Changes
 from relay.deliver.live_lane import LiveLane
-from relay.deliver.result import Verdict, judge
-from relay.deliver.retry import retry_delay
+from relay.deliver.result import AttemptResult, judge
+from relay.deliver.retry import draw_retry_delay
 
 __all__ = [
+    "AttemptResult",
     "Changes",
     "Fleet",
     "Lane",
     "LiveLane",
-    "Verdict",
+    "draw_retry_delay",
     "judge",
-    "retry_delay",
 ]

@@ -26,7 +26,7 @@ from typing import Any, Final
 from relay.api import Batch
 from relay.deliver.destination import SharedDestination
 from relay.deliver.rate_limit import RateLimit
-from relay.deliver.result import Verdict
+from relay.deliver.result import AttemptResult
 from relay.deliver.window import Window
 
 LOOK_S: Final = 0.05
@@ -59,32 +59,32 @@ class Admission:
         await _wait_for(self._own_rate, events, asyncio.sleep)  # gate 3
         return await self._destination.in_flight.start(group, work, f"lane {self._destination.name}: {what}")  # gate 4
 
-    async def attempt(self, events: int, work: Callable[[], Awaitable[Verdict]]) -> Verdict:
+    async def attempt(self, events: int, work: Callable[[], Awaitable[AttemptResult]]) -> AttemptResult:
         """Wait at the gates 5 to 7, then do an attempt that takes the share of so many events of the rate. Raises
         Stopped."""
         destination = self._destination
         async with destination.concurrency_limit:  # gate 5
             await _wait_for(destination.rate_limit, events, self.sleep)  # gate 6
-            while (wait := destination.breaker.wait(time.monotonic())) > 0:  # gate 7
+            while (wait := destination.breaker.admit(time.monotonic())) > 0:  # gate 7
                 await self.sleep(wait)
             if self._stop.is_set():
-                destination.breaker.given_up()
+                destination.breaker.record_no_result()
                 raise Stopped
             return await work()
 
-    def correct_rates(self, batch: Batch, verdict: Verdict, *, waited: bool) -> None:
+    def correct_rates(self, batch: Batch, result: AttemptResult, *, waited: bool) -> None:
         """Give back the shares of events that caused no request. Book the shares of events that have `waited` for
         themselves alone and were sent."""
-        if verdict.delivered == len(batch) and not waited:  # nearly always
+        if result.delivered == len(batch) and not waited:  # nearly always
             return
         paid = 0 if waited else len(batch)
-        sent = len(batch) - verdict.unsent - sum(len(why.numbers) for why in verdict.deferred if why.alone)
+        sent = len(batch) - result.unsent - sum(len(why.numbers) for why in result.deferred if why.alone)
         if sent > paid:
-            self._destination.rate_limit.delay(sent - paid, time.monotonic())
+            self._destination.rate_limit.book(sent - paid, time.monotonic())
         elif sent < paid:
             self._destination.rate_limit.give_back(paid - sent)
-        if not verdict.split:
-            self._own_rate.give_back(verdict.unsent)
+        if not result.split:
+            self._own_rate.give_back(result.unsent)
 
     def stop(self) -> None:
         """Begin no further attempt; attempts under way may end."""
@@ -117,7 +117,7 @@ class Admission:
 
     async def sleep_aside(self, seconds: float) -> bool:
         """Do the same as `sleep`, with room in flight for another batch meanwhile."""
-        self._destination.breaker.given_up()
+        self._destination.breaker.record_no_result()
         task = asyncio.current_task()
         if task is None or not self._destination.in_flight.leave(task):
             return await self.sleep(seconds)
@@ -128,7 +128,7 @@ class Admission:
 
 async def _wait_for(rate: RateLimit, events: int, sleep: Callable[[float], Awaitable[object]]) -> None:
     """Book the shares of so many events, and wait until the events may go. Raises what `sleep` raises."""
-    if not (events and (wait := rate.delay(events, now := time.monotonic()))):
+    if not (events and (wait := rate.book(events, now := time.monotonic()))):
         return
     due = now + wait + rate.given_back
     while (wait := due - rate.given_back - time.monotonic()) > 0:

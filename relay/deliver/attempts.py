@@ -1,4 +1,4 @@
-"""Attempts of a lane: how many there were since the start, and what those came to that did not deliver everything."""
+"""Attempts at a destination: metrics since the start, and a log of attempts that did not deliver everything."""
 
 import time
 from collections.abc import Sequence
@@ -6,71 +6,73 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from relay.api import Batch
-from relay.deliver.result import Verdict
+from relay.deliver.result import AttemptResult
 from relay.histogram import QUICK, SLOW, Histogram
 from relay.state import Attempts, make_ranges
 
 OUTCOMES: Final = ("delivered", "retried", "refused", "unauthorized", "bug")
-"""Of an attempt: all that matters of it was taken; some of it comes again; the destination refused events; it does not
-accept us at all; the connector did what it should not."""
+"""What an attempt came to. `delivered`: the attempt settled every event. `retried`: some events are tried again.
+`refused`: the destination refused events for good. `unauthorized`: the destination does not accept relay. `bug`: the
+connector did what it must not do."""
 
 
 @dataclass(slots=True)
-class Meter:
-    """Counts that only grow."""
+class AttemptMetrics:
+    """Metrics that only grow."""
 
     attempts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OUTCOMES, 0))
-    """By OUTCOMES."""
+    """Attempts, by OUTCOMES."""
     parked: int = 0
-    """Events put aside, those of replays included, however often."""
+    """Events that were parked, by the lane and by replays. An event counts each time."""
     attempt: Histogram = field(default_factory=lambda: Histogram(QUICK))
-    """Seconds that attempts took."""
+    """Durations of attempts, in seconds."""
     end_to_end: Histogram = field(default_factory=lambda: Histogram(SLOW))
-    """Seconds from an event's receipt to its delivery, without those of replays."""
+    """Seconds from the receipt of an event to its delivery. Replays do not count."""
 
-    def attempted(self, verdict: Verdict, seconds: float) -> None:
-        """An attempt has ended."""
-        self.attempts[outcome_of(verdict)] += 1
+    def count_attempt(self, result: AttemptResult, seconds: float) -> None:
+        """Count an attempt that has ended and took so many seconds."""
+        self.attempts[classify_result(result)] += 1
         self.attempt.observe(seconds)
 
-    def delivered(self, batch: Batch) -> None:
-        """These events were delivered."""
+    def count_delivered(self, batch: Batch) -> None:
+        """Count the delay of each event of a batch that was delivered."""
         now = time.time()
         for block in batch.blocks:
             self.end_to_end.observe(max(0.0, now - block.received), len(block))
 
 
-def outcome_of(verdict: Verdict) -> str:
-    """The worst of what an attempt came to, as one of OUTCOMES."""
-    if verdict.delivered and not (verdict.deferred or verdict.refused):
+def classify_result(result: AttemptResult) -> str:
+    """Return which of OUTCOMES a result is. The worst that happened to an event decides."""
+    if result.delivered and not (result.deferred or result.refused):
         return "delivered"
-    if any(why.unauthorized for why in verdict.deferred):
+    if any(why.unauthorized for why in result.deferred):
         return "unauthorized"
-    if any(why.bug for why in verdict.deferred):
+    if any(why.bug for why in result.deferred):
         return "bug"
-    if verdict.deferred:
+    if result.deferred:
         return "retried"
-    return "refused" if verdict.refused else "delivered"
+    return "refused" if result.refused else "delivered"
 
 
 class AttemptLog:
-    """The attempts at one destination that are worth a note, the last one at the same events in place of the others."""
+    """Keeps the attempts at one destination until they are in the database. The last attempt at the same events
+    replaces earlier attempts."""
 
     def __init__(self, connector: str) -> None:
         self._connector = connector
-        self._noted: dict[tuple[str, int, int, int, int], Attempts] = {}
+        self._unsaved: dict[tuple[str, int, int, int, int], Attempts] = {}
 
-    def add(self, batch: Batch, verdict: Verdict, replay: int, before: int = 0) -> None:
-        """Note what came of an attempt at events that were tried so often before they were parked: nothing, if it was
-        the first one and delivered everything."""
+    def add(self, batch: Batch, result: AttemptResult, replay: int, before: int = 0) -> None:
+        """Add an attempt at a batch whose events were tried `before` times until they were parked. Leave out a first
+        attempt that delivered everything."""
         attempts = before + batch.attempt
-        refused = [refusal.number for refusal in verdict.refused]
-        for why in verdict.deferred:
+        refused = [refusal.number for refusal in result.refused]
+        for why in result.deferred:
             self._put(batch, why.numbers, "pending", why.reason, replay, attempts)
-        self._put(batch, verdict.skipped, "filtered", verdict.why_skipped, replay, attempts)
-        self._put(batch, refused, "parked", verdict.refused[0].reason if refused else "", replay, attempts)
-        if verdict.delivered and attempts > 1:
-            others = {*verdict.again, *verdict.skipped, *refused}
+        self._put(batch, result.skipped, "filtered", result.why_skipped, replay, attempts)
+        self._put(batch, refused, "parked", result.refused[0].reason if refused else "", replay, attempts)
+        if result.delivered and attempts > 1:
+            others = {*result.deferred_numbers, *result.skipped, *refused}
             self._put(batch, [n for n in range(len(batch)) if n not in others], "delivered", "", replay, attempts)
 
     def _put(
@@ -87,14 +89,14 @@ class AttemptLog:
         offsets, now = batch.offsets(), time.time()
         ranges = make_ranges([offsets[number] for number in numbers])
         made = Attempts(self._connector, replay, ranges, attempts, outcome, answer, now, now)
-        self._noted[made.key] = made
+        self._unsaved[made.key] = made
 
     def snapshot(self) -> tuple[Attempts, ...]:
-        """What is to be saved; hand it to `saved` once it is."""
-        return tuple(self._noted.values())
+        """Return what to save. Hand it to `mark_saved` after the save."""
+        return tuple(self._unsaved.values())
 
-    def saved(self, notes: Sequence[Attempts]) -> None:
-        """These are on disk."""
-        for one in notes:
-            if self._noted.get(one.key) is one:
-                del self._noted[one.key]
+    def mark_saved(self, attempts: Sequence[Attempts]) -> None:
+        """Forget attempts that are on disk."""
+        for one in attempts:
+            if self._unsaved.get(one.key) is one:
+                del self._unsaved[one.key]

@@ -19,27 +19,27 @@ log = structlog.stdlib.get_logger()
 
 
 class RetentionFloor:
-    """What is kept in the journal for the lanes of a fleet."""
+    """Tells the journal what the lanes of a fleet still need."""
 
     def __init__(self, journal: Journal, state: State) -> None:
         self._journal, self._state = journal, state
         self._kept, self._kept_at = -1, 0.0
-        self._tidied_at = 0.0
+        self._forgot_at = 0.0
 
-    async def keep(self, lanes: Sequence[LiveLane], needed: int, liked: int) -> None:
-        """Keep the events from `needed` on and, while there is room, from `liked` on; let go of others when there is
-        news, or when something may have grown old."""
+    async def keep(self, lanes: Sequence[LiveLane], needed: int, replay_floor: int) -> None:
+        """Keep the events from `needed` on and, while space allows, from `replay_floor` on. Tell the journal after a
+        change, and when events may have grown old."""
         if lanes:
-            self._tell_if_full(lanes, needed)
+            self._warn_if_full(lanes, needed)
         now = time.monotonic()
         if needed != self._kept or now - self._kept_at > TIDY_S:
-            await self._journal.set_needed(needed, liked)
+            await self._journal.set_needed(needed, replay_floor)
             self._kept, self._kept_at = needed, now
-        if now - self._tidied_at > TIDY_S:
-            self._tidied_at = now
+        if now - self._forgot_at > TIDY_S:
+            self._forgot_at = now
             await self._state.forget_attempts(self._journal.oldest)
 
-    def _tell_if_full(self, lanes: Sequence[LiveLane], needed: int) -> None:
+    def _warn_if_full(self, lanes: Sequence[LiveLane], needed: int) -> None:
         fill = self._journal.measure_fill(needed)
         if fill > NEARLY_FULL:
             slowest = min(lanes, key=lambda lane: lane.cursor.position).name
@@ -51,29 +51,29 @@ NOTE_S: Final = 3600.0
 """How often it is saved how late it is: after a restart that tells whether the clock has jumped."""
 
 
-class Saver:
-    """Knows what is on disk."""
+class Checkpoint:
+    """Saves the cursors of lanes and replays, and knows what is on disk."""
 
     def __init__(self, journal: Journal, state: State, replays: Replays) -> None:
         self._journal, self._state, self._replays = journal, state, replays
         self._retention_floor = RetentionFloor(journal, state)
         self._saved: dict[str, tuple[Cursor, int]] = {}
-        self._noted = -1, False, 0.0
-        """The head, whether the clock was ahead, and when that was saved."""
+        self._saved_state = -1, False, 0.0
+        """The head, whether the clock was ahead, and when both were saved."""
 
     async def save(self, lanes: Sequence[LiveLane], also_needed: Callable[[], int] | None) -> None:
-        """Save the cursors that have moved; `also_needed`: from which offset on somebody beside the lanes needs the
-        journal. Raises sqlite3.Error, OSError."""
+        """Save the cursors that have moved. `also_needed` returns the oldest offset that someone beside the lanes
+        needs. Raises sqlite3.Error, OSError."""
         head = self._journal.head
         live = {lane: lane.snapshot() for lane in lanes}
         replays = self._replays.snapshots()
         await self._write(head, live, replays)
         for lane, snapshot in live.items():
-            lane.saved(snapshot)
-        self._replays.saved(replays)
+            lane.mark_saved(snapshot)
+        self._replays.mark_saved(replays)
         also = [also_needed()] if also_needed else []
         needed = min([*also, *(snapshot.cursor.position for snapshot in live.values())], default=head)
-        await self._retention_floor.keep(lanes, needed, min(needed, self._replays.position(needed)))
+        await self._retention_floor.keep(lanes, needed, min(needed, self._replays.find_floor(needed)))
 
     async def _write(self, head: int, live: Mapping[LiveLane, Snapshot], replays: Mapping[int, Snapshot]) -> None:
         cursors = {lane.name: snapshot.cursor for lane, snapshot in live.items()}
@@ -81,19 +81,19 @@ class Saver:
         again = [one for snapshot in live.values() for one in (*snapshot.delivered_again, *snapshot.retaken)]
         attempts = [one for snapshot in live.values() for one in snapshot.attempts]
         damage = self._journal.unsaved_damage
-        if changed or replays or again or attempts or damage or self._is_news(head):
+        if changed or replays or again or attempts or damage or self._has_changed(head):
             others = {number: snapshot.cursor for number, snapshot in replays.items()}
             await self._state.save(changed, head, again, others, attempts, damage)
             self._journal.drop_saved_damage(len(damage))
             self._saved |= {name: (cursor, head) for name, cursor in changed.items()}
-            self._noted = head, self._journal.clock.ahead > 0, time.monotonic()
+            self._saved_state = head, self._journal.clock.ahead > 0, time.monotonic()
 
-    def _is_news(self, head: int) -> bool:
-        """Whether what the database knows of journal and clock is no longer so, or an hour old."""
-        known, ahead, at = self._noted
+    def _has_changed(self, head: int) -> bool:
+        """Whether head or clock differ from the database, or the database was written an hour ago."""
+        known, ahead, at = self._saved_state
         self._journal.clock.now()
         return head != known or ahead != (self._journal.clock.ahead > 0) or time.monotonic() - at > NOTE_S
 
     def forget(self, lane: str) -> None:
-        """A lane of this name begins anew, if ever."""
+        """Forget what is on disk of a lane that has ended."""
         self._saved.pop(lane, None)

@@ -1,8 +1,7 @@
-"""How many attempts of a lane may be on their way at once: more while the destination keeps up, fewer when it does not.
-And how many batches may be in flight, whether they are attempted now or wait for the next attempt.
+"""Concurrency of one connector: attempts under way at once, and batches in flight.
 
-How it fails and recovers: whatever the destination does, one attempt may always go, and never more than the connector's
-`concurrency`. What a pause or a dead destination costs is not decided here but by the breaker.
+How it fails and recovers: one attempt may always go, whatever the destination does, and never more than `concurrency`.
+Pauses and dead destinations are the subject of the breaker, not of this module.
 """
 
 import asyncio
@@ -11,42 +10,42 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 START: Final = 2
-"""Slots to begin with."""
+"""The limit at the start."""
 SLACK: Final = 2.0
-"""Answers that take this many times as long as usual mean that the destination has too much to do."""
+"""Answers that take this many times as long as usual show that the destination has too much to do."""
 SLACK_S: Final = 0.01
-"""And at least so many seconds longer: small numbers vary."""
+"""Answers must also take this many seconds longer than usual, because small numbers vary."""
 USUAL: Final = 0.1
-"""How much of the usual time the last round makes up."""
+"""The weight of the last round in the usual duration."""
 
 
-class Adaptive:
-    """The limit, by what attempts tell. Pure.
+class AdaptiveLimit:
+    """Adapts a limit to what attempts report. Pure.
 
-    A round is as many attempts as there are slots. While answers take no longer than usual, each round whose slots were
-    all in use gives twice the slots, and one more a round after the first push-back. A round in which the destination
-    pushed back, or took much longer than usual, halves them.
-    """
+    A round is as many attempts as the limit allows at once. The limit doubles after each round that used all of it,
+    while answers take no longer than usual. After the first push-back the limit grows by one a round. A round with a
+    push-back, or with much slower answers, halves the limit."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self.limit = min(START, most)
         self._usual: float | None = None
         self._doubles = True
-        self._begin()
+        self._begin_round()
 
-    def _begin(self) -> None:
-        self._attempts, self._seconds, self._pushed, self._was_full = 0, 0.0, False, False
+    def _begin_round(self) -> None:
+        self._attempts, self._seconds, self._was_pushed_back, self._was_full = 0, 0.0, False, False
 
-    def answered(self, seconds: float, *, full: bool) -> None:
-        """An attempt got through in so many seconds; `full`: all slots were in use."""
+    def record_answer(self, seconds: float, *, full: bool) -> None:
+        """Record an attempt that got through in so many seconds. `full`: as many attempts were under way as the limit
+        allows."""
         self._seconds += seconds
         self._was_full = self._was_full or full
         self._count()
 
-    def pushed_back(self) -> None:
-        """The destination did not take an attempt: not now, too much, or no answer at all."""
-        self._pushed = True
+    def record_push_back(self) -> None:
+        """Record an attempt that the destination did not take: it was busy, or gave no answer."""
+        self._was_pushed_back = True
         self._count()
 
     def _count(self) -> None:
@@ -57,37 +56,37 @@ class Adaptive:
     def _end_round(self) -> None:
         mean = self._seconds / self._attempts
         usual = mean if self._usual is None else self._usual
-        if self._pushed or mean > max(SLACK * usual, usual + SLACK_S):
+        if self._was_pushed_back or mean > max(SLACK * usual, usual + SLACK_S):
             self.limit, self._doubles = max(1, self.limit // 2), False
         elif self._was_full:
             self.limit = min(self._most, self.limit * 2 if self._doubles else self.limit + 1)
-        if not self._pushed:
+        if not self._was_pushed_back:
             self._usual = usual + USUAL * (mean - usual)
-        self._begin()
+        self._begin_round()
 
 
-class Slots:
-    """The slots, first come first served: hold one with `async with`."""
+class ConcurrencyLimit:
+    """Limits the attempts under way at once. Hold a place with `async with`; first come, first served."""
 
     def __init__(self, most: int) -> None:
-        self._adaptive = Adaptive(most)
+        self._adaptive = AdaptiveLimit(most)
         self._used = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    def answered(self, seconds: float) -> None:
-        """The attempt in one of the slots got through in so many seconds."""
-        self._adaptive.answered(seconds, full=self._full)
+    def record_answer(self, seconds: float) -> None:
+        """Record that an attempt got through in so many seconds."""
+        self._adaptive.record_answer(seconds, full=self._is_full)
 
-    def pushed_back(self) -> None:
-        """The destination did not take an attempt."""
-        self._adaptive.pushed_back()
+    def record_push_back(self) -> None:
+        """Record that the destination did not take an attempt."""
+        self._adaptive.record_push_back()
 
     @property
-    def _full(self) -> bool:
+    def _is_full(self) -> bool:
         return self._used >= self._adaptive.limit
 
     async def __aenter__(self) -> None:
-        if not self._full and not self._waiting:
+        if not self._is_full and not self._waiting:
             self._used += 1
             return
         turn = asyncio.get_running_loop().create_future()
@@ -106,7 +105,7 @@ class Slots:
 
     def _release(self) -> None:
         self._used -= 1
-        while self._waiting and not self._full:
+        while self._waiting and not self._is_full:
             turn = self._waiting.popleft()
             if not turn.done():
                 self._used += 1
@@ -114,7 +113,7 @@ class Slots:
 
 
 class InFlightLimit:
-    """Limit the batches of one connector that are in flight, each in a task of its own."""
+    """Limits the batches of one connector in flight. Each batch has a task of its own."""
 
     def __init__(self, most: int) -> None:
         self._free = asyncio.Semaphore(most)

@@ -1,8 +1,7 @@
 """Takes batches to a connector until every event has an outcome.
 
-How it fails and recovers: whatever the destination does, an event stays here until it is delivered or parked; only a
-stop of the lane ends that earlier. What of a batch has its outcome by then is noted, the rest comes after the next
-start.
+How it fails and recovers: an event stays here until it is delivered or parked, whatever the destination does. Only a
+stop of the lane ends that earlier. Events with an outcome are then settled; the others go out after the next start.
 """
 
 import asyncio
@@ -19,8 +18,8 @@ from relay.deliver.batch.parts import Settled
 from relay.deliver.batch.sent_together import Cuts
 from relay.deliver.batch.split import NextAttempt, Part, Remainder
 from relay.deliver.destination import SharedDestination
-from relay.deliver.park import Parking, key_of, keys_of
-from relay.deliver.result import Verdict, judge
+from relay.deliver.park import Parking, find_key, find_keys
+from relay.deliver.result import AttemptResult, judge
 from relay.deliver.window import Window
 from relay.guests import called, trace_of
 from relay.state import State
@@ -40,149 +39,153 @@ class Delivery:
         replay: int | None = None,
         rate: float = 0.0,
     ) -> None:
-        """`replay` is its number; None for the lane. `rate`: events per second of this way alone, 0 for no limit."""
+        """`replay` is the number of a replay; None for the lane. `rate`: events per second of this way alone; 0 is no
+        limit."""
         self.destination, self._replay = destination, replay
         self.admission = Admission(destination, window, rate)
         self.left = LeftBehind()
-        """What deliveries that were cut short have left behind: none begins before it is back."""
+        """Threads that deliveries left behind when they were cut short. No delivery begins before they are back."""
         self.parking = Parking(destination, state, self.admission.sleep, replay)
 
-    def order(self, limits: BatchSettings) -> Order | None:
-        """How events are kept in order, for a lane that begins; None if they need not be."""
+    def make_order(self, limits: BatchSettings) -> Order | None:
+        """Return what keeps events in order, for a lane that begins; None without an order to keep."""
         if not self.destination.keeps_order:
             return None
-        return Order(partial(key_of, self.destination.connector), limits, park=self.parking.keeps_behind)
+        return Order(partial(find_key, self.destination.connector), limits, park=self.parking.parks_behind)
 
     async def finish(
         self,
         batch: Batch,
-        note: Callable[[Settled], None],
+        settle: Callable[[Settled], None],
         cuts: Cuts | None = None,
         before: int = 0,
     ) -> None:
-        """Deliver or park every event of the batch, which was tried so often before it was parked; call `note` for
-        those that have their outcome. `cuts` are told which parts of it go out by themselves. Raises Stopped."""
+        """Deliver or park every event of a batch, and call `settle` with events that have their outcome. The events
+        were tried `before` times until they were parked. `cuts` remember which parts go out alone. Raises Stopped."""
         left = LeftBehind()
         try:
-            await self._finish(batch, note, cuts, before, left)
+            await self._finish(batch, settle, cuts, before, left)
         finally:
             if left:
                 self.left.take(left)
 
     async def _finish(
-        self, batch: Batch, note: Callable[[Settled], None], cuts: Cuts | None, before: int, left: LeftBehind
+        self, batch: Batch, settle: Callable[[Settled], None], cuts: Cuts | None, before: int, left: LeftBehind
     ) -> None:
         began, began_at = time.time(), time.monotonic()
-        verdict = await self._attempt(batch, left, waited=False)
-        if verdict.delivered == len(batch):  # nearly always
-            return await self._note(batch, verdict, note, began, before)
-        keys = partial(keys_of, self.destination.connector) if self.destination.keeps_order else None
+        result = await self._attempt(batch, left, waited=False)
+        if result.delivered == len(batch):  # nearly always
+            return await self._settle(batch, result, settle, began, before)
+        keys = partial(find_keys, self.destination.connector) if self.destination.keeps_order else None
         remainder = Remainder(batch, self.destination.settings.retry, began_at, keys, self.destination.random)
         part = remainder.take()
         while True:
             part.batch.let_go()
-            following = self._follow(remainder, part, verdict, cuts)
-            if not verdict.split:
-                await self._note(part.batch, verdict, note, began, before)
+            following = self._record_result(remainder, part, result, cuts)
+            if not result.split:
+                await self._settle(part.batch, result, settle, began, before)
             for parked, refused in following.parked:
-                await self._note(parked, Verdict(refused=refused), note, began, before)
+                await self._settle(parked, AttemptResult(refused=refused), settle, began, before)
             if not remainder:
                 return None
-            await self._wait(remainder, left)
+            await self._wait_for_retry(remainder, left)
             part = remainder.take()
             if part.is_new and cuts is not None:
                 cuts.add_batch(part.batch)
-            verdict = await self._attempt(part.batch, left, waited=part.alone)
+            result = await self._attempt(part.batch, left, waited=part.alone)
 
-    def _follow(self, remainder: Remainder, part: Part, verdict: Verdict, cuts: Cuts | None) -> NextAttempt:
-        """What follows from an attempt, told to all who have to know."""
-        following = remainder.note(part, verdict, now := time.monotonic(), self.destination.health.proof)
+    def _record_result(self, remainder: Remainder, part: Part, result: AttemptResult, cuts: Cuts | None) -> NextAttempt:
+        """Record the result of an attempt; return what follows from it."""
+        following = remainder.record(part, result, now := time.monotonic(), self.destination.health.proof)
         for batch, halves in following.halved:
             if cuts is not None:
-                cuts.part(batch, halves)
+                cuts.replace_with_parts(batch, halves)
         if not following.parked:
-            self.destination.record_deferred(part.batch, verdict, max(0.0, remainder.due - now) if remainder else 0.0)
+            self.destination.record_deferred(part.batch, result, max(0.0, remainder.due - now) if remainder else 0.0)
         if following.wait is not None:
-            self.destination.hold_back(verdict, now + following.wait)
+            self.destination.hold_back(result, now + following.wait)
         return following
 
-    async def _wait(self, remainder: Remainder, left: LeftBehind) -> None:
-        """Wait until something of a batch is to be tried again; with room for other batches, if the destination is not
-        what it waits for. Raises Stopped."""
+    async def _wait_for_retry(self, remainder: Remainder, left: LeftBehind) -> None:
+        """Wait until a part of a batch is to be tried again. Make room for other batches, unless the part waits for the
+        destination. Raises Stopped."""
         if (seconds := remainder.due - time.monotonic()) > 0:
-            sleep = self.admission.sleep if remainder.needs_place else self.admission.sleep_aside
+            sleep = self.admission.sleep if remainder.waits_for_destination else self.admission.sleep_aside
             if await sleep(seconds):
-                remainder.hurry()
+                remainder.make_due()
         await left.back(self.admission.sleep)
 
-    async def back(self, left: LeftBehind, sleep: Callable[[float], Awaitable[object]]) -> None:
-        """Wait until what was left behind is back; status and log say so. Raises what `sleep` raises."""
+    async def wait_for_threads(self, left: LeftBehind, sleep: Callable[[float], Awaitable[object]]) -> None:
+        """Wait until threads that were left behind are back. Status and log report the wait. Raises what `sleep`
+        raises."""
         if not left:
             return
         await sleep(BACK_S)
         if left:
-            self.destination.health.failed(HANGS, None)
+            self.destination.health.record_failure(HANGS, None)
         await left.back(sleep)
-        self.destination.health.mended()
+        self.destination.health.record_recovery()
 
-    async def _note(
-        self, batch: Batch, verdict: Verdict, note: Callable[[Settled], None], began: float, before: int
+    async def _settle(
+        self, batch: Batch, result: AttemptResult, settle: Callable[[Settled], None], began: float, before: int
     ) -> None:
-        if verdict.delivered == len(batch):
-            self._delivered(batch, note)
+        if result.delivered == len(batch):
+            self._settle_delivered(batch, settle)
         else:
-            await self._note_partly(batch, verdict, note, began)
-        self.destination.attempt_log.add(batch, verdict, self._replay or 0, before)
+            await self._settle_partly(batch, result, settle, began)
+        self.destination.attempt_log.add(batch, result, self._replay or 0, before)
 
-    async def _note_partly(self, batch: Batch, verdict: Verdict, note: Callable[[Settled], None], began: float) -> None:
-        refused = [refusal.number for refusal in verdict.refused]
-        if verdict.delivered:
-            others = {*verdict.again, *verdict.skipped, *refused}
+    async def _settle_partly(
+        self, batch: Batch, result: AttemptResult, settle: Callable[[Settled], None], began: float
+    ) -> None:
+        refused = [refusal.number for refusal in result.refused]
+        if result.delivered:
+            others = {*result.deferred_numbers, *result.skipped, *refused}
             numbers = [number for number in range(len(batch)) if number not in others]
-            self._delivered(batch.pick(numbers), note)
-        if verdict.skipped:
-            note(Settled(batch.pick(verdict.skipped), "filtered"))
+            self._settle_delivered(batch.pick(numbers), settle)
+        if result.skipped:
+            settle(Settled(batch.pick(result.skipped), "filtered"))
         if refused:
-            await self.parking.refused(batch, verdict, began)
-            note(Settled(batch.pick(refused), "parked"))
+            await self.parking.park_refused(batch, result, began)
+            settle(Settled(batch.pick(refused), "parked"))
 
-    def _delivered(self, batch: Batch, note: Callable[[Settled], None]) -> None:
+    def _settle_delivered(self, batch: Batch, settle: Callable[[Settled], None]) -> None:
         if self._replay is None:
-            self.destination.meter.delivered(batch)
-        note(Settled(batch, "delivered"))
+            self.destination.metrics.count_delivered(batch)
+        settle(Settled(batch, "delivered"))
 
-    async def _attempt(self, batch: Batch, left: LeftBehind, *, waited: bool) -> Verdict:
+    async def _attempt(self, batch: Batch, left: LeftBehind, *, waited: bool) -> AttemptResult:
         work = partial(self._try, batch, left, waited=waited)
         return await self.admission.attempt(0 if waited else len(batch), work)
 
-    async def _try(self, batch: Batch, left: LeftBehind, *, waited: bool) -> Verdict:
+    async def _try(self, batch: Batch, left: LeftBehind, *, waited: bool) -> AttemptResult:
         began = time.monotonic()
         self.destination.health.unanswered.append(began)
         try:
-            verdict = await self._answer(batch, left)
+            result = await self._call_connector(batch, left)
         finally:
             self.destination.health.unanswered.remove(began)
-        self.destination.record_attempt(batch, verdict, began)
-        self.admission.correct_rates(batch, verdict, waited=waited)
-        return verdict
+        self.destination.record_attempt(batch, result, began)
+        self.admission.correct_rates(batch, result, waited=waited)
+        return result
 
-    async def _answer(self, batch: Batch, left: LeftBehind) -> Verdict:
-        """What the connector answers, in whatever way."""
+    async def _call_connector(self, batch: Batch, left: LeftBehind) -> AttemptResult:
+        """Call deliver(); return what came of it, in whatever form the connector answers."""
         try:
             with left.noted():
                 work, whose = partial(self.destination.connector.deliver, batch), {"connector": self.destination.name}
                 answer = await called(work, "deliver", whose, self.destination.settings.timeout)
-            verdict = judge(len(batch), answer, self.destination.redact)
+            result = judge(len(batch), answer, self.destination.redact)
         except asyncio.CancelledError:
-            self.destination.breaker.given_up()
+            self.destination.breaker.record_no_result()
             raise
         except Exception as error:
             if left and isinstance(error, TimeoutError):
                 error = Retry(HANGS)
-            verdict = judge(len(batch), error, self.destination.redact, batch)
-            if any(why.bug for why in verdict.deferred):
-                self.destination.health.raised(verdict.deferred[0].reason, partial(self._trace, error))
-        return verdict
+            result = judge(len(batch), error, self.destination.redact, batch)
+            if any(why.bug for why in result.deferred):
+                self.destination.health.record_bug(result.deferred[0].reason, partial(self._trace, error))
+        return result
 
     def _trace(self, error: Exception) -> str:
         return self.destination.redact(trace_of(error))

@@ -7,11 +7,11 @@ from typing import Final
 
 from relay.api import Batch, Connector, ConnectorSettings
 from relay.config import Redaction
-from relay.deliver.attempts import AttemptLog, Meter
-from relay.deliver.concurrency import InFlightLimit, Slots
+from relay.deliver.attempts import AttemptLog, AttemptMetrics
+from relay.deliver.concurrency import ConcurrencyLimit, InFlightLimit
 from relay.deliver.health import Health
 from relay.deliver.rate_limit import RateLimit
-from relay.deliver.result import Verdict
+from relay.deliver.result import AttemptResult
 from relay.deliver.retry import Breaker
 
 ID_CHARS: Final = 200
@@ -31,52 +31,52 @@ class SharedDestination:
         """Whether deliveries get through, and if not, why."""
         self.breaker = Breaker()
         """Whether attempts may go: not while the destination is down or an admin pauses the connector."""
-        self.meter = Meter()
+        self.metrics = AttemptMetrics()
         self.attempt_log = AttemptLog(self.name)
         self.in_flight = InFlightLimit(settings.concurrency)
-        self.concurrency_limit = Slots(settings.concurrency)
+        self.concurrency_limit = ConcurrencyLimit(settings.concurrency)
         self.rate_limit = RateLimit(settings.rate)
         self.redact = Redaction(settings).clean
         """Takes out of a text what must not be logged or stored."""
         self.random = random.Random()
         """Jitter of the backoff."""
 
-    def record_attempt(self, batch: Batch, verdict: Verdict, began: float) -> None:
+    def record_attempt(self, batch: Batch, result: AttemptResult, began: float) -> None:
         """Record what an attempt came to, in metrics, health, breaker and concurrency limit. The attempt began at
         `began`, in monotonic seconds, and ends now."""
         took = time.monotonic() - began
-        self.meter.attempted(verdict, took)
-        if verdict.delivered:
-            self.health.delivered()
-        elif verdict.refused and not verdict.split:
-            last = verdict.refused[-1]
+        self.metrics.count_attempt(result, took)
+        if result.delivered:
+            self.health.record_delivered()
+        elif result.refused and not result.split:
+            last = result.refused[-1]
             self.health.event = _type_and_id(batch, last.number)
-            self.health.refused(last.reason, last.status)
-        if verdict.answered:
-            self.breaker.worked()
-            self.health.worked(began)
-            self.concurrency_limit.answered(took)
-        elif any(why.bug for why in verdict.deferred):
-            self.breaker.stumbled()
-        elif all(why.alone for why in verdict.deferred):  # the connector needed no answer, or got none
-            self.breaker.given_up()
+            self.health.record_refusal(last.reason, last.status)
+        if result.settles_any:
+            self.breaker.record_success()
+            self.health.record_success(began)
+            self.concurrency_limit.record_answer(took)
+        elif any(why.bug for why in result.deferred):
+            self.breaker.record_bug()
+        elif all(why.alone for why in result.deferred):  # the connector needed no answer, or got none
+            self.breaker.record_no_result()
 
-    def record_deferred(self, batch: Batch, verdict: Verdict, wait: float) -> None:
+    def record_deferred(self, batch: Batch, result: AttemptResult, wait: float) -> None:
         """Record in the health that events of a batch are tried again, the first of them in `wait` seconds."""
-        for why in verdict.deferred:
+        for why in result.deferred:
             if not why.alone or why.unauthorized:
                 self.health.event = _type_and_id(batch, why.numbers[0])
             if why.unauthorized:
-                self.health.unauthorized(why.reason, why.status, wait)
+                self.health.record_unauthorized(why.reason, why.status, wait)
             elif not why.alone:
                 told = {"events": len(why.numbers), "attempt": batch.attempt, "next_try_s": round(wait, 3)}
-                self.health.failed(why.reason, why.status, **told)
+                self.health.record_failure(why.reason, why.status, **told)
 
-    def hold_back(self, verdict: Verdict, until: float) -> None:
+    def hold_back(self, result: AttemptResult, until: float) -> None:
         """Send less after a failed attempt, which is tried again at `until`, in monotonic seconds."""
-        asked = any(why.unauthorized or (why.after is not None and not why.alone) for why in verdict.deferred)
-        self.breaker.failed(until, at_once=asked)
-        self.concurrency_limit.pushed_back()
+        asked = any(why.unauthorized or (why.after is not None and not why.alone) for why in result.deferred)
+        self.breaker.record_failure(until, at_once=asked)
+        self.concurrency_limit.record_push_back()
 
 
 def _type_and_id(batch: Batch, number: int) -> tuple[str, str]:

@@ -1,17 +1,18 @@
-"""What runs one connector: cursor -> selection -> filters -> batch -> deliver -> ack.
+"""A lane: runs one connector, from its cursor to the outcome of each event.
 
 How it fails and recovers:
 
-- The journal is cut into spans. A span is settled when every event in it has an outcome; only settled spans move the
-  cursor, in any order. A crash delivers again what was sent but not yet saved as settled: at most `window` events.
-- A lane begins once its connector is open: until then, however long that takes, its backlog is on disk.
-- A slow or dead destination holds `concurrency` batches in memory and reads no further: its backlog is on disk.
-- What cannot be read in the journal is passed over, and counts as damaged; what has left it, as expired.
-- An error that is not the destination's (a disk that refuses to be read, a bug) stops this lane alone; it starts again
-  from its cursor after RESTART_S, for as long as it takes.
-- When events are erased the lane is put to rest: what it has in memory is forgotten, and read again from its cursor.
-- A thread that is left behind by what was cut short is waited for before the lane begins again.
-- Whenever it begins, what was under way before goes out first, cut as it was (`cuts`), so that its keys are the same.
+- The journal is cut into spans. A span is settled when every event in it has an outcome. Only settled spans move the
+  cursor, in any order. A crash sends events again that were sent and not saved as settled: at most `window` events.
+- A lane begins once its connector is open. Until then, however long that takes, its events wait on disk.
+- A slow or dead destination holds `concurrency` batches in memory. The lane reads no further: its events wait on disk.
+- Events that cannot be read are skipped and count as damaged. Events that have left the journal count as expired.
+- An error that is not the destination's (a disk that refuses to be read, a bug) stops this lane alone. The lane starts
+  again from its cursor after RESTART_S, as often as it takes.
+- An erasure puts the lane to rest: the lane forgets what it has in memory, and reads it again from its cursor.
+- Before a lane begins again, threads that were left behind have to be back.
+- At its start a lane first sends what was under way before, in the same batches (`cuts`), so that the keys are the
+same.
 """
 
 import asyncio
@@ -27,14 +28,14 @@ from relay.api import Batch, BatchSettings, Block
 from relay.catalogue import Selection
 from relay.deliver.admission import Stopped
 from relay.deliver.batch.builder import Span
-from relay.deliver.batch.groups import divided
+from relay.deliver.batch.groups import divide_by_group
 from relay.deliver.batch.parked_parts import ParkedParts
-from relay.deliver.batch.parts import Settled, SplitEvent, whole, within
-from relay.deliver.batch.reader import Collector
-from relay.deliver.batch.sent_together import ENDLESS, Cuts, resume, settled_in
+from relay.deliver.batch.parts import Settled, SplitEvent, settle_whole_events, split_to_limits
+from relay.deliver.batch.reader import BatchReader
+from relay.deliver.batch.sent_together import ENDLESS, Cuts, make_settled_test, resume
 from relay.deliver.delivery import Delivery
-from relay.deliver.ordered_delivery import Ordered
-from relay.deliver.window import size_of
+from relay.deliver.ordered_delivery import OrderedDelivery
+from relay.deliver.window import measure_memory
 from relay.guests import named, trace_of
 from relay.journal import Journal
 from relay.route import Failed, Route
@@ -42,27 +43,28 @@ from relay.state import Attempts, Counts, Cursor, Parked
 
 RESTART_S: Final = 10.0
 REST_S: Final = 5.0
-"""How long attempts under way may go on when the lane is put to rest; what they had to say is then not waited for."""
+"""How long attempts under way may go on when the lane is put to rest, in seconds. Their results are not awaited after
+that."""
 log = structlog.stdlib.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What of a lane is to be saved, all or nothing."""
+    """What a checkpoint saves of a lane, all or nothing."""
 
     cursor: Cursor
     events: int
-    """How many events will not be sent again once this is saved."""
+    """Events that are not sent again once this is saved."""
     delivered_again: Sequence[Parked] = ()
-    """Parked events that have an outcome now: the cursor counts them."""
+    """Parked events that have an outcome now. The cursor counts them."""
     retaken: Sequence[Parked] = ()
-    """The same of those that were not settled before a restart."""
+    """The same, of events that were not settled before a restart."""
     attempts: Sequence[Attempts] = ()
-    """At this destination, by the lane and by replays beside it."""
+    """Attempts at this destination, by the lane and by replays beside it."""
 
 
 class Lane:
-    """One connector's way through the journal; the lane of a replay ends where that ends."""
+    """One connector's way through the journal. The lane of a replay ends where the replay ends."""
 
     def __init__(
         self,
@@ -88,46 +90,46 @@ class Lane:
         """Held while anything is under way."""
         self._patience: asyncio.Timeout | None = None
         self.until = until
-        """The offset that it ends at."""
-        self._ordered: Ordered | None = None
-        self._parked_parts = ParkedParts(self.look_for_parked)
+        """The offset at which the lane ends."""
+        self._ordered: OrderedDelivery | None = None
+        self._parked_parts = ParkedParts(self.wake_redelivery)
         self.taps: set[Callable[[Block], object]] = set()
-        """Called with each block that is on its way to the connector, after the filters; they must be quick."""
+        """Functions that get each block after the filters, on its way to the connector. They must be quick."""
         self._fault = "", -1
-        self._under_way: set[Sent] = set()
+        self._under_way: set[SpanInFlight] = set()
         self._saved = cursor.copy()
 
     def try_destination(self) -> None:
-        """Have what waits for the destination be tried again at once."""
+        """Try at once what waits for the destination."""
         self._admission.try_now()
 
     @property
     def fault(self) -> str:
-        """Why the lane failed where it stands now, in a way that is not the destination's; "" if it did not."""
+        """Why the lane failed where it stands now, if the destination is not to blame; else ""."""
         what, position = self._fault
         return what if position == self.cursor.position else ""
 
     @property
-    def ended(self) -> bool:
-        """Whether it has come to its end."""
+    def has_ended(self) -> bool:
+        """Whether the lane has come to its end."""
         return self.cursor.position >= self.until
 
     @property
-    def stops(self) -> bool:
-        """Whether it is to begin nothing new."""
+    def is_stopping(self) -> bool:
+        """Whether the lane begins nothing new."""
         return self._stop.is_set()
 
     @property
     def selection(self) -> Selection:
-        """What it wants."""
+        """What the connector wants."""
         return self._route.selection
 
     async def run(self) -> None:
-        """Deliver until stopped or at the end; return when the deliveries under way have ended."""
-        if not await self._is_ready():
+        """Deliver until `stop` or the end; return when the deliveries under way have ended."""
+        if not await self._wait_until_ready():
             return
-        while not self._stop.is_set() and not self.ended:
-            if not await self._is_clear():
+        while not self._stop.is_set() and not self.has_ended:
+            if not await self._wait_for_threads():
                 continue
             try:
                 async with self._awake:
@@ -139,18 +141,17 @@ class Lane:
                     async with asyncio.timeout(RESTART_S):
                         await self._stop.wait()
 
-    async def _is_clear(self) -> bool:
-        """Whether no thread is left of what was cut short, once none is. False after a rest, or if the lane is to
-        stop."""
+    async def _wait_for_threads(self) -> bool:
+        """Wait until threads that were left behind are back. Return False after a rest, or if the lane is to stop."""
         try:
-            await self._delivery.back(self._delivery.left, self._admission.sleep)
+            await self._delivery.wait_for_threads(self._delivery.left, self._admission.sleep)
         except Stopped:
             async with self._awake:  # until the rest is over
                 return False
         return True
 
-    async def _is_ready(self) -> bool:
-        """Whether the connector is open, once it is or the lane is to stop."""
+    async def _wait_until_ready(self) -> bool:
+        """Wait until the connector is open or the lane is to stop; return whether the connector is open."""
         async with asyncio.TaskGroup() as group:
             ready = group.create_task(self._ready(), name=f"lane {self.name}: connector is open")
             stopped = group.create_task(self._stop.wait(), name=f"lane {self.name}: stop")
@@ -163,13 +164,13 @@ class Lane:
     async def _run(self) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(None) as self._patience:
-                await self._begin()
+                await self._prepare()
                 await self._run_tasks()
 
     async def _run_tasks(self) -> None:
         try:
             async with asyncio.TaskGroup() as group:
-                work = self._work(group)
+                work = self._start_tasks(group)
                 halted = group.create_task(self._halt.wait(), name=f"lane {self.name}: halt")
                 await asyncio.wait([*work, halted], return_when=asyncio.FIRST_COMPLETED)
                 for task in (*work, halted):
@@ -179,7 +180,8 @@ class Lane:
 
     @asynccontextmanager
     async def at_rest(self) -> AsyncIterator[None]:
-        """Inside nothing is under way, and the lane has no event in memory; after that it goes on from its cursor."""
+        """Inside, nothing is under way and the lane has no event in memory. After that, the lane goes on from its
+        cursor."""
         self._halt.set()
         self._admission.stop()
         if self._patience is not None:
@@ -193,23 +195,23 @@ class Lane:
                 self._halt.clear()
                 self._admission.go_on()
 
-    async def _begin(self) -> None:
-        """Nothing is on its way."""
+    async def _prepare(self) -> None:
+        """Start from a clean state: nothing is under way."""
         await self._cuts.open()
-        self._window.begin()
-        if order := self._delivery.order(self._limits):
-            self._ordered = Ordered(
-                order, self._delivery, self.cursor, self._cuts, self._parked_parts, self.look_for_parked
+        self._window.reset()
+        if order := self._delivery.make_order(self._limits):
+            self._ordered = OrderedDelivery(
+                order, self._delivery, self.cursor, self._cuts, self._parked_parts, self.wake_redelivery
             )
 
-    def _work(self, group: asyncio.TaskGroup) -> Sequence[asyncio.Task[None]]:
-        tasks = [group.create_task(self._collect(group), name=f"lane {self.name}: collect")]
+    def _start_tasks(self, group: asyncio.TaskGroup) -> Sequence[asyncio.Task[None]]:
+        tasks = [group.create_task(self._read_spans(group), name=f"lane {self.name}: collect")]
         if self._ordered:
             tasks.append(group.create_task(self._ordered.run(group), name=f"lane {self.name}: send what waited"))
         return tasks
 
-    def look_for_parked(self) -> None:
-        """There may be parked events to deliver again: that is for the live lane."""
+    def wake_redelivery(self) -> None:
+        """Do nothing: the lane of a replay delivers no parked events."""
 
     def stop(self) -> None:
         """Begin nothing new."""
@@ -218,32 +220,32 @@ class Lane:
         self._admission.stop()
 
     def snapshot(self) -> Snapshot:
-        """What is to be saved; hand it to `saved` once it is."""
+        """Return what to save. Hand it to `mark_saved` after the save."""
         return Snapshot(self.cursor.copy(), self._window.unsaved)
 
-    def saved(self, snapshot: Snapshot) -> None:
-        """A snapshot is on disk: its events will not be sent again."""
-        self._window.saved(snapshot.events)
+    def mark_saved(self, snapshot: Snapshot) -> None:
+        """Note that a snapshot is on disk: its events are not sent again."""
+        self._window.mark_saved(snapshot.events)
         self._saved = snapshot.cursor
-        self._cuts.forget(settled_in(snapshot.cursor))
+        self._cuts.forget(make_settled_test(snapshot.cursor))
 
     def close(self) -> None:
-        """Let go of its files, once it has ended."""
-        self._cuts.close(settled_in(self._saved))
+        """Close the files of a lane that has ended."""
+        self._cuts.close(make_settled_test(self._saved))
 
-    async def _collect(self, group: asyncio.TaskGroup) -> None:
+    async def _read_spans(self, group: asyncio.TaskGroup) -> None:
         cuts = resume(self._cuts.all, self.cursor, min(self._journal.head, self.until))
-        collector = Collector(self._journal, self.cursor, self._route, self._limits, self.until, cuts)
+        reader = BatchReader(self._journal, self.cursor, self._route, self._limits, self.until, cuts)
         try:
-            while (found := await collector.next()) is not None:
-                span = self._parked_parts.counted(found)
+            while (found := await reader.read_next()) is not None:
+                span = self._parked_parts.correct_counts(found)
                 if span.batch is None and not span.failed:
                     self._settle_at_once(span)
                     continue
                 await self._admission.admit(len(span), size_of_span(span))
                 await self._send(group, span)
         finally:
-            collector.close()
+            reader.close()
 
     async def _send(self, group: asyncio.TaskGroup, span: Span) -> None:
         batch = span.batch
@@ -255,10 +257,10 @@ class Lane:
         if batch is not None and not span.is_cut:
             remember = self._cuts.add_batch if span.ranges else self._cuts.add_stretch
             remember(batch)
-        batches = (Batch(()),) if batch is None else divided(batch, self._limits.group_by)
+        batches = (Batch(()),) if batch is None else divide_by_group(batch, self._limits.group_by)
         if span.is_split:  # the parts of one event may be more than goes at a time
-            batches = [one for group in batches for one in within(group, self._limits)]
-        sent = Sent(span, len(batches))
+            batches = [one for group in batches for one in split_to_limits(group, self._limits)]
+        sent = SpanInFlight(span, len(batches))
         self._under_way.add(sent)
         for one in batches:
             await self._admission.start(group, partial(self._deliver, sent, one), "deliver", len(one))
@@ -278,7 +280,7 @@ class Lane:
             log.error("events are damaged", **told, reason="they could not be read when their turn came")
         self._settle(span, span.counts)
         if self.cursor.position >= self._journal.head and self.destination.in_flight.is_idle:
-            self.destination.health.mended()  # what failed is gone: erased, expired or damaged
+            self.destination.health.record_recovery()  # what failed is gone: erased, expired or damaged
 
     def _settle(self, span: Span, counts: Counts) -> None:
         if span.ranges:
@@ -286,56 +288,56 @@ class Lane:
         else:
             self.cursor.settle(span.start, span.stop, counts)
 
-    async def _deliver(self, sent: "Sent", batch: Batch) -> None:
+    async def _deliver(self, sent: "SpanInFlight", batch: Batch) -> None:
         try:
             failed, sent.failed = sent.failed, ()
-            await self._delivery.parking.failed(failed)
+            await self._delivery.parking.park_failed(failed)
             if batch.blocks:
                 await self._delivery.finish(batch, sent.settled.append, self._cuts)
         except Stopped:
             return
         sent.left -= 1
         if not sent.left:
-            self._end(sent)
+            self._settle_span(sent)
 
-    def _end(self, sent: "Sent") -> None:
-        """All of a span is settled."""
+    def _settle_span(self, sent: "SpanInFlight") -> None:
+        """Settle a span: every event of it has an outcome."""
         span = sent.span
         counts = span.counts + Counts(parked=len(span.failed))
-        self._settle(span, sum((each.counts for each in self._ended(sent)), counts))
-        self._window.settled(len(span), size_of_span(span))
+        self._settle(span, sum((each.counts for each in self._settle_events(sent)), counts))
+        self._window.settle(len(span), size_of_span(span))
         self._under_way.discard(sent)
 
-    def _ended(self, sent: "Sent") -> Iterator[Settled | SplitEvent]:
-        """Those events of a span of which every part has its outcome."""
+    def _settle_events(self, sent: "SpanInFlight") -> Iterator[Settled | SplitEvent]:
+        """Yield the events of a span of which every part has an outcome."""
         for each in sent.settled:
-            self._parked_parts.tried(each)
-        for event in whole(sent.span.batch, sent.settled) if sent.span.is_split else sent.settled:
-            yield from self._parked_parts.ended(event)
+            self._parked_parts.record_outcome(each)
+        for event in settle_whole_events(sent.span.batch, sent.settled) if sent.span.is_split else sent.settled:
+            yield from self._parked_parts.settle_events(event)
 
     def _settle_partly(self) -> None:
-        """What was under way is cut short: keep what has an outcome, so that it is not sent again."""
-        for each in [each for sent in self._under_way for each in self._ended(sent)]:
+        """Settle what has an outcome of the spans that were cut short, so that it is not sent again."""
+        for each in [each for sent in self._under_way for each in self._settle_events(sent)]:
             self.cursor.settle_each(each.offsets, each.counts)
-            self._window.settled(len(each.offsets), 0)  # the lane stops: nothing is waited for
+            self._window.settle(len(each.offsets), 0)  # the lane stops: nothing is waited for
         self._under_way.clear()
 
 
 @dataclass(slots=True, eq=False)
-class Sent:
-    """A span on its way, in one batch or in several; it is settled once all are."""
+class SpanInFlight:
+    """A span on its way, in one batch or several. The span is settled once all batches are."""
 
     span: Span
     left: int
-    """Batches that have not ended."""
+    """Batches without an outcome."""
     settled: list[Settled] = field(default_factory=list)
     failed: Sequence[Failed] = ()
-    """Events that are to be parked first."""
+    """Events to park first."""
 
     def __post_init__(self) -> None:
         self.failed = self.span.failed
 
 
 def size_of_span(span: Span) -> int:
-    """Bytes that the events of a span take in memory until they have their outcomes."""
-    return (size_of(span.batch) if span.batch else 0) + size_of([each.event for each in span.failed])
+    """Return the bytes that the events of a span take in memory until they have their outcomes."""
+    return (measure_memory(span.batch) if span.batch else 0) + measure_memory([each.event for each in span.failed])

@@ -1,4 +1,4 @@
-"""What a lane is made of: its connector, its filters, its place in the journal."""
+"""Makes lanes: the connector, the filters, and the place in the journal."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,12 +32,12 @@ class LanePlan:
     filters: Sequence[tuple[str, type[Filter], FilterSettings]]
 
 
-def plans(config: Config) -> dict[str, LanePlan]:
-    """The lanes that a configuration wants, by name."""
-    return {name: _plan(one, config.filters) for name, one in config.connectors.items()}
+def make_plans(config: Config) -> dict[str, LanePlan]:
+    """Return the lanes that a configuration wants, by name."""
+    return {name: _make_plan(one, config.filters) for name, one in config.connectors.items()}
 
 
-def _plan(
+def _make_plan(
     one: Configured[Connector, ConnectorSettings], filters: Mapping[str, Configured[Filter, FilterSettings]]
 ) -> LanePlan:
     steps = [(name, filters[name].plugin, filters[name].settings) for name in one.settings.filters]
@@ -46,17 +46,17 @@ def _plan(
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """By what two configurations differ: names of connectors."""
+    """The names of connectors by which two configurations differ."""
 
     added: Sequence[str]
     changed: Sequence[str]
     removed: Sequence[str]
-    doubts: Mapping[str, str] = field(default_factory=dict)
-    """By connector a sentence on a new lane that is not open, or cannot reach its destination now."""
+    unready: Mapping[str, str] = field(default_factory=dict)
+    """A sentence for each new lane that is not open, or cannot reach its destination now, by connector."""
 
 
 def compare(old: Mapping[str, LanePlan], new: Mapping[str, LanePlan]) -> Changes:
-    """Find out which lanes have to be made, made anew, or ended."""
+    """Return which lanes to make, to make anew, and to end."""
     return Changes(
         added=[name for name in new if name not in old],
         changed=[name for name in new if name in old and not is_same(old[name], new[name])],
@@ -73,16 +73,17 @@ class LaneFactory:
         self._journal, self._state, self._folder = journal, state, folder
         self._worker, self._save_soon = worker, save_soon
 
-    def make(self, config: Config, names: Iterable[str]) -> dict[str, Made]:
-        """The connectors of these names and the filters of their lanes. Raises ConfigError, and then there are none."""
+    def make_plugins(self, config: Config, names: Iterable[str]) -> dict[str, Made]:
+        """Make the connectors of these names and the filters of their lanes. Raises ConfigError, and makes none
+        then."""
         try:
             return make_connectors(config, names, self._folder, self._worker)
         except NotMade as error:
             raise ConfigError(mistakes_of(error.failures)) from None
 
-    def lane(self, made: Made, plan: LanePlan, cursor: Cursor, held: Pause | None, behind: LeftBehind) -> LiveLane:
-        """A lane from this cursor on; `held`: its pause by an admin; `behind`: what has to be back before
-        it begins."""
+    def make_lane(self, made: Made, plan: LanePlan, cursor: Cursor, held: Pause | None, behind: LeftBehind) -> LiveLane:
+        """Make a lane from this cursor on. `held`: its pause by an admin. `behind`: threads that have to be back before
+        the lane begins."""
         lane = LiveLane(
             made,
             plan.settings,
@@ -96,9 +97,8 @@ class LaneFactory:
         lane.hold(held)
         return lane
 
-    async def cursor(self, connector: str, start: str | float) -> Cursor:
-        """Where a connector goes on: where its lane was saved last, or for one that never ran at `start`. Raises
-        sqlite3.Error."""
+    async def find_cursor(self, connector: str, start: str | float) -> Cursor:
+        """Return where a connector goes on: at its saved cursor or, without one, at `start`. Raises sqlite3.Error."""
         head = self._journal.head
         cursor = await self._state.load_cursor(connector)
         if cursor is None:
@@ -113,18 +113,18 @@ class LaneFactory:
         return cursor
 
 
-async def doubts(lanes: Sequence[LiveLane]) -> dict[str, str]:
-    """What is to be feared of some lanes now, by connector in a sentence: a connector does not get ready, or cannot
-    reach its destination, which may be down and come back."""
-    found = await asyncio.gather(*map(_doubt, lanes))
+async def find_unready(lanes: Sequence[LiveLane]) -> dict[str, str]:
+    """Return a sentence for each lane that is not open, or cannot reach its destination now, by connector. A
+    destination that is down may come back."""
+    found = await asyncio.gather(*map(_explain_unready, lanes))
     return {lane.name: doubt for lane, doubt in zip(lanes, found, strict=True) if doubt}
 
 
-async def _doubt(lane: LiveLane) -> str:
+async def _explain_unready(lane: LiveLane) -> str:
     connector, doubt = lane.connector, "is not open yet"
     try:
         async with asyncio.timeout(PROBE_S):
-            if not (doubt := await lane.tried()):
+            if not (doubt := await lane.wait_until_tried()):
                 await called(connector.probe, "probe", {"connector": connector.name}, PROBE_S)
     except Exception as error:
         met = outage.outcome_of(error)

@@ -1,9 +1,9 @@
-"""Has a connector or a filter open, for its lane and for the replays beside it; a connector also for erasures.
+"""Opens a connector or a filter, for its lane and for the replays beside it; a connector also for erasures.
 
-How it fails and recovers: one that does not get ready, or not within its `open_timeout`, is closed, and opened once
-more AGAIN_S later, for as long as it takes. That it is not open yet is told after TOLD_S. The lane's events stay in the
-journal; nobody else waits for it. Whoever cancels `open` cuts the attempt under way short. An `open` that takes no
-notice of that is ended all the same.
+How it fails and recovers: a plugin that does not get ready within its `open_timeout`, or fails, is closed and opened
+again AGAIN_S later, as often as it takes. After TOLD_S the log reports a plugin that is not open yet. The events of the
+lane stay in the journal; no other lane waits. Cancelling `open` cuts the attempt under way short, also if the plugin
+ignores the cancellation.
 """
 
 import asyncio
@@ -23,12 +23,12 @@ AGAIN_S: Final = 10.0
 TOLD_S: Final = 10.0
 CLOSE_S: Final = 5.0
 HEED_SHARE: Final = 0.2
-"""Of the time to close: for what was told to end."""
+"""The share of the time to close that a plugin has to end after it was told to."""
 log = structlog.stdlib.get_logger()
 
 
 NOT_OPEN: Final = "cannot be opened"
-"""How the fault of a lane begins whose connector or filter is not open."""
+"""The beginning of a lane's fault while its connector or a filter is not open."""
 
 
 class Opener:
@@ -40,14 +40,15 @@ class Opener:
         self._kind = "connector" if isinstance(guest, Connector) else "filter"
         self._name = f"{self._kind} {guest.name}"
         self._whose = {"connector": lane} | ({} if isinstance(guest, Connector) else {"filter": guest.name})
-        self._told = log.bind(**self._whose)
+        self._log = log.bind(**self._whose)
         self._open, self._tried = asyncio.Event(), asyncio.Event()
         self._begun, self._left = False, LeftBehind()
         self.problem = ""
-        """Why it could not be opened, or that it is not open yet; "" if it is open, or nothing is to be told so far."""
+        """Why the plugin could not be opened, or that it is not open yet; "" if it is open, or there is nothing to
+        report so far."""
 
     async def open(self) -> None:
-        """Open it, as often as it takes."""
+        """Open the plugin, as often as it takes."""
         while not self._open.is_set():
             self.problem = await self._try()
             self._tried.set()
@@ -58,17 +59,17 @@ class Opener:
             while self._left:  # noqa: ASYNC110  a thread that is not back: another attempt would leave one more behind
                 await asyncio.sleep(AGAIN_S)
 
-    async def opened(self) -> None:
-        """Wait until it is open."""
+    async def wait_until_open(self) -> None:
+        """Wait until the plugin is open."""
         await self._open.wait()
 
-    async def tried(self) -> str:
-        """Wait until it is open, or could not be opened; return why it could not."""
+    async def wait_until_tried(self) -> str:
+        """Wait for the first attempt to open the plugin; return why it failed, or ""."""
         await self._tried.wait()
         return self.problem
 
     async def close(self, within: float = CLOSE_S) -> None:
-        """Close it if it was opened, or half so; whatever happens, within so many seconds."""
+        """Close the plugin if relay has begun to open it, whatever happens within so many seconds."""
         if not self._begun:
             return
         self._begun = False
@@ -76,34 +77,34 @@ class Opener:
             heed = within * HEED_SHARE
             await called(self._guest.release, "close", self._whose, within - heed, heed)
         except Exception as error:
-            self._told.error(f"{self._kind} did not close", exception=self._clean(trace_of(error)))
+            self._log.error(f"{self._kind} did not close", exception=self._clean(trace_of(error)))
 
     async def _try(self) -> str:
-        """Open it; return why that failed."""
+        """Open the plugin; return why that failed, or ""."""
         limit = self._guest.settings.open_timeout
         self._begun = True
         try:
-            with self._left.noted(), self._told_if_slow(limit):
+            with self._left.noted(), self._warn_if_slow(limit):
                 await called(self._guest.open, "open", self._whose, limit)
         except Exception as error:
             late = isinstance(error, Late)
-            problem = f"it was not ready within {limit:g}s (open_timeout)" if late else self._why(error)
+            problem = f"it was not ready within {limit:g}s (open_timeout)" if late else self._explain(error)
             more = {} if outage.outcome_of(error) else {"exception": self._clean(trace_of(error))}
-            self._told.error(f"{self._kind} cannot be opened, tried again", reason=problem, in_s=AGAIN_S, **more)
+            self._log.error(f"{self._kind} cannot be opened, tried again", reason=problem, in_s=AGAIN_S, **more)
             await self.close()
-            return self._fault(problem)
+            return self._describe_fault(problem)
         if self.problem:
-            self._told.info(f"{self._kind} is open")
+            self._log.info(f"{self._kind} is open")
         return ""
 
     @contextmanager
-    def _told_if_slow(self, limit: float) -> Iterator[None]:
-        """Inside it is opened; that this takes long is told, unless it is told already that it could not be opened."""
+    def _warn_if_slow(self, limit: float) -> Iterator[None]:
+        """Inside, the plugin is opened. Log that this takes long, unless the log has it already that opening failed."""
 
         def tell() -> None:
             reason = f"it is not ready after {TOLD_S:g}s, and has {limit:g}s (open_timeout)"
-            self.problem = self._fault(reason)
-            self._told.warning(f"{self._kind} is not open yet", reason=reason)
+            self.problem = self._describe_fault(reason)
+            self._log.warning(f"{self._kind} is not open yet", reason=reason)
 
         if self.problem or limit <= TOLD_S:
             yield
@@ -114,9 +115,9 @@ class Opener:
         finally:
             slow.cancel()
 
-    def _fault(self, problem: str) -> str:
+    def _describe_fault(self, problem: str) -> str:
         return f"{NOT_OPEN}: {problem}" if self._kind == "connector" else f"{NOT_OPEN}: {self._name}: {problem}"
 
-    def _why(self, error: Exception) -> str:
+    def _explain(self, error: Exception) -> str:
         met = outage.outcome_of(error)
         return self._clean(text_of(met.reason) if met and met.reason else named(error))

@@ -1,6 +1,6 @@
 """Sends the spans of a lane whose events have to stay in order by a key.
 
-How it fails and recovers: events that wait for an earlier one of their key are held in memory, at most the lane's
+How it fails and recovers: events that wait for an earlier event of their key are held in memory, at most the lane's
 `window` of them and `memory` bytes. They have no outcome yet: a crash or a stop leaves them to the next start. Each
 event is settled for itself, so that a key whose deliveries fail for a while holds up no other.
 """
@@ -19,10 +19,10 @@ from relay.deliver.admission import Stopped
 from relay.deliver.batch.builder import Span
 from relay.deliver.batch.ordering import Admitted, Order
 from relay.deliver.batch.parked_parts import ParkedParts
-from relay.deliver.batch.parts import Parts, Settled, within
+from relay.deliver.batch.parts import Parts, Settled, split_to_limits
 from relay.deliver.batch.sent_together import Cuts
 from relay.deliver.delivery import Delivery
-from relay.deliver.window import size_of
+from relay.deliver.window import measure_memory
 from relay.route import Failed
 from relay.state import Cursor, Parked, find_unsettled, make_ranges
 
@@ -30,8 +30,8 @@ BEHIND: Final = "an earlier event of the same key is parked; it comes after that
 log = structlog.stdlib.get_logger()
 
 
-class Ordered:
-    """Sends spans so that no event overtakes an earlier one of its key."""
+class OrderedDelivery:
+    """Sends spans so that no event overtakes an earlier event of its key."""
 
     def __init__(
         self,
@@ -47,87 +47,88 @@ class Ordered:
         self._cuts, self._parked_parts, self._look_for_parked = cuts, parked_parts, look_for_parked
         self._parts = Parts()
         self._freed = Admitted([], [])
-        self._news = asyncio.Event()
+        self._has_freed = asyncio.Event()
         self._behind = asyncio.Lock()
         """Has tasks park events one after the other. An event that is parked before an earlier event could go first."""
 
     async def send(self, group: asyncio.TaskGroup, span: Span) -> None:
-        """Begin with what may go; the rest follows."""
-        self._settle_clear(span)
-        self.order.failed(failed.event for failed in span.failed)
+        """Send what may go now. The rest follows in `run`."""
+        self._settle_known(span)
+        self.order.begin_parking(failed.event for failed in span.failed)
         if span.failed:
             await self._delivery.admission.start(group, partial(self._park_failed, span.failed), "park", 0)
         if span.batch is not None:
-            self._parts.begin(span.batch)
+            self._parts.add(span.batch)
             admit = self.order.admit_together if span.ranges else self.order.admit
             await self._begin(group, admit(span.batch), span.batch, is_cut=span.is_cut)
 
     async def run(self, group: asyncio.TaskGroup) -> None:
-        """Send what has waited for an earlier one, for ever."""
+        """Send what has waited for an earlier event, for ever."""
         while True:
-            await self._news.wait()
-            self._news.clear()
+            await self._has_freed.wait()
+            self._has_freed.clear()
             freed, self._freed = self._freed, Admitted([], [])
             await self._begin(group, freed)
 
     async def _begin(
         self, group: asyncio.TaskGroup, admitted: Admitted, whole: Batch | None = None, *, is_cut: bool = False
     ) -> None:
-        """Send what was admitted; `whole` as it is, if that is all of it. `is_cut`: it was cut so before."""
+        """Send what was admitted. Send `whole` as it is, if all of it was admitted. `is_cut`: the batch was cut in the
+        same way before."""
         if admitted.behind:
             await self._delivery.admission.start(group, partial(self._park_behind, admitted.behind), "park", 0)
         for events in admitted.going:
             is_whole = whole is not None and len(whole) == len(events)
-            batch = whole if whole is not None and is_whole else _batch(events)
+            batch = whole if whole is not None and is_whole else _make_batch(events)
             if not (is_cut and is_whole):
                 self._cuts.add_batch(batch)
             await self._delivery.admission.start(group, partial(self._deliver, batch), "deliver", len(batch))
 
     async def _deliver(self, batch: Batch) -> None:
         try:
-            for one in within(batch, self.order.limits):  # of what was sent together, if that was split
+            for one in split_to_limits(batch, self.order.limits):  # of what was sent together, if that was split
                 await self._delivery.finish(one, self._settle, self._cuts)
         except Stopped:
             return
 
     async def _park_failed(self, failed: Sequence[Failed]) -> None:
         try:
-            await self._delivery.parking.failed(failed)
+            await self._delivery.parking.park_failed(failed)
         except Stopped:
             return
-        self._settle(Settled(_batch([each.event for each in failed]), "parked"))
+        self._settle(Settled(_make_batch([each.event for each in failed]), "parked"))
 
     async def _park_behind(self, events: Sequence[Event]) -> None:
         name = self._delivery.destination.name
         log.warning("events parked behind an earlier one", connector=name, events=len(events), offset=events[0].offset)
         try:
             async with self._behind:
-                await self._delivery.parking.take([Parked.make(event, name, "order", BEHIND, 0) for event in events])
+                await self._delivery.parking.park([Parked.make(event, name, "order", BEHIND, 0) for event in events])
         except Stopped:
             return
-        self._settle(Settled(_batch(events), "parked"))
+        self._settle(Settled(_make_batch(events), "parked"))
         self._look_for_parked()  # what they came behind may be gone by now
 
     def _settle(self, settled: Settled) -> None:
-        self._window.settled(0, size_of(settled.batch))
-        self._parked_parts.tried(settled)
-        for each in [each for event in self._parts.end(settled) for each in self._parked_parts.ended(event)]:
+        self._window.settle(0, measure_memory(settled.batch))
+        self._parked_parts.record_outcome(settled)
+        for each in [each for event in self._parts.settle(settled) for each in self._parked_parts.settle_events(event)]:
             self._cursor.settle_each(each.offsets, each.counts)
-            self._window.settled(len(each.offsets), 0)
-        freed = self.order.settled(settled.batch.places(), parked=settled.outcome == "parked")
+            self._window.settle(len(each.offsets), 0)
+        freed = self.order.settle(settled.batch.places(), parked=settled.outcome == "parked")
         self._freed.going.extend(freed.going)
         self._freed.behind.extend(freed.behind)
-        self._news.set()
+        self._has_freed.set()
 
-    def _settle_clear(self, span: Span) -> None:
-        """What of the span has its outcome already."""
+    def _settle_known(self, span: Span) -> None:
+        """Settle the events of a span that have their outcome already."""
         to_come = chain(span.batch.offsets() if span.batch else (), (failed.event.offset for failed in span.failed))
         open_ranges = make_ranges(sorted({*to_come}))
         ranges = span.ranges or ((span.start, span.stop),)
         clear = [one for start, stop in ranges for one in find_unsettled(start, stop, open_ranges)]
         self._cursor.settle_ranges(clear, span.counts)
-        self._window.settled(span.counts.total, 0)
+        self._window.settle(span.counts.total, 0)
 
 
-def _batch(events: Sequence[Event]) -> Batch:
+def _make_batch(events: Sequence[Event]) -> Batch:
     return Batch([Block.of([*same]) for _, same in groupby(events, attrgetter("received"))])

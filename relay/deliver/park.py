@@ -1,4 +1,4 @@
-"""Puts events aside as parked, trying until the state database takes them."""
+"""Parks events, and tries until the state database takes them."""
 
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
@@ -10,7 +10,7 @@ import structlog
 from relay.api import Batch, Connector, Event, UnreadableEvent
 from relay.config import Redaction
 from relay.deliver.destination import SharedDestination
-from relay.deliver.result import Verdict
+from relay.deliver.result import AttemptResult
 from relay.guests import encodable, quick, trace_of
 from relay.route import Failed
 from relay.state import Parked, State
@@ -20,7 +20,7 @@ log = structlog.stdlib.get_logger()
 
 
 class Parking:
-    """Parks the events of one connector for its lane, or for a replay. Whoever calls may meet what `wait` raises."""
+    """Parks the events of one connector, for its lane or for a replay. Every method raises what `wait` raises."""
 
     def __init__(
         self,
@@ -31,17 +31,17 @@ class Parking:
     ) -> None:
         """`replay` is its number; None for the lane."""
         self._connector, self._name = destination.connector, destination.name
-        self._state, self._meter, self._wait, self._replay = state, destination.meter, wait, replay
+        self._state, self._metrics, self._wait, self._replay = state, destination.metrics, wait, replay
         parks_behind = destination.keeps_order and destination.settings.after_parked == "park"
-        self.keeps_behind = parks_behind and replay is None
-        """Whether later events of a parked one's key are parked, too."""
+        self.parks_behind = parks_behind and replay is None
+        """Whether later events of a parked event's key are parked, too."""
 
-    async def refused(self, batch: Batch, verdict: Verdict, began: float) -> None:
-        """Put events aside that are never to be tried again; the first attempt began then (Unix seconds). Raises
+    async def park_refused(self, batch: Batch, result: AttemptResult, began: float) -> None:
+        """Park events that are never tried again. Their first attempt began at `began`, in Unix seconds. Raises
         Stopped."""
         parked = [
             Parked.make(batch[number], self._name, cause, reason, batch.attempt, status, answer)
-            for number, reason, cause, status, answer in verdict.refused
+            for number, reason, cause, status, answer in result.refused
         ]
         first = parked[0]
         log.warning(
@@ -51,12 +51,12 @@ class Parking:
             cause=first.cause,
             offset=first.offset,
             type=first.type,
-            **_why([one.reason for one in parked]),
+            **_reason_fields([one.reason for one in parked]),
         )
-        await self.take([replace(one, first=began) for one in parked])
+        await self.park([replace(one, first=began) for one in parked])
 
-    async def failed(self, failed: Sequence[Failed], attempts: int = 0) -> None:
-        """Put events aside that a filter failed on. Raises Stopped."""
+    async def park_failed(self, failed: Sequence[Failed], attempts: int = 0) -> None:
+        """Park events that a filter failed on. Raises Stopped."""
         if not failed:
             return
         first = failed[0]
@@ -65,13 +65,13 @@ class Parking:
             connector=self._name,
             events=len(failed),
             offset=first.event.offset,
-            **_why([one.reason for one in failed]),
+            **_reason_fields([one.reason for one in failed]),
         )
-        await self.take([Parked.make(each.event, self._name, "filter", each.reason, attempts) for each in failed])
+        await self.park([Parked.make(each.event, self._name, "filter", each.reason, attempts) for each in failed])
 
-    async def take(self, parked: list[Parked]) -> None:
-        """Put events aside, trying until the state database takes them. Raises Stopped."""
-        parked = [self._labelled(one) for one in parked]
+    async def park(self, parked: list[Parked]) -> None:
+        """Park events, and try until the state database takes them. Raises Stopped."""
+        parked = [self._label(one) for one in parked]
         while True:
             try:
                 await self._state.park(parked)
@@ -79,26 +79,26 @@ class Parking:
                 log.error("parking failed, will be tried again", connector=self._name, error=str(error))
                 await self._wait(AGAIN_S)
             else:
-                self._meter.parked += len(parked)
+                self._metrics.parked += len(parked)
                 return
 
-    def _labelled(self, one: Parked) -> Parked:
-        """With the replay that parks it or, where those behind it have to wait for it, with its key."""
+    def _label(self, one: Parked) -> Parked:
+        """Add the replay that parks the event or, where later events of its key have to wait, its key."""
         if self._replay is not None:
             return replace(one, replay=self._replay)
-        if self.keeps_behind:
-            return replace(one, key=key_of(self._connector, one.event))
+        if self.parks_behind:
+            return replace(one, key=find_key(self._connector, one.event))
         return one
 
 
-def _why(reasons: Sequence[str]) -> dict[str, str | int]:
-    """The first reason, and how many of the events have another one."""
+def _reason_fields(reasons: Sequence[str]) -> dict[str, str | int]:
+    """Return the first reason, and how many events have another reason."""
     others = len(reasons) - reasons.count(reasons[0])
     return {"reason": reasons[0]} | ({"for_other_reasons": others} if others else {})
 
 
-def key_of(connector: Connector, event: Event) -> str | None:
-    """What a connector says the event stays in order with; None if it cannot say."""
+def find_key(connector: Connector, event: Event) -> str | None:
+    """Return the key by which a connector keeps the event in order; None without a key."""
     try:
         with quick("key", connector=connector.name):
             key = connector.key(event)
@@ -111,6 +111,6 @@ def key_of(connector: Connector, event: Event) -> str | None:
         return None
 
 
-def keys_of(connector: Connector, batch: Batch) -> list[str | None]:
-    """The same for each event of a batch."""
-    return [key_of(connector, event) for event in batch]
+def find_keys(connector: Connector, batch: Batch) -> list[str | None]:
+    """Return the key of each event of a batch."""
+    return [find_key(connector, event) for event in batch]

@@ -1,25 +1,25 @@
-"""How fast a lane may go. Pure arithmetic over a clock that the caller reads."""
+"""Rate limits. Pure arithmetic: the caller reads the clock."""
 
 from relay.api import BatchSettings
 
 
 def limit_batches(limits: BatchSettings, *rates: float) -> BatchSettings:
-    """Batches of no more events than may go in a second."""
+    """Return limits with batches of no more events than may go in a second."""
     most = min([limits.events, *(max(1, int(rate)) for rate in rates if rate)])
     return limits.model_copy(update={"events": most})
 
 
 class RateLimit:
-    """At most `rate` events per second on average, with a burst of one second; rate 0 is no limit."""
+    """Limits events to `rate` a second on average, with a burst of one second. Rate 0 is no limit."""
 
     def __init__(self, rate: float) -> None:
         self.rate = rate
         self._due = 0.0
         self.given_back = 0.0
-        """Seconds by which bookings that were given back have shortened the wait of all who booked later, so far."""
+        """Seconds by which cancelled bookings have shortened the waits of later bookings so far."""
 
-    def delay(self, events: int, now: float) -> float:
-        """Book so many events; return the seconds to wait before they may go."""
+    def book(self, events: int, now: float) -> float:
+        """Book so many events. Return the seconds to wait before the events may go."""
         if not self.rate:
             return 0.0
         self._due = max(self._due, now - 1.0)

@@ -13,7 +13,7 @@ import structlog
 from relay.api import Delivered, Retry
 from relay.api.internal import LeftBehind
 from relay.config import Redaction
-from relay.deliver import LiveLane, Verdict, judge, retry_delay
+from relay.deliver import AttemptResult, LiveLane, draw_retry_delay, judge
 from relay.guests import called, text_of, trace_of
 from relay.journal import Wanted
 from relay.state import (
@@ -44,7 +44,7 @@ class ConnectorErasure:
     """
 
     def __init__(self, lane: LiveLane, state: State, is_anything: Callable[[], bool], worker: int) -> None:
-        self._connector, self._opener, self._in_threads = lane.connector, lane.opener, lane.in_threads
+        self._connector, self._opener, self._in_threads = lane.connector, lane.opener, lane.find_thread_work
         self._state, self._is_anything, self._worker = state, is_anything, worker
         self._clean = Redaction(lane.connector.settings).clean
         self._attempt, self._left = 0, LeftBehind()
@@ -113,7 +113,7 @@ class ConnectorErasure:
         """Call erase(); return the seconds until the next call."""
         wanted = Wanted({one.number: one.user for one in lacking})
         try:
-            verdict, notes = await self._call_erase(lacking, wanted)
+            result, notes = await self._call_erase(lacking, wanted)
         except asyncio.CancelledError:  # by a stop or a reload, which may have been the end of this connector
             await self._save_cut_short(lacking)
             raise
@@ -124,10 +124,10 @@ class ConnectorErasure:
             number: ConnectorAnswer(name, "done", wanted.hide(self._clean(text_of(note))))
             for number, note in notes.items()
         }
-        answers |= dict.fromkeys(verdict.skipped, ConnectorAnswer(name, "skipped", wanted.hide(verdict.why_skipped)))
-        for why in verdict.deferred:
+        answers |= dict.fromkeys(result.skipped, ConnectorAnswer(name, "skipped", wanted.hide(result.why_skipped)))
+        for why in result.deferred:
             answers |= dict.fromkeys(why.numbers, ConnectorAnswer(name, "failed", wanted.hide(why.reason)))
-        answers |= {one.number: ConnectorAnswer(name, "failed", wanted.hide(one.reason)) for one in verdict.refused}
+        answers |= {one.number: ConnectorAnswer(name, "failed", wanted.hide(one.reason)) for one in result.refused}
         answers = {lacking[number].number: answer for number, answer in answers.items()}
         await self._state.run(lambda db: _save_unchanged(db, lacking, answers))
         failed = [one for one in answers.values() if one.outcome == "failed"]
@@ -136,10 +136,12 @@ class ConnectorErasure:
             return LOOK_S
         self._attempt += 1
         retry = self._connector.settings.retry
-        after = max((why.after for why in verdict.deferred if why.after is not None), default=None)
-        delay = retry_delay(self._attempt, first=retry.first, longest=retry.max, after=after, chance=random.Random())
+        after = max((why.after for why in result.deferred if why.after is not None), default=None)
+        delay = draw_retry_delay(
+            self._attempt, first=retry.first, longest=retry.max, after=after, chance=random.Random()
+        )
         news = {"users": len(failed), "reason": failed[0].reason, "next_try_s": round(delay, 3)}
-        grave = verdict.refused or any(why.unauthorized for why in verdict.deferred)
+        grave = result.refused or any(why.unauthorized for why in result.deferred)
         tell = log.error if grave else log.warning  # an error does not mend itself
         tell("erasing failed at the connector", connector=self._connector.name, **news)
         return max(delay, LOOK_S)
@@ -153,24 +155,24 @@ class ConnectorErasure:
         except sqlite3.Error as error:  # the stop goes on
             log.error("erasures cannot be kept", connector=self._connector.name, error=str(error))
 
-    async def _call_erase(self, lacking: Sequence[Erasure], wanted: Wanted) -> tuple[Verdict, Mapping[int, str]]:
+    async def _call_erase(self, lacking: Sequence[Erasure], wanted: Wanted) -> tuple[AttemptResult, Mapping[int, str]]:
         """Call erase(); return the result, and the connector's notes on erased users."""
         users = [one.user for one in lacking]
-        if problem := await self._opener.tried():
+        if problem := await self._opener.wait_until_tried():
             return judge(len(users), Retry(problem), self._clean), {}
         try:
             with self._left.noted():
                 work, whose = partial(self._connector.erase, users), {"connector": self._connector.name}
                 answer = await called(work, "erase", whose, ERASE_S)
-            verdict = judge(len(users), answer, self._clean)
-            outcomes = enumerate(answer or ()) if verdict.by_event else ()
-            return verdict, {number: one.note for number, one in outcomes if isinstance(one, Delivered) and one.note}
+            result = judge(len(users), answer, self._clean)
+            outcomes = enumerate(answer or ()) if result.by_event else ()
+            return result, {number: one.note for number, one in outcomes if isinstance(one, Delivered) and one.note}
         except Exception as error:
-            verdict = judge(len(users), error, self._clean)
-            if any(why.bug for why in verdict.deferred):
+            result = judge(len(users), error, self._clean)
+            if any(why.bug for why in result.deferred):
                 told = wanted.hide(self._clean(trace_of(error)))
                 log.error("connector raised", connector=self._connector.name, exception=told)
-            return verdict, {}
+            return result, {}
 
 
 def _save_unchanged(db: sqlite3.Connection, asked: Sequence[Erasure], answers: Mapping[int, ConnectorAnswer]) -> None:

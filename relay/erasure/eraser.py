@@ -196,7 +196,7 @@ class Eraser:
         for path in await ADMIN.run(find_copies, self._journal.folder, wanted):
             path.unlink()
             log.warning("a damaged segment that was kept is removed: it names an erased user", file=path.name)
-        await self._fleet.rest(lambda connector: self._state.run(TableErasure(connector, wanted, offsets)))
+        await self._fleet.rest_each_lane(lambda connector: self._state.run(TableErasure(connector, wanted, offsets)))
         names = [lane.name for lane in self._fleet.lanes]
         for connector in await self._state.read(lambda db: find_removed_connectors(db, names)):
             await self._state.run(TableErasure(connector, wanted, offsets))

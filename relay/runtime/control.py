@@ -54,7 +54,7 @@ class View:
     @asynccontextmanager
     async def tap(self, at: str, entries: Sequence[str]) -> AsyncIterator[AsyncIterator[bytes]]:
         """Yield the events at "ingest", or at a connector behind its filters, as NDJSON. Raises LookupError."""
-        taps = self._journal.taps if at == "ingest" else self._fleet.lane(at).taps
+        taps = self._journal.taps if at == "ingest" else self._fleet.find_lane(at).taps
         tap = Tap(Selection(entries))
         taps.add(tap)
         try:
@@ -105,7 +105,7 @@ class View:
     def _check(self, connector: str) -> None:
         """Check that a connector runs, or that a reload is adding it. Raises LookupError."""
         if connector not in self.config.connectors:
-            self._fleet.lane(connector)
+            self._fleet.find_lane(connector)
 
     async def forget(self, connector: str) -> Forgotten:
         """Remove everything of an unconfigured connector, between two reloads.

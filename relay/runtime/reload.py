@@ -41,7 +41,7 @@ def compare_configs(old: Config, new: Config, changes: Changes, restart: Sequenc
     """Make the result of a reload. `restart`: what waits for a restart."""
     own = compare_alerts_and_settings(old, new, restart)
     connectors = [*_compare_connectors(changes, new), *_compare_tables("source", old.sources, new.sources, new)]
-    warnings = [ReloadWarning(f"connector {name}", doubt) for name, doubt in changes.doubts.items()]
+    warnings = [ReloadWarning(f"connector {name}", doubt) for name, doubt in changes.unready.items()]
     return replace(own, changes=[*connectors, *own.changes], warnings=warnings)
 
 

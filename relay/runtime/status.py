@@ -61,7 +61,7 @@ class StatusReader:
         for lane in self._fleet.lanes:
             values["settled", lane.name] = lane.cursor.counts.total
             values["pending", lane.name] = lane.cursor.make_ledger(head).pending
-            values["parked", lane.name] = lane.destination.meter.parked
+            values["parked", lane.name] = lane.destination.metrics.parked
         for number, replay in self._fleet.replays.items():
             values["replayed", number] = replay.cursor.counts.total
         for name, intake in self._ingest.intakes.items():
@@ -136,7 +136,7 @@ class StatusReader:
 
     async def _read_removed(self, config: Config) -> list[RemovedConnector]:
         try:
-            gone = await self._fleet.gone()
+            gone = await self._fleet.find_abandoned()
         except (OSError, sqlite3.Error) as error:
             log.error("the books of connectors that are gone cannot be read", error=str(error))
             return []
@@ -163,7 +163,7 @@ class StatusReader:
             paused_until=held.until if held else None,
             unanswered=now - asked,
             breaker=destination.breaker.state(now),
-            next_try=destination.breaker.left(now),
+            next_try=destination.breaker.seconds_left(now),
             accepted=ledger.accepted,
             outcomes=asdict(ledger.counts),
             pending=ledger.pending,
@@ -172,11 +172,11 @@ class StatusReader:
             drained_in=None if stands else predict_time(ledger.pending, -self._rates.measure_change(("pending", name))),
             last_error=_read_last_error(lane),
             parked_now=0,
-            parked=destination.meter.parked,
+            parked=destination.metrics.parked,
             parked_rate=self._rates.measure_change(("parked", name), NOW_S),
-            attempts={**destination.meter.attempts},
-            attempt=destination.meter.attempt.copy(),
-            end_to_end=destination.meter.end_to_end.copy(),
+            attempts={**destination.metrics.attempts},
+            attempt=destination.metrics.attempt.copy(),
+            end_to_end=destination.metrics.end_to_end.copy(),
             notice=_read_notice(lane.connector),
             secrets=list_secrets(f"connector {name}", lane.connector.settings, config),
             writes=str(lane.traits.local_path or ""),

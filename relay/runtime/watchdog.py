@@ -29,7 +29,7 @@ class Pulse:
 
     def __init__(self, notify: Notify, journal: Journal, fleet: Fleet) -> None:
         self._notify, self._journal, self._fleet = notify, journal, fleet
-        self._asked = {"the journal's writer": journal.await_writer, "what deliveries wait for": fleet.answers}
+        self._asked = {"the journal's writer": journal.await_writer, "what deliveries wait for": fleet.wait_for_answers}
         self.others = 0
         """Events accepted by workers that no longer run."""
         self._beat, self._patience = BEAT_S, PATIENCE_S

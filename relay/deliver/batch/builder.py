@@ -1,4 +1,4 @@
-"""The batch that is forming: takes routed blocks, gives spans that keep within the batch limits. Pure."""
+"""The batch builder: takes routed blocks, gives spans that keep within the batch limits. Pure."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ from relay.state import Counts
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of the journal from `start` up to `stop`, and what the lane owes it: a batch to deliver, events to
-    park. `counts` holds the outcomes that are clear already (unselected, filtered, erased)."""
+    """A stretch of the journal from `start` up to `stop`: a batch to deliver, events to park, and the counts of
+    outcomes that are known (unselected, filtered, erased)."""
 
     start: int
     stop: int
@@ -21,20 +21,20 @@ class Span:
     failed: Sequence[Failed]
     counts: Counts
     ranges: Ranges = ()
-    """What of the stretch it is about, where that is not all."""
+    """The offsets of the span, if they are not the whole stretch."""
     is_cut: bool = False
-    """Whether it was cut so before."""
+    """Whether the span was cut in the same way before."""
     is_split: bool = False
     """Whether the batch has parts of events that filters have split."""
     filtered: Sequence[int] = field(default=(), compare=False)
     erased: Sequence[int] = field(default=(), compare=False)
-    """The offsets that `counts` holds as such."""
+    """The offsets of the events that `counts` counts as filtered, and as erased."""
 
     def __len__(self) -> int:
         return sum(stop - start for start, stop in self.ranges) or self.stop - self.start
 
-    def within(self, ranges: Ranges) -> "Span":
-        """Of a span over gaps: the same without these, where `ranges` is all there is."""
+    def restrict_to(self, ranges: Ranges) -> "Span":
+        """Return the span of these ranges alone, without the gaps between them."""
         mine = [(max(start, self.start), min(stop, self.stop)) for start, stop in ranges]
         mine = [(start, stop) for start, stop in mine if start < stop]
         gaps = self.stop - self.start - sum(stop - start for start, stop in mine)
@@ -43,84 +43,85 @@ class Span:
 
 
 class BatchBuilder:
-    """Collects from offset `start` on until a limit is reached; what is over begins the next span."""
+    """Collects events from offset `start` on until a limit is reached. The rest begins the next span."""
 
     def __init__(self, start: int, limits: BatchSettings) -> None:
         self.start = self.stop = start
         self.limits = limits
         self.events = 0
-        """Or parts of events."""
+        """Events, or parts of events, in the batch."""
         self._split = 0
-        """By how much parts are more than their events."""
+        """By how much the parts outnumber their events."""
         self._size = 0
         self._blocks: list[Block] = []
         self._filtered: list[int] = []
         self._erased: list[int] = []
         self._failed: list[Failed] = []
-        self._over: Block | None = None
-        """The last block that was added, if not all of it fitted."""
-        self._at = 0
-        """The first event of it that did not."""
+        self._rest: Block | None = None
+        """The last block that was added, if a part of it did not fit."""
+        self._rest_at = 0
+        """The first event of it that did not fit."""
 
     def add(self, stop: int, routed: Routed) -> None:
-        """Take what a route made of the events up to (without) offset `stop`; not while `full`."""
+        """Add what a route made of the events up to (without) offset `stop`. Do not call it while `is_full`."""
         self.stop = stop
         self._filtered += routed.filtered
         self._erased += routed.erased
         self._failed += routed.failed
-        self._over, self._at = routed.wanted, 0
+        self._rest, self._rest_at = routed.wanted, 0
         self._fill()
 
     @property
-    def received(self) -> float:
-        """When relay received the first event that is wanted, while there are `events`."""
+    def first_received(self) -> float:
+        """When relay received the first wanted event, while there are `events`."""
         return self._blocks[0].received
 
     @property
-    def empty(self) -> bool:
-        """Whether no event was looked at yet."""
+    def is_empty(self) -> bool:
+        """Whether no event was added yet."""
         return self.start == self.stop
 
     @property
-    def full(self) -> bool:
+    def is_full(self) -> bool:
         """Whether a limit is reached."""
-        return self._over is not None or self.events >= self.limits.events or self._size >= self.limits.size
+        return self._rest is not None or self.events >= self.limits.events or self._size >= self.limits.size
 
     def _fill(self) -> None:
-        """Move what fits of the block; it is cut only as far as it is taken."""
-        block = self._over
-        if block is None or not (room := self._room(block)):
+        """Move what fits of the rest into the batch."""
+        block = self._rest
+        if block is None or not (room := self._count_fitting(block)):
             return
-        taken = block.slice(self._at, self._at + room)
+        taken = block.slice(self._rest_at, self._rest_at + room)
         self._blocks.append(taken)
         self.events += room
         if taken.parts is not None:
             self._split += room - len({*taken.offsets})
         self._size += len(taken.body) + 1
-        self._at += room
-        if self._at == len(block):
-            self._over = None
+        self._rest_at += room
+        if self._rest_at == len(block):
+            self._rest = None
 
-    def _room(self, block: Block) -> int:
-        """How many of the block's next events still fit; an event larger than all limits goes alone."""
-        end = block.start(self._at) + self.limits.size - self._size
-        by_size = bisect_right(block.ends, end, lo=self._at) - self._at
-        fit = min(self.limits.events - self.events, by_size, len(block) - self._at)
+    def _count_fitting(self, block: Block) -> int:
+        """Return how many of the next events of a block fit. An event larger than all limits goes alone."""
+        end = block.start(self._rest_at) + self.limits.size - self._size
+        by_size = bisect_right(block.ends, end, lo=self._rest_at) - self._rest_at
+        fit = min(self.limits.events - self.events, by_size, len(block) - self._rest_at)
         fit = max(fit, 0 if self._blocks else 1)
-        return fit if block.parts is None else self._whole(block, fit)
+        return fit if block.parts is None else self._keep_events_whole(block, fit)
 
-    def _whole(self, block: Block, fit: int) -> int:
-        """The same without an event of which not all parts fit; a batch begins with all parts of one."""
-        offsets, stop = block.offsets, self._at + fit
-        while self._at < stop < len(block) and offsets[stop - 1] == offsets[stop]:
+    def _keep_events_whole(self, block: Block, fit: int) -> int:
+        """Return how many fit without an event of which not all parts fit. A batch begins with all parts of an
+        event."""
+        offsets, stop = block.offsets, self._rest_at + fit
+        while self._rest_at < stop < len(block) and offsets[stop - 1] == offsets[stop]:
             stop -= 1
-        if stop == self._at and not self._blocks:
+        if stop == self._rest_at and not self._blocks:
             stop = bisect_right(offsets, offsets[stop], lo=stop)
-        return stop - self._at
+        return stop - self._rest_at
 
     def take(self) -> Span:
-        """Close the span behind the last event that fitted, and begin the next one there."""
-        stop = self.stop if self._over is None else self._over.offsets[self._at]
+        """Close the span behind the last event that fitted, return it, and begin the next span there."""
+        stop = self.stop if self._rest is None else self._rest.offsets[self._rest_at]
         filtered = failed = erased = 0
         if self._filtered or self._failed or self._erased:
             filtered = bisect_left(self._filtered, stop)
@@ -143,6 +144,6 @@ class BatchBuilder:
         if filtered or failed or erased:
             self._filtered, self._failed = self._filtered[filtered:], self._failed[failed:]
             self._erased = self._erased[erased:]
-        if self._over is not None:
+        if self._rest is not None:
             self._fill()
         return span

@@ -1,4 +1,4 @@
-"""Which events may go now if those of one key are to stay in order. Pure."""
+"""The order of events by key: which events may go now. Pure."""
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
@@ -7,12 +7,11 @@ from typing import NamedTuple
 from relay.api import BatchSettings, Event
 
 Place = tuple[int, int]
-"""The offset of an event, and which part of it."""
+"""The offset of an event, and the number of its part."""
 
 
 class Admitted(NamedTuple):
-    """Events that may go, batch by batch, and events to be parked because an earlier one of their key is. The rest
-    waits."""
+    """Events that may go, batch by batch, and events to park behind a parked event of their key. The rest waits."""
 
     going: list[list[Event]]
     behind: list[Event]
@@ -24,47 +23,47 @@ class Together:
     def __init__(self, events: Sequence[tuple[Event, str | None]]) -> None:
         self.events = events
         self.keys = Counter(key for _, key in events if key is not None)
-        """How many events there are of each key."""
+        """How many events each key has."""
         self.lacking: set[str] = set()
         """The keys that are not free yet."""
 
-    def first(self, key: str) -> int:
-        """The offset of its first event of this key."""
+    def find_first(self, key: str) -> int:
+        """Return the offset of the first event of a key."""
         return next(event.offset for event, mine in self.events if mine == key)
 
 
 class Order:
-    """Events of one key go one after the other, or several together in their order; those of others beside them.
+    """Keeps the events of each key in order: one goes after the other, or several go together. Other keys go beside
+    them.
 
-    With `park`, events behind a parked one are parked too, so that none of a key is ever delivered before an earlier
-    one; then they go singly, for it is not known before whether one will be parked. Those on their way to be parked are
-    under way as well: others of their key wait until that is done.
+    With `park`, events behind a parked event of their key are parked too, so none is delivered before an earlier event.
+    They go one by one then, because any of them may be parked. Events on their way to be parked are under way as well:
+    others of their key wait.
 
-    Events that were sent together before a restart go together again: they wait until all their keys are free, and
-    have those that are meanwhile. They are admitted before all others, in the order in which they were sent, so each
-    key is theirs in that order, and no two of them wait for each other.
-    """
+    Events that were sent together before a restart go together again. They wait until all their keys are free, and hold
+    the free keys meanwhile. They are admitted before all others, in the order in which they were sent. So each key is
+    theirs in that order, and no two batches wait for each other."""
 
     def __init__(self, key: Callable[[Event], str | None], limits: BatchSettings, *, park: bool) -> None:
         self._key, self._park = key, park
         self.limits = limits
         self._keys: dict[Place, str] = {}
-        """Of the events under way that have one."""
+        """The keys of the events under way that have a key."""
         self._under_way: dict[str, int] = {}
         self._waiting: dict[str, list[Event]] = {}
-        """Without what was decoded of them: there may be many."""
+        """Waiting events by key, without what was decoded of them: there may be many."""
         self._together: dict[str, deque[Together]] = {}
-        """What waits for a key, in front of all other events of it."""
+        """Events that wait together for a key, before all other events of the key."""
         self._parked: set[str] = set()
-        self._since: set[str] = set()
-        """Keys that were added to those since `reading`."""
+        self._parked_since: set[str] = set()
+        """Keys of events that were parked since `begin_reading_parked`."""
 
     def admit(self, events: Iterable[Event]) -> Admitted:
-        """Sort events, in the journal's order, that are new here."""
+        """Sort new events, in the journal's order."""
         return self._admit((event, self._key(event)) for event in events)
 
     def admit_together(self, events: Iterable[Event]) -> Admitted:
-        """Have events that were sent together before go together again."""
+        """Sort events that were sent together before: they go together again."""
         one = Together([(event.with_body(event.body), self._key(event)) for event in events])
         for key, count in one.keys.items():
             if key in self._under_way:
@@ -116,12 +115,12 @@ class Order:
     def _is_full(self, batch: Sequence[Event], size: int) -> bool:
         return len(batch) >= self.limits.events or size > self.limits.size
 
-    def settled(self, places: Iterable[Place], *, parked: bool) -> Admitted:
-        """Events that were under way have their outcome; return what may go because of it."""
+    def settle(self, places: Iterable[Place], *, parked: bool) -> Admitted:
+        """Settle events that were under way; return what may go because of that."""
         keys = [self._keys.pop(place) for place in places if place in self._keys]
         if parked and self._park:
             self._parked.update(keys)
-            self._since.update(keys)
+            self._parked_since.update(keys)
         freed: list[tuple[Event, str | None]] = []
         together: list[Together] = []
         for key in keys:
@@ -130,7 +129,7 @@ class Order:
                 del self._under_way[key]
                 if not self._is_for_together(key):
                     freed += ((event, key) for event in self._waiting.pop(key, []))
-                elif not (one := self._give(key)).lacking:
+                elif not (one := self._hand_key_on(key)).lacking:
                     together.append(one)
         admitted = self._admit(sorted(freed, key=lambda one: one[0].offset))
         for one in together:
@@ -140,14 +139,14 @@ class Order:
         return admitted
 
     def _is_for_together(self, key: str) -> bool:
-        """Whether a key that is free is for events that go together."""
+        """Whether a free key belongs to events that go together."""
         if key not in self._together:
             return False
         waiting = self._waiting.get(key)
-        return not waiting or waiting[0].offset > self._together[key][0].first(key)
+        return not waiting or waiting[0].offset > self._together[key][0].find_first(key)
 
-    def _give(self, key: str) -> Together:
-        """Have the first of those that wait together for a key have it."""
+    def _hand_key_on(self, key: str) -> Together:
+        """Give a free key to the first events that wait together for it; return those events."""
         waiting = self._together[key]
         one = waiting.popleft()
         if not waiting:
@@ -156,16 +155,16 @@ class Order:
         self._under_way[key] = one.keys[key]
         return one
 
-    def failed(self, events: Iterable[Event]) -> None:
-        """These are on their way to be parked, before they have gone."""
+    def begin_parking(self, events: Iterable[Event]) -> None:
+        """Count events as under way that are about to be parked before they have gone."""
         for event in events if self._park else ():
             if (key := self._key(event)) is not None:
                 self._begin(event, key)
 
-    def reading(self) -> None:
-        """The keys of parked events are about to be read."""
-        self._since = set()
+    def begin_reading_parked(self) -> None:
+        """Remember which keys are parked from now on: those in the database are about to be read."""
+        self._parked_since = set()
 
-    def read(self, keys: Iterable[str]) -> None:
-        """These are the keys of parked events."""
-        self._parked = {*keys, *self._since}
+    def set_parked_keys(self, keys: Iterable[str]) -> None:
+        """Set the keys of parked events, as read from the database."""
+        self._parked = {*keys, *self._parked_since}

@@ -1,7 +1,9 @@
-"""What lies parked of events that a lane takes once more: their batch or other parts had no outcome before a restart.
+"""Parked parts of events that a lane delivers again after a restart, because other events of the batch, or other parts,
+had no outcome.
 
-How it fails and recovers: a parked part stays where it lies. It goes only if the same part is delivered now, with the
-cursor that counts that. If filters have changed and no longer make that part, it stays, and its event counts as parked.
+How it fails and recovers: a parked part stays parked. It goes only if the same part is delivered now, with the cursor
+that counts the delivery. If filters have changed and no longer make the part, it stays, and its event counts as
+parked.
 """
 
 from bisect import bisect_left
@@ -16,76 +18,78 @@ from relay.state import Counts, Parked
 class ParkedParts:
     """The parked parts of one lane's events that are not settled."""
 
-    def __init__(self, told: Callable[[], None]) -> None:
-        """`told` is called when something stays parked that was not tried again."""
-        self._told = told
-        self._lying: dict[int, dict[int, Parked]] = {}
-        """By offset and part: not tried again so far."""
+    def __init__(self, report_staying: Callable[[], None]) -> None:
+        """`report_staying` is called when a part stays parked that was not tried again."""
+        self._report_staying = report_staying
+        self._untried: dict[int, dict[int, Parked]] = {}
+        """Parked parts that were not tried again so far, by offset and part."""
         self._delivered: dict[int, list[Parked]] = {}
-        """By offset: delivered now, while their events have no outcome yet."""
+        """Parked parts that are delivered now, while their events have no outcome yet, by offset."""
         self._offsets: list[int] = []
-        """Of those that lay there at the beginning, ascending."""
+        """The offsets of all at the beginning, ascending."""
         self._done: list[Parked] = []
 
-    def begin(self, lying: Iterable[Parked]) -> None:
-        """Nothing is on its way; this lies parked of events that are not settled. Bodies do not matter."""
-        self._lying, self._delivered = {}, {}
-        for one in lying:
-            self._lying.setdefault(one.event.offset, {})[one.part] = one
-        self._offsets = sorted(self._lying)
+    def reset(self, parked: Iterable[Parked]) -> None:
+        """Begin with what lies parked of events that are not settled. Nothing is under way. Bodies do not matter."""
+        self._untried, self._delivered = {}, {}
+        for one in parked:
+            self._untried.setdefault(one.event.offset, {})[one.part] = one
+        self._offsets = sorted(self._untried)
 
     @property
     def done(self) -> Sequence[Parked]:
-        """Those that were delivered, with their events settled: they only wait for the cursor to be saved."""
+        """Parked parts that were delivered, with their events settled. They wait for the next checkpoint."""
         return tuple(self._done)
 
-    def saved(self, number: int) -> None:
-        """So many of those that are done are on disk."""
+    def mark_saved(self, number: int) -> None:
+        """Forget the first of those that are done, so many of which are on disk."""
         del self._done[:number]
 
-    def is_going(self, offset: int) -> bool:
-        """Whether something that is done lies parked there still."""
+    def awaits_checkpoint(self, offset: int) -> bool:
+        """Return whether a part at this offset is done and waits for the next checkpoint."""
         return any(one.offset == offset for one in self._done)
 
     @property
     def numbers(self) -> list[int]:
-        """Of all parked events whose parts are tried again, or are done."""
-        lying = [one.number for parts in self._lying.values() for one in parts.values()]
+        """The numbers of all parked events whose parts are tried again, or are done."""
+        parked = [one.number for parts in self._untried.values() for one in parts.values()]
         delivered = [one.number for parts in self._delivered.values() for one in parts]
-        return [*lying, *delivered, *(one.number for one in self._done)]
+        return [*parked, *delivered, *(one.number for one in self._done)]
 
-    def counted(self, span: Span) -> Span:
-        """The same span, with the events as parked that it makes nothing of now, but of which something lies parked."""
-        if not self._lying:
+    def correct_counts(self, span: Span) -> Span:
+        """Return the span with corrected counts: an event counts as parked if the span makes nothing of it now, and a
+        part of it lies parked."""
+        if not self._untried:
             return span
         made = {*(span.batch.offsets() if span.batch else ()), *(failed.event.offset for failed in span.failed)}
         counts = span.counts
-        for offset in self._in(span.ranges or ((span.start, span.stop),)):
-            if offset not in made and self._stays(offset):
-                counts += Counts(parked=1) + Counts(**{_outcome(span, offset): -1})
+        for offset in self._find_offsets(span.ranges or ((span.start, span.stop),)):
+            if offset not in made and self._settle_event(offset):
+                counts += Counts(parked=1) + Counts(**{_find_outcome(span, offset): -1})
         return replace(span, counts=counts)
 
-    def _in(self, ranges: Iterable[tuple[int, int]]) -> list[int]:
+    def _find_offsets(self, ranges: Iterable[tuple[int, int]]) -> list[int]:
         found: list[int] = []
         for start, stop in ranges:
             found += self._offsets[bisect_left(self._offsets, start) : bisect_left(self._offsets, stop)]
         return found
 
-    def tried(self, settled: Settled) -> None:
-        """Events or parts have their outcome: what is parked once more lies there as any other."""
-        if not self._lying:
+    def record_outcome(self, settled: Settled) -> None:
+        """Record the outcome of events or parts. What is parked again lies parked like any other event."""
+        if not self._untried:
             return
         for offset, part in settled.batch.places():
-            one = self._lying.get(offset, {}).pop(part, None)
+            one = self._untried.get(offset, {}).pop(part, None)
             if one is not None and settled.outcome != "parked":
                 self._delivered.setdefault(offset, []).append(one)
 
-    def ended(self, events: Settled | SplitEvent) -> Iterator[Settled | SplitEvent]:
-        """Events have their outcome, all parts of each: the outcomes with what stays parked."""
-        if not self._lying:
+    def settle_events(self, events: Settled | SplitEvent) -> Iterator[Settled | SplitEvent]:
+        """Settle events of which every part has its outcome; yield their outcomes. An event of which a part stays
+        parked is parked."""
+        if not self._untried:
             yield events
             return
-        staying = {offset for offset in events.offsets if self._stays(offset)}
+        staying = {offset for offset in events.offsets if self._settle_event(offset)}
         if not staying:
             yield events
             return
@@ -93,17 +97,17 @@ class ParkedParts:
         if others := [offset for offset in events.offsets if offset not in staying]:
             yield SplitEvent(others, events.outcome)
 
-    def _stays(self, offset: int) -> bool:
-        """The event there is settled; whether something of it stays parked that was not tried again."""
+    def _settle_event(self, offset: int) -> bool:
+        """Settle the event at an offset; return whether a part stays parked that was not tried again."""
         self._done += self._delivered.pop(offset, ())
-        stays = bool(self._lying.pop(offset, None))
+        stays = bool(self._untried.pop(offset, None))
         if stays:
-            self._told()
+            self._report_staying()
         return stays
 
 
-def _outcome(span: Span, offset: int) -> str:
-    """How a span counts an event that it makes nothing of."""
+def _find_outcome(span: Span, offset: int) -> str:
+    """Return how a span counts an event of which it makes nothing."""
     if span.counts.expired or span.counts.damaged:
         return "expired" if span.counts.expired else "damaged"
     return "filtered" if offset in span.filtered else "erased" if offset in span.erased else "unselected"

@@ -1,4 +1,4 @@
-"""Events that filters have split: what of them goes together, and when an event has its outcome. Pure."""
+"""Parts of events that filters have split: what goes together, and when an event has its outcome. Pure."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,7 +9,7 @@ from relay.state import Counts
 
 Outcome = Literal["unselected", "filtered", "delivered", "parked"]
 RANKS: Final[dict[Outcome, int]] = {"unselected": 0, "filtered": 1, "delivered": 2, "parked": 3}
-"""Of the outcomes of its parts an event has the highest: it is parked if one is, and filtered only if all are."""
+"""An event has the highest outcome of its parts: it is parked if one part is, and filtered only if all parts are."""
 
 
 class Settled(NamedTuple):
@@ -20,12 +20,12 @@ class Settled(NamedTuple):
 
     @property
     def offsets(self) -> Sequence[int]:
-        """Where they are in the journal."""
+        """The offsets of the events."""
         return self.batch.offsets()
 
     @property
     def counts(self) -> Counts:
-        """The events, counted."""
+        """The events, counted by outcome."""
         return Counts(**{self.outcome: len(self.batch)})
 
 
@@ -37,28 +37,28 @@ class SplitEvent(NamedTuple):
 
     @property
     def counts(self) -> Counts:
-        """The events, counted."""
+        """The events, counted by outcome."""
         return Counts(**{self.outcome: len(self.offsets)})
 
 
 class Parts:
-    """The events under way that were split."""
+    """The events under way that filters have split."""
 
     def __init__(self, batch: Batch | None = None) -> None:
         self._left: dict[int, int] = {}
         """How many parts have no outcome yet, by offset."""
         self._outcomes: dict[int, Outcome] = {}
-        """What became of others."""
+        """The highest outcome of the other parts, by offset."""
         if batch is not None:
-            self.begin(batch)
+            self.add(batch)
 
-    def begin(self, batch: Batch) -> None:
-        """All parts of these events are under way."""
+    def add(self, batch: Batch) -> None:
+        """Add the split events of a batch. All their parts are under way."""
         if batch.is_split:
             self._left |= {offset: parts for offset, parts in Counter(batch.offsets()).items() if parts > 1}
 
-    def end(self, settled: Settled) -> Sequence[Settled | SplitEvent]:
-        """Events or parts have their outcome; return the events that are settled because of it."""
+    def settle(self, settled: Settled) -> Sequence[Settled | SplitEvent]:
+        """Settle events or parts; return the events of which every part has its outcome now."""
         if not self._left:
             return [settled]
         whole: list[int] = []
@@ -67,7 +67,7 @@ class Parts:
             if offset not in self._left:
                 whole.append(offset)
                 continue
-            outcome = highest(self._outcomes.pop(offset, settled.outcome), settled.outcome)
+            outcome = combine_outcomes(self._outcomes.pop(offset, settled.outcome), settled.outcome)
             self._left[offset] -= 1
             if self._left[offset]:
                 self._outcomes[offset] = outcome
@@ -78,21 +78,21 @@ class Parts:
         return found + [SplitEvent([offset], outcome) for offset, outcome in ended.items()]
 
 
-def highest(one: Outcome, other: Outcome) -> Outcome:
-    """The outcome of an event of which one part has the one and another the other."""
+def combine_outcomes(one: Outcome, other: Outcome) -> Outcome:
+    """Return the outcome of an event whose parts have these two outcomes."""
     return max(one, other, key=RANKS.__getitem__)
 
 
-def whole(batch: Batch | None, settled: Iterable[Settled]) -> Iterator[Settled | SplitEvent]:
-    """What has its outcome of the events of a batch."""
+def settle_whole_events(batch: Batch | None, settled: Iterable[Settled]) -> Iterator[Settled | SplitEvent]:
+    """Yield the events of a batch of which every part has its outcome."""
     parts = Parts(batch)
     for each in settled:
-        yield from parts.end(each)
+        yield from parts.settle(each)
 
 
-def within(batch: Batch, limits: BatchSettings) -> Iterator[Batch]:
-    """A batch in as many as keep within the limits: the parts of one event may be more than that. An event or a part
-    that is larger than all limits goes alone."""
+def split_to_limits(batch: Batch, limits: BatchSettings) -> Iterator[Batch]:
+    """Yield a batch in pieces within the limits, which the parts of one event may exceed. An event or part larger than
+    all limits goes alone."""
     if len(batch) <= limits.events and batch.size <= limits.size:
         yield batch
         return

@@ -1,4 +1,4 @@
-"""Reads a lane's part of the journal and cuts it into spans: what to deliver together, what is settled as it is."""
+"""The batch reader: reads a lane's part of the journal and cuts it into spans."""
 
 import asyncio
 import time
@@ -19,9 +19,9 @@ FILTERED_AT_ONCE: Final = 256
 SELECTED_AT_ONCE: Final = 4096
 
 
-class Collector:
-    """Gives the spans of a lane one after the other, from its cursor on up to offset `until`; first of all those of
-    `cuts`, which have been on their way before."""
+class BatchReader:
+    """Reads spans one after the other, from the cursor of a lane up to offset `until`. Begins with the spans of `cuts`,
+    which were under way before."""
 
     def __init__(
         self,
@@ -39,24 +39,24 @@ class Collector:
         """Ranges that were settled before the start, or were in `cuts`."""
         self._cuts, self._resumed = deque(cuts), deque[Span]()
         self._blocks: list[Block] = []
-        """What was read last for those."""
+        """The blocks read last for the cuts."""
         self._builder = BatchBuilder(cursor.position, limits)
         self._oldest = self._due = 0.0
-        """Until when the current batch waits for more (loop time): at the longest, and until the next look."""
+        """Until when the current batch waits for more (loop time): at the longest, and until the next check."""
         self._pieces: deque[tuple[Block, int, int]] = deque()
-        """Of which block, the first event, and the one behind the last: a piece is sliced when it is taken."""
+        """Pieces of blocks: the block, the first event, and the end. A piece is sliced when it is taken."""
         self._missing: deque[Span] = deque()
 
-    async def next(self) -> Span | None:
-        """The next span; waits until there is one. None at the end."""
+    async def read_next(self) -> Span | None:
+        """Wait for the next span and return it; None at the end."""
         while self._cuts or self._resumed:
             if self._resumed:
                 return self._resumed.popleft()
-            await self._resume(self._cuts.popleft())
-        if self._position >= self._until and self._builder.empty and not self._pieces and not self._missing:
+            await self._rebuild_cut(self._cuts.popleft())
+        if self._position >= self._until and self._builder.is_empty and not self._pieces and not self._missing:
             return None
-        while not self._builder.full:
-            if self._missing and self._builder.empty:
+        while not self._builder.is_full:
+            if self._missing and self._builder.is_empty:
                 return self._missing.popleft()
             if self._missing or (not self._pieces and not await self._fetch()):
                 break
@@ -64,62 +64,62 @@ class Collector:
                 break
             if self._pieces and self._pieces[0][1]:  # within a block: others have their turn, even if nothing is wanted
                 await asyncio.sleep(0)
-        if self._builder.empty:  # all that was left is settled
+        if self._builder.is_empty:  # all that was left is settled
             return None
         span = self._builder.take()
         self._start_age()
         return span
 
-    async def _resume(self, cut: Ranges) -> None:
-        """Form a batch again that was cut so: one span, if nothing of it is gone and the limits are no narrower."""
+    async def _rebuild_cut(self, cut: Ranges) -> None:
+        """Build a batch again that was cut so: one span, if all of it can be read and the limits are no narrower."""
         builder, read, spans = BatchBuilder(cut[0][0], self._limits), list[tuple[int, int]](), list[Span]()
-        async for piece in self._read(cut):
+        async for piece in self._read_cut(cut):
             read.append((piece.offsets[0], piece.offsets[-1] + 1))
             at: int | None = 0
             while at is not None:
                 routed = self._route(piece.slice(at, len(piece)), part=True)
                 builder.add(piece.offsets[-1] + 1 if routed.stop is None else routed.stop, routed)
                 at = None if routed.stop is None else routed.stop - piece.offsets[0]
-                while builder.full:
+                while builder.is_full:
                     spans.append(builder.take())
                 await asyncio.sleep(0)
-        if not builder.empty:
+        if not builder.is_empty:
             spans.append(builder.take())
         ranges = merge_ranges(read)
         self._ahead = merge_ranges(sorted([*self._ahead, *ranges]))
         is_cut = len(spans) == 1 and ranges == cut
-        self._resumed += [replace(span.within(ranges), is_cut=is_cut) for span in spans]
+        self._resumed += [replace(span.restrict_to(ranges), is_cut=is_cut) for span in spans]
         if not self._cuts:
             self._blocks = []
 
-    async def _read(self, cut: Ranges) -> AsyncIterator[Block]:
-        """The events of a cut, as far as they can be read."""
+    async def _read_cut(self, cut: Ranges) -> AsyncIterator[Block]:
+        """Yield the events of a cut that can be read."""
         for start, stop in cut:
             at = start
-            while at < stop and (block := await self._block(at)) is not None:
+            while at < stop and (block := await self._read_block(at)) is not None:
                 first = block.offsets[0]
                 at, end = max(at, first), min(stop, block.offsets[-1] + 1)
-                for _, one, other in self._cut(block, at - first, end - first) if at < end else ():
+                for _, one, other in self._cut_pieces(block, at - first, end - first) if at < end else ():
                     yield block.slice(one, other)
                     await asyncio.sleep(0)
                 at = end
 
-    async def _block(self, offset: int) -> Block | None:
-        """The block with this offset or, if that cannot be read, the one that follows; None if there is none."""
+    async def _read_block(self, offset: int) -> Block | None:
+        """Return the block with this offset or, if it cannot be read, the next block; None without one."""
         if not self._blocks or not self._blocks[0].offsets[0] <= offset <= self._blocks[-1].offsets[-1]:
             self._blocks = await self._reader.read(offset)
         place = bisect_left(self._blocks, offset, key=lambda block: block.offsets[-1])
         return self._blocks[place] if self._blocks else None
 
     def _take_piece(self) -> bool:
-        """Route the next piece into the current batch; False if it does not adjoin what is there."""
+        """Route the next piece into the current batch; return False if the piece does not adjoin the batch."""
         block, at, stop = self._pieces[0]
         start = block.offsets[at]
         if start != self._builder.stop:
-            if not self._builder.empty:
+            if not self._builder.is_empty:
                 return False
             self._builder = BatchBuilder(start, self._limits)
-        if self._limits.align and self._builder.events and block.received // self._limits.align != self._slot:
+        if self._limits.align and self._builder.events and block.received // self._limits.align != self._align_slot:
             return False
         self._pieces.popleft()
         fresh = not self._builder.events
@@ -137,24 +137,24 @@ class Collector:
         if self._builder.events:
             self._oldest = self._due = asyncio.get_running_loop().time() + self._limits.age
             if self._limits.align:
-                self._look_at_boundary()
+                self._set_align_due()
 
     @property
-    def _slot(self) -> float:
-        """Which multiple of `align` the current batch is in."""
-        return self._builder.received // self._limits.align
+    def _align_slot(self) -> float:
+        """The multiple of `align` that the current batch is in."""
+        return self._builder.first_received // self._limits.align
 
-    def _look_at_boundary(self) -> float:
-        """Seconds until the batch ends by `align`; the next look is then."""
-        wait = (self._slot + 1) * self._limits.align - time.time()
+    def _set_align_due(self) -> float:
+        """Set the next check to the end of the batch by `align`; return the seconds until then."""
+        wait = (self._align_slot + 1) * self._limits.align - time.time()
         self._due = min(self._oldest, asyncio.get_running_loop().time() + max(0.0, wait))
         return wait
 
     async def _fetch(self) -> bool:
-        """Read on; False if the current batch should not wait for more."""
+        """Read on; return False if the current batch must not wait for more."""
         if self._position >= self._until:
             return False
-        if self._builder.empty or self._journal.head > self._position:
+        if self._builder.is_empty or self._journal.head > self._position:
             return await self._read_on()
         if not self._builder.events:
             return False
@@ -165,63 +165,65 @@ class Collector:
             return bool(self._limits.align) and await self._may_grow()
 
     async def _may_grow(self) -> bool:
-        """Whether events may still come before the multiple of `align` at which the current batch ends."""
+        """Return whether events may still come before the multiple of `align` at which the current batch ends."""
         if asyncio.get_running_loop().time() >= self._oldest:
             return False
-        if self._look_at_boundary() > 0:  # the clock was set back
+        if self._set_align_due() > 0:  # the clock was set back
             return True
         await self._journal.await_writer()  # those of a commit that was under way are there now
         return self._journal.head > self._position
 
     async def _read_on(self) -> bool:
-        """Take what comes next, and pass over what is not wanted without reading it; False if the current batch does
-        not adjoin that."""
+        """Read the next blocks, or skip what is not wanted without reading it. Return False if the next events do not
+        adjoin the current batch."""
         first = min(await self._reader.skip(self._position), self._until)
         if first == self._position:
-            self._sort(await self._reader.read(first))
-            self._pass(self._reader.offset)
+            self._queue_unsettled(await self._reader.read(first))
+            self._skip_missing(self._reader.offset)
             return True
         if self._builder.stop != self._position:
-            if not self._builder.empty:
+            if not self._builder.is_empty:
                 return False
             self._builder = BatchBuilder(self._position, self._limits)
         self._builder.add(first, Routed(None))
         self._position = first
         return True
 
-    def _sort(self, blocks: list[Block]) -> None:
-        """Leave out what is settled already; a gap before a block is what retention has removed, or what is damaged."""
+    def _queue_unsettled(self, blocks: list[Block]) -> None:
+        """Queue the events of blocks that are not settled. A gap before a block was removed by retention, or is
+        damaged."""
         for block in blocks:
-            self._pass(block.offsets[0])
+            self._skip_missing(block.offsets[0])
             start, stop = (min(offset, self._until) for offset in (block.offsets[0], block.offsets[-1] + 1))
             rest = find_unsettled(start, stop, self._ahead)
             for first, last in rest:
-                self._pieces += self._cut(block, first - start, last - start)
+                self._pieces += self._cut_pieces(block, first - start, last - start)
             self._position = stop
 
-    def _pass(self, offset: int) -> None:
-        """Nothing up to this offset can be read."""
+    def _skip_missing(self, offset: int) -> None:
+        """Skip to this offset: nothing before it can be read."""
         start = min(offset, self._until)
         if start > self._position:
             for first, stop in find_unsettled(self._position, start, self._ahead):
-                self._missing += missing(first, stop, self._journal.trimmed)
+                self._missing += make_missing_spans(first, stop, self._journal.trimmed)
             self._position = start
 
-    def _cut(self, block: Block, start: int, stop: int) -> list[tuple[Block, int, int]]:
-        """What goes through filters does so in small pieces: their memory is used again for the next one. What does not
-        is cut only where there are very many kinds to select from."""
+    def _cut_pieces(self, block: Block, start: int, stop: int) -> list[tuple[Block, int, int]]:
+        """Cut a block into pieces. Filters get small pieces, whose memory the next piece uses again. A selection gets
+        large pieces, and only where there are very many kinds of events."""
         if not self._route.filters and len(block.kinds) <= SELECTED_AT_ONCE:
             return [(block, start, stop)]
         at_once = FILTERED_AT_ONCE if self._route.filters else SELECTED_AT_ONCE
         return [(block, at, min(at + at_once, stop)) for at in range(start, stop, at_once)]
 
     def close(self) -> None:
-        """Let go of the journal."""
+        """Close the reader of the journal."""
         self._reader.close()
 
 
-def missing(start: int, stop: int, trimmed: int) -> Iterator[Span]:
-    """The spans of what cannot be read: events below `trimmed` had to leave the journal, the others are damaged."""
+def make_missing_spans(start: int, stop: int, trimmed: int) -> Iterator[Span]:
+    """Yield the spans of events that cannot be read. Events below `trimmed` had to leave the journal; the others are
+    damaged."""
     middle = min(max(start, trimmed), stop)
     if start < middle:
         yield Span(start, middle, None, (), Counts(expired=middle - start))

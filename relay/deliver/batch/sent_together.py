@@ -35,15 +35,15 @@ from relay.state import Cursor, find_unsettled, make_cut_file, make_ranges
 from relay.threads import JOURNAL_READS
 
 Ranges = Sequence[tuple[int, int]]
-"""Offsets (start, stop), ascending."""
+"""Ranges of offsets (start, stop), ascending."""
 GROWN: Final = 64 << 10
-"""Bytes that a file may grow by until it is written anew."""
+"""The file is written anew when it has grown by so many bytes."""
 AGAIN_S: Final = 5.0
 KIND: Final = b"relay cuts 1 "
 HEAD: Final = 9
 """Characters of a line that are its checksum."""
 APART: Final = b"!"
-"""In front of a cut that is one no more."""
+"""The mark before a cut that is no longer one."""
 ENDLESS: Final = 1 << 63
 ADVICE: Final = "nothing is lost, but after a crash events may go out again cut otherwise, under other keys"
 _read: Final = msgspec.json.Decoder(list[tuple[int, int]]).decode
@@ -52,10 +52,10 @@ log = structlog.stdlib.get_logger()
 
 
 class Cuts:
-    """The cuts of one lane, in memory and in its file. Use it from the event loop."""
+    """The cuts of one lane, in memory and in a file. Use it from the event loop."""
 
     def __init__(self, folder: Path, connector: str, journal: str, part: str = "") -> None:
-        """`folder` is the worker's; `journal` the id of the journal that the offsets are of."""
+        """`folder` is the folder of the worker; `journal` is the id of the journal with the offsets."""
         self._folder, self._connector, self._journal = folder, connector, journal
         self._path = make_cut_file(folder, connector, part)
         self._header = KIND + f"{journal}\n".encode()
@@ -63,18 +63,18 @@ class Cuts:
         self._fd: int | None = None
         self._opened = False
         self._grown = 0
-        """Bytes that the file has grown by since what is over was let go of."""
-        self._room = GROWN
-        """How much it may grow until then."""
-        self._is_told = False
+        """Bytes that the file has grown by since it was written anew."""
+        self._may_grow = GROWN
+        """Bytes that the file may grow by until it is written anew."""
+        self._is_failure_logged = False
         self._due = 0.0
 
-    def beside(self, part: str) -> "Cuts":
-        """Those of a part of the connector's work that is not its lane's."""
+    def make_for_part(self, part: str) -> "Cuts":
+        """Return the cuts of another part of the connector's work, such as a replay."""
         return Cuts(self._folder, self._connector, self._journal, part)
 
     async def open(self) -> None:
-        """Read what the file holds, the first time that this is called."""
+        """Read the file, at the first call."""
         if not self._opened:
             self._lines = await JOURNAL_READS.run(self._load)
             self._opened = True
@@ -100,10 +100,10 @@ class Cuts:
 
     @property
     def all(self) -> list[Ranges]:
-        """All that may still be needed, in the order in which they were added."""
+        """All cuts that may still be needed, in the order in which they were added."""
         found: dict[int, Ranges] = {}
         numbers = defaultdict[tuple[int, int], list[int]](list)
-        for number, (ranges, is_apart) in enumerate(map(_decoded, self._lines)):
+        for number, (ranges, is_apart) in enumerate(map(_decode, self._lines)):
             same = numbers[ranges[0][0], ranges[-1][1]]
             if not is_apart:
                 found[number] = ranges
@@ -113,7 +113,7 @@ class Cuts:
         return [*found.values()]
 
     def add(self, ranges: Ranges) -> None:
-        """Remember that the events at these offsets go out together; call it before they first do."""
+        """Remember that the events at these offsets go out together. Call it before they first do."""
         self._add(_written(ranges))
 
     def _add(self, text: bytes) -> None:
@@ -122,7 +122,7 @@ class Cuts:
         self._grown += len(line)
         if self._fd is None:
             if time.monotonic() >= self._due:
-                self._renew()
+                self._rewrite_file()
             return
         try:
             if os.write(self._fd, line) < len(line):
@@ -131,31 +131,31 @@ class Cuts:
             self._fail(str(error))
 
     def add_stretch(self, batch: Batch) -> None:
-        """The same for a batch that has all events that are wanted between its first and its last."""
+        """Add a batch with all events that are wanted between its first and its last."""
         self.add(((batch.blocks[0].offsets[0], batch.blocks[-1].offsets[-1] + 1),))
 
     def add_batch(self, batch: Batch) -> None:
-        """The same for a batch that need not."""
-        self.add(_ranges_of(batch))
+        """Add a batch, which may leave out events between its first and its last."""
+        self.add(_find_ranges(batch))
 
-    def part(self, batch: Batch, parts: Sequence[Batch]) -> None:
-        """Remember that a batch, which was refused, goes out in these parts from now on."""
-        self._add(APART + _written(_ranges_of(batch)))
+    def replace_with_parts(self, batch: Batch, parts: Sequence[Batch]) -> None:
+        """Remember that a refused batch goes out in these parts from now on."""
+        self._add(APART + _written(_find_ranges(batch)))
         for one in parts:
             self.add_batch(one)
 
     def forget(self, is_over: Callable[[Ranges], bool]) -> None:
-        """Let go of the cuts for which this is so, if they have become many."""
-        if self._grown < self._room:
+        """Forget the cuts that are over, if the file has grown."""
+        if self._grown < self._may_grow:
             return
-        self._lines = [line for line in self._lines if not is_over(_decoded(line)[0])]
+        self._lines = [line for line in self._lines if not is_over(_decode(line)[0])]
         if self._fd is not None:
-            self._renew()
-        self._grown, self._room = 0, max(GROWN, sum(map(len, self._lines)))
+            self._rewrite_file()
+        self._grown, self._may_grow = 0, max(GROWN, sum(map(len, self._lines)))
 
-    def _renew(self) -> None:
+    def _rewrite_file(self) -> None:
         """Write the file anew."""
-        self._let_go()
+        self._close_file()
         data, fresh = self._header + b"".join(self._lines), self._path.with_name(f"{self._path.name}.new")
         try:
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
@@ -166,42 +166,42 @@ class Cuts:
         except OSError as error:
             self._fail(str(error))
             return
-        if self._is_told:
-            self._is_told = False
+        if self._is_failure_logged:
+            self._is_failure_logged = False
             log.info("cuts are kept again", connector=self._connector)
 
     def _fail(self, error: str) -> None:
-        self._let_go()
+        self._close_file()
         self._due = time.monotonic() + AGAIN_S
-        if not self._is_told:
-            self._is_told = True
+        if not self._is_failure_logged:
+            self._is_failure_logged = True
             log.warning("cuts cannot be kept", connector=self._connector, error=error, advice=ADVICE)
 
-    def _let_go(self) -> None:
+    def _close_file(self) -> None:
         if self._fd is not None:
             with suppress(OSError):
                 os.close(self._fd)
             self._fd = None
 
     def close(self, is_over: Callable[[Ranges], bool]) -> None:
-        """Let go of the file; remove it if all cuts are over, as far as they were read."""
-        self._let_go()
+        """Close the file; remove it if all cuts that were read are over."""
+        self._close_file()
         if self._opened and all(map(is_over, self.all)):
             with suppress(OSError):
                 self._path.unlink()
 
     def clear(self) -> None:
-        """Let go of all cuts: what they were of is over. The file follows with the next one."""
-        self._let_go()
+        """Forget all cuts. The file follows with the next cut."""
+        self._close_file()
         self._lines = []
 
 
-def _ranges_of(batch: Batch) -> Ranges:
+def _find_ranges(batch: Batch) -> Ranges:
     return make_ranges(sorted({*batch.offsets()}))
 
 
-def _decoded(line: bytes) -> tuple[Ranges, bool]:
-    """What a line, which is whole, has: offsets, and whether they are a cut no more."""
+def _decode(line: bytes) -> tuple[Ranges, bool]:
+    """Return what a whole line says: offsets, and whether they are no longer a cut."""
     text = line[HEAD:]
     return _read(text.removeprefix(APART)), text.startswith(APART)
 
@@ -211,7 +211,7 @@ def _is_whole(line: bytes) -> bool:
     if line[:HEAD] != b"%08x " % crc32(line[HEAD:]):
         return False
     try:
-        ranges, _ = _decoded(line)
+        ranges, _ = _decode(line)
     except msgspec.DecodeError:
         return False
     ends = [end for one in ranges for end in one]
@@ -219,43 +219,44 @@ def _is_whole(line: bytes) -> bool:
 
 
 def resume(cuts: Iterable[Ranges], cursor: Cursor, until: int) -> list[Ranges]:
-    """What has to go out together again, of a lane that goes on from this cursor up to offset `until`.
+    """Return the ranges that have to go out together again, for a lane that goes on from this cursor up to offset
+    `until`.
 
-    A cut of which nothing is settled goes as it was; an earlier one before those of its parts that were tried again.
-    Then what is left of others, each by itself. In the order of the cuts."""
+    A cut of which nothing is settled goes as it was. An earlier cut goes before those of its parts that were tried
+    again. Then the rest of others goes, each by itself. All are in the order of the cuts."""
     cuts, taken, found = [*cuts], Taken(cursor, until), dict[int, Ranges]()
     for goes_whole in (True, False):
         for number, cut in enumerate(cuts):
-            rest = taken.rest(cut)
+            rest = taken.find_rest(cut)
             if rest and (rest == cut or not goes_whole):
                 taken.add(rest)
                 found[number] = rest
     return [found[number] for number in sorted(found)]
 
 
-def settled_in(cursor: Cursor) -> Callable[[Ranges], bool]:
-    """Tells of a cut whether this cursor has settled all of it."""
+def make_settled_test(cursor: Cursor) -> Callable[[Ranges], bool]:
+    """Return a function that returns whether this cursor has settled all of a cut."""
     settled = Taken(cursor)
-    return lambda cut: not settled.rest(cut)
+    return lambda cut: not settled.find_rest(cut)
 
 
 class Taken:
-    """Offsets that are settled or spoken for, as ascending ranges."""
+    """Offsets that are settled or taken, as ascending ranges."""
 
     def __init__(self, cursor: Cursor, until: int = ENDLESS) -> None:
-        """Those that a cursor has settled, and all from `until` on."""
+        """Take the offsets that a cursor has settled, and all from `until` on."""
         ahead = [one for one in cursor.ahead if one[0] < until]
         self._ranges = [(0, cursor.position), *ahead, (until, ENDLESS)]
 
-    def rest(self, cut: Ranges) -> Ranges:
-        """What of a cut is not among them."""
-        return [left for start, stop in cut for left in find_unsettled(start, stop, self._around(start, stop))]
+    def find_rest(self, cut: Ranges) -> Ranges:
+        """Return what of a cut is not taken."""
+        return [left for start, stop in cut for left in find_unsettled(start, stop, self._find_near(start, stop))]
 
-    def _around(self, start: int, stop: int) -> Ranges:
+    def _find_near(self, start: int, stop: int) -> Ranges:
         first = bisect_right(self._ranges, (start, ENDLESS))
         return self._ranges[max(0, first - 1) : bisect_left(self._ranges, (stop, 0))]
 
     def add(self, ranges: Ranges) -> None:
-        """Take these as well."""
+        """Take these ranges as well."""
         for one in ranges:
             insort(self._ranges, one)

@@ -1,13 +1,13 @@
-"""What of a batch has no outcome yet: parts of it, each to be tried again at its own time. Pure but for its dice.
+"""The rest of a batch: parts of it without an outcome, each to be tried again at its own time. Pure but for its dice.
 
-- What is said of single events holds for them: each waits for what was asked for it.
+- What the connector says of single events holds for them: each waits for what was asked for it.
 - A part at which the connector fails by a bug SPLIT_TRIES times is searched: halves of it are tried, and halves of
-  those that fail. An event that fails alone, the PARK_TRIES-th time in a row or later, is the culprit if other events
-  have got through since it failed first, in this batch or in any other. It is to be parked.
-- If nothing gets through, in so many attempts as it takes to find one culprit and SPARE more, the connector fails at
+  halves that fail. An event that fails alone, the PARK_TRIES-th time in a row or later, is the culprit if other events
+  have got through since it first failed, in this batch or in any other. The culprit is parked.
+- If nothing gets through, in as many attempts as it takes to find one culprit and SPARE more, the connector fails at
   everything. The events are put together again and tried as a whole. The next search comes after twice as many tries,
   or once something has got through.
-- What could not be delivered for `give_up_after` is searched as well. Here what fails alone is to be parked in any
+- What could not be delivered for `give_up_after` is searched as well. Here an event that fails alone is parked in any
   case, and so is everything if nothing gets through.
 """
 
@@ -19,14 +19,14 @@ from math import inf
 from typing import Final, NamedTuple
 
 from relay.api import Batch, RetrySettings
-from relay.deliver.result import Deferral, DestinationRefusal, Verdict
-from relay.deliver.retry import retry_delay
+from relay.deliver.result import AttemptResult, Deferral, DestinationRefusal
+from relay.deliver.retry import draw_retry_delay
 
 SPLIT_TRIES: Final = 3
 PARK_TRIES: Final = 5
 SPARE: Final = 4
 Keys = Callable[[Batch], Sequence[str | None]]
-"""What each event of a batch has to stay in order with."""
+"""Returns the key of each event of a batch, by which events stay in order."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,24 +35,24 @@ class Part:
 
     batch: Batch
     numbers: Sequence[int]
-    """Of its events in the whole batch."""
+    """The numbers of its events in the whole batch."""
     due: float = 0.0
     """When it may be tried again, in monotonic seconds."""
     alone: bool = False
-    """It waits for itself: the destination takes others meanwhile."""
+    """The part waits for itself. The destination takes other events meanwhile."""
     bugs: int = 0
     """How often in a row the connector has failed at it by a bug."""
     since: float = inf
     """If another attempt has got through that began then or later, these events are to blame."""
     searched: bool = False
-    """A culprit is looked for in it."""
+    """Whether a culprit is searched in it."""
     last: bool = False
-    """It is given up if it fails once more alone."""
+    """Whether it is given up if it fails once more alone."""
     is_new: bool = False
-    """These events have not gone out together yet, and no others."""
+    """Whether these events, and no others, go out together for the first time."""
 
     def pick(self, numbers: Sequence[int], attempt: int) -> "Part":
-        """The events with these numbers in this part."""
+        """Return the part with these events of this part."""
         is_whole = len(numbers) == len(self.batch)
         batch = self.batch if is_whole else self.batch.pick(numbers)
         own = [self.numbers[number] for number in numbers]
@@ -65,13 +65,13 @@ class NextAttempt(NamedTuple):
     halved: Sequence[tuple[Batch, Sequence[Batch]]]
     """Batches that go out in halves from now on."""
     parked: Sequence[tuple[Batch, Sequence[DestinationRefusal]]]
-    """To be put aside."""
+    """Events to park."""
     wait: float | None
-    """Seconds after which the destination is to be tried again; None: it is not to blame for anything."""
+    """Seconds until the next attempt at the destination; None if the destination is not to blame."""
 
 
 class Remainder:
-    """The parts of one batch; `keys` if events have to stay in order."""
+    """The parts of one batch; with `keys`, events have to stay in order."""
 
     def __init__(
         self, batch: Batch, retry: RetrySettings, now: float, keys: Keys | None, chance: random.Random
@@ -79,38 +79,38 @@ class Remainder:
         self._batch, self._retry, self._keys, self._chance = batch, retry, keys, chance
         self._parts = [Part(batch, range(len(batch)))]
         self._given_up = now + retry.give_up_after if retry.give_up_after else inf
-        self._in_vain, self._most = 0, len(batch).bit_length() + SPARE
-        """Attempts of the search under way of which none got through, and how many there may be."""
+        self._failed_in_search, self._most = 0, len(batch).bit_length() + SPARE
+        """Attempts of the current search without success, and their highest number."""
         self._tries = SPLIT_TRIES
         """How often the connector has to fail before a search begins."""
         self._forward = True
-        """Which half goes first in a search: another one in the next search."""
+        """Which half goes first in a search. The next search begins with the other half."""
         self._to_park: list[tuple[Batch, Sequence[DestinationRefusal]]] = []
         self._halved: list[tuple[Batch, Sequence[Batch]]] = []
 
     def __bool__(self) -> bool:
-        """Whether anything has no outcome yet."""
+        """Whether an event has no outcome yet."""
         return bool(self._parts)
 
     @property
-    def needs_place(self) -> bool:
-        """Whether the destination is what its events wait for, so that other batches would fare no better."""
+    def waits_for_destination(self) -> bool:
+        """Whether the events wait for the destination, so that other batches would fare no better."""
         return not all(part.alone or part.bugs for part in self._parts)
 
     @property
     def due(self) -> float:
-        """When something is to be tried, in monotonic seconds."""
+        """When the next part is to be tried, in monotonic seconds."""
         return min(part.due for part in self._parts)
 
-    def hurry(self) -> None:
-        """Everything may be tried at once."""
+    def make_due(self) -> None:
+        """Make all parts due at once."""
         self._parts = [replace(part, due=0.0) for part in self._parts]
 
     def take(self) -> Part:
-        """What is to be tried next. The caller says what came of it, by `note`."""
+        """Return the part to try next. Pass the result to `record`."""
         part = min(reversed(self._parts), key=lambda part: part.due)
         self._parts.remove(part)
-        return self._without_blocked(part) if self._keys and self._parts else part
+        return self._set_blocked_aside(part) if self._keys and self._parts else part
 
     @cached_property
     def _key_of_each(self) -> Sequence[str | None]:
@@ -118,8 +118,9 @@ class Remainder:
         self._batch.let_go()
         return keys
 
-    def _without_blocked(self, part: Part) -> Part:
-        """Leave behind what an earlier event of its key, in another part, holds up. That goes first, if it is all."""
+    def _set_blocked_aside(self, part: Part) -> Part:
+        """Set aside the events that wait for an earlier event of their key in another part. Return the others or,
+        without others, the part that goes first."""
         keys = self._key_of_each
         blocking: dict[str, tuple[int, Part]] = {}
         for other in self._parts:
@@ -137,7 +138,7 @@ class Remainder:
         return part.pick(free, part.batch.attempt) if free else self.take()
 
     def _halve(self, part: Part, attempt: int, *, by_size: bool = False, forward: bool = True) -> None:
-        """Each half goes for itself."""
+        """Split a part in halves, which go one by one."""
         first, _ = part.batch.halves(by_size=by_size)
         every = range(len(part.batch))
         picked = [part.pick(every[: len(first)], attempt), part.pick(every[len(first) :], attempt)]
@@ -145,59 +146,61 @@ class Remainder:
         self._parts += reversed(halves) if forward else halves
         self._halved.append((part.batch, [half.batch for half in halves]))
 
-    def note(self, part: Part, verdict: Verdict, now: float, proof: float) -> NextAttempt:
-        """Note what an attempt at a part came to. `proof`: when the last attempt began that got any events through."""
+    def record(self, part: Part, result: AttemptResult, now: float, proof: float) -> NextAttempt:
+        """Record the result of an attempt at a part. `proof`: when the last attempt began that got events through."""
         self._to_park, self._halved, part = [], [], replace(part, is_new=False)
-        if verdict.split:
-            self._halve(part, 1, by_size=verdict.too_large)
+        if result.split:
+            self._halve(part, 1, by_size=result.too_large)
             return NextAttempt(self._halved, (), None)
-        if verdict.answered:
-            self._in_vain = 0
-        waits = [self._defer(part, why, verdict, now, proof) for why in verdict.deferred]
-        if self._in_vain > self._most:
-            self._end_search(verdict.deferred[0], part.batch.attempt, now)
+        if result.settles_any:
+            self._failed_in_search = 0
+        waits = [self._defer(part, why, result, now, proof) for why in result.deferred]
+        if self._failed_in_search > self._most:
+            self._end_search(result.deferred[0], part.batch.attempt, now)
         return NextAttempt(self._halved, self._to_park, min((wait for wait in waits if wait is not None), default=None))
 
-    def _defer(self, whole: Part, why: Deferral, verdict: Verdict, now: float, proof: float) -> float | None:
-        """Have events come again; return in how many seconds, None if the destination is not to blame."""
+    def _defer(self, whole: Part, why: Deferral, result: AttemptResult, now: float, proof: float) -> float | None:
+        """Have events tried again; return in how many seconds, None if the destination is not to blame."""
         tried = whole.batch.attempt
         part = replace(whole.pick(why.numbers, tried + (not why.alone)), alone=why.alone)
         if why.alone:
             self._wait(part, now + (self._retry.first if why.after is None else why.after))
             return None
-        single = verdict.by_event or len(part.numbers) == 1
+        single = result.by_event or len(part.numbers) == 1
         if not why.unauthorized and (part.last or now >= self._given_up):
             self._give_up(replace(part, last=True), why, single=single)
             return None if why.bug else 0.0
         delay = self._delay(tried, why.after)
         if why.bug:
-            since = proof if verdict.by_event and verdict.answered else now
+            since = proof if result.by_event and result.settles_any else now
             part = replace(part, bugs=part.bugs + 1, since=min(since, part.since))
-            self._blame(part, why, now + delay, single=single, is_proven=proof >= part.since)
+            self._search(part, why, now + delay, single=single, is_proven=proof >= part.since)
             return None
         self._wait(replace(part, bugs=0, since=inf), now + delay)
         return delay
 
     def _delay(self, tried: int, after: float | None = None) -> float:
-        return retry_delay(tried, first=self._retry.first, longest=self._retry.max, after=after, chance=self._chance)
+        return draw_retry_delay(
+            tried, first=self._retry.first, longest=self._retry.max, after=after, chance=self._chance
+        )
 
     def _wait(self, part: Part, due: float) -> None:
         self._parts.append(replace(part, due=due, searched=False))
 
     def _park(self, part: Part, why: Deferral) -> None:
         every = why._replace(numbers=range(len(part.batch)))
-        self._to_park.append((Batch(part.batch.blocks, max(1, part.batch.attempt - 1)), every.given_up()))
+        self._to_park.append((Batch(part.batch.blocks, max(1, part.batch.attempt - 1)), every.make_refusals()))
 
     def _give_up(self, part: Part, why: Deferral, *, single: bool) -> None:
-        self._in_vain += 1
+        self._failed_in_search += 1
         if single:
             self._park(part, why)
         else:
             self._halve(part, part.batch.attempt)
 
-    def _blame(self, part: Part, why: Deferral, due: float, *, single: bool, is_proven: bool) -> None:
-        """The connector has failed at these events by a bug."""
-        self._in_vain += part.searched and not is_proven
+    def _search(self, part: Part, why: Deferral, due: float, *, single: bool, is_proven: bool) -> None:
+        """Record that the connector has failed at these events by a bug: search the culprit, park it, or wait."""
+        self._failed_in_search += part.searched and not is_proven
         if single and is_proven and part.bugs >= PARK_TRIES:
             self._park(part, why)
         elif not single and (part.searched or part.bugs >= (SPLIT_TRIES if is_proven else self._tries)):
@@ -206,8 +209,8 @@ class Remainder:
             self._wait(part, due)
 
     def _end_search(self, why: Deferral, tried: int, now: float) -> None:
-        """Nothing gets through: give up what is to be given up, and put together what the connector fails at."""
-        self._in_vain, self._tries, self._forward = 0, 2 * self._tries, not self._forward
+        """End a search in which nothing got through: park what is given up, and put the other events together again."""
+        self._failed_in_search, self._tries, self._forward = 0, 2 * self._tries, not self._forward
         for part in [part for part in self._parts if part.last]:
             self._parts.remove(part)
             self._park(part, why)

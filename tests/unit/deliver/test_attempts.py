@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from relay.api import DELIVERED, Batch, Reject, Retry, Unauthorized
-from relay.deliver.attempts import OUTCOMES, outcome_of
+from relay.deliver.attempts import OUTCOMES, classify_result
 from relay.deliver.health import FEW, MANY, WHILE_S
 from relay.deliver.result import judge
 from relay.histogram import Histogram
@@ -26,7 +26,7 @@ from tests.unit.deliver.test_lane import bench
     ],
 )
 def test_an_attempt_counts_as_the_worst_that_came_of_it(answer: object, outcome: str) -> None:
-    assert outcome_of(judge(2, answer)) == outcome  # type: ignore[arg-type]
+    assert classify_result(judge(2, answer)) == outcome  # type: ignore[arg-type]
     assert outcome in OUTCOMES
 
 
@@ -49,7 +49,7 @@ async def test_attempts_are_counted_once_and_events_by_their_number(tmp_path: Pa
         it.connector.answer = answer
         await it.send(10)
         await it.settled()
-        meter = lane.destination.meter
+        meter = lane.destination.metrics
         assert meter.attempts == dict.fromkeys(OUTCOMES, 0) | {"unauthorized": 1, "retried": 1, "delivered": 1}
         assert sum(meter.attempt.counts) == 3
         assert sum(meter.end_to_end.counts) == 10
@@ -68,8 +68,8 @@ async def test_what_is_parked_is_counted(tmp_path: Path) -> None:
         it.connector.answer = refuse
         await it.send(3)
         await it.settled()
-        assert it.fleet.lanes[0].destination.meter.parked == 3
-        assert sum(it.fleet.lanes[0].destination.meter.end_to_end.counts) == 0
+        assert it.fleet.lanes[0].destination.metrics.parked == 3
+        assert sum(it.fleet.lanes[0].destination.metrics.end_to_end.counts) == 0
 
 
 async def test_a_refusing_destination_shows_until_it_takes_an_event(tmp_path: Path) -> None:

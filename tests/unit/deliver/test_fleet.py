@@ -134,13 +134,16 @@ async def test_a_connector_that_cannot_be_opened_fails_alone_and_is_opened_again
         ask_replay(tmp_path, Replay("new", Cursor(0, 0), 5))
         changes = await it.fleet.change(replace(it.config, connectors={**it.config.connectors, "new": shut}), BUDGET_S)
         problem = "cannot be opened: ValueError: InvalidURL: ..."
-        assert (changes.added, changes.doubts) == (["new"], {"new": f"connector new: {problem}; tried again by itself"})
+        assert (changes.added, changes.unready) == (
+            ["new"],
+            {"new": f"connector new: {problem}; tried again by itself"},
+        )
         await it.send(5)
         await it.settled()
         first, second = it.fleet.lanes
         assert (first.fault, second.fault, second.cursor.position) == ("", problem, 5)
         await it.until(lambda: Shut.closed > 10 and len(it.fleet.replays) == 1)
-        assert not any(second.destination.meter.attempts.values())
+        assert not any(second.destination.metrics.attempts.values())
         assert second.connector.log is not None
         Shut.opens.set()
         await it.until(lambda: second.cursor.position == 10 and not it.fleet.replays)
@@ -153,7 +156,7 @@ async def test_a_destination_that_cannot_be_reached_is_told_without_its_secret(t
     Shut.opens.set()
     async with bench(tmp_path) as it:
         added = replace(it.config, connectors={"new": shut})
-        assert (await it.fleet.change(added, BUDGET_S)).doubts == {"new": "connector new: no way to ..."}
+        assert (await it.fleet.change(added, BUDGET_S)).unready == {"new": "connector new: no way to ..."}
 
 
 async def test_a_lane_whose_connector_never_opens_says_so_and_stops_at_once(tmp_path: Path, monkeypatch: Any) -> None:
@@ -193,7 +196,7 @@ async def test_a_connector_that_exceeds_its_open_timeout_is_opened_again(tmp_pat
     async with bench(tmp_path) as it:
         monkeypatch.setattr(Scripted, "open", slow)
         changes = await it.fleet.change(otherwise(it.config, open_timeout=0.01), BUDGET_S)
-        assert "cannot be opened: it was not ready within 0.01s (open_timeout)" in changes.doubts["it"]
+        assert "cannot be opened: it was not ready within 0.01s (open_timeout)" in changes.unready["it"]
         await it.until(lambda: not it.fleet.lanes[0].fault)
         assert tries == 3
 
@@ -253,9 +256,9 @@ async def test_a_replay_requested_during_a_change_begins_after_the_change(tmp_pa
         await it.until(lambda: bool(asked))
         async with asyncio.TaskGroup() as group:
             changing = group.create_task(it.fleet.change(otherwise(it.config, window=500), BUDGET_S), name="change")
-            await it.until(lambda: it.fleet.lanes[0].stops)
+            await it.until(lambda: it.fleet.lanes[0].is_stopping)
             ask_replay(tmp_path, Replay("it", Cursor(0, 0), 5))
-            await it.fleet._look_again()
+            await it.fleet._heed_admins_now()
             held.set()
             await changing
         await it.until(lambda: not it.fleet.replays and answers(it).delivered.total() == 5)

@@ -14,11 +14,11 @@ def test_few_refusals_are_all_once_they_last(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(health.time, "time", lambda: now)
     it = health.Health("it")
     for _ in range(3):
-        it.refused("HTTP 400: no", 400)
+        it.record_refusal("HTTP 400: no", 400)
     assert it.refusals is not None
     assert not it.refusals.is_all(now)
     now += 61
-    it.refused("HTTP 422: no", 422)
+    it.record_refusal("HTTP 422: no", 422)
     assert it.refusals.is_all(now)
     assert (it.refusals.attempts, it.refusals.since, it.refusals.last, it.refusals.status) == (4, 1000, 1061, 422)
 

@@ -189,7 +189,7 @@ async def test_a_lane_at_rest_a_reload_and_a_replay_cut_again_where_they_had_cut
 
         await bench.send(4)
         Taker.given.clear()
-        await fleet.rest(nothing)
+        await fleet.rest_each_lane(nothing)
         await until(lambda: len(given()) == 2)
         assert ids() == before
         following = bench.crash()

@@ -96,7 +96,7 @@ class Bench:
         """Wait until the connectors are open."""
         async with asyncio.timeout(30):
             for lane in self.fleet.lanes:
-                await lane.opener.opened()
+                await lane.opener.wait_until_open()
 
     async def send(self, count: int) -> list[bytes]:
         bodies = [make_event(n=n) for n in range(count)]

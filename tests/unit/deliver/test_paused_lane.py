@@ -113,7 +113,7 @@ async def test_what_is_tried_at_once_and_fails_again_waits_again(tmp_path: Path)
         breaker = it.fleet.lanes[0].destination.breaker
         for attempt in (1, 2):
             await it.until(
-                lambda tried=attempt: len(it.connector.batches) == tried and breaker.left(time.monotonic()) > 60
+                lambda tried=attempt: len(it.connector.batches) == tried and breaker.seconds_left(time.monotonic()) > 60
             )
             assert it.fleet.try_now("it")
 

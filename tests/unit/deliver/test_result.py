@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from relay.api import DELIVERED, Reject, Retry, Skipped, Unauthorized
-from relay.deliver.result import Deferral, DestinationRefusal, Verdict, judge
+from relay.deliver.result import AttemptResult, Deferral, DestinationRefusal, judge
 
 
 @pytest.mark.parametrize(
@@ -25,48 +25,48 @@ from relay.deliver.result import Deferral, DestinationRefusal, Verdict, judge
     ],
 )
 def test_outcomes_without_a_request_are_no_answer_of_the_destination(answer: Any, unsent: int, answered: bool) -> None:
-    verdict = judge(3, answer)
-    assert (verdict.unsent, verdict.answered) == (unsent, answered)
+    result = judge(3, answer)
+    assert (result.unsent, result.settles_any) == (unsent, answered)
 
 
 ALL = range(3)
 
 
-def deferred(reason: str, numbers: Sequence[int] = ALL, **more: Any) -> Verdict:
+def deferred(reason: str, numbers: Sequence[int] = ALL, **more: Any) -> AttemptResult:
     """All is to be tried again, or these events."""
-    return Verdict(deferred=[Deferral(numbers, reason, **more)])
+    return AttemptResult(deferred=[Deferral(numbers, reason, **more)])
 
 
-def bug(what: str) -> Verdict:
+def bug(what: str) -> AttemptResult:
     return deferred(f"bug in the connector: {what}", bug=True)
 
 
-def by_event(*waiting: Deferral, delivered: int = 0, **more: Any) -> Verdict:
-    return Verdict(delivered=delivered, deferred=[*waiting], by_event=True, **{"refused": []} | more)
+def by_event(*waiting: Deferral, delivered: int = 0, **more: Any) -> AttemptResult:
+    return AttemptResult(delivered=delivered, deferred=[*waiting], by_event=True, **{"refused": []} | more)
 
 
 @pytest.mark.parametrize(
-    ("answer", "verdict"),
+    ("answer", "result"),
     [
-        (None, Verdict(delivered=3)),
+        (None, AttemptResult(delivered=3)),
         (Retry("busy", after=5), deferred("busy", after=5)),
         (Retry("busy", status=503, answer="wait"), deferred("busy", status=503, answer="wait")),
         (Retry(), deferred("no reason given")),
         (Unauthorized("401"), deferred("401", unauthorized=True)),
         (Unauthorized("no", status=401), deferred("no", status=401, unauthorized=True)),
-        (Reject("no"), Verdict(refused=[DestinationRefusal(n, "no") for n in ALL], split=True)),
+        (Reject("no"), AttemptResult(refused=[DestinationRefusal(n, "no") for n in ALL], split=True)),
         (
             Reject("no", status=400, answer="bad"),
-            Verdict(refused=[DestinationRefusal(n, "no", "refused", 400, "bad") for n in ALL], split=True),
+            AttemptResult(refused=[DestinationRefusal(n, "no", "refused", 400, "bad") for n in ALL], split=True),
         ),
         (
             Reject("fat", too_large=True),
-            Verdict(refused=[DestinationRefusal(n, "fat", "too_large") for n in ALL], split=True, too_large=True),
+            AttemptResult(refused=[DestinationRefusal(n, "fat", "too_large") for n in ALL], split=True, too_large=True),
         ),
         (ZeroDivisionError("x"), bug("ZeroDivisionError: x")),
         ([DELIVERED], bug("1 outcomes for 3 events")),
         (7, bug("deliver returned int, not None or a list of outcomes")),
-        ([DELIVERED] * 3, Verdict(delivered=3, by_event=True)),
+        ([DELIVERED] * 3, AttemptResult(delivered=3, by_event=True)),
         (
             [None, True, "x"],
             by_event(Deferral([0, 1, 2], "bug in the connector: not an outcome: None", bug=True)),
@@ -106,8 +106,8 @@ def by_event(*waiting: Deferral, delivered: int = 0, **more: Any) -> Verdict:
         ([DELIVERED, DELIVERED, Unauthorized("no")], by_event(Deferral([2], "no", unauthorized=True), delivered=2)),
     ],
 )
-def test_every_answer_of_a_connector_has_a_result(answer: Any, verdict: Verdict) -> None:
-    assert judge(3, answer) == verdict
+def test_every_answer_of_a_connector_has_a_result(answer: Any, result: AttemptResult) -> None:
+    assert judge(3, answer) == result
 
 
 @pytest.mark.parametrize(
@@ -122,28 +122,29 @@ def test_every_answer_of_a_connector_has_a_result(answer: Any, verdict: Verdict)
     ],
 )
 def test_what_an_answer_says_is_cleaned(answer: Any) -> None:
-    verdict = judge(2, answer, lambda text: text.replace("key", "..."))
-    assert verdict.deferred or verdict.refused
-    assert "..." in str(verdict)
-    assert "key" not in str(verdict)
+    result = judge(2, answer, lambda text: text.replace("key", "..."))
+    assert result.deferred or result.refused
+    assert "..." in str(result)
+    assert "key" not in str(result)
     assert "key" in str(judge(2, answer))
 
 
 def test_a_refused_event_that_is_alone_is_to_be_parked() -> None:
-    assert judge(1, Reject("no")) == Verdict(refused=[DestinationRefusal(0, "no")], split=False)
+    assert judge(1, Reject("no")) == AttemptResult(refused=[DestinationRefusal(0, "no")], split=False)
 
 
 def test_what_is_given_up_is_refused_with_the_cause() -> None:
-    assert Deferral([0], "later", 503, "busy").given_up() == [DestinationRefusal(0, "later", "gave_up", 503, "busy")]
+    (refusal,) = Deferral([0], "later", 503, "busy").make_refusals()
+    assert refusal == DestinationRefusal(0, "later", "gave_up", 503, "busy")
     (bug,) = judge(1, KeyError("x")).deferred
-    assert bug.given_up() == [DestinationRefusal(0, "bug in the connector: KeyError: 'x'", "bug")]
+    assert bug.make_refusals() == [DestinationRefusal(0, "bug in the connector: KeyError: 'x'", "bug")]
 
 
 def test_reasons_are_cut_before_they_are_kept_for_each_event() -> None:
     """Filters, sources and lanes that fail cut theirs as well."""
     text = "x" * 100_000
     for answer in (Retry(text), Reject(text, answer=text), ValueError(text), [Skipped(text)], [Reject(text)]):
-        verdict = judge(1, answer)  # type: ignore[arg-type]
-        reasons = [verdict.why_skipped, *(one.reason for one in [*verdict.refused, *verdict.deferred])]
+        result = judge(1, answer)  # type: ignore[arg-type]
+        reasons = [result.why_skipped, *(one.reason for one in [*result.refused, *result.deferred])]
         assert max(map(len, reasons)) < 1100
-        assert all(len(one.answer) <= 1000 for one in verdict.refused)
+        assert all(len(one.answer) <= 1000 for one in result.refused)

@@ -140,7 +140,7 @@ async def bench(folder: Path, erasure: dict[str, Any] | None = None, **settings:
     async with asyncio.TaskGroup() as group:
         running = group.create_task(bench.fleet.run(), name="fleet")
         erase = group.create_task(bench.eraser.run(), name="erase")
-        await bench.fleet.lanes[0].opener.opened()
+        await bench.fleet.lanes[0].opener.wait_until_open()
         try:
             yield bench
         finally:

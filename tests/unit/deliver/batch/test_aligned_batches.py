@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from relay.api import Batch, BatchSettings, Block, Kind
 from relay.catalogue import Selection
-from relay.deliver.batch.groups import divided
-from relay.deliver.batch.reader import Collector
+from relay.deliver.batch.groups import divide_by_group
+from relay.deliver.batch.reader import BatchReader
 from relay.journal.journal import Journal
 from relay.journal.record import make_block
 from relay.journal.retention import JournalLimits
@@ -27,13 +27,13 @@ ALIGN_S = 0.25
 HOUR_US = 3600 * 10**6
 
 
-def batches_of(journal: Journal, limits: BatchSettings, until: int = 1 << 60, **collected: Any) -> Collector:
-    return Collector(journal, Cursor(0, 0), Route(Selection(["mine"])), limits, until, **collected)
+def batches_of(journal: Journal, limits: BatchSettings, until: int = 1 << 60, **collected: Any) -> BatchReader:
+    return BatchReader(journal, Cursor(0, 0), Route(Selection(["mine"])), limits, until, **collected)
 
 
-async def collect(collector: Collector, found: list[Batch], events: int) -> None:
+async def collect(collector: BatchReader, found: list[Batch], events: int) -> None:
     """Take what the collector gives until there are so many events."""
-    while sum(map(len, found)) < events and (span := await collector.next()) is not None:
+    while sum(map(len, found)) < events and (span := await collector.read_next()) is not None:
         if span.batch is not None:
             found.append(span.batch)
     collector.close()
@@ -128,7 +128,7 @@ def test_a_batch_is_divided_into_its_groups_however_it_lies_in_blocks(
     parts: list[list[tuple[str, str]]], hours: list[int], by: list[str], at_once: int
 ) -> None:
     whole = Batch(blocks_of(parts, hours, at_once))
-    groups = divided(whole, by)
+    groups = divide_by_group(whole, by)
     assert sorted(offset for group in groups for offset in group.offsets()) == whole.offsets()
     assert all(group.offsets() == sorted(group.offsets()) for group in groups)
     seen = [
@@ -140,4 +140,6 @@ def test_a_batch_is_divided_into_its_groups_however_it_lies_in_blocks(
     ]
     assert all(len(group) == 1 for group in seen)
     assert len({*map(frozenset, seen)}) == len(seen)
-    assert [group.id for group in groups] == [group.id for group in divided(Batch(blocks_of(parts, hours, 12)), by)]
+    assert [group.id for group in groups] == [
+        group.id for group in divide_by_group(Batch(blocks_of(parts, hours, 12)), by)
+    ]

@@ -49,9 +49,9 @@ def spans_of(blocks: list[Block], route: Any, limits: BatchSettings) -> list[Spa
     forming, spans = BatchBuilder(0, limits), []
     for one in blocks:
         forming.add(one.offsets[-1] + 1, route(one))
-        while forming.full:
+        while forming.is_full:
             spans.append(forming.take())
-    return spans if forming.empty else [*spans, forming.take()]
+    return spans if forming.is_empty else [*spans, forming.take()]
 
 
 @given(

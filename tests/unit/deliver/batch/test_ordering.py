@@ -40,39 +40,39 @@ def test_an_event_waits_for_the_earlier_ones_of_its_key_and_no_other() -> None:
     first = order.admit([event(0, "a"), event(1, "b"), event(2, "a"), event(3, None)])
     assert offsets(first.going) == [[0, 1, 2, 3]]
     assert offsets(order.admit([event(4, "a"), event(5, "c"), event(6, "a")]).going) == [[5]]
-    assert offsets(order.settled(places(first.going[0][:1]), parked=False).going) == []
-    assert offsets(order.settled(places(first.going[0][1:]), parked=True).going) == [[4, 6]]
+    assert offsets(order.settle(places(first.going[0][:1]), parked=False).going) == []
+    assert offsets(order.settle(places(first.going[0][1:]), parked=True).going) == [[4, 6]]
 
 
 def test_what_has_no_room_in_the_batch_waits_for_those_of_its_key_in_it() -> None:
     order = Order(key_of, LIMITS, park=False)
     first = order.admit([event(offset, "ab"[offset == 6]) for offset in range(8)])
     assert offsets(first.going) == [[0, 1, 2, 3, 4], [6]]
-    assert offsets(order.settled(places(first.going[0]), parked=False).going) == [[5, 7]]
+    assert offsets(order.settle(places(first.going[0]), parked=False).going) == [[5, 7]]
 
 
 def test_with_park_events_behind_a_parked_event_are_parked_until_it_leaves() -> None:
     order = Order(key_of, LIMITS, park=True)
     first = order.admit([event(0, "a"), event(1, "a"), event(2, "b")])
     assert offsets(first.going) == [[0, 2]]
-    freed = order.settled(places(first.going[0][:1]), parked=True)
+    freed = order.settle(places(first.going[0][:1]), parked=True)
     assert (offsets(freed.going), offsets([freed.behind])) == ([], [[1]])
-    order.settled([(1, 0)], parked=True)
-    order.reading()
-    order.read([])
+    order.settle([(1, 0)], parked=True)
+    order.begin_reading_parked()
+    order.set_parked_keys([])
     assert offsets(order.admit([event(3, "a")]).going) == [[3]]
 
 
 def test_with_park_none_passes_those_on_their_way_to_be_parked() -> None:
     order = Order(key_of, LIMITS, park=True)
-    order.failed([event(0, "a")])
+    order.begin_parking([event(0, "a")])
     assert order.admit([event(1, "a")]) == ([], [])
-    behind = order.settled([(0, 0)], parked=True).behind
+    behind = order.settle([(0, 0)], parked=True).behind
     assert offsets([behind]) == [[1]]
-    order.reading()
-    order.read([])
+    order.begin_reading_parked()
+    order.set_parked_keys([])
     assert order.admit([event(2, "a")]) == ([], []), "though the first is gone, the second is not parked yet"
-    assert offsets([order.settled([(1, 0)], parked=True).behind]) == [[2]]
+    assert offsets([order.settle([(1, 0)], parked=True).behind]) == [[2]]
     assert offsets(order.admit([event(3, "b")]).going) == [[3]]
 
 
@@ -110,7 +110,7 @@ def test_whatever_ends_first_each_key_ends_in_order(keys: list[str | None], park
                 ended[key].append(one.offset)
                 if parked and park:
                     aside.add(key)
-        sort(*order.settled(places(batch), parked=parked))
+        sort(*order.settle(places(batch), parked=parked))
     assert all(found == sorted(found) for found in ended.values())
     assert sum(map(len, ended.values())) + len(behind) == len([key for key in keys if key])
     assert {key_of(one) for one in behind} <= aside
@@ -123,18 +123,18 @@ def test_events_of_one_batch_wait_for_all_their_keys_in_turn() -> None:
     assert order.admit_together([event(1, "c"), event(5, "a")]) == ([], [])
     assert order.admit_together([event(6, "c"), event(8, "d")]) == ([], [])
     assert offsets(order.admit([event(9, "a"), event(10, "d"), event(11, "e")]).going) == [[11]]
-    assert offsets(order.settled([(0, 0), (3, 0), (7, 0)], parked=False).going) == [[1, 5]]
-    assert offsets(order.settled([(1, 0), (5, 0)], parked=False).going) == [[9], [6, 8]]
-    assert offsets(order.settled([(6, 0), (8, 0)], parked=False).going) == [[10]]
+    assert offsets(order.settle([(0, 0), (3, 0), (7, 0)], parked=False).going) == [[1, 5]]
+    assert offsets(order.settle([(1, 0), (5, 0)], parked=False).going) == [[9], [6, 8]]
+    assert offsets(order.settle([(6, 0), (8, 0)], parked=False).going) == [[10]]
 
 
 def test_with_park_a_batch_is_divided_at_events_behind_a_parked_event() -> None:
     order = Order(key_of, LIMITS, park=True)
     order.admit_together([event(0, "a")])
     assert order.admit_together([event(1, "a"), event(2, "b"), event(3, "b")]) == ([], [])
-    freed = order.settled([(0, 0)], parked=True)
+    freed = order.settle([(0, 0)], parked=True)
     assert (offsets(freed.going), offsets([freed.behind])) == ([[2]], [[1]])
-    assert offsets(order.settled([(2, 0)], parked=False).going) == [[3]]
+    assert offsets(order.settle([(2, 0)], parked=False).going) == [[3]]
 
 
 @pytest.mark.promise(10)
@@ -157,7 +157,7 @@ def test_after_a_crash_batches_stay_whole_and_each_key_ends_in_order(
         elif going:
             batch = going.pop(data.draw(st.integers(0, len(going) - 1)))
             saved |= {*_of(batch)} if data.draw(st.booleans()) else set()
-            batches = order.settled(places(batch), parked=False).going
+            batches = order.settle(places(batch), parked=False).going
         else:
             break
         sent += batches
@@ -181,7 +181,7 @@ def test_after_a_crash_batches_stay_whole_and_each_key_ends_in_order(
             batch = going.pop(data.draw(st.integers(0, len(going) - 1)))
             for one in batch:
                 ended[key_now(one)].append(one.offset)
-            batches = order.settled(places(batch), parked=False).going
+            batches = order.settle(places(batch), parked=False).going
         going += batches
         went += offsets(batches)
     assert sorted(n for batch in went for n in batch) == [n for n in range(len(keys)) if n not in saved]

@@ -12,6 +12,6 @@ from relay.state.parked import Parked
 def test_a_parked_event_that_left_the_journal_counts_as_parked_alone(outcome: str) -> None:
     told: list[bool] = []
     parked_parts = ParkedParts(lambda: told.append(True))
-    parked_parts.begin([Parked("braze", "it", 3, "users.messages.email.Open", "rejected", "no", 1, b"{}")])
-    span = parked_parts.counted(Span(0, 5, None, (), Counts(**{outcome: 5})))
+    parked_parts.reset([Parked("braze", "it", 3, "users.messages.email.Open", "rejected", "no", 1, b"{}")])
+    span = parked_parts.correct_counts(Span(0, 5, None, (), Counts(**{outcome: 5})))
     assert (span.counts, told) == (Counts(**{outcome: 4}, parked=1), [True])

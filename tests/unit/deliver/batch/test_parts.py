@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.api import Batch, BatchSettings, Block, Event, Kind
-from relay.deliver.batch.parts import RANKS, Outcome, Settled, whole, within
+from relay.deliver.batch.parts import RANKS, Outcome, Settled, settle_whole_events, split_to_limits
 from relay.state.cursor import Counts
 
 KIND = Kind("shop", "shop.Order")
@@ -28,7 +28,7 @@ def test_an_event_has_the_outcome_of_its_parts_once_all_of_them_have_one(sizes: 
     done = turns[: data.draw(st.integers(0, len(turns)))]
     found = Counter[Outcome]()
     offsets: list[int] = []
-    for one in whole(batch, [Settled(batch.pick([number]), fates[number]) for number in done]):
+    for one in settle_whole_events(batch, [Settled(batch.pick([number]), fates[number]) for number in done]):
         found[one.outcome] += len(one.offsets)
         offsets += one.offsets
         assert one.counts == Counts(**{one.outcome: len(one.offsets)})
@@ -43,7 +43,7 @@ def test_an_event_has_the_outcome_of_its_parts_once_all_of_them_have_one(sizes: 
 def test_what_is_more_than_the_limits_goes_in_several_batches(sizes: list[int], events: int, size: int) -> None:
     batch = batch_of(sizes)
     limits = BatchSettings.model_construct(events=events, size=size, age=0.0)
-    cut = list(within(batch, limits))
+    cut = list(split_to_limits(batch, limits))
     assert [body for one in cut for body in one.bodies()] == batch.bodies()
     assert [place for one in cut for place in one.places()] == batch.places()
     assert all(len(one) <= events and (one.size <= size or len(one) == 1) for one in cut)

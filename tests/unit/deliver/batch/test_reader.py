@@ -7,7 +7,7 @@ import pytest
 
 from relay.api import BatchSettings, Event, Filter, Kind
 from relay.catalogue import Selection
-from relay.deliver.batch.reader import FILTERED_AT_ONCE, SELECTED_AT_ONCE, Collector
+from relay.deliver.batch.reader import FILTERED_AT_ONCE, SELECTED_AT_ONCE, BatchReader
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
 from relay.route import Route
@@ -69,12 +69,12 @@ async def test_many_types_in_a_block_cost_one_check_each_and_block_nobody(
     readers, parts of a block in connectors and taps."""
     work, journal = Work(), Journal(tmp_path, JournalLimits(1 << 30, 3600), 64 << 20)
     route = Route(Looking(work, entry), [] if keeps is None else [kept(work, keeps=keeps)])
-    collector = Collector(journal, Cursor(0, 0, ahead=settled), route, BatchSettings(), TYPES)
+    collector = BatchReader(journal, Cursor(0, 0, ahead=settled), route, BatchSettings(), TYPES)
     await journal.append([Kind("s", f"t{n}") for n in range(TYPES)], [b"{}"] * TYPES)
     found = 0
     async with asyncio.TaskGroup() as group:
         turns = group.create_task(work.take_turns(), name="turns")
-        while (span := await collector.next()) is not None:
+        while (span := await collector.read_next()) is not None:
             found += len(span)
             assert span.batch is None or all(len(block.kinds) <= len(block) for block in span.batch.blocks)
         turns.cancel()

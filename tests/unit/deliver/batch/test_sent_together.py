@@ -16,8 +16,8 @@ from relay.api import BatchSettings, Kind
 from relay.catalogue import Selection
 from relay.deliver.batch import sent_together as cuts_module
 from relay.deliver.batch.builder import Span
-from relay.deliver.batch.reader import Collector
-from relay.deliver.batch.sent_together import Cuts, Ranges, resume, settled_in
+from relay.deliver.batch.reader import BatchReader
+from relay.deliver.batch.sent_together import Cuts, Ranges, make_settled_test, resume
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
 from relay.route import Route
@@ -71,7 +71,9 @@ def test_whatever_was_cut_what_is_not_settled_goes_once(
     first_whole = next((cut for cut in cuts if cut <= due), None)
     assert first_whole is None or first_whole in found
     for cut in made:
-        assert settled_in(cursor)(cut) == all(cursor.is_settled(n) for start, stop in cut for n in range(start, stop))
+        assert make_settled_test(cursor)(cut) == all(
+            cursor.is_settled(n) for start, stop in cut for n in range(start, stop)
+        )
 
 
 async def reopened(folder: Path, journal: str = "j") -> list[Ranges]:
@@ -136,9 +138,9 @@ async def test_a_batch_that_was_refused_is_a_cut_no_more_but_its_halves_are(tmp_
     cuts.add_stretch(whole)
     cuts.add_batch(whole.pick([0, 7]))  # some of it was tried again
     cuts.add(((8, 9),))
-    cuts.part(whole.pick([0, 7]), [whole.pick([0]), whole.pick([7])])
+    cuts.replace_with_parts(whole.pick([0, 7]), [whole.pick([0]), whole.pick([7])])
     assert cuts.all == await reopened(tmp_path) == [[(0, 8)], [(8, 9)], [(0, 1)], [(7, 8)]]
-    cuts.part(whole, whole.halves())
+    cuts.replace_with_parts(whole, whole.halves())
     assert cuts.all == await reopened(tmp_path) == [[(8, 9)], [(0, 1)], [(7, 8)], [(0, 4)], [(4, 8)]]
 
 
@@ -176,26 +178,26 @@ async def test_a_file_of_cuts_stays_small_and_is_removed_at_the_end(tmp_path: Pa
     largest = 0
     for offset in range(20_000):
         cuts.add(((offset, offset + 1),))
-        cuts.forget(settled_in(Cursor(0, offset - 100)))
+        cuts.forget(make_settled_test(Cursor(0, offset - 100)))
         largest = max(largest, path.stat().st_size)
     assert largest < 2 * cuts_module.GROWN
     assert (await reopened(tmp_path))[-101:] == [[(offset, offset + 1)] for offset in range(19_899, 20_000)]
-    cuts.close(settled_in(Cursor(0, 19_999)))
+    cuts.close(make_settled_test(Cursor(0, 19_999)))
     assert path.exists()
-    Cuts(tmp_path, "it", "j").close(settled_in(Cursor(0, 20_000)))
+    Cuts(tmp_path, "it", "j").close(make_settled_test(Cursor(0, 20_000)))
     assert path.exists(), "a lane that never began has not read it"
-    cuts.close(settled_in(Cursor(0, 20_000)))
+    cuts.close(make_settled_test(Cursor(0, 20_000)))
     assert not path.exists()
 
 
 async def spans(journal: Journal, cursor: Cursor, cuts: Sequence[Ranges], **limits: Any) -> list[Span]:
     """What a lane that begins here and ends at the journal's head is given."""
     route = Route(Selection(["mine"]))
-    collector = Collector(journal, cursor, route, BatchSettings(**limits), journal.head, cuts)
+    collector = BatchReader(journal, cursor, route, BatchSettings(**limits), journal.head, cuts)
     found = []
     try:
         async with asyncio.timeout(10):
-            while (span := await collector.next()) is not None:
+            while (span := await collector.read_next()) is not None:
                 found.append(span)
     finally:
         collector.close()

@@ -42,15 +42,15 @@ class Run:
             self.tried.append(numbers)
             began = self.now
             self.now += 0.01
-            verdict = judge(len(numbers), self.answer(numbers))
-            if verdict.answered:
+            result = judge(len(numbers), self.answer(numbers))
+            if result.settles_any:
                 self.proof = began
-            following = self.remainder.note(part, verdict, self.now, self.proof)
-            if verdict.split:
+            following = self.remainder.record(part, result, self.now, self.proof)
+            if result.split:
                 continue
-            others = {*verdict.again, *(one.number for one in verdict.refused)}
+            others = {*result.deferred_numbers, *(one.number for one in result.refused)}
             self.delivered += [number for at, number in enumerate(numbers) if at not in others]
-            self.parked |= {numbers[one.number]: one.cause for one in verdict.refused}
+            self.parked |= {numbers[one.number]: one.cause for one in result.refused}
             for batch, refused in following.parked:
                 self.parked |= {self.numbers(batch)[one.number]: one.cause for one in refused}
             self.at |= {n: self.now for n in [*self.delivered, *self.parked] if n not in self.at}
