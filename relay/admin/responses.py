@@ -38,9 +38,14 @@ def read_asker(request: web.Request) -> str:
     return clean_name(line["by"])
 
 
-async def read_content(request: web.Request) -> dict[str, Any]:
-    """Return the JSON object of a request's body. Raises ValueError."""
-    return msgspec.json.decode(await request.read(), type=dict[str, Any])
+async def read_content(request: web.Request, example: str) -> dict[str, Any]:
+    """Return the JSON object of a request's body. `example`: a good body. Raises ValueError."""
+    body = await request.read()
+    try:
+        return msgspec.json.decode(body, type=dict[str, Any])
+    except msgspec.MsgspecError as error:
+        wrong = str(error) if body.strip() else "the body is empty"
+        raise ValueError(f"{wrong}; expected a JSON object such as {example}") from None
 
 
 def convert_content(given: Mapping[str, Any], type: type[T]) -> T:

@@ -46,6 +46,8 @@ class Filter(Plugin):
 
     def __init_subclass__(cls, type: str = "", **options: Any) -> None:
         super().__init_subclass__(type=type, **options)
+        if type and cls.apply is Filter.apply:
+            raise TypeError(f"filter type {type}: {cls.__name__} needs a method `def apply(self, event)`")
         if iscoroutinefunction(cls.apply):
             raise TypeError(f"filter type {type}: {cls.__name__}.apply has to be a plain function, not async")
         for name in ("open", "close"):

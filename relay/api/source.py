@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hmac import compare_digest
+from inspect import iscoroutinefunction
 from typing import Annotated, Any, ClassVar, Final, NamedTuple, TypeVar
 
 from pydantic import Field
@@ -17,6 +18,8 @@ from relay.api.transport.addresses import NetworkList, Networks
 
 T = TypeVar("T")
 
+CALLED: Final = ("authorize", "verify", "respond", "decode", "kept", "look_after", "remember", "recall")
+"""The methods of a source that relay calls and does not await."""
 WEEK_S: Final = 7 * 86400.0
 UNREADABLE_AT_MOST: Final = 1000
 """Entries of one body that are parked one by one; a body with more of them is refused as a whole."""
@@ -145,6 +148,14 @@ class Source(Plugin):
     """Whether the event types are Braze's, so that relay warns of a type that is not in the catalogue."""
     watches: ClassVar[bool] = False
     """Whether relay calls `kept`. With several workers the first worker then keeps all events of the source."""
+
+    def __init_subclass__(cls, type: str = "", **options: Any) -> None:
+        super().__init_subclass__(type=type, **options)
+        if type and cls.decode is Source.decode:
+            raise TypeError(f"source type {type}: {cls.__name__} needs a method `def decode(self, request)`")
+        for name in CALLED:
+            if iscoroutinefunction(getattr(cls, name)):
+                raise TypeError(f"source type {type}: {cls.__name__}.{name} has to be a plain function, not async")
 
     def __init__(self, name: str, settings: SourceSettings) -> None:
         self.name = name

@@ -2,7 +2,7 @@
 
 from relay.config.address import Address, TcpAddress, UnixAddress, shown, takes_ipv4
 from relay.config.crosscheck import traits_by_name, unmatched
-from relay.config.descriptions import descriptions, summary
+from relay.config.descriptions import descriptions, summary, type_description
 from relay.config.effective import Effective, effective
 from relay.config.files import CONF_FOLDERS, Text, changed_files, file_stamps
 from relay.config.load import NAME, Loaded, load, load_again
@@ -89,5 +89,6 @@ __all__ = [
     "takes_ipv4",
     "traits_by_name",
     "traits_of",
+    "type_description",
     "unmatched",
 ]

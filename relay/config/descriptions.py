@@ -11,7 +11,7 @@ from functools import cache
 
 from pydantic import BaseModel
 
-from relay.api import Settings
+from relay.api import Plugin, Settings
 
 
 def descriptions(model: type[BaseModel]) -> dict[str, str]:
@@ -23,6 +23,16 @@ def descriptions(model: type[BaseModel]) -> dict[str, str]:
             found |= _texts(base)
     named = {name: field.description for name, field in model.model_fields.items() if field.description}
     return {name: text for name, text in (found | named).items() if text and name in model.model_fields}
+
+
+def type_description(plugin: type[Plugin]) -> str:
+    """Return the docstring of a plugin's class or of its own bases; "" if only bases of `relay.api` have one."""
+    for part in plugin.__mro__:
+        if part.__module__.startswith("relay.api."):
+            break
+        if isinstance(part.__doc__, str):
+            return inspect.cleandoc(part.__doc__)
+    return ""
 
 
 def summary(description: str) -> str:

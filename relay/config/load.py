@@ -236,7 +236,8 @@ class _Check:
         if not isinstance(wanted, str) or wanted not in known:
             broken = [f"; plugin {info.name} is broken: {info.reason}" for info in self.registry.suspects(wanted)]
             stale = [f"; the new code of plugin {plugin} takes a restart" for plugin in self.stale]
-            reason = f'there is no {kind} type "{wanted}"; {listed}{"".join([*broken, *stale])}'
+            new = [f"; plugin {plugin} came after the start, and takes a restart" for plugin in self.registry.unloaded]
+            reason = f'there is no {kind} type "{wanted}"; {listed}{"".join([*broken, *stale, *new])}'
             self._wrong((kind, name, "type"), reason, closest(wanted, known))
             return None
         return known[wanted]

@@ -4,7 +4,6 @@ It knows what stands in one table. What tables say about each other, and limits 
 """
 
 from collections.abc import Callable, Mapping
-from inspect import getdoc
 from typing import Any, Final
 
 from pydantic.json_schema import GenerateJsonSchema
@@ -12,7 +11,7 @@ from pydantic_core import core_schema
 
 from relay.api import Connector, Plugin, Settings
 from relay.catalogue import NAMES, TYPES
-from relay.config.descriptions import descriptions
+from relay.config.descriptions import descriptions, type_description
 from relay.config.load import NAME
 from relay.config.model import OWN_TABLES
 from relay.config.plugins.registry import KINDS, Registry
@@ -99,7 +98,7 @@ def _table(name: str, model: type[Settings]) -> dict[str, Any]:
 def _typed(kind: str, name: str, plugin: type[Plugin]) -> dict[str, Any]:
     table = _table(f"{kind}.{name}", plugin.Settings)
     properties = table["properties"]
-    properties["type"] = {"const": name, "description": getdoc(plugin) or ""}
+    properties["type"] = {"const": name, "description": type_description(plugin)}
     if kind == "connector":
         properties["events"]["items"] = _link("entry")
         for setting in plugin.per_type_settings if issubclass(plugin, Connector) else ():

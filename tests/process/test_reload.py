@@ -297,6 +297,17 @@ async def test_every_refused_reload_is_logged_with_its_mistakes(daemon: Daemon) 
     assert await daemon.stop() == 0
 
 
+async def test_a_reload_names_plugins_that_came_after_the_start(daemon: Daemon) -> None:
+    daemon.configure("10-source", SOURCE)
+    await daemon.start()
+    (daemon.plugins / "chat.py").write_text(CHAT)
+    daemon.configure("20-chat", '[connector.chat]\ntype = "chat"')
+    code, _, error = await relay(daemon, "reload")
+    new = f"plugin chat ({daemon.plugins / 'chat.py'}) came after the start, and takes a restart"
+    assert (code, "there is no connector type" in error, error.count(new)) == (78, True, 1)
+    assert await daemon.stop() == 0
+
+
 async def test_what_waits_for_a_restart_is_told_as_long_as_it_waits(daemon: Daemon) -> None:
     (daemon.plugins / "chat.py").write_text(CHAT)
     daemon.configure("10-source", SOURCE)

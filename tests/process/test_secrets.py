@@ -145,6 +145,9 @@ from pydantic import model_validator
 from relay.api import Secret, Source, SourceSettings
 
 class Strict(Source, type="strict"):
+    def decode(self, request):
+        raise NotImplementedError
+
     class Settings(SourceSettings):
         secret: Secret
         password: str = ""
@@ -167,7 +170,7 @@ class Warning(Strict, type="warning"):
         def warnings(self):
             yield "secret", f"{self.secret.reveal()} is short"
 
-class Torn(Source, type="torn"):
+class Torn(Strict, type="torn"):
     class Settings(SourceSettings):
         secret: Secret
 

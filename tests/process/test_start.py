@@ -50,7 +50,10 @@ class Torn(Source, type="torn"):
     def __init__(self, name, settings):
         raise RuntimeError("torn")
 
-class Gone(Source, type="gone"):
+    def decode(self, request):
+        raise NotImplementedError
+
+class Gone(Torn, type="gone"):
     def __init__(self, name, settings):
         raise SystemExit(3)
 """

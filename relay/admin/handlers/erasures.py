@@ -36,5 +36,5 @@ class ErasureHandlers:
 
 async def read_user(request: web.Request) -> User:
     """Read the user from a request's body. Raises ValueError."""
-    given = convert_content(await read_content(request), User)
+    given = convert_content(await read_content(request, '{"external_ids": ["customer-1"]}'), User)
     return make_user(given.user_id, given.external_ids, given.other_ids)

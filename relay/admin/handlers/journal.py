@@ -57,7 +57,7 @@ class JournalHandlers:
 
     async def count(self, request: web.Request) -> web.StreamResponse:
         """Count the events of a replay."""
-        asked = convert_content(await read_content(request), Stretch)
+        asked = convert_content(await read_content(request, '{"connector": "heap"}'), Stretch)
         config = self._control.config
         settings = config.connector(asked.connector)
         found = await self._reader.answer("count", asked=asdict(asked), within=config.entries(asked.connector))

@@ -1,7 +1,7 @@
 """Parked events and replays over the admin API."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
@@ -17,6 +17,7 @@ from relay.admin.responses import convert_content, make_answer, read_asker, read
 from relay.api.internal import check_rate
 from relay.journal import is_locked
 from relay.state import (
+    CAUSES,
     Cursor,
     Parked,
     ParkedQuery,
@@ -36,6 +37,7 @@ from relay.threads import ADMIN
 T = TypeVar("T")
 Change = Callable[[Path, ParkedQuery], Iterator[int]]
 END: Final = object()
+EXAMPLE: Final = '{"connector": "heap"}'
 PORTION_BYTES: Final = 256 << 10
 CHANGES: Final[dict[str, Change]] = {"drop": drop_in_portions, "replay": mark_in_portions}
 KINDS: Final[dict[str, Literal["parked_dropped", "parked_replayed"]]] = {
@@ -64,19 +66,19 @@ class ParkedHandlers:
     async def get_parked(self, request: web.Request) -> web.StreamResponse:
         """Send parked events, with or without bodies."""
         query: dict[str, Any] = {name: request.query[name] for name in request.query.keys() - {"number", "bodies"}}
-        which = convert_content(query | {"numbers": request.query.getall("number", [])}, ParkedQuery)
+        which = _convert_query(query | {"numbers": request.query.getall("number", [])})
         bodies = msgspec.convert(request.query.get("bodies", "true"), bool, strict=False)
         portions = _encode_portions(read_parked(self._control.folder, which, bodies=bodies))
         return await send_lines(request, _run_in_thread(portions))
 
     async def count(self, request: web.Request) -> web.StreamResponse:
         """Count the selected parked events."""
-        which = convert_content(await read_content(request), ParkedQuery)
+        which = _convert_query(await read_content(request, EXAMPLE))
         return make_answer({"events": await ADMIN.run(count_parked, self._control.folder, which)})
 
     async def change(self, request: web.Request) -> web.StreamResponse:
         """Drop or replay the selected parked events, until all are done or the client leaves."""
-        which, name = convert_content(await read_content(request), ParkedQuery), request.path.rpartition("/")[2]
+        which, name = _convert_query(await read_content(request, EXAMPLE)), request.path.rpartition("/")[2]
         if which == ParkedQuery():
             raise ValueError("say which: numbers, or a selection such as connector")
         events = 0
@@ -95,7 +97,7 @@ class ParkedHandlers:
 
     async def request_replay(self, request: web.Request) -> web.StreamResponse:
         """Request a replay of a range of the journal."""
-        given = await read_content(request)
+        given = await read_content(request, '{"connector": "heap", "start": 0, "stop": 100}')
         worker = msgspec.convert(given.pop("worker", 0), int)
         if strange := given.keys() - {"connector", "start", "stop", "events", "rate"}:
             raise ValueError(
@@ -122,6 +124,14 @@ class ParkedHandlers:
         if cancelled:
             self._control.note(make_cancel_entry(number, read_asker(request)))
         return make_answer({"cancelled": cancelled})
+
+
+def _convert_query(given: Mapping[str, Any]) -> ParkedQuery:
+    """Convert a selection of parked events. Raises ValueError for an unknown field or cause."""
+    which = convert_content(given, ParkedQuery)
+    if which.cause is not None and which.cause not in CAUSES:
+        raise ValueError(f"there is no cause {which.cause}; causes: {', '.join(CAUSES)}")
+    return which
 
 
 def _ask_replay(state: Path, worker: int, asked: Replay) -> tuple[int, bool]:

@@ -108,6 +108,13 @@ class Registry:
         """The plugins whose files are others now than when they were loaded, with where they are. Reads files."""
         return [_named_with(path, name) for path, (name, _) in self._changed().items()]
 
+    @property
+    def unloaded(self) -> list[str]:
+        """The plugins that came after this registry was made, with where they are. Reads folders and metadata."""
+        known = {(info.name, info.origin) for info in self.plugins}
+        found = candidates(self._folders)
+        return [_named_with(one.origin, one.name) for one in found if (one.name, one.origin) not in known]
+
     def _changed(self) -> dict[Path, tuple[str, Stamp]]:
         """Where the plugins are whose files have changed, their names, and their files as they are now."""
         now = {path: (name, stamp(path)) for path, (name, _) in self._stamps.items()}

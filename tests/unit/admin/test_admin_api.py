@@ -95,6 +95,8 @@ async def test_the_document_is_valid_and_every_route_is_in_it(bench: Bench) -> N
         (400, "POST", "/parked/drop", None, {"conector": "heap"}),
         (400, "POST", "/parked/replay", None, [1]),
         (200, "POST", "/parked/replay", None, {"cause": "refused"}),
+        (400, "POST", "/parked/count", None, {"cause": "refusd"}),
+        (400, "GET", "/parked?cause=refusd", "/parked", None),
         (200, "GET", "/replays", None, None),
         (
             200,
@@ -143,6 +145,14 @@ async def test_parked_events_are_counted_replayed_and_dropped_as_named(bench: Be
     assert (await bench.ask("POST", "/parked/replay", {"source": "braze"}))[1] == {"events": 1}
     assert (await bench.ask("POST", "/parked/drop", {"numbers": [2, 9]}))[1] == {"events": 1}
     assert (await bench.ask("POST", "/parked/count", {}))[1] == {"events": 1}
+
+
+async def test_a_wrong_selection_of_parked_events_says_what_is_expected(bench: Bench) -> None:
+    said = [(await bench.ask("POST", "/parked/count", body))[1]["detail"] for body in (None, [1], {"cause": "refusd"})]
+    expected = '; expected a JSON object such as {"connector": "heap"}'
+    assert said[0] == f"the body is empty{expected}"
+    assert said[1].endswith(expected)
+    assert said[2].startswith("there is no cause refusd; causes: unreadable, filter, refused, ")
 
 
 async def test_a_replay_is_asked_for_and_cancelled(bench: Bench) -> None:

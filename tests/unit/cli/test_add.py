@@ -92,6 +92,17 @@ def test_a_type_of_a_plugin_can_be_added(conf: Path, tmp_path: Path) -> None:
     answer = add("--plugins", plugins, "connector", "team_chat", "--conf", conf, *words)
     assert answer.exit_code == 0, answer.output
     assert 'url = "https://chat.example/"' in (conf / "60-team_chat.toml").read_text()
+    assert f"relay check --plugins {plugins} --conf {conf}\n" in answer.output
+    assert f"restart relay with --plugins {plugins}" in answer.output
+    assert "relay reload" not in answer.output
+
+
+def test_a_type_without_a_description_says_what_the_command_does(tmp_path: Path) -> None:
+    code = "from relay.api import *\nclass Crm(Connector, type='crm'):\n    async def deliver(self, batch): pass\n"
+    (tmp_path / "crm.py").write_text(code)
+    told = add("--plugins", tmp_path, "connector", "crm", "--help").output
+    assert "Write a connector of the type crm into conf.d." in told
+    assert "Subclass it" not in told
 
 
 @pytest.mark.parametrize(

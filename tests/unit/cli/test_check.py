@@ -20,12 +20,16 @@ class Hook(Source, type="hook"):
     def authorize(self, request):
         pass
 
+    def decode(self, request):
+        raise Malformed("no event")
+
 class Post(Connector, type="post"):
     async def deliver(self, batch):
         pass
 
 class All(Filter, type="all"):
-    pass
+    def apply(self, event):
+        return event
 
 @click.command
 def greet():
@@ -200,7 +204,7 @@ def test_plugins_are_listed_with_what_they_provide_or_why_not(conf):
 def test_two_providers_of_a_type_or_command_are_named_with_their_places(conf, monkeypatch):
     """Looked at: a type that is not in use, a table that is switched off, the list of plugins."""
     drop_in = conf.parent / "plugins" / "mine.py"
-    filters = "class F(Filter, type='redact'): pass\nclass G(Filter, type='keep'): pass\n"
+    filters = "class F(Filter, type='redact'): apply = print\nclass G(Filter, type='keep'): apply = print\n"
     command_of = "import click\n@click.command\ndef audit(): pass\n@hookimpl\ndef relay_commands(): return [audit]\n"
     drop_in.write_text(f"from relay.api import *\n{filters}{command_of}")
     (conf / "b.toml").write_text("[connector.d]\ntype = 'post'\nfilters = ['r']\n[filter.r]\ntype = 'redact'\n")

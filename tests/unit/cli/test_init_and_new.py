@@ -132,6 +132,19 @@ def test_a_new_plugin_can_be_configured(tmp_path: Path, kind: str) -> None:
     assert "everybody who reaches relay may send" not in answer.output
 
 
+def test_a_new_plugin_says_what_to_do_next(tmp_path: Path) -> None:
+    told = run("new", "connector", "team_chat", tmp_path).output
+    steps = ["-m pytest --asyncio-mode=auto", f"cp {tmp_path}/team_chat.py /etc/relay/plugins/", "restart relay"]
+    assert [step for step in steps if step not in told] == []
+
+
+def test_a_new_plugin_describes_itself_and_its_settings(tmp_path: Path) -> None:
+    assert run("new", "connector", "team_chat", tmp_path).exit_code == 0
+    told = run("add", "--plugins", tmp_path, "connector", "team_chat", "--help").output
+    said = ["Sends the type and the user of each event", "URL that gets the events.", "Token that the destination"]
+    assert [words for words in said if words not in told] == []
+
+
 def test_a_new_plugin_has_no_built_in_name(tmp_path: Path) -> None:
     assert run("new", "filter", "redact", tmp_path).exit_code == 2
     assert run("new", "alert", "slack", tmp_path).exit_code == 2

@@ -128,6 +128,7 @@ def test_an_override_replaces_a_reference_to_a_secret_as_a_whole(tmp_path, monke
     (tmp_path / "plugins" / "hooky.py").write_text(
         "from relay.api import *\nclass Hooky(Source, type='hooky'):\n"
         "    class Settings(SourceSettings):\n        key: Secret\n        keys: dict[str, Secret]\n"
+        "    def decode(self, request):\n        raise Malformed('no event')\n"
     )
     base, override = tmp_path / "a.toml", tmp_path / "a.toml.d" / "x.toml"
     base.write_text("[source.s]\ntype = 'hooky'\npath = '/s'\nkey = { credential = 'x' }\nkeys.one.credential = 'x'\n")

@@ -11,12 +11,13 @@ PLUGINS = """
 from pathlib import Path
 from relay.api import *
 
-class Hook(Source, type="hook"):
+class Open(Source, type="open"):
+    def decode(self, request):
+        raise Malformed("no event")
+
+class Hook(Open, type="hook"):
     def authorize(self, request):
         pass
-
-class Open(Source, type="open"):
-    pass
 
 class Post(Connector, type="post"):
     class Settings(ConnectorSettings):
@@ -38,15 +39,19 @@ class Frail(Post, type="frail"):
         def contradictions(self):
             yield "size", str(self.size + 1)
 
-class Shout(Filter, type="shout"):
+class Same(Filter):
+    def apply(self, event):
+        return event
+
+class Shout(Same, type="shout"):
     class Settings(FilterSettings):
         fields: tuple[str, ...] = ()
 
-class Share(Filter, type="share"):
+class Share(Same, type="share"):
     class Settings(FilterSettings):
         rate: float
 
-class Odd(Filter, type="odd"):
+class Odd(Same, type="odd"):
     class Settings(FilterSettings):
         @classmethod
         def model_validate_json(cls, text, *, strict):
@@ -734,6 +739,9 @@ class Takes(Connector, type="takes"):
 
 class Makes(Filter, type="makes"):
     emitted_types = ("shop.Item",)
+
+    def apply(self, event):
+        return event.with_type("shop.Item")
 """
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "item.py").write_text(plugin)

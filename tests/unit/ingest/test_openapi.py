@@ -15,7 +15,7 @@ import yaml
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
-from relay.api import Request, Response, Secret, Source, SourceSettings
+from relay.api import Decoded, Request, Response, Secret, Source, SourceSettings
 from relay.config.address import TcpAddress
 from relay.config.model import IngestSettings
 from relay.config.plugins.registry import Registry
@@ -35,6 +35,9 @@ class Hooked(Source, type="hooked"):
 
     def respond(self, request: Request) -> Response | None:
         return Response(request.query["challenge"]) if "challenge" in request.query else None
+
+    def decode(self, request: Request) -> Decoded:
+        raise NotImplementedError
 
 
 class Bench:

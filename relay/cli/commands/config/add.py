@@ -2,8 +2,7 @@
 
 import re
 import secrets
-from collections.abc import Iterator, Mapping
-from inspect import getdoc
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -15,7 +14,7 @@ from relay.cli.commands.config.check import report
 from relay.cli.commands.config.config import toml, toml_key
 from relay.cli.commands.config.setting_options import options_of, settings_given
 from relay.cli.options import CONF, plugins_option
-from relay.config import CONF_FOLDERS, NAME, PLUGIN_FOLDERS, Mistake, Registry, load
+from relay.config import CONF_FOLDERS, NAME, PLUGIN_FOLDERS, Mistake, Registry, load, type_description
 from relay.guests import contained, named
 from relay.words import with_article
 
@@ -33,8 +32,9 @@ class _Kinds(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in PREFIXES:
             return None
-        registry = Registry.discover(ctx.params.get("plugin_folders") or PLUGIN_FOLDERS)
-        commands = {name: _command(cmd_name, name, registry) for name in registry.types(cmd_name)}
+        folders = ctx.params.get("plugin_folders") or ()
+        registry = Registry.discover(folders or PLUGIN_FOLDERS)
+        commands = {name: _command(cmd_name, name, registry, folders) for name in registry.types(cmd_name)}
         about = f"Write {with_article(cmd_name)} of a TYPE into conf.d. The settings of the type are the options."
         return click.Group(cmd_name, commands=commands, help=about, subcommand_metavar="TYPE [OPTIONS]")
 
@@ -51,11 +51,11 @@ def add(plugin_folders: tuple[Path, ...]) -> None:
     """
 
 
-def _command(kind: str, name: str, registry: Registry) -> click.Command:
-    """The command that adds a table of one type; if its plugin's settings make none, one that says so."""
+def _command(kind: str, name: str, registry: Registry, plugin_folders: Sequence[Path]) -> click.Command:
+    """Make the command that adds a table of one type. If the plugin's settings make no options, the command says so."""
     try:
         with contained(until_ctrl_c=True):
-            return _adding(kind, registry.types(kind)[name], registry)
+            return _adding(kind, registry.types(kind)[name], registry, plugin_folders)
     except Exception as error:
         reason = f"{registry.provider(kind, name)}: its settings cannot be options: {named(error)}"
 
@@ -65,7 +65,7 @@ def _command(kind: str, name: str, registry: Registry) -> click.Command:
     return click.Command(name, callback=refuse, help=f"Cannot be used. {reason}", add_help_option=False)
 
 
-def _adding(kind: str, plugin: type[Plugin], registry: Registry) -> click.Command:
+def _adding(kind: str, plugin: type[Plugin], registry: Registry, plugin_folders: Sequence[Path]) -> click.Command:
 
     def write(name: str, conf: Path, *, disabled: bool = False, make_token: bool = False, **given: Any) -> None:
         settings = settings_given(plugin.Settings, given)
@@ -84,14 +84,20 @@ def _adding(kind: str, plugin: type[Plugin], registry: Registry) -> click.Comman
         click.echo(f"wrote {path}" + (f"\nwrote {token}: the token, for the sender" if token else ""))
         if warnings:
             click.echo(report((), warnings), err=True)
-        click.echo("\n".join(["", "Next:", *_next_steps(kind, table, conf, token)]))
+        click.echo("\n".join(["", "Next:", *_next_steps(kind, table, conf, plugin_folders, token)]))
 
     return click.Command(
         plugin.type,
         callback=write,
         params=[*_places(kind, plugin), *options_of(plugin.Settings)],
-        help=(getdoc(plugin) or "").partition("\n\n")[0],
+        help=_about(kind, plugin),
     )
+
+
+def _about(kind: str, plugin: type[Plugin]) -> str:
+    """Return the first paragraph of a type's description, or what the command does if there is no description."""
+    described = type_description(plugin).partition("\n\n")[0]
+    return described or f"Write {with_article(kind)} of the type {plugin.type} into conf.d."
 
 
 def _places(kind: str, plugin: type[Plugin]) -> Iterator[click.Option]:
@@ -155,15 +161,20 @@ def _make_token(reference: Mapping[str, str]) -> Path:
     return path
 
 
-def _next_steps(kind: str, table: Mapping[str, Any], conf: Path, token: Path | None) -> Iterator[str]:
+def _next_steps(
+    kind: str, table: Mapping[str, Any], conf: Path, plugin_folders: Sequence[Path], token: Path | None
+) -> Iterator[str]:
     """What is left to do, a line each."""
+    plugins = "".join(f" --plugins {folder}" for folder in plugin_folders)
     if names := [*_credentials(table)]:
         yield "  systemctl edit relay    with [Service] and, for each secret, a line"
         yield from (f"    LoadCredential={name}:{CREDENTIALS / name}" for name in names)
         yield "  systemctl restart relay    since credentials are read at the start"
     option = "" if conf == CONF_FOLDERS[0] else f" --conf {conf}"
-    yield f"  relay check{option}"
-    if not names:
+    yield f"  relay check{plugins}{option}"
+    if plugins:
+        yield f"  restart relay with{plugins}    since plugins are read at the start"
+    elif not names:
         yield "  relay reload"
     if kind == "source":
         yield f"  the sender posts to https://your.host{table['path']}" + (

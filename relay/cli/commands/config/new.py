@@ -15,19 +15,23 @@ from relay.config import PLUGIN_FOLDERS, Registry
 from relay.words import with_article
 
 CONNECTOR: Final = Template("""\
-from relay.api import Batch, Connector, HttpConnectorSettings, HttpUrl, Secret, check
+from relay.api import Batch, BearerToken, Connector, HttpConnectorSettings, HttpUrl
 
 
 class $Class(Connector, type="$name", batch={"events": 100}):
+    \"""Sends the type and the user of each event to a URL.\"""
+
     class Settings(HttpConnectorSettings):
         url: HttpUrl
-        token: Secret
+        \"""URL that gets the events.\"""
+        token: BearerToken
+        \"""Token that the destination expects.\"""
 
     async def deliver(self, batch: Batch) -> None:
         body = {"events": [{"type": event.type, "user": event.user} for event in batch]}
         headers = {"Authorization": f"Bearer {self.settings.token.reveal()}"}
         async with self.http.post(self.settings.url, json=body, headers=headers) as answer:
-            check(answer)
+            self.check(answer)
 """)
 
 CONNECTOR_TEST: Final = Template("""\
@@ -65,8 +69,11 @@ from relay.api import Decoded, Request, Secret, Source, SourceSettings, check_hm
 
 
 class $Class(Source, type="$name"):
+    \"""Takes signed requests, with the type and the id of the event in headers.\"""
+
     class Settings(SourceSettings):
         secret: Secret
+        \"""Secret with which the sender signs.\"""
 
     def verify(self, request: Request) -> None:
         check_hmac(request.headers.get("X-Signature"), self.settings.secret, request.body, prefix="sha256=")
@@ -116,8 +123,11 @@ from relay.api import Event, Filter, FilterSettings
 
 
 class $Class(Filter, type="$name"):
+    \"""Makes an event of each entry of a list in the properties.\"""
+
     class Settings(FilterSettings):
         field: str = "items"
+        \"""Name of the property that holds the list.\"""
 
     def apply(self, event: Event) -> Event | list[Event] | None:
         items = event.properties.get(self.settings.field)
@@ -154,13 +164,17 @@ and in the table of a connector:
 ALERT: Final = Template("""\
 import json
 
-from relay.api import Alert, AlertSettings, HttpUrl, Message, Secret
+from relay.api import Alert, AlertSettings, HeaderSecret, HttpUrl, Message
 
 
 class $Class(Alert, type="$name"):
+    \"""Sends each message as JSON to a URL.\"""
+
     class Settings(AlertSettings):
         url: HttpUrl
-        key: Secret
+        \"""URL that gets the messages.\"""
+        key: HeaderSecret
+        \"""Key that the URL expects in the header X-Api-Key.\"""
 
     async def send(self, message: Message) -> None:
         body = {"key": message.id, "summary": message.title, "details": message.text}
@@ -199,10 +213,11 @@ ALERT_TABLE: Final = """\
 
 NEXT: Final = """
 Next:
-  pytest --asyncio-mode=auto {test}    (pip install pytest pytest-asyncio)
-  cp {plugin} /etc/relay/plugins/
-and in conf.d:
-"""
+  python -m pytest --asyncio-mode=auto {test}    (pip install pytest pytest-asyncio)
+{copy}and in conf.d:
+{table}
+then:
+  systemctl restart relay    since plugins are read at the start"""
 
 STARTERS: Final = {
     "connector": (CONNECTOR, CONNECTOR_TEST, CONNECTOR_TABLE),
@@ -260,4 +275,5 @@ def _write(name: str, folder: Path, code: Template, test_code: Template, table: 
             click.echo(f"wrote {path}")
     except OSError as error:
         raise click.ClickException(str(error)) from None
-    click.echo(NEXT.format(plugin=plugin, test=test) + table.format(name=name))
+    copy = "" if folder.absolute() in PLUGIN_FOLDERS else f"  cp {plugin} {PLUGIN_FOLDERS[0]}/\n"
+    click.echo(NEXT.format(test=test, copy=copy, table=table.format(name=name)))

@@ -16,13 +16,13 @@ from relay.words import counted
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @places
 def forget(place: StateOptions, connector: str, yes: bool) -> None:
-    """Remove what relay keeps of a connector that is gone.
+    """Remove what relay keeps of a connector that is not configured any more.
 
-    The connector is not configured any more. relay keeps its position, its counts, the events that are pending or
-    parked for it, and erasures that failed there. The receipts then say `forgotten`. Added again, the connector begins
-    like a new one. What the connector wrote stays: files, and cohorts/CONNECTOR.db in the state folder. Asks first.
+    The command removes the position, the counts, the pending and parked events, and failed erasures of the connector.
+    The receipts of these erasures then say `forgotten`. A connector that is added again under this name begins like a
+    new connector. What the connector wrote stays: files, and cohorts/CONNECTOR.db in the state folder. Asks first.
 
-    Exit codes: 0 forgotten; 1 nothing is kept of it, it is still configured, or not confirmed.
+    Exit codes: 0 forgotten; 1 nothing is kept of the connector, it is still configured, or not confirmed.
     """
     access = access_of(place)
     gone, failing = access.removed()

@@ -25,6 +25,16 @@ class Bad(Connector, type="bad"{options}):
         {setting}
     async def deliver(self, batch): pass
 """
+BASES = """
+from relay.api import *
+
+class Post(Source):
+    def decode(self, request): return Decoded([], [])
+
+class Same(Filter):
+    def apply(self, event): return event
+
+"""
 GOOD = CONNECTOR.format(options="", attribute="", setting="")
 STAYS = "is a setting of every table: it stays a setting"
 KEEPS = "is a setting of every table: it keeps its type and its limits, or choose another name"
@@ -76,19 +86,19 @@ def test_a_class_attribute_is_of_its_type_and_names_what_there_is(
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("class S(Source, type='s'):\n    emitted_types = None", "S.emitted_types: Input should be a valid tuple"),
-        ("class S(Source, type='s'):\n    accepted_status = '200'", "S.accepted_status: Input should be a valid int"),
-        ("class S(Source, type='s'):\n    accepted_status = 404", "S.accepted_status: Input should be less"),
-        ("class S(Source, type='s'):\n    methods = ['GET']", "S.methods: Input should be a valid tuple"),
-        ("class S(Source, type='s'):\n    disabled_after = '5d'", "S.disabled_after: Input should be a valid number"),
-        ("class S(Source, type='s'):\n    auth_setting = 'secret'", "S.auth_setting: S.Settings has no setting secret"),
-        ("class F(Filter, type='f'):\n    stateful = 'no'", "F.stateful: Input should be a valid boolean"),
-        ("class F(Filter, type='a b'):\n    pass", "F.type: expected letters, digits, _ . and -, with a letter first"),
-        ("class F(Filter, type=5):\n    pass", "F.type: expected letters"),
+        ("class S(Post, type='s'):\n    emitted_types = None", "S.emitted_types: Input should be a valid tuple"),
+        ("class S(Post, type='s'):\n    accepted_status = '200'", "S.accepted_status: Input should be a valid int"),
+        ("class S(Post, type='s'):\n    accepted_status = 404", "S.accepted_status: Input should be less"),
+        ("class S(Post, type='s'):\n    methods = ['GET']", "S.methods: Input should be a valid tuple"),
+        ("class S(Post, type='s'):\n    disabled_after = '5d'", "S.disabled_after: Input should be a valid number"),
+        ("class S(Post, type='s'):\n    auth_setting = 'secret'", "S.auth_setting: S.Settings has no setting secret"),
+        ("class F(Same, type='f'):\n    stateful = 'no'", "F.stateful: Input should be a valid boolean"),
+        ("class F(Same, type='a b'):\n    pass", "F.type: expected letters, digits, _ . and -, with a letter first"),
+        ("class F(Same, type=5):\n    pass", "F.type: expected letters"),
     ],
 )
 def test_sources_and_filters_are_looked_at_too(folder: Path, text: str, error: str) -> None:
-    assert str(error_of(folder, f"from relay.api import *\n{text}\n")).startswith(f"TypeError: {error}")
+    assert str(error_of(folder, f"{BASES}{text}\n")).startswith(f"TypeError: {error}")
 
 
 @pytest.mark.parametrize(

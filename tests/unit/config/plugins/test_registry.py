@@ -159,7 +159,9 @@ def test_an_unknown_type_is_explained_by_the_error_of_a_broken_plugin(folder, tm
 
 def test_the_second_provider_of_a_type_provides_the_rest(folder):
     (folder / "a.py").write_text(CONNECTOR.format(type="chat"))
-    (folder / "b.py").write_text(CONNECTOR.format(type="chat") + "class F(Filter, type='free'): pass\n")
+    (folder / "b.py").write_text(
+        CONNECTOR.format(type="chat") + "class F(Filter, type='free'): apply = lambda *_: None\n"
+    )
     registry = Registry.discover([folder])
     assert (info(registry, "b").error, info(registry, "b").provides) == (None, ("filter free",))
     note = f"its connector chat is left out: that of plugin a ({folder}/a.py) counts"
@@ -223,8 +225,28 @@ def test_a_drop_in_of_another_user_is_refused(folder):
     ],
 )
 def test_a_filter_whose_methods_are_of_the_wrong_kind_is_told_at_once(folder, method, wrong):
-    (folder / "sieve.py").write_text(f"from relay.api import Filter\nclass F(Filter, type='sieve'):\n    {method}\n")
+    text = f"from relay.api import Filter\nclass F(Filter, type='sieve'):\n    apply = lambda *_: None\n    {method}\n"
+    (folder / "sieve.py").write_text(text)
     assert info(Registry.discover([folder]), "sieve").error == f"TypeError: filter type sieve: F.{wrong}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "wrong"),
+    [
+        ("Source", "async def decode(self, request): pass", "S.decode has to be a plain function, not async"),
+        ("Source", "async def verify(self, request): pass", "S needs a method `def decode(self, request)`"),
+        (
+            "Source",
+            "decode = lambda *_: None\n    async def verify(self, request): pass",
+            "S.verify has to be a plain function, not async",
+        ),
+        ("Filter", "pass", "S needs a method `def apply(self, event)`"),
+    ],
+)
+def test_a_source_or_filter_that_nothing_can_call_is_a_broken_plugin(folder, kind, method, wrong):
+    text = f"from relay.api import {kind}\nclass S({kind}, type='shop'):\n    {method}\n"
+    (folder / "shop.py").write_text(text)
+    assert info(Registry.discover([folder]), "shop").error == f"TypeError: {kind.lower()} type shop: {wrong}"
 
 
 def test_installed_plugins_are_loaded_one_by_one(installed):
@@ -259,7 +281,7 @@ def test_a_drop_in_of_classes_without_a_type_name_is_told_what_they_lack(folder)
 
 
 def test_hooks_provide_types_made_in_another_way_and_commands(folder):
-    made = "from relay.api import *\nmade = type('F', (Filter,), {}, type='chat')\n"
+    made = "from relay.api import *\nmade = type('F', (Filter,), {'apply': lambda *_: None}, type='chat')\n"
     (folder / "talk.py").write_text(f"{COMMAND}\n{made}\n@hookimpl\ndef relay_types():\n    return [made]\n")
     registry = Registry.discover([folder])
     assert info(registry, "talk").error is None
