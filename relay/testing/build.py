@@ -13,7 +13,10 @@ from relay.api import Alarm, Batch, Block, Event, Kind, Message
 def make_event(
     type: str = "users.messages.email.Open", *, user: dict[str, Any] | None = None, **properties: Any
 ) -> bytes:
-    """Make the bytes of an event of now, with an id of its own and the given properties."""
+    """Return the bytes of an event in the form of Braze, with a random id, the time of now and the given properties.
+
+    `user`: the object `user` of the event; None: a user with a `user_id` and the `external_user_id` `customer-1`.
+    """
     if user is None:
         user = {"user_id": "639a35d192b0df004d06514c", "external_user_id": "customer-1"}
     event = {"event_type": type, "id": str(uuid4()), "time": int(time.time()), "user": user, "properties": properties}
@@ -21,9 +24,10 @@ def make_event(
 
 
 def make_batch(bodies: Sequence[bytes], *, source: str = "braze") -> Batch:
-    """Make a batch, as if these events had just come by that source; at least one.
+    """Return a batch of one or more events, as if `source` had just accepted them.
 
-    Raises ValueError if one of them is not a JSON object with `event_type`.
+    A body is the bytes of a JSON object: those of `make_event`, or your own. Its field `event_type` is the type, `id`
+    the id and `time` the time. Raises ValueError if a body is not a JSON object with `event_type`.
     """
     now = time.time()
     kinds = {name: Kind(source, name) for name in map(_type, bodies)}
@@ -38,7 +42,10 @@ def _type(body: bytes) -> str:
 
 
 def make_message(*alarms: Alarm, test: bool = False) -> Message:
-    """Make a message of now; without alarms it tells of a connector `heap` that fails."""
+    """Return a message with these alarms. Without alarms, it says that the connector `heap` is failing.
+
+    `test`: whether the message is a test, as `relay alerts test` sends it.
+    """
     now = time.time()
     said = "heap: failing since 12:00 UTC: HTTP 503; 12 pending; tried again in 4s; the destination has to recover"
     usual = Alarm(kind="failing", subject="connector heap", state="began", sentence=said, since=now - 300)

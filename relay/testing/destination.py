@@ -20,17 +20,19 @@ HARD_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER with 0 seconds: the ker
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """Read the request, then answer; by default 200, at once and in one piece."""
+    """A behaviour: read the request, then answer. By default the answer is 200, at once and in one piece."""
 
     status: int = 200
+    """Status of the answer."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """For instance {"Retry-After": "3"}."""
+    """Headers of the answer, such as `{"Retry-After": "3"}`."""
     body: bytes = b"{}"
+    """Body of the answer."""
     delay: float = 0.0
     """Seconds to wait before the answer."""
     hang: bool = False
-    """Answer only after `Destination.release()`. A client that runs into its timeout before never sees the answer, but
-    its events count as taken if `status` is 2xx: how duplicates come about."""
+    """Answer only after `Destination.release()`. If the client gives up before, its events still count as accepted if
+    `status` is 2xx. A destination makes duplicates in this way."""
     drip: float = 0.0
     """Seconds to wait before each byte of the body."""
     cut: bool = False
@@ -39,13 +41,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reset:
-    """Reset the connection, after reading the request's body or before."""
+    """A behaviour: reset the connection."""
 
     after_body: bool = False
+    """Reset after reading the body of the request, not before."""
 
 
 Behaviour = int | Answer | Reset
-"""What to do with a request; a number is short for an `Answer` with that status."""
+"""What a `Destination` does with a request. A number is short for an `Answer` with that status."""
 
 
 class _Envelope(msgspec.Struct):
@@ -58,26 +61,28 @@ _OBJECT: Final = msgspec.json.Decoder(_Envelope)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Received:
-    """A request as it came. Its events are looked for only when somebody asks."""
+    """A request that a `Destination` recorded."""
 
     method: str
+    """Method, such as `POST`."""
     target: str
     """Path and query string."""
     headers: Mapping[str, str]
+    """Headers by name, in any case."""
     body: bytes
-    """Without its Content-Encoding; empty if the connection was reset before reading it."""
+    """Body, decompressed; empty if the connection was reset before the body was read."""
     status: int | None
-    """What it was answered with, or would have been had the client stayed; None for a reset."""
+    """Status of the answer, also if the client did not wait for the answer; None for a reset."""
 
     @property
     def taken(self) -> bool:
-        """Whether the answer was, or would have been, 2xx."""
+        """Return whether the status is 2xx."""
         return self.status is not None and 200 <= self.status < 300
 
     def bodies(self) -> list[bytes]:
-        """The exact bytes of each event in `{"events":[...]}`, an array, a single object, or NDJSON.
+        """Return the exact bytes of each event in the body: `{"events":[...]}`, an array, one object, or NDJSON.
 
-        Raises ValueError if the body is none of these.
+        Raises ValueError if the body has another form.
         """
         body = self.body.strip()
         if not body:
@@ -96,18 +101,19 @@ def _refuse(body: bytes) -> list[bytes]:
 
 
 class Destination:
-    """A server on a free local port, as a context manager.
+    """A real HTTP server on a free local port: `async with Destination(503) as destination:`.
 
-    Each request takes the next behaviour of `script`; when there is none left, `behaviour` applies, which may be
-    set at any time.
+    Each request gets the next behaviour of `script`. After the script, each request gets `behaviour`.
     """
 
     def __init__(self, *script: Behaviour) -> None:
         self.script = deque(script)
         self.behaviour: Behaviour = 200
+        """The behaviour after the script. Set it at any time: `destination.behaviour = 503`."""
         self.requests: list[Received] = []
-        """Every request, in the order in which they came, also those that were refused."""
+        """All requests in the order of their arrival, refused requests included."""
         self.url = ""
+        """URL of the server, such as `http://127.0.0.1:45123/`. Every path and method works."""
         self._released = asyncio.Event()
         self._news = asyncio.Event()
         self._looked_at = 0
@@ -129,12 +135,12 @@ class Destination:
         await self._runner.cleanup()
 
     def release(self) -> None:
-        """Let the answers go that hang at this moment."""
+        """Send the answers that hang at this moment."""
         self._released.set()
         self._released = asyncio.Event()
 
     def bodies(self) -> list[bytes]:
-        """The bytes of all events taken so far, with their duplicates; those of refused requests do not count."""
+        """Return the bytes of all events in accepted (2xx) requests, duplicates included."""
         for request in self.requests[self._looked_at :]:
             self._looked_at += 1
             if request.taken:
@@ -142,11 +148,11 @@ class Destination:
         return self._taken.copy()
 
     def events(self) -> list[Any]:
-        """All events taken so far, decoded; see `bodies`."""
+        """Return all events in accepted requests, decoded from JSON."""
         return [orjson.loads(body) for body in self.bodies()]
 
     async def received(self, events: int, *, timeout: float = 20.0) -> None:
-        """Wait until so many events have been taken. Raises TimeoutError after `timeout` seconds."""
+        """Wait until accepted requests have this number of events. Raises TimeoutError after `timeout` seconds."""
         try:
             async with asyncio.timeout(timeout):
                 while len(self.bodies()) < events:
@@ -157,7 +163,8 @@ class Destination:
             raise TimeoutError(f"waited {timeout:g} s for {counted(events, 'event')}, but {found}") from None
 
     async def requested(self, requests: int, *, timeout: float = 20.0) -> None:
-        """Wait until so many requests have come, whatever the answer. Raises TimeoutError after `timeout` seconds."""
+        """Wait until this number of requests has come, refused requests included. Raises TimeoutError after `timeout`
+        seconds."""
         async with asyncio.timeout(timeout):
             while len(self.requests) < requests:
                 self._news.clear()

@@ -6,9 +6,10 @@ from relay.testing.build import make_batch
 
 
 def filtered(step: Filter, body: bytes, *, source: str = "braze") -> list[Event]:
-    """What a connector behind this filter gets of an event: nothing if it is dropped, several if it is split.
+    """Return the events that a connector gets for an event: no event if `step` drops it, several if `step` splits it.
 
-    Raises ValueError with the reason for which relay would park the event instead.
+    `body`: the bytes of the event, as for `make_batch`. Raises ValueError, with the reason, if relay would park the
+    event.
     """
     (event,) = make_batch([body], source=source)
     made = chained([step], event)

@@ -17,15 +17,17 @@ TOKEN = "a-secret-that-nobody-may-see"
 
 
 class ConnectorSuite:
-    """Behaviours of a connector; needs pytest with pytest-asyncio in auto mode.
+    """Tests of an HTTP connector. Subclass it with a name that begins with `Test`, and write `make`.
 
-    class TestChat(ConnectorSuite):
-        def make(self, url, token, folder):
-            return Chat("chat", Chat.Settings(type="chat", url=url, token=token), folder=folder)
+    It needs pytest with pytest-asyncio in auto mode.
     """
 
     def make(self, url: str, token: Secret, folder: Path) -> Connector:
-        """Make the connector under test, towards that URL and with that token if it uses one."""
+        """Return the connector under test.
+
+        `url`: the URL of the destination. `token`: a reference to a secret, for a setting of the type `Secret`; leave
+        it out if the connector has no secret. `folder`: the state folder.
+        """
         raise NotImplementedError
 
     async def test_delivers_a_batch(self, tmp_path: Path) -> None:

@@ -5,7 +5,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
-PROSE = [ROOT / "README.md"] + [page for page in PAGES if page.parent.name != "reference" and page.name != "api.md"]
+GENERATED = ("api.md", "testing-api.md")
+PROSE = [ROOT / "README.md"] + [
+    page for page in PAGES if page.parent.name != "reference" and page.name not in GENERATED
+]
 MOST_WORDS = 30
 
 

@@ -22,7 +22,7 @@ from relay.journal.retention import JournalLimits
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = sorted(
-    page for page in DOCS.glob("plugins/*.md") if page.name != "api.md" and "```python\n" in page.read_text()
+    page for page in DOCS.glob("plugins/*.md") if not page.name.endswith("api.md") and "```python\n" in page.read_text()
 )
 TABLE = re.compile(r"^```toml\n\[(?:source|connector|filter|alert)\.", re.MULTILINE)
 """Begins an example of a configuration."""

@@ -27,6 +27,7 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "docs/reference/event-types.md": event_types.page,
     "docs/reference/commands.md": commands.page,
     "docs/plugins/api.md": plugin_api.page,
+    "docs/plugins/testing-api.md": plugin_api.testing_page,
     "docs/explain/guarantees.md": guarantees.page,
     "docs/reference/admin-api.md": admin_api.page,
     "docs/reference/metrics.md": metrics.page,

@@ -1,18 +1,20 @@
-"""docs/plugins/api.md: everything that a plugin may import, with signatures and docstrings, as relay/api has them."""
+"""docs/plugins/api.md and testing-api.md: every name of relay.api and relay.testing, with signature and docstring."""
 
 import ast
 import inspect
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Final, NamedTuple
 
 import relay.api
+import relay.testing
 from tests.docs.generate.markdown import code, document, table
 
-FOLDER: Final = Path(relay.api.__file__).parent
 INTRO: Final = """
-This page helps you look up every name that a plugin may import from `relay.api`. Nothing else is public.
+This page helps you look up every name that a plugin may import from `relay.api`. The tests of a plugin may also import
+[`relay.testing`](testing-api.md). Nothing else of relay is public.
 
 ```python
 from relay.api import Batch, Connector
@@ -22,8 +24,17 @@ Start with the pages that show how to write a plugin: a [connector](connector.md
 a [filter](filter.md), an [alert](alert.md). The [configuration](../reference/configuration.md) lists the settings that
 all plugins of a kind have.
 
-Times are Unix seconds and durations are seconds, if a text says nothing else. Settings of a plugin are described where
-an admin reads about them, in the configuration.
+Times are Unix seconds and durations are seconds, unless stated otherwise.
+"""
+TESTING_INTRO: Final = """
+This page helps you look up every name that a test of a plugin may import from `relay.testing`.
+
+```python
+from relay.testing import Destination, make_batch, make_event
+```
+
+[Testing plugins](testing.md) shows how to use these names. [api.md](api.md) has the names of `relay.api`. Durations are
+seconds.
 """
 SECTIONS: Final[dict[str, Sequence[str]]] = {
     "Connectors": (
@@ -88,7 +99,15 @@ SECTIONS: Final[dict[str, Sequence[str]]] = {
     ),
     "Hooks": ("hookimpl", "hookspec"),
 }
-"""The exported names by subject, in the order of the page."""
+"""The names of relay.api by subject, in the order of the page."""
+TESTING_SECTIONS: Final[dict[str, Sequence[str]]] = {
+    "Events, batches and messages": ("make_event", "make_batch", "make_message", "filtered"),
+    "A destination": ("Destination", "Behaviour", "Answer", "Reset", "Received"),
+    "Tests that every connector must pass": ("ConnectorSuite",),
+}
+"""The names of relay.testing by subject, in the order of the page."""
+MADE: Final = ("Connector", "Source", "Filter", "Alert", "Walk", "Answer", "Reset", "Destination")
+"""Classes of which authors of plugins and their tests make objects."""
 HOOKS: Final = """
 Marks a function of a module as one of relay's hooks. A module that defines classes needs no hook: relay finds classes
 with a type name. Write a hook in a module that creates its classes in a function, or that adds commands:
@@ -109,7 +128,13 @@ TEXTS: Final = {
     "hookspec": "Declares a hook. Plugins do not need it.",
 }
 """Texts of names that have no docstring."""
+PRIVATE: Final = ("_", "TypedDict", "WaySettings")
+"""Beginnings of the names of bases that a plugin cannot import."""
 Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+Definitions = dict[str, tuple[ast.AST, str]]
+"""The definition and the text of each name."""
 
 
 class Field(NamedTuple):
@@ -121,28 +146,36 @@ class Field(NamedTuple):
 
 
 def page() -> str:
-    """Make the page."""
-    return document("The API of plugins", "the docstrings of relay/api", _parts())
+    """Make the page of relay.api."""
+    return document("The API of plugins", "the docstrings of relay/api", _parts(INTRO, relay.api, SECTIONS))
 
 
-def _parts() -> Iterator[str]:
-    yield INTRO
+def testing_page() -> str:
+    """Make the page of relay.testing."""
+    parts = _parts(TESTING_INTRO, relay.testing, TESTING_SECTIONS)
+    return document("The API of tests", "the docstrings of relay/testing", parts)
+
+
+def _parts(intro: str, package: ModuleType, sections: dict[str, Sequence[str]]) -> Iterator[str]:
+    found = _definitions(package)
+    if wrong := {*package.__all__} ^ {name for names in sections.values() for name in names}:
+        raise LookupError(f"{package.__name__} and the sections of its page differ in {', '.join(sorted(wrong))}")
+    yield intro
     yield "\n".join(
-        f"- [{title}](#{_anchor(title)}): {', '.join(map(code, names))}" for title, names in SECTIONS.items()
+        f"- [{title}](#{_anchor(title)}): {', '.join(map(code, names))}" for title, names in sections.items()
     )
-    for title, names in SECTIONS.items():
+    for title, names in sections.items():
         yield f"## {title}"
         for name in names:
             yield f"### {name}"
-            yield from _described(name)
+            yield from _described(name, *found[name])
 
 
 def _anchor(title: str) -> str:
-    return title.lower().replace(" ", "-")
+    return title.lower().replace(" ", "-").replace(",", "")
 
 
-def _described(name: str) -> Iterator[str]:
-    node, text = _definitions()[name]
+def _described(name: str, node: ast.AST, text: str) -> Iterator[str]:
     if isinstance(node, ast.ClassDef):
         yield from _class(node)
     elif isinstance(node, Function):
@@ -156,11 +189,11 @@ def _described(name: str) -> Iterator[str]:
 
 def _class(node: ast.ClassDef) -> Iterator[str]:
     init = next((one for one in node.body if isinstance(one, Function) and one.name == "__init__"), None)
-    bases = [ast.unparse(base) for base in node.bases if not ast.unparse(base).startswith(("_", "TypedDict"))]
+    bases = [ast.unparse(base) for base in node.bases if not ast.unparse(base).startswith(PRIVATE)]
     yield _python(f"class {node.name}" + (f"({', '.join(bases)})" if bases else ""))
     yield _text(node)
-    if init is not None and _is_made_by_plugins(node):
-        yield _python(f"{node.name}({_arguments(init)})")
+    if _is_made_by_plugins(node) and (init or node.name in MADE):
+        yield _python(f"{node.name}({_arguments(init) if init else _arguments_of_fields(node)})")
     fields = [] if _is_settings(node) else [*_fields(node.body), *(_fields(init.body) if init else ())]
     if fields:
         yield table(["attribute", "type", ""], [(code(one.name), code(one.type), one.text) for one in fields])
@@ -181,8 +214,8 @@ def _value(node: ast.AST) -> str:
 
 
 def _is_made_by_plugins(node: ast.ClassDef) -> bool:
-    """Whether a plugin calls the class: an outcome is raised with arguments; relay makes plugins and their settings."""
-    return any(ast.unparse(base) == "_Failure" for base in node.bases) or node.name == "Walk"
+    """Tell whether authors call the class. An outcome is raised with arguments, and tests make plugins."""
+    return any(ast.unparse(base) == "_Failure" for base in node.bases) or node.name in MADE
 
 
 def _is_settings(node: ast.ClassDef) -> bool:
@@ -193,7 +226,8 @@ def _is_settings(node: ast.ClassDef) -> bool:
 def _is_told(node: ast.ClassDef, method: Function) -> bool:
     """Whether a method is public, and no check of a settings model or one form of several."""
     is_check = node.name != "Settings" and method.name in ("contradictions", "warnings")
-    return not (method.name.startswith("_") or is_check or "overload" in map(ast.unparse, method.decorator_list))
+    is_hidden = method.name.startswith(("_", "test_")) or is_check
+    return not (is_hidden or "overload" in map(ast.unparse, method.decorator_list))
 
 
 def _fields(body: Sequence[ast.stmt]) -> Iterator[Field]:
@@ -239,6 +273,17 @@ def _arguments(node: Function) -> str:
     return text.removeprefix("self, ").removeprefix("cls, ") if text not in ("self", "cls") else ""
 
 
+def _arguments_of_fields(node: ast.ClassDef) -> str:
+    """Write the arguments of a dataclass with keywords alone."""
+    written = []
+    for one in node.body:
+        match one:
+            case ast.AnnAssign(target=ast.Name(id=name), annotation=kind, value=value):
+                default = ast.unparse(value) if isinstance(value, ast.Constant) else "{}"
+                written.append(f"{name}: {ast.unparse(kind)} = {default}")
+    return ", ".join(["*", *written])
+
+
 def _text(node: ast.ClassDef | Function) -> str:
     return ast.get_docstring(node) or ""
 
@@ -256,10 +301,10 @@ def _python(text: str) -> str:
 
 
 @cache
-def _definitions() -> dict[str, tuple[ast.AST, str]]:
-    """Where relay/api defines each exported name, and what it says there. Raises LookupError for a missing name."""
-    found: dict[str, tuple[ast.AST, str]] = {}
-    for path in sorted(FOLDER.rglob("*.py")):
+def _definitions(package: ModuleType) -> Definitions:
+    """Find the definitions at the top level of a package's modules, by name."""
+    found: Definitions = {}
+    for path in sorted(Path(str(package.__file__)).parent.rglob("*.py")):
         body = ast.parse(path.read_text(encoding="utf-8")).body
         for node, behind in zip(body, [*body[1:], None], strict=True):
             match node:
@@ -267,7 +312,4 @@ def _definitions() -> dict[str, tuple[ast.AST, str]]:
                     found[name] = node, _text(node)
                 case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
                     found.setdefault(name, (node, _string(behind)))
-    named = [name for names in SECTIONS.values() for name in names]
-    if wrong := set(relay.api.__all__) ^ set(named):
-        raise LookupError(f"relay.api and the sections of this page differ in {', '.join(sorted(wrong))}")
     return found
