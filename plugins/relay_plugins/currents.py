@@ -45,12 +45,11 @@ decode_envelope = msgspec.json.Decoder(Envelope).decode
 
 
 class Currents(Source, type="currents"):
-    """Takes Braze Currents: `{"events": [...]}` with any number of events, or a single event.
+    """Accepts Braze Currents: `{"events": [...]}` with any number of events, or a single event.
 
-    Each event needs `event_type` and `id`, strings of 1 to 256 characters. An entry of the list that is no event is
-    parked under the source, and the other entries go on. Any other body is answered 400. Empty bodies and empty lists
-    are Braze's probes of the token, and do nothing. Unknown event types and fields pass, and so do unpaired surrogate
-    escapes.
+    Each event needs `event_type` and `id`, strings of 1 to 256 characters. relay parks an entry of the list that is no
+    event, and accepts the other entries. relay answers 400 to any other body. Empty bodies and empty lists are Braze's
+    probes of the token, and do nothing. Unknown event types and fields pass, and so do unpaired surrogate escapes.
     """
 
     # Braze docs, Custom Currents Export: all of the above

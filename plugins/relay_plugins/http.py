@@ -60,8 +60,8 @@ HeaderValue = Annotated[str | Secret, PlainValidator(_header, json_schema_input_
 class Http(Connector, type="http"):
     """Sends events to a URL.
 
-    Each request has an `Idempotency-Key`, which stays the same when the request is sent again: the id of the batch or,
-    with `body = "single"`, the id of the event.
+    Each request has an `Idempotency-Key`: the id of the batch or, with `body = "single"`, the id of the event. The key
+    stays the same when relay sends the request again.
     """
 
     class Settings(HttpConnectorSettings):
@@ -86,8 +86,8 @@ class Http(Connector, type="http"):
         gzip: bool = False
         """Whether relay compresses bodies, with `Content-Encoding: gzip`."""
         signing_secret: Secret | None = None
-        """Secret of Standard Webhooks (`whsec_...`): relay signs each request with it. The signature is over the body
-        before it is compressed."""
+        """Secret of Standard Webhooks (`whsec_...`), with which relay signs each request. The signature covers the body
+        before compression."""
 
         def contradictions(self) -> Iterator[Contradiction]:
             """Headers that cannot be, and a secret that is none."""

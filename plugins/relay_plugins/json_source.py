@@ -35,7 +35,7 @@ decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class Json(Source, type="json"):
-    """Takes JSON events from any sender: one object, an array of objects, or NDJSON.
+    """Accepts JSON events from any sender: one object, an array of objects, or NDJSON.
 
     Each event needs a type and an id at its top level. An entry or line that is no event is parked under the source,
     and the other entries go on. A body that is no JSON, or of which no line is an event, is answered 400. Blank lines

@@ -40,21 +40,22 @@ class AlertSettings(Settings):
     enabled: bool = True
     """Whether relay sends messages by this alert."""
     on: tuple[str, ...] = Field(default=(), min_length=1)
-    """Kinds of trouble that the alert tells. Left out: all kinds but `paused`, which an admin has asked for."""
+    """Kinds of problems that the alert reports. Left out: all kinds but `paused`."""
     only: tuple[str, ...] = Field(default=(), min_length=1)
-    """Subjects that the alert tells of, such as `["heap", "source braze"]`. Left out: all subjects.
+    """Subjects that the alert reports, such as `["heap", "source braze"]`. Left out: all subjects.
 
     A subject is the name of a connector or source, or one of `"connector"`, `"source heap"`, `"journal"`, `"worker 1"`,
     `"erasures"`, `"certificate"`, `"alert"`, `"clock"`, `"relay"`.
     """
     after: Duration = Field(default=300.0, ge=0)
-    """How long trouble must last before the alert tells it. It must be over for as long before the alert tells that."""
+    """Time that a problem must last before the alert reports the problem, and must be over before the alert reports the
+    end."""
     again: Duration = Field(default=86400.0, ge=0)
-    """How often the alert tells the same trouble again while it lasts. 0: never."""
+    """Time between two messages on the same problem while the problem lasts. 0: one message."""
     resolved: bool = True
-    """Whether the alert tells that trouble is over."""
+    """Whether the alert reports the end of a problem."""
     timeout: Duration = Field(default=30.0, gt=0, le=3600)
-    """How long sending a message may take. After that it has failed, and relay tries again."""
+    """Maximum time to send a message. After that the attempt has failed, and relay tries again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

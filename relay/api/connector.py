@@ -61,24 +61,25 @@ class BatchSettings(Settings):
     """Settings of `batch`: a batch ends at `events` events, at `size` bytes, or after `age` seconds."""
 
     events: int = Field(default=1000, ge=1, le=100_000)
-    """Most events in a batch."""
+    """Maximum number of events in a batch."""
     size: ByteSize = Field(default=1 << 20, ge=1)
-    """Most bytes in a batch."""
+    """Maximum size of a batch."""
     age: Duration = Field(default=0.003, le=3600)
-    """How long the first event of a batch waits for more events. With `align` the default is as long as `align`."""
+    """Time that the first event of a batch waits for more events. With `align`, the default is `align`."""
     align: Duration = Field(default=0.0, ge=0, le=3600)
-    """Ends a batch where the time of receipt passes a multiple of this, in UTC: `"5m"` ends it at 12:00, 12:05 and so
-    on. 0: it does not.
+    """Ends a batch where the time of receipt passes a multiple of `align`, in UTC: `"5m"` ends batches at 12:00, 12:05
+    and so on. 0: no multiple ends a batch.
 
-    The batch ends then even if no event comes afterwards. `events` and `size` may end it earlier: raise them. `age` may
-    not be shorter than `align`. A connector with `order_by`, or of a type that keeps an order, cannot have it.
+    The batch ends even if no event comes afterwards. `events` and `size` may end a batch earlier: raise both. `age`
+    must not be shorter than `align`. A connector with `order_by`, or of a type that keeps an order, cannot have
+    `align`.
     """
     group_by: Annotated[tuple[Group, ...], BeforeValidator(_groups, json_schema_input_type=Group | list[Group])] = ()
-    """What all events of a batch have in common: `"type"`, `"source"`, `"hour"` (UTC, of receipt), or several of them.
+    """What all events of a batch have in common: `"type"`, `"source"`, `"hour"` (UTC, of receipt), or a list of these.
 
-    A full batch is divided into its groups, and each group is sent by itself. `events` and `size` are about all groups
-    together. The position moves on once all groups are delivered. A connector with `order_by`, or of a type that keeps
-    an order, cannot have it.
+    relay divides a full batch into its groups, and sends each group by itself. `events` and `size` limit all groups
+    together. The position moves once all groups are delivered. A connector with `order_by`, or of a type that keeps
+    an order, cannot have `group_by`.
     """
 
     @model_validator(mode="after")
@@ -102,12 +103,12 @@ class RetrySettings(Settings):
     first: Duration = Field(default=1.0, gt=0)
     """Longest wait before the second attempt. The longest wait doubles with each further attempt."""
     max: Duration = Field(default=300.0, gt=0)
-    """Longest wait between two attempts. It is at least `first`."""
+    """Longest wait between two attempts, at least `first`."""
     give_up_after: Duration = Field(default=0.0, ge=0)
-    """Parks events that could not be delivered for so long. 0: relay tries for ever.
+    """Time after which relay parks an event that could not be delivered. 0: relay tries for ever.
 
-    If a batch fails as a whole, only events that fail alone are parked. The time in which the destination does not
-    accept relay at all (`unauthorized`) does not count.
+    If a batch fails as a whole, relay parks only events that also fail alone. The time in which the destination does
+    not accept relay at all (`unauthorized`) does not count.
     """
 
     def contradictions(self) -> Iterator[Contradiction]:
@@ -122,65 +123,65 @@ class ConnectorSettings(Settings):
     type: str
     """Type of the connector: a type below, or the type of a plugin."""
     enabled: bool = True
-    """Whether the connector runs. A connector that is switched off keeps its position, but the journal does not keep
-    events for it.
+    """Whether the connector runs. A connector that is switched off keeps its position. The journal treats its pending
+    events like settled events.
 
-    A connector that is switched on again goes on at its position. Events that have left the journal count as expired.
-    The same holds for a connector that is removed or renamed, and comes back under its name.
+    A connector that is switched on again continues at its position. Events that have left the journal count as expired.
+    The same is true of a connector that is removed or renamed, and comes back under its name.
     """
     from_: StartAt = Field(default="now", alias="from")
     """Where the connector begins when it runs for the first time: `"now"`, `"oldest"` (of the journal), or a time such
-    as `"2026-11-01T00:00Z"`."""
+    as `"2026-11-01T00:00Z"`. With a time, the connector gets all events received since then."""
     events: EventSelection = ("*",)
     """Which events the connector gets: groups, channels, event types or globs. A leading `!` excludes.
 
-    An event is selected if an entry matches it and no `!` entry does. A list of `!` entries alone starts from
-    everything. `*` does not select `cohort.Change`: name that type to select it.
+    relay selects an event if an entry matches the event and no `!` entry does. A list of `!` entries alone starts from
+    everything. `*` does not select `cohort.Change`: name this type to select it.
     """
     filters: tuple[str, ...] = ()
     """Names of `[filter.NAME]` tables, in the order in which relay applies them."""
     batch: BatchSettings = BatchSettings()
-    """When a batch is full: at so many events, at so many bytes, or after so long."""
+    """When a batch is full: at `events` events, at `size` bytes, or `age` after its first event."""
     retry: RetrySettings = RetrySettings()
-    """Random waits between attempts, which double up to `max`.
+    """Random waits between attempts. The longest wait doubles up to `max`.
 
-    relay keeps to a Retry-After of the destination, up to an hour.
+    relay obeys a Retry-After of the destination, up to an hour.
     """
     timeout: Duration = Field(default=30.0, gt=0, le=3600)
-    """How long a delivery may take. After that it has failed, and relay tries again."""
+    """Maximum time of a delivery. After that the delivery has failed, and relay tries again."""
     open_timeout: Duration = Field(default=30.0, gt=0, le=3600)
-    """How long the connector may take to get ready, at the start and after a change. After that relay tries again."""
+    """Maximum time until the connector is ready, at the start and after a change. After that relay tries again."""
     concurrency: int = Field(default=4, ge=1, le=256)
-    """Most batches under way at a time. How many relay sends at once depends on how fast and how well the destination
-    answers."""
+    """Maximum number of batches under way at a time. relay adapts the actual number to the speed and success of the
+    destination's answers."""
     window: int = Field(default=10_000, ge=1)
-    """Most events that may be sent again after a crash. A larger batch goes out alone."""
+    """Maximum number of events that relay may send again after a crash. A larger batch goes out alone."""
     memory: ByteSize = Field(default=16 << 20, ge=1)
-    """Memory for events that are under way, or that wait for an earlier event of their key. It is never less than
-    `concurrency` batches need."""
+    """Memory for events that are under way, or that wait for an earlier event of their key. relay always allows
+    `concurrency` batches."""
     answers: dict[Status, Literal["deliver", "retry", "reject", "pause"]] = Field(default_factory=dict)
     """What an HTTP status of the destination means, where the usual meaning is wrong: `{ 409 = "retry", 404 = "reject"
     }`.
 
     `"deliver"`: the events are delivered. `"retry"`: relay tries again. `"reject"`: relay parks the events that the
-    destination refuses. `"pause"`: the connector is `unauthorized`, and waits until the destination accepts it. It
-    counts for `heap` and `http`, and for plugins that use `self.post` or `self.check`.
+    destination refuses. `"pause"`: the connector is `unauthorized`, and waits until the destination accepts relay.
+    `answers` applies to `heap` and `http`, and to plugins that use `self.post` or `self.check`.
     """
     order_by: str = ""
     """A field such as `"user.user_id"`: events with the same value are delivered in order, through all retries. Empty:
     no order.
 
-    relay reads the field after the filters. Events of other values go on, up to `window` events and `memory` beyond the
-    first event that waits.
+    relay reads the field after the filters. Events of other values continue, up to `window` events and `memory` beyond
+    the first event that waits.
     """
     after_parked: Literal["deliver", "park"] = "deliver"
-    """What happens to the events behind a parked event, with `order_by`. `"deliver"`: relay delivers them. `"park"`:
-    relay parks them too, until the parked event is replayed or dropped.
+    """What happens to later events of the same value after a parked event, with `order_by`. `"deliver"`: relay delivers
+    the later events. `"park"`: relay parks the later events too, until the parked event is replayed or dropped.
 
-    With `"park"` these events have the cause `order`, and a batch has one event of each value.
+    With `"park"` the later events have the cause `order`, and a batch has one event of each value.
     """
     rate: Rate = Field(default=0, ge=0)
-    """Most events per second. 0: no limit.
+    """Maximum number of events per second. 0: no limit.
 
     Events that cause no request do not count: events that the connector skips or parks by itself.
     """

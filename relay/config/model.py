@@ -41,41 +41,43 @@ class IngestSettings(Settings):
     """Address to which senders post, such as `"127.0.0.1:8080"`, `"[::1]:8080"` or `"unix:/run/relay/ingest.sock"`, or
     a list of addresses. Without `tls`, put a proxy with TLS in front, and let only the proxy reach this address.
 
-    `"[::]:8080"` takes IPv4 as well, unless another address has that port. relay refuses an address that two of
-    `ingest`, `admin` and `metrics` want.
+    `"[::]:8080"` accepts IPv4 as well, unless another address has that port. `ingest`, `admin` and `metrics` cannot
+    share an address.
     """
     tls: TlsSettings | None = None
-    """HTTPS on the TCP addresses. relay takes renewed files within a minute, without a restart."""
+    """HTTPS on the TCP addresses. relay uses renewed files within a minute, without a restart."""
     trusted_proxies: NetworkList = Networks()
     """Proxies whose X-Forwarded-For header is trusted: networks such as `["10.0.0.0/8"]`, or `"unix"` for unix sockets.
     Behind a proxy, the setting `allow` of a source needs them.
 
-    The sender is the last address in the header that is no trusted proxy. Without trusted proxies the header counts for
-    nothing.
+    The sender is the last address in the header that is no trusted proxy. Without trusted proxies relay ignores the
+    header.
     """
     max_body: ByteSize = Field(8 * MIB, ge=1)
-    """Largest request body, before and after decompression. A larger body is answered 413.
+    """Maximum size of a request body, before and after decompression. relay answers 413 to a larger body.
 
-    A body of more than half of `journal.max_size` is answered 413 as well.
+    relay also answers 413 to a body of more than half of `journal.max_size`.
     """
     max_in_flight: ByteSize = Field(64 * MIB, ge=1)
-    """Memory for all request bodies at a time. Beyond it senders get 503 and send again later.
+    """Memory for all request bodies at a time. When it is used up, senders get 503 and send again later.
 
-    relay also counts 150 bytes for each event, and what a source of type `heap_segments` makes of a body. A body that
-    needs more than all of it is answered 413. `max_in_flight` must be at least `max_body`.
+    relay also counts 150 bytes for each event, and the events that a source of type `heap_segments` makes of a body.
+    relay answers 413 to a single body that needs more than `max_in_flight`. `max_in_flight` must be at least
+    `max_body`.
     """
     max_connections: int = Field(1000, ge=1)
-    """Most connections at a time, in each worker. Connections without a request make room for new ones.
+    """Maximum number of connections at a time, in each worker. Connections without a request make room for new
+    connections.
 
-    The connection that has waited longest for a request is closed first. If every connection has a request under way, a
-    new connection is answered 503 with Retry-After. Over TLS a new connection is closed.
+    relay first closes the connection that has waited longest for a request. If every connection has a request under
+    way, relay answers 503 with Retry-After to a new connection. Over TLS relay closes the new connection.
     """
     read_timeout: Duration = Field(30.0, gt=0)
-    """Time that a sender may take to send the headers of a request, and again to send its body. After that a request is
-    answered 408."""
+    """Time that a sender has to send the headers of a request, and again to send its body. After that relay answers
+    408."""
     idle_timeout: Duration = Field(660.0, gt=0)
-    """How long a connection stays open between two requests. Set it longer than the idle timeout of the load balancer
-    in front."""
+    """Time that a connection stays open between two requests. It must be longer than the idle timeout of the load
+    balancer in front."""
 
     def contradictions(self) -> Iterator[Contradiction]:
         """A body fits."""
@@ -94,18 +96,18 @@ class JournalSettings(Settings):
     min_free: ByteSize = 256 * MIB
     """Free space that the journal and parked events leave on their file systems. 0: no minimum.
 
-    The database `relay.db` needs some of this space. A connector that has to park an event waits while less is free.
-    Unreadable events of sources leave twice as much free: below that, the oldest of them are removed.
+    The database `relay.db` needs some of this space. While less is free, connectors wait instead of parking events.
+    While less than twice as much is free, relay removes the oldest unreadable events.
     """
     on_full: Literal["refuse", "expire_oldest"] = "refuse"
     """What happens when there is no more room and every event is still needed. `"refuse"`: senders get 503 and keep
-    their events. `"expire_oldest"`: the oldest events are removed, delivered or not.
+    their events. `"expire_oldest"`: relay removes the oldest events, delivered or not.
 
-    relay removes settled events first, the oldest first, whatever `retention` says. A connector that missed removed
-    events counts them as expired.
+    relay removes settled events first, the oldest first, whatever `retention` says. If a connector still needed a
+    removed event, the event counts as expired.
     """
     retention: Duration = 7 * DAY_SECONDS
-    """How long settled events stay in the journal for replays, within `max_size`."""
+    """Time that settled events stay in the journal for replays, within `max_size`."""
     memory: ByteSize = 64 * MIB
     """Memory for recent events. A connector that keeps up never reads from disk."""
 
@@ -114,10 +116,10 @@ class ParkedSettings(Settings):
     """Parked events (dead letters): events that a source could not read or a connector could not deliver."""
 
     retention: Duration = 90 * DAY_SECONDS
-    """How long an event stays parked after its last failure. 0: until somebody drops it."""
+    """Time that an event stays parked after its last failure. 0: until somebody drops it."""
     max_size: ByteSize = GIB
-    """Disk space for parked events in the database, in each worker. Beyond it the oldest are removed, unreadable events
-    of sources first. 0: no limit."""
+    """Disk space for parked events in the database, in each worker. When it is used up, relay removes the oldest parked
+    events, unreadable events first. 0: no limit."""
 
 
 class ErasureSettings(Settings):
@@ -125,12 +127,13 @@ class ErasureSettings(Settings):
 
     on: tuple[str, ...] = ()
     """Event types that request an erasure of their user, such as `["users.UserDeleteRequest"]`. The command `relay
-    erasures request` requests one by hand.
+    erasures request` requests an erasure by hand.
 
     `"users.UserOrphan"` is another such type: Braze has merged the profile into another profile.
     """
     after: Duration = 3600.0
-    """Time from the request to the erasure. Events under way are delivered meanwhile, the request included."""
+    """Time from the request to the erasure. relay still delivers events under way in this time, the request
+    included."""
     identities: bool = False
     """Whether relay keeps the external ids of users by user id, from all events that pass. A delete request of Braze
     has the user id alone."""
@@ -145,11 +148,11 @@ class RuntimeSettings(Settings):
     """Processes that share the work, each with a journal of its own. A connector that keeps an order or a rate, or
     writes to one file, runs in the first worker alone."""
     drain: Duration = 10.0
-    """How long a stop may take to finish deliveries. What is left is delivered after the next start.
+    """Time that a stop has to finish deliveries. relay delivers the remaining events after the next start.
 
     The time runs from the signal to the end of all processes, and is at least one second. Deliveries under way get all
-    of it but 2 seconds, and at least half of it. Connectors, listeners, journal and database close in the rest. relay
-    does not wait any longer for what hangs.
+    of this time but 2 seconds, and at least half of it. Connectors, listeners, journal and database close in the rest.
+    relay waits no longer for anything that hangs.
     """
 
 
@@ -157,13 +160,14 @@ class AdminSettings(Settings):
     """The admin API. It is always on the unix socket of the state folder."""
 
     listen: ListenIfAny = ()
-    """Loopback addresses for the admin API, such as `"127.0.0.1:8081"`, beside the unix socket. They need `tokens`."""
+    """Loopback addresses for the admin API, such as `"127.0.0.1:8081"`, beside the unix socket. These addresses need
+    `tokens`."""
     tokens: tuple[BearerToken, ...] = ()
     """Bearer tokens for the loopback addresses, as references to secrets: `[{ credential = "admin-token" }]`. Each
     token is accepted. The unix socket needs no token."""
     group: str = ""
-    """Group of this machine whose members may use the unix socket, such as `"relay-ops"`. Without it only root and
-    relay's own user may."""
+    """Group of this machine whose members may use the unix socket, such as `"relay-ops"`. Without a group, only root
+    and relay's own user may use the socket."""
 
     def contradictions(self) -> Iterator[Contradiction]:
         """It is not open."""
@@ -191,12 +195,12 @@ class LogSettings(Settings):
 
 
 class HistorySettings(Settings):
-    """The history: what happened, when, and who did it. `relay history` shows it."""
+    """The history: what happened, when, and who did it. `relay history` shows the entries."""
 
     keep: Duration = 400 * DAY_SECONDS
-    """How long an entry of the history stays. 0: until there are more than `max_entries`."""
+    """Time that an entry of the history stays. 0: until there are more than `max_entries`."""
     max_entries: int = Field(10_000, ge=100)
-    """Most entries in the history. Beyond it the oldest are removed."""
+    """Maximum number of entries in the history. When there are more, relay removes the oldest."""
 
 
 P = TypeVar("P", bound=Plugin)

@@ -14,7 +14,7 @@ from relay.api.internal import Pem, PemError, Validity, load_chain, trust, valid
 class TlsSettings(Settings):
     """HTTPS on the TCP addresses of `ingest.listen`, with TLS 1.2 and later.
 
-    Each file is the path of a PEM file, or a reference such as `{ credential = "tls-key" }`. relay looks at the files
+    Each file is the path of a PEM file, or a reference such as `{ credential = "tls-key" }`. relay reads the files
     every minute: new connections get a renewed certificate. systemd reads a credential at the start only.
     """
 
@@ -23,11 +23,11 @@ class TlsSettings(Settings):
     key: Pem
     """PEM file: the private key of the certificate, without a passphrase."""
     client_ca: Pem | None = None
-    """PEM file of authorities: senders need a certificate from one of them. Without `client_ca` senders need no
+    """PEM file of authorities: senders need a certificate of such an authority. Without `client_ca` senders need no
     certificate."""
     client_certificates: Literal["required", "optional"] = "required"
-    """Whether senders must have a certificate, with `client_ca`. `"optional"` takes senders without one, and still
-    refuses a wrong one."""
+    """Whether senders must have a certificate, with `client_ca`. `"optional"` accepts senders without a certificate,
+    and still refuses a wrong certificate."""
 
     def reread(self) -> "TlsSettings":
         """The same settings with what the files hold now. Raises TlsError if one cannot be read."""

@@ -22,8 +22,8 @@ SAID_BYTES: Final = 500
 class Command(Alert, type="command"):
     """Runs a program, which gets the message as JSON on standard input.
 
-    There is no shell. Of the environment the program gets PATH, HOME, LANG and TZ. Exit code 0 means that the message
-    is told. After `timeout` relay kills the program, with all that it has started.
+    There is no shell. The program gets the variables PATH, HOME, LANG and TZ. Exit code 0 means that the message is
+    sent. After `timeout` relay kills the program and all programs that it has started.
     """
 
     class Settings(AlertSettings):

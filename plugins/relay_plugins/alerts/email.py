@@ -28,7 +28,7 @@ Address = Annotated[str, AfterValidator(_address)]
 class Email(Alert, type="email"):
     """Sends messages by e-mail.
 
-    It takes the library aiosmtplib, the extra `email` of the package.
+    This type needs the library aiosmtplib, the extra `email` of the package.
     """
 
     class Settings(AlertSettings):
@@ -41,7 +41,7 @@ class Email(Alert, type="email"):
         tls: Literal["starttls", "tls", "none"] = "starttls"
         """When encryption begins. `"starttls"`: after the greeting. `"tls"`: from the start. `"none"`: never."""
         user: str = ""
-        """User name for the login. Without it relay does not log in."""
+        """User name for the login. Without `user` relay does not log in."""
         password: Secret | None = None
         """Password for the login."""
         sender: Address

@@ -18,17 +18,17 @@ ESCAPED: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 
 class Slack(Alert, type="slack"):
-    """Posts messages to a channel of Slack, Discord or Teams, or of a service that takes Slack's form."""
+    """Posts messages to a channel of Slack, Discord or Teams, or of a service that accepts Slack's form."""
 
     class Settings(HttpAlertSettings):
         """The channel's webhook."""
 
         url: SecretUrl
-        """URL of the incoming webhook. Whoever has the URL can post: write `{ credential = "slack-webhook" }`."""
+        """URL of the incoming webhook. Anybody with the URL can post: write `{ credential = "slack-webhook" }`."""
         form: Literal["slack", "discord", "teams"] = "slack"
-        """Whose webhook it is. A message has at most 2,000 characters, for `"teams"` 10,000.
+        """The service of the webhook. A message has at most 2,000 characters, for `"teams"` 10,000.
 
-        `"slack"` is for incoming webhooks of Slack, Mattermost and Rocket.Chat, and of Discord with `/slack` behind the
+        `"slack"` is for incoming webhooks of Slack, Mattermost and Rocket.Chat, and of Discord with `/slack` after the
         URL. `"discord"` is for the URL as Discord shows it, and mentions nobody. `"teams"` is for a webhook of the
         Workflows app ("Post to a channel when a webhook request is received").
         """

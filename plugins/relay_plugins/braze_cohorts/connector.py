@@ -64,7 +64,7 @@ MOST_TOLD: Final = 200
 
 
 class BrazeCohorts(Connector, type="braze_cohorts"):
-    """Keeps Braze cohorts in step with segments: takes `cohort.Change` events, and sends Braze what Braze lacks.
+    """Keeps Braze cohorts in step with segments: gets `cohort.Change` events, and sends Braze the missing changes.
 
     The changes of a cohort stay in order, through all retries.
     """

@@ -51,11 +51,11 @@ SHARE_OF_TIMEOUT: Final = 0.5
 class File(Connector, type="file", batch={"events": 10_000, "size": "8MiB", "age": "100ms"}, retry={"max": "5s"}):
     """Appends events to files, one event per line. A delivered event is on disk and readable.
 
-    Batches are larger than over a network, because each batch takes an fsync for each file. A compressed file grows by
-    a complete gzip member or zstd frame per batch; zcat and zstdcat read it as one file. After a crash relay cuts a
-    plain file back to its last whole line when it opens the file. A compressed file that no clean stop has closed is
-    set aside under the next number, and its last events are written again. relay creates a file again if something else
-    renames or deletes it.
+    Batches are larger than over a network, because each batch needs an fsync for each file. A compressed file grows by
+    a complete gzip member or zstd frame per batch; zcat and zstdcat can read the file. After a crash relay cuts a
+    plain file back to its last whole line when it opens the file. relay sets a compressed file that no clean stop has
+    closed aside under the next number, and writes its last events again. If something else renames or deletes a file,
+    relay creates the file again.
     """
 
     class Settings(ConnectorSettings):
@@ -65,8 +65,8 @@ class File(Connector, type="file", batch={"events": 10_000, "size": "8MiB", "age
         """Path of the files, relative to the state folder. It may hold `{date}`, `{hour}` (both UTC, of receipt),
         `{type}`, `{source}` and `{worker}`."""
         max_size: ByteSize = 0
-        """Largest file: a file that would grow beyond is renamed to `NAME.1.ndjson`, the next one to `NAME.2.ndjson`.
-        0: no limit, but a tenth of `max_total` if that is set.
+        """Maximum size of a file. relay renames a file that would exceed this size to `NAME.1.ndjson`, the next file to
+        `NAME.2.ndjson`. 0: no limit, but a tenth of `max_total` if that is set.
 
         The highest number is the newest file.
         """
@@ -75,13 +75,13 @@ class File(Connector, type="file", batch={"events": 10_000, "size": "8MiB", "age
         keep: Duration = 0
         """How long a file stays after its last write; then it is removed. 0: files stay.
 
-        Every file with a name that `path` can make counts, with its numbers and compressed forms. A file that is being
-        written stays. relay looks when it writes, when it begins a file, and once a minute.
+        This applies to every file with a name that `path` can make, numbered and compressed files included. The current
+        file always stays. relay removes old files when it writes, when it begins a file, and once a minute.
         """
         max_total: ByteSize = 0
-        """Most bytes of all files together. Beyond it the oldest files are removed. 0: no limit.
+        """Maximum size of all files together. When the files are larger, relay removes the oldest files. 0: no limit.
 
-        With `{worker}` in `path` it is the limit of each worker.
+        With `{worker}` in `path`, `max_total` is the limit of each worker.
         """
         compress: Literal["none", "gzip", "zstd"] = "none"
         """Compression of the files. `"gzip"` adds `.gz` to the name, `"zstd"` adds `.zst`.

@@ -100,13 +100,13 @@ class Redact(Filter, type="redact"):
         A path has at most 100 parts.
         """
         action: Literal["remove", "mask", "hash"] = "remove"
-        """What happens to the fields. `"remove"`: they are taken out. `"mask"`: `mask` replaces their values. `"hash"`:
-        a SHA-256 replaces their values."""
+        """What happens to the fields. `"remove"`: the filter removes the fields. `"mask"`: `mask` replaces their
+        values. `"hash"`: a SHA-256 replaces their values."""
         mask: str = "[REDACTED]"
         """Text that replaces a value, with `action = "mask"`."""
         salt: Secret | None = None
-        """Secret that is put before what is hashed, with `action = "hash"`. Without it, hashes of e-mail addresses can
-        be guessed."""
+        """Secret that the filter puts before each value, with `action = "hash"`. Without a salt, hashes of e-mail
+        addresses can be guessed."""
 
         def contradictions(self) -> Iterator[Contradiction]:
             """What an action has no use for."""

@@ -17,7 +17,7 @@ class Sample(Filter, type="sample"):
         rate: float = Field(ge=0, le=1)
         """The share that is kept: 0 is nothing, 1 is everything."""
         key: FieldPath = ("user", "user_id")
-        """The field that decides. An event without the field goes by its id."""
+        """The field that decides. For an event without the field, its id decides."""
         seed: str = ""
         """Another seed chooses other keys."""
 

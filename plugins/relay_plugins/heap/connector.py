@@ -60,24 +60,24 @@ class Heap(Connector, type="heap", batch={"events": WEBHOOK_EVENTS}):
         mode: Literal["webhook", "api"] = "webhook"
         """Where events go. `"webhook"`: the webhook that Heap set up for Braze. `"api"`: Heap's server-side API.
 
-        In the mode `"api"` two defaults are other: `rate` is 245, below Heap's limit of 15,000 events a minute, and
-        `batch.events` is 250. `batch.events` may be at most 1,000 there.
+        In the mode `"api"` two defaults differ: `rate` is 245, below Heap's limit of 15,000 events a minute, and
+        `batch.events` is 250, at most 1,000.
         """
         endpoint: HttpUrl | None = None
-        """The webhook URL that Heap gave you. The mode `"webhook"` needs it. In the mode `"api"` it names another host
-        instead of `region`."""
+        """The webhook URL that Heap gave you. The mode `"webhook"` needs this URL. In the mode `"api"` the URL names
+        another host instead of `region`."""
         token: BearerToken | None = None
         """A bearer token for the webhook, if Heap gave you one."""
         app_id: str | None = Field(None, pattern=r"^\d+$")
         """The id of the environment in Heap: Account > Manage > Account Settings. The mode `"api"` and `api_key` need
-        it. It is no secret."""
+        the id, which is no secret."""
         region: Literal["us", "eu"] = "us"
         """Mode `"api"`: where your data is in Heap. `"us"` is heapanalytics.com, `"eu"` is c.eu.heap-api.com."""
         identity: Literal["external_user_id", "user_id"] = "external_user_id"
         """Mode `"api"`, or with `api_key`: the field of `user` that is the identity in Heap."""
         without_identity: Literal["park", "skip"] = "park"
-        """Mode `"api"`: what happens to events without an identity. `"park"`: relay parks them. `"skip"`: they count as
-        filtered."""
+        """Mode `"api"`: what happens to events without an identity. `"park"`: relay parks the events. `"skip"`: the
+        events count as filtered."""
         prefix: str = Field("", max_length=100)
         """Mode `"api"`: text before the names of events and properties, such as `"braze-"`."""
         names: dict[str, EventName] = Field(default_factory=dict)
@@ -88,8 +88,8 @@ class Heap(Connector, type="heap", batch={"events": WEBHOOK_EVENTS}):
         stands for the event's own name (`properties.name`): `{ "users.behaviors.CustomEvent" = "Shop: {name}" }`.
         """
         api_key: Secret | None = None
-        """API key of Heap's Main Production environment: Heap deletes users when relay erases them, in both modes. It
-        needs the `app_id` of that environment."""
+        """API key of Heap's Main Production environment: Heap deletes the users that relay erases, in both modes. The
+        key needs the `app_id` of that environment."""
 
         @model_validator(mode="after")
         def _defaults_of_the_api(self) -> Self:  # they go by another field: pydantic has no other way

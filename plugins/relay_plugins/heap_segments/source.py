@@ -72,7 +72,7 @@ decode_change = msgspec.json.Decoder(ChangeHead).decode
 
 
 class HeapSegments(Source, type="heap_segments"):
-    """Takes Heap segments: who entered and left a segment, as Heap's Segments Sync webhook says it.
+    """Accepts Heap segments: the users who entered or left a segment, from Heap's Segments Sync webhook.
 
     Each page of a sync becomes events of the type `cohort.Change`, with at most 1,000 users each. The answer is 200:
     Heap sends again after any other answer.
@@ -90,27 +90,26 @@ class HeapSegments(Source, type="heap_segments"):
         """Secret of the webhook in Heap: relay checks the signature in the header `Heap-Hash`. Heap sends no bearer
         token, so leave `tokens` out."""
         signed: Literal["raw", "reserialized"] = "raw"
-        """What Heap's signature is over. `"raw"`: the bytes of the body. `"reserialized"`: `JSON.stringify` of the
+        """What Heap's signature covers. `"raw"`: the bytes of the body. `"reserialized"`: `JSON.stringify` of the
         parsed body, as in Heap's reference server.
 
-        With `"reserialized"` numbers, the order of names and surrogates are written as JavaScript writes them: `1.0` is
-        `1`.
+        With `"reserialized"` relay writes numbers, the order of names and surrogates as JavaScript does: `1.0` is `1`.
         """
         dedupe: Duration = Field(WEEK_S, ge=0, le=WEEK_S)
-        """How long a page that comes again is left out. A page counts again if other users have come by its number
-        since. 0: every page counts."""
+        """Time in which relay leaves out a page that comes again. If other users have come with the same number since,
+        relay applies the page again. 0: relay applies every page."""
         incomplete_after: Duration = Field(3600.0, ge=60)
-        """How long a sync may wait for its next page. After that relay reports the sync as incomplete. relay looks once
-        a minute."""
+        """Time that a sync may wait for its next page. After that relay reports the sync as incomplete. relay checks
+        once a minute."""
         max_age: Duration = Field(60.0, gt=0)
-        """How old a signature may be. A signature may be one second ahead of the clock."""
+        """Maximum age of a signature. A signature may be one second ahead of the clock."""
         match: str = Field("external_id", pattern=r"^(external_id|device_id|email|prefix|alias:.+)$")
         """What the ids of users are in Braze: `"external_id"`, `"device_id"`, `"email"`, `"alias:LABEL"`, or
         `"prefix"`.
 
-        `"email"` needs a connector of type `braze_cohorts` in the mode `attribute`. With `"prefix"` each id says what
-        it is: `external_id:ID`, `device_id:ID`, `email:ADDRESS` or `alias:LABEL:NAME`. An id without such a prefix is
-        an external id. An id that ends before its ID or NAME is parked under the source.
+        `"email"` needs a connector of type `braze_cohorts` in the mode `attribute`. With `"prefix"` each id names its
+        kind: `external_id:ID`, `device_id:ID`, `email:ADDRESS` or `alias:LABEL:NAME`. An id without such a prefix is
+        an external id. relay parks an id with nothing after its prefix.
         """
 
         @property

@@ -82,7 +82,7 @@ def _kind(kind: str) -> Iterator[str]:
     yield KIND_INTROS[kind]
     yield from _section(f"Every {kind}", f"every-{kind}", "", settings_of(base))
     if kind == "alert":
-        yield "### Kinds of trouble"
+        yield "### Kinds of problems"
         yield "The setting `on` of an alert can name these:"
         yield table(["kind", "meaning"], [(code(name), meaning) for name, meaning in ALERTED.items()])
     if kind == "connector":
