@@ -1,7 +1,7 @@
 """Metrics have the values of the status."""
 
 from relay.status.model import AlertStatus
-from relay.status.prometheus import exposition
+from relay.status.prometheus import render_metrics
 from tests.unit.status.statuses import NOON, a_status
 
 
@@ -18,7 +18,7 @@ def test_messages_of_an_alert_have_their_numbers() -> None:
         failing=NOON - 60,
         last=None,
     )
-    lines = exposition(a_status(alerts=[alert])).decode().splitlines()
+    lines = render_metrics(a_status(alerts=[alert])).decode().splitlines()
     assert [line for line in lines if line.startswith("relay_alert_")] == [
         'relay_alert_messages_total{alert="ops",outcome="sent"} 5.0',
         'relay_alert_messages_total{alert="ops",outcome="given_up"} 11.0',
