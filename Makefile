@@ -3,19 +3,22 @@ BIN := .venv/bin
 CONTAINER := systemd/examples/container
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-quick faults lint docs rooms drill bench bench-quick bench-neighbours install deb deb-test container-check clean
+.PHONY: demo test pytest test-quick faults lint docs rooms drill bench bench-quick bench-neighbours install deb deb-test container-check clean
 
 demo: .venv/run.done  ## move events from a Braze stand-in to a Heap stand-in and a file
 	$(BIN)/relay sandbox
 
-test: lint  ## lint, types, import rules, and every test
+test: .venv/dev.done  ## lint, types, import rules, and every test
+	$(MAKE) --no-print-directory --jobs=2 lint pytest
+
+pytest: .venv/dev.done
 	$(BIN)/pytest -n 6
 
 test-quick: .venv/dev.done  ## the tests without the slow ones
 	$(BIN)/pytest -m "not slow"
 
-faults: .venv/dev.done  ## the long ones alone, in full: every place of death, 200 rounds of kill -9, 300 made-up stories
-	RELAY_LONG=1 RELAY_KILL_ROUNDS=200 RELAY_EXAMPLES=300 $(BIN)/pytest -m slow --timeout 1800
+faults: .venv/dev.done  ## the long ones alone, in full: every place of death, 200 rounds of kill -9, up to 300 random examples
+	RELAY_LONG=1 RELAY_KILL_ROUNDS=200 RELAY_EXAMPLES=300 $(BIN)/pytest -m "slow or hypothesis" --timeout 1800
 
 lint: .venv/dev.done
 	$(BIN)/ruff format --check .

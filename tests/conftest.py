@@ -21,7 +21,8 @@ LONG = "RELAY_LONG" in os.environ
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # every process that a test starts would compile all of relay again
 sys.dont_write_bytecode = False
-settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+EXAMPLES = int(os.environ.get("RELAY_EXAMPLES", "50"))
+settings.register_profile("busy", max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")  # how fast an example is made, or passes, says how busy the machine is
 os.environ["SSL_CERT_FILE"] = os.devnull  # every process would read the authorities that this machine trusts
 gc.disable()  # collecting tests makes much that stays, and hardly any garbage
@@ -30,6 +31,7 @@ gc.disable()  # collecting tests makes much that stays, and hardly any garbage
 def pytest_collection_finish() -> None:
     """Collect garbage again from here on, but look no more at what all tests share."""
     gc.freeze()
+    gc.set_threshold(10_000)  # as in a relay that runs
     gc.enable()
 
 
@@ -38,6 +40,12 @@ def relay_forks() -> Iterator[Forks]:
     """The process that forks relays."""
     with forks() as running:
         yield running
+
+
+@pytest.fixture
+def forked_reader(relay_forks: Forks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the process forked that reads the journal for an API in this process."""
+    monkeypatch.setattr("relay.admin.journal_process.Popen", relay_forks.read_journal)
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from subprocess import CompletedProcess
 from tempfile import TemporaryFile
-from typing import Any
+from typing import IO, Any
 
 COMMAND_LINE = 4096
 """The room for the command line of what is forked."""
@@ -48,6 +48,32 @@ class Forked:
             os.kill(self.pid, number)
 
 
+class ForkedReader:
+    """A process that reads a journal, with as much of `subprocess.Popen` as relay needs."""
+
+    def __init__(self, news: socket.socket, stderr: IO[bytes]) -> None:
+        self.pid, self.stderr = int(news.recv(32)), stderr
+        self.returncode: int | None = None
+        self._news = news
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit code, minus the number of the signal that ended the process. Raises TimeoutExpired."""
+        if self.returncode is None:
+            self._news.settimeout(timeout)
+            try:
+                self.returncode = int(self._news.recv(32))
+            except TimeoutError:
+                raise subprocess.TimeoutExpired("relay.inspect", timeout or 0) from None
+            self._news.close()
+        return self.returncode
+
+    def kill(self) -> None:
+        """Kill the process, if it runs."""
+        if self.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+
 class Forks:
     """The process that forks, from the outside."""
 
@@ -64,10 +90,23 @@ class Forks:
 
     def order(self, arguments: Sequence[str], stdout: int, stderr: int, folder: Path) -> socket.socket:
         """Start a relay with these arguments; return the socket that gets its pid, and its exit code at the end."""
+        return self._order("relay", arguments, {1: stdout, 2: stderr}, folder)
+
+    def read_journal(self, command: Sequence[str], *, stdin: int, stdout: int, stderr: int) -> "ForkedReader":
+        """Start the process that reads a journal. Do what `Popen` does for the API of a relay in this process."""
+        assert (*command,) == (sys.executable, "-m", "relay.inspect")
+        assert stderr == subprocess.PIPE
+        reader, writer = os.pipe()
+        news = self._order("relay.inspect", [], {0: stdin, 1: stdout, 2: writer}, Path.cwd())
+        os.close(writer)
+        return ForkedReader(news, os.fdopen(reader, "rb"))
+
+    def _order(self, module: str, arguments: Sequence[str], fds: Mapping[int, int], folder: Path) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        order = {"arguments": arguments, "environ": dict(os.environ), "folder": str(folder)}
+        order = {"module": module, "arguments": arguments, "environ": dict(os.environ), "folder": str(folder)}
+        message = json.dumps({**order, "numbers": [*fds]}).encode()
         with theirs:
-            socket.send_fds(self._orders, [json.dumps(order).encode()], [theirs.fileno(), stdout, stderr])
+            socket.send_fds(self._orders, [message], [theirs.fileno(), *fds.values()])
         return ours
 
     def run(self, *arguments: str, stdout: int | None = None, folder: Path | None = None) -> CompletedProcess[bytes]:
@@ -118,7 +157,7 @@ def forks() -> Iterator[Forks]:
 def next_relay(orders: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """Fork for each order. Returns in the processes that are to be relay: the order, and the streams to write to."""
     while True:
-        message, fds, _, _ = socket.recv_fds(orders, 1 << 20, 3)
+        message, fds, _, _ = socket.recv_fds(orders, 1 << 20, 4)
         if not message:
             sys.exit()
         if not os.fork():
@@ -171,14 +210,16 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who interrupts the tests ends them one after the other
     with socket.socket(fileno=int(sys.argv[1])) as listening:
         order, given = next_relay(listening)
-    for number, stream in enumerate(given, 1):
+    for number, stream in zip(order["numbers"], given, strict=True):
         os.dup2(stream, number)
         os.close(stream)
     os.chdir(order["folder"])
     sys.path[0] = order["folder"]
-    be("relay", order["arguments"], order["environ"])
+    module = order["module"]
+    be(module, order["arguments"], order["environ"])
     if order["arguments"][:1] == ["run"] and (child := fork_children()):
+        module = child[0]
         be(*child)
-        if child[0] == "relay.inspect":
-            sys.exit(read_journal())
+    if module == "relay.inspect":
+        sys.exit(read_journal())
     main()

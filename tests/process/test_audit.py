@@ -323,6 +323,7 @@ OF_ALL = [
 """What is said of a connector that is gone, and of a journal that has lost its beginning."""
 
 
+@pytest.mark.usefixtures("forked_reader")
 async def test_commands_say_the_same_whether_a_relay_runs_or_not(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("relay.admin.journal_process.NICE", 0)  # it reads a dozen times: not behind all other tests
     monkeypatch.setattr(JournalProcess, "answer", read_once(JournalProcess.answer))

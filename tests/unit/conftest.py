@@ -7,7 +7,7 @@ from tests.unit.admin.shown_daemon import Bench
 
 
 @pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+async def bench(tmp_path: Path, forked_reader: None) -> AsyncIterator[Bench]:
     bench = Bench(tmp_path)
     await bench.admin.start()
     yield bench
