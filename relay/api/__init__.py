@@ -3,6 +3,7 @@
 from relay.api.alert import Alarm, Alert, AlertSettings, Message
 from relay.api.batch import Batch, Block
 from relay.api.connector import BatchSettings, Connector, ConnectorSettings, OtherId, RetrySettings, User
+from relay.api.credentials import check_hmac, check_secret, signed_headers, signing_key
 from relay.api.event import ERASED, REDACTED, Event, Kind, UnreadableEvent
 from relay.api.filter import Filter, FilterSettings
 from relay.api.hooks import hookimpl, hookspec
@@ -32,7 +33,6 @@ from relay.api.plugin import Plugin
 from relay.api.request import Denied, Malformed, Request, Response
 from relay.api.secret import BearerToken, HeaderSecret, Secret
 from relay.api.settings import ByteSize, Contradiction, Duration, EventSelection, HttpUrl, Settings, UrlPath
-from relay.api.signature import check_hmac, check_secret, signed_headers, signing_key
 from relay.api.source import Decoded, Entries, Source, SourceSettings, Unreadable, read_entries
 from relay.api.transport.headers import check_headers
 from relay.api.transport.route import HttpAlertSettings, HttpConnectorSettings

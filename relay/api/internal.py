@@ -18,7 +18,7 @@ from relay.api.settings import (
     write_size,
 )
 from relay.api.source import KINDS_REMEMBERED, TYPE_CHARS
-from relay.api.text import MORE, cut
+from relay.api.text import MORE, cut, find_closest
 from relay.api.threads import BACK_S, LeftBehind, Threads
 from relay.api.transport.addresses import UNIX, NetworkList, Networks, Peer
 from relay.api.transport.pem import Pem, PemError, Validity, load_chain, trust, validity
@@ -49,6 +49,7 @@ __all__ = [
     "check_plain",
     "check_rate",
     "cut",
+    "find_closest",
     "load_chain",
     "one_line",
     "pairs_of_texts",

@@ -3,13 +3,13 @@
 import os
 import re
 import unicodedata
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+from relay.api.text import find_closest
 from relay.api.transport.plain_file import NotPlain, read_plain
 
 MOST_BYTES: Final = 1 << 20
@@ -169,7 +169,8 @@ def _wrong(reference: object) -> str:
         return ""
     for key in reference:
         if key not in WAYS:
-            meant = "".join(f" (did you mean {one}?)" for one in get_close_matches(key, WAYS, n=1))
+            near = find_closest(key, WAYS)
+            meant = f" (did you mean {near}?)" if near else ""
             return f"unknown key {key}{meant}; "
     if len(reference) > 1:
         return f"{' and '.join(reference)}: one of them; "

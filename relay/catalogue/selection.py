@@ -4,10 +4,10 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from fnmatch import translate
 from typing import Final
 
+from relay.api.internal import find_closest
 from relay.catalogue.types import TYPES, type_by_name
 
 TYPES_REMEMBERED: Final = 4096
@@ -121,7 +121,7 @@ def suggest(word: str) -> str | None:
     holding = [name for name in LISTS if looked_for in name.replace("_", "")]
     if holding and len(looked_for) >= SHORTEST:
         return holding[0]
-    if close := get_close_matches(word, NAMES, n=1):
-        return close[0]
+    if close := find_closest(word, NAMES):
+        return close
     ends = [name for name in TYPES if name.rpartition(".")[2].lower() == looked_for]
     return f"*.{ends[0].rpartition('.')[2]}" if len(ends) > 1 else next(iter(ends), None)

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from relay.api import HttpUrl, Secret, Source
-from relay.api.internal import pairs_of_texts, write_size
+from relay.api.internal import find_closest, pairs_of_texts, write_size
 from relay.catalogue import OPT_IN, TYPES, UNKNOWN, Selection, suggest, without_opt_in
 from relay.config.locate import KeyPath
 from relay.config.merge import Merged, is_off, is_reference, leaves
-from relay.config.mistake import Mistake, closest
+from relay.config.mistake import Mistake
 from relay.config.model import Configured, ErasureSettings, IngestSettings, JournalSettings
 from relay.config.plugins.registry import Registry
 from relay.config.plugins.traits import Traits, traits_of
@@ -38,7 +38,7 @@ def missing_filters(merged: Merged) -> Iterator[Mistake]:
     known = merged.named("filter")
     for path, name in _used_filters(merged):
         if name not in known:
-            yield merged.mistake(path, f"there is no [filter.{name}]", closest(name, known))
+            yield merged.mistake(path, f"there is no [filter.{name}]", find_closest(name, known))
 
 
 def unused_filters(merged: Merged) -> Iterator[Mistake]:
@@ -187,7 +187,7 @@ def unknown_keys(
             for key in keys if isinstance(keys, Mapping) else ():
                 if key not in TYPES and key not in made and key not in by_filters:
                     reason = f'"{key}" is no known event type'
-                    yield merged.mistake(("connector", name, setting, key), reason, closest(key, TYPES))
+                    yield merged.mistake(("connector", name, setting, key), reason, find_closest(key, TYPES))
 
 
 def kept_users(
@@ -314,7 +314,7 @@ def unknown_kinds(merged: Merged) -> Iterator[Mistake]:
         for number, entry in _texts(table.get("on")):
             if entry not in ALERTED:
                 reason = f'there is no kind "{entry}"; there are: {", ".join(ALERTED)}'
-                yield merged.mistake(("alert", alert, "on", number), reason, closest(entry, ALERTED))
+                yield merged.mistake(("alert", alert, "on", number), reason, find_closest(entry, ALERTED))
 
 
 def unknown_subjects(merged: Merged) -> Iterator[Mistake]:
@@ -325,7 +325,7 @@ def unknown_subjects(merged: Merged) -> Iterator[Mistake]:
         for number, entry in _texts(table.get("only")):
             if entry not in known and not re.fullmatch(r"(journal of )?worker \d+", entry):
                 reason = f'there is no source or connector "{entry}"; it may also be {", ".join(SUBJECTS)}'
-                yield merged.mistake(("alert", alert, "only", number), reason, closest(entry, known))
+                yield merged.mistake(("alert", alert, "only", number), reason, find_closest(entry, known))
 
 
 def unknown_triggers(merged: Merged) -> Iterator[Mistake]:
@@ -334,7 +334,7 @@ def unknown_triggers(merged: Merged) -> Iterator[Mistake]:
     texts = _texts(table.get("on")) if isinstance(table, dict) else ()
     unknown = [(number, entry) for number, entry in texts if entry not in TYPES]
     for count, (number, entry) in enumerate(unknown):
-        meant = closest(entry, TYPES) if count < SUGGESTED else None
+        meant = find_closest(entry, TYPES) if count < SUGGESTED else None
         yield merged.mistake(("erasure", "on", number), f'"{entry}" is no known event type', meant)
 
 

@@ -10,12 +10,13 @@ from typing import Any, Final, TypeVar
 from pydantic import ValidationError
 
 from relay.api import Plugin, Settings
+from relay.api.internal import find_closest
 from relay.config import clashes, crosscheck
 from relay.config.address import TcpAddress
 from relay.config.files import FoundFiles, Text, read, read_again
 from relay.config.locate import KeyPath
 from relay.config.merge import Merged, is_off
-from relay.config.mistake import ConfigError, Mistake, closest, dotted
+from relay.config.mistake import ConfigError, Mistake, dotted
 from relay.config.model import (
     OWN_TABLES,
     AdminSettings,
@@ -181,7 +182,7 @@ class _Check:
     def unknown_tables(self) -> None:
         for name in self.merged.table.keys() - set(TABLES):
             if isinstance(self.merged.table[name], dict):
-                self._wrong((name,), f"unknown table; known: {', '.join(TABLES)}", closest(name, TABLES))
+                self._wrong((name,), f"unknown table; known: {', '.join(TABLES)}", find_closest(name, TABLES))
             else:
                 owners = [f"[{table}]" for table, model in OWN_TABLES.items() if name in model.model_fields]
                 example = f"{' or '.join(owners) or '[connector.heap]'}"
@@ -238,7 +239,7 @@ class _Check:
             stale = [f"; the new code of plugin {plugin} takes a restart" for plugin in self.stale]
             new = [f"; plugin {plugin} came after the start, and takes a restart" for plugin in self.registry.unloaded]
             reason = f'there is no {kind} type "{wanted}"; {listed}{"".join([*broken, *stale, *new])}'
-            self._wrong((kind, name, "type"), reason, closest(wanted, known))
+            self._wrong((kind, name, "type"), reason, find_closest(wanted, known))
             return None
         return known[wanted]
 

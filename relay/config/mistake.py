@@ -1,16 +1,7 @@
 """A mistake in the configuration, told so that a person finds and mends it."""
 
-from bisect import bisect
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
-from typing import Final
-
-NEIGHBOURS: Final = 10
-"""Of many known words, how many before and behind in the alphabet a word is compared with."""
-MANY: Final = 200
-LONG: Final = 100
-"""Nobody meant a word of so many characters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,15 +37,3 @@ class ConfigError(Exception):
 def dotted(path: Iterable[str | int]) -> str:
     """Write a key path as in `source.braze.tokens[0]`."""
     return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).removeprefix(".")
-
-
-def closest(word: object, known: Iterable[str]) -> str | None:
-    """Return the known word that was perhaps meant."""
-    text, words = str(word), list(known)
-    if len(text) > LONG:
-        return None
-    if len(words) > MANY:
-        words.sort()
-        middle = bisect(words, text)
-        words = words[max(0, middle - NEIGHBOURS) : middle + NEIGHBOURS]
-    return next(iter(get_close_matches(text, words, n=1)), None)

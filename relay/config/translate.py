@@ -12,9 +12,18 @@ from pydantic import BaseModel, BeforeValidator, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
 from relay.api import Settings
-from relay.api.internal import BYTES, CONTRADICTION, SECONDS, SECRET_FORMS, parse_duration, parse_size, write_quantity
+from relay.api.internal import (
+    BYTES,
+    CONTRADICTION,
+    SECONDS,
+    SECRET_FORMS,
+    find_closest,
+    parse_duration,
+    parse_size,
+    write_quantity,
+)
 from relay.config.merge import Merged
-from relay.config.mistake import Mistake, closest, dotted
+from relay.config.mistake import Mistake, dotted
 from relay.config.redaction import Redaction
 from relay.guests import contained, text_of
 
@@ -144,7 +153,7 @@ def _mistake(detail: ErrorDetails, model: type[Settings], path: Sequence[str | i
     owner = _model_at(model, parents)
     unknown = detail["type"] == "extra_forbidden"
     reason = _reason(detail, owner, last)
-    suggestion = closest(last, owner.model_fields) if unknown and owner else None
+    suggestion = find_closest(last, owner.model_fields) if unknown and owner else None
     return merged.mistake((*path, *loc), reason, suggestion, private=unknown or SECRET_FORMS in reason)
 
 

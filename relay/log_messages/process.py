@@ -173,7 +173,7 @@ WORKERS: Final = (
         "Run `relay audit`, then repair or restore the `relay.db` in the folder that the line names.",
     ),
     LogMessage(
-        "the books of workers that are no longer wanted cannot be read",
+        "the ledgers of former workers cannot be read",
         "error",
         "The status lacks the counts of former workers for now. Deliveries are not affected.",
         "Look at `error`, and at the folders `worker-N` in the state folder.",
@@ -331,7 +331,7 @@ HISTORY: Final = (
         "Look at `error`, and at `relay.db`.",
     ),
     LogMessage(
-        "the books of connectors that are gone cannot be read",
+        "the ledgers of removed connectors cannot be read",
         "error",
         "The status lacks connectors that are not configured any more.",
         "Look at `error`, and at `relay.db`.",

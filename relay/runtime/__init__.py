@@ -7,7 +7,7 @@ from relay.runtime.history_writer import History
 from relay.runtime.journald import find_error_prefix
 from relay.runtime.logs import change_logs, count_dropped_lines, set_up_logs
 from relay.runtime.process import StartError, make_folder_error, make_listen_error, on_signal, take_inherited
-from relay.runtime.reload import (
+from relay.runtime.reload_report import (
     HANGUP,
     catch_bug,
     compare_alerts_and_settings,

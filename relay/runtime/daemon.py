@@ -43,7 +43,14 @@ from relay.runtime.process import (
     take_inherited,
     tune_collector,
 )
-from relay.runtime.reload import HANGUP, catch_bug, compare_configs, find_waiting, make_refused, reload_and_report
+from relay.runtime.reload_report import (
+    HANGUP,
+    catch_bug,
+    compare_configs,
+    find_waiting,
+    make_refused,
+    reload_and_report,
+)
 from relay.runtime.status import StatusReader
 from relay.runtime.systemd import Notify
 from relay.runtime.watchdog import Pulse, keep_reporting

@@ -138,7 +138,7 @@ class StatusReader:
         try:
             gone = await self._fleet.find_abandoned()
         except (OSError, sqlite3.Error) as error:
-            log.error("the books of connectors that are gone cannot be read", error=str(error))
+            log.error("the ledgers of removed connectors cannot be read", error=str(error))
             return []
         return [
             RemovedConnector(connector=name, pending=pending, disabled=f"connector.{name}" in config.disabled)

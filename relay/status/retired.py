@@ -37,7 +37,7 @@ async def read_retired(state: Path, running: Collection[int], config: Config) ->
     try:
         return await ADMIN.run(_read_all, state, running, config)
     except (OSError, sqlite3.Error) as error:
-        log.error("the books of workers that are no longer wanted cannot be read", error=str(error))
+        log.error("the ledgers of former workers cannot be read", error=str(error))
         return []
 
 

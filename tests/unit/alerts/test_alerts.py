@@ -21,7 +21,7 @@ from relay.alerts.memory import AlertRules, Memory, take_step
 from relay.alerts.sender import WAITING, SendTimes
 from relay.api import Alarm, Alert, AlertSettings, Message, Reject, Retry
 from relay.config.model import Config, Configured, RuntimeSettings
-from relay.runtime.reload import compare_alerts_and_settings
+from relay.runtime.reload_report import compare_alerts_and_settings
 from relay.state.alerts import KEPT, AlertMessage, read_alerts, save_message, save_tracks
 from relay.state.layout import DATABASE
 from relay.state.migrations import make_tables

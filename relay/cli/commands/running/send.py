@@ -9,7 +9,6 @@ from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -21,7 +20,7 @@ import orjson
 from yarl import URL
 
 from relay.api import Walk, retry_after
-from relay.api.internal import cut, one_line
+from relay.api.internal import cut, find_closest, one_line
 from relay.cli.format import printable
 from relay.cli.options import complete_entry, warn_of_plain_http
 from relay.cli.output import unescaped
@@ -289,8 +288,8 @@ def _sample(type_name: str) -> dict[str, Any]:
     try:
         return make_event(type_name, Random(), time.time())
     except KeyError:
-        near = get_close_matches(type_name, types(), n=1, cutoff=0.5)
-        meant = f": did you mean {near[0]}?" if near else ", see relay events"
+        near = find_closest(type_name, types(), cutoff=0.5)
+        meant = f": did you mean {near}?" if near else ", see relay events"
         raise click.UsageError(f"there is no sample of the type {type_name}{meant}") from None
 
 

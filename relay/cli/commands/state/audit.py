@@ -41,7 +41,7 @@ def audit(place: StateOptions, as_json: bool) -> None:
         else:
             books = all(row.balances for row in found.connectors)
             verdict = (
-                f"NOT BALANCED: {'the books of every connector do, the journal does not: ' if books else ''}see above"
+                f"NOT BALANCED: {'the ledgers of all connectors do, the journal does not: ' if books else ''}see above"
             )
         click.echo("\n".join([*report, *found.problems, verdict]))
     raise SystemExit(0 if found.balances else 1)

@@ -1,11 +1,11 @@
-"""Whether a sender knows a secret, the HMAC of what it sends; and how relay shows that it knows one."""
+"""Checks the credentials of senders: bearer tokens, secrets and HMACs. Makes the signatures that relay sends."""
 
 import base64
 import binascii
 import hmac
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
 from relay.api.request import Denied
@@ -14,6 +14,24 @@ from relay.api.secret import Secret
 TOLERANCE_S: Final = 300.0
 MILLISECONDS: Final = 1e11
 """Timestamps beyond are in milliseconds: as seconds they would be of the year 5138."""
+
+
+def check_bearer(given: str, tokens: Sequence[bytes]) -> None:
+    """Raise `Denied` unless an Authorization header has one of the bearer tokens (RFC 6750).
+
+    `tokens`: whole headers, such as `Bearer TOKEN`. Compares in constant time.
+    """
+    if _is_one_of(given, tokens):  # as it nearly always is written
+        return
+    scheme, _, token = given.partition(" ")
+    if scheme.lower() != "bearer" or not _is_one_of(f"Bearer {token.strip()}", tokens):
+        raise Denied("wrong bearer token" if given else "a bearer token is required")
+
+
+def _is_one_of(given: str, tokens: Sequence[bytes]) -> bool:
+    offered = given.encode("utf-8", "surrogateescape")
+    matches = [hmac.compare_digest(offered, known) for known in tokens]  # all of them: no early exit
+    return any(matches)
 
 
 def check_secret(given: str | None, secret: Secret) -> None:
