@@ -115,18 +115,15 @@ class Eraser:
         if self._worker:
             await self._state.run(forget_failed)
         else:
-            await self._log_abandoned()
+            # Log the failed erasures at connectors that are no longer configured
+            running = {lane.name for lane in self._lanes}
+            for one in await self._state.read(find_failing_at_connectors):
+                if one.connector not in running:
+                    news = {"connector": one.connector, "erasures": one.erasures, "reason": one.reason}
+                    log.warning("connector is gone but has users to erase", **news, advice=REMOVED_ADVICE)
         if self._watch.is_needed:
             await self._watch.open()
         self._fleet.also_needed = (lambda: self.watch_position) if self._watch.is_needed else None
-
-    async def _log_abandoned(self) -> None:
-        """Log the failed erasures at connectors that are no longer configured."""
-        running = {lane.name for lane in self._lanes}
-        for one in await self._state.read(find_failing_at_connectors):
-            if one.connector not in running:
-                news = {"connector": one.connector, "erasures": one.erasures, "reason": one.reason}
-                log.warning("connector is gone but has users to erase", **news, advice=REMOVED_ADVICE)
 
     async def run(self) -> None:
         """Notice requests and do them, for ever."""
@@ -189,7 +186,10 @@ class Eraser:
         segments = await self._journal.roll()
         users = await self._find_ids({one.number: one.user for one in due}, segments)
         wanted = Wanted({one.number: one.user for one in users})
-        await self._share_users(users)
+        for folder in await ADMIN.run(list_other_folders, self._state.folder, self._worker):
+            await ADMIN.run(share_erasures, folder, users)
+            if not is_locked(folder):
+                log.warning("a worker that does not run erases at its next start", folder=str(folder))
         offsets: Offsets = {}
         for segment in segments:
             offsets |= await self._remove_from(segment, wanted, {one.number: one.counted for one in due})
@@ -202,12 +202,6 @@ class Eraser:
             await self._state.run(TableErasure(connector, wanted, offsets))
         await self._state.run(TableErasure(None, wanted, offsets))
         return users
-
-    async def _share_users(self, users: Sequence[Erasure]) -> None:
-        for folder in await ADMIN.run(list_other_folders, self._state.folder, self._worker):
-            await ADMIN.run(share_erasures, folder, users)
-            if not is_locked(folder):
-                log.warning("a worker that does not run erases at its next start", folder=str(folder))
 
     async def _find_ids(self, users: Mapping[int, User], segments: Sequence[Segment]) -> list[Erasure]:
         """Find and save all ids of the users.

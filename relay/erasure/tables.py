@@ -15,7 +15,6 @@ from relay.api import User
 from relay.journal import LISTS, NOBODY, Wanted
 from relay.state import (
     Counts,
-    Cursor,
     ParkedRow,
     add_counts,
     alerts,
@@ -110,13 +109,9 @@ class TableErasure:
         cursor = load_cursor(db, self._connector)
         if cursor is None:
             return NOTHING
-        events = sum(_is_counted(cursor, offset) for offset in gone)
+        events = sum(offset is not None and cursor.start <= offset and cursor.is_settled(offset) for offset in gone)
         count_as_erased(db, self._connector, events)
         return Counts(parked=-events, erased=events)
-
-
-def _is_counted(cursor: Cursor, offset: int | None) -> bool:
-    return offset is not None and cursor.start <= offset and cursor.is_settled(offset)
 
 
 def read_parked_ids(db: sqlite3.Connection, wanted: Wanted) -> dict[int, User]:

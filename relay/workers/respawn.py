@@ -82,7 +82,12 @@ class Supervised:
         wait = times.first_wait
         while not self._stopping.is_set():
             began = time.monotonic()
-            self._log_newer_code(await ADMIN.run(new_code))
+            # Log the plugins whose newer code the next process runs, once for each set
+            plugins = await ADMIN.run(new_code)
+            if plugins and plugins != self.newer:
+                told = {"worker": self.worker.number, "plugins": plugins, "advice": CODE_ADVICE}
+                log.warning("worker begins with newer code of plugins than relay did", **told)
+            self.newer = plugins
             code, why = await self._try_once(in_force())
             self.over = self.worker.only_drains and code == 0
             if self._stopping.is_set() or self.over:
@@ -97,13 +102,6 @@ class Supervised:
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._stopping.wait()
-
-    def _log_newer_code(self, plugins: Sequence[str]) -> None:
-        """Log the plugins whose newer code the next process runs, once for each set."""
-        if plugins and plugins != self.newer:
-            told = {"worker": self.worker.number, "plugins": plugins, "advice": CODE_ADVICE}
-            log.warning("worker begins with newer code of plugins than relay did", **told)
-        self.newer = plugins
 
     async def _try_once(self, config: Config) -> tuple[int | None, str]:
         """Run the process to its end; return its exit code, None if it could not start, and a description."""

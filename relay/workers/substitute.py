@@ -71,24 +71,21 @@ class Substitute:
                 await self._check_socket(one, workers)
 
     async def _check_socket(self, one: socket, workers: Sequence[Supervised]) -> None:
-        told = {"workers": [each.worker.number for each in workers], "listen": _describe_socket(one)}
+        told = {"workers": [each.worker.number for each in workers], "listen": shown(one.getsockname())}
         is_away, is_attended = all(worker.silence > AWAY_S for worker in workers), one in self._accepting
         if is_attended and not is_away:
             self._accepting.pop(one).close()
             log.info("worker is back at its socket", **told)
         elif is_away and not is_attended:
             try:
-                await self._attend(one)
+                context = None if one.family == AF_UNIX else await ADMIN.run(self._make_context)
+                self._accepting[one] = Acceptor(self._server, one.dup(), context)
             except (TlsError, OSError) as error:
                 log.error("worker is away and nobody answers in its place", **told, reason=str(error))
             else:
                 is_news = any(worker.ready.is_set() for worker in workers)
                 tell = log.error if is_news else log.info  # a first start may take long, with a large journal
                 tell("worker is away, its senders are answered 503", **told, always=True)
-
-    async def _attend(self, one: socket) -> None:
-        context = None if one.family == AF_UNIX else await ADMIN.run(self._make_context)
-        self._accepting[one] = Acceptor(self._server, one.dup(), context)
 
     def _make_context(self) -> ssl.SSLContext | None:
         """Make a TLS context from the present files. A bad certificate replaces no good one. Raises TlsError."""
@@ -105,7 +102,3 @@ async def _refuse(request: web.BaseRequest) -> web.Response:
     response = make_busy(REASON, RETRY_AFTER_S).make_response(request)
     response.force_close()  # the next connection may reach a worker
     return response
-
-
-def _describe_socket(one: socket) -> str:
-    return shown(one.getsockname())
