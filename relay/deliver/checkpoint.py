@@ -78,7 +78,7 @@ class Checkpoint:
     async def _write(self, head: int, live: Mapping[LiveLane, Snapshot], replays: Mapping[int, Snapshot]) -> None:
         cursors = {lane.name: snapshot.cursor for lane, snapshot in live.items()}
         changed = {name: cursor for name, cursor in cursors.items() if self._saved.get(name) != (cursor, head)}
-        again = [one for snapshot in live.values() for one in (*snapshot.delivered_again, *snapshot.retaken)]
+        again = [one for snapshot in live.values() for one in (*snapshot.delivered_again, *snapshot.delivered_parts)]
         attempts = [one for snapshot in live.values() for one in snapshot.attempts]
         damage = self._journal.unsaved_damage
         if changed or replays or again or attempts or damage or self._has_changed(head):

@@ -69,8 +69,8 @@ class SharedDestination:
             if why.unauthorized:
                 self.health.record_unauthorized(why.reason, why.status, wait)
             elif not why.alone:
-                told = {"events": len(why.numbers), "attempt": batch.attempt, "next_try_s": round(wait, 3)}
-                self.health.record_failure(why.reason, why.status, **told)
+                fields = {"events": len(why.numbers), "attempt": batch.attempt, "next_try_s": round(wait, 3)}
+                self.health.record_failure(why.reason, why.status, **fields)
 
     def hold_back(self, result: AttemptResult, until: float) -> None:
         """Send less after a failed attempt, which is tried again at `until`, in monotonic seconds."""

@@ -139,7 +139,8 @@ class Fleet:
             lane = self._lane_factory.make_lane(one, wanted[name], *places[name], self._behind[name])
             self._lanes[name], self._plans[name] = lane, wanted[name]
             self._start(lane)
-        await self._heed_admins_now()
+        if self._group is not None:
+            await self._heed_admins(self._group)
         return replace(changes, unready=await find_unready([self._lanes[name] for name in made]))
 
     def try_change(self, config: Config) -> None:
@@ -279,11 +280,6 @@ class Fleet:
             if tried and replay.name == connector:
                 replay.try_destination()
         return tried
-
-    async def _heed_admins_now(self) -> None:
-        """Act on requests of admins at once."""
-        if self._group is not None:
-            await self._heed_admins(self._group)
 
     async def _heed_admins(self, group: asyncio.TaskGroup) -> None:
         await self.heed_pauses()

@@ -130,8 +130,8 @@ class Health:
     def record_bug(self, what: str, trace: Callable[[], str]) -> None:
         """Log that the connector has failed by a bug. The same bug is logged again, with its traceback, only after
         QUIET_S."""
-        now, (before, told) = time.monotonic(), self._logged_bug
-        if what != before or now - told > QUIET_S:
+        now, (before, logged_at) = time.monotonic(), self._logged_bug
+        if what != before or now - logged_at > QUIET_S:
             self._logged_bug = what, now
             self._log.error("connector raised", exception=trace())
 

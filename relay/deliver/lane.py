@@ -57,8 +57,8 @@ class Snapshot:
     """Events that are not sent again once this is saved."""
     delivered_again: Sequence[Parked] = ()
     """Parked events that have an outcome now. The cursor counts them."""
-    retaken: Sequence[Parked] = ()
-    """The same, of events that were not settled before a restart."""
+    delivered_parts: Sequence[Parked] = ()
+    """Parked parts that were delivered, of events that were not settled before a restart."""
     attempts: Sequence[Attempts] = ()
     """Attempts at this destination, by the lane and by replays beside it."""
 
@@ -165,18 +165,15 @@ class Lane:
         with suppress(TimeoutError):
             async with asyncio.timeout(None) as self._patience:
                 await self._prepare()
-                await self._run_tasks()
-
-    async def _run_tasks(self) -> None:
-        try:
-            async with asyncio.TaskGroup() as group:
-                work = self._start_tasks(group)
-                halted = group.create_task(self._halt.wait(), name=f"lane {self.name}: halt")
-                await asyncio.wait([*work, halted], return_when=asyncio.FIRST_COMPLETED)
-                for task in (*work, halted):
-                    task.cancel()
-        finally:
-            self._settle_partly()
+                try:
+                    async with asyncio.TaskGroup() as group:
+                        work = self._start_tasks(group)
+                        halted = group.create_task(self._halt.wait(), name=f"lane {self.name}: halt")
+                        await asyncio.wait([*work, halted], return_when=asyncio.FIRST_COMPLETED)
+                        for task in (*work, halted):
+                            task.cancel()
+                finally:
+                    self._settle_partly()
 
     @asynccontextmanager
     async def at_rest(self) -> AsyncIterator[None]:
@@ -250,7 +247,9 @@ class Lane:
     async def _send(self, group: asyncio.TaskGroup, span: Span) -> None:
         batch = span.batch
         if self.taps and batch is not None:
-            self._tap(batch)
+            for tap in self.taps:
+                for block in batch.blocks:
+                    tap(block)
         if self._ordered is not None:
             await self._ordered.send(group, span)
             return
@@ -265,19 +264,14 @@ class Lane:
         for one in batches:
             await self._admission.start(group, partial(self._deliver, sent, one), "deliver", len(one))
 
-    def _tap(self, batch: Batch) -> None:
-        for tap in self.taps:
-            for block in batch.blocks:
-                tap(block)
-
     def _settle_at_once(self, span: Span) -> None:
         if expired := span.counts.expired:
             why = "they had to leave the journal before they were delivered"
             log.error("events expired", connector=self.name, events=expired, offset=span.start, reason=why)
         if damaged := span.counts.damaged:
-            told = {"connector": self.name, "events": damaged, "offset": span.start, "up_to_offset": span.stop}
-            told |= {"replay": True} if self.until < ENDLESS else {}
-            log.error("events are damaged", **told, reason="they could not be read when their turn came")
+            fields = {"connector": self.name, "events": damaged, "offset": span.start, "up_to_offset": span.stop}
+            fields |= {"replay": True} if self.until < ENDLESS else {}
+            log.error("events are damaged", **fields, reason="they could not be read when their turn came")
         self._settle(span, span.counts)
         if self.cursor.position >= self._journal.head and self.destination.in_flight.is_idle:
             self.destination.health.record_recovery()  # what failed is gone: erased, expired or damaged

@@ -12,7 +12,7 @@ from relay.api import Connector, ConnectorSettings, Filter, FilterSettings
 from relay.api.internal import LeftBehind
 from relay.api.transport import outage
 from relay.catalogue import Selection, without_opt_in
-from relay.config import Config, ConfigError, Configured, Made, NotMade, Redaction, make_connectors, mistakes_of
+from relay.config import Config, ConfigError, Made, NotMade, Redaction, make_connectors, mistakes_of
 from relay.deliver.live_lane import LiveLane
 from relay.guests import called, is_same, reason_of, text_of
 from relay.journal import Journal
@@ -34,14 +34,11 @@ class LanePlan:
 
 def make_plans(config: Config) -> dict[str, LanePlan]:
     """Return the lanes that a configuration wants, by name."""
-    return {name: _make_plan(one, config.filters) for name, one in config.connectors.items()}
-
-
-def _make_plan(
-    one: Configured[Connector, ConnectorSettings], filters: Mapping[str, Configured[Filter, FilterSettings]]
-) -> LanePlan:
-    steps = [(name, filters[name].plugin, filters[name].settings) for name in one.settings.filters]
-    return LanePlan(one.plugin, one.settings, steps)
+    filters = {name: (name, one.plugin, one.settings) for name, one in config.filters.items()}
+    return {
+        name: LanePlan(one.plugin, one.settings, [filters[step] for step in one.settings.filters])
+        for name, one in config.connectors.items()
+    }
 
 
 @dataclass(frozen=True, slots=True)

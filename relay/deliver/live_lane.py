@@ -150,15 +150,15 @@ class LiveLane(Lane):
     def snapshot(self) -> Snapshot:
         """Return what to save. Hand it to `mark_saved` after the save."""
         attempts = self.destination.attempt_log.snapshot()
-        again, retaken = self._redelivery.done, self._parked_parts.done
-        return replace(super().snapshot(), delivered_again=again, retaken=retaken, attempts=attempts)
+        again, delivered_parts = self._redelivery.done, self._parked_parts.done
+        return replace(super().snapshot(), delivered_again=again, delivered_parts=delivered_parts, attempts=attempts)
 
     def mark_saved(self, snapshot: Snapshot) -> None:
         """Note that a snapshot is on disk: its events are not sent again."""
         self._redelivery.mark_saved(len(snapshot.delivered_again))
-        if retaken := len(snapshot.retaken):
-            self._parked_parts.mark_saved(retaken)
-            log.info("parked events delivered, as they were not settled", connector=self.name, events=retaken)
+        if delivered_parts := len(snapshot.delivered_parts):
+            self._parked_parts.mark_saved(delivered_parts)
+            log.info("parked events delivered, as they were not settled", connector=self.name, events=delivered_parts)
         self.destination.attempt_log.mark_saved(snapshot.attempts)
         super().mark_saved(snapshot)
 

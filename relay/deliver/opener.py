@@ -1,7 +1,7 @@
 """Opens a connector or a filter, for its lane and for the replays beside it; a connector also for erasures.
 
 How it fails and recovers: a plugin that does not get ready within its `open_timeout`, or fails, is closed and opened
-again AGAIN_S later, as often as it takes. After TOLD_S the log reports a plugin that is not open yet. The events of the
+again AGAIN_S later, as often as it takes. After SLOW_S the log reports a plugin that is not open yet. The events of the
 lane stay in the journal; no other lane waits. Cancelling `open` cuts the attempt under way short, also if the plugin
 ignores the cancellation.
 """
@@ -20,7 +20,7 @@ from relay.config import Redaction
 from relay.guests import Late, called, named, text_of, trace_of
 
 AGAIN_S: Final = 10.0
-TOLD_S: Final = 10.0
+SLOW_S: Final = 10.0
 CLOSE_S: Final = 5.0
 HEED_SHARE: Final = 0.2
 """The share of the time to close that a plugin has to end after it was told to."""
@@ -102,14 +102,14 @@ class Opener:
         """Inside, the plugin is opened. Log that this takes long, unless the log has it already that opening failed."""
 
         def tell() -> None:
-            reason = f"it is not ready after {TOLD_S:g}s, and has {limit:g}s (open_timeout)"
+            reason = f"it is not ready after {SLOW_S:g}s, and has {limit:g}s (open_timeout)"
             self.problem = self._describe_fault(reason)
             self._log.warning(f"{self._kind} is not open yet", reason=reason)
 
-        if self.problem or limit <= TOLD_S:
+        if self.problem or limit <= SLOW_S:
             yield
             return
-        slow = asyncio.get_running_loop().call_later(TOLD_S, tell)
+        slow = asyncio.get_running_loop().call_later(SLOW_S, tell)
         try:
             yield
         finally:

@@ -106,8 +106,8 @@ def find_key(connector: Connector, event: Event) -> str | None:
     except UnreadableEvent:  # there is nothing to keep it in order with
         return None
     except BaseException as error:  # whatever it is, it is the connector's: nothing is awaited here
-        told = Redaction(connector.settings).clean(trace_of(error))
-        log.error("connector gave no key", connector=connector.name, offset=event.offset, exception=told)
+        trace = Redaction(connector.settings).clean(trace_of(error))
+        log.error("connector gave no key", connector=connector.name, offset=event.offset, exception=trace)
         return None
 
 

@@ -17,7 +17,7 @@ import structlog
 from relay.api import Batch, BatchSettings, Block
 from relay.deliver.admission import Stopped
 from relay.deliver.batch.groups import divide_by_group
-from relay.deliver.batch.parts import Outcome, Settled, combine_outcomes, split_to_limits
+from relay.deliver.batch.parts import EventOutcome, Settled, combine_outcomes, split_to_limits
 from relay.deliver.batch.sent_together import Cuts
 from relay.deliver.delivery import Delivery
 from relay.deliver.window import measure_memory
@@ -36,7 +36,7 @@ class PreparedRedelivery:
     parked: Sequence[Parked]
     batch: Batch | None
     failed: Sequence[Failed]
-    clear: Mapping[int, Outcome]
+    clear: Mapping[int, EventOutcome]
 
 
 async def prepare(parked: Sequence[Parked], route: Callable[[Block], Routed]) -> PreparedRedelivery:
@@ -45,7 +45,7 @@ async def prepare(parked: Sequence[Parked], route: Callable[[Block], Routed]) ->
     taken: list[Parked] = []
     wanted: list[Block] = []
     failed: list[Failed] = []
-    clear: dict[int, Outcome] = {}
+    clear: dict[int, EventOutcome] = {}
     made, late = 0, perf_counter() + ENOUGH_S
     for one in parked:
         taken.append(one)
@@ -158,8 +158,8 @@ class Redelivery:
         return found
 
     def _pick_due(self, marked: Sequence[Parked]) -> list[Parked]:
-        """Return the first of the marked events that go together. Look again a little later for events that the lane
-        does not count yet, because other events of their batch, or other parts of them, are under way."""
+        """Return the first of the marked events that go together. Some events are not counted by the lane yet: other
+        events of their batch, or other parts, are under way. Look again for them a little later."""
         due = [one for one in marked if one.replay is not None or self._is_counted(one.event.offset)]
         if len(due) < len(marked):
             asyncio.get_running_loop().call_later(LATER_S, self._woken.set)

@@ -1,9 +1,9 @@
 """Replays under way: temporary lanes beside the lanes of connectors, over old ranges of the journal.
 
-How it fails and recovers: the cursor of a replay is saved with the others, in the row of the request, so a replay goes
-on after a restart where it was. The cursors of the connectors do not change. The journal keeps the events of a replay
-only while space allows. Events that have left the journal count as expired in the ledger of the replay, unreadable
-events as damaged.
+How it fails and recovers: a checkpoint saves the cursor of a replay in the row of the request. So a replay goes on
+after a restart where it was. The cursors of the connectors do not change. The journal keeps the events of a replay only
+while space allows. Events that have left the journal count as expired in the ledger of the replay, unreadable events as
+damaged.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from relay.deliver.live_lane import LiveLane
 from relay.state import Cursor, State, remove_cuts_of_replays
 from relay.threads import ADMIN
 
-TOLD: Final = ("delivered", "parked", "expired", "damaged")
+REPORTED: Final = ("delivered", "parked", "expired", "damaged")
 """The outcomes that the log reports at the end of a replay."""
 log = structlog.stdlib.get_logger()
 
@@ -61,13 +61,13 @@ class Replays:
             self._started[number] = group.create_task(self._run(number, self._lanes[number]), name=f"replay {number}")
 
     async def _run(self, number: int, lane: Lane) -> None:
-        told = log.bind(replay=number, connector=lane.name)
-        told.info("replay begins", offset=lane.cursor.position)
+        replay_log = log.bind(replay=number, connector=lane.name)
+        replay_log.info("replay begins", offset=lane.cursor.position)
         await lane.run()
         self._over.add(number)
         counts = lane.cursor.counts
-        done = {name: getattr(counts, name) for name in TOLD}
-        told.info("replay is done" if lane.has_ended else "replay stopped", offset=lane.cursor.position, **done)
+        done = {name: getattr(counts, name) for name in REPORTED}
+        replay_log.info("replay is done" if lane.has_ended else "replay stopped", offset=lane.cursor.position, **done)
 
     def end(self, connectors: Sequence[str]) -> list[asyncio.Task[None]]:
         """Stop the replays to these connectors where they are; return their tasks."""

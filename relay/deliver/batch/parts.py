@@ -7,8 +7,8 @@ from typing import Final, Literal, NamedTuple
 from relay.api import Batch, BatchSettings
 from relay.state import Counts
 
-Outcome = Literal["unselected", "filtered", "delivered", "parked"]
-RANKS: Final[dict[Outcome, int]] = {"unselected": 0, "filtered": 1, "delivered": 2, "parked": 3}
+EventOutcome = Literal["unselected", "filtered", "delivered", "parked"]
+RANKS: Final[dict[EventOutcome, int]] = {"unselected": 0, "filtered": 1, "delivered": 2, "parked": 3}
 """An event has the highest outcome of its parts: it is parked if one part is, and filtered only if all parts are."""
 
 
@@ -16,7 +16,7 @@ class Settled(NamedTuple):
     """Events, or parts of events, that have their outcome."""
 
     batch: Batch
-    outcome: Outcome
+    outcome: EventOutcome
 
     @property
     def offsets(self) -> Sequence[int]:
@@ -33,7 +33,7 @@ class SplitEvent(NamedTuple):
     """Events of which every part has its outcome."""
 
     offsets: Sequence[int]
-    outcome: Outcome
+    outcome: EventOutcome
 
     @property
     def counts(self) -> Counts:
@@ -47,7 +47,7 @@ class Parts:
     def __init__(self, batch: Batch | None = None) -> None:
         self._left: dict[int, int] = {}
         """How many parts have no outcome yet, by offset."""
-        self._outcomes: dict[int, Outcome] = {}
+        self._outcomes: dict[int, EventOutcome] = {}
         """The highest outcome of the other parts, by offset."""
         if batch is not None:
             self.add(batch)
@@ -62,7 +62,7 @@ class Parts:
         if not self._left:
             return [settled]
         whole: list[int] = []
-        ended: dict[int, Outcome] = {}
+        ended: dict[int, EventOutcome] = {}
         for offset in settled.offsets:
             if offset not in self._left:
                 whole.append(offset)
@@ -78,7 +78,7 @@ class Parts:
         return found + [SplitEvent([offset], outcome) for offset, outcome in ended.items()]
 
 
-def combine_outcomes(one: Outcome, other: Outcome) -> Outcome:
+def combine_outcomes(one: EventOutcome, other: EventOutcome) -> EventOutcome:
     """Return the outcome of an event whose parts have these two outcomes."""
     return max(one, other, key=RANKS.__getitem__)
 

@@ -87,15 +87,15 @@ class Cuts:
         except OSError as error:
             log.warning("cuts cannot be read", connector=self._connector, error=str(error), advice=ADVICE)
             return []
-        told = {"connector": self._connector, "file": str(self._path)}
+        fields = {"connector": self._connector, "file": str(self._path)}
         if not data.startswith(self._header):
             is_whole = data.startswith(KIND) and b"\n" in data
-            log.warning("cuts of another journal are not used" if is_whole else "cuts are damaged", **told)
+            log.warning("cuts of another journal are not used" if is_whole else "cuts are damaged", **fields)
             return []
         *lines, _ = data[len(self._header) :].split(b"\n")  # the last one is torn, if there is one: it never went out
         good = [line + b"\n" for line in lines if _is_whole(line)]
         if damaged := len(lines) - len(good):
-            log.warning("cuts are damaged", **told, lines=damaged, advice=ADVICE)
+            log.warning("cuts are damaged", **fields, lines=damaged, advice=ADVICE)
         return good
 
     @property

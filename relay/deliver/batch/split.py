@@ -2,8 +2,8 @@
 
 - What the connector says of single events holds for them: each waits for what was asked for it.
 - A part at which the connector fails by a bug SPLIT_TRIES times is searched: halves of it are tried, and halves of
-  halves that fail. An event that fails alone, the PARK_TRIES-th time in a row or later, is the culprit if other events
-  have got through since it first failed, in this batch or in any other. The culprit is parked.
+  halves that fail. The culprit is an event that has failed alone, PARK_TRIES times in a row or more, while other events
+  have got through since its first failure, in any batch. The culprit is parked.
 - If nothing gets through, in as many attempts as it takes to find one culprit and SPARE more, the connector fails at
   everything. The events are put together again and tried as a whole. The next search comes after twice as many tries,
   or once something has got through.

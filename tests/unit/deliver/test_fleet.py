@@ -160,7 +160,7 @@ async def test_a_destination_that_cannot_be_reached_is_told_without_its_secret(t
 
 
 async def test_a_lane_whose_connector_never_opens_says_so_and_stops_at_once(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("relay.deliver.opener.TOLD_S", 0.01)
+    monkeypatch.setattr("relay.deliver.opener.SLOW_S", 0.01)
     opening, ended = asyncio.Event(), asyncio.Event()
 
     async def never(_: Scripted) -> None:

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.api import Batch, BatchSettings, Block, Event, Kind
-from relay.deliver.batch.parts import RANKS, Outcome, Settled, settle_whole_events, split_to_limits
+from relay.deliver.batch.parts import RANKS, EventOutcome, Settled, settle_whole_events, split_to_limits
 from relay.state.cursor import Counts
 
 KIND = Kind("shop", "shop.Order")
-OUTCOMES: list[Outcome] = ["filtered", "delivered", "parked"]
+OUTCOMES: list[EventOutcome] = ["filtered", "delivered", "parked"]
 
 
 def batch_of(sizes: list[int]) -> Batch:
@@ -26,7 +26,7 @@ def test_an_event_has_the_outcome_of_its_parts_once_all_of_them_have_one(sizes: 
     fates = data.draw(st.lists(st.sampled_from(OUTCOMES), min_size=len(batch), max_size=len(batch)))
     turns = data.draw(st.permutations(range(len(batch))))
     done = turns[: data.draw(st.integers(0, len(turns)))]
-    found = Counter[Outcome]()
+    found = Counter[EventOutcome]()
     offsets: list[int] = []
     for one in settle_whole_events(batch, [Settled(batch.pick([number]), fates[number]) for number in done]):
         found[one.outcome] += len(one.offsets)
