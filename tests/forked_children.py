@@ -25,6 +25,8 @@ PR_SET_CHILD_SUBREAPER = 36
 """prctl(2)"""
 ARG_START = 45
 """The place of `arg_start` behind the name of the process in /proc/PID/stat; `arg_end` follows."""
+CHILD_OPTIONS = {"env", "pass_fds", "stdout", "stderr"}
+"""Options of `asyncio.create_subprocess_exec` that a forked child can have, with files as its streams."""
 OWN_FDS = 500
 """Descriptors from here on hold what was received until each has its number."""
 
@@ -99,11 +101,13 @@ class ForkChildren:
         """Have relay start its processes here."""
         start_process = asyncio.create_subprocess_exec
 
-        async def create_subprocess_exec(*command: str, **more: Any) -> Process | ForkedWorker:
-            if command[:3] != (sys.executable, "-m", "relay") or more.keys() != {"env", "pass_fds"}:
-                return await start_process(*command, **more)
-            fds = {fd: fd for fd in (0, 1, 2, *more["pass_fds"])}
-            return ForkedWorker(ForkedChild(self.start("relay", command[3:], more["env"], fds)))
+        async def create_subprocess_exec(*command: object, **more: Any) -> Process | ForkedWorker:
+            if command[:3] != (sys.executable, "-m", "relay") or not more.keys() <= CHILD_OPTIONS:
+                return await start_process(*command, **more)  # type: ignore[arg-type]
+            streams = {1: more.get("stdout", sys.__stdout__), 2: more.get("stderr", sys.__stderr__)}
+            fds = {fd: fd for fd in (0, *more.get("pass_fds", ()))} | {fd: one.fileno() for fd, one in streams.items()}
+            pid = self.start("relay", [*map(str, command[3:])], more.get("env", os.environ), fds)
+            return ForkedWorker(ForkedChild(pid))
 
         def popen(command: Sequence[str], *, stdin: int, stdout: int, stderr: int) -> Popen[bytes] | ForkedChild:
             assert (*command,) == (sys.executable, "-m", "relay.inspect")

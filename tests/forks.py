@@ -10,6 +10,7 @@ import asyncio
 import gc
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -18,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from subprocess import CompletedProcess
-from tempfile import TemporaryFile
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, Any
 
 COMMAND_LINE = 4096
@@ -77,8 +78,10 @@ class ForkedReader:
 class Forks:
     """The process that forks, from the outside."""
 
-    def __init__(self, orders: socket.socket) -> None:
+    def __init__(self, orders: socket.socket, door: Path) -> None:
         self._orders = orders
+        self.command = (sys.executable, "-SIB", str(Path(__file__).with_name("forked_command.py")), str(door))
+        """What stands for `python -m relay` where a test starts a program."""
 
     async def start(self, arguments: Sequence[str], stdout: int) -> Forked:
         """Start a relay with these arguments, and this process's environment and folder."""
@@ -146,18 +149,23 @@ async def _reader_of(pipe: int) -> asyncio.StreamReader:
 def forks() -> Iterator[Forks]:
     """Run the process that forks; it ends with the last who could give it an order."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with theirs:
-        command = [sys.executable, __file__, str(theirs.fileno()), " " * COMMAND_LINE]
-        process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
-    with ours:
-        yield Forks(ours)
+    with ours, TemporaryDirectory() as folder:
+        path = Path(folder) / "door"
+        with theirs, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as door:
+            door.bind(str(path))
+            fds = [theirs.fileno(), door.fileno()]
+            command = [sys.executable, __file__, *map(str, fds), " " * COMMAND_LINE]
+            process = subprocess.Popen(command, pass_fds=fds)
+        yield Forks(ours, path)
     process.wait()
 
 
-def next_relay(orders: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """Fork for each order. Returns in the processes that are to be relay: the order, and the streams to write to."""
+def next_relay(orders: socket.socket, door: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """Fork for each order, until `orders` is closed. Returns in the processes that are to be relay: the order, and the
+    files that relay gets."""
     while True:
-        message, fds, _, _ = socket.recv_fds(orders, 1 << 20, 4)
+        ready, _, _ = select.select([orders, door], [], [])
+        message, fds, _, _ = socket.recv_fds(ready[0], 1 << 20, 4)
         if not message:
             sys.exit()
         if not os.fork():
@@ -166,16 +174,27 @@ def next_relay(orders: socket.socket) -> tuple[dict[str, Any], list[int]]:
             os.close(fd)
         _bury()
     orders.close()
+    door.close()
     answer, *streams = fds
     if pid := os.fork():
         for fd in streams:
             os.close(fd)
         os.write(answer, b"%d" % pid)
+        _end_with_orderer(answer, pid)
         _, status = os.waitpid(pid, 0)
-        os.write(answer, b"%d" % os.waitstatus_to_exitcode(status))
+        with suppress(BrokenPipeError):
+            os.write(answer, b"%d" % os.waitstatus_to_exitcode(status))
         os._exit(0)
     os.close(answer)
     return json.loads(message), streams
+
+
+def _end_with_orderer(answer: int, pid: int) -> None:
+    """Wait for the end of a relay. Kill it as soon as nobody waits for its exit code."""
+    end = os.pidfd_open(pid)
+    ended, _, _ = select.select([end, answer], [], [])
+    if end not in ended:
+        os.kill(pid, signal.SIGKILL)
 
 
 def _bury() -> None:
@@ -208,8 +227,8 @@ if __name__ == "__main__":
     Registry.discover(())
     gc.freeze()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who interrupts the tests ends them one after the other
-    with socket.socket(fileno=int(sys.argv[1])) as listening:
-        order, given = next_relay(listening)
+    with socket.socket(fileno=int(sys.argv[1])) as orders, socket.socket(fileno=int(sys.argv[2])) as door:
+        order, given = next_relay(orders, door)
     for number, stream in zip(order["numbers"], given, strict=True):
         os.dup2(stream, number)
         os.close(stream)
@@ -217,7 +236,7 @@ if __name__ == "__main__":
     sys.path[0] = order["folder"]
     module = order["module"]
     be(module, order["arguments"], order["environ"])
-    if order["arguments"][:1] == ["run"] and (child := fork_children()):
+    if order["arguments"][:1] in (["run"], ["sandbox"]) and (child := fork_children()):
         module = child[0]
         be(*child)
     if module == "relay.inspect":

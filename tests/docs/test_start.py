@@ -2,17 +2,19 @@
 
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.docs.pages import ROOT, blocks
+from tests.forks import Forks
 
 PAGE = ROOT / "docs" / "start.md"
 DEADLINE_S = 60
@@ -29,10 +31,15 @@ def free_port() -> int:
 class Reader:
     """Gives the commands of the page in a folder of its own, with ports that are free."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, command: Sequence[str]) -> None:
         self.folder = folder
         self.ports = {port: str(free_port()) for port in ("8080", "9101", "9102")}
-        self.environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        relay = folder / "bin" / "relay"
+        relay.parent.mkdir()
+        relay.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+        relay.chmod(0o755)
+        programs = [relay.parent, Path(sys.executable).parent, os.environ["PATH"]]
+        self.environment = {**os.environ, "PATH": ":".join(map(str, programs))}
         self.environment["STATE_DIRECTORY"] = str(folder / "state")
         (folder / "conf.d").mkdir()
         (folder / "conf.d" / "00-port.toml").write_text(f'[ingest]\nlisten = "127.0.0.1:{self.ports["8080"]}"\n')
@@ -68,8 +75,8 @@ class Reader:
 
 
 @pytest.fixture
-def reader(tmp_path: Path) -> Iterator[Reader]:
-    reader = Reader(tmp_path)
+def reader(tmp_path: Path, relay_forks: Forks) -> Iterator[Reader]:
+    reader = Reader(tmp_path, relay_forks.command)
     yield reader
     for pid in (tmp_path / "pids").read_text().split():
         os.kill(int(pid), signal.SIGTERM)

@@ -70,9 +70,9 @@ def test_the_shipped_configuration_is_kept_and_only_addresses_are_added(tmp_path
     assert (tmp_path / "token").read_text() == "s3cret"
 
 
-def test_the_command_shows_that_everything_balances(tmp_path):
+def test_the_command_shows_that_everything_balances(tmp_path, relay_forks):
     kept = tmp_path / "kept"
-    command = [sys.executable, "-m", "relay", "sandbox", "--events", str(EVENTS), "--keep", str(kept), "--json"]
+    command = [*relay_forks.command, "sandbox", "--events", str(EVENTS), "--keep", str(kept), "--json"]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)

@@ -13,12 +13,13 @@ from relay.sandbox.heap.segments import SegmentSync, StandInSegment
 from relay.sandbox.scenario import Followed, Step
 from relay.sandbox.stories import STORIES, play
 from relay.testing import Destination
+from tests.forks import Forks
 
 
 @pytest.mark.parametrize("name", STORIES)
-async def test_a_story_comes_true_and_follows_two_users(name: str, tmp_path: Path) -> None:
+async def test_a_story_comes_true_and_follows_two_users(name: str, tmp_path: Path, relay_forks: Forks) -> None:
     """Looked at as well: the demo (test_sandbox_demo.py), and the fields that events have (test_sandbox_shapes.py)."""
-    told = await play(name, tmp_path)
+    told = await play(name, tmp_path, command=relay_forks.command)
     assert [one for one in told if not one.good] == []
     assert len([one for one in told if isinstance(one, Step)]) >= 9
     assert len([one for one in told if isinstance(one, Followed)]) == 2

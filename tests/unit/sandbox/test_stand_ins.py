@@ -5,9 +5,8 @@ import io
 import json
 import os
 import re
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from random import Random
 from typing import Any
 
@@ -20,24 +19,34 @@ from relay.cli.commands.sandbox.stand_ins import braze, heap
 from relay.cli.main import relay
 from relay.sandbox.shapes import make_event
 from relay.testing import Destination
+from tests.forks import Forks
 
 KEYS = {"partner_api_key": "partner", "client_secret": "import", "cohort_id": "7"}
 
 
-@asynccontextmanager
-async def started(*arguments: str, token: str = "") -> AsyncIterator[str]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "relay", "sandbox", *arguments, "--listen", "127.0.0.1:0"),
-        stdout=asyncio.subprocess.PIPE,
-        env=os.environ | {"RELAY_TOKEN": token},
-    )
-    try:
-        assert process.stdout is not None
-        line = await asyncio.wait_for(process.stdout.readline(), 20)
-        yield line.decode().split()[-1]
-    finally:
-        process.terminate()
-        assert await asyncio.wait_for(process.wait(), 20) == 0
+Started = Callable[..., AbstractAsyncContextManager[str]]
+
+
+@pytest.fixture
+def started(relay_forks: Forks) -> Started:
+    """Give the function that runs a stand-in and returns its URL."""
+
+    @asynccontextmanager
+    async def started(*arguments: str, token: str = "") -> AsyncIterator[str]:
+        process = await asyncio.create_subprocess_exec(
+            *(*relay_forks.command, "sandbox", *arguments, "--listen", "127.0.0.1:0"),
+            stdout=asyncio.subprocess.PIPE,
+            env=os.environ | {"RELAY_TOKEN": token},
+        )
+        try:
+            assert process.stdout is not None
+            line = await asyncio.wait_for(process.stdout.readline(), 20)
+            yield line.decode().split()[-1]
+        finally:
+            process.terminate()
+            assert await asyncio.wait_for(process.wait(), 20) == 0
+
+    return started
 
 
 async def call(url: str, body: Any = None) -> tuple[int, Any]:
@@ -50,7 +59,7 @@ async def call(url: str, body: Any = None) -> tuple[int, Any]:
         return answer.status, await answer.json() if answer.content_type == "application/json" else text
 
 
-async def test_braze_by_itself() -> None:
+async def test_braze_by_itself(started: Started) -> None:
     async with started("braze", "--profiles", "3", "--success", "200") as url:
         door = url + "/_sandbox/"
         await call(door + "profiles", [{"aliases": {"crm": "17"}}, {"devices": ["tablet"]}])
@@ -83,7 +92,7 @@ async def test_braze_by_itself() -> None:
         assert await call(door + "switches", {"daily": 1}) == (400, {"error": "there is no switch daily"})
 
 
-async def test_heap_by_itself_with_segments_that_sync_back() -> None:
+async def test_heap_by_itself_with_segments_that_sync_back(started: Started) -> None:
     async with Destination() as hook, started("heap", "--segments-url", hook.url, "--full") as url:
         door = url + "/_sandbox/"
         await call(door + "capture", {"event": "in", "identities": ["anna", "bert"]})
@@ -103,7 +112,7 @@ async def test_heap_by_itself_with_segments_that_sync_back() -> None:
         assert (await call(door + "sample", {"segment": 6}))[0] == 400
 
 
-async def test_a_campaign_goes_by_the_current_of_one_to_the_webhook_of_the_other() -> None:
+async def test_a_campaign_goes_by_the_current_of_one_to_the_webhook_of_the_other(started: Started) -> None:
     email = "users.messages.email.Send"
     async with (
         started("heap", "--webhook-token", "t0k") as heap_url,
@@ -143,7 +152,7 @@ def test_made_up_events_are_of_users_whom_it_has() -> None:
 
 
 @pytest.mark.parametrize("command", [braze, heap])
-async def test_help_names_every_door_and_only_those_there_are(command: click.Command) -> None:
+async def test_help_names_every_door_and_only_those_there_are(started: Started, command: click.Command) -> None:
     assert command.callback is not None
     told = set(re.findall(r"/_sandbox/(\w+)", command.callback.__doc__ or ""))
     name = command.name or ""
