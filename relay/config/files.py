@@ -118,7 +118,7 @@ def read(folders: Sequence[Path]) -> FoundFiles:
     else:
         reading.warnings.extend(_files_not_read(folders))
     if reading.unread:
-        more = f"{', '.join(reading.unread)} could not be read: more may be found once that is mended"
+        more = f"{', '.join(reading.unread)} could not be read: relay check may find more once that is corrected"
         reading.warnings.append(Mistake(reason=more))
     return reading
 

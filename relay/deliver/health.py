@@ -11,7 +11,7 @@ import structlog
 CHECK: Final = "check address and credentials; the events stay in the journal"
 MEND: Final = (
     "each event is parked: relay pause has further ones wait in the journal; relay parked show NUMBER shows one and the"
-    " answer; once that is mended, relay parked replay sends them again"
+    " answer; after the repair, relay parked replay sends them again"
 )
 QUIET_S: Final = 60.0
 """A lane that keeps failing and recovering is logged at most this often, in seconds."""

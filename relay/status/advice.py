@@ -127,7 +127,7 @@ def advise_on_full(lanes: Sequence[LaneStatus]) -> str:
     """Describe which connector fills the journal, and what to do."""
     waiting = [(lane.oldest_pending, lane.connector) for lane in lanes if lane.oldest_pending is not None]
     name = min(waiting)[1] if waiting else ""
-    held = f"connector {name} waits longest: mend {name}, or " if name else ""
+    held = f"connector {name} waits longest: repair {name}, or " if name else ""
     return f"{held}raise journal.max_size in conf.d, then relay reload"
 
 

@@ -99,7 +99,7 @@ def diagnose(status: Status) -> Diagnosis:
         reload = HealthFinding("reload", ok=True, said="reload: none was refused")
     else:
         said = f"reload: refused at {moment(refused.at)}, the configuration before goes on"
-        advice = "mend conf.d until relay check is content; then relay reload"
+        advice = "correct conf.d until relay check finds no mistake; then relay reload"
         reload = HealthFinding("reload", ok=False, said=f"{said}: {refused.said}; {advice}")
     each = (*lanes, *sources, journal, *workers, *erasures, *doubts, *alerts, *certificates, reload)
     ok = all(finding.ok for finding in each)

@@ -63,7 +63,7 @@ AGAIN_S: Final = 0.5
 PIECES: Final = 4
 """Lines of a live tap that may wait for their reader. Beyond that the workers leave events out, and count them."""
 GONE: Final = (aiohttp.ClientError, OSError)
-TORN: Final = "other workers have gone over to it already: mend that, and reload again"
+TORN: Final = "other workers have gone over to it already: correct that, and reload again"
 
 
 class Running(Protocol):

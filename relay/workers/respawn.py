@@ -20,7 +20,7 @@ from relay.socket_path import address_of
 from relay.threads import ADMIN
 
 REMOVED_ADVICE: Final = "find out who removes files there: relay and its workers need that folder while they run"
-CODE_ADVICE: Final = "restart relay, so that all workers run it; if it is broken, mend it or put the old file back"
+CODE_ADVICE: Final = "restart relay, so that all workers run it; if it is broken, correct it or put the old file back"
 LIFE: Final = frozenset({b"READY=1", b"WATCHDOG=1", b"RELOADING=1", b"STOPPING=1"})
 """The message that everything makes progress. Other messages only show that the event loop turns."""
 log = structlog.stdlib.get_logger()

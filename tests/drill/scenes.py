@@ -360,7 +360,7 @@ SCENES: Final = (
         cause=fill_journal,
         says={
             "log": "journal fills up",
-            "status": "^exit code 1\n^journal: .*still needed.*connector heap waits longest: mend heap, or raise",
+            "status": "^exit code 1\n^journal: .*still needed.*connector heap waits longest: repair heap, or raise",
             "doctor": "problem  journal",
             "metric": r"^relay_journal_needed_bytes",
             "alert": "journal: filling",
@@ -378,7 +378,7 @@ SCENES: Final = (
         says={
             "sender": "HTTP 503.*Retry-After",
             "log": "the journal takes no events",
-            "status": "^exit code 1\n^journal: takes no events.*connector heap waits longest: mend heap, or raise",
+            "status": "^exit code 1\n^journal: takes no events.*connector heap waits longest: repair heap, or raise",
             "doctor": "problem  journal .*takes no events",
             "readyz": "HTTP 503",
             "metric": rf"^relay_journal_failed_commits_total{MORE_THAN_0}",
@@ -481,7 +481,7 @@ SCENES: Final = (
             "alert": "relay: reload refused, since",
             "history": "reload_refused",
         },
-        mended="the mistake is mended, relay reload",
+        mended="the mistake is corrected, relay reload",
         mend=reload_good,
         over={**OVER, "history": "reloaded"},
     ),

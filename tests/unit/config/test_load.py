@@ -411,7 +411,7 @@ def test_a_broken_file_does_not_hide_what_is_wrong_between_others(tmp_path, regi
         "c.toml:3: source.t.path: /s is taken already by [source.s]"
     ]
     assert [str(warning) for warning in error.value.warnings] == [
-        "a.toml could not be read: more may be found once that is mended",
+        "a.toml could not be read: relay check may find more once that is corrected",
         'd.toml:4: connector.c.events[0]: "emial" matches no known event type (did you mean email?)',
     ]
 

@@ -236,7 +236,7 @@ HOLDING = [a_lane(connector="archive", pending=1, oldest_pending=NOON - 9), a_la
             False,
             {"needed": 900, "full_in": 3600.0},
             "90% of what it may take is still needed; full in 1h 0m if it goes on like this; connector heap waits"
-            " longest: mend heap, or raise journal.max_size in conf.d, then relay reload",
+            " longest: repair heap, or raise journal.max_size in conf.d, then relay reload",
         ),
         (False, {"refusing": "disk full", "capacity": 1}, "takes no events: disk full"),
     ],
@@ -252,7 +252,7 @@ def test_a_full_journal_and_its_refusing_source_name_the_slow_connector() -> Non
     why = "the journal has reached its max_size and every event in it is still needed"
     refusing = Refusing(since=MORNING, status=503, reason=why, deadline=None)
     status = a_status(sources=[a_source(refusing=refusing)], lanes=HOLDING)
-    relief = "; connector heap waits longest: mend heap, or raise journal.max_size in conf.d, then relay reload"
+    relief = "; connector heap waits longest: repair heap, or raise journal.max_size in conf.d, then relay reload"
     for lanes, advice in ((HOLDING, relief), ([], "; raise journal.max_size in conf.d, then relay reload")):
         found = diagnose(replace(status, journal=replace(status.journal, refusing=why), lanes=lanes))
         assert found.journal.said == f"journal: takes no events: {why}{advice}"

@@ -205,7 +205,7 @@ async def test_refusal_of_the_second_worker_says_what_the_first_has_done(tmp_pat
 
     workers[1].hold = refuse
     outcome = await view.reload()
-    torn = "other workers have gone over to it already: mend that, and reload again"
+    torn = "other workers have gone over to it already: correct that, and reload again"
     assert (outcome.ok, outcome.said) == (False, ["relay.db cannot be used", torn])
     state.close()
 

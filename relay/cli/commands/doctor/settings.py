@@ -18,7 +18,7 @@ LOADED: Final = 'let systemd read it as root: LoadCredential=NAME:FILE in the un
 def configuration(it: Installation) -> Iterator[Finding]:
     """What `relay check` shows: mistakes and warnings, of very many the first ones."""
     for mistake in it.mistakes[:SHOWN]:
-        yield Finding("problem", "configuration", str(mistake), "mend it: relay does not start with it")
+        yield Finding("problem", "configuration", str(mistake), "correct this mistake: relay does not start with it")
     for more in left_out(it.mistakes, "mistake"):
         yield Finding("problem", "configuration", more)
     for warning in it.warnings[:SHOWN]:
@@ -28,7 +28,9 @@ def configuration(it: Installation) -> Iterator[Finding]:
     if it.loaded:
         unmade = find_unmade(it.config, it.state)
         for mistake in mistakes_of([one for one in unmade.failures if one.kind != "connector"]):  # those are probed
-            yield Finding("problem", "configuration", str(mistake), "mend it: relay does not start with it")
+            yield Finding(
+                "problem", "configuration", str(mistake), "correct this mistake: relay does not start with it"
+            )
         if unmade.untried:
             said = f"not made, as their secrets cannot be read here: {', '.join(unmade.untried)}"
             yield Finding("ok", "configuration", said)

@@ -211,7 +211,7 @@ def replay(access: StateAccess, which: ParkedQuery) -> None:
     number = _check_some(access, which)
     marked = access.mark_parked(which)
     if marked < number:
-        advice = "unreadable at the source; export, mend, and send with relay send"
+        advice = "unreadable at the source; export, correct, and send with relay send"
         click.echo(f"{number - marked} cannot be replayed: {advice}", err=True)
     if not marked:
         raise click.exceptions.Exit(1)
