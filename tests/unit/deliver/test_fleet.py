@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from relay.api import Batch, ConnectorSettings, Filter, FilterSettings, Retry, Secret
+from relay.api import Batch, ConnectorSettings, Event, Filter, FilterSettings, Retry, Secret
 from relay.config.mistake import ConfigError
 from relay.config.model import Config, Configured
 from relay.state.cursor import Cursor
@@ -207,6 +207,9 @@ class Picky(Filter, type="picky_about_files"):
     def __init__(self, name: str, settings: FilterSettings) -> None:
         raise FileNotFoundError(2, "No such file or directory", "/nope")
 
+    def apply(self, event: Event) -> Event:
+        return event
+
 
 async def test_what_cannot_be_made_ends_no_lane(tmp_path: Path) -> None:
     """Looked at: a filter, a connector; sources are made by the daemon before it asks the fleet."""
@@ -258,7 +261,8 @@ async def test_a_replay_requested_during_a_change_begins_after_the_change(tmp_pa
             changing = group.create_task(it.fleet.change(otherwise(it.config, window=500), BUDGET_S), name="change")
             await it.until(lambda: it.fleet.lanes[0].is_stopping)
             ask_replay(tmp_path, Replay("it", Cursor(0, 0), 5))
-            await it.fleet._heed_admins_now()
+            assert it.fleet._group is not None
+            await it.fleet._heed_admins(it.fleet._group)
             held.set()
             await changing
         await it.until(lambda: not it.fleet.replays and answers(it).delivered.total() == 5)
