@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from relay.alerts.memory import FLAPS, AlertRules, Due, describe_changes, shorten
+from relay.alerts.schedule import FLAPS, AlertRules, Due, describe_changes, shorten
 from relay.api import Alarm
 from relay.api.internal import cut
 from relay.kinds import family_of

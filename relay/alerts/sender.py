@@ -21,7 +21,7 @@ import msgspec
 import structlog
 
 from relay.alerts.compose import ALARMS_AT_MOST, make_alarms, make_present_alarms
-from relay.alerts.memory import AlertRules, Key, Memory, Track, make_key, take_step
+from relay.alerts.schedule import AlertRules, Key, Memory, Track, make_key, take_step
 from relay.api import Alarm, Alert, Message, Reject, Retry
 from relay.api.transport import outage
 from relay.config import Redaction

@@ -19,22 +19,20 @@ from relay.api.json_parts import (
 )
 from relay.api.outcome import (
     DELIVERED,
-    Answered,
     Delivered,
     Outcome,
     Reject,
     Retry,
     Skipped,
     Unauthorized,
-    check,
-    retry_after,
 )
 from relay.api.plugin import Plugin
 from relay.api.request import Denied, Malformed, Request, Response
 from relay.api.secret import BearerToken, HeaderSecret, Secret
 from relay.api.settings import ByteSize, Contradiction, Duration, EventSelection, HttpUrl, Settings, UrlPath
 from relay.api.source import Decoded, Entries, Source, SourceSettings, Unreadable, read_entries
-from relay.api.transport.headers import check_headers
+from relay.api.transport.answer import Answered, check, retry_after
+from relay.api.transport.framing_headers import check_headers
 from relay.api.transport.route import HttpAlertSettings, HttpConnectorSettings
 
 __all__ = [

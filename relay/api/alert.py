@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeVar, TypeVa
 
 from pydantic import Field
 
-from relay.api.outcome import Answered
 from relay.api.plugin import Plugin
 from relay.api.settings import Duration, Settings
 from relay.api.threads import Threads, release
+from relay.api.transport.answer import Answered
 
 if TYPE_CHECKING:
     import aiohttp

@@ -28,10 +28,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, mod
 from relay.api.batch import Batch
 from relay.api.event import Event
 from relay.api.json_parts import value_in
-from relay.api.outcome import Answered, Outcome, Skipped, check
+from relay.api.outcome import Outcome, Skipped
 from relay.api.plugin import Plugin
 from relay.api.settings import ByteSize, Contradiction, Duration, EventSelection, Rate, Settings, StartAt
 from relay.api.threads import LeftBehind, Threads, release
+from relay.api.transport.answer import Answered, check
 
 if TYPE_CHECKING:
     import aiohttp

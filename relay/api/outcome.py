@@ -6,26 +6,11 @@ name errors), aiohttp.ClientError and EOFError count as `Retry`, and all others 
 Arguments of the wrong type or value raise TypeError or ValueError at once: the traceback shows whose mistake it is.
 """
 
-from codecs import getincrementaldecoder
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from math import inf
-from types import MappingProxyType, NoneType
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from types import NoneType
+from typing import Final
 
-from relay.api.text import cut
-
-if TYPE_CHECKING:
-    import aiohttp  # a third of a second that `relay check` does not need
-
-EXCERPT_BYTES: Final = 200
-"""What is kept of a body."""
-EARLIEST_RESET: Final = 1_000_000_000
-"""Smaller numbers in `x-ratelimit-reset` are no Unix seconds but something else."""
-LONGEST_WAIT_S: Final = 365 * 86400.0
-"""A destination that asks for more, asks for this. (What a lane waits is less.)"""
 NAMES: Final = {
     str: "a text",
     int: "a whole number",
@@ -33,7 +18,6 @@ NAMES: Final = {
     bool: "True or False",
     BaseException: "an exception",
 }
-_UTF8: Final = getincrementaldecoder("utf-8")
 
 
 def _check(outcome: str, argument: str, value: object, *types: type) -> None:
@@ -137,104 +121,3 @@ class Unauthorized(_Failure):
 
 
 Outcome = Delivered | Skipped | Retry | Reject | Unauthorized
-
-
-class Answered(NamedTuple):
-    """What a destination said with a 2xx answer."""
-
-    headers: Mapping[str, str]
-    body: bytes
-    """The bytes of the body within the limits of `post`: 64 KiB and 1 second by default."""
-    complete: bool = True
-    """Whether `body` is complete. If not, do not treat events as delivered that the missing rest may name."""
-
-
-Answers = Mapping[str, Literal["deliver", "retry", "reject", "pause"]]
-"""What a status, as a string such as "409", means; for the others the usual applies."""
-
-
-def check(answer: "aiohttp.ClientResponse", body: bytes | None = None, answers: Answers = MappingProxyType({})) -> None:
-    """Turn an HTTP answer into an outcome: return for 2xx, raise for other statuses.
-
-    401, 403, 404 and redirects raise `Unauthorized`; a redirected POST loses its body, so configure the final address.
-    408, 425, 429, 5xx and unlisted statuses raise `Retry`. They honour `Retry-After` and, for 429, `x-ratelimit-reset`
-    in Unix seconds. Other 4xx raise `Reject`. `answers` overrides the meaning of a status. The outcome has the status
-    and the first 200 bytes of `body`, or of what has arrived of the body.
-    """
-    if answer.history:
-        reason = f"redirected to {answer.url.with_query(None)}: configure the final address"
-        raise Unauthorized(reason, status=answer.history[-1].status)
-    if (answers.get(str(answer.status)) or _usual(answer.status)) == "deliver":
-        return
-    said = _excerpt(_arrived(answer) if body is None else body)
-    reason = f"HTTP {answer.status}{_target(answer)}" + (f": {said}" if said else "")
-    raise failure_of(answer.status, answer.headers, reason, said, answers)
-
-
-def failure_of(
-    status: int, headers: Mapping[str, str], reason: str, said: str = "", answers: Answers = MappingProxyType({})
-) -> Retry | Reject | Unauthorized:
-    """What a status means that is no success, as `check` says."""
-    meaning = answers.get(str(status)) or _usual(status)
-    if meaning == "pause":
-        return Unauthorized(reason, status=status, answer=said)
-    if meaning == "reject":
-        return Reject(reason, too_large=status == 413, status=status, answer=said)
-    now = datetime.now(UTC)
-    after = retry_after(headers.get("Retry-After"), now)
-    if after is None and status == 429:
-        header = headers.get("x-ratelimit-reset", "")
-        if header.isdecimal() and (moment := float(header)) > EARLIEST_RESET:
-            after = min(max(0.0, moment - now.timestamp()), LONGEST_WAIT_S)
-    return Retry(reason, after=after, status=status, answer=said)
-
-
-def _usual(status: int) -> str:
-    if 200 <= status < 300:
-        return "deliver"
-    if status in (401, 403, 404) or 300 <= status < 400:
-        return "pause"
-    return "reject" if 400 <= status < 500 and status not in (408, 425, 429) else "retry"
-
-
-def retry_after(header: str | None, now: datetime) -> float | None:
-    """Return the seconds that a `Retry-After` header asks for, a year at most; None if it asks for none.
-
-    `header` holds seconds or a date (RFC 9110).
-    """
-    if header is None:
-        return None
-    if header.strip().isdecimal():
-        return min(float(header), LONGEST_WAIT_S)
-    try:
-        date = parsedate_to_datetime(header)
-        wait = ((date if date.tzinfo else date.replace(tzinfo=UTC)) - now).total_seconds()
-    except (ValueError, TypeError, IndexError, OverflowError):  # what Python makes of odd dates
-        return None
-    return min(max(0.0, wait), LONGEST_WAIT_S)
-
-
-def _target(answer: "aiohttp.ClientResponse") -> str:
-    """Where a redirect leads, without its query, which may hold a secret."""
-    location = answer.headers.get("Location", "")
-    if not location or not 300 <= answer.status < 400:
-        return ""
-    try:
-        return f" to {answer.url.join(type(answer.url)(location)).with_user(None).with_query(None).with_fragment(None)}"
-    except (ValueError, TypeError):  # it is no URL
-        return ""
-
-
-def _arrived(answer: "aiohttp.ClientResponse") -> bytes:
-    """The first bytes of the body, without waiting for them."""
-    try:
-        return answer.content.read_nowait(EXCERPT_BYTES + 4)
-    except Exception:  # whatever ails the connection, the status is the news
-        return b""
-
-
-def _excerpt(body: bytes) -> str:
-    """The first bytes as one line of text, cut between two words."""
-    said = _UTF8("replace").decode(body[:EXCERPT_BYTES])
-    whole = len(body) <= EXCERPT_BYTES
-    return " ".join((said if whole else cut(f"{said} ", len(said))).split())

@@ -4,9 +4,10 @@ from relay.config.address import Address, TcpAddress, UnixAddress, shown, takes_
 from relay.config.crosscheck import traits_by_name, unmatched
 from relay.config.descriptions import descriptions, summary, type_description
 from relay.config.effective import Effective, effective
+from relay.config.excerpt import HIDDEN
 from relay.config.files import CONF_FOLDERS, Text, changed_files, file_stamps
+from relay.config.line_numbers import KeyPath
 from relay.config.load import NAME, Loaded, load, load_again
-from relay.config.locate import KeyPath
 from relay.config.merge import leaves
 from relay.config.mistake import ConfigError, Mistake, dotted
 from relay.config.model import (
@@ -31,7 +32,6 @@ from relay.config.plugins.make import (
 )
 from relay.config.plugins.registry import PluginInfo, Registry
 from relay.config.plugins.traits import traits_of
-from relay.config.private import HIDDEN
 from relay.config.redaction import LOG, Redaction
 from relay.config.schema import schema
 from relay.config.shipped import shipped

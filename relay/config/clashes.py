@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 from typing import Final
 
 from relay.config.address import Address, TcpAddress, UnixAddress, takes_ipv4
-from relay.config.locate import KeyPath
+from relay.config.line_numbers import KeyPath
 from relay.config.merge import Merged, is_off
 from relay.config.mistake import Mistake, dotted
 from relay.config.plugins.traits import Traits

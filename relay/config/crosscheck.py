@@ -14,13 +14,13 @@ from typing import Any, Final, get_args
 from relay.api import HttpUrl, Secret, Source
 from relay.api.internal import find_closest, pairs_of_texts, write_size
 from relay.catalogue import OPT_IN, TYPES, UNKNOWN, Selection, suggest, without_opt_in
-from relay.config.locate import KeyPath
+from relay.config.excerpt import plain_secret
+from relay.config.line_numbers import KeyPath
 from relay.config.merge import Merged, is_off, is_reference, leaves
 from relay.config.mistake import Mistake
 from relay.config.model import Configured, ErasureSettings, IngestSettings, JournalSettings
 from relay.config.plugins.registry import Registry
 from relay.config.plugins.traits import Traits, traits_of
-from relay.config.private import plain_secret
 from relay.config.redaction import Redaction
 from relay.guests import contained, text_of
 from relay.kinds import ALERTED

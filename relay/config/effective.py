@@ -6,10 +6,10 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
+from relay.config.excerpt import shown
+from relay.config.line_numbers import KeyPath
 from relay.config.load import Loaded
-from relay.config.locate import KeyPath
 from relay.config.merge import is_reference
-from relay.config.private import shown
 from relay.guests import contained, text_of
 
 

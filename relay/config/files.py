@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from relay.api.internal import NotPlain, read_plain
-from relay.config.locate import KeyPath, locate_keys
+from relay.config.excerpt import excerpt, is_secret, without_secrets
+from relay.config.line_numbers import KeyPath, locate_keys
 from relay.config.mistake import Mistake, dotted
-from relay.config.private import excerpt, is_secret, without_secrets
 from relay.config.syntax import syntax_mistake
 
 CONF_FOLDERS: Final = (Path("/etc/relay/conf.d"), Path("/run/relay/conf.d"), Path("/usr/lib/relay/conf.d"))

@@ -14,7 +14,7 @@ from relay.api.internal import find_closest
 from relay.config import clashes, crosscheck
 from relay.config.address import TcpAddress
 from relay.config.files import FoundFiles, Text, read, read_again
-from relay.config.locate import KeyPath
+from relay.config.line_numbers import KeyPath
 from relay.config.merge import Merged, is_off
 from relay.config.mistake import ConfigError, Mistake, dotted
 from relay.config.model import (
@@ -33,7 +33,7 @@ from relay.config.model import (
 )
 from relay.config.plugins.registry import KINDS, Registry
 from relay.config.tls import TlsError, expiry_warning, server_context
-from relay.config.translate import translate, validated
+from relay.config.validation_errors import translate, validated
 from relay.guests import contained, kind_of
 
 NAME: Final = "[a-z][a-z0-9_-]*"

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeGuard
 from pydantic import BaseModel
 
 from relay.config.files import Document
-from relay.config.locate import KeyPath
+from relay.config.line_numbers import KeyPath
 from relay.config.mistake import Mistake
 from relay.guests import contained
 

@@ -11,8 +11,8 @@ from urllib.parse import quote, unquote
 
 from relay.api import Secret, Settings
 from relay.api.internal import MORE
+from relay.config.excerpt import HIDDEN, is_secret
 from relay.config.merge import is_reference, leaves
-from relay.config.private import HIDDEN, is_secret
 from relay.guests import TRACE_CHARS, text_of
 
 SHORTEST: Final = 4

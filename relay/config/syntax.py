@@ -4,9 +4,9 @@ import re
 import unicodedata
 from typing import Final
 
-from relay.config.locate import locate_last
+from relay.config.excerpt import excerpt
+from relay.config.line_numbers import locate_last
 from relay.config.mistake import Mistake, dotted
-from relay.config.private import excerpt
 
 QUOTES: Final = "\u201c\u201d\u201e\u201f\u2018\u2019\u201a\u201b\u00ab\u00bb\u2033\u2032\u00b4`"
 """What word processors, chats and slips of a finger make of quotes."""

@@ -285,7 +285,7 @@ class Fleet:
         await self.heed_pauses()
         await self._state.read_accepted()
         for lane in self.lanes:
-            lane.wake_redelivery()
+            lane.wake_parked_replay()
         await self._replays.update(self._lanes)
         self._replays.start(group)
 

@@ -92,7 +92,7 @@ class Lane:
         self.until = until
         """The offset at which the lane ends."""
         self._ordered: OrderedDelivery | None = None
-        self._parked_parts = ParkedParts(self.wake_redelivery)
+        self._parked_parts = ParkedParts(self.wake_parked_replay)
         self.taps: set[Callable[[Block], object]] = set()
         """Functions that get each block after the filters, on its way to the connector. They must be quick."""
         self._fault = "", -1
@@ -198,7 +198,7 @@ class Lane:
         self._window.reset()
         if order := self._delivery.make_order(self._limits):
             self._ordered = OrderedDelivery(
-                order, self._delivery, self.cursor, self._cuts, self._parked_parts, self.wake_redelivery
+                order, self._delivery, self.cursor, self._cuts, self._parked_parts, self.wake_parked_replay
             )
 
     def _start_tasks(self, group: asyncio.TaskGroup) -> Sequence[asyncio.Task[None]]:
@@ -207,7 +207,7 @@ class Lane:
             tasks.append(group.create_task(self._ordered.run(group), name=f"lane {self.name}: send what waited"))
         return tasks
 
-    def wake_redelivery(self) -> None:
+    def wake_parked_replay(self) -> None:
         """Do nothing: the lane of a replay delivers no parked events."""
 
     def stop(self) -> None:

@@ -15,8 +15,8 @@ from relay.deliver.delivery import HANGS, Delivery
 from relay.deliver.destination import SharedDestination
 from relay.deliver.lane import Lane, Snapshot
 from relay.deliver.opener import Opener
+from relay.deliver.parked_replay import ParkedReplay
 from relay.deliver.rate_limit import limit_batches
-from relay.deliver.redelivery import Redelivery
 from relay.deliver.window import EVENT_BYTES, Window
 from relay.journal import Journal
 from relay.route import Route
@@ -50,7 +50,7 @@ class LiveLane(Lane):
         cuts = Cuts(state.folder, made.connector.name, journal.identity)
         super().__init__(delivery, limits, route, cursor, journal=journal, ready=self._open, cuts=cuts)
         self._state, self._behind = state, behind
-        self._redelivery = Redelivery(
+        self._parked_replay = ParkedReplay(
             delivery,
             route,
             limits,
@@ -101,7 +101,7 @@ class LiveLane(Lane):
 
     async def _prepare(self) -> None:
         await super()._prepare()
-        await self._redelivery.open()
+        await self._parked_replay.open()
         open_ranges = find_unsettled(self.cursor.position, self._journal.head, self.cursor.ahead)
         self._parked_parts.reset(await self._state.read_parked_in(self.name, open_ranges))
         await self._read_parked_keys()
@@ -120,8 +120,8 @@ class LiveLane(Lane):
             )
 
     def _start_tasks(self, group: asyncio.TaskGroup) -> Sequence[asyncio.Task[None]]:
-        self._redelivery.wake()
-        again = group.create_task(self._redelivery.run(group), name=f"lane {self.name}: deliver again")
+        self._parked_replay.wake()
+        again = group.create_task(self._parked_replay.run(group), name=f"lane {self.name}: deliver again")
         return [*super()._start_tasks(group), again]
 
     def hold(self, pause: Pause | None) -> None:
@@ -139,9 +139,9 @@ class LiveLane(Lane):
             self._admission.try_now()
         return is_bad
 
-    def wake_redelivery(self) -> None:
+    def wake_parked_replay(self) -> None:
         """Look for parked events to deliver again."""
-        self._redelivery.wake()
+        self._parked_replay.wake()
 
     def correct_counts(self, counts: Counts) -> None:
         """Add to the counts of outcomes, also negative numbers."""
@@ -150,12 +150,12 @@ class LiveLane(Lane):
     def snapshot(self) -> Snapshot:
         """Return what to save. Hand it to `mark_saved` after the save."""
         attempts = self.destination.attempt_log.snapshot()
-        again, delivered_parts = self._redelivery.done, self._parked_parts.done
+        again, delivered_parts = self._parked_replay.done, self._parked_parts.done
         return replace(super().snapshot(), delivered_again=again, delivered_parts=delivered_parts, attempts=attempts)
 
     def mark_saved(self, snapshot: Snapshot) -> None:
         """Note that a snapshot is on disk: its events are not sent again."""
-        self._redelivery.mark_saved(len(snapshot.delivered_again))
+        self._parked_replay.mark_saved(len(snapshot.delivered_again))
         if delivered_parts := len(snapshot.delivered_parts):
             self._parked_parts.mark_saved(delivered_parts)
             log.info("parked events delivered, as they were not settled", connector=self.name, events=delivered_parts)
@@ -164,7 +164,7 @@ class LiveLane(Lane):
 
     def close(self) -> None:
         """Close the files of a lane that has ended."""
-        self._redelivery.close()
+        self._parked_replay.close()
         super().close()
 
     def make_replay_lane(self, replay: Replay) -> Lane:

@@ -11,7 +11,7 @@ from aiohttp import HttpVersion11, StreamReader, web
 from aiohttp.web_protocol import RequestPayloadError
 
 from relay.config import IngestSettings
-from relay.ingest.pressure import Pressure
+from relay.ingest.body_memory import BodyMemory
 from relay.ingest.problem import Problem, make_busy
 from relay.threads import UNPACKING
 
@@ -41,8 +41,8 @@ WINDOW_BITS: Final = {"gzip": GZIP, "x-gzip": GZIP, "deflate": ZLIB}
 class Body(AbstractContextManager["Body"]):
     """The body of one request. The end of the `with` returns its bytes to the memory budget."""
 
-    def __init__(self, request: web.BaseRequest, settings: IngestSettings, pressure: Pressure) -> None:
-        self._request, self._settings, self._pressure = request, settings, pressure
+    def __init__(self, request: web.BaseRequest, settings: IngestSettings, body_memory: BodyMemory) -> None:
+        self._request, self._settings, self._body_memory = request, settings, body_memory
         self._taken = 0
 
     async def read(self) -> bytes:
@@ -106,13 +106,13 @@ class Body(AbstractContextManager["Body"]):
 
     def reserve(self, size: int) -> None:
         """Reserve bytes of the memory budget. Raises Problem: 503, or 413 if the budget can never hold them."""
-        pressure = self._pressure
-        used = pressure.used + size
-        if used > pressure.limit:
-            if self._taken + size > pressure.limit:
+        body_memory = self._body_memory
+        used = body_memory.used + size
+        if used > body_memory.limit:
+            if self._taken + size > body_memory.limit:
                 raise Problem(413, "the body takes more memory than relay has for all bodies (ingest.max_in_flight)")
             raise make_busy("too many request bodies at a time (ingest.max_in_flight)", RETRY_AFTER_S)
-        pressure.used = used
+        body_memory.used = used
         self._taken += size
 
     def _too_large(self) -> Problem:
@@ -121,7 +121,7 @@ class Body(AbstractContextManager["Body"]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pressure.used -= self._taken
+        self._body_memory.used -= self._taken
 
 
 def parse_coding(header: str) -> str | None:

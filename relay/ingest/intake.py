@@ -15,11 +15,11 @@ from relay.api.internal import Threads, cut
 from relay.catalogue import TYPES, type_by_name
 from relay.config import IngestSettings
 from relay.ingest.body import Body
+from relay.ingest.body_memory import BodyMemory
 from relay.ingest.client_address import Allowed, describe_client
 from relay.ingest.duplicates import Duplicates
-from relay.ingest.limit import Limit
-from relay.ingest.pressure import Pressure
 from relay.ingest.problem import Problem, make_busy
+from relay.ingest.rate_limit import SourceRateLimit
 from relay.ingest.refusal_clock import RefusalClock
 from relay.ingest.source_calls import SourceCalls
 from relay.ingest.to_first_worker import First, split
@@ -58,7 +58,7 @@ class Intake:
         self,
         source: Source,
         settings: IngestSettings,
-        pressure: Pressure,
+        body_memory: BodyMemory,
         journal: Journal,
         state: State,
         save_soon: Callable[[], None],
@@ -66,14 +66,14 @@ class Intake:
     ) -> None:
         """`first`: the first worker, unless this is the first worker."""
         self._first = first
-        self.source, self._settings, self._pressure = source, settings, pressure
+        self.source, self._settings, self._body_memory = source, settings, body_memory
         self.calls = SourceCalls(source)
         self._threads = Threads(f"source {source.name}", 1)
         self._journal, self._state, self._save_soon = journal, state, save_soon
         steady = journal.clock.read_steady
         window, allow, rate = source.settings.dedupe, source.settings.allow, source.settings.rate
         self._allowed = Allowed(allow, settings.trusted_proxies) if allow else None
-        self._limit = Limit(rate) if rate else None
+        self._limit = SourceRateLimit(rate) if rate else None
         self.duplicates = Duplicates(Seen(state.folder, source.name, window, steady)) if window and not first else None
         self._left_out = 0
         self.refusal_clock = RefusalClock(source, save_soon, steady)
@@ -163,7 +163,7 @@ class Intake:
             raise self.calls.make_denied(denied) from None
         if self.draining:
             raise make_busy("relay is stopping", DRAIN_RETRY_AFTER_S)
-        with Body(request, self._settings, self._pressure) as body:
+        with Body(request, self._settings, self._body_memory) as body:
             asked.body = content = await body.read()
             if len(content) <= LARGE:
                 decoded = self.calls.read(asked)

@@ -15,12 +15,12 @@ from relay.api import Decoded, Source
 from relay.api.internal import Validity
 from relay.config import IngestSettings, TlsSettings
 from relay.guests import is_same
+from relay.ingest.body_memory import BodyMemory
 from relay.ingest.client_address import describe_client
 from relay.ingest.duplicates import Duplicates
 from relay.ingest.intake import DRAIN_RETRY_AFTER_S, FULL_RETRY_AFTER_S, Intake
 from relay.ingest.listeners import bind, describe_sockets
 from relay.ingest.paths import guess_path, mask_path
-from relay.ingest.pressure import Pressure
 from relay.ingest.problem import Problem, make_busy
 from relay.ingest.source_saver import SourceSaver
 from relay.ingest.tls import Certificates
@@ -53,7 +53,7 @@ class Ingest:
     ) -> None:
         """`first`: the first worker, unless this is the first worker."""
         self._settings, self._journal, self._state, self._first = settings, journal, state, first
-        self.pressure = Pressure(settings.max_in_flight)
+        self.body_memory = BodyMemory(settings.max_in_flight)
         """The bytes of requests under way, of all sources."""
         self._source_saver = SourceSaver(state, self._collect_ledgers)
         self._intakes: dict[str, Intake] = {}
@@ -107,7 +107,7 @@ class Ingest:
             known = {name: intake.source for name, intake in self._intakes.items()}
             sources = [_reuse_source(known.get(source.name), source) for source in sources]
         self._settings = settings
-        self.pressure.limit = settings.max_in_flight
+        self.body_memory.limit = settings.max_in_flight
         if self.server is not None:
             self.server.limits = make_limits(settings)
         self._set_sources(sources)
@@ -127,7 +127,7 @@ class Ingest:
         fresh = Intake(
             source,
             self._settings,
-            self.pressure,
+            self.body_memory,
             self._journal,
             self._state,
             self._source_saver.save_soon,

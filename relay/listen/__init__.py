@@ -5,7 +5,7 @@ from aiohttp import web_response
 from relay.listen.acceptor import Acceptor
 from relay.listen.error import ListenError, convert_errors
 from relay.listen.limits import ListenerLimits, raise_descriptor_limit
-from relay.listen.server import AppRunner, Server
+from relay.listen.open_connections import AppRunner, Server
 
 __all__ = [
     "Acceptor",

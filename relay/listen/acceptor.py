@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 
 from relay.listen.connection import describe_client
-from relay.listen.server import Server
+from relay.listen.open_connections import Server
 
 BURST: Final = 32
 """Connections accepted before present ones get their turn."""

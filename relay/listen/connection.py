@@ -16,7 +16,7 @@ from relay.listen.limits import HEAD_BYTES, ListenerLimits
 from relay.listen.refusal import BAD_BODY, BAD_MESSAGE, BUG, LONG_HEAD, Refusal, make_refusal
 
 if TYPE_CHECKING:
-    from relay.listen.server import Server
+    from relay.listen.open_connections import Server
 
 READER_GONE: Final = ("Connection closed.",)
 """The message of aiohttp's RuntimeError for the body of a closed connection."""

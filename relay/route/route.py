@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from relay.api import Block, Event, Filter, Kind
 from relay.catalogue import Selection
-from relay.route.made import Failed, chained
+from relay.route.filter_results import Failed, chained
 
 ENOUGH_BYTES: Final = 1 << 20
 """Of what filters keep at a time: it is all in memory."""

@@ -13,9 +13,10 @@ import aiohttp
 from yarl import URL
 
 from relay.api.deadline import time_left
-from relay.api.outcome import Answered, Answers, Retry, check
+from relay.api.outcome import Retry
+from relay.api.transport.answer import Answered, Answers, check
 from relay.api.transport.connection import HEADERS, LINE_BYTES, Connections
-from relay.api.transport.headers import check_headers
+from relay.api.transport.framing_headers import check_headers
 from relay.api.transport.outage import in_words
 from relay.api.transport.proxy import Via, proxies_of
 from relay.api.transport.resolver import Resolver, RunBlocking

@@ -14,8 +14,9 @@ from typing import Final
 
 import aiohttp
 
-from relay.api.outcome import Reject, Retry, Unauthorized, failure_of
+from relay.api.outcome import Reject, Retry, Unauthorized
 from relay.api.text import cut
+from relay.api.transport.answer import failure_of
 
 TOLD_CHARACTERS: Final = 200
 """What is told of a text that a library or a destination has written."""

@@ -17,7 +17,7 @@ import structlog
 
 from relay.alerts import Alerts
 from relay.alerts.compose import ALARMS_AT_MOST, make_alarms
-from relay.alerts.memory import AlertRules, Memory, take_step
+from relay.alerts.schedule import AlertRules, Memory, take_step
 from relay.alerts.sender import WAITING, SendTimes
 from relay.api import Alarm, Alert, AlertSettings, Message, Reject, Retry
 from relay.config.model import Config, Configured, RuntimeSettings

@@ -368,7 +368,7 @@ async def test_parked_events_that_filters_enlarge_are_resent_in_portions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What waits in memory is bounded, whatever a filter makes of the events that it had failed on."""
-    monkeypatch.setattr("relay.deliver.redelivery.ENOUGH_BYTES", 300)
+    monkeypatch.setattr("relay.deliver.parked_replay.ENOUGH_BYTES", 300)
     bench = Bench(tmp_path, batch={"events": 100, "age": "0ms"})
     async with bench.running() as till:
         Items.fails = True

@@ -17,8 +17,8 @@ from relay.api import LARGE, Decoded, Request, Source, SourceSettings
 from relay.config.address import TcpAddress
 from relay.config.model import IngestSettings
 from relay.ingest import intake, server, source_saver
+from relay.ingest.body_memory import BodyMemory
 from relay.ingest.intake import Intake
-from relay.ingest.pressure import Pressure
 from relay.ingest.server import Ingest
 from relay.journal.clock import Clock, read_uptime
 from relay.journal.journal import Journal, Unavailable
@@ -187,7 +187,7 @@ async def test_the_other_worker_keeps_its_part_once_while_the_journal_refuses(tm
     await relay.start()
     settings = SourceSettings.model_validate({"type": "braze", "path": "/braze"})
     mine = Intake(
-        Currents("braze", settings), IngestSettings(), Pressure(1 << 20), relay.journal, relay.state, lambda: None,
+        Currents("braze", settings), IngestSettings(), BodyMemory(1 << 20), relay.journal, relay.state, lambda: None,
         other,  # type: ignore[arg-type]
     )  # fmt: skip
     decoded = mine.source.decode(
@@ -336,12 +336,12 @@ async def test_what_a_source_makes_of_a_body_is_within_max_in_flight(tmp_path: P
     relay = Relay(tmp_path)
     relay.made["making"], relay.names = Making, ["making"]
     await relay.start()
-    relay.ingest.pressure.limit = 9 << 20
+    relay.ingest.body_memory.limit = 9 << 20
     status, problem = await relay.post(b"{}", "making")
     assert (status, "ingest.max_in_flight" in problem["detail"]) == (413, True)
-    relay.ingest.pressure.limit = 11 << 20
+    relay.ingest.body_memory.limit = 11 << 20
     assert (await relay.post(b"{}", "making"))[0] == 202
-    assert relay.ingest.pressure.used == 0
+    assert relay.ingest.body_memory.used == 0
     await relay.stop()
 
 
@@ -370,7 +370,7 @@ async def test_a_source_that_hangs_in_a_large_body_blocks_only_its_large_bodies(
         assert (await relay.post(large, "hanging"))[0] == 500
         assert (await relay.post(body_of(EVENT), "hanging"))[0] == 202
         assert (await relay.post(large))[0] == 202
-        assert relay.ingest.pressure.used == 0
+        assert relay.ingest.body_memory.used == 0
         Hanging.goes_on.set()
         async with asyncio.timeout(10):
             while (await relay.post(large, "hanging"))[0] != 202:

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from relay.config.address import TcpAddress
 from relay.config.model import IngestSettings
 from relay.ingest.body import Body
-from relay.ingest.pressure import Pressure
+from relay.ingest.body_memory import BodyMemory
 from relay.ingest.problem import Problem
 from relay.listen import Acceptor, AppRunner, ListenerLimits, Server
 from relay.listen.connection import Connection
@@ -202,7 +202,7 @@ async def test_a_source_whose_sender_left_before_the_read_is_no_bug() -> None:
     request = make_mocked_request("POST", "/in", {"Content-Length": "9"}, payload=content)
     request.protocol.transport = None
     with (
-        Body(request, IngestSettings(listen=(TcpAddress("127.0.0.1", 0),)), Pressure(1 << 20)) as body,
+        Body(request, IngestSettings(listen=(TcpAddress("127.0.0.1", 0),)), BodyMemory(1 << 20)) as body,
         pytest.raises(Problem) as told,
     ):
         await body.read()

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class Pressure:
+class BodyMemory:
     """A budget of bytes that all requests under way share. Each `Body` reserves its bytes and returns them."""
 
     limit: int

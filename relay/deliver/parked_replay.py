@@ -1,4 +1,4 @@
-"""Redelivery: sends parked events again when an admin asks for it.
+"""ParkedReplay: sends parked events again when an admin asks for it.
 
 A redelivered event stays parked until the cursor that counts it otherwise is saved. A crash before that delivers it
 again, in the same batch (`cuts`).
@@ -82,7 +82,7 @@ def compute_correction(prepared: PreparedRedelivery, settled: Iterable[Settled],
     return counts + Counts(parked=-counts.total)
 
 
-class Redelivery:
+class ParkedReplay:
     """Delivers the parked events of one lane that are marked for redelivery."""
 
     def __init__(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from relay.ingest.problem import Problem
 
 
-class Limit:
+class SourceRateLimit:
     """A token bucket that holds one second's events, and at least one event.
 
     A request of any size passes while the bucket holds anything, and may leave a debt. So small requests never shut out

@@ -9,7 +9,7 @@ from hypothesis import example, settings
 from hypothesis import given as stories
 from hypothesis import strategies as st
 
-from relay.alerts.memory import EARLY_S, FLAPS, AlertRules, Due, Key, Memory, describe_changes, shorten, take_step
+from relay.alerts.schedule import EARLY_S, FLAPS, AlertRules, Due, Key, Memory, describe_changes, shorten, take_step
 from relay.api import AlertSettings
 from relay.status.conditions import Condition
 

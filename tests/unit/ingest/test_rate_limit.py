@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.ingest.limit import Limit
 from relay.ingest.problem import Problem
+from relay.ingest.rate_limit import SourceRateLimit
 
 
 class Sender:
@@ -15,7 +15,7 @@ class Sender:
 
     def __init__(self, rate: float) -> None:
         self.now = 0.0
-        self.limit = Limit(rate, lambda: self.now)
+        self.limit = SourceRateLimit(rate, lambda: self.now)
 
     def send(self, events: int) -> int:
         """0, or the seconds it is told to wait."""

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.config.files import Document
-from relay.config.locate import locate_keys
+from relay.config.line_numbers import locate_keys
 
 TEXT = '''\
 # a comment
