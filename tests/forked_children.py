@@ -59,13 +59,16 @@ class ForkedChild:
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
 
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
 
 class ForkedWorker:
     """A child of this process, with as much of `asyncio.subprocess.Process` as relay needs."""
 
     def __init__(self, child: ForkedChild) -> None:
         self.pid, self._child = child.pid, child
-        self.send_signal, self.kill = child.send_signal, child.kill
+        self.send_signal, self.terminate, self.kill = child.send_signal, child.terminate, child.kill
 
     @property
     def returncode(self) -> int | None:
