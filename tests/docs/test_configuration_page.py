@@ -37,7 +37,7 @@ def sections() -> Iterator[tuple[str, type[Settings], type[Settings]]]:
 def test_every_setting_is_on_the_page_once(
     configuration_page: str, anchor: str, model: type[Settings], base: type[Settings]
 ) -> None:
-    elsewhere = settings_of(base).keys()
+    elsewhere = {*settings_of(base)}
     if issubclass(model, WaySettings) and model is not WaySettings:
         elsewhere |= settings_of(WaySettings).keys()
     for name in settings_of(model).keys() - elsewhere:

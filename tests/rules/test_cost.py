@@ -204,7 +204,8 @@ async def cost(folder: Path, batch: int) -> Cost:
             with counting.on():
                 await pipeline.take(requests)
                 await pipeline.deliver(lane)
-            assert lane.connector.taken == REQUESTS[batch] * batch
+            connector: Any = lane.connector
+            assert connector.taken == REQUESTS[batch] * batch
         return counting.per(REQUESTS[batch] * batch)
     finally:
         await pipeline.close()

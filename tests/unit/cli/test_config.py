@@ -4,6 +4,7 @@ import json
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -315,7 +316,7 @@ def left_out(loaded: Loaded) -> set[tuple[type[Settings], str]]:
 
 def owner(model: type[Settings], name: str) -> type[Settings]:
     """The base of a kind, or of those that send over HTTP, if it has the setting already, else the model itself."""
-    bases = [*(base for _, base in KINDS.values()), HttpConnectorSettings, HttpAlertSettings]
+    bases: list[Any] = [*(base for _, base in KINDS.values()), HttpConnectorSettings, HttpAlertSettings]
     return next((base for base in bases if issubclass(model, base) and name in base.model_fields), model)
 
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from relay.config.load import load
@@ -135,5 +137,5 @@ def test_an_override_replaces_a_reference_to_a_secret_as_a_whole(tmp_path, monke
     override.parent.mkdir()
     override.write_text("[source.s]\nkey = { env = 'RELAY_KEY' }\nkeys = { one = { env = 'RELAY_KEY' } }\n")
     monkeypatch.setenv("RELAY_KEY", "k")
-    settings = load([tmp_path], Registry.discover([tmp_path / "plugins"])).config.sources["s"].settings
+    settings: Any = load([tmp_path], Registry.discover([tmp_path / "plugins"])).config.sources["s"].settings
     assert (settings.key.reveal(), settings.keys["one"].reveal()) == ("k", "k")

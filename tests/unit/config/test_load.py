@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -295,7 +296,7 @@ def test_no_mistake_repeats_a_secret(tmp_path, registry, text):
 
 def test_what_is_strictly_right_is_taken(tmp_path, registry):
     right = "rate = 5\nloud = true\nends = ['.a']\nfolder = 'x'\nretry = { first = '5m' }\nheaders = { env = 'prod' }\n"
-    settings = load([write(tmp_path, a=CONNECTOR + right)], registry).config.connectors["c"].settings
+    settings: Any = load([write(tmp_path, a=CONNECTOR + right)], registry).config.connectors["c"].settings
     assert (settings.rate, settings.loud, settings.ends, settings.folder) == (5, True, (".a",), Path("x"))
     assert settings.headers == {"env": "prod"}
 

@@ -1,5 +1,6 @@
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ def test_the_shipped_configuration_is_good(registry):
 
 
 def test_the_shipped_archive_is_bounded_by_age_and_by_size(registry):
-    archive = load([SHIPPED], registry).config.connectors["archive"].settings
+    archive: Any = load([SHIPPED], registry).config.connectors["archive"].settings
     assert (archive.keep, archive.max_total) == (30 * 86400, 20 * 10**9)
 
 
@@ -69,7 +70,7 @@ def test_an_override_switches_heap_on(conf, registry):
     (conf / "60-heap.toml.d" / "site.toml").write_text(
         '[connector.heap]\nenabled = true\nendpoint = "http://127.0.0.1:9/heap"\ntoken = { env = "PATH" }\n'
     )
-    heap = load([conf], registry).config.connectors["heap"]
+    heap: Any = load([conf], registry).config.connectors["heap"]
     assert heap.settings.endpoint == "http://127.0.0.1:9/heap"
     assert heap.settings.filters == ("no_emails",)
 

@@ -1,5 +1,6 @@
 """When a destination counts as one that refuses everything."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from tests.unit.deliver.test_lane import KIND, bench
 
 def test_few_refusals_are_all_once_they_last(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr(health.time, "time", lambda: now)
+    monkeypatch.setattr(time, "time", lambda: now)
     it = health.Health("it")
     for _ in range(3):
         it.record_refusal("HTTP 400: no", 400)

@@ -238,7 +238,7 @@ class Odd(Filter, type="odd"):
 
 async def test_a_filter_gets_every_event_of_a_large_block(tmp_path: Path) -> None:
     async with bench(tmp_path) as it:
-        it.fleet.lanes[0]._route = Route(Selection(["*"]), [Odd("odd", Odd.Settings(type="odd"))])
+        it.fleet.lanes[0]._route = Route(Selection(["*"]), [Odd("odd", Odd.Settings.model_validate({"type": "odd"}))])
         bodies = await it.send(999)
         await it.settled()
         assert it.connector.delivered == Counter(bodies[1::2])

@@ -65,7 +65,7 @@ class Bench(OneLane[Picky]):
         made = Picky.Settings.model_validate({"type": "picky"} | quick | settings)
         config = Config(
             connectors={"it": Configured("it", Picky, made)},  # type: ignore[dict-item,arg-type]
-            filters={"moody": Configured("moody", Moody, Moody.Settings(type="moody"))},  # type: ignore[dict-item,arg-type]
+            filters={"moody": Configured("moody", Moody, Moody.Settings.model_validate({"type": "moody"}))},  # type: ignore[dict-item,arg-type]
         )
         super().__init__(folder, config, Picky)
 

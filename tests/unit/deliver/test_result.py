@@ -145,6 +145,7 @@ def test_reasons_are_cut_before_they_are_kept_for_each_event() -> None:
     text = "x" * 100_000
     for answer in (Retry(text), Reject(text, answer=text), ValueError(text), [Skipped(text)], [Reject(text)]):
         result = judge(1, answer)  # type: ignore[arg-type]
-        reasons = [result.why_skipped, *(one.reason for one in [*result.refused, *result.deferred])]
+        told: list[Any] = [*result.refused, *result.deferred]
+        reasons = [result.why_skipped, *(one.reason for one in told)]
         assert max(map(len, reasons)) < 1100
         assert all(len(one.answer) <= 1000 for one in result.refused)

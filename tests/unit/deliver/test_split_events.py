@@ -75,7 +75,7 @@ class Bench(OneLane[Till]):
         made = Till.Settings.model_validate({"type": "till"} | quick | settings)
         config = Config(
             connectors={"it": Configured("it", Till, made)},
-            filters={"items": Configured("items", Items, Items.Settings(type="items"))},
+            filters={"items": Configured("items", Items, Items.Settings.model_validate({"type": "items"}))},
         )
         super().__init__(folder, config, Till)
 

@@ -44,6 +44,7 @@ class Relay:
         self.journal, self.state = Journal(folder / "journal", JournalLimits(1 << 30, 3600), 1 << 20), State(folder)
         self.ingest = Ingest(sources, self.settings, self.journal, self.state)
         self.logs: list[Any] = []
+        self.url = ""
         self._writers: list[asyncio.StreamWriter] = []
 
     async def connect(self, tls: ssl.SSLContext | None = None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

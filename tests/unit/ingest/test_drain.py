@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from pathlib import Path
+from typing import Any
 
 from relay.api import Source
 from relay.config.model import IngestSettings
@@ -18,8 +19,8 @@ REQUEST = b"POST /any HTTP/1.1\r\nHost: relay\r\nContent-Length: 2\r\n\r\n{}"
 async def test_a_stop_answers_earlier_clients_of_a_passed_socket(
     tmp_path: Path,
 ) -> None:
-    plugin = Registry.discover(()).types("source")["json"]
-    sources: list[Source] = [plugin("json", plugin.Settings.model_validate({"type": "json", "path": "/any"}))]  # type: ignore[arg-type]
+    plugin: Any = Registry.discover(()).types("source")["json"]
+    sources: list[Source] = [plugin("json", plugin.Settings.model_validate({"type": "json", "path": "/any"}))]
     journal, state = Journal(tmp_path / "journal", JournalLimits(1 << 30, 3600), 1 << 20), State(tmp_path)
     ingest = Ingest(sources, IngestSettings(), journal, state)
     with socket.create_server(("127.0.0.1", 0)) as listener:

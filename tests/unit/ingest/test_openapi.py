@@ -45,7 +45,8 @@ class Bench:
 
     def __init__(self, folder: Path, **more: Any) -> None:
         (folder / "token").write_text("right")
-        types, token = Registry.discover(()).types("source"), Secret("file", str(folder / "token"))
+        types: Any = Registry.discover(()).types("source")
+        token = Secret("file", str(folder / "token"))
         settings = IngestSettings(listen=(TcpAddress("127.0.0.1", 0),), max_body="100kB", read_timeout="200ms")  # type: ignore[arg-type]
         sources: list[Source] = []
         for name, path in (("currents", "/braze"), ("json", "/any")):

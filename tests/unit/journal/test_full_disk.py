@@ -15,6 +15,7 @@ from relay.journal import journal as journal_module
 from relay.journal import reader as reader_module
 from relay.journal.journal import Journal, TooLarge, Unavailable
 from relay.journal.retention import JournalLimits
+from relay.journal.segment import SegmentReader
 
 KIND = Kind("braze", "users.messages.email.Open")
 MIB = 1 << 20
@@ -127,7 +128,7 @@ async def test_a_segment_that_expires_while_it_is_looked_up_is_passed_over(
     journal = Journal(tmp_path, limits(), 0)
     for _ in range(4):
         await append(journal, BIG)
-    real = reader_module.SegmentReader
+    real = SegmentReader
 
     def too_late(path: Path) -> Any:
         monkeypatch.setattr(reader_module, "SegmentReader", real)

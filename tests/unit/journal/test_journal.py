@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from relay.api import Block, Kind
-from relay.journal import writer as writer_module
 from relay.journal.journal import Journal, Unavailable
 from relay.journal.record import encode_header, encode_meta, make_block
 from relay.journal.retention import JournalLimits, choose_expendable
@@ -67,7 +66,7 @@ async def test_appended_events_come_back_byte_for_byte_from_memory_and_from_disk
 async def test_what_arrives_during_a_commit_forms_one_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     syncs = []
     real = os.fdatasync
-    monkeypatch.setattr(writer_module.os, "fdatasync", lambda fd: (syncs.append(fd), real(fd)))
+    monkeypatch.setattr(os, "fdatasync", lambda fd: (syncs.append(fd), real(fd)))
     journal = open_journal(tmp_path)
     offsets = await asyncio.gather(*[append(journal, b'{"n":%d}' % n) for n in range(500)])
     assert sorted(offsets) == list(range(500))

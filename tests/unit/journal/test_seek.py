@@ -1,11 +1,11 @@
 """Where in the journal a time begins, and when a place in it was received."""
 
+import time
 from pathlib import Path
 
 import pytest
 
 from relay.api import Kind
-from relay.journal import writer as writer_module
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
 from relay.journal.seek import find_offset_at, find_received_at
@@ -17,7 +17,7 @@ async def test_a_time_leads_to_the_first_event_that_came_then_or_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits, now = JournalLimits(1 << 30, 3600), 1000
-    monkeypatch.setattr(writer_module.time, "time_ns", lambda: now * 10**9)
+    monkeypatch.setattr(time, "time_ns", lambda: now * 10**9)
     for _ in range(3):  # three segments
         journal = Journal(tmp_path, limits, 1 << 20)
         for _ in range(4):

@@ -53,7 +53,7 @@ async def connect(tmp_path: Path) -> AsyncIterator[Callable[..., Connector]]:
     async with AsyncExitStack() as stack:
 
         def make(cls: type[Connector], **settings: Any) -> Connector:
-            made = cls("c", cls.Settings(type=cls.type, **settings), folder=tmp_path)
+            made = cls("c", cls.Settings(type=cls.type, **settings), folder=tmp_path)  # type: ignore[call-arg]
             stack.push_async_callback(made.release)
             return made
 

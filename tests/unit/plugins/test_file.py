@@ -296,7 +296,7 @@ def fill_disk(monkeypatch):
         taken.append(fd)
         return real(fd, bytes(data[:10]))
 
-    monkeypatch.setattr(appending.os, "write", write)
+    monkeypatch.setattr(os, "write", write)
 
 
 @pytest.mark.parametrize("compress", ["none", "gzip"])
@@ -322,7 +322,7 @@ async def test_a_failed_sync_is_not_trusted(connect, make_batch, tmp_path):
         raise OSError(errno.EIO, "Input/output error")
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(appending.os, "fdatasync", fdatasync)
+        patched.setattr(os, "fdatasync", fdatasync)
         (outcome,) = await file.deliver(make_batch(1))
     assert isinstance(outcome, Retry)
     await file.deliver(make_batch(1))
@@ -339,7 +339,7 @@ async def test_everything_is_synced_before_it_counts_as_delivered(connect, make_
             synced.append((name, Path(f"/proc/self/fd/{fd}").readlink().relative_to(tmp_path), os.fstat(fd).st_size))
             real(fd)
 
-        monkeypatch.setattr(appending.os, name, sync)
+        monkeypatch.setattr(os, name, sync)
 
     recorded("fsync")
     recorded("fdatasync")
@@ -455,7 +455,7 @@ async def test_a_write_that_fails_cuts_nothing_of_another_connector(connect, mak
             raise OSError(errno.EIO, "Input/output error")
         real(fd)
 
-    monkeypatch.setattr(appending.os, "fdatasync", fdatasync)
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
     async with asyncio.TaskGroup() as group:
         fails = group.create_task(one.deliver(make_batch(2)))
         while not failing.is_set():

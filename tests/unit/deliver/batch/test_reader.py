@@ -55,7 +55,7 @@ class Kept(Filter, type="kept"):
 
 
 def kept(work: Work, *, keeps: bool) -> Kept:
-    step = Kept("kept", Kept.Settings(type="kept"))
+    step = Kept("kept", Kept.Settings.model_validate({"type": "kept"}))
     step.keeps, step.work = keeps, work
     return step
 
