@@ -19,6 +19,7 @@ from tests.rooms.code import test_names as names_of_tests
 
 MODULES_IN_A_FOLDER = 20
 LENGTH_OF_A_TEST_NAME = 70
+UNIT = ROOT / "tests" / "unit"
 
 
 def test_no_module_imports_past_the_face_of_another_room() -> None:
@@ -64,6 +65,16 @@ def test_no_module_name_ends_in_ing_but_ordering() -> None:
 
 def test_a_test_name_has_at_most_seventy_characters() -> None:
     assert [name for name in names_of_tests() if len(name) > LENGTH_OF_A_TEST_NAME] == []
+
+
+def test_folders_of_unit_tests_have_the_names_of_packages() -> None:
+    packages = {init.parent.name for init in ROOT.glob("relay/*/__init__.py")}
+    folders = {path.relative_to(UNIT).parts[0] for path in UNIT.glob("*/**/test_*.py")}
+    assert folders <= packages | {"plugins"}
+
+
+def test_no_unit_test_starts_a_daemon() -> None:
+    assert [path.name for path in UNIT.rglob("*.py") if "tests.daemon" in path.read_text(encoding="utf-8")] == []
 
 
 def test_one_module_holds_the_sql_of_a_table() -> None:
