@@ -18,7 +18,7 @@ class WorkerCount:
     start: int
     """The first offset."""
     stop: int
-    """The offset behind the last one."""
+    """The offset after the last one."""
     wanted: int
     """Events of the range that the connector would get, before its filters."""
     problems: Sequence[str]
@@ -44,8 +44,9 @@ class Stretch:
     """The range of a replay."""
 
     connector: str
+    """Name of the connector."""
     events: Sequence[str] = ("*",)
-    """A selection."""
+    """Selection of events, as in conf.d."""
     since: float = 0.0
     """Earliest receipt, in Unix seconds."""
     until: float | None = None

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
@@ -37,6 +36,8 @@ from relay.threads import ADMIN
 T = TypeVar("T")
 Change = Callable[[Path, ParkedQuery], Iterator[int]]
 END: Final = object()
+QUERY: Final = ("bodies", "cause", "connector", "limit", "number", "since", "source")
+"""Parameters of GET /parked."""
 EXAMPLE: Final = '{"connector": "heap"}'
 PORTION_BYTES: Final = 256 << 10
 CHANGES: Final[dict[str, Change]] = {"drop": drop_in_portions, "replay": mark_in_portions}
@@ -44,6 +45,17 @@ KINDS: Final[dict[str, Literal["parked_dropped", "parked_replayed"]]] = {
     "drop": "parked_dropped",
     "replay": "parked_replayed",
 }
+
+
+class ReplayRequest(msgspec.Struct):
+    """The body of POST /replays."""
+
+    connector: str
+    start: int
+    stop: int
+    events: list[str] = msgspec.field(default_factory=lambda: ["*"])
+    rate: float = 0.0
+    worker: int = 0
 
 
 class ParkedHandlers:
@@ -65,6 +77,8 @@ class ParkedHandlers:
 
     async def get_parked(self, request: web.Request) -> web.StreamResponse:
         """Send parked events, with or without bodies."""
+        if strange := request.query.keys() - QUERY:
+            raise ValueError(f"{sorted(strange)[0]} is not known here; known: {', '.join(QUERY)}")
         query: dict[str, Any] = {name: request.query[name] for name in request.query.keys() - {"number", "bodies"}}
         which = _convert_query(query | {"numbers": request.query.getall("number", [])})
         bodies = msgspec.convert(request.query.get("bodies", "true"), bool, strict=False)
@@ -98,22 +112,16 @@ class ParkedHandlers:
     async def request_replay(self, request: web.Request) -> web.StreamResponse:
         """Request a replay of a range of the journal."""
         given = await read_content(request, '{"connector": "heap", "start": 0, "stop": 100}')
-        worker = msgspec.convert(given.pop("worker", 0), int)
-        if strange := given.keys() - {"connector", "start", "stop", "events", "rate"}:
-            raise ValueError(
-                f"{sorted(strange)[0]} is no part of a replay: connector, start, stop, events, rate, worker"
-            )
-        start = msgspec.convert(given.get("start"), int)
-        entries = msgspec.convert(given.get("events", ["*"]), list[str])
-        rate, stop = check_rate(msgspec.convert(given.get("rate", 0.0), float)), msgspec.convert(given.get("stop"), int)
-        asked = replace(
-            Replay(msgspec.convert(given.get("connector"), str), Cursor(start, start), stop, entries, rate),
-            asked_by=read_asker(request),
-        )
+        if strange := given.keys() - set(ReplayRequest.__struct_fields__):
+            fields = ", ".join(ReplayRequest.__struct_fields__)
+            raise ValueError(f"{sorted(strange)[0]} is no part of a replay: {fields}")
+        one = msgspec.convert(given, ReplayRequest)
+        cursor = Cursor(one.start, one.start)
+        asked = Replay(one.connector, cursor, one.stop, one.events, check_rate(one.rate), asked_by=read_asker(request))
         running = sorted(lane.connector for lane in (await self._control.status()).lanes)
         if asked.connector not in running:
             raise LookupError(f"no connector {asked.connector} runs; there are: {', '.join(running) or 'none'}")
-        number, runs = await ADMIN.run(_ask_replay, self._control.folder, worker, asked)
+        number, runs = await ADMIN.run(_ask_replay, self._control.folder, one.worker, asked)
         self._control.note(make_replay_entry(asked, number))
         return make_answer({"number": number, "runs": runs})
 

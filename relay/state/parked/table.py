@@ -89,13 +89,17 @@ class ParkedQuery:
     """Selects parked events. All given conditions must hold."""
 
     numbers: Sequence[int] = ()
+    """Numbers of parked events; empty: every number."""
     connector: str | None = None
+    """Connector for which the events are parked."""
     source: str | None = None
+    """Source of the events."""
     cause: str | None = None
+    """Cause: `unreadable`, `filter`, `refused`, `too_large`, `gave_up`, `bug` or `order`."""
     since: float | None = None
-    """The earliest time of the last failure, in Unix seconds."""
+    """Earliest time of the last failure, in Unix seconds."""
     limit: int | None = None
-    """Number of the oldest events."""
+    """Maximum number of events, the oldest ones."""
 
     def make_condition(self) -> tuple[str, list[Any]]:
         """Return the SQL condition of a query over `parked` without `limit`, and its parameters."""

@@ -20,16 +20,16 @@ This page lists every event type that relay knows. The setting
 ```sh
 relay events                               # this list
 relay events email                         # the types of one channel
-relay events --events email,'!*.Open'      # the types that a selection takes, and the entry that takes each
+relay events --events email --events '!*.Open'    # the types that a selection takes, and the entry that takes each
 ```
 
 An entry of `events` is a group, a channel, a type, or a glob over types. A leading `!` excludes.
 
-Braze adds event types every month. relay takes them, and `events` can name them, before this list has them. An unlisted
-type belongs to the group and the channel that the first parts of its name say: `users.messages.fax.Send` is
-message engagement, and its channel is `fax`. The entry `unknown` stands for all unlisted types.
+Braze adds event types every month. relay takes them, and `events` can name them, before this list has them. The first
+parts of the name of an unlisted type say its group and its channel. For example, the group of
+`users.messages.fax.Send` is `message_engagement`, and its channel is `fax`. The entry `unknown` stands for all unlisted types.
 
-Braze has retired the types that are marked so. Old data may still have them.
+Braze does not send types with the status `retired` any more. Old data may still have them.
 """
 OWN: Final = """
 Sources make these types. `*` does not select them. A connector selects such a type if its `events` name it, or if the

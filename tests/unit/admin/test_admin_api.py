@@ -155,6 +155,16 @@ async def test_a_wrong_selection_of_parked_events_says_what_is_expected(bench: B
     assert said[2].startswith("there is no cause refusd; causes: unreadable, filter, refused, ")
 
 
+async def test_a_wrong_replay_or_query_names_the_field(bench: Bench) -> None:
+    missing = (await bench.ask("POST", "/replays", {"connector": "heap", "stop": 8}))[1]["detail"]
+    wrong = (await bench.ask("POST", "/replays", {"connector": "heap", "start": "0", "stop": 8}))[1]["detail"]
+    assert ("`start`" in missing, "$.start" in wrong) == (True, True), (missing, wrong)
+    for name in ("bodys", "numbers"):
+        status, problem, _ = await bench.ask("GET", f"/parked?{name}=1")
+        known = "bodies, cause, connector, limit, number, since, source"
+        assert (status, problem["detail"]) == (400, f"{name} is not known here; known: {known}")
+
+
 async def test_a_replay_is_asked_for_and_cancelled(bench: Bench) -> None:
     asked = {"connector": "heap", "start": 2, "stop": 8, "events": ["email"], "rate": 5}
     assert (await bench.ask("POST", "/replays", asked))[1] == {"number": 1, "runs": True}

@@ -17,8 +17,8 @@ from relay.cli.options import relay_options
 def reload(ctx: click.Context, state: Path, as_json: bool) -> None:
     """Have the running relay go over to the new configuration.
 
-    Waits until relay has. What has not changed goes on untouched. If there is a mistake, nothing changes, and every
-    mistake is printed.
+    Waits until the new configuration is in force. relay does not touch what has not changed. If there is a mistake,
+    nothing changes, and the command prints every mistake.
 
     Exit codes: 0 reloaded; 1 no relay runs; 78 the configuration has mistakes, and the old one goes on.
     """
