@@ -35,7 +35,7 @@ class Stdout(Connector, type="stdout"):
         """Nothing to set; one batch at a time keeps the lines whole."""
 
         concurrency: int = Field(1, ge=1, le=1)
-        """Most batches under way at a time. It is always 1, so that lines stay whole."""
+        """Maximum number of batches under way at a time. It is always 1, so that lines stay whole."""
 
     @property
     def single_worker(self) -> bool:

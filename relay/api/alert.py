@@ -242,8 +242,8 @@ class Alert(Plugin):
     async def send(self, message: Message) -> None:
         """Send a message. It may take `timeout` seconds, and may be cancelled at any await.
 
-        If it raises, relay tries again, ever later, for a day. `Retry(after=...)` gives the least number of seconds.
-        The `id` of a message stays the same.
+        If it raises, relay tries again for a day, with longer and longer waits. `Retry(after=...)` gives the least
+        number of seconds. The `id` of a message stays the same.
         """
         raise NotImplementedError
 

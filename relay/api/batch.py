@@ -38,7 +38,8 @@ class Block:
     index: Sequence[int]
     """For each event the place of its kind in `kinds`."""
     ends: Sequence[int]
-    """For each event the byte behind its end in `body`. The next event starts one byte (the comma) later."""
+    """For each event the index in `body` of the first byte after the event. The next event starts one byte (the comma)
+    later."""
     body: bytes
     parts: Sequence[int] | None = None
     """For each event its `part`. None: no filter has split an event."""

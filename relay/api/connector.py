@@ -207,7 +207,7 @@ class RetryDefaults(TypedDict, total=False):
 
 
 class ConnectorDefaults(TypedDict, total=False):
-    """What a connector's class may say behind its type: `class Lake(Connector, type="lake", batch={"age": "1m"})`."""
+    """What a connector's class may say after its type: `class Lake(Connector, type="lake", batch={"age": "1m"})`."""
 
     batch: BatchDefaults
     retry: RetryDefaults
@@ -236,7 +236,7 @@ class User:
 class Connector(Plugin):
     """A named destination. Subclass it with a type name, and write `deliver`.
 
-    `batch` and `retry` behind the type are defaults of these tables: `class Lake(Connector, type="lake", batch={"age":
+    `batch` and `retry` after the type are defaults of these tables: `class Lake(Connector, type="lake", batch={"age":
     "1m"})`. A setting that an admin writes replaces its default alone.
     """
 
@@ -251,7 +251,7 @@ class Connector(Plugin):
 
     def __init_subclass__(cls, type: str = "", **defaults: Unpack[ConnectorDefaults]) -> None:
         if strange := defaults.keys() - ConnectorDefaults.__annotations__.keys():
-            raise TypeError(f"{cls.__name__}: only batch and retry stand behind the type, not {', '.join(strange)}")
+            raise TypeError(f"{cls.__name__}: only batch and retry stand after the type, not {', '.join(strange)}")
         super().__init_subclass__(type=type, **defaults)
         if type and (cls.deliver is Connector.deliver or not iscoroutinefunction(cls.deliver)):
             raise TypeError(f"connector type {type}: {cls.__name__} needs a method `async def deliver(self, batch)`")

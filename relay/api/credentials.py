@@ -92,7 +92,7 @@ def _decoded(text: str, prefix: str, encoding: str) -> bytes:
 
 
 def signing_key(secret: Secret) -> bytes:
-    """Return the key behind `whsec_...`, a secret of Standard Webhooks.
+    """Return the key in `whsec_...`, a secret of Standard Webhooks.
 
     Raises ValueError without repeating the secret.
     """

@@ -66,7 +66,7 @@ class Event(Struct, frozen=True, eq=False):
     received: float
     """Unix seconds at which relay had the event on disk."""
     part: int = 0
-    """The part of the journal's event, from 0, behind a filter that has split the event."""
+    """The number of the part, from 0, if a filter has split the event of the journal."""
     _data: dict[str, Any] | None = None
 
     @property
@@ -140,7 +140,7 @@ class Event(Struct, frozen=True, eq=False):
         return Event(body, self.kind, self.offset, self.received, self.part)
 
     def with_type(self, type: str) -> "Event":
-        """Return this event with another type, for the filters and the connector behind this filter.
+        """Return this event with another type, for the next filters and the connector.
 
         The bytes stay the same. To change a type in them, use `with_data`.
         """

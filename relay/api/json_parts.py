@@ -113,7 +113,7 @@ class Walk:
 
     def _check_end(self, at: int) -> None:
         if (at := _space(self._body, at)) != len(self._body):
-            raise ValueError(f"it goes on behind its end, at byte {at}")
+            raise ValueError(f"it goes on after its end, at byte {at}")
 
     def _end(self, start: int) -> int:
         """Where the value ends that begins at this byte."""

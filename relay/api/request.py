@@ -29,7 +29,7 @@ class Request(msgspec.Struct, gc=False):  # made in C: each request makes one
     headers: Mapping[str, str] = {}
     """The headers by name, in any case."""
     query_string: str = ""
-    """The part of the URL behind its question mark, still encoded."""
+    """The part of the URL after its question mark, still encoded."""
     method: str = "POST"
 
     @property

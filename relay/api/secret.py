@@ -151,7 +151,7 @@ class HeaderSecret(Secret):
 
 
 class BearerToken(HeaderSecret):
-    """A reference to a token behind `Authorization: Bearer`."""
+    """A reference to a token for the header `Authorization: Bearer TOKEN`."""
 
     @property
     def doubt(self) -> str | None:

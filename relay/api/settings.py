@@ -203,7 +203,7 @@ def _http_url(value: object) -> str:
 HttpUrl = Annotated[str, BeforeValidator(_http_url, json_schema_input_type=str)]
 """An http or https URL without credentials.
 
-The part behind the host stays byte for byte, for signed URLs; only spaces and characters beyond ASCII are
+The part after the host stays byte for byte, for signed URLs; only spaces and characters beyond ASCII are
 percent-encoded. `Connector.post` sends it so. With `Connector.http` write `yarl.URL(url, encoded=True)`.
 """
 

@@ -97,7 +97,7 @@ class SourceSettings(Settings):
     type: str
     """Type of the source: a type below, or the type of a plugin."""
     enabled: bool = True
-    """Whether relay takes requests for the source."""
+    """Whether relay takes requests for the source. Requests to a source that is switched off get 404."""
     path: UrlPath
     """Path of the URL to which the sender posts, such as `"/currents"`. Each source has its own path."""
     tokens: tuple[BearerToken, ...] = ()
@@ -108,8 +108,8 @@ class SourceSettings(Settings):
     old token.
     """
     dedupe: Duration = Field(default=0.0, ge=0, le=WEEK_S)
-    """How long relay remembers an event by its id. An event that comes again within that time is left out and answered
-    2xx. 0: relay remembers no events."""
+    """Time for which relay remembers an event by its id. relay leaves out an event that comes again within this time,
+    and answers 2xx. 0: relay remembers no events."""
     allow: NetworkList = Networks()
     """Networks from which requests are taken, such as `["203.0.113.0/24"]`, or `"unix"` for unix sockets. Other
     requests get 403. Empty: requests are taken from everywhere.
@@ -117,7 +117,8 @@ class SourceSettings(Settings):
     Braze takes a 403 for bad credentials, and stops sending. List all addresses that Braze publishes for your cluster.
     """
     rate: Rate = Field(default=0, ge=0)
-    """Most events per second. Beyond it senders get 429 with Retry-After, and send again later. 0: no limit.
+    """Maximum number of events per second. Above it senders get 429 with Retry-After, and send again later. 0: no
+    limit.
 
     A request with more events than a second allows is taken too. The requests after it wait longer.
     """

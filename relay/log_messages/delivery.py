@@ -8,7 +8,7 @@ DELIVERIES: Final = (
     LogMessage(
         "delivery failed, will be tried again",
         "warning",
-        "The destination did not take a batch. The events wait and are tried again, ever later.",
+        "The destination did not take a batch. The events wait, and relay tries again with longer and longer waits.",
         "Look at `reason` and at the destination if it lasts.",
     ),
     LogMessage(

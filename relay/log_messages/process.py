@@ -222,7 +222,7 @@ ALERTS: Final = (
     LogMessage(
         "alert not sent, tried again",
         "warning",
-        "A message of an alert did not get through. The alert tries again, ever later.",
+        "A message of an alert did not get through. The alert tries again, with longer and longer waits.",
         "Look at `reason`. `relay alerts test NAME` tries at once.",
     ),
     LogMessage(

@@ -66,7 +66,7 @@ JOURNAL: Final = (
     LogMessage(
         "the journal is older than the cursor; starting at its oldest event",
         "error",
-        "A connector's saved position lies behind the end of the journal. The connector begins with the oldest event.",
+        "A connector's saved position lies after the end of the journal. The connector begins with the oldest event.",
         "If this is an old copy, put the right journal back. Destinations may get events twice.",
     ),
     LogMessage(

@@ -89,7 +89,7 @@ class File(Connector, type="file", batch={"events": 10_000, "size": "8MiB", "age
         Each batch is a complete member, so that every file can be read at any time.
         """
         concurrency: int = Field(1, ge=1, le=1)
-        """Most batches under way at a time. It is always 1, so that lines stay whole."""
+        """Maximum number of batches under way at a time. It is always 1, so that lines stay whole."""
 
         @field_validator("path")
         @classmethod

@@ -95,7 +95,7 @@ def _changed(field: FieldInfo, name: str, known: FieldInfo) -> Iterator[tuple[st
     kind, mine = known.annotation, field.annotation
     if isinstance(kind, type) and issubclass(kind, Settings):
         if mine is kind:
-            yield name, f"gets its defaults one by one, where the class begins: behind its type, {name}={{...}}"
+            yield name, f"gets its defaults one by one, where the class begins: after its type, {name}={{...}}"
         elif isinstance(mine, type) and issubclass(mine, kind):
             yield from ((f"{name}.{inner}", reason) for inner, reason in _misused(mine, kind))
         else:

@@ -22,13 +22,16 @@ class CurrentsSwitches(Switches):
 
     page: Literal["current", "older"] = Field(
         "current",
-        description="Which of Braze's pages says what errors mean. current: 401, 403 and 404 stop the Current, "
-        "5 days of errors disable it; older: it goes on, and drops events after 48 and 24 hours.",
+        description="The page of Braze that says what errors mean. current: 401, 403 and 404 stop the Current, "
+        "and 5 days of errors disable it. older: the Current goes on, and drops events after 48 and 24 hours.",
     )
     entitlement: Literal["all", "messages"] = Field("all", description="messages: no customer behavior events.")
-    age: Seconds = Field(300.0, description="Seconds of its clock that an event waits at most for its batch to fill.")
-    retry_first: Seconds = Field(1.0, description="Seconds of its clock before a second attempt; then doubling, ...")
-    retry_max: Seconds = Field(300.0, description="... up to so many, with jitter.")
+    age: Seconds = Field(300.0, description="Maximum wait of an event for its batch to fill, in seconds of its clock.")
+    retry_first: Seconds = Field(
+        1.0,
+        description="Seconds of its clock before a second attempt. Each further wait is twice as long, with jitter.",
+    )
+    retry_max: Seconds = Field(300.0, description="Longest wait between two attempts, in seconds of its clock.")
     timeout: Seconds = Field(10.0, description="Real seconds that it waits for an answer.")
     hang_up: Share = Field(0.0, description="Share of requests whose answer it does not wait for at all.")
     repeat: Share = Field(0.0, description="Share of accepted batches that it sends again.")

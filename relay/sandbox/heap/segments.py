@@ -38,7 +38,7 @@ AGES: Final = {"stale": 120.0, "future": -60.0}
 class SyncSwitches(Switches):
     """Of Heap's Segments Sync webhook."""
 
-    page: int = Field(1000, ge=1, description="Users of a page at most.")
+    page: int = Field(1000, ge=1, description="Maximum number of users of a page.")
     mixed: bool = Field(True, description="Whoever came and whoever left share pages.")
     full: bool = Field(False, description="Every sync tells all members again.")
     repeat_pages: bool = Field(False, description="Every page of a sync comes twice.")

@@ -23,7 +23,7 @@ class WebhookSwitches(ServerSwitches):
     """Of Heap's webhook."""
 
     identity: Literal["external_user_id", "user_id"] = Field(
-        "external_user_id", description="Which of Braze's fields is the identity."
+        "external_user_id", description="The field of Braze that is the identity."
     )
     prefix: bool = Field(False, description=f"Names of events and properties start with {PREFIX}.")
     without_identity: Literal["drop", "refuse"] = Field(

@@ -20,14 +20,15 @@ This page lists every event type that relay knows. The setting
 ```sh
 relay events                               # this list
 relay events email                         # the types of one channel
-relay events --events email --events '!*.Open'    # the types that a selection takes, and the entry that takes each
+relay events --events email --events '!*.Open'   # the types that a selection takes, and by which entry
 ```
 
 An entry of `events` is a group, a channel, a type, or a glob over types. A leading `!` excludes.
 
 Braze adds event types every month. relay takes them, and `events` can name them, before this list has them. The first
 parts of the name of an unlisted type say its group and its channel. For example, the group of
-`users.messages.fax.Send` is `message_engagement`, and its channel is `fax`. The entry `unknown` stands for all unlisted types.
+`users.messages.fax.Send` is `message_engagement`, and its channel is `fax`. The entry `unknown` stands for all unlisted
+types.
 
 Braze does not send types with the status `retired` any more. Old data may still have them.
 """

@@ -18,7 +18,7 @@ from relay.state import Entry, HistoryQuery
 @click.argument("subject", metavar="[NAME]", type=utf8, required=False)
 @moment_option("--since", "Only what happened since then.")
 @click.option("--kind", type=click.Choice([*KINDS]), metavar="KIND", help="Only of this kind, such as failing.")
-@click.option("--limit", metavar="N", type=click.IntRange(1), help="Only the last so many.")
+@click.option("--limit", metavar="N", type=click.IntRange(1), help="Only the last N entries.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @relay_options
 def history(

@@ -24,13 +24,13 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
 
 @click.command
 @click.argument("connector", type=utf8)
-@click.option("--for", "seconds", metavar="DURATION", callback=_seconds, help="It goes on by itself after so long.")
+@click.option("--for", "seconds", metavar="DURATION", callback=_seconds, help="End the pause after this time.")
 @relay_options
 def pause(state: Path, connector: str, seconds: float | None) -> None:
     """Hold the events of a connector; senders notice nothing.
 
-    The events stay in the journal. Batches on their way still end. The pause lasts, over restarts, until `relay
-    resume`, or for as long as --for says.
+    The events stay in the journal. Batches on their way still end. The pause lasts until `relay resume`,
+    or for the time of --for, also over restarts.
 
     Exit codes: 0 paused; 1 no such connector.
     """

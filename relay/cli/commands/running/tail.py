@@ -21,7 +21,7 @@ from relay.words import counted
 @click.command
 @events_option("Only these, as in conf.d; repeatable.")
 @click.option("--at", metavar="ingest|CONNECTOR", type=utf8, default="ingest", show_default=True, help="Where to look.")
-@click.option("--limit", metavar="N", type=click.IntRange(1), help="End after so many.")
+@click.option("--limit", metavar="N", type=click.IntRange(1), help="End after N events.")
 @click.option("--json", "as_json", is_flag=True, help="Print NDJSON, each event as it came.")
 @relay_options
 @plugins_option
@@ -35,8 +35,9 @@ def tail(
 ) -> None:
     """Print events as they pass.
 
-    Events pass here once they are on disk or, with --at, behind the filters of a connector. It never slows the flow.
-    Events that cannot be shown are counted; with --json as {"dropped": N}. Ends with Ctrl-C, or when relay stops.
+    The command shows events once they are on disk or, with --at, after the filters of a connector. It never slows
+    deliveries. It counts events that it cannot show; with --json as {"dropped": N}. It ends with Ctrl-C, or when relay
+    stops.
 
     Exit codes: 0 ended; 1 no relay runs, or no such connector.
     """

@@ -33,9 +33,9 @@ CUT: Final = ">"
     default=1.0,
     show_default=True,
     type=click.FloatRange(0.1, 3600),
-    help="Between two looks.",
+    help="Seconds between two times.",
 )
-@click.option("--times", metavar="N", type=click.IntRange(1), help="End after so many looks.")
+@click.option("--times", metavar="N", type=click.IntRange(1), help="End after N times.")
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON each time.")
 @relay_options
 def top(state: Path, every: float, times: int | None, as_json: bool) -> None:

@@ -35,11 +35,14 @@ def sandbox(
 ) -> None:
     """Run the demo: made-up events through relay, counted at the end.
 
-    The events go to a file and to a stand-in of Heap. At the end the command says whether the counts balance. With
-    --scenario it plays a closed loop: a Heap segment becomes a Braze cohort, a campaign goes to the cohort, and Heap
-    gets the sends. funnel: the drop-off of each step, and an audience that excludes a second cohort. trial: reminders
-    on days 1, 3 and 7 of the stand-ins' clock, for users who have not subscribed by then. offer: a control group that
-    gets nothing, and what both groups bought. With a command: a stand-in by itself. Everything is local and temporary.
+    The events go to a file and to a stand-in of Heap. At the end the command says whether the counts balance.
+    Everything is local and temporary. With a command it runs one stand-in.
+
+    With --scenario it plays a closed loop: a Heap segment becomes a Braze cohort, a campaign goes to the cohort, and
+    Heap gets the sends. There are three scenarios. The scenario `funnel` shows the drop-off of each step, and an
+    audience that excludes a second cohort. The scenario `trial` sends reminders on days 1, 3 and 7 of the stand-ins'
+    clock, to users who have not subscribed by then. The scenario `offer` has a control group that gets nothing, and
+    shows what both groups bought.
 
     Exit codes: 0 balanced, or as the scenario expects; 1 not.
     """

@@ -180,7 +180,7 @@ def test_defaults_of_batch_and_retry_stand_each_by_itself(folder: Path) -> None:
         (", batch={'size': 5}", 'expected a size such as "64MiB"'),
         (", batch={'evnts': 5}", "evnts is no setting of BatchSettings"),
         (", retry={'first': '10s', 'max': '1s'}", "first (10s) must be at most max (1s)"),
-        (", window=5", "Bad: only batch and retry stand behind the type, not window"),
+        (", window=5", "Bad: only batch and retry stand after the type, not window"),
     ],
 )
 def test_a_wrong_default_of_a_table_is_told(folder: Path, options: str, error: str) -> None:
