@@ -114,4 +114,5 @@ def _adding(name: str, group: click.Command) -> Iterator[str]:
     yield f"TYPE is one of {', '.join(links)}."
     yield SETTINGS
     command = next(one for one in subcommands(group) if one.name in builtin(kind))
-    yield from _options([one for one in command.params if OWN.intersection(one.opts)])
+    for text in _options([one for one in command.params if OWN.intersection(one.opts)]):
+        yield text.replace(f"[default: {command.name}]", "[default: the TYPE]")
