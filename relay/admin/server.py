@@ -22,7 +22,7 @@ from relay.admin.handlers.journal import JournalHandlers
 from relay.admin.handlers.parked import ParkedHandlers
 from relay.admin.handlers.status import StatusHandlers
 from relay.admin.responses import Handler, answer_errors, make_problem
-from relay.config import Address, AdminSettings, MetricsSettings, UnixAddress, shown, takes_ipv4
+from relay.config import Address, AdminSettings, MetricsSettings, UnixAddress, format_address, takes_ipv4
 from relay.listen import Acceptor, AppRunner, ListenerLimits, Server, convert_errors
 from relay.socket_path import address_of
 from relay.status import ListenerStatus, merge_listeners
@@ -128,7 +128,7 @@ class Admin:
         for one in sockets:
             one.listen(BACKLOG)
             self._accepting.append(Acceptor(server, one))
-            addresses.append(shown(one.getsockname(), "http://"))
+            addresses.append(format_address(one.getsockname(), "http://"))
         return addresses
 
     async def stop(self) -> None:

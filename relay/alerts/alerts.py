@@ -13,7 +13,7 @@ from relay.alerts.compose import hide_answer, hide_answers
 from relay.alerts.losses import Losses
 from relay.alerts.sender import Sender, SendTimes
 from relay.api import Alert, Message
-from relay.config import Config, ConfigError, NotMade, make_alerts, mistakes_of
+from relay.config import Config, ConfigError, NotMade, make_alerts, make_mistakes
 from relay.guests import is_same
 from relay.state import AlertMessage, Tracks, forget_alerts, read_alerts
 from relay.status import AlertStatus, Condition, Status
@@ -60,7 +60,7 @@ class Alerts:
         try:
             return make_alerts(config, names)
         except NotMade as error:
-            raise ConfigError(mistakes_of(error.failures)) from None
+            raise ConfigError(make_mistakes(error.failures)) from None
 
     async def change(self, config: Config, made: Mapping[str, Alert]) -> None:
         """Switch to a configuration, with its new alerts in `made`.

@@ -1,7 +1,7 @@
 """The Braze Currents event types as data, and selections over them."""
 
-from relay.catalogue.selection import NAMES, OPT_IN, UNKNOWN, Selection, Unmatched, suggest, without_opt_in
-from relay.catalogue.types import TYPES, EventType, type_by_name
+from relay.catalogue.selection import NAMES, OPT_IN, UNKNOWN, Selection, Unmatched, drop_opt_in, suggest_entry
+from relay.catalogue.types import TYPES, EventType, find_type
 
 __all__ = [
     "NAMES",
@@ -11,7 +11,7 @@ __all__ = [
     "EventType",
     "Selection",
     "Unmatched",
-    "suggest",
-    "type_by_name",
-    "without_opt_in",
+    "drop_opt_in",
+    "find_type",
+    "suggest_entry",
 ]

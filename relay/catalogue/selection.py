@@ -1,4 +1,4 @@
-"""Selections: which events a connector wants, by group, channel, type and glob."""
+"""Selections: the events that a connector wants, by group, channel, type and glob."""
 
 import re
 from collections import Counter
@@ -8,20 +8,20 @@ from fnmatch import translate
 from typing import Final
 
 from relay.api.internal import find_closest
-from relay.catalogue.types import TYPES, type_by_name
+from relay.catalogue.types import TYPES, find_type
 
 TYPES_REMEMBERED: Final = 4096
-"""Event types whose answer a selection keeps; a sender that invents types for ever costs no more memory than this."""
+"""Event types whose answer a selection keeps, so that a sender who invents types costs no more memory."""
 
 OPT_IN: Final = ("cohort.Change",)
-"""Types that tell of many users at once, and that only few connectors can use: `*` does not ask for them."""
+"""Types about many users at once, useful for few connectors. `*` does not include them."""
 
 LISTS: Final = [
     name for name, _ in Counter(name for one in TYPES.values() for name in (one.group, one.channel)).most_common()
 ]
 """Groups and channels, those with the most types first."""
 SHORTEST: Final = 3
-"""Letters that tell which name was meant."""
+"""Letters that suffice to tell a name."""
 
 UNKNOWN: Final = "unknown"
 """The entry for all types that are not in the catalogue."""
@@ -56,7 +56,7 @@ class Selection:
         positive = [entry for entry in entries if not entry.startswith("!")] or ["*"]
         self._entries = negative + positive
         self._named: dict[str, int] = {}
-        """The number of each entry that is no glob: a list of thousands is looked up, not gone through."""
+        """The number of each entry that is no glob, for a fast look-up."""
         self._globs: list[tuple[int, Callable[[str], object]]] = []
         for number, entry in enumerate(self._entries):
             name = entry.removeprefix("!")
@@ -69,7 +69,7 @@ class Selection:
         self._remembered: dict[str, bool] = {}
 
     def wants(self, type: str) -> bool:
-        """Tell whether events of this type are wanted."""
+        """Return whether events of this type are wanted."""
         wanted = self._remembered.get(type)
         if wanted is None:
             if len(self._remembered) >= TYPES_REMEMBERED:
@@ -79,12 +79,12 @@ class Selection:
         return wanted
 
     def explain(self, type: str) -> str | None:
-        """Name the entry that decides over this type; None if none matches it, so that it is not wanted."""
+        """Return the entry that decides over this type; None if none matches, so that it is not wanted."""
         if self._within is not None and not self._within.wants(type):
             return self._within.explain(type)
         first = self._named.get(type, len(self._entries))
         if self._has_lists:
-            first = min([first, *(self._named[name] for name in _lists_of(type) if name in self._named)])
+            first = min([first, *(self._named[name] for name in _find_lists(type) if name in self._named)])
         for number, matches in self._globs:
             if number < first and matches(type):
                 first = number
@@ -92,31 +92,36 @@ class Selection:
         return self._entries[first] if first < len(self._entries) else None
 
     def warnings(self) -> list[Unmatched]:
-        """List the entries that match nothing known. No mistakes: a type may be newer than the catalogue."""
+        """List the entries that match nothing known. A type may be newer than the catalogue."""
         globs = [self._entries[number] for number, matches in self._globs if not any(map(matches, TYPES))]
         names = [self._entries[number] for name, number in self._named.items() if name not in NAMES]
-        return [Unmatched(entry, suggest(entry.removeprefix("!"))) for entry in (*globs, *names)]
+        return [Unmatched(entry, suggest_entry(entry.removeprefix("!"))) for entry in (*globs, *names)]
 
 
-def without_opt_in(entries: Sequence[str], accepted_types: Sequence[str] = ()) -> tuple[str, ...]:
-    """The entries of a connector, without the types in OPT_IN unless it names them (with a glob other than `*`) or
-    `accepted_types` them by its own type."""
+def drop_opt_in(entries: Sequence[str], accepted_types: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return a connector's entries without the types in OPT_IN.
+
+    Types stay that an entry names, with a glob other than `*`, or that the connector's `accepted_types` have.
+    """
     naming = [entry for entry in entries if entry != "*" and not entry.startswith("!")]
     asked = {*accepted_types, *filter(Selection(naming).wants, OPT_IN if naming else ())}
     return (*entries, *(f"!{one}" for one in OPT_IN if one not in asked))
 
 
-def _lists_of(type: str) -> Iterator[str]:
-    """The names of all lists of types that this one is in."""
-    if said := type_by_name(type):
+def _find_lists(type: str) -> Iterator[str]:
+    """Yield the groups and channels of a type."""
+    if said := find_type(type):
         yield from (said.group, said.channel)
     if type not in TYPES:
         yield UNKNOWN
 
 
-def suggest(word: str) -> str | None:
-    """Return what was perhaps meant by a word that matches no type: the group or channel with the most types whose name
-    holds it (`push`), else the name that is like it, else the types that end in it (`bounce`)."""
+def suggest_entry(word: str) -> str | None:
+    """Return what was perhaps meant by a word that matches no type.
+
+    The group or channel with the most types whose name holds it (`push`), else the closest name, else the types that
+    end in it (`bounce`).
+    """
     looked_for = re.sub(r"[\W_]", "", word.lower())
     holding = [name for name in LISTS if looked_for in name.replace("_", "")]
     if holding and len(looked_for) >= SHORTEST:

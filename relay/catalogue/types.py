@@ -15,7 +15,7 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class EventType:
-    """What is known of an event type. `status` is `current`, `retired`, or `unknown`: not in the catalogue."""
+    """An event type. `status` is `current`, `retired`, or `unknown`: not in the catalogue."""
 
     group: str
     channel: str
@@ -45,13 +45,14 @@ _FAMILIES: Final = {
     "agentconsole": ("message_engagement", "agent"),
     "contentoptimizer": ("message_engagement", "content_optimizer"),
 }
-"""What the first parts of a name say; the longest counts."""
+"""Group and channel by the first parts of a name; the longest counts."""
 
 
-def type_by_name(name: str) -> EventType | None:
-    """What is known of a type or, if it is not in the catalogue, what its name says; None if that says nothing.
+def find_type(name: str) -> EventType | None:
+    """Return a type, or what the name of an uncatalogued type tells; None if it tells nothing.
 
-    Of `users.messages.*` the third part is the channel."""
+    The third part of `users.messages.*` is the channel.
+    """
     if known := TYPES.get(name):
         return known
     parts = name.split(".")

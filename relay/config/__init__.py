@@ -1,15 +1,15 @@
-"""Turns conf.d into one `Config`, or into every mistake at once."""
+"""Turns conf.d into one `Config`, or into all its mistakes at once."""
 
-from relay.config.address import Address, TcpAddress, UnixAddress, shown, takes_ipv4
-from relay.config.crosscheck import traits_by_name, unmatched
-from relay.config.descriptions import descriptions, summary, type_description
-from relay.config.effective import Effective, effective
+from relay.config.address import Address, TcpAddress, UnixAddress, format_address, takes_ipv4
+from relay.config.crosscheck import match_entries, read_all_traits
+from relay.config.descriptions import read_descriptions, summarize, type_description
+from relay.config.effective import Effective, list_effective
 from relay.config.excerpt import HIDDEN
-from relay.config.files import CONF_FOLDERS, Text, changed_files, file_stamps
+from relay.config.files import CONF_FOLDERS, Text, find_changed_files, read_stamps
 from relay.config.line_numbers import KeyPath
 from relay.config.load import NAME, Loaded, load, load_again
-from relay.config.merge import leaves
-from relay.config.mistake import ConfigError, Mistake, dotted
+from relay.config.merge import list_leaves
+from relay.config.mistake import ConfigError, Mistake, format_path
 from relay.config.model import (
     OWN_TABLES,
     AdminSettings,
@@ -27,15 +27,15 @@ from relay.config.plugins.make import (
     find_unmade,
     make_alerts,
     make_connectors,
+    make_mistakes,
     make_sources,
-    mistakes_of,
 )
 from relay.config.plugins.registry import PluginInfo, Registry
-from relay.config.plugins.traits import traits_of
+from relay.config.plugins.traits import read_traits
 from relay.config.redaction import LOG, Redaction
-from relay.config.schema import schema
-from relay.config.shipped import shipped
-from relay.config.tls import TlsError, TlsSettings, expiry_warning, server_context
+from relay.config.schema import make_schema
+from relay.config.shipped import find_shipped
+from relay.config.tls import TlsError, TlsSettings, expiry_warning, make_server_context
 
 __all__ = [
     "CONF_FOLDERS",
@@ -67,28 +67,28 @@ __all__ = [
     "TlsError",
     "TlsSettings",
     "UnixAddress",
-    "changed_files",
-    "descriptions",
-    "dotted",
-    "effective",
     "expiry_warning",
-    "file_stamps",
+    "find_changed_files",
+    "find_shipped",
     "find_unmade",
-    "leaves",
+    "format_address",
+    "format_path",
+    "list_effective",
+    "list_leaves",
     "load",
     "load_again",
     "make_alerts",
     "make_connectors",
+    "make_mistakes",
+    "make_schema",
+    "make_server_context",
     "make_sources",
-    "mistakes_of",
-    "schema",
-    "server_context",
-    "shipped",
-    "shown",
-    "summary",
+    "match_entries",
+    "read_all_traits",
+    "read_descriptions",
+    "read_stamps",
+    "read_traits",
+    "summarize",
     "takes_ipv4",
-    "traits_by_name",
-    "traits_of",
     "type_description",
-    "unmatched",
 ]

@@ -1,4 +1,4 @@
-"""Where relay listens: `host:port`, `[v6]:port` or `unix:/path`."""
+"""Addresses to listen at: `host:port`, `[v6]:port` or `unix:/path`."""
 
 import os
 import re
@@ -50,15 +50,15 @@ Address = TcpAddress | UnixAddress
 
 
 def takes_ipv4(address: Address, all_addresses: Sequence[Address]) -> bool:
-    """Tell whether an address takes IPv4 beside IPv6: `[::]` does, unless another one has its port for IPv4."""
+    """Return whether an address takes IPv4 beside IPv6: `[::]` does, unless another one has its port for IPv4."""
     if not isinstance(address, TcpAddress) or address.host != "::":
         return False
     others = (one for one in all_addresses if isinstance(one, TcpAddress) and ":" not in one.host)
     return not any(one.port == address.port != 0 for one in others)
 
 
-def shown(name: object, scheme: str = "") -> str:
-    """Write for people where a socket listens, by what getsockname(2) says."""
+def format_address(name: object, scheme: str = "") -> str:
+    """Format a socket's address for people, from the result of getsockname(2)."""
     match name:
         case (str() as host, int() as port, *_):
             return f"{scheme}[{host}]:{port}" if ":" in host else f"{scheme}{host}:{port}"
@@ -66,7 +66,7 @@ def shown(name: object, scheme: str = "") -> str:
 
 
 def parse_address(value: object) -> Address:
-    """Read what an admin wrote. Raises ValueError."""
+    """Parse an address of a setting. Raises ValueError."""
     if isinstance(value, TcpAddress | UnixAddress):
         return value
     text = value if isinstance(value, str) else ""

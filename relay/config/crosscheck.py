@@ -1,6 +1,6 @@
-"""What one table says about another, about the catalogue, and about secrets outside the configuration.
+"""Checks tables against each other, against the catalogue, and against secrets outside the configuration.
 
-Most of it is read from the tables as they were written, so that a mistake elsewhere in a table hides nothing.
+Most of it reads the tables as written, so that a mistake elsewhere in a table hides nothing.
 """
 
 import os
@@ -13,77 +13,75 @@ from typing import Any, Final, get_args
 
 from relay.api import HttpUrl, Secret, Source
 from relay.api.internal import find_closest, pairs_of_texts, write_size
-from relay.catalogue import OPT_IN, TYPES, UNKNOWN, Selection, suggest, without_opt_in
-from relay.config.excerpt import plain_secret
+from relay.catalogue import OPT_IN, TYPES, UNKNOWN, Selection, drop_opt_in, suggest_entry
+from relay.config.excerpt import explain_plain_secret
 from relay.config.line_numbers import KeyPath
-from relay.config.merge import Merged, is_off, is_reference, leaves
+from relay.config.merge import Merged, is_off, is_reference, list_leaves
 from relay.config.mistake import Mistake
 from relay.config.model import Configured, ErasureSettings, IngestSettings, JournalSettings
 from relay.config.plugins.registry import Registry
-from relay.config.plugins.traits import Traits, traits_of
+from relay.config.plugins.traits import Traits, read_traits
 from relay.config.redaction import Redaction
 from relay.guests import contained, text_of
 from relay.kinds import ALERTED
 
 SUBJECTS: Final = ("source", "connector", "certificate", "alert", "journal", "worker", "erasures", "clock", "relay")
-"""What alerts can be about, beside names."""
+"""Subjects of alerts, beside names."""
 SUGGESTED: Final = 100
-"""Who lists more types that are not known has types of their own, and did not mistype so many."""
+"""With more unknown types than these, an admin has types of their own, and has not mistyped them all."""
 URL_PART: Final = get_args(HttpUrl)[1]
-"""What a setting has that is a URL."""
+"""A part of the names of settings that are URLs."""
 
 
-def missing_filters(merged: Merged) -> Iterator[Mistake]:
-    """Find connectors that name a filter for which there is no table."""
-    known = merged.named("filter")
+def find_missing_filters(merged: Merged) -> Iterator[Mistake]:
+    """Find connectors with a filter that has no table."""
+    known = merged.get_tables("filter")
     for path, name in _used_filters(merged):
         if name not in known:
-            yield merged.mistake(path, f"there is no [filter.{name}]", find_closest(name, known))
+            yield merged.make_mistake(path, f"there is no [filter.{name}]", find_closest(name, known))
 
 
-def unused_filters(merged: Merged) -> Iterator[Mistake]:
-    """Find filters that no connector names; one that is switched off counts too."""
+def find_unused_filters(merged: Merged) -> Iterator[Mistake]:
+    """Find filters that no connector uses, not even a disabled one."""
     used = {name for _, name in _used_filters(merged)}
-    for name in merged.named("filter"):
+    for name in merged.get_tables("filter"):
         if name not in used:
-            yield merged.mistake(("filter", name), "no connector uses this filter")
+            yield merged.make_mistake(("filter", name), "no connector uses this filter")
 
 
 def open_source(source: Configured[Any, Any], merged: Merged) -> list[Mistake]:
-    """Find out whether a source asks for no credentials and no address; its type may have a way of its own to know its
-    senders."""
+    """Return whether a source asks for no credentials and no address. Its type may know its senders in its own way."""
     settings, auth_setting = source.settings, source.plugin.auth_setting
     is_open = settings.enabled and settings.is_open and not settings.allow
     verifies = auth_setting == "tokens" and source.plugin.verify is not Source.verify
     if not is_open or source.plugin.authorize is not Source.authorize or verifies:
         return []
     reason = f"has no `{auth_setting}`: everybody who reaches relay may send to it"
-    return [merged.mistake(("source", source.name), reason)]
+    return [merged.make_mistake(("source", source.name), reason)]
 
 
-def useless_tokens(sources: Mapping[str, Configured[Any, Any]], merged: Merged) -> Iterator[Mistake]:
-    """Find sources that ask for a token which senders of their type do not have."""
+def find_useless_tokens(sources: Mapping[str, Configured[Any, Any]], merged: Merged) -> Iterator[Mistake]:
+    """Find sources with a token that the senders of their type cannot send."""
     for name, source in sources.items():
         auth_setting = source.plugin.auth_setting
         if auth_setting != "tokens" and source.settings.enabled and source.settings.tokens:
             reason = f"senders of this type have no token and are answered 401: set `{auth_setting}` instead"
-            yield merged.mistake(("source", name, "tokens"), reason)
+            yield merged.make_mistake(("source", name, "tokens"), reason)
 
 
-def unmatched_entries(merged: Merged, made: Collection[str]) -> Iterator[Mistake]:
-    """Find entries of `events` that match nothing known, nor what sources make; a warning: new types come monthly."""
-    for name, table in merged.tables("connector"):
-        texts = [] if is_off(table) else _texts(table.get("events"))
+def find_unmatched_entries(merged: Merged, made: Collection[str]) -> Iterator[Mistake]:
+    """Find entries of `events` that match nothing known, nor what sources make. New types come monthly."""
+    for name, table in merged.list_tables("connector"):
+        texts = [] if is_off(table) else _list_texts(table.get("events"))
         places = (("connector", name, "events", number) for number, _ in texts)
-        found = unmatched([entry for _, entry in texts], made)
+        found = match_entries([entry for _, entry in texts], made)
         for place, (reason, suggestion) in zip(places, found, strict=True):
             if reason:
-                yield merged.mistake(place, reason, suggestion)
+                yield merged.make_mistake(place, reason, suggestion)
 
 
-def unmatched(entries: Sequence[str], made: Collection[str]) -> Iterator[tuple[str, str | None]]:
-    """Say of each entry of a selection if it matches nothing ("" if it does), and of the first SUGGESTED of them what
-    was perhaps meant."""
+def match_entries(entries: Sequence[str], made: Collection[str]) -> Iterator[tuple[str, str | None]]:
+    """Yield each entry of a selection that matches nothing, with a suggestion ("" for none) for the first SUGGESTED."""
     left = SUGGESTED
     for entry in entries:
         named = entry.strip("! ")
@@ -92,48 +90,48 @@ def unmatched(entries: Sequence[str], made: Collection[str]) -> Iterator[tuple[s
             yield "", None
             continue
         left -= 1
-        yield f'"{entry.strip()}" matches no known event type', suggest(named) if left >= 0 else None
+        yield f'"{entry.strip()}" matches no known event type', suggest_entry(named) if left >= 0 else None
 
 
-def useless_events(
+def find_useless_events(
     connectors: Mapping[str, Configured[Any, Any]], filters: Mapping[str, Configured[Any, Any]], merged: Merged
 ) -> Iterator[Mistake]:
-    """Find connectors that do not select what their type accepts, or more than that, unless their filters make it."""
+    """Find connectors that do not select what their type accepts, or more, unless their filters make it."""
     for name, connector in connectors.items():
-        accepted, selection = connector.plugin.accepted_types, _selection(connector)
+        accepted, selection = connector.plugin.accepted_types, _make_selection(connector)
         if (
             not accepted
             or not connector.settings.enabled
-            or not _made_by_filters(connector, filters).isdisjoint(accepted)
+            or not _list_made_types(connector, filters).isdisjoint(accepted)
         ):
             continue
         listed, path = " and ".join(accepted), ("connector", name, "events")
         if not any(map(selection.wants, accepted)):
-            yield merged.mistake(path, f"does not select {listed}, all that this type takes: nothing will come")
+            yield merged.make_mistake(path, f"does not select {listed}, all that this type takes: nothing will come")
         elif any(selection.wants(known) for known in TYPES if known not in accepted):
-            yield merged.mistake(path, f"selects more than {listed}, all that this type takes: the rest is parked")
+            yield merged.make_mistake(path, f"selects more than {listed}, all that this type takes: the rest is parked")
 
 
-def untaken_events(
+def find_untaken_events(
     sources: Mapping[str, Configured[Any, Any]], connectors: Mapping[str, Configured[Any, Any]], merged: Merged
 ) -> Iterator[Mistake]:
-    """Find sources whose own events no connector accepts, because `*` does not ask for them."""
-    selections = [_selection(connector) for connector in connectors.values() if connector.settings.enabled]
+    """Find sources whose own events no connector accepts, because `*` does not include them."""
+    selections = [_make_selection(connector) for connector in connectors.values() if connector.settings.enabled]
     for name, source in sources.items():
         for made in source.plugin.emitted_types if source.settings.enabled else ():
             if made in OPT_IN and not any(selection.wants(made) for selection in selections):
                 reason = f"no connector takes {made}, which it makes: name that in `events`, `*` leaves it out"
-                yield merged.mistake(("source", name), reason)
+                yield merged.make_mistake(("source", name), reason)
 
 
-def events_of_nobody(
+def find_missing_events(
     sources: Mapping[str, Configured[Any, Any]],
     connectors: Mapping[str, Configured[Any, Any]],
     filters: Mapping[str, Configured[Any, Any]],
     registry: Registry,
     merged: Merged,
 ) -> Iterator[Mistake]:
-    """Find connectors of a type that takes what no source brings: sources of Braze's own types bring those alone."""
+    """Find connectors whose type accepts only events that no source brings."""
     enabled = [source.plugin for source in sources.values() if source.settings.enabled]
     if not enabled or not all(plugin.catalogued or plugin.emitted_types for plugin in enabled):
         return
@@ -142,74 +140,74 @@ def events_of_nobody(
         accepted = set(connector.plugin.accepted_types)
         if not accepted or not connector.settings.enabled or not accepted.isdisjoint(made.union(TYPES)):
             continue
-        if accepted.isdisjoint(_made_by_filters(connector, filters)):
-            types = registry.types("source").items()
+        if accepted.isdisjoint(_list_made_types(connector, filters)):
+            types = registry.get_types("source").items()
             makers = [
                 made_by for made_by, plugin in types if not accepted.isdisjoint(getattr(plugin, "emitted_types", ()))
             ]
             cure = f"add a source of the type {' or '.join(makers)}" if makers else "add a source of them"
             reason = f"takes {' and '.join(sorted(accepted))} alone, and no source brings that: {cure}"
-            yield merged.mistake(("connector", name), reason)
+            yield merged.make_mistake(("connector", name), reason)
 
 
-def urls_with_blanks(kind: str, tables: Mapping[str, Configured[Any, Any]], merged: Merged) -> Iterator[Mistake]:
-    """Find URLs in which a blank has slipped: it is sent as %20."""
+def find_blanks_in_urls(kind: str, tables: Mapping[str, Configured[Any, Any]], merged: Merged) -> Iterator[Mistake]:
+    """Find URLs with a blank, which is sent as %20."""
     for name, table in tables.items():
         for key, field in table.plugin.Settings.model_fields.items():
-            written = merged.named(kind)[name].get(key)
+            written = merged.get_tables(kind)[name].get(key)
             is_url = URL_PART in field.metadata or HttpUrl in get_args(field.annotation)
             if is_url and isinstance(written, str) and re.search(r"\s", written):
                 reason = "holds a blank, which is sent as %20: take it out, or write %20 if it is meant"
-                yield merged.mistake((kind, name, key), reason)
+                yield merged.make_mistake((kind, name, key), reason)
 
 
-def _made_by_filters(connector: Configured[Any, Any], filters: Mapping[str, Configured[Any, Any]]) -> set[str]:
-    """The event types that a connector's filters give to events."""
+def _list_made_types(connector: Configured[Any, Any], filters: Mapping[str, Configured[Any, Any]]) -> set[str]:
+    """Return the event types that a connector's filters make."""
     steps = [filters[name] for name in connector.settings.filters if name in filters]
     return {made for step in steps for made in step.plugin.emitted_types}
 
 
-def _selection(connector: Configured[Any, Any]) -> Selection:
-    return Selection(without_opt_in(connector.settings.events, connector.plugin.accepted_types))
+def _make_selection(connector: Configured[Any, Any]) -> Selection:
+    return Selection(drop_opt_in(connector.settings.events, connector.plugin.accepted_types))
 
 
-def unknown_keys(
+def find_unknown_keys(
     connectors: Mapping[str, Configured[Any, Any]],
     filters: Mapping[str, Configured[Any, Any]],
     made: Collection[str],
     merged: Merged,
 ) -> Iterator[Mistake]:
-    """Find event types in tables by event type that are neither known nor made by sources or filters."""
+    """Find keys of tables by event type that are neither known nor made by sources or filters."""
     for name, connector in connectors.items():
-        by_filters = _made_by_filters(connector, filters)
+        by_filters = _list_made_types(connector, filters)
         for setting in connector.plugin.per_type_settings if connector.settings.enabled else ():
             keys = getattr(connector.settings, setting)
             for key in keys if isinstance(keys, Mapping) else ():
                 if key not in TYPES and key not in made and key not in by_filters:
                     reason = f'"{key}" is no known event type'
-                    yield merged.mistake(("connector", name, setting, key), reason, find_closest(key, TYPES))
+                    yield merged.make_mistake(("connector", name, setting, key), reason, find_closest(key, TYPES))
 
 
-def kept_users(
+def find_kept_users(
     connectors: Mapping[str, Configured[Any, Any]], erasure: ErasureSettings, merged: Merged
 ) -> Iterator[Mistake]:
-    """Find connectors that could have their destination erase users, and are not set up for it."""
+    """Find connectors that could erase users at their destination, and are not set up for it."""
     for name, connector in connectors.items():
         lacking, settings = connector.plugin.erasure_setting, connector.settings
         if erasure.on and lacking and settings.enabled and getattr(settings, lacking) is None:
             reason = f"has no `{lacking}`: users whom relay erases stay in this destination"
-            yield merged.mistake(("connector", name), reason)
+            yield merged.make_mistake(("connector", name), reason)
 
 
-def doubts(kind: str, table: Configured[Any, Any], merged: Merged) -> list[Mistake]:
+def find_doubts(kind: str, table: Configured[Any, Any], merged: Merged) -> list[Mistake]:
     """Find settings that their model warns of."""
     clean = Redaction(table.settings).clean
     found = [(about.split(), clean(text_of(reason))) for about, reason in pairs_of_texts(table.settings.warnings())]
-    return [merged.mistake((kind, table.name, *about[:1]), reason) for about, reason in found]
+    return [merged.make_mistake((kind, table.name, *about[:1]), reason) for about, reason in found]
 
 
-def large_batches(connectors: Mapping[str, Configured[Any, Any]], merged: Merged) -> Iterator[Mistake]:
-    """Find connectors whose batches are larger than what they may send again."""
+def find_large_batches(connectors: Mapping[str, Configured[Any, Any]], merged: Merged) -> Iterator[Mistake]:
+    """Find connectors whose batches are larger than their window."""
     for name, connector in connectors.items():
         events, window = connector.settings.batch.events, connector.settings.window
         if connector.settings.enabled and events > window:
@@ -217,65 +215,67 @@ def large_batches(connectors: Mapping[str, Configured[Any, Any]], merged: Merged
                 f"{events:,} events are more than window = {window:,}: one batch goes at a time, and comes again whole;"
                 " raise window, or lower batch.events"
             )
-            yield merged.mistake(_written(("connector", name), ("batch", "events"), ("window",), merged=merged), reason)
+            yield merged.make_mistake(
+                _find_written(("connector", name), ("batch", "events"), ("window",), merged=merged), reason
+            )
 
 
-def _written(table: KeyPath, *keys: KeyPath, merged: Merged) -> KeyPath:
-    """The first of these keys that the table has; the table itself if none."""
+def _find_written(table: KeyPath, *keys: KeyPath, merged: Merged) -> KeyPath:
+    """Return the first of these keys that the table has; the table itself without any."""
     return next((place for key in keys if (place := (*table, *key)) in merged.origins), table)
 
 
-def rivalries(registry: Registry, merged: Merged) -> Iterator[Mistake]:
-    """Find types in use, and commands, that several plugins provide."""
+def find_rivalries(registry: Registry, merged: Merged) -> Iterator[Mistake]:
+    """Find used types and commands that several plugins provide."""
     for (kind, name), said in registry.rivalries.items():
         if kind == "command":
             yield Mistake(reason=f"relay {name}: the command {said}")
             continue
-        users = [user for user, table in merged.tables(kind) if table.get("type") == name and not is_off(table)]
+        users = [user for user, table in merged.list_tables(kind) if table.get("type") == name and not is_off(table)]
         if users:
-            yield merged.mistake((kind, users[0], "type"), f'the {kind} type "{name}" {said}')
+            yield merged.make_mistake((kind, users[0], "type"), f'the {kind} type "{name}" {said}')
 
 
-def broken_plugins(registry: Registry) -> Iterator[Mistake]:
+def find_broken_plugins(registry: Registry) -> Iterator[Mistake]:
     """Find plugins that cannot be used, whether a table needs them or not."""
     for info in registry.plugins:
         if info.error:
             yield Mistake(reason=f"plugin {info.name} ({info.origin}) cannot be used: {info.reason}")
 
 
-def large_bodies(ingest: IngestSettings, journal: JournalSettings, merged: Merged) -> Iterator[Mistake]:
-    """Find a limit of bodies that the journal cannot keep to."""
+def find_large_bodies(ingest: IngestSettings, journal: JournalSettings, merged: Merged) -> Iterator[Mistake]:
+    """Find a limit of bodies that the journal cannot keep."""
     if ingest.max_body > (most := journal.max_size // 2):
         path = ("ingest", "max_body") if ("ingest", "max_body") in merged.origins else ("journal", "max_size")
         reason = (
             f"bodies beyond {write_size(most)}, half of journal.max_size, never fit into the journal: 413 for them;"
         )
-        yield merged.mistake(path, f"{reason} lower max_body, or raise max_size")
+        yield merged.make_mistake(path, f"{reason} lower max_body, or raise max_size")
 
 
-def large_memory(journal: JournalSettings, merged: Merged) -> Iterator[Mistake]:
+def find_large_memory(journal: JournalSettings, merged: Merged) -> Iterator[Mistake]:
     """Find a memory for recent events that is larger than the journal."""
     path = ("journal", "memory")
     if journal.memory > journal.max_size and path in merged.origins:
         reason = f"memory ({write_size(journal.memory)}) is more than max_size ({write_size(journal.max_size)}), all"
-        yield merged.mistake(path, f"{reason} that the journal may hold: lower memory, or raise max_size")
+        yield merged.make_mistake(path, f"{reason} that the journal may hold: lower memory, or raise max_size")
 
 
-def one_worker_for_all(
+def find_single_workers(
     connectors: Mapping[str, Configured[Any, Any]], traits: Mapping[str, Traits], workers: int, merged: Merged
 ) -> Iterator[Mistake]:
-    """Find connectors for which one of several workers has to take all events, so that the others do nothing."""
+    """Find connectors that need all events in one of several workers, so that the others do nothing."""
     for name, known in traits.items() if workers > 1 else ():
-        if known.single_worker and all(map(_selection(connectors[name]).wants, TYPES)):
+        if known.single_worker and all(map(_make_selection(connectors[name]).wants, TYPES)):
             also = "; or put {worker} into its path" if known.local_path else ""
             reason = f"takes all events, and by one worker alone: the other {workers - 1} of runtime.workers do nothing"
-            yield merged.mistake(("connector", name, "events"), f"{reason}; name the types that it needs{also}")
+            yield merged.make_mistake(("connector", name, "events"), f"{reason}; name the types that it needs{also}")
 
 
-def cuts_of_ordered(
+def find_ordered_batches(
     connectors: Mapping[str, Configured[Any, Any]], traits: Mapping[str, Traits], merged: Merged
 ) -> Iterator[Mistake]:
-    """Find connectors that keep an order, where batches are of what may go next, and want other batches."""
+    """Find connectors that keep an order and want batches by other rules."""
     for name, connector in connectors.items():
         by_setting = bool(connector.settings.order_by)
         if not connector.settings.enabled or not (by_setting or traits.get(name, Traits()).keeps_order):
@@ -284,102 +284,100 @@ def cuts_of_ordered(
         for setting in ("align", "group_by"):
             if getattr(connector.settings.batch, setting):
                 path = ("connector", name, "batch", setting)
-                yield merged.mistake(path, f"cannot be had {why}: a batch has the events that may go next")
+                yield merged.make_mistake(path, f"cannot be had {why}: a batch has the events that may go next")
 
 
-def parking_without_order(
+def find_parking_without_order(
     connectors: Mapping[str, Configured[Any, Any]], traits: Mapping[str, Traits], merged: Merged
 ) -> Iterator[Mistake]:
-    """Find connectors that park what is behind a parked event, and keep no order that says what that is."""
+    """Find connectors that park what follows a parked event, without an order that defines it."""
     for name, known in traits.items():
         if connectors[name].settings.after_parked == "park" and not known.keeps_order:
             reason = 'does nothing without order_by: add order_by = "user.user_id", or leave after_parked out'
-            yield merged.mistake(("connector", name, "after_parked"), reason)
+            yield merged.make_mistake(("connector", name, "after_parked"), reason)
 
 
-def traits_by_name(connectors: Mapping[str, Configured[Any, Any]]) -> dict[str, Traits]:
-    """What connectors that are switched on say of themselves, of those that can be made; where one cannot, that is told
-    when it is made to run."""
+def read_all_traits(connectors: Mapping[str, Configured[Any, Any]]) -> dict[str, Traits]:
+    """Read the traits of enabled connectors that can be made. Failures are reported when a connector is made to run."""
     found: dict[str, Traits] = {}
     for name, connector in connectors.items():
         if connector.settings.enabled:
             with suppress(Exception), contained(until_ctrl_c=True):  # whatever a plugin does
-                found[name] = traits_of(connector.plugin(name, connector.settings, folder=Path()))
+                found[name] = read_traits(connector.plugin(name, connector.settings, folder=Path()))
     return found
 
 
-def unknown_kinds(merged: Merged) -> Iterator[Mistake]:
-    """Find what alerts are to tell that is no kind of condition."""
-    for alert, table in merged.tables("alert"):
-        for number, entry in _texts(table.get("on")):
+def find_unknown_kinds(merged: Merged) -> Iterator[Mistake]:
+    """Find entries of an alert's `on` that are no kind of condition."""
+    for alert, table in merged.list_tables("alert"):
+        for number, entry in _list_texts(table.get("on")):
             if entry not in ALERTED:
                 reason = f'there is no kind "{entry}"; there are: {", ".join(ALERTED)}'
-                yield merged.mistake(("alert", alert, "on", number), reason, find_closest(entry, ALERTED))
+                yield merged.make_mistake(("alert", alert, "on", number), reason, find_closest(entry, ALERTED))
 
 
-def unknown_subjects(merged: Merged) -> Iterator[Mistake]:
-    """Find what alerts are to be about and is not there."""
-    named = {f"{kind} {name}": name for kind in ("source", "connector") for name in merged.named(kind)}
+def find_unknown_subjects(merged: Merged) -> Iterator[Mistake]:
+    """Find entries of an alert's `only` that do not exist."""
+    named = {f"{kind} {name}": name for kind in ("source", "connector") for name in merged.get_tables(kind)}
     known = [*named, *named.values(), *SUBJECTS]
-    for alert, table in merged.tables("alert"):
-        for number, entry in _texts(table.get("only")):
+    for alert, table in merged.list_tables("alert"):
+        for number, entry in _list_texts(table.get("only")):
             if entry not in known and not re.fullmatch(r"(journal of )?worker \d+", entry):
                 reason = f'there is no source or connector "{entry}"; it may also be {", ".join(SUBJECTS)}'
-                yield merged.mistake(("alert", alert, "only", number), reason, find_closest(entry, known))
+                yield merged.make_mistake(("alert", alert, "only", number), reason, find_closest(entry, known))
 
 
-def unknown_triggers(merged: Merged) -> Iterator[Mistake]:
-    """Find types in `erasure.on` that are not known: no event may ever ask for an erasure then."""
+def find_unknown_triggers(merged: Merged) -> Iterator[Mistake]:
+    """Find unknown types in `erasure.on`, which may never request an erasure."""
     table = merged.table.get("erasure")
-    texts = _texts(table.get("on")) if isinstance(table, dict) else ()
+    texts = _list_texts(table.get("on")) if isinstance(table, dict) else ()
     unknown = [(number, entry) for number, entry in texts if entry not in TYPES]
     for count, (number, entry) in enumerate(unknown):
         meant = find_closest(entry, TYPES) if count < SUGGESTED else None
-        yield merged.mistake(("erasure", "on", number), f'"{entry}" is no known event type', meant)
+        yield merged.make_mistake(("erasure", "on", number), f'"{entry}" is no known event type', meant)
 
 
-def idle(merged: Merged) -> Iterator[Mistake]:
+def find_idle(merged: Merged) -> Iterator[Mistake]:
     """Notice that nothing comes in, or nothing goes out, even if all tables were right."""
     for kind, lack in (("source", "take"), ("connector", "deliver")):
-        if all(is_off(table) for table in merged.named(kind).values()):
+        if all(is_off(table) for table in merged.get_tables(kind).values()):
             yield Mistake(reason=f"no [{kind}.NAME] is enabled: relay will {lack} no events")
 
 
-def plain_secrets(merged: Merged) -> Iterator[Mistake]:
-    """Find what looks like a secret that is written out."""
-    for path, text in leaves((), merged.table):
-        if isinstance(text, str) and (reason := plain_secret(path, text)):
-            yield merged.mistake(path, reason, private=True)
+def find_plain_secrets(merged: Merged) -> Iterator[Mistake]:
+    """Find what looks like a secret in plain text."""
+    for path, text in list_leaves((), merged.table):
+        if isinstance(text, str) and (reason := explain_plain_secret(path, text)):
+            yield merged.make_mistake(path, reason, private=True)
 
 
-def unread_secrets(path: KeyPath, table: object, merged: Merged) -> Iterator[tuple[Secret, Mistake]]:
-    """Find secrets that cannot be read: those of settings, or, in a table that is none for its mistakes, all that
-    looks like a reference."""
-    for place, leaf in leaves(path, table):
+def find_unread_secrets(path: KeyPath, table: object, merged: Merged) -> Iterator[tuple[Secret, Mistake]]:
+    """Find secrets that cannot be read: of settings, or, in a table with mistakes, of anything like a reference."""
+    for place, leaf in list_leaves(path, table):
         secret = Secret.parse(leaf) if isinstance(table, dict) and is_reference(leaf) else leaf
         if isinstance(secret, Secret) and secret.problem is not None:
-            yield secret, merged.mistake(place, secret.problem, private=True)
+            yield secret, merged.make_mistake(place, secret.problem, private=True)
 
 
-def doubtful_secrets(path: KeyPath, settings: object, merged: Merged) -> Iterator[Mistake]:
+def find_doubtful_secrets(path: KeyPath, settings: object, merged: Merged) -> Iterator[Mistake]:
     """Find secrets whose value is probably not what was meant."""
-    for place, leaf in leaves(path, settings):
+    for place, leaf in list_leaves(path, settings):
         if isinstance(leaf, Secret) and leaf.doubt is not None:
-            yield merged.mistake(place, leaf.doubt, private=True)
+            yield merged.make_mistake(place, leaf.doubt, private=True)
 
 
 def is_only_elsewhere(secret: Secret) -> bool:
-    """Tell whether systemd would give us the secret, and this process was not started by systemd."""
+    """Return whether systemd would pass the secret, and has not started this process."""
     return secret.how == "credential" and "CREDENTIALS_DIRECTORY" not in os.environ
 
 
 def _used_filters(merged: Merged) -> Iterator[tuple[KeyPath, str]]:
-    for connector, table in merged.tables("connector"):
-        for number, name in _texts(table.get("filters")):
+    for connector, table in merged.list_tables("connector"):
+        for number, name in _list_texts(table.get("filters")):
             yield ("connector", connector, "filters", number), name
 
 
-def _texts(value: object) -> list[tuple[int, str]]:
-    """The texts of a list with their numbers; other entries are mistakes that the settings report."""
+def _list_texts(value: object) -> list[tuple[int, str]]:
+    """Return the texts of a list with their numbers. The settings report other entries."""
     entries = enumerate(value) if isinstance(value, list) else ()
     return [(number, entry) for number, entry in entries if isinstance(entry, str)]

@@ -1,6 +1,6 @@
-"""What the authors of settings say of them: the text below each one.
+"""Reads the descriptions of settings: the text below each one in the source.
 
-pydantic would read it too, but from the source of every model when that is imported: a tenth of what a start costs.
+pydantic could do it, but would read the source of every model at its import: a tenth of the start.
 """
 
 import ast
@@ -14,13 +14,15 @@ from pydantic import BaseModel
 from relay.api import Plugin, Settings
 
 
-def descriptions(model: type[BaseModel]) -> dict[str, str]:
-    """The description of each setting that has one, by its name. What `Field` says of it goes before the text; a
-    setting that a model defines anew has the text that stands there, or none."""
+def read_descriptions(model: type[BaseModel]) -> dict[str, str]:
+    """Return the descriptions of settings by name.
+
+    `Field` counts before the text. A redefined setting has its new text, or none.
+    """
     found: dict[str, str] = {}
     for base in reversed(model.__mro__):
         if issubclass(base, Settings):
-            found |= _texts(base)
+            found |= _read_texts(base)
     named = {name: field.description for name, field in model.model_fields.items() if field.description}
     return {name: text for name, text in (found | named).items() if text and name in model.model_fields}
 
@@ -35,17 +37,18 @@ def type_description(plugin: type[Plugin]) -> str:
     return ""
 
 
-def summary(description: str) -> str:
-    """Return the first paragraph of a description for plain text: on one line, and its values without backticks."""
+def summarize(description: str) -> str:
+    """Return the first paragraph of a description as one line of plain text, without backticks."""
     first = " ".join(description.partition("\n\n")[0].split())
     return re.sub(r'`([^`]*["[{][^`]*)`', r"\1", first)
 
 
 @cache
-def _texts(model: type[Settings]) -> dict[str, str]:
-    """Return the settings that a class itself defines, each with the text below it or "". Return none without source.
+def _read_texts(model: type[Settings]) -> dict[str, str]:
+    """Return the settings that a class itself defines, each with the text below it or ""; none without source.
 
-    A copy of a model with other defaults has the source of the model."""
+    A copy of a model with other defaults has the source of the model.
+    """
     try:
         source = inspect.getsource(model)
     except (OSError, TypeError):

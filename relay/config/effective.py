@@ -1,4 +1,4 @@
-"""What a configuration comes to: the value of every setting as an admin would write it, and where it is said."""
+"""The effective configuration: the value of every setting as an admin would write it, and its place."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
-from relay.config.excerpt import shown
+from relay.config.excerpt import show_value
 from relay.config.line_numbers import KeyPath
 from relay.config.load import Loaded
 from relay.config.merge import is_reference
@@ -15,7 +15,7 @@ from relay.guests import contained, text_of
 
 @dataclass(frozen=True, slots=True)
 class Effective:
-    """A setting. `value` is plain data as in TOML, a secret its reference, None not set; `file` is "" for a default."""
+    """A setting. `value` is plain data as in TOML, a secret its reference, None not set. `file` is "" for a default."""
 
     path: KeyPath
     value: Any
@@ -24,12 +24,12 @@ class Effective:
 
     @property
     def origin(self) -> str:
-        """Where the value comes from: "60-heap.toml:4", or "default"."""
+        """The place of the value: "60-heap.toml:4", or "default"."""
         return f"{self.file}:{self.line}" if self.file else "default"
 
 
-def effective(loaded: Loaded) -> Iterator[Effective]:
-    """All settings of all tables, those that are switched off too."""
+def list_effective(loaded: Loaded) -> Iterator[Effective]:
+    """Yield all settings of all tables, including disabled ones."""
     for table, settings in loaded.tables.items():
         # Settings as plain data, each by itself: a plugin may have one that cannot be written
         plain: dict[str, Any] = {}
@@ -39,16 +39,16 @@ def effective(loaded: Loaded) -> Iterator[Effective]:
                     plain |= to_jsonable_python(settings, include={name}, by_alias=True, fallback=text_of)
             except Exception as error:
                 plain[field.alias or name] = f"cannot be shown: {type(error).__name__}"
-        for path, value in _flat(table, plain):
-            file, line = loaded.merged.origin(path) or ("", None)
+        for path, value in _flatten(table, plain):
+            file, line = loaded.merged.find_origin(path) or ("", None)
             yield Effective(path, _shown(path, value), file, line)
 
 
-def _flat(path: KeyPath, value: Any) -> Iterator[tuple[KeyPath, Any]]:
-    """The values of tables within tables, each with its path; an empty one is a value itself."""
+def _flatten(path: KeyPath, value: Any) -> Iterator[tuple[KeyPath, Any]]:
+    """Yield the values of nested tables with their paths. An empty table is a value itself."""
     if isinstance(value, dict) and value and not is_reference(value):
         for key, item in value.items():
-            yield from _flat((*path, key), item)
+            yield from _flatten((*path, key), item)
     else:
         yield path, value
 
@@ -56,4 +56,4 @@ def _flat(path: KeyPath, value: Any) -> Iterator[tuple[KeyPath, Any]]:
 def _shown(path: KeyPath, value: Any) -> Any:
     if isinstance(value, list):
         return [_shown((*path, number), item) for number, item in enumerate(value)]
-    return shown(path, value) if isinstance(value, str) else value
+    return show_value(path, value) if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""What may be secret in a configuration, and how a line of it is shown without that."""
+"""Finds what may be secret in a configuration, and shows lines without it."""
 
 import re
 from collections.abc import Sequence
@@ -8,10 +8,10 @@ from typing import Final
 from relay.api.internal import SECRET_FORMS
 
 HIDDEN: Final = "..."
-"""Stands in an excerpt for what is not shown."""
+"""Stands for what is hidden in an excerpt."""
 
 SHOWN: Final = 200
-"""Characters of a line that are shown at most."""
+"""Characters of a line that are shown, at most."""
 
 HEADERS: Final = ("authorization", "x-api-key", "api-key", "cookie")
 """Request headers whose values are secrets, in lower case."""
@@ -22,8 +22,8 @@ _NAMED: Final = re.compile(r"(?i)((?:authorization|cookie|api[_-]?key|tokens?|se
 """A key named like a secret, and all that follows it."""
 
 
-def plain_secret(path: Sequence[str | int], text: str) -> str | None:
-    """Say what is wrong with a text at this key path that looks like a secret written out; None if it does not."""
+def explain_plain_secret(path: Sequence[str | int], text: str) -> str | None:
+    """Explain why a text at this key path looks like a secret in plain text; None if it does not."""
     if path[-2:-1] == ("headers",) and str(path[-1]).lower() in HEADERS:
         return f"looks like a secret in plain text: write a reference instead, {SECRET_FORMS}"
     if "://" in text and _IN_QUERY.search(text):
@@ -31,19 +31,19 @@ def plain_secret(path: Sequence[str | int], text: str) -> str | None:
     return None
 
 
-def without_secrets(text: str) -> str:
-    """Hide what is secret in the URLs of a text."""
+def hide_secrets(text: str) -> str:
+    """Hide the secrets in the URLs of a text."""
     return _IN_QUERY.sub(rf"\1{HIDDEN}", _PASSWORD.sub(f"://{HIDDEN}@", text))
 
 
 @lru_cache(maxsize=64)
-def excerpt(line: str, *, private: bool) -> str:
-    """Show a line of TOML: without any value if it is private, else without what looks like a secret."""
+def make_excerpt(line: str, *, private: bool) -> str:
+    """Show a line of TOML: without values if it is private, else without what looks like a secret."""
     line = line.rstrip()
     if private:
         shown = re.sub(r"(?<==).*|[\"'].*", f" {HIDDEN}", line)
         return HIDDEN if shown == line and not line.lstrip().startswith("[") else _cut(shown)
-    return _cut(_NAMED.sub(rf"\1 {HIDDEN}", without_secrets(line)))
+    return _cut(_NAMED.sub(rf"\1 {HIDDEN}", hide_secrets(line)))
 
 
 def _cut(line: str) -> str:
@@ -51,11 +51,11 @@ def _cut(line: str) -> str:
 
 
 def is_secret(path: Sequence[str | int]) -> bool:
-    """Tell whether a key is named like a secret."""
+    """Return whether a key is named like a secret."""
     name = next((step for step in reversed(path) if isinstance(step, str)), "")
     return _NAMED.search(f"{name} =") is not None
 
 
-def shown(path: Sequence[str | int], text: str) -> str:
-    """Show a text that is the value of this key path: nothing of it if the key is named like a secret."""
-    return HIDDEN if is_secret(path) else without_secrets(text)
+def show_value(path: Sequence[str | int], text: str) -> str:
+    """Show the text of this key path; nothing of it if the key is named like a secret."""
+    return HIDDEN if is_secret(path) else hide_secrets(text)

@@ -1,4 +1,4 @@
-"""Which files make up the configuration, in which order, and what they say.
+"""Finds the files of the configuration, orders them, and parses them.
 
 The folders are read as systemd reads its own: all files sorted by name, and of files with the same name only the one in
 the first folder that has it, so that /etc overrides what a package ships. An empty file or a link to /dev/null masks
@@ -18,42 +18,42 @@ from pathlib import Path
 from typing import Any, Final
 
 from relay.api.internal import NotPlain, read_plain
-from relay.config.excerpt import excerpt, is_secret, without_secrets
+from relay.config.excerpt import hide_secrets, is_secret, make_excerpt
 from relay.config.line_numbers import KeyPath, locate_keys
-from relay.config.mistake import Mistake, dotted
-from relay.config.syntax import syntax_mistake
+from relay.config.mistake import Mistake, format_path
+from relay.config.syntax import make_syntax_mistake
 
 CONF_FOLDERS: Final = (Path("/etc/relay/conf.d"), Path("/run/relay/conf.d"), Path("/usr/lib/relay/conf.d"))
 
 LEFTOVERS: Final = (".dpkg-", ".rpmnew", ".rpmsave")
-"""What package managers leave beside a file that they did not dare to replace."""
+"""Endings of files that package managers leave beside a file that they do not replace."""
 LOOKALIKES: Final = (".toml", ".tml", ".conf", ".cfg", ".ini", ".yaml", ".yml")
-"""How names end, in any case, of files that somebody may take for a part of the configuration."""
+"""Endings, in any case, of files that somebody may take for part of the configuration."""
 MOST_BYTES: Final = 1 << 20
 """A larger file is refused: reading it would take longer than a start may take."""
 MOST_NESTED: Final = 32
 """Levels of tables and arrays in a file."""
 DIGITS: Final = re.compile(r"\d[\d_]{4299}")
-"""Python reads no integer that is longer."""
+"""Digits of an integer, at most, as Python reads no more."""
 DEEP_KEY: Final = re.compile(
     r"""(?:^|[\[{,])[ \t]*+(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){200}""", re.MULTILINE
 )
-"""Reading such a key takes the parser time that grows with the square of its length."""
+"""Parts of a key, at most: the parser's time grows with their square."""
 INTEGERS: Final = range(-(1 << 63), 1 << 63)
-"""What TOML calls an integer."""
+"""Integers of TOML."""
 
 
 @dataclass(frozen=True)
 class Document:
-    """A file of valid TOML. `base` is the file that it overrides keys of, or its own name."""
+    """A file of valid TOML. `base`: the file whose keys it overrides, or its own name."""
 
     name: str
     base: str
     text: str
     table: dict[str, Any]
 
-    def line(self, path: Sequence[str | int]) -> int | None:
-        """The line of the key or of its nearest parent in this file."""
+    def find_line(self, path: Sequence[str | int]) -> int | None:
+        """Return the line of the key, or of its nearest parent, in this file."""
         starts = (tuple(path[:length]) for length in range(len(path), 0, -1))
         return next((self._located[start] for start in starts if start in self._located), None)
 
@@ -65,15 +65,15 @@ class Document:
     def _lines(self) -> list[str]:
         return self.text.split("\n")  # splitlines() knows line ends that TOML does not
 
-    def mistake(self, path: Sequence[str | int], reason: str, suggestion: str | None, *, private: bool) -> Mistake:
-        """Make a mistake of something about this key; `private` keeps its value out of the excerpt."""
-        line = self.line(path)
-        shown = "" if line is None else excerpt(self._lines[line - 1], private=private or is_secret(path))
+    def make_mistake(self, path: Sequence[str | int], reason: str, suggestion: str | None, *, private: bool) -> Mistake:
+        """Make a mistake about this key. `private` keeps its value out of the excerpt."""
+        line = self.find_line(path)
+        shown = "" if line is None else make_excerpt(self._lines[line - 1], private=private or is_secret(path))
         return Mistake(
             file=self.name,
             line=line,
-            key=dotted(path),
-            reason=without_secrets(reason),
+            key=format_path(path),
+            reason=hide_secrets(reason),
             suggestion=suggestion,
             excerpt=shown,
         )
@@ -81,7 +81,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """What a file says, so that it can be read again whatever lies on disk by then."""
+    """The text of a file, which can be read again whatever is on disk by then."""
 
     name: str
     base: str
@@ -90,16 +90,16 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class FoundFiles:
-    """What was found: the documents in their order, and what is wrong with the files as such."""
+    """The documents in their order, and the mistakes of the files as such."""
 
     documents: list[Document] = field(default_factory=list)
     mistakes: list[Mistake] = field(default_factory=list)
     warnings: list[Mistake] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
-    """The files that should be there and are not: what seems to be lacking may stand in one of them."""
+    """Missing files. What seems to be lacking may be in them."""
 
 
-def read(folders: Sequence[Path]) -> FoundFiles:
+def read_files(folders: Sequence[Path]) -> FoundFiles:
     """Read all files of the configuration."""
     reading = FoundFiles()
     if not any(folder.exists() for folder in folders):
@@ -113,10 +113,10 @@ def read(folders: Sequence[Path]) -> FoundFiles:
             for override in _in_order([folder / f"{path.name}.d" for folder in folders], reading):
                 _read_file(override, f"{path.name}.d/{override.name}", path.name, reading)
     reading.warnings.extend(_pointless_overrides(folders, {path.name for path in files}))
-    if not files and (deeper := _deeper(folders)):
+    if not files and (deeper := _find_folder_above(folders)):
         reading.mistakes.append(deeper)
     else:
-        reading.warnings.extend(_files_not_read(folders))
+        reading.warnings.extend(_find_unread_files(folders))
     if reading.unread:
         more = f"{', '.join(reading.unread)} could not be read: relay check may find more once that is corrected"
         reading.warnings.append(Mistake(reason=more))
@@ -124,23 +124,22 @@ def read(folders: Sequence[Path]) -> FoundFiles:
 
 
 def read_again(texts: Sequence[Text]) -> FoundFiles:
-    """Read what files said before, in the order in which they were read then."""
+    """Read the same texts again, in the same order."""
     reading = FoundFiles()
     for one in texts:
         _take(_parse(one.name, one.base, one.text.encode()), one.name, reading)
     return reading
 
 
-def changed_files(folders: Sequence[Path], texts: Sequence[Text]) -> list[str]:
-    """The files that say something else by now than these texts, are new, or gone, or cannot be read any more."""
-    before, reading = {one.name: (one.base, one.text) for one in texts}, read(folders)
+def find_changed_files(folders: Sequence[Path], texts: Sequence[Text]) -> list[str]:
+    """Return the files that differ from these texts, are new or missing, or cannot be read any more."""
+    before, reading = {one.name: (one.base, one.text) for one in texts}, read_files(folders)
     now = {one.name: (one.base, one.text) for one in reading.documents} | dict.fromkeys(reading.unread)
     return sorted(name for name in before.keys() | now.keys() if before.get(name, ()) != now.get(name, ()))
 
 
-def file_stamps(folders: Sequence[Path]) -> list[tuple[str, int, int, int]]:
-    """What changes with the files there: their paths, and when each was written, its size, and its inode. A file that
-    goes meanwhile is left out. Raises OSError."""
+def read_stamps(folders: Sequence[Path]) -> list[tuple[str, int, int, int]]:
+    """Return path, time, size and inode of each file. Skips files that vanish meanwhile. Raises OSError."""
     found = []
     for path in (path for folder in folders for path in sorted(folder.glob("**/*.toml"))):
         with suppress(FileNotFoundError):
@@ -196,12 +195,12 @@ def _take(document: Document | Mistake, name: str, reading: FoundFiles) -> None:
 
 
 def _is_null(about: os.stat_result) -> bool:
-    """Tell whether it is /dev/null."""
+    """Return whether the file is /dev/null."""
     return stat.S_ISCHR(about.st_mode) and about.st_rdev == Path(os.devnull).stat().st_rdev
 
 
 def _parse(name: str, base: str, content: bytes) -> Document | Mistake:
-    """Read TOML, with a byte order mark or without."""
+    """Parse TOML, with a byte order mark or without."""
     try:
         text = content.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
@@ -214,7 +213,7 @@ def _parse(name: str, base: str, content: bytes) -> Document | Mistake:
     try:
         document = Document(name, base, text, tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
-        return syntax_mistake(name, text, str(error))
+        return make_syntax_mistake(name, text, str(error))
     except RecursionError:
         return too_deep
     except ValueError:  # the parser leaves this one to Python
@@ -223,7 +222,9 @@ def _parse(name: str, base: str, content: bytes) -> Document | Mistake:
         return Mistake(file=name, line=line, reason="a number of more than 4,300 digits")
     if _is_deep(document.table):
         return too_deep
-    return next((document.mistake(*huge, None, private=False) for huge in _huge_numbers((), document.table)), document)
+    return next(
+        (document.make_mistake(*huge, None, private=False) for huge in _find_huge_numbers((), document.table)), document
+    )
 
 
 def _line_at(text: str, position: int) -> int:
@@ -238,12 +239,12 @@ def _is_deep(table: Mapping[str, Any]) -> bool:
     return bool(level)
 
 
-def _huge_numbers(path: KeyPath, value: object) -> Iterator[tuple[KeyPath, str]]:
-    """Find what TOML does not call an integer."""
+def _find_huge_numbers(path: KeyPath, value: object) -> Iterator[tuple[KeyPath, str]]:
+    """Find numbers that are no integers of TOML."""
     match value:
         case dict() | list():
             for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
-                yield from _huge_numbers((*path, key), inner)
+                yield from _find_huge_numbers((*path, key), inner)
         case int() if value not in INTEGERS:
             yield path, "is no integer of 64 bits"
 
@@ -256,8 +257,8 @@ def _pointless_overrides(folders: Sequence[Path], names: set[str]) -> Iterator[M
                 yield Mistake(file=path.name, reason=f"overrides nothing: there is no {overridden}")
 
 
-def _files_not_read(folders: Sequence[Path]) -> Iterator[Mistake]:
-    """Find what looks as if it were meant to be read."""
+def _find_unread_files(folders: Sequence[Path]) -> Iterator[Mistake]:
+    """Find files that look as if they were to be read."""
     for folder in folders:
         with suppress(OSError):  # that it cannot be read is told already
             for path in sorted(folder.iterdir()):
@@ -266,19 +267,21 @@ def _files_not_read(folders: Sequence[Path]) -> Iterator[Mistake]:
                     if path.suffix.lower() in LOOKALIKES:
                         yield Mistake(file=name, reason="is not read: name it .toml, in lower case")
                     elif any(path.glob("*.toml")):
-                        yield Mistake(file=name, reason=f"is a folder whose files are not read: {_cure(name)}")
+                        yield Mistake(
+                            file=name, reason=f"is a folder whose files are not read: {_advise_on_folder(name)}"
+                        )
 
 
-def _cure(folder: str) -> str:
-    """Where files in this folder belong."""
+def _advise_on_folder(folder: str) -> str:
+    """Return where files of this folder belong."""
     if not folder.endswith(".d"):
         return "put them beside it"
     overridden = f"{folder.removesuffix('.d')}.toml"
     return f"name it {overridden}.d if it overrides keys of {overridden}, else put them beside it"
 
 
-def _deeper(folders: Sequence[Path]) -> Mistake | None:
-    """Find that the folder above the one with the files was named."""
+def _find_folder_above(folders: Sequence[Path]) -> Mistake | None:
+    """Notice that the folder above the one with the files was named."""
     for folder in folders:
         if any((folder / "conf.d").glob("*.toml")):
             return Mistake(reason=f"there is no *.toml in {folder}: {folder / 'conf.d'} is probably meant")

@@ -1,7 +1,7 @@
-"""Finds the lines of all keys of a TOML text, in one pass.
+"""Finds the lines of all keys of a TOML text in one pass.
 
-The text is valid: the standard parser has read it, and it reads the keys here as well. So this looks for no more than
-where keys, values, arrays and tables begin and end.
+The standard parser has accepted the text, and reads the keys here as well. So this only finds where keys, values,
+arrays and tables begin and end.
 """
 
 import re
@@ -47,20 +47,20 @@ class _Pass:
         self.lines: dict[KeyPath, int] = {}
         self._line = 1
         self._open: list[tuple[KeyPath, int | None]] = [((), None)]
-        """The table of the last header, and the arrays (with the number of an entry) and inline tables within."""
+        """The table of the last header, with its open arrays (and the number of an entry) and inline tables."""
         self._assigned: KeyPath | None = None
-        """The key whose value comes next."""
+        """The key of the next value."""
         self.last: KeyPath = ()
-        """The key or table that came last."""
+        """The last key or table."""
         self._headers = Counter[KeyPath]()
         at = 0
         while token := _TOKEN.search(text, at):
             self._line += text.count("\n", at, token.start())
             header = None if token["mark"] != "[" or not self._is_between() else _HEADER.match(text, token.start())
             if header:
-                self._enter_table(_keys(header["key"]), again=header["again"] is not None)
+                self._enter_table(_read_keys(header["key"]), again=header["again"] is not None)
             elif token["key"]:
-                self.last = self._assigned = self._note(self._open[-1][0], _keys(token["key"]))
+                self.last = self._assigned = self._note(self._open[-1][0], _read_keys(token["key"]))
             elif token["mark"]:
                 self._follow(token["mark"])
             elif token["value"] or token["text"]:
@@ -105,7 +105,7 @@ class _Pass:
             self._open[-1] = (entry[0], entry[1] + 1)
 
 
-def _keys(written: str) -> KeyPath:
+def _read_keys(written: str) -> KeyPath:
     """Read a dotted key."""
     if re.fullmatch(_BARE, written):
         return (written,)

@@ -1,4 +1,4 @@
-"""A mistake in the configuration, told so that a person finds and mends it."""
+"""A mistake in the configuration, described so that a person finds and corrects it."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mistake:
-    """One mistake, or, among warnings, one thing that is allowed but probably not meant.
+    """A mistake, or, among warnings, something that is probably not meant.
 
-    `file` is relative to its conf.d folder and "" if no one file is to blame; `line` counts from 1. `excerpt` is the
-    line itself, without values that may be secrets.
+    `file` is relative to its conf.d folder, and "" if no single file is to blame. `line` counts from 1. `excerpt` is
+    the line itself, without values that may be secrets.
     """
 
     file: str = ""
@@ -26,7 +26,7 @@ class Mistake:
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used. `mistakes` holds everything that is wrong with it."""
+    """Raised when the configuration cannot be used. `mistakes` holds everything that is wrong with it."""
 
     def __init__(self, mistakes: Sequence[Mistake], warnings: Sequence[Mistake] = ()) -> None:
         super().__init__("\n".join(map(str, mistakes)))
@@ -34,6 +34,6 @@ class ConfigError(Exception):
         self.warnings = tuple(warnings)
 
 
-def dotted(path: Iterable[str | int]) -> str:
-    """Write a key path as in `source.braze.tokens[0]`."""
+def format_path(path: Iterable[str | int]) -> str:
+    """Format a key path as in `source.braze.tokens[0]`."""
     return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).removeprefix(".")

@@ -24,7 +24,7 @@ from relay.api import (
     SourceSettings,
 )
 from relay.api.internal import NetworkList, Networks
-from relay.catalogue import without_opt_in
+from relay.catalogue import drop_opt_in
 from relay.config.address import Listen, ListenIfAny, TcpAddress, UnixAddress
 from relay.config.files import Text
 from relay.config.tls import TlsSettings
@@ -253,16 +253,16 @@ class Config:
         """The connectors for which the journal keeps the events that they still need, come what may."""
         return [] if self.journal.on_full == "expire_oldest" else sorted(self.connectors)
 
-    def connector(self, name: str) -> ConnectorSettings:
+    def get_connector(self, name: str) -> ConnectorSettings:
         """The settings of a connector. Raises LookupError."""
         if name not in self.connectors:
             known = ", ".join(sorted(self.connectors)) or "none"
             raise LookupError(f"no connector {name} is configured; there are: {known}")
         return self.connectors[name].settings
 
-    def entries(self, name: str) -> tuple[str, ...]:
+    def list_entries(self, name: str) -> tuple[str, ...]:
         """What a connector selects: its `events`, without what `*` does not ask for. Raises LookupError."""
-        return without_opt_in(self.connector(name).events, self.connectors[name].plugin.accepted_types)
+        return drop_opt_in(self.get_connector(name).events, self.connectors[name].plugin.accepted_types)
 
 
 OWN_TABLES: Final[Mapping[str, type[Settings]]] = {

@@ -1,7 +1,7 @@
-"""Keeps the secrets of plugins out of logs, answers and the state: whoever is sent a secret may repeat it, and
-exceptions of HTTP clients tell URLs whole.
+"""Keeps the secrets of plugins out of logs, answers and the state. Destinations may repeat them, and exceptions quote
+whole URLs.
 
-`Redaction` is pure. What the log has to know of all plugins is kept once for the whole process, in `LOG`.
+`Redaction` is pure. `LOG` has the secrets of all plugins of the process.
 """
 
 import re
@@ -12,32 +12,32 @@ from urllib.parse import quote, unquote
 from relay.api import Secret, Settings
 from relay.api.internal import MORE
 from relay.config.excerpt import HIDDEN, is_secret
-from relay.config.merge import is_reference, leaves
+from relay.config.merge import is_reference, list_leaves
 from relay.guests import TRACE_CHARS, text_of
 
 SHORTEST: Final = 4
-"""Characters of a secret at least, or of what a cut has left of it: hiding less would garble every text."""
+"""Characters of a secret, or of its rest after a cut, at least. Hiding less would garble every text."""
 TOKEN: Final = 8
-"""Characters of a piece of a URL that may be a secret by itself, unless it is a word; and of a secret that is hidden in
-lines of the log that are about no plugin."""
+"""Characters of a piece of a URL that may be a secret, unless it is a word; and of a secret that is hidden in all log
+lines."""
 SECRETS: Final = 1000
 """Secrets that the log knows, at most: the latest. Each reload may bring others."""
 PLAIN: Final = frozenset({"timestamp", "level", "source", "connector", "filter", "alert", "call", "listener"})
 """Values of a line that relay alone writes."""
 KINDS: Final = ("source", "connector", "filter", "alert")
-"""Of plugins, as lines name them."""
+"""Kinds of plugins, as named in log lines."""
 _URL: Final = re.compile(r"\w[\w+.-]*://(?:([^/?#\s]*)@)?[^/?#\s]*(\S*)")
 
 
 class Redaction:
-    """Hides the values of all secrets in a plugin's settings, and what its URLs have beside the host, as they are or
-    percent-encoded, in either case. A text whose key is named like a secret counts as one.
+    """Hides the secrets in a plugin's settings, and the parts of its URLs beside the host.
 
-    Secrets of fewer than SHORTEST characters are not hidden. A table that is no settings, for its mistakes, will do.
+    They are hidden as they are or percent-encoded, in either case. A text whose key is named like a secret counts as a
+    secret. Secrets of fewer than SHORTEST characters are not hidden. A table with mistakes is accepted as well.
     """
 
     def __init__(self, settings: Settings | Mapping[str, Any]) -> None:
-        plain = {text for text in _texts(settings) if len(text) >= SHORTEST}
+        plain = {text for text in _list_forms(settings) if len(text) >= SHORTEST}
         encoded = {quote(text, safe=safe) for text in plain for safe in ("", "/")}
         self._secrets = sorted((text.lower() for text in plain | encoded), key=len, reverse=True)
         self._whole = re.compile("|".join(map(re.escape, self._secrets)), re.IGNORECASE)
@@ -45,7 +45,7 @@ class Redaction:
         self._start = re.compile(f"(?={starts})", re.IGNORECASE)
 
     def clean(self, text: str) -> str:
-        """The text with "..." for every secret, also for one that the end of the text cuts off."""
+        """Return the text with "..." for every secret, also for one that the end of the text cuts off."""
         if not self._secrets:
             return text
         if text.endswith(MORE):
@@ -59,7 +59,7 @@ class Redaction:
 
 
 class LogRedaction:
-    """Hides secrets in lines of the log: those of its plugin in a line that names one, and long ones in all lines."""
+    """Hides a plugin's secrets in lines that name it, and long secrets in all lines."""
 
     def __init__(self) -> None:
         self._settings: dict[tuple[str, str], Settings] = {}
@@ -71,14 +71,16 @@ class LogRedaction:
         """Hide the secrets of a plugin from now on."""
         self._settings[kind, name] = settings
         self._redactions.pop((kind, name), None)
-        secrets = [leaf.reveal() for _, leaf in leaves((), settings) if isinstance(leaf, Secret) and not leaf.problem]
+        secrets = [
+            leaf.reveal() for _, leaf in list_leaves((), settings) if isinstance(leaf, Secret) and not leaf.problem
+        ]
         self._long |= dict.fromkeys(secret for secret in secrets if len(secret) >= TOKEN)
         while len(self._long) > SECRETS:
             del self._long[next(iter(self._long))]
         self._any = re.compile("|".join(map(re.escape, self._long))) if self._long else None
 
     def clean(self, line: MutableMapping[str, Any]) -> None:
-        """Hide what is secret in the values of a line, and cut them at TRACE_CHARS."""
+        """Hide secrets in the values of a line, and cut the values at TRACE_CHARS."""
         cleans = [self._redaction(kind, line[kind]).clean for kind in KINDS if kind in line]
         if self._any is not None:
             cleans.append(self._clean_any)
@@ -99,7 +101,7 @@ class LogRedaction:
 
 
 LOG: Final = LogRedaction()
-"""Of this process: it knows every plugin that was made."""
+"""The redaction of this process's log, with every plugin that was made."""
 
 
 def _cleaned(value: object, cleans: Sequence[Callable[[str], str]]) -> object:
@@ -115,10 +117,10 @@ def _cleaned(value: object, cleans: Sequence[Callable[[str], str]]) -> object:
     return text
 
 
-def _texts(settings: Settings | Mapping[str, Any]) -> Iterator[str]:
+def _list_forms(settings: Settings | Mapping[str, Any]) -> Iterator[str]:
     """The secrets as somebody may repeat them: also in one line, and without what comes before the last space ("Bearer"
     in a header)."""
-    for path, leaf in leaves((), settings):
+    for path, leaf in list_leaves((), settings):
         secret = Secret.parse(leaf) if is_reference(leaf) else leaf
         if isinstance(secret, Secret):
             value = "" if secret.problem else secret.reveal()

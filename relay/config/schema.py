@@ -1,6 +1,6 @@
-"""conf.d as a JSON Schema, for editors: of one file, with the types that the installed plugins provide.
+"""Makes a JSON Schema of one file of conf.d for editors, with the types of the installed plugins.
 
-It knows what stands in one table. What tables say about each other, and limits that hang together, `relay check` knows.
+It covers single tables. Only `relay check` knows the relations between tables and between limits.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from pydantic_core import core_schema
 
 from relay.api import Connector, Plugin, Settings
 from relay.catalogue import NAMES, TYPES
-from relay.config.descriptions import descriptions, type_description
+from relay.config.descriptions import read_descriptions, type_description
 from relay.config.load import NAME
 from relay.config.model import OWN_TABLES
 from relay.config.plugins.registry import KINDS, Registry
@@ -25,28 +25,28 @@ EVENTS: Final = {
     },
     "event type": {"anyOf": [{"enum": [*TYPES]}, {"type": "string"}]},
 }
-"""What editors complete; a type may be newer than the catalogue."""
+"""Completions for editors. A type may be newer than the catalogue."""
 
 
-def schema(registry: Registry, tell: Callable[[str], object] = lambda _: None) -> dict[str, Any]:
-    """Make the schema. Where the settings of a type cannot be described it takes anything, and `tell` is called."""
+def make_schema(registry: Registry, tell: Callable[[str], object] = lambda _: None) -> dict[str, Any]:
+    """Make the schema. A type whose settings cannot be described accepts anything, and `tell` is called."""
     parts: dict[str, dict[str, Any]] = {}
     for kind in KINDS:
-        for name, plugin in registry.types(kind).items():
+        for name, plugin in registry.get_types(kind).items():
             try:
                 with contained(until_ctrl_c=True):
                     parts[f"{kind}.{name}"] = _typed(kind, name, plugin)
             except Exception as error:
                 parts[f"{kind}.{name}"] = {"title": f"{kind}.{name}", "properties": {"type": {"const": name}}}
-                owner = registry.provider(kind, name)
+                owner = registry.find_provider(kind, name)
                 tell(f"settings of the {kind} type {name} of {owner} cannot be described: {named(error)}")
-    parts |= {name: _table(name, model) for name, model in OWN_TABLES.items()}
+    parts |= {name: _make_table(name, model) for name, model in OWN_TABLES.items()}
     parts["erasure"]["properties"]["on"]["items"] = _link("event type")
     inner: dict[str, Any] = {}
     for table in parts.values():
         inner |= table.pop("$defs", {})
-    unfinished = {kind: _unfinished(kind, [*registry.types(kind)], parts) for kind in KINDS}
-    tables = {kind: _named(kind, [*registry.types(kind)]) for kind in KINDS}
+    unfinished = {kind: _make_unfinished(kind, [*registry.get_types(kind)], parts) for kind in KINDS}
+    tables = {kind: _named(kind, [*registry.get_types(kind)]) for kind in KINDS}
     return {
         "$schema": DIALECT,
         "title": "relay: a file of conf.d",
@@ -58,12 +58,11 @@ def schema(registry: Registry, tell: Callable[[str], object] = lambda _: None) -
 
 
 class _Written(GenerateJsonSchema):
-    """Settings as they are written: with their descriptions, defaults with their units, no titles that only repeat
-    names."""
+    """Settings as they are written: with descriptions and defaults with units, without redundant titles."""
 
     def model_schema(self, schema: core_schema.ModelSchema) -> dict[str, Any]:
         written = super().model_schema(schema)
-        for name, text in descriptions(schema["cls"]).items():
+        for name, text in read_descriptions(schema["cls"]).items():
             written["properties"][schema["cls"].model_fields[name].alias or name].setdefault("description", text)
         return written
 
@@ -87,8 +86,8 @@ class _Written(GenerateJsonSchema):
         pass  # a default that cannot be written is left out
 
 
-def _table(name: str, model: type[Settings]) -> dict[str, Any]:
-    """The schema of one table; what it needs besides is under `$defs`, each beginning with the table's name."""
+def _make_table(name: str, model: type[Settings]) -> dict[str, Any]:
+    """Return the schema of one table. Its parts are under `$defs`, each beginning with the table's name."""
     template = f"#/$defs/{name}.{{model}}"
     made = model.model_json_schema(ref_template=template, schema_generator=_Written)
     inner = made.pop("$defs", {})
@@ -96,7 +95,7 @@ def _table(name: str, model: type[Settings]) -> dict[str, Any]:
 
 
 def _typed(kind: str, name: str, plugin: type[Plugin]) -> dict[str, Any]:
-    table = _table(f"{kind}.{name}", plugin.Settings)
+    table = _make_table(f"{kind}.{name}", plugin.Settings)
     properties = table["properties"]
     properties["type"] = {"const": name, "description": type_description(plugin)}
     if kind == "connector":
@@ -106,8 +105,8 @@ def _typed(kind: str, name: str, plugin: type[Plugin]) -> dict[str, Any]:
     return table
 
 
-def _unfinished(kind: str, names: list[str], parts: Mapping[str, Any]) -> dict[str, Any]:
-    """A table of which another file says the type: only its keys are known."""
+def _make_unfinished(kind: str, names: list[str], parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema of a table whose type is in another file: only its keys are known."""
     keys = {key for name in names for key in parts[f"{kind}.{name}"]["properties"]}
     return {"title": f"{kind} without type", "propertyNames": {"enum": sorted(keys - {"type"})}}
 

@@ -1,4 +1,4 @@
-"""Where the files are that come with relay: its conf.d, its systemd unit, its README."""
+"""Finds the files that come with relay: its conf.d, its systemd unit, its README."""
 
 import sysconfig
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 import relay
 
 
-def shipped(name: str) -> Path:
-    """The folder `conf.d` or `systemd`, or README.md: beside the package in a checkout, in share/relay if installed.
+def find_shipped(name: str) -> Path:
+    """Return the folder `conf.d` or `systemd`, or README.md, in a checkout or in share/relay.
 
     Raises FileNotFoundError.
     """

@@ -1,15 +1,15 @@
-"""Says of a text that is not TOML what is wrong with it, in the words of who wrote it."""
+"""Explains why a text is not TOML, in the words of its author."""
 
 import re
 import unicodedata
 from typing import Final
 
-from relay.config.excerpt import excerpt
+from relay.config.excerpt import make_excerpt
 from relay.config.line_numbers import locate_last
-from relay.config.mistake import Mistake, dotted
+from relay.config.mistake import Mistake, format_path
 
 QUOTES: Final = "\u201c\u201d\u201e\u201f\u2018\u2019\u201a\u201b\u00ab\u00bb\u2033\u2032\u00b4`"
-"""What word processors, chats and slips of a finger make of quotes."""
+"""Quotes as word processors, chats and slips of a finger make them."""
 _WHOLE: Final = re.compile(
     r"""\#[^\n]* | \"{3}(?:\\.|[^\\])*?\"{3} | '{3}.*?'{3} | "(?!"")(?:\\.|[^"\\\n])*" | '(?!'')[^'\n]*'""",
     re.VERBOSE | re.DOTALL,
@@ -23,35 +23,35 @@ FOREIGN: Final = {
     "<<<<<<<": "a merge was not completed: keep one of both sides, and remove its marks",
     ">>>>>>>": "a merge was not completed: keep one of both sides, and remove its marks",
 }
-"""How a line begins that is meant for something else than TOML, and what to do."""
+"""Beginnings of lines that are no TOML, and what to do."""
 _LIKE_YAML: Final = re.compile(r"\s*(?:- )?[\w.-]+:(?:\s|$)")
 _TWICE: Final = re.compile(r"Cannot (?:declare|overwrite|mutate)")
 
 
-def syntax_mistake(name: str, text: str, said: str) -> Mistake:
-    """Make a mistake of what the parser said of the text of a file."""
+def make_syntax_mistake(name: str, text: str, said: str) -> Mistake:
+    """Make a mistake from the parser's message about the text of a file."""
     lines = text.split("\n")
     match = re.search(r"at line (\d+), column (\d+)", said)
     number, column = (int(match[1]), int(match[2])) if match else (len(text.splitlines()), len(text))
-    line, unclosed = lines[number - 1], _unclosed(text)
+    line, unclosed = lines[number - 1], _find_unclosed(text)
     if unclosed is not None and unclosed <= (number, column):
         number, column = unclosed
         line = lines[number - 1]
         reason = _without_end(line, column)
     else:
         reason = (
-            _odd_character(line)
-            or (_repeated(lines, number) if _TWICE.match(said) else None)
+            _find_odd_character(line)
+            or (_find_repeated(lines, number) if _TWICE.match(said) else None)
             or (_foreign(line) if said.startswith("Invalid statement") else None)
             or (YAML if said.startswith("Expected '='") and _LIKE_YAML.match(line) else None)
-            or said + _hint(line, column, said)
+            or said + _advise_on_word(line, column, said)
         )
-    shown = excerpt(line, private=True) if match or unclosed else ""
+    shown = make_excerpt(line, private=True) if match or unclosed else ""
     return Mistake(file=name, line=number, reason=f"not TOML: {reason}", excerpt=shown)
 
 
-def _unclosed(text: str) -> tuple[int, int] | None:
-    """The line and column at which a text in quotes begins that does not end; None if all of them do."""
+def _find_unclosed(text: str) -> tuple[int, int] | None:
+    """Return line and column of the start of a quoted text without an end; None without any."""
     at = 0
     while begins := _BEGINNING.search(text, at):
         if (whole := _WHOLE.match(text, begins.start())) is None:
@@ -69,8 +69,8 @@ def _without_end(line: str, column: int) -> str:
     return f"{reason}: {odd} is no quote of TOML" if odd else reason
 
 
-def _odd_character(line: str) -> str | None:
-    """Name a character outside of texts and comments that only looks like a quote or a space."""
+def _find_odd_character(line: str) -> str | None:
+    """Name a character outside texts and comments that only looks like a quote or a space."""
     for column, one in enumerate(_WHOLE.sub(lambda found: "_" * len(found[0]), line), 1):
         if one in QUOTES:
             return f'{one} in column {column} is no quote of TOML: write " instead'
@@ -85,18 +85,20 @@ def _foreign(line: str) -> str | None:
     return next((reason for start, reason in FOREIGN.items() if line.lstrip().startswith(start)), None)
 
 
-def _repeated(lines: list[str], number: int) -> str | None:
-    """Say where the table or key that a line ends with stands already; None if the line itself is the first."""
+def _find_repeated(lines: list[str], number: int) -> str | None:
+    """Return where the table or key at a line's end is already; None if the line itself is the first."""
     path, first = locate_last("\n".join(lines[:number]))
     if first == number:
         return None
     if lines[number - 1].lstrip().startswith("["):
-        return f"[{dotted(path)}] stands already in line {first}: keep one of them, or give this table another name"
-    return f"{dotted(path)} is set already in line {first}: keep one of them"
+        return (
+            f"[{format_path(path)}] stands already in line {first}: keep one of them, or give this table another name"
+        )
+    return f"{format_path(path)} is set already in line {first}: keep one of them"
 
 
-def _hint(line: str, column: int, said: str) -> str:
-    """What to do about a bare word, as in `type = http` or `timeout = 30s`; nothing if there is none."""
+def _advise_on_word(line: str, column: int, said: str) -> str:
+    """Return what to do about a bare word, as in `type = http` or `timeout = 30s`; nothing without any."""
     before, word = line[: column - 1], re.match(r"[^\s\"'=,#\[\]{}]*", line[column - 1 :])
     if not word or not word[0] or not (said.startswith("Invalid value") or re.search(r"=\s*[\w.:+-]+$", before)):
         return ""

@@ -1,4 +1,4 @@
-"""[ingest] tls: the certificate that relay shows to senders, and whose certificates it wants to see."""
+"""The settings of [ingest] tls: the certificate for senders, and the authorities of senders' certificates."""
 
 import ssl
 import time
@@ -30,26 +30,26 @@ class TlsSettings(Settings):
     and still refuses a wrong certificate."""
 
     def reread(self) -> "TlsSettings":
-        """The same settings with what the files hold now. Raises TlsError if one cannot be read."""
-        fresh = {name: Secret(old.how, old.name) for name, old in self.references()}
+        """Return the same settings with the present content of the files. Raises TlsError if one cannot be read."""
+        fresh = {name: Secret(old.how, old.name) for name, old in self.list_references()}
         for name, secret in fresh.items():
             if secret.problem is not None:
                 raise TlsError(name, secret.problem)
         return self.model_copy(update=fresh)
 
-    def references(self) -> list[tuple[str, Secret]]:
-        """What is read from files, by the name of the setting."""
+    def list_references(self) -> list[tuple[str, Secret]]:
+        """Return what is read from files, by the name of the setting."""
         return [(name, value) for name, value in vars(self).items() if isinstance(value, Secret)]
 
     @property
     def files(self) -> str:
-        """Where certificate and key are, for whoever has to renew them."""
+        """The files of certificate and key, for whoever has to renew them."""
         return " and ".join(one.name if one.how == "file" else str(one) for one in (self.certificate, self.key))
 
     @property
     def validity(self) -> Validity:
-        """When the certificate is good. Raises TlsError."""
-        with _told():
+        """The validity of the certificate. Raises TlsError."""
+        with _convert_errors():
             try:
                 return validity(self.certificate.reveal())
             except ValueError as error:
@@ -57,17 +57,17 @@ class TlsSettings(Settings):
 
 
 class TlsError(PemError):
-    """TLS cannot be served with these settings; `key` is the setting that is to blame."""
+    """Raised when TLS cannot be served with these settings. `key`: the setting to blame."""
 
     def __str__(self) -> str:
         return f"ingest.tls.{self.key}: {self.reason}"
 
 
-def server_context(settings: TlsSettings) -> ssl.SSLContext:
-    """What a listener needs to serve TLS. Raises TlsError."""
+def make_server_context(settings: TlsSettings) -> ssl.SSLContext:
+    """Make the context of a listener with TLS. Raises TlsError."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.set_alpn_protocols(["http/1.1"])
-    with _told():
+    with _convert_errors():
         load_chain(context, settings.certificate.reveal(), settings.key.reveal())
         if settings.client_ca is not None:
             trust(context, settings.client_ca.reveal(), "client_ca")
@@ -77,9 +77,9 @@ def server_context(settings: TlsSettings) -> ssl.SSLContext:
 
 
 def expiry_warning(settings: TlsSettings) -> str | None:
-    """Say why senders refuse the certificate, or will soon; None if all is well. Raises TlsError."""
+    """Return why senders refuse the certificate, or soon will; None if all is well. Raises TlsError."""
     good, now = settings.validity, time.time()
-    with _told():
+    with _convert_errors():
         try:
             _shake_hands(settings.certificate.reveal(), settings.key.reveal())
         except ssl.SSLCertVerificationError as error:
@@ -91,8 +91,8 @@ def expiry_warning(settings: TlsSettings) -> str | None:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Raise what is wrong with a file as TlsError."""
+def _convert_errors() -> Iterator[None]:
+    """Raise errors of a file as TlsError."""
     try:
         yield
     except PemError as error:
@@ -100,9 +100,9 @@ def _told() -> Iterator[None]:
 
 
 def _shake_hands(certificate: str, key: str) -> None:
-    """Look at the certificate as a client does, by a handshake within this process.
+    """Check the certificate as a client does, by a handshake within this process.
 
-    Raises PemError, and SSLCertVerificationError if no client would take it.
+    Raises PemError, and SSLCertVerificationError if no client would accept it.
     """
     server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     load_chain(server, certificate, key)

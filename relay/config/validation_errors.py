@@ -1,4 +1,4 @@
-"""Says in our words what pydantic found wrong with a table."""
+"""Translates pydantic's errors in a table into relay's words."""
 
 import json
 import re
@@ -23,13 +23,13 @@ from relay.api.internal import (
     write_quantity,
 )
 from relay.config.merge import Merged
-from relay.config.mistake import Mistake, dotted
+from relay.config.mistake import Mistake, format_path
 from relay.config.redaction import Redaction
 from relay.guests import contained, text_of
 
 Place = tuple[str | int, ...]
 KEY: Final = "[key]"
-"""Stands in a place of pydantic's behind a key that is wrong itself."""
+"""Marks a key that is wrong itself in pydantic's places."""
 S = TypeVar("S", bound=Settings)
 
 REASONS: Final[Mapping[str, str]] = {
@@ -57,7 +57,7 @@ REASONS: Final[Mapping[str, str]] = {
     "tuple_type": "expected a list",
     "value_error": "{error}",
 }
-"""Our sentence for each pydantic error type; what is not listed keeps pydantic's own."""
+"""relay's sentence for each pydantic error type. Others keep pydantic's own."""
 
 FORMS: Final[Mapping[str, str]] = {
     r"^\d+$": "digits alone",
@@ -66,7 +66,7 @@ FORMS: Final[Mapping[str, str]] = {
 """Usual patterns in words."""
 
 
-def validated(table: object, model: type[S]) -> S:
+def validate(table: object, model: type[S]) -> S:
     """Check a table. Raises ValidationError."""
     # as JSON, because that is strict ("4" is no number) and still has lists for tuples and texts for paths
     return model.model_validate_json(json.dumps(table, default=str), strict=True)
@@ -75,22 +75,24 @@ def validated(table: object, model: type[S]) -> S:
 def translate(
     error: ValidationError, table: object, model: type[Settings], path: Sequence[str | int], merged: Merged
 ) -> list[Mistake]:
-    """Turn the errors of a table at `path`, checked as a `model`, into mistakes. They repeat no value of the file,
-    and no secret, whatever a plugin's own check says."""
+    """Convert the errors of a table at `path`, checked as a `model`, into mistakes.
+
+    They repeat no value of the file and no secret, whatever a plugin's own check says.
+    """
     details = error.errors(include_url=False, include_input=False)
-    more = _contradictions(table, model, details)
+    more = _find_contradictions(table, model, details)
     clean = Redaction(table if isinstance(table, dict) else {}).clean
     found = [_mistake(detail, model, path, merged) for detail in (*details, *more)]
     return [replace(one, reason=clean(text_of(one.reason))) for one in found]
 
 
-def _contradictions(table: object, model: type[Settings], found: Sequence[ErrorDetails]) -> Iterator[ErrorDetails]:
-    """Those that pydantic does not come to, because other settings of the table are wrong by themselves."""
-    wrong = {_setting(model, detail["loc"]) for detail in found}
+def _find_contradictions(table: object, model: type[Settings], found: Sequence[ErrorDetails]) -> Iterator[ErrorDetails]:
+    """Find contradictions that pydantic does not reach because of other wrong settings."""
+    wrong = {_find_setting(model, detail["loc"]) for detail in found}
     while isinstance(table, dict) and () not in wrong:
-        fresh = _errors(_without(table, wrong), _lenient(model, wrong))
+        fresh = _errors(_without(table, wrong), _make_lenient(model, wrong))
         yield from (one for one in fresh if one["type"] == CONTRADICTION and not _is_about(one, wrong))
-        if not (more := {_setting(model, one["loc"]) for one in fresh} - wrong):
+        if not (more := {_find_setting(model, one["loc"]) for one in fresh} - wrong):
             return
         wrong |= more
 
@@ -98,7 +100,7 @@ def _contradictions(table: object, model: type[Settings], found: Sequence[ErrorD
 def _errors(table: object, model: type[Settings]) -> list[ErrorDetails]:
     try:
         with contained(until_ctrl_c=True):
-            validated(table, model)
+            validate(table, model)
     except ValidationError as error:
         return error.errors(include_url=False, include_input=False)
     except Exception:  # a check that cannot do without what is missing: it is asked again when that is there
@@ -106,10 +108,10 @@ def _errors(table: object, model: type[Settings]) -> list[ErrorDetails]:
     return []
 
 
-def _setting(model: type[Settings], place: Place) -> Place:
-    """The setting that an error is in: not its entry of a list, but for a nested table what is wrong in there."""
+def _find_setting(model: type[Settings], place: Place) -> Place:
+    """Return the setting of an error: not its entry of a list, but the setting inside a nested table."""
     depth = 1
-    while depth < len(place) and _model_at(model, place[:depth]):
+    while depth < len(place) and _find_model(model, place[:depth]):
         depth += 1
     return place[:depth]
 
@@ -125,17 +127,17 @@ def _without(table: Mapping[str, Any], places: Iterable[Place]) -> dict[str, Any
     return rest
 
 
-def _lenient(model: type[S], places: Iterable[Place]) -> type[S]:
-    """The model without need of settings that are missing, or left out because they are wrong."""
+def _make_lenient(model: type[S], places: Iterable[Place]) -> type[S]:
+    """Return the model with missing or wrong settings made optional."""
     absent = {place[0] for place in places if len(place) == 1}
     fields = [(name, field) for name, field in model.model_fields.items() if field.is_required()]
     optional = frozenset(name for name, field in fields if (field.alias or name) in absent)
-    return _optional(model, optional) if optional else model
+    return _make_optional(model, optional) if optional else model
 
 
 @lru_cache(maxsize=64)
-def _optional(model: type[S], names: frozenset[str]) -> type[S]:
-    """The model without need of these settings. It is kept: making one takes longer than checking many tables."""
+def _make_optional(model: type[S], names: frozenset[str]) -> type[S]:
+    """Return the model with these settings optional. It is cached: making it takes longer than checking many tables."""
     fields: dict[str, Any] = dict.fromkeys(names, (Any, None))
     return create_model(model.__name__, __base__=model, **fields)
 
@@ -148,20 +150,20 @@ def _is_about(contradiction: ErrorDetails, wrong: Iterable[Place]) -> bool:
 def _mistake(detail: ErrorDetails, model: type[Settings], path: Sequence[str | int], merged: Merged) -> Mistake:
     loc = tuple(part for part in detail["loc"] if part != KEY)
     if detail["type"] == CONTRADICTION:
-        return _contradiction(detail, (*path, *loc), merged)
+        return _make_contradiction(detail, (*path, *loc), merged)
     *parents, last = loc or (None,)
-    owner = _model_at(model, parents)
+    owner = _find_model(model, parents)
     unknown = detail["type"] == "extra_forbidden"
     reason = _reason(detail, owner, last)
     suggestion = find_closest(last, owner.model_fields) if unknown and owner else None
-    return merged.mistake((*path, *loc), reason, suggestion, private=unknown or SECRET_FORMS in reason)
+    return merged.make_mistake((*path, *loc), reason, suggestion, private=unknown or SECRET_FORMS in reason)
 
 
-def _contradiction(detail: ErrorDetails, table: Place, merged: Merged) -> Mistake:
-    """It is told of the table, at the line of the first setting that it is about and that is written there."""
+def _make_contradiction(detail: ErrorDetails, table: Place, merged: Merged) -> Mistake:
+    """Make a mistake of the table, at the line of the first written setting that it is about."""
     places = [(*table, name) for name in detail["ctx"]["about"]]
     place = next((one for one in places if one in merged.origins), table)
-    return replace(merged.mistake(place, detail["ctx"]["reason"]), key=dotted(table))
+    return replace(merged.make_mistake(place, detail["ctx"]["reason"]), key=format_path(table))
 
 
 def _reason(detail: ErrorDetails, owner: type[BaseModel] | None, field: object) -> str:
@@ -169,20 +171,23 @@ def _reason(detail: ErrorDetails, owner: type[BaseModel] | None, field: object) 
     if sentence is None:
         return detail["msg"]
     units, said = _units(owner, field), detail.get("ctx", {})
-    words = {name: _in_words(value) if name == "pattern" else _with_unit(value, units) for name, value in said.items()}
+    words = {
+        name: _describe_pattern(value) if name == "pattern" else _format_limit(value, units)
+        for name, value in said.items()
+    }
     return sentence.format(**words)
 
 
-def _in_words(pattern: str) -> str:
-    """A regular expression for people who write none: `^(a|b:.+)$` is "a" or "b:...", written so."""
+def _describe_pattern(pattern: str) -> str:
+    """Describe a regular expression: `^(a|b:.+)$` is "a" or "b:..."."""
     if listed := re.fullmatch(r"\^\(([\w.+:|-]+)\)\$", pattern):
         *others, last = (f'"{one.replace(".+", "...")}"' for one in listed[1].split("|"))
         return f"{', '.join(others)} or {last}" if others else last
     return FORMS.get(pattern, f"what matches the regular expression {pattern}")
 
 
-def _model_at(model: type[BaseModel], parents: Sequence[str | int]) -> type[BaseModel] | None:
-    """The model of a nested table, as far as plain annotations tell."""
+def _find_model(model: type[BaseModel], parents: Sequence[str | int]) -> type[BaseModel] | None:
+    """Return the model of a nested table, as far as plain annotations tell."""
     for key in parents:
         known = model.model_fields.get(str(key))
         kinds = get_args(known.annotation) or (known.annotation,) if known else ()  # a model, or a model | None
@@ -199,8 +204,8 @@ def _units(owner: type[BaseModel] | None, field: object) -> Mapping[str, float]:
     return SECONDS if parse_duration in parsers else BYTES if parse_size in parsers else {}
 
 
-def _with_unit(value: Any, units: Mapping[str, float]) -> Any:
-    """Write a limit as an admin would: with a unit, or without an empty fraction."""
+def _format_limit(value: Any, units: Mapping[str, float]) -> Any:
+    """Format a limit as an admin would write it: with a unit, or without an empty fraction."""
     if not isinstance(value, int | float):
         return value
     return write_quantity(value, units) if units else value if value % 1 else int(value)

@@ -11,8 +11,8 @@ import structlog
 from relay.api import Connector, ConnectorSettings, Filter, FilterSettings
 from relay.api.internal import LeftBehind
 from relay.api.transport import outage
-from relay.catalogue import Selection, without_opt_in
-from relay.config import Config, ConfigError, Made, NotMade, Redaction, make_connectors, mistakes_of
+from relay.catalogue import Selection, drop_opt_in
+from relay.config import Config, ConfigError, Made, NotMade, Redaction, make_connectors, make_mistakes
 from relay.deliver.live_lane import LiveLane
 from relay.guests import called, is_same, reason_of, text_of
 from relay.journal import Journal
@@ -76,7 +76,7 @@ class LaneFactory:
         try:
             return make_connectors(config, names, self._folder, self._worker)
         except NotMade as error:
-            raise ConfigError(mistakes_of(error.failures)) from None
+            raise ConfigError(make_mistakes(error.failures)) from None
 
     def make_lane(self, made: Made, plan: LanePlan, cursor: Cursor, held: Pause | None, behind: LeftBehind) -> LiveLane:
         """Make a lane from this cursor on. `held`: its pause by an admin. `behind`: threads that have to be back before
@@ -84,7 +84,7 @@ class LaneFactory:
         lane = LiveLane(
             made,
             plan.settings,
-            Route(Selection(without_opt_in(plan.settings.events, plan.connector.accepted_types)), made.filters),
+            Route(Selection(drop_opt_in(plan.settings.events, plan.connector.accepted_types)), made.filters),
             cursor,
             journal=self._journal,
             state=self._state,

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from relay.api import LARGE, Decoded, Denied, Entries, Request, Response, Source
 from relay.api.internal import Threads, cut
-from relay.catalogue import TYPES, type_by_name
+from relay.catalogue import TYPES, find_type
 from relay.config import IngestSettings
 from relay.ingest.body import Body
 from relay.ingest.body_memory import BodyMemory
@@ -200,7 +200,7 @@ class Intake:
                 return
             if name not in TYPES and name not in known:
                 known[name] = None
-                said = type_by_name(name)
+                said = find_type(name)
                 group, channel = (said.group, said.channel) if said else ("", "")
                 told = {"source": self.source.name, "type": name, "group": group, "channel": channel}
                 log.warning("event type is not in the catalogue", **told, advice=UNKNOWN_ADVICE, always=True)

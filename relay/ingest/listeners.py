@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from relay.config import Address, IngestSettings, UnixAddress, shown, takes_ipv4
+from relay.config import Address, IngestSettings, UnixAddress, format_address, takes_ipv4
 from relay.listen import convert_errors
 
 BACKLOG: Final = 1024
@@ -39,7 +39,7 @@ def close(sockets: Sequence[Sequence[socket.socket]]) -> None:
 def describe_sockets(sockets: Sequence[socket.socket], settings: IngestSettings) -> list[str]:
     """Return the addresses of these sockets, for people."""
     scheme = "https://" if settings.tls else "http://"
-    return [shown(one.getsockname(), scheme) for one in sockets]
+    return [format_address(one.getsockname(), scheme) for one in sockets]
 
 
 def _bind(address: Address, found: list[list[socket.socket]], *, takes_ipv4: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import structlog
 
-from relay.config import TlsError, TlsSettings, expiry_warning, server_context
+from relay.config import TlsError, TlsSettings, expiry_warning, make_server_context
 from relay.threads import ADMIN
 from relay.words import moment
 
@@ -116,6 +116,6 @@ class Certificates:
 
 
 def _make_context(settings: TlsSettings) -> ssl.SSLContext:
-    context = server_context(settings)
+    context = make_server_context(settings)
     context.sslobject_class = Watched
     return context

@@ -9,7 +9,7 @@ from relay.catalogue import Selection
 from relay.config import Config, Configured
 from relay.guests import contained
 from relay.inspect.search import PENDING, Aside, Found, LaneProgress, Sighting
-from relay.route import Failed, applied, id_of, numbered
+from relay.route import Failed, apply_filter, number_parts, read_id
 from relay.state import Attempts, Replay
 
 UNKNOWN: Final = "cannot be known from"
@@ -165,12 +165,12 @@ def _trace_route(event: Event, connector: str, config: Config | None) -> TracedR
         is_off = config is not None and f"connector.{connector}" in config.disabled
         return TracedRoute(connector, None if config is None else False, disabled=is_off)
     settings = config.connectors[connector].settings
-    entry = Selection(config.entries(connector)).explain(event.type)
+    entry = Selection(config.list_entries(connector)).explain(event.type)
     wanted = entry is not None and not entry.startswith("!")
     steps = [config.filters[name] for name in settings.filters]
     said, parts = _apply_filters(event, steps) if wanted and steps else (None, ())
     return TracedRoute(
-        connector, True, wanted, entry, said, [TracePart(one.part, id_of(one), one.type) for one in parts]
+        connector, True, wanted, entry, said, [TracePart(one.part, read_id(one), one.type) for one in parts]
     )
 
 
@@ -190,7 +190,7 @@ def _apply_filters(event: Event, steps: Sequence[Configured[Filter, FilterSettin
             return f"{UNKNOWN} {table.name}, which cannot be made here ({type(error).__name__})", ()
         following: list[Event] = []
         for part in parts:
-            made = applied(step, part)
+            made = apply_filter(step, part)
             if isinstance(made, Failed):
                 return f"parked by {made.reason.removeprefix('filter ')}", ()
             if isinstance(made, Event):
@@ -204,7 +204,7 @@ def _apply_filters(event: Event, steps: Sequence[Configured[Filter, FilterSettin
         parts = following
     whole = [f"split into {len(parts)} by {_join_names(split)}"] if split else []
     said = "; ".join([*whole, *([f"changed by {_join_names(changed)}"] if changed else [])])
-    return said or "kept", numbered(parts) if split else ()
+    return said or "kept", number_parts(parts) if split else ()
 
 
 def _join_names(steps: Sequence[str]) -> str:

@@ -1,6 +1,6 @@
-"""Which events of a block a connector gets, and in what form: selection, then filters, as one plain function."""
+"""Routes blocks to a connector by selection and filters, as one pure function."""
 
-from relay.route.filter_results import MOST_PARTS, Failed, applied, chained, id_of, numbered
+from relay.route.filter_results import MOST_PARTS, Failed, apply_chain, apply_filter, number_parts, read_id
 from relay.route.route import ENOUGH_BYTES, ENOUGH_S, Route, Routed
 
 __all__ = [
@@ -10,8 +10,8 @@ __all__ = [
     "Failed",
     "Route",
     "Routed",
-    "applied",
-    "chained",
-    "id_of",
-    "numbered",
+    "apply_chain",
+    "apply_filter",
+    "number_parts",
+    "read_id",
 ]

@@ -1,7 +1,6 @@
-"""What filters make of one event: the same, others, several or none. What a filter returns is a guest's: it is checked
-before anybody else sees it.
+"""Applies filters to one event, and checks their results: the event, others, several or none.
 
-The filters of a route are called for every event, so the usual answers (the event itself, None) are told apart first.
+The filters of a route run for every event, so the usual results (the event itself, None) are handled first.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,11 +19,11 @@ from relay.config import Redaction
 from relay.guests import BLOCKED_S, Wrong, described, named, tell_blocked, text_of
 
 MOST_PARTS: Final = 1000
-"""That one event may be split into."""
+"""Parts into which one event may be split."""
 MADE_BYTES: Final = 16 << 20
-"""That what filters make of one event may have more than the event."""
+"""Bytes by which the results of filters may exceed the event."""
 TYPE_CHARS: Final = 1000
-"""Of a type that a filter gives."""
+"""Characters of a type that a filter gives."""
 _place, _origin = attrgetter("offset", "part", "received"), attrgetter("source", "id_field", "time_field")
 _check_object: Final = msgspec.json.Decoder(msgspec.defstruct("Object", [])).decode
 _fields: Final = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -39,15 +38,14 @@ class Failed:
 
 
 Made = Event | Sequence[Event] | Failed | None
-"""What becomes of an event: it is kept or replaced, split into two or more, parked, or dropped."""
+"""The result for an event: kept or replaced, split into two or more, parked, or dropped."""
 
 
-def applied(step: Filter, event: Event) -> Made:
-    """What one filter makes of an event. A filter that raises is a filter's bug or a strange event: either way it costs
-    this one event here, and nothing else."""
+def apply_filter(step: Filter, event: Event) -> Made:
+    """Apply one filter to an event. If the filter raises, this costs only this event."""
     try:
         made = step.apply(event)
-        return made if made is event or made is None else _checked(event, made)
+        return made if made is event or made is None else _check_result(event, made)
     except Wrong as error:
         return Failed(event, f"filter {step.name}: {error}")
     except UnreadableEvent as error:
@@ -56,33 +54,33 @@ def applied(step: Filter, event: Event) -> Made:
         return Failed(event, f"filter {step.name}: {Redaction(step.settings).clean(named(error))}")
 
 
-def chained(steps: Sequence[Filter], event: Event) -> Made:
-    """What filters, one after the other, make of an event. What fails on a part parks the event as a whole."""
+def apply_chain(steps: Sequence[Filter], event: Event) -> Made:
+    """Apply filters one after the other to an event. A failure on a part parks the whole event."""
     made = _pass(steps, event)
     if made is None or isinstance(made, Event):
         return made
     if isinstance(made, Failed):
         return Failed(event, made.reason)
-    return numbered(made)
+    return number_parts(made)
 
 
 def _pass(steps: Sequence[Filter], event: Event) -> Made:
     current = event
     for number, step in enumerate(steps, 1):
         began = perf_counter()
-        made = applied(step, current)
+        made = apply_filter(step, current)
         if (seconds := perf_counter() - began) >= BLOCKED_S:
             tell_blocked("apply", seconds, filter=step.name)
         if made is None or isinstance(made, Failed):
             return made
         if not isinstance(made, Event):
-            return _pass_parts(steps[number:], current, made)
+            return _apply_to_parts(steps[number:], current, made)
         current = made
     return current
 
 
-def _pass_parts(steps: Sequence[Filter], event: Event, parts: Sequence[Event]) -> Made:
-    """What the filters that are left make of the parts of an event."""
+def _apply_to_parts(steps: Sequence[Filter], event: Event, parts: Sequence[Event]) -> Made:
+    """Apply the remaining filters to the parts of an event."""
     kept: list[Event] = []
     more = -len(event.body)
     for part in parts if steps else ():
@@ -100,13 +98,13 @@ def _pass_parts(steps: Sequence[Filter], event: Event, parts: Sequence[Event]) -
     return (kept if steps else parts) or None
 
 
-def numbered(parts: Sequence[Event]) -> list[Event]:
-    """Parts of one event with their numbers, and with ids that differ: the second part with the id "a" has "a-2"."""
+def number_parts(parts: Sequence[Event]) -> list[Event]:
+    """Number the parts of one event, and make their ids differ: the second part with the id "a" gets "a-2"."""
     seen: dict[str, int] = {}
-    """How many parts had that id, by the id."""
+    """The number of parts with each id."""
     found: list[Event] = []
     for number, part in enumerate(parts):
-        body, own = part.body, id_of(part)
+        body, own = part.body, read_id(part)
         if own is not None and own in seen:
             same = f"{own}-{(nth := seen[own] + 1)}"
             while same in seen:  # a filter gave it
@@ -119,23 +117,23 @@ def numbered(parts: Sequence[Event]) -> list[Event]:
     return found
 
 
-def _checked(event: Event, made: object) -> Event | Sequence[Event] | None:
-    """What a filter returned, if it is something of this event. Raises Wrong."""
+def _check_result(event: Event, made: object) -> Event | Sequence[Event] | None:
+    """Check what a filter returned, and return it. Raises Wrong."""
     if not isinstance(made, list):
-        _check(event, made)
+        _check_event(event, made)
         _check_bytes(len(made.body) - len(event.body))  # type: ignore[attr-defined]  # it is an event
         return made  # type: ignore[return-value]
     if len(made) > MOST_PARTS:
         raise Wrong(f"apply returned {len(made):,} events, at most {MOST_PARTS:,} can be made of one")
     for one in made:
         if one is not event:
-            _check(event, one)
+            _check_event(event, one)
     _check_size(len(made), _size(made) - len(event.body))
     return made[0] if len(made) == 1 else [*made] or None
 
 
-def _check(event: Event, made: object) -> None:
-    """Raises Wrong for what is no event, or another one than that at hand."""
+def _check_event(event: Event, made: object) -> None:
+    """Check that a filter returned an event, derived from the one at hand. Raises Wrong."""
     if type(made) is not Event:
         what = described(made) if iscoroutine(made) else type(made).__name__
         raise Wrong(f"apply returned {what}, not an event, a list of events, or None")
@@ -170,7 +168,7 @@ def _size(events: Sequence[Event]) -> int:
 
 
 def _check_size(parts: int, more: int) -> None:
-    """Raises Wrong for too many parts of an event, which have so many bytes more than the event."""
+    """Check the number of parts of an event, and their extra bytes. Raises Wrong."""
     if parts > MOST_PARTS:
         raise Wrong(f"the event has more than {MOST_PARTS:,} parts")
     _check_bytes(more)
@@ -181,18 +179,18 @@ def _check_bytes(more: int) -> None:
         raise Wrong(f"apply made the event more than {MADE_BYTES >> 20} MiB larger")
 
 
-def id_of(event: Event) -> str | None:
-    """The id that an event's body says; None if it says none."""
+def read_id(event: Event) -> str | None:
+    """Return the id in an event's body; None without any."""
     try:
-        found = _head_decoder(event.kind.id_field)(event.body)
+        found = _make_id_decoder(event.kind.id_field)(event.body)
     except UNREADABLE:
         return None
     return None if found is UNSET or found is None else str(found)
 
 
 @lru_cache(1000)
-def _head_decoder(id_field: str) -> Callable[[bytes], Any]:
-    """Reads a JSON object's id, and nothing else of it."""
+def _make_id_decoder(id_field: str) -> Callable[[bytes], Any]:
+    """Return a decoder that reads nothing of a JSON object but its id."""
     head = msgspec.defstruct("Head", [("id", Any | UnsetType, UNSET)], rename={"id": id_field}, gc=False)
     decode, read = msgspec.json.Decoder(head).decode, attrgetter("id")
     return lambda body: read(decode(body))

@@ -1,7 +1,6 @@
-"""A connector's route: selection and filter chain compiled once, then applied block by block. Pure.
+"""A connector's route: selection and filter chain, compiled once and applied block by block. Pure.
 
-The cost is per event only where it must be: a block that is wanted whole passes through as it is, one that is not
-wanted at all is never looked into.
+Events cost time only where they must: a block that is wanted whole passes unchanged, an unwanted block is never read.
 """
 
 from collections.abc import Sequence
@@ -12,27 +11,26 @@ from typing import Final, NamedTuple
 
 from relay.api import Block, Event, Filter, Kind
 from relay.catalogue import Selection
-from relay.route.filter_results import Failed, chained
+from relay.route.filter_results import Failed, apply_chain
 
 ENOUGH_BYTES: Final = 1 << 20
-"""Of what filters keep at a time: it is all in memory."""
+"""Bytes that filters keep at a time, all in memory."""
 ENOUGH_S: Final = 0.02
-"""For which filters run at a time: nothing else does meanwhile."""
+"""Seconds that filters run at a time. Nothing else runs meanwhile."""
 
 _type_of, _source_of = attrgetter("type"), attrgetter("source")
 
 
 class Routed(NamedTuple):
-    """What a route makes of a block: the wanted events, and the offsets of those that were erased, that filters dropped
-    or choked on. All others are unselected."""
+    """A routed block: the wanted events, and the offsets of erased, dropped and failed events. All others are
+    unselected."""
 
     wanted: Block | None
     filtered: Sequence[int] = ()
     failed: Sequence[Failed] = ()
     erased: Sequence[int] = ()
     stop: int | None = None
-    """The first offset that was not looked at, because what the filters have done was enough for once; None: all
-    were."""
+    """The first unread offset, because the filters have done enough for once; None: all were read."""
 
 
 NOTHING = Routed(None)
@@ -46,7 +44,7 @@ class Route:
     filters: Sequence[Filter] = field(default=())
 
     def __call__(self, block: Block, *, part: bool = False) -> Routed:
-        """Route a block; with `part`, of a block that goes through filters as much as is enough for once."""
+        """Route a block. With `part`, a block with filters is routed as far as is enough for once."""
         erased = [kind for kind in block.kinds if kind.is_erased] if "" in map(_source_of, block.kinds) else ()
         selected = self._select(block, erased)
         if selected is None:
@@ -78,7 +76,7 @@ class Route:
         for number, event in enumerate(block):  # one at a time: what a filter has decoded is let go of before the next
             if part and number and (size >= ENOUGH_BYTES or perf_counter() > late):
                 return self._routed(kept, filtered, failed, stop=event.offset)
-            made = chained(self.filters, event)
+            made = apply_chain(self.filters, event)
             if isinstance(made, Failed):
                 failed.append(made)
             elif made is None:

@@ -22,7 +22,7 @@ import structlog
 from relay import __version__
 from relay.admin import Admin
 from relay.api import Source
-from relay.config import Config, ConfigError, NotMade, TlsError, make_sources, mistakes_of
+from relay.config import Config, ConfigError, NotMade, TlsError, make_mistakes, make_sources
 from relay.deliver import Changes, Fleet
 from relay.erasure import Eraser
 from relay.ingest import First, Ingest, Others
@@ -370,4 +370,4 @@ def build_sources(config: Config) -> list[Source]:
     try:
         return make_sources(config)
     except NotMade as error:
-        raise ConfigError(mistakes_of(error.failures)) from None
+        raise ConfigError(make_mistakes(error.failures)) from None

@@ -16,7 +16,7 @@ from typing import Any, Final
 import structlog
 
 from relay import __version__
-from relay.config import LOG, Config, changed_files, file_stamps
+from relay.config import LOG, Config, find_changed_files, read_stamps
 from relay.runtime.condition_watch import ConditionSnapshot, ConditionWatch
 from relay.runtime.history_entries import HistoryEntries
 from relay.state import Entry, HistoryQuery, add_entries, count_erasures, find_done, find_last_run, read_history
@@ -99,10 +99,10 @@ class History:
     async def _check_files(self) -> None:
         """Note files of conf.d that differ from the configuration in force, once for each set of files."""
         config = self._in_force()
-        seen = config, await ADMIN.run(file_stamps, config.folders)
+        seen = config, await ADMIN.run(read_stamps, config.folders)
         if seen[1] == self._seen[1] and config is self._seen[0]:  # to read TOML takes time
             return
-        changed = await ADMIN.run(changed_files, config.folders, config.texts) if config.folders else []
+        changed = await ADMIN.run(find_changed_files, config.folders, config.texts) if config.folders else []
         if config is not self._in_force():  # a reload has ended meanwhile
             return
         if changed and changed != self._changed:

@@ -10,7 +10,7 @@ import structlog
 
 from relay import __version__
 from relay.api import Connector, Secret, Settings
-from relay.config import Config, KeyPath, Redaction, dotted, leaves
+from relay.config import Config, KeyPath, Redaction, format_path, list_leaves
 from relay.deliver import Fleet, LiveLane
 from relay.guests import named, quick, text_of
 from relay.ingest import Ingest, Intake
@@ -242,7 +242,7 @@ def _read_notice(connector: Connector) -> str:
 def list_secrets(table: str, settings: Settings, config: Config) -> list[str]:
     """List the settings of a table that refer to secrets, with each reference and who shares it."""
     return [
-        f'{dotted(path)} ({secret.how} "{secret.name}"{_describe_sharers(secret, table, config)})'
+        f'{format_path(path)} ({secret.how} "{secret.name}"{_describe_sharers(secret, table, config)})'
         for path, secret in _find_secrets(settings)
     ]
 
@@ -264,7 +264,7 @@ def _find_place(secret: Secret) -> tuple[str, str]:
 
 
 def _find_secrets(settings: Settings) -> list[tuple[KeyPath, Secret]]:
-    return [(path, leaf) for path, leaf in leaves((), settings) if isinstance(leaf, Secret)]
+    return [(path, leaf) for path, leaf in list_leaves((), settings) if isinstance(leaf, Secret)]
 
 
 def _read_last_error(lane: LiveLane) -> LastError | None:

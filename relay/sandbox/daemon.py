@@ -13,7 +13,7 @@ from typing import Final
 
 import aiohttp
 
-from relay.config import shipped
+from relay.config import find_shipped
 
 READY_SECONDS: Final = 20.0
 STOP_SECONDS: Final = 20.0
@@ -59,7 +59,7 @@ def prepare(folder: Path, token: str, heap_url: str) -> DemoFolder:
     """
     place = DemoFolder(folder, free_port())
     try:
-        shipped_conf = shipped("conf.d")
+        shipped_conf = find_shipped("conf.d")
     except FileNotFoundError as error:
         raise SandboxError(str(error)) from None
     shutil.copytree(shipped_conf, place.conf)

@@ -1,7 +1,7 @@
 """Events through a filter, as relay would send them."""
 
 from relay.api import Event, Filter
-from relay.route import Failed, chained
+from relay.route import Failed, apply_chain
 from relay.testing.build import make_batch
 
 
@@ -12,7 +12,7 @@ def filtered(step: Filter, body: bytes, *, source: str = "braze") -> list[Event]
     event.
     """
     (event,) = make_batch([body], source=source)
-    made = chained([step], event)
+    made = apply_chain([step], event)
     if isinstance(made, Failed):
         raise ValueError(made.reason)  # noqa: TRY004
     return [] if made is None else [made] if isinstance(made, Event) else [*made]

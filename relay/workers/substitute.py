@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 from aiohttp import web
 
-from relay.config import TlsError, TlsSettings, shown
+from relay.config import TlsError, TlsSettings, format_address
 from relay.ingest import Certificates, make_busy
 from relay.listen import Acceptor, ListenerLimits, Server
 from relay.threads import ADMIN
@@ -71,7 +71,7 @@ class Substitute:
                 await self._check_socket(one, workers)
 
     async def _check_socket(self, one: socket, workers: Sequence[Supervised]) -> None:
-        told = {"workers": [each.worker.number for each in workers], "listen": shown(one.getsockname())}
+        told = {"workers": [each.worker.number for each in workers], "listen": format_address(one.getsockname())}
         is_away, is_attended = all(worker.silence > AWAY_S for worker in workers), one in self._accepting
         if is_attended and not is_away:
             self._accepting.pop(one).close()

@@ -27,7 +27,7 @@ import structlog
 from relay import __version__
 from relay.admin import Admin, Bound, find_runtime_folder
 from relay.admin import bind as bind_admin
-from relay.config import Config, ConfigError, find_unmade, mistakes_of
+from relay.config import Config, ConfigError, find_unmade, make_mistakes
 from relay.ingest import bind, close, describe_sockets
 from relay.journal import lock
 from relay.runtime import (
@@ -80,7 +80,7 @@ async def supervise(config: Config, load: Load, state: Path, new_code: Callable[
     STOP.watch(config.runtime.drain)
     on_signal(stop.set)
     if failures := find_unmade(config, state).failures:
-        raise ConfigError(mistakes_of(failures))
+        raise ConfigError(make_mistakes(failures))
     passed = take_inherited()
     sockets = _bind_ingest(config) if passed is None else [passed] * config.runtime.workers
     for_admins: Bound = (), ()

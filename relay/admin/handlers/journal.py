@@ -59,8 +59,8 @@ class JournalHandlers:
         """Count the events of a replay."""
         asked = convert_content(await read_content(request, '{"connector": "heap"}'), Stretch)
         config = self._control.config
-        settings = config.connector(asked.connector)
-        found = await self._reader.answer("count", asked=asdict(asked), within=config.entries(asked.connector))
+        settings = config.get_connector(asked.connector)
+        found = await self._reader.answer("count", asked=asdict(asked), within=config.list_entries(asked.connector))
         return make_answer({"rate": settings.rate, "workers": found})
 
     async def find_remains(self, request: web.Request) -> web.StreamResponse:

@@ -92,8 +92,8 @@ class LocalAccess:
     def count_replay(self, asked: Stretch) -> ReplayCount:
         config = self._place.config
         try:
-            settings = config.connector(asked.connector) if config else None
-            within = config.entries(asked.connector) if config else None
+            settings = config.get_connector(asked.connector) if config else None
+            within = config.list_entries(asked.connector) if config else None
             found = count_all(*self._folders, asked, within)
         except LookupError as error:
             raise click.ClickException(error.args[0]) from None

@@ -1,7 +1,7 @@
-"""What a plugin's class has to be like, and what it makes, so that whatever reads them later can rely on it.
+"""Checks a plugin's class and its objects, so that later readers can rely on them.
 
-Its name, the attributes that relay reads off the class, and its settings: under the name of a setting of relay's there
-is that setting, with another default or narrower limits at most.
+That covers its name, the attributes that relay reads, and its settings. A setting named like one of relay's must be
+that setting, with another default or narrower limits at most.
 """
 
 import re
@@ -18,7 +18,7 @@ from relay.api import Plugin, Settings
 from relay.api.internal import annotated
 
 TYPE: Final = "[A-Za-z][A-Za-z0-9_.-]*"
-"""What types may be called: their names stand in conf.d, in commands and in the JSON Schema."""
+"""Names of types, which appear in conf.d, in commands and in the JSON Schema."""
 NAMING: Final = ("per_type_settings", "erasure_setting", "auth_setting")
 """Attributes of a class that name settings."""
 LIMITS: Final = (Ge, Gt, Le, Lt)
@@ -28,12 +28,14 @@ MADE: Final = {
     "filter": ("name", "settings"),
     "alert": ("name", "settings"),
 }
-"""What an object of each kind has once the `__init__` of its base has run."""
+"""Attributes of each kind of object after its base's `__init__`."""
 
 
 def check_class(plugin: type[Plugin], base: type[Plugin], settings: type[Settings]) -> None:
-    """Check a class of a plugin, of the kind whose base and settings these are. Raises TypeError, which names class and
-    attribute or setting."""
+    """Check a plugin's class against the base and settings of its kind.
+
+    Raises TypeError, which names the class and the attribute or setting.
+    """
     name = plugin.__name__
     if not isinstance(plugin.type, str) or not re.fullmatch(TYPE, plugin.type):
         raise TypeError(f"{name}.type: expected letters, digits, _ . and -, with a letter first, got {plugin.type!r}")
@@ -49,7 +51,7 @@ def check_class(plugin: type[Plugin], base: type[Plugin], settings: type[Setting
         for one in named if attribute in NAMING else ():
             if one not in plugin.Settings.model_fields:
                 raise TypeError(f"{place}: {plugin.__name__}.Settings has no setting {one}")
-    for field, reason in _misused(plugin.Settings, settings):
+    for field, reason in _find_misused(plugin.Settings, settings):
         raise TypeError(f"{name}.Settings.{field} {reason}")
 
 
@@ -63,7 +65,7 @@ def check_made(kind: str, name: str, one: object) -> None:
 
 @cache
 def _attributes(base: type[Plugin]) -> Mapping[str, "TypeAdapter[Any]"]:
-    """What relay reads off the classes of a kind."""
+    """Return the attributes that relay reads from the classes of a kind."""
     hints = get_type_hints(base, include_extras=True).items()
     return {
         name: TypeAdapter(*get_args(hint))
@@ -72,8 +74,8 @@ def _attributes(base: type[Plugin]) -> Mapping[str, "TypeAdapter[Any]"]:
     }
 
 
-def _misused(model: type[Settings], base: type[Settings]) -> Iterator[tuple[str, str]]:
-    """The names of settings that say something else than they do in every table of the kind, and what is wrong."""
+def _find_misused(model: type[Settings], base: type[Settings]) -> Iterator[tuple[str, str]]:
+    """Yield the settings that differ from those of every table of the kind, and what is wrong."""
     parts = [*takewhile(lambda part: part is not base, model.__mro__)]
     plain = {name for part in parts for name in vars(part)}
     declared = plain.union(*(vars(part).get("__annotations__", {}) for part in parts))
@@ -90,14 +92,13 @@ def _misused(model: type[Settings], base: type[Settings]) -> Iterator[tuple[str,
 
 
 def _changed(field: FieldInfo, name: str, known: FieldInfo) -> Iterator[tuple[str, str]]:
-    """What is wrong about a setting that is declared again; nothing if only its default is another, or its limits are
-    narrower."""
+    """Yield what is wrong with a redeclared setting; nothing for another default or narrower limits."""
     kind, mine = known.annotation, field.annotation
     if isinstance(kind, type) and issubclass(kind, Settings):
         if mine is kind:
             yield name, f"gets its defaults one by one, where the class begins: after its type, {name}={{...}}"
         elif isinstance(mine, type) and issubclass(mine, kind):
-            yield from ((f"{name}.{inner}", reason) for inner, reason in _misused(mine, kind))
+            yield from ((f"{name}.{inner}", reason) for inner, reason in _find_misused(mine, kind))
         else:
             yield name, f"is a setting of every table: it stays a {kind.__name__}"
     elif (
@@ -106,7 +107,7 @@ def _changed(field: FieldInfo, name: str, known: FieldInfo) -> Iterator[tuple[st
         or not all(any(one == other or _is_narrower(one, other) for one in field.metadata) for other in known.metadata)
     ):
         yield name, "is a setting of every table: it keeps its type and its limits, or choose another name"
-    elif reason := _wrong_default(field):
+    elif reason := _explain_default(field):
         yield name, reason
 
 
@@ -119,8 +120,8 @@ def _is_narrower(one: object, other: object) -> bool:
     return False
 
 
-def _wrong_default(field: FieldInfo) -> str:
-    """A default is what a setting comes to, not what is written for it: seconds, not "30s"."""
+def _explain_default(field: FieldInfo) -> str:
+    """Explain that a default is a setting's result, not its text: seconds, not "30s"."""
     if field.is_required():
         return ""
     kind = annotated(field.annotation, (part for part in field.metadata if isinstance(part, LIMITS)))

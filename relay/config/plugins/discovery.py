@@ -18,14 +18,14 @@ from relay.api.internal import NotPlain, check_plain, read_plain
 
 Stamp = Mapping[str, bytes]
 OWN: Final = "currents-relay"
-"""The distribution that relay itself comes in, with its own plugins."""
+"""relay's own distribution, with its own plugins."""
 MOST_BYTES: Final = 64 << 20
 PLUGIN_FOLDERS: Final = (Path("/etc/relay/plugins"), Path("/usr/lib/relay/plugins"))
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A plugin that was found but not loaded yet. `load` may raise anything, as plugins do."""
+    """A plugin that was found but not loaded yet. `load` may raise anything."""
 
     name: str
     origin: str
@@ -34,9 +34,11 @@ class Candidate:
     is_drop_in: bool
 
 
-def candidates(folders: Sequence[Path]) -> Iterator[Candidate]:
-    """Find all plugins, in the order in which their types and commands count: drop-ins, folder by folder and by their
-    names, relay's own, then those of packages, by the names of package and plugin."""
+def find_candidates(folders: Sequence[Path]) -> Iterator[Candidate]:
+    """Find all plugins in the order of precedence.
+
+    Drop-ins come first, by folder and name, then relay's own, then those of packages, by package and plugin.
+    """
     found: dict[str, Path] = {}
     for folder in folders:
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -66,7 +68,7 @@ def _is_plugin(path: Path) -> bool:
 
 
 def _load_drop_in(path: Path) -> ModuleType:
-    """Load a module by its location, under a name of its own that no installed package can have."""
+    """Load a module from its file, under a name that no installed package can have."""
     for part in (path.parent, path, *path.rglob("*")):
         # Refuse what is no file, and code that somebody else could have written. Raises PermissionError, NotPlain.
         about = part.stat()
@@ -91,14 +93,14 @@ def _load_drop_in(path: Path) -> ModuleType:
     return module
 
 
-def place_of(module: ModuleType) -> Path | None:
-    """The file of a module, or the folder of a package."""
+def find_place(module: ModuleType) -> Path | None:
+    """Return the file of a module, or the folder of a package."""
     file = getattr(module, "__file__", None)
     return None if file is None else Path(file).parent if hasattr(module, "__path__") else Path(file)
 
 
-def stamp(path: Path) -> Stamp:
-    """What the Python files there are now, to see whether they change."""
+def read_stamp(path: Path) -> Stamp:
+    """Return a stamp of the Python files there, which changes with them."""
     files = [path] if path.is_file() else sorted(path.rglob("*.py"))
     return {str(file): _digest(file) for file in files}
 

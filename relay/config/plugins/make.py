@@ -1,4 +1,4 @@
-"""Makes the plugins that a configuration names, before anything else is changed for them."""
+"""Makes the plugins of a configuration, before anything else changes for them."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from relay.api import Alert, AlertSettings, Connector, Filter, FilterSettings, Plugin, Secret, Source, SourceSettings
-from relay.config.merge import leaves
+from relay.config.merge import list_leaves
 from relay.config.mistake import Mistake
 from relay.config.model import Config, Configured
 from relay.config.plugins.contract import check_made
-from relay.config.plugins.traits import Traits, traits_of
+from relay.config.plugins.traits import Traits, read_traits
 from relay.config.redaction import LOG, Redaction
 from relay.guests import contained, is_on_loop, named, quick
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A table of which the plugin's class cannot make an object."""
+    """A table for which the plugin's class cannot make an object."""
 
     kind: str
     table: Configured[Any, Any]
@@ -28,15 +28,15 @@ class Failure:
 
 
 class Unmade(NamedTuple):
-    """What cannot be made of a configuration."""
+    """What of a configuration cannot be made."""
 
     failures: Sequence[Failure]
     untried: Sequence[str]
-    """Tables such as "connector.heap" that were not tried: they have secrets that cannot be read here."""
+    """Tables such as "connector.heap" that were not tried, because their secrets cannot be read here."""
 
 
 class NotMade(Exception):
-    """Some plugins cannot be made."""
+    """Raised when some plugins cannot be made."""
 
     def __init__(self, failures: Sequence[Failure]) -> None:
         super().__init__(", ".join(f"{one.kind} {one.table.name}" for one in failures))
@@ -45,7 +45,7 @@ class NotMade(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A connector that is not open yet, what it says of itself, and the filters of its lane."""
+    """A connector that is not open yet, its traits, and the filters of its lane."""
 
     connector: Connector
     traits: Traits
@@ -53,7 +53,7 @@ class Made:
 
 
 def make_sources(config: Config) -> list[Source]:
-    """The sources, made anew. Raises NotMade."""
+    """Make the sources. Raises NotMade."""
     making = _Making()
     found = [making.source(source) for source in config.sources.values()]
     making.end()
@@ -61,8 +61,10 @@ def make_sources(config: Config) -> list[Source]:
 
 
 def make_connectors(config: Config, names: Iterable[str], folder: Path, worker: int) -> dict[str, Made]:
-    """The connectors of these names, made anew, with filters of their own; `folder` is the state folder, `worker` the
-    number of this process. Raises NotMade."""
+    """Make the connectors of these names with filters of their own. Raises NotMade.
+
+    `folder`: the state folder. `worker`: the number of this process.
+    """
     making = _Making()
     found = {name: making.connector(config, name, folder, worker) for name in names}
     making.end()
@@ -70,7 +72,7 @@ def make_connectors(config: Config, names: Iterable[str], folder: Path, worker: 
 
 
 def make_alerts(config: Config, names: Iterable[str]) -> dict[str, Alert]:
-    """The alerts of these names, made anew. Raises NotMade."""
+    """Make the alerts of these names. Raises NotMade."""
     making = _Making()
     found = {name: making.alert(config.alerts[name]) for name in names}
     making.end()
@@ -78,7 +80,7 @@ def make_alerts(config: Config, names: Iterable[str]) -> dict[str, Alert]:
 
 
 def find_unmade(config: Config, folder: Path) -> Unmade:
-    """Try to make everything that a configuration names, but for what has secrets that cannot be read here."""
+    """Try to make everything of a configuration, except what has secrets that cannot be read here."""
     making, untried = _Making(), []
     for name, source in config.sources.items():
         if _is_whole(source):
@@ -103,8 +105,8 @@ def find_unmade(config: Config, folder: Path) -> Unmade:
     return Unmade(making.failures, [*dict.fromkeys(untried)])
 
 
-def mistakes_of(failures: Sequence[Failure]) -> list[Mistake]:
-    """What cannot be made, as mistakes of the configuration, without what the tables keep secret."""
+def make_mistakes(failures: Sequence[Failure]) -> list[Mistake]:
+    """Make mistakes of what cannot be made, without the secrets of the tables."""
     return [
         Mistake(
             file=one.table.file,
@@ -117,7 +119,7 @@ def mistakes_of(failures: Sequence[Failure]) -> list[Mistake]:
 
 
 def _is_whole(table: Configured[Any, Any]) -> bool:
-    return not any(isinstance(leaf, Secret) and leaf.problem for _, leaf in leaves((), table.settings))
+    return not any(isinstance(leaf, Secret) and leaf.problem for _, leaf in list_leaves((), table.settings))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,17 +127,17 @@ class _Making:
     failures: list[Failure] = field(default_factory=list)
 
     def source(self, table: Configured[Source, SourceSettings]) -> Source | None:
-        return self._made("source", table, lambda: table.plugin(table.name, table.settings), lambda source: source)
+        return self._make("source", table, lambda: table.plugin(table.name, table.settings), lambda source: source)
 
     def alert(self, table: Configured[Alert, AlertSettings]) -> Alert | None:
-        return self._made("alert", table, lambda: table.plugin(table.name, table.settings), lambda alert: alert)
+        return self._make("alert", table, lambda: table.plugin(table.name, table.settings), lambda alert: alert)
 
     def filter(self, table: Configured[Filter, FilterSettings], folder: Path) -> Filter | None:
         def ready(step: Filter) -> Filter:
             step.folder = folder
             return step
 
-        return self._made("filter", table, lambda: table.plugin(table.name, table.settings), ready)
+        return self._make("filter", table, lambda: table.plugin(table.name, table.settings), ready)
 
     def connector(self, config: Config, name: str, folder: Path, worker: int = 0) -> Made | None:
         table = config.connectors[name]
@@ -144,13 +146,13 @@ class _Making:
 
         def ready(connector: Connector) -> Made:
             connector.worker, connector.min_free = worker, config.journal.min_free
-            return Made(connector, traits_of(connector), filters)
+            return Made(connector, read_traits(connector), filters)
 
-        made = self._made("connector", table, lambda: table.plugin(name, table.settings, folder=folder), ready)
+        made = self._make("connector", table, lambda: table.plugin(name, table.settings, folder=folder), ready)
         return made if len(filters) == len(steps) else None
 
-    def _made(self, kind: str, table: Configured[Any, Any], make: Callable[[], P], ready: Callable[[P], T]) -> T | None:
-        """Make one, and have it ready; None if that fails, which is noted once a table."""
+    def _make(self, kind: str, table: Configured[Any, Any], make: Callable[[], P], ready: Callable[[P], T]) -> T | None:
+        """Make an object and prepare it; return None if that fails, which is noted once per table."""
         LOG.note(kind, table.name, table.settings)
         try:
             with quick("__init__", **{kind: table.name}) if is_on_loop() else contained():

@@ -1,4 +1,4 @@
-"""Looks whether plugins could be loaded as their files are now, in a process of its own: this one keeps its code."""
+"""Tries in a separate process whether plugins load as their files are now. This process keeps its code."""
 
 import json
 import os
@@ -15,13 +15,13 @@ PROBE_S: Final = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """What became of the plugins; `fault`: why that cannot be told, which is a plugin's fault as well."""
+    """The result for the plugins. `fault`: why there is none, which is a plugin's fault as well."""
 
     plugins: Sequence[dict[str, object]] = ()
     fault: str | None = None
 
-    def fault_of(self, name: str, path: Path) -> str | None:
-        """Why the plugin of this name cannot be used as its file or folder is now; None if it can."""
+    def find_fault(self, name: str, path: Path) -> str | None:
+        """Return why the plugin of this name cannot be used as its files are now; None if it can."""
         if not path.exists():
             return "its file is gone"
         found = [one for one in self.plugins if one["name"] == name]
@@ -31,7 +31,7 @@ class Probed:
 
 
 def probe(folders: Sequence[Path]) -> Probed:
-    """Load the plugins in these folders and the installed ones elsewhere. Takes PROBE_S at most."""
+    """Load the plugins in these folders and the installed ones in a separate process, within PROBE_S."""
     options = [option for folder in folders for option in ("--plugins", str(folder))]
     command = [sys.executable, "-m", "relay", "plugins", "--json", *options]
     environ = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}

@@ -1,7 +1,7 @@
-"""What plugins provide: connector, source, filter and alert types, and commands. One broken plugin stops nothing.
+"""The registry of plugins: connector, source, filter and alert types, and commands. One broken plugin stops nothing.
 
-Of several that provide the same, the first one found counts (`candidates` says the order); the others are left out, and
-whoever uses it is told. relay's own commands count before all.
+Of several that provide the same, the first one counts (`find_candidates` gives the order). The others are left out, and
+users of the type are warned. relay's own commands count before all.
 """
 
 import inspect
@@ -34,7 +34,7 @@ from relay.api import (
 from relay.api import hooks as hookspecs
 from relay.commands import COMMANDS
 from relay.config.plugins.contract import check_class
-from relay.config.plugins.discovery import PLUGIN_FOLDERS, Candidate, Stamp, candidates, place_of, stamp
+from relay.config.plugins.discovery import PLUGIN_FOLDERS, Candidate, Stamp, find_candidates, find_place, read_stamp
 from relay.config.plugins.probe import Probed, probe
 from relay.guests import contained, named
 
@@ -53,8 +53,8 @@ Thing = type[Plugin] | click.Command
 
 @dataclass(frozen=True, slots=True)
 class PluginInfo:
-    """A plugin that was found. `provides` lists things like "connector heap"; `error` says why it cannot be used;
-    `notes` what its author or an admin may not expect."""
+    """A plugin that was found. `provides` lists things like "connector heap". `error`: why it cannot be used. `notes`:
+    surprises for its author or an admin."""
 
     name: str
     origin: str
@@ -75,18 +75,18 @@ class Registry:
     def __init__(self) -> None:
         self.plugins: list[PluginInfo] = []
         self._provided: dict[tuple[str, str], tuple[Thing, str]] = {}
-        """What counts, by kind and name, and where it comes from."""
+        """What counts by kind and name, and its origin."""
         self._code: dict[tuple[str, str], str] = {}
-        """The plugin whose code that is, named as `stale` does."""
+        """The plugin of each module, named as in `stale`."""
         self._left_out: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
-        """Where the same comes from that does not count."""
+        """Origins of the same that do not count."""
         self._stamps: dict[Path, tuple[str, Stamp]] = {}
-        """Where each plugin is, its name, and its files as they were loaded."""
+        """Each plugin's place, name, and stamp when it was loaded."""
         self._notes: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
-        """By name and origin of a plugin."""
+        """Notes by name and origin of a plugin."""
         self._folders: Sequence[Path] = ()
         self._probed: tuple[object, Probed] = (), Probed()
-        """For which changes of files it was looked whether they can be loaded, and what came of it."""
+        """The changed files that were last probed, and the result."""
 
     @classmethod
     def discover(cls, folders: Sequence[Path] = PLUGIN_FOLDERS) -> "Registry":
@@ -97,7 +97,7 @@ class Registry:
         registry = cls()
         registry._folders = folders
         with redirect_stdout(sys.stderr):
-            for candidate in candidates(folders):
+            for candidate in find_candidates(folders):
                 registry.plugins.append(registry._add(candidate))
         for number, info in enumerate(registry.plugins):
             registry.plugins[number] = replace(info, notes=tuple(registry._notes[info.name, info.origin]))
@@ -105,90 +105,89 @@ class Registry:
 
     @property
     def stale(self) -> list[str]:
-        """The plugins whose files are others now than when they were loaded, with where they are. Reads files."""
-        return [_named_with(path, name) for path, (name, _) in self._changed().items()]
+        """Plugins whose files have changed since they were loaded, with their places. Reads files."""
+        return [_named_with(path, name) for path, (name, _) in self._find_changed().items()]
 
     @property
     def unloaded(self) -> list[str]:
         """The plugins that came after this registry was made, with where they are. Reads folders and metadata."""
         known = {(info.name, info.origin) for info in self.plugins}
-        found = candidates(self._folders)
+        found = find_candidates(self._folders)
         return [_named_with(one.origin, one.name) for one in found if (one.name, one.origin) not in known]
 
-    def _changed(self) -> dict[Path, tuple[str, Stamp]]:
-        """Where the plugins are whose files have changed, their names, and their files as they are now."""
-        now = {path: (name, stamp(path)) for path, (name, _) in self._stamps.items()}
+    def _find_changed(self) -> dict[Path, tuple[str, Stamp]]:
+        """Return the changed plugins by place: their names, and their present stamps."""
+        now = {path: (name, read_stamp(path)) for path, (name, _) in self._stamps.items()}
         return {path: one for path, one in now.items() if one != self._stamps[path]}
 
-    def faults(self) -> dict[str, str]:
-        """Why those `stale` that cannot be loaded as they are now cannot be. Reads files; starts a process, once for
-        each change."""
-        changed = self._changed()
+    def find_faults(self) -> dict[str, str]:
+        """Return why plugins of `stale` cannot be loaded now. Reads files, and starts a process once per change."""
+        changed = self._find_changed()
         if changed and self._probed[0] != changed:
             self._probed = changed, probe(self._folders)
-        found = {path: self._probed[1].fault_of(name, path) for path, (name, _) in changed.items()}
+        found = {path: self._probed[1].find_fault(name, path) for path, (name, _) in changed.items()}
         return {_named_with(path, changed[path][0]): fault for path, fault in found.items() if fault is not None}
 
     def is_of(self, plugin: str, kind: str, type: object) -> bool:
-        """Whether a type is one of a plugin, named as `stale` does."""
+        """Return whether a type belongs to a plugin, named as in `stale`."""
         return self._code.get((kind, str(type))) == plugin
 
-    def types(self, kind: str) -> dict[str, type[Plugin]]:
-        """All classes of a kind (`source`, `connector`, `filter`, `alert`) by their type name."""
+    def get_types(self, kind: str) -> dict[str, type[Plugin]]:
+        """Return all classes of a kind (`source`, `connector`, `filter`, `alert`) by type name."""
         return {name: cast("type[Plugin]", thing) for (of, name), (thing, _) in self._provided.items() if of == kind}
 
-    def connector(self, name: str) -> type[Connector] | None:
-        """The connector class of this type, if there is one."""
-        return cast("type[Connector] | None", self.types("connector").get(name))
+    def get_connector(self, name: str) -> type[Connector] | None:
+        """Return the connector class of this type; None without any."""
+        return cast("type[Connector] | None", self.get_types("connector").get(name))
 
-    def source(self, name: str) -> type[Source] | None:
-        """The source class of this type, if there is one."""
-        return cast("type[Source] | None", self.types("source").get(name))
+    def get_source(self, name: str) -> type[Source] | None:
+        """Return the source class of this type; None without any."""
+        return cast("type[Source] | None", self.get_types("source").get(name))
 
-    def filter(self, name: str) -> type[Filter] | None:
-        """The filter class of this type, if there is one."""
-        return cast("type[Filter] | None", self.types("filter").get(name))
+    def get_filter(self, name: str) -> type[Filter] | None:
+        """Return the filter class of this type; None without any."""
+        return cast("type[Filter] | None", self.get_types("filter").get(name))
 
     @property
     def made(self) -> list[str]:
-        """The event types that sources make themselves."""
-        return [made for source in self.types("source").values() for made in getattr(source, "emitted_types", ())]
+        """Event types that sources make themselves."""
+        return [made for source in self.get_types("source").values() for made in getattr(source, "emitted_types", ())]
 
     @property
     def commands(self) -> list[click.Command]:
-        """The commands that plugins add to `relay`."""
+        """Commands that plugins add to `relay`."""
         return [cast("click.Command", thing) for (kind, _), (thing, _) in self._provided.items() if kind == "command"]
 
-    def suspects(self, type: object) -> list[PluginInfo]:
-        """The broken plugins that might provide this type: the one of that name, else all."""
+    def find_suspects(self, type: object) -> list[PluginInfo]:
+        """Return the broken plugins that might provide this type: the one of that name, else all."""
         broken = [info for info in self.plugins if info.error]
         return [info for info in broken if info.name == type] or broken
 
-    def provider(self, kind: str, name: object) -> str:
-        """The plugin whose type or command of this name counts, and where it is."""
+    def find_provider(self, kind: str, name: object) -> str:
+        """Return the plugin whose type or command of this name counts, and its place."""
         return next((place for key, (_, place) in self._provided.items() if key == (kind, name)), "relay itself")
 
     @property
     def rivalries(self) -> Mapping[tuple[str, str], str]:
-        """What several provide, by kind and name, in a sentence."""
+        """What several plugins provide, by kind and name, in a sentence."""
         return {
-            key: f"of {self.provider(*key)} counts, that of {' and of '.join(others)} is left out"
+            key: f"of {self.find_provider(*key)} counts, that of {' and of '.join(others)} is left out"
             for key, others in self._left_out.items()
         }
 
     def _add(self, candidate: Candidate) -> PluginInfo:
         name, origin, version = candidate.name, candidate.origin, candidate.version
         if candidate.is_drop_in:  # what cannot be loaded may be mended
-            self._stamps[Path(origin)] = name, stamp(Path(origin))
+            self._stamps[Path(origin)] = name, read_stamp(Path(origin))
         try:
-            with contained(until_ctrl_c=True), _in_time(LOAD_S):  # whatever a plugin does while it is imported
+            with contained(until_ctrl_c=True), _limit_time(LOAD_S):  # whatever a plugin does while it is imported
                 module = candidate.load()
-                place = place_of(module)
+                place = find_place(module)
                 if not candidate.is_drop_in and place:
-                    self._stamps[place] = name, stamp(place)
-                things = _by_key(_things(module))
+                    self._stamps[place] = name, read_stamp(place)
+                things = _sort_by_key(_list_things(module))
                 version = version or str(getattr(module, "__version__", ""))
-                hints = [] if things else [*_nameless(module)]
+                hints = [] if things else [*_advise_on_nameless(module)]
         except Exception as error:
             return PluginInfo(name, origin, version, error=named(error).strip())
         for hint in hints:
@@ -201,7 +200,7 @@ class Registry:
     def _claim(
         self, things: Mapping[tuple[str, str], Thing], candidate: Candidate, where: str
     ) -> list[tuple[str, str]]:
-        """Take over what a plugin provides, but for what another one provides already."""
+        """Take over what a plugin provides, except what another one provides already."""
         provided = []
         for key, thing in things.items():
             kind, name = key
@@ -227,8 +226,8 @@ def _named_with(path: Path | str | None, name: str) -> str:
 
 
 @contextmanager
-def _in_time(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError inside, again and again, once it takes longer; only the main thread can be told so."""
+def _limit_time(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in the block, again and again, once it takes longer. Works in the main thread only."""
     if current_thread() is not main_thread():
         yield
         return
@@ -246,10 +245,10 @@ def _in_time(seconds: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, *timer)
 
 
-def _things(module: ModuleType) -> Iterator[Thing]:
-    """Ask a module's hooks what it provides, else look for its classes.
+def _list_things(module: ModuleType) -> Iterator[Thing]:
+    """Ask a module's hooks what it provides, or find its classes.
 
-    Each plugin has a pluggy manager of its own: what one gets wrong touches no other, and every answer has an owner.
+    Each plugin has a pluggy manager of its own: its faults touch no other, and every answer has an owner.
     """
     manager = pluggy.PluginManager("relay")
     manager.add_hookspecs(hookspecs)
@@ -262,11 +261,11 @@ def _things(module: ModuleType) -> Iterator[Thing]:
         for answer in hook():
             yield from answer
     if not any(hook.name == "relay_types" for hook in hooks):
-        yield from filter(_is_named, _own_classes(module))
+        yield from filter(_is_named, _find_own_classes(module))
 
 
-def _own_classes(module: ModuleType) -> Iterator[type[Plugin]]:
-    """The plugin classes that the module, or a module of its package, defines, with a type name or without."""
+def _find_own_classes(module: ModuleType) -> Iterator[type[Plugin]]:
+    """Yield the plugin classes that the module or its submodules define, with a type name or without."""
     for thing in vars(module).values():
         is_plugin = isinstance(thing, type) and issubclass(thing, Plugin)
         if is_plugin and f"{thing.__module__}.".startswith(f"{module.__name__}."):
@@ -277,25 +276,25 @@ def _is_named(plugin: type[Plugin]) -> bool:
     return bool(vars(plugin).get("type"))
 
 
-def _nameless(module: ModuleType) -> Iterator[str]:
-    """What to do about the classes of a module that provides nothing."""
-    for plugin in _own_classes(module):
+def _advise_on_nameless(module: ModuleType) -> Iterator[str]:
+    """Yield what to do about the classes of a module that provides nothing."""
+    for plugin in _find_own_classes(module):
         name, base = plugin.__name__, plugin.__bases__[0].__name__
         yield f'class {name} has no type: write class {name}({base}, type="{name.lower()}")'
 
 
-def _by_key(things: Iterator[Thing]) -> dict[tuple[str, str], Thing]:
-    """What a plugin provides by its kind and name. Raises TypeError, ValueError if two things have one name."""
+def _sort_by_key(things: Iterator[Thing]) -> dict[tuple[str, str], Thing]:
+    """Return what a plugin provides by kind and name. Raises TypeError, ValueError if two things have one name."""
     found: dict[tuple[str, str], Thing] = {}
     for thing in things:
-        kind, name = key = _key(thing)
+        kind, name = key = _find_key(thing)
         if found.setdefault(key, thing) is not thing:
             raise ValueError(f"it provides {kind} {name} twice: give one of them another name")
     return found
 
 
-def _key(thing: Any) -> tuple[str, str]:
-    """The kind and the name of what a plugin provides. Raises TypeError if it is nothing that a plugin can provide."""
+def _find_key(thing: Any) -> tuple[str, str]:
+    """Return kind and name of what a plugin provides. Raises TypeError if no plugin can provide it."""
     if isinstance(thing, click.Command) and thing.name:
         thing.get_short_help_str()  # which `relay --help` asks every command for
         return "command", thing.name

@@ -1,4 +1,4 @@
-"""What a connector says of itself beside what it delivers, read once: it is code of a plugin's, which may fail."""
+"""The traits of a connector, read once: reading them runs a plugin's code, which may fail."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,8 @@ class Traits:
     local_path: Path | None = None
 
 
-def traits_of(connector: Connector) -> Traits:
-    """Read them. Raises whatever the connector raises, TypeError if they are of another type."""
+def read_traits(connector: Connector) -> Traits:
+    """Read the traits. Raises what the connector raises, and TypeError for values of another type."""
     found = {name: getattr(connector, name) for name in ("keeps_order", "single_worker", "local_path")}
     for name, value in found.items():
         if not isinstance(value, (Path, type(None)) if name == "local_path" else bool):

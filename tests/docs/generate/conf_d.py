@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from relay.api import Settings
-from relay.config.descriptions import summary
+from relay.config.descriptions import summarize
 from relay.config.model import OWN_TABLES
 from relay.config.plugins.registry import KINDS
 from tests.docs.generate.builtin import builtin
@@ -32,7 +32,7 @@ def with_comments(path: Path) -> str:
     for line in text.splitlines():
         if found := TABLE.fullmatch(line):
             model = _model(tables, *found.groups(""))
-            settings = {name: summary(one.text) for name, one in settings_of(model).items()}
+            settings = {name: summarize(one.text) for name, one in settings_of(model).items()}
         if (found := SETTING.match(line)) and found[1] not in OBVIOUS:
             if found[1] not in settings:
                 raise LookupError(f"{path.name}: there is no setting {found[1]} in its table")

@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 
 from relay.api import Settings
 from relay.api.transport.route import WaySettings
-from relay.config.descriptions import descriptions
+from relay.config.descriptions import read_descriptions
 from relay.config.model import OWN_TABLES
 from relay.config.plugins.registry import KINDS
 from relay.kinds import ALERTED
@@ -37,7 +37,7 @@ def page() -> str:
 
 def settings_of(model: type[Settings]) -> dict[str, Setting]:
     """Find all settings of a model by name, those of tables within it too."""
-    texts, found = descriptions(model), {}
+    texts, found = read_descriptions(model), {}
     for name, field in model.model_fields.items():
         key = field.alias or name
         found[key] = Setting(key, field, texts[name])

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.catalogue import TYPES, Selection, Unmatched, type_by_name, without_opt_in
+from relay.catalogue import TYPES, Selection, Unmatched, drop_opt_in, find_type
 from relay.catalogue.selection import NAMES, TYPES_REMEMBERED
 
 SAMPLES = Path(__file__).parents[4] / "shared" / "samples" / "currents"
@@ -91,7 +91,7 @@ def test_a_selection_wants_what_its_entries_say(entries, type, decided):
     ],
 )
 def test_what_star_does_not_ask_for_a_connector_has_to_name(entries, takes, wanted):
-    selection = Selection(without_opt_in(entries, takes))
+    selection = Selection(drop_opt_in(entries, takes))
     assert selection.wants("cohort.Change") is wanted
     assert selection.wants(OPEN) is Selection(entries).wants(OPEN)
 
@@ -100,7 +100,7 @@ def test_names_say_the_group_and_channel_that_the_catalogue_has(monkeypatch):
     """Looked at as well: replays, `relay tail`, what workers hand on, `relay check`: all of them ask a selection."""
     monkeypatch.setattr("relay.catalogue.types.TYPES", {})
     current = {name: known for name, known in TYPES.items() if known.status == "current"}
-    said = {name: type_by_name(name) for name in current}
+    said = {name: find_type(name) for name in current}
     assert {name for name in said if said[name] is None} == {name for name in current if name.count(".") == 1} - {
         name for name in current if not name.startswith("users.")
     }
@@ -111,7 +111,7 @@ def test_names_say_the_group_and_channel_that_the_catalogue_has(monkeypatch):
 
 @pytest.mark.parametrize("name", ["", ".", "users", "users.", "users.New", "mine.Type", "x" * 256, "users.message.a.B"])
 def test_what_says_nothing_is_in_no_group(name):
-    assert type_by_name(name) is None
+    assert find_type(name) is None
 
 
 def test_unknown_is_no_mistake():

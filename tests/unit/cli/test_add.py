@@ -78,7 +78,7 @@ def test_a_setting_with_another_name_gives_no_warning(conf: Path, recwarn: pytes
 @pytest.mark.parametrize("kind", ["source", "connector", "filter"])
 def test_every_type_has_its_settings_as_options(kind: str) -> None:
     """Looked at as well: types of plugins (below), `relay new connector` and `relay send --sample`, in their tests."""
-    for name, plugin in Registry.discover([]).types(kind).items():
+    for name, plugin in Registry.discover([]).get_types(kind).items():
         told = re.sub(r"\s+", " ", add(kind, name, "--help").output)
         for setting, field in plugin.Settings.model_fields.items():
             word = (field.alias or setting).replace("_", "-")

@@ -16,7 +16,7 @@ from relay.cli.main import relay as command
 from relay.config.load import Loaded, load
 from relay.config.model import OWN_TABLES
 from relay.config.plugins.registry import KINDS, Registry
-from relay.config.schema import schema
+from relay.config.schema import make_schema
 from tests.certificates import Authority
 
 ROOT = Path(__file__).parents[3]
@@ -33,7 +33,7 @@ REGISTRY = Registry.discover([])
 
 @pytest.fixture(scope="module")
 def validator() -> Draft202012Validator:
-    return Draft202012Validator(schema(REGISTRY))
+    return Draft202012Validator(make_schema(REGISTRY))
 
 
 ODD = """
@@ -306,7 +306,10 @@ def test_what_is_shown_is_a_configuration_that_means_the_same(conf: Path, tmp_pa
 def left_out(loaded: Loaded) -> set[tuple[type[Settings], str]]:
     """What could be set and is not, by the model that has it first: that is what a test of everything forgets."""
     could, does = set[tuple[type[Settings], str]](), set[tuple[type[Settings], str]]()
-    models = [*OWN_TABLES.values(), *(plugin.Settings for kind in KINDS for plugin in REGISTRY.types(kind).values())]
+    models = [
+        *OWN_TABLES.values(),
+        *(plugin.Settings for kind in KINDS for plugin in REGISTRY.get_types(kind).values()),
+    ]
     for model in models:
         could |= {(owner(model, name), name) for name in model.model_fields}
     for settings in loaded.tables.values():

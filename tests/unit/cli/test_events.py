@@ -11,10 +11,10 @@ from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
 from relay.catalogue import TYPES, Selection
-from relay.catalogue.selection import suggest
+from relay.catalogue.selection import suggest_entry
 from relay.cli.main import relay as command
 from relay.config.plugins.registry import Registry
-from relay.config.schema import schema
+from relay.config.schema import make_schema
 
 EMAIL = sorted(name for name, known in TYPES.items() if known.channel == "email")
 
@@ -89,7 +89,7 @@ def test_an_entry_that_matches_nothing_gets_a_suggestion() -> None:
     ],
 )
 def test_what_was_meant_is_found(word: str, meant: str | None) -> None:
-    assert suggest(word) == meant
+    assert suggest_entry(word) == meant
     assert meant is None or any(map(Selection([meant]).wants, TYPES))
 
 
@@ -111,7 +111,7 @@ def test_a_shell_completes_the_names(words: list[str], incomplete: str, expected
 
 
 def test_editors_complete_the_names() -> None:
-    made = schema(Registry.discover(()))
+    made = make_schema(Registry.discover(()))
     parts = made["$defs"]
     assert parts["connector.heap"]["properties"]["events"]["items"] == {"$ref": "#/$defs/entry"}
     assert parts["connector.heap"]["properties"]["names"]["propertyNames"] == {"$ref": "#/$defs/event type"}

@@ -6,9 +6,9 @@ import pytest
 
 from relay.config.load import load
 from relay.config.mistake import ConfigError
-from relay.config.plugins.make import find_unmade, mistakes_of
+from relay.config.plugins.make import find_unmade, make_mistakes
 from relay.config.plugins.registry import Registry
-from relay.config.schema import schema
+from relay.config.schema import make_schema
 
 SLACK = '[alert.ops]\ntype = "slack"\nurl = "https://hooks.slack.example/services/T0/B0/x"\n'
 FLOW = '[source.braze]\ntype = "currents"\npath = "/c"\nallow = ["unix"]\n[connector.heap]\ntype = "stdout"\n'
@@ -67,7 +67,7 @@ def test_alerts_that_are_good_are_made(tmp_path: Path, registry: Registry) -> No
     assert found.disabled == ("alert.off",)
     assert (found.config.alerts["ops"].settings.after, found.config.alerts["ops"].settings.again) == (300.0, 86400.0)
     assert find_unmade(found.config, tmp_path).failures == []
-    assert "alert.slack" in schema(registry)["$defs"]
+    assert "alert.slack" in make_schema(registry)["$defs"]
     assert [f"{one.key}: {one.reason[:23]}" for one in found.warnings if "alert" in one.key] == [
         "alert.ops.url: whoever has it can post"
     ]
@@ -77,5 +77,5 @@ def test_email_without_its_library_is_a_mistake(
     tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("relay_plugins.alerts.email.find_spec", lambda _: None)
-    (mistake,) = mistakes_of(find_unmade(loaded(tmp_path, registry, MAIL).config, tmp_path).failures)
+    (mistake,) = make_mistakes(find_unmade(loaded(tmp_path, registry, MAIL).config, tmp_path).failures)
     assert str(mistake).startswith("80-alerts.toml:1: alert.ops: cannot be made: ModuleNotFoundError: takes aiosmtplib")

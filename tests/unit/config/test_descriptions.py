@@ -7,7 +7,7 @@ from pydantic import Field
 
 from relay.api import BatchSettings, RetrySettings, Settings
 from relay.api.settings import with_defaults
-from relay.config.descriptions import descriptions, summary
+from relay.config.descriptions import read_descriptions, summarize
 from relay.config.model import OWN_TABLES
 from relay.config.plugins.registry import KINDS, Registry
 from relay.config.tls import TlsSettings
@@ -54,12 +54,12 @@ ANEW = {"two": "Said by Field.", "unlike": "Said anew."}
     ids=["below another class", "defined anew", "other defaults", "other defaults of an heir", "without source"],
 )
 def test_the_text_below_a_setting_is_its_description(model: type[Settings], said: dict[str, str]) -> None:
-    assert descriptions(model) == said
+    assert read_descriptions(model) == said
 
 
 def test_a_summary_is_the_first_paragraph_as_plain_text() -> None:
     text = 'A list,\nsuch as `["a"]`, or\n`none`.\n\nMore.'
-    assert summary(text) == 'A list, such as ["a"], or `none`.'
+    assert summarize(text) == 'A list, such as ["a"], or `none`.'
 
 
 def models() -> Iterator[tuple[str, type[Settings]]]:
@@ -68,10 +68,10 @@ def models() -> Iterator[tuple[str, type[Settings]]]:
     registry = Registry.discover(())
     for kind, (_, base) in KINDS.items():
         yield kind, base
-        yield from ((f"{kind} {name}", plugin.Settings) for name, plugin in registry.types(kind).items())
+        yield from ((f"{kind} {name}", plugin.Settings) for name, plugin in registry.get_types(kind).items())
     yield from {"batch": BatchSettings, "retry": RetrySettings, "tls": TlsSettings}.items()
 
 
 @pytest.mark.parametrize(("name", "model"), [*models()])
 def test_every_setting_has_a_description(name: str, model: type[Settings]) -> None:
-    assert model.model_fields.keys() - descriptions(model).keys() == set(), name
+    assert model.model_fields.keys() - read_descriptions(model).keys() == set(), name

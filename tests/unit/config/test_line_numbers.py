@@ -38,7 +38,7 @@ a = 2
 
 
 def locate(text, path):
-    return Document("a.toml", "a.toml", text, {}).line(path)
+    return Document("a.toml", "a.toml", text, {}).find_line(path)
 
 
 @pytest.mark.parametrize(

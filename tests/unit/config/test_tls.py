@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import serialization as form
 from relay.config.load import load
 from relay.config.mistake import ConfigError
 from relay.config.plugins.registry import Registry
-from relay.config.tls import TlsSettings, server_context
+from relay.config.tls import TlsSettings, make_server_context
 from tests.certificates import Authority
 
 REST = '[source.s]\ntype = "json"\npath = "/s"\nallow = ["unix"]\n[connector.c]\ntype = "stdout"\n'
@@ -166,5 +166,5 @@ def test_credentials_of_systemd_and_variables_are_read_too(
 
 def test_what_is_printed_of_it_has_no_key_in_it(authority: Authority) -> None:
     settings = TlsSettings.model_validate({"certificate": str(authority.certificate), "key": str(authority.key)})
-    server_context(settings)
+    make_server_context(settings)
     assert "PRIVATE" not in f"{settings!r}{settings.model_dump_json()}"

@@ -19,7 +19,7 @@ REQUEST = b"POST /any HTTP/1.1\r\nHost: relay\r\nContent-Length: 2\r\n\r\n{}"
 async def test_a_stop_answers_earlier_clients_of_a_passed_socket(
     tmp_path: Path,
 ) -> None:
-    plugin: Any = Registry.discover(()).types("source")["json"]
+    plugin: Any = Registry.discover(()).get_types("source")["json"]
     sources: list[Source] = [plugin("json", plugin.Settings.model_validate({"type": "json", "path": "/any"}))]
     journal, state = Journal(tmp_path / "journal", JournalLimits(1 << 30, 3600), 1 << 20), State(tmp_path)
     ingest = Ingest(sources, IngestSettings(), journal, state)

@@ -45,7 +45,7 @@ class Bench:
 
     def __init__(self, folder: Path, **more: Any) -> None:
         (folder / "token").write_text("right")
-        types: Any = Registry.discover(()).types("source")
+        types: Any = Registry.discover(()).get_types("source")
         token = Secret("file", str(folder / "token"))
         settings = IngestSettings(listen=(TcpAddress("127.0.0.1", 0),), max_body="100kB", read_timeout="200ms")  # type: ignore[arg-type]
         sources: list[Source] = []

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from relay.api import Block, Event, Filter, FilterSettings, Kind
 from relay.catalogue import Selection
-from relay.route import MOST_PARTS, Failed, Route, chained
+from relay.route import MOST_PARTS, Failed, Route, apply_chain
 
 KIND = Kind("shop", "shop.Order", "order", "at")
 EVENT = Event(b'{"order":"x", "n":100000000000000000000001}', KIND, 5, 7.0)
@@ -33,7 +33,7 @@ class Does(Filter):
 
 
 def made(*steps: Callable[[Event], Any]) -> Any:
-    return chained([*map(Does, steps)], EVENT)
+    return apply_chain([*map(Does, steps)], EVENT)
 
 
 WRONG: dict[str, Callable[[Event], Any]] = {
@@ -103,7 +103,7 @@ def test_parts_have_numbers_and_ids_of_their_own_and_keep_all_else() -> None:
     ],
 )
 def test_an_event_that_cannot_be_read_is_parked_with_a_reason_in_words(body: bytes, reason: str) -> None:
-    failed = chained(
+    failed = apply_chain(
         [Does(lambda event: event if event.properties and event.id else event.id)], Event(body, KIND, 5, 7.0)
     )
     assert isinstance(failed, Failed)

@@ -34,7 +34,7 @@ class _Kinds(click.Group):
             return None
         folders = ctx.params.get("plugin_folders") or ()
         registry = Registry.discover(folders or PLUGIN_FOLDERS)
-        commands = {name: _command(cmd_name, name, registry, folders) for name in registry.types(cmd_name)}
+        commands = {name: _command(cmd_name, name, registry, folders) for name in registry.get_types(cmd_name)}
         about = f"Write {with_article(cmd_name)} of a TYPE into conf.d. The settings of the type are the options."
         return click.Group(cmd_name, commands=commands, help=about, subcommand_metavar="TYPE [OPTIONS]")
 
@@ -55,9 +55,9 @@ def _command(kind: str, name: str, registry: Registry, plugin_folders: Sequence[
     """Make the command that adds a table of one type. If the plugin's settings make no options, the command says so."""
     try:
         with contained(until_ctrl_c=True):
-            return _adding(kind, registry.types(kind)[name], registry, plugin_folders)
+            return _adding(kind, registry.get_types(kind)[name], registry, plugin_folders)
     except Exception as error:
-        reason = f"{registry.provider(kind, name)}: its settings cannot be options: {named(error)}"
+        reason = f"{registry.find_provider(kind, name)}: its settings cannot be options: {named(error)}"
 
     def refuse() -> None:
         raise click.ClickException(reason)

@@ -21,7 +21,7 @@ from relay.config import (
     Registry,
     find_unmade,
     load,
-    mistakes_of,
+    make_mistakes,
 )
 from relay.words import counted
 
@@ -101,7 +101,7 @@ def _checked(folders: Sequence[Path], plugin_folders: Sequence[Path]) -> Checked
     except ConfigError as error:
         return Checked(None, error.mistakes, error.warnings)
     unmade = find_unmade(loaded.config, Path(state_folder()))
-    return Checked(loaded, mistakes_of(unmade.failures), loaded.warnings, unmade.untried)
+    return Checked(loaded, make_mistakes(unmade.failures), loaded.warnings, unmade.untried)
 
 
 def _told(mistake: Mistake) -> str:
@@ -113,7 +113,7 @@ def _summary(found: Checked) -> Iterator[str]:
     if found.loaded and not found.mistakes:
         config, loaded = found.loaded.config, found.loaded
         tables = {"source": config.sources, "connector": config.connectors, "filter": config.filters}
-        tables |= {"alert": config.alerts} if loaded.merged.named("alert") else {}
+        tables |= {"alert": config.alerts} if loaded.merged.get_tables("alert") else {}
         yield "good: " + ", ".join(counted(len(named), kind) + _off(kind, loaded) for kind, named in tables.items())
     if found.untried:
         yield f"not made, as their secrets cannot be read here: {', '.join(found.untried)}"

@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from relay.cli.options import conf_option, plugins_option
-from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Effective, Loaded, Registry, dotted, effective, load
-from relay.config import schema as schema_of
+from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Effective, Loaded, Registry, format_path, list_effective, load
+from relay.config import make_schema as schema_of
 
 DEPTH = {"source": 2, "connector": 2, "filter": 2, "alert": 2}
 """Names in the header of a table; the daemon's own tables have one."""
@@ -38,7 +38,7 @@ def show(conf: Path | None, origin: bool, as_json: bool, plugin_folders: tuple[P
     registry = Registry.discover(plugin_folders or PLUGIN_FOLDERS)
     loaded = load([conf] if conf else CONF_FOLDERS, registry, secrets_required=False)
     if as_json:
-        click.echo(json.dumps([_plain(setting, loaded) for setting in effective(loaded)], indent=2))
+        click.echo(json.dumps([_plain(setting, loaded) for setting in list_effective(loaded)], indent=2))
     else:
         click.echo("\n".join(_lines(loaded, origin=origin)))
 
@@ -62,13 +62,13 @@ def _table(setting: Effective) -> tuple[str | int, ...]:
 
 
 def _plain(setting: Effective, loaded: Loaded) -> dict[str, Any]:
-    key, disabled = dotted(setting.path), dotted(_table(setting)) in loaded.disabled
+    key, disabled = format_path(setting.path), format_path(_table(setting)) in loaded.disabled
     return {"key": key, "value": setting.value, "origin": setting.origin, "disabled": disabled}
 
 
 def _lines(loaded: Loaded, *, origin: bool) -> Iterator[str]:
-    for table, settings in groupby(effective(loaded), _table):
-        is_off = dotted(table) in loaded.disabled
+    for table, settings in groupby(list_effective(loaded), _table):
+        is_off = format_path(table) in loaded.disabled
         yield f"[{toml_key(table)}]" + (" # switched off" if is_off else "")
         for setting in settings:
             depth = len(table)

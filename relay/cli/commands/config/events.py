@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from relay.catalogue import TYPES, Selection, suggest, without_opt_in
+from relay.catalogue import TYPES, Selection, drop_opt_in, suggest_entry
 from relay.cli.format import printable
 from relay.cli.options import complete_entry, events_option, plugins_option, utf8
-from relay.config import PLUGIN_FOLDERS, Mistake, Registry, unmatched
+from relay.config import PLUGIN_FOLDERS, Mistake, Registry, match_entries
 from relay.words import counted
 
 
@@ -56,7 +56,7 @@ def events(pattern: str | None, entries: tuple[str, ...], as_json: bool, plugin_
     elif found:
         click.echo("\n".join([*_table(found), counted(len(found), "type")]))
     if not found:
-        meant = suggest(pattern) if pattern else None
+        meant = suggest_entry(pattern) if pattern else None
         raise click.ClickException("no type that is known" + (f" (did you mean {meant}?)" if meant else ""))
 
 
@@ -68,14 +68,14 @@ def _matching(pattern: str, known: Sequence[KnownType]) -> Iterator[KnownType]:
 
 
 def _taken(entries: Sequence[str], known: Sequence[KnownType]) -> Iterator[KnownType]:
-    selection = Selection(without_opt_in([entry.strip() for entry in entries]))
+    selection = Selection(drop_opt_in([entry.strip() for entry in entries]))
     for one in known:
         if selection.wants(one.type):
             yield KnownType(one.type, one.group, one.channel, one.status, selection.explain(one.type))
 
 
 def _doubts(entries: Sequence[str], made: Sequence[str]) -> Iterator[Mistake]:
-    for reason, suggestion in unmatched(entries, made):
+    for reason, suggestion in match_entries(entries, made):
         if reason:
             yield Mistake(reason=reason, suggestion=suggestion)
 

@@ -9,7 +9,7 @@ import click
 
 from relay.cli.commands.doctor.service import WITHIN_REACH, out_of_reach
 from relay.cli.commands.doctor.unit import Unit, own_command, service_settings
-from relay.config import CONF_FOLDERS, shipped
+from relay.config import CONF_FOLDERS, find_shipped
 
 UNIT: Final = Path("/etc/systemd/system/relay.service")
 INSTALLED: Final = Path("/opt/relay/bin/relay")
@@ -46,7 +46,7 @@ def init(folder: Path, with_unit: bool, unit_file: Path | None) -> None:
             click.echo(f"left as it is: {folder} has files already")
             configuration = False
         else:
-            shutil.copytree(shipped("conf.d"), folder, dirs_exist_ok=True)
+            shutil.copytree(find_shipped("conf.d"), folder, dirs_exist_ok=True)
             for path in sorted(folder.iterdir()):
                 click.echo(f"wrote {path}")
             configuration = True
@@ -63,7 +63,7 @@ def init(folder: Path, with_unit: bool, unit_file: Path | None) -> None:
 
 def _unit(unit: Path, folder: Path) -> bool:
     """Write the unit for this installation of relay and for that folder of the configuration."""
-    text = (shipped("systemd") / "relay.service").read_text().replace(MANUAL, str(shipped("README.md")))
+    text = (find_shipped("systemd") / "relay.service").read_text().replace(MANUAL, str(find_shipped("README.md")))
     if folder not in CONF_FOLDERS:
         text = text.replace(f"{INSTALLED} run", f"{INSTALLED} run --conf {folder.absolute()}")
     try:

@@ -251,7 +251,7 @@ def _add(kind: str) -> None:
         # Refuse what cannot be the name of a type and of a module. Raises click.BadParameter.
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or iskeyword(name):
             raise click.BadParameter("a name is made of a-z, 0-9 and _, and starts with a letter", param_hint="NAME")
-        if name in Registry.discover(plugin_folders or PLUGIN_FOLDERS).types(kind):
+        if name in Registry.discover(plugin_folders or PLUGIN_FOLDERS).get_types(kind):
             raise click.BadParameter(f"there is {with_article(kind)} type {name} already", param_hint="NAME")
         if name in sys.stdlib_module_names or find_spec(name):
             raise click.BadParameter(f"there is a Python module {name} already", param_hint="NAME")

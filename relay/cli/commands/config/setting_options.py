@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from relay.api import AlertSettings, ConnectorSettings, FilterSettings, Secret, Settings, SourceSettings
 from relay.api.internal import WAYS, annotated
 from relay.cli.options import complete_entry
-from relay.config import descriptions, summary
+from relay.config import read_descriptions, summarize
 from relay.guests import contained
 
 PLUGIN_SETTINGS: Final = (SourceSettings, FilterSettings, ConnectorSettings, AlertSettings)
@@ -23,7 +23,7 @@ RESERVED: Final = frozenset({"name", "conf", "disabled", "make_token"})
 
 def options_of(model: type[Settings]) -> list[click.Option]:
     """One option per setting, and --disabled where the table can be switched off."""
-    about = descriptions(model)
+    about = read_descriptions(model)
     options = [_option(name, field, about.get(name, "")) for name, field in _settings(model)]
     if "enabled" in model.model_fields:
         options.append(click.Option(["--disabled"], is_flag=True, help="Write it switched off."))
@@ -45,7 +45,7 @@ def _settings(model: type[Settings]) -> Iterator[tuple[str, FieldInfo]]:
 def _option(name: str, field: FieldInfo, description: str) -> click.Option:
     word = (field.alias or name).replace("_", "-")
     flag = f"--setting-{word}" if name in RESERVED else f"--{word}"
-    about = summary(description)
+    about = summarize(description)
     if _holds_secrets(field) and str in get_args(field.annotation):
         about = f"{about} A text, or where it is: credential:NAME, file:/PATH or env:NAME."
         return click.Option([flag, name], metavar="VALUE|WHERE", multiple=True, type=_TextOrReference(), help=about)

@@ -13,7 +13,7 @@ from statistics import quantiles
 from typing import Final
 
 from relay.cli.commands.doctor.report import Finding, Installation, Level, existing, size
-from relay.config import traits_by_name
+from relay.config import read_all_traits
 from relay.inspect import advise_on_restore as restore_advice
 from relay.inspect import describe_usage, measure_usage
 from relay.journal import SUFFIX
@@ -125,7 +125,7 @@ def room(it: Installation) -> Finding:
 def _fillers(it: Installation) -> str:
     """What takes the room."""
     config = it.config
-    traits = traits_by_name(config.connectors)
+    traits = read_all_traits(config.connectors)
     files = [known.local_path for known in traits.values() if known.local_path is not None]
     found = describe_usage(measure_usage(it.state, config.journal.path, config.runtime.workers, files))
     return f"; the disk holds {found}" if found else ""

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from relay.api import Connector, Secret
 from relay.cli.commands.doctor.report import Finding, Installation
-from relay.config import Configured, Redaction, leaves, traits_of
+from relay.config import Configured, Redaction, list_leaves, read_traits
 from relay.guests import contained, limited, reason_of, text_of
 
 PROBE_S: Final = 8.0
@@ -37,7 +37,9 @@ async def _all(it: Installation) -> list[Finding]:
 
 async def _one(configured: Configured[Any, Any], it: Installation) -> Finding:
     about = f"connector {configured.name}"
-    if unread := [leaf for _, leaf in leaves((), configured.settings) if isinstance(leaf, Secret) and leaf.problem]:
+    if unread := [
+        leaf for _, leaf in list_leaves((), configured.settings) if isinstance(leaf, Secret) and leaf.problem
+    ]:
         return Finding("ok", about, f"not tried: {unread[0].problem}")
     advice = ADVICE
     try:
@@ -60,7 +62,7 @@ async def _one(configured: Configured[Any, Any], it: Installation) -> Finding:
 async def _made(configured: Configured[Any, Any], it: Installation) -> AsyncIterator[tuple[Connector, Path | None]]:
     with contained():
         connector: Connector = configured.plugin(configured.name, configured.settings, folder=it.state)
-        local_path = traits_of(connector).local_path
+        local_path = read_traits(connector).local_path
     try:
         yield connector, local_path
     finally:

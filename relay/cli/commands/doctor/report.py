@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from relay.api import Secret
-from relay.config import Config, KeyPath, Loaded, Mistake, Registry, leaves
+from relay.config import Config, KeyPath, Loaded, Mistake, Registry, list_leaves
 from relay.state import make_journal_folder
 
 if TYPE_CHECKING:
@@ -48,7 +48,10 @@ class Installation:
         """All that the configuration refers to as to a secret, in tables that are not switched off."""
         tables = self.loaded.tables.items() if self.loaded else ()
         used = [
-            leaf for table, settings in tables if getattr(settings, "enabled", True) for leaf in leaves(table, settings)
+            leaf
+            for table, settings in tables
+            if getattr(settings, "enabled", True)
+            for leaf in list_leaves(table, settings)
         ]
         return [(path, leaf) for path, leaf in used if isinstance(leaf, Secret)]
 

@@ -10,7 +10,7 @@ from relay.api import Secret
 from relay.cli.commands.doctor.report import Finding, Installation, Level
 from relay.cli.commands.doctor.settings import LOADED
 from relay.cli.commands.doctor.unit import NAME, Unit, own_command, service_settings
-from relay.config import shipped
+from relay.config import find_shipped
 
 LOG: Final = "journalctl -u relay -o cat -n 20 says why; then systemctl restart relay"
 
@@ -21,7 +21,7 @@ def program(it: Installation) -> Iterator[Finding]:
     """Whether the service can run what its unit names; where none is installed, whether the unit that comes with relay
     could run this installation."""
     if it.unit is None:
-        unit = Unit({}, service_settings((shipped("systemd") / NAME).read_text()))
+        unit = Unit({}, service_settings((find_shipped("systemd") / NAME).read_text()))
         if why := out_of_reach(unit):
             said = f"this relay can be run by hand, not by the unit that comes with it: {why}"
             yield Finding("ok", "program", said)

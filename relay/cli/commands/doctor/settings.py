@@ -7,7 +7,7 @@ from typing import Final
 
 from relay.cli.commands.config.check import SHOWN, left_out
 from relay.cli.commands.doctor.report import Finding, Installation
-from relay.config import find_unmade, mistakes_of
+from relay.config import find_unmade, make_mistakes
 
 PUBLIC: Final = ("certificate", "client_ca", "ca")
 """Settings that refer to a file as to a secret, though it is none."""
@@ -27,7 +27,7 @@ def configuration(it: Installation) -> Iterator[Finding]:
         yield Finding("warning", "configuration", more)
     if it.loaded:
         unmade = find_unmade(it.config, it.state)
-        for mistake in mistakes_of([one for one in unmade.failures if one.kind != "connector"]):  # those are probed
+        for mistake in make_mistakes([one for one in unmade.failures if one.kind != "connector"]):  # those are probed
             yield Finding(
                 "problem", "configuration", str(mistake), "correct this mistake: relay does not start with it"
             )

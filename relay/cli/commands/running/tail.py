@@ -14,7 +14,7 @@ from relay.cli.client import Gone, needed
 from relay.cli.format import moment, printable
 from relay.cli.options import events_option, plugins_option, relay_options, utf8
 from relay.cli.output import while_read
-from relay.config import PLUGIN_FOLDERS, Mistake, Registry, unmatched
+from relay.config import PLUGIN_FOLDERS, Mistake, Registry, match_entries
 from relay.words import counted
 
 
@@ -54,7 +54,7 @@ def _doubts(entries: Sequence[str], plugin_folders: Sequence[Path]) -> Iterator[
     """What matches no event that is known, as relay check says it."""
     if Selection(entries).warnings():  # else no plugin need be asked
         made = Registry.discover(plugin_folders).made
-        for reason, suggestion in unmatched(entries, made):
+        for reason, suggestion in match_entries(entries, made):
             if reason:
                 yield str(Mistake(reason=reason, suggestion=suggestion))
 

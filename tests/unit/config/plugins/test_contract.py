@@ -49,7 +49,7 @@ def folder(tmp_path: Path) -> Path:
 def error_of(folder: Path, text: str) -> str | None:
     (folder / "bad.py").write_text(text)
     registry = Registry.discover([folder])
-    assert registry.connector("heap")
+    assert registry.get_connector("heap")
     (found,) = [info for info in registry.plugins if info.name == "bad"]
     return found.error
 

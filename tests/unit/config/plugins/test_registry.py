@@ -67,22 +67,22 @@ def test_a_drop_in_file_provides_its_own_classes(folder):
     registry = Registry.discover([folder])
     found = info(registry, "talk")
     assert (found.origin, found.version, found.provides) == (str(folder / "talk.py"), "2.0", ("connector chat",))
-    assert registry.connector("chat").__module__ == "relay_dropin_talk"
-    assert (registry.source("chat"), registry.filter("chat")) == (None, None)
+    assert registry.get_connector("chat").__module__ == "relay_dropin_talk"
+    assert (registry.get_source("chat"), registry.get_filter("chat")) == (None, None)
 
 
 def test_a_drop_in_package_may_import_its_own_modules(folder):
     (folder / "talk").mkdir()
     (folder / "talk" / "__init__.py").write_text("from .inner import C\n")
     (folder / "talk" / "inner.py").write_text(CONNECTOR.format(type="chat"))
-    assert Registry.discover([folder]).connector("chat").here == str(folder / "talk" / "inner.py")
+    assert Registry.discover([folder]).get_connector("chat").here == str(folder / "talk" / "inner.py")
 
 
 def test_a_changed_drop_in_is_loaded_anew(folder):
     (folder / "talk.py").write_text(CONNECTOR.format(type="chat"))
-    assert Registry.discover([folder]).connector("chat")
+    assert Registry.discover([folder]).get_connector("chat")
     (folder / "talk.py").write_text(CONNECTOR.format(type="chatter"))
-    assert Registry.discover([folder]).connector("chatter")
+    assert Registry.discover([folder]).get_connector("chatter")
 
 
 def test_a_changed_module_of_a_drop_in_package_is_loaded_anew(folder):
@@ -90,7 +90,7 @@ def test_a_changed_module_of_a_drop_in_package_is_loaded_anew(folder):
     (folder / "talk" / "__init__.py").write_text("from .inner import C\n")
     for name in ("chat", "chatter"):
         (folder / "talk" / "inner.py").write_text(CONNECTOR.format(type=name))
-        assert Registry.discover([folder]).connector(name)
+        assert Registry.discover([folder]).get_connector(name)
 
 
 def test_of_two_drop_ins_with_one_name_the_first_folder_has_its_way(folder, tmp_path):
@@ -129,7 +129,7 @@ def test_a_broken_plugin_is_recorded_and_stops_nothing(folder, text, error):
     registry = Registry.discover([folder])
     assert info(registry, "bad").error.startswith(error)
     assert info(registry, "bad").provides == ()
-    assert registry.connector("chat")
+    assert registry.get_connector("chat")
 
 
 def test_a_plugin_that_hangs_while_it_is_loaded_holds_up_nobody_for_long(folder, monkeypatch):
@@ -141,7 +141,7 @@ def test_a_plugin_that_hangs_while_it_is_loaded_holds_up_nobody_for_long(folder,
     registry = Registry.discover([folder])
     assert 3000 < signal.setitimer(signal.ITIMER_REAL, *before)[0] < 3600
     assert info(registry, "bad").error == "TimeoutError: it was not loaded within 0.2 s"
-    assert registry.connector("chat")
+    assert registry.get_connector("chat")
 
 
 def test_an_unknown_type_is_explained_by_the_error_of_a_broken_plugin(folder, tmp_path):
@@ -166,7 +166,7 @@ def test_the_second_provider_of_a_type_provides_the_rest(folder):
     assert (info(registry, "b").error, info(registry, "b").provides) == (None, ("filter free",))
     note = f"its connector chat is left out: that of plugin a ({folder}/a.py) counts"
     assert info(registry, "b").notes == (note,)
-    assert registry.connector("chat").here == str(folder / "a.py")
+    assert registry.get_connector("chat").here == str(folder / "a.py")
 
 
 def test_two_classes_of_one_type_in_a_plugin_are_its_error(folder):
@@ -181,8 +181,8 @@ def test_a_package_replaces_no_type_of_relay_or_of_an_earlier_package(installed,
     installed("aaa-relay", aaa=CONNECTOR.format(type="heap") + "class F(C, type='chat'): pass\n")
     installed("Zzz_relay", a=CONNECTOR.format(type="chat"), b="from relay_test_a import C\n")
     registry = Registry.discover([folder])
-    assert registry.connector("heap").__module__ == "relay_plugins.heap.connector"
-    assert registry.connector("chat").__module__ == "relay_test_aaa"
+    assert registry.get_connector("heap").__module__ == "relay_plugins.heap.connector"
+    assert registry.get_connector("chat").__module__ == "relay_test_aaa"
     places = {name: folder.parent / "site" / f"relay_test_{name}.py" for name in ("aaa", "a")}
     heap, chat = registry.rivalries["connector", "heap"], registry.rivalries["connector", "chat"]
     assert heap.startswith("of plugin heap (currents-relay, ")
@@ -192,7 +192,7 @@ def test_a_package_replaces_no_type_of_relay_or_of_an_earlier_package(installed,
     )
     assert info(registry, "aaa").error is None
     (folder / "mine.py").write_text(CONNECTOR.format(type="heap"))
-    assert Registry.discover([folder]).connector("heap").here == str(folder / "mine.py")
+    assert Registry.discover([folder]).get_connector("heap").here == str(folder / "mine.py")
 
 
 @pytest.mark.parametrize("part", ["talk", "talk/__init__.py", "talk/inner.py", "."])
@@ -206,7 +206,7 @@ def test_a_drop_in_that_others_may_write_is_refused(folder, part, mode):
     assert info(registry, "talk").error == (
         f"PermissionError: {folder / part} can be written by others: chmod go-w {folder / part}"
     )
-    assert registry.connector("chat") is None
+    assert registry.get_connector("chat") is None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
@@ -262,7 +262,7 @@ def test_a_drop_in_replaces_one_type_of_an_installed_plugin(installed, folder):
     installed("relay-chat", chat=CONNECTOR.format(type="chat") + more)
     (folder / "mine.py").write_text(CONNECTOR.format(type="chat"))
     registry = Registry.discover([folder])
-    assert registry.connector("chat").here == str(folder / "mine.py")
+    assert registry.get_connector("chat").here == str(folder / "mine.py")
     assert (info(registry, "chat").provides, info(registry, "chat").error) == (("connector more",), None)
     note = f"its connector chat is left out: that of plugin mine ({folder}/mine.py) counts"
     assert info(registry, "chat").notes == (note,)
