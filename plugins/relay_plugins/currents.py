@@ -68,7 +68,7 @@ class Currents(Source, type="currents"):
         entries = _entries(body)
         try:
             if entries is not None:
-                # The events, if all entries are some. Raises ValidationError.
+                # Decode all entries at once, if all of them are events
                 kinds = self._all_kinds
                 if not self.settings.dedupe:
                     return Decoded([kinds[decode_head(entry).event_type] for entry in entries], Entries(entries))

@@ -129,7 +129,7 @@ class Http(Connector, type="http"):
     async def deliver(self, batch: Batch) -> Sequence[Outcome] | None:
         """Send the batch in one request or, with `body = "single"`, each event in its own."""
         if self.settings.body == "single":
-            # One after the other; the first that has to be tried again ends it, so that none before it is sent twice
+            # Send one event after the other. A retry ends the batch, so that no earlier event is sent twice
             deadline = asyncio.get_running_loop().time() + SINGLY_SHARE * self.settings.timeout
             outcomes: list[Outcome] = []
             for event in batch:

@@ -77,7 +77,7 @@ class Json(Source, type="json"):
         if not body:
             return self._decoded([], Entries())
         if body.startswith(b"["):
-            # The elements of an array, unread; None if only a look at each can tell
+            # Take an array apart at once; only if that fails look at each element
             try:
                 entries = decode_array(body) if is_utf8(body) and not is_dense(body) else None
             except UNREADABLE:

@@ -76,7 +76,7 @@ class Output:
         if not self._lock.acquire(timeout=max(0.0, until - time.monotonic())):
             return 0, STALLED
         try:
-            # A file may end in the middle of a line that another process has left: that line ends here
+            # Another process may have left half a line at the end of the file: end that line first
             found = os.fstat(fd)
             if self._file != (file := (found.st_dev, found.st_ino)):
                 torn = stat.S_ISREG(found.st_mode) and _last_byte(fd) not in (b"", b"\n")

@@ -82,7 +82,7 @@ class Sender:
         self._wait, self._not_before = self._times.first_wait, 0.0
         self._tests: dict[str, asyncio.Future[AlertMessage]] = {}
         self._sent = self._failed = self._given_up = 0
-        # Since when nothing could be sent, by what is known of the messages: a restart or a reload ends no trouble
+        # A restart or a reload ends no failure: take its start from the messages
         sent = max((one.sent for one in self._messages.values() if one.sent is not None), default=0.0)
         failed = (one for one in self._messages.values() if one.sent is None and one.last is not None)
         self._failing = min((one.made for one in failed if (one.last or 0.0) > sent), default=None)

@@ -123,7 +123,7 @@ class Walk:
         if found and found.end() < start + LARGE:
             return found.end()
         if self._body[start : start + 1] in (b"[", b"{"):
-            # The same for an array or object, counting brackets
+            # Find the end of a deep array or object by its brackets
             depth, at = 1, start + 1
             while depth:
                 found = _STEP.match(self._body, at, at + LARGE)

@@ -56,7 +56,7 @@ class Kinds(dict[str, Kind]):
         self._source, self._id_field, self._time_field = source, id_field, time_field
 
     def __missing__(self, type: str) -> Kind:
-        # Raise Malformed if no event can be of this type, as it is a sender who says it; TypeError
+        # A sender named the type: refuse a type that no event can have
         if not isinstance(type, str):
             raise TypeError("an event type is a text")
         if not 0 < len(type) <= TYPE_CHARS:

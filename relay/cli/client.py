@@ -152,7 +152,7 @@ def running(state: Path) -> Client | None:
     """The relay that --url names, else the relay that runs with a state folder; None if none does."""
     context = click.get_current_context(silent=True)
     if context is not None and (url := context.meta.get(ADMIN_URL)):
-        # The relay at a URL, if somebody listens there
+        # Take the relay at the URL, if it listens
         path = url.removeprefix("unix:")
         at = Path(path) if path != url else urlsplit(url)
         try:
@@ -160,7 +160,7 @@ def running(state: Path) -> Client | None:
         except OSError as error:
             raise click.ClickException(f"nobody answers at {url}: {error.strerror or error}") from None
         return Client(at)
-    # The admin socket of the relay that runs with a state folder, also for those who may not enter that folder
+    # A user who may not enter the state folder finds the admin socket beside it
     folder, runtime = SERVICE
     beside = runtime / SOCKET
     path = beside if state == folder and not os.access(state, os.X_OK) and beside.exists() else state / SOCKET

@@ -71,7 +71,6 @@ def main() -> NoReturn:
     except OSError as error:
         failure = error
     if failure := output.finish() or failure:
-        # Say in a line why a command failed
         with suppress(OSError):
             click.echo(f"Error: {of_system(failure)}", err=True)
         code = 1

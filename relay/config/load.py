@@ -212,7 +212,7 @@ class _Check:
             self._add_mistake((kind, name), "a name is made of a-z, 0-9, _ and -, and starts with a letter")
         plugin = self._plugin(kind, name, table)
         if plugin is None:
-            # Check what tables of a kind have in common; which other keys there are, only the type would tell
+            # Without its type, check only the settings that all tables of the kind have
             _, model = KINDS[kind]
             common = {key: value for key, value in table.items() if key in model.model_fields}
             self._settings((kind, name), common | {"type": ""}, model)

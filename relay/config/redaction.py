@@ -128,7 +128,7 @@ def _list_forms(settings: Settings | Mapping[str, Any]) -> Iterator[str]:
         else:
             value = leaf if isinstance(leaf, str) else text_of(leaf)
             yield from _forms(value) if isinstance(leaf, str) and is_secret(path) else ()
-        # The password of each URL, all behind the host, and of that what looks like a token
+        # Hide the password of a URL, all behind the host, and each part that looks like a token
         for user, target in _URL.findall(value):
             pieces = [
                 piece

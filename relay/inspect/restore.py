@@ -133,7 +133,7 @@ def _restore_worker(part: BackupPart, source: Path, folder: Path, journal: Path,
         _copy_file(path, folder / path.relative_to(source), told)
     for path in sorted((source / CUTS).glob("*")):
         (folder / CUTS).mkdir(mode=0o700, exist_ok=True)
-        # The cuts of one journal, whose first line ends with its identity, as those of another
+        # The first line ends with the identity of the journal: write the new identity
         data = path.read_bytes()
         first, end, rest = data.partition(b"\n")
         (folder / CUTS / path.name).write_bytes(

@@ -244,7 +244,7 @@ class Journal:
             group.set_done(block.offsets[0])
             self._waiting.notify(block)
         else:
-            # Describe an error without its number
+            # Leave out the number of the error
             if not isinstance(error, OSError) or not error.strerror:
                 reason = str(error)
             else:

@@ -142,7 +142,7 @@ def find_records(data: bytes, at: int, salt: int, offset: int) -> Iterator[tuple
     while at < len(data):
         header = read_header(data, at)
         if header is None or header.offset < offset or not is_whole(data, at, header, salt):
-            # Find the next place where a record may start; return the end of the data without any
+            # Go on where the next record may start, or at the end of the data
             ahead = HEADER.size + TABLE_BYTES
             found = data.find(TABLE_START, at + 1 + ahead)
             at = len(data) if found < 0 else found - ahead

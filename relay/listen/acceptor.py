@@ -43,7 +43,7 @@ class Acceptor:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return  # another worker was quicker, or the client has gone
             except OSError as error:
-                # There is no descriptor, or no memory, for another connection: who connects waits in the socket
+                # No descriptor or memory is left for another connection: the clients wait in the socket
                 told = {"listener": self._server.name, "reason": error.strerror, "advice": ADVICE}
                 log.error("no connection can be accepted", **told)
                 self._loop.remove_reader(self._socket)

@@ -128,7 +128,6 @@ def _books(state: Path) -> dict[str, Ledger]:
 
 
 def _result(place: DemoFolder, braze: CurrentsSender, heap: HeapWebhook) -> Result:
-    # The ids of all events in the archive's files
     ids: set[str] = set()
     for path in (place.state / "archive").glob("*.ndjson"):
         with path.open("rb") as lines:

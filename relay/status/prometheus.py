@@ -355,7 +355,7 @@ def _make_gauge(name: str, help: str, labels: Labels, samples: Samples) -> Metri
 def _make_histogram(name: str, help: str, label: str, histograms: Mapping[str, Histogram]) -> Metric:
     family = HistogramMetricFamily(name, help, labels=[label] if label else [])
     for value, one in histograms.items():
-        # What Prometheus wants: how many values were up to each bound, all smaller ones included
+        # Prometheus wants cumulative buckets: the number of values up to each bound
         found, total = [], 0
         for bound, count in zip([*map(str, one.bounds), "+Inf"], one.counts, strict=True):
             total += count

@@ -129,7 +129,7 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
         """Tell Braze of each change; one that fails holds up those of its cohort alone."""
         outcomes: dict[int, Outcome] = {}
         until = time.monotonic() + self.settings.timeout / 2
-        # The changes in a batch with their numbers; what is no change gets its outcome
+        # Sort the changes by cohort, with their numbers; reject other events
         found = defaultdict[str, list[tuple[int, Change]]](list)
         for number, event in enumerate(batch):
             try:
@@ -139,7 +139,7 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
             else:
                 found[change.cohort].append((number, change))
         for changes in found.values():
-            # Tell Braze of the changes of one cohort, up to the first that has to come again
+            # Send the changes of one cohort, up to the first that has to be retried
             waiting = deque(runs(changes, self._braze.most))
             while waiting:
                 run = waiting.popleft()
@@ -175,7 +175,7 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
         lost = sum(len(a) - len(b) for a, b in ((whole.add, change.add), (whole.remove, change.remove)))
         await known.run(partial(known.synced, change, complete=left is not None, left_out=lost))
         self._tell_of_lost(change.cohort, lost)
-        # Find users who are in more cohorts than fit into an array. At most once a minute: it reads all members.
+        # Find users in more cohorts than an array holds, at most once a minute: that reads all members
         if self.settings.style != "array" or time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + LOOK_S

@@ -23,7 +23,7 @@ UNTOLD: Final = {
 async def erase(known: CohortStore, users: Sequence[User], take_out: TakeOut) -> list[Outcome]:
     """Have the users taken out everywhere; of each, what became of it: `Retry` and `Reject` are for those of whom
     something is left somewhere. Raises Retry, Unauthorized, sqlite3.Error."""
-    # The user as a member of a cohort may be called
+    # List every id by which a user may be a member of a cohort
     named = [
         [Member(EXTERNAL_ID, one) for one in user.external_ids] + [Member(*one) for one in user.other_ids]
         for user in users

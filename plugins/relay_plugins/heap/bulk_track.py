@@ -120,7 +120,7 @@ class HeapApp:
                 outcomes[number] = refusal
             except UNFIT as error:
                 outcomes[number] = Reject(f"cannot be brought into Heap's form: {type(error).__name__}: {error}")
-        # One entry per identity; of each property the newest value, or nothing if that is null
+        # Make one entry for each identity: the newest value of each property; a newest null leaves the property out
         merged: dict[str, Item] = {}
         for _, number, identity, update in sorted(changes, key=lambda change: change[:2]):
             before = merged.get(identity, Item((), identity, {"identity": identity, "properties": {}}))
@@ -179,7 +179,7 @@ class HeapApp:
         try:
             await self._post(f"{self.url}/api/{call.name}", body, HEADERS)
         except Reject as refusal:
-            # What Heap refuses is who we say we are; not the events. No status: 400 alone would tell nobody that.
+            # Heap refuses the app, not the events. The status is left out: a 400 would not say so
             if not NAMED.search(refusal.answer) and OF_THE_APP.search(refusal.answer):
                 return Unauthorized(f"Heap does not take app_id {self._settings.app_id} ({refusal})")
             return refusal

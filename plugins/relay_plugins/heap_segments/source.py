@@ -146,7 +146,7 @@ class HeapSegments(Source, type="heap_segments"):
         if page.action not in (SYNC, DRAIN):
             self.log.warning("unknown action of Heap left out", action=page.action[:80])
             return Decoded((), ())
-        # An empty membership, as a sync of one page: this retired action may come without `sync_info`
+        # Take the retired action `drain` as an empty membership of one page; `sync_info` may be missing
         return (
             self._decoded(Page(DRAIN, page.segment, f"{page.task or uuid4()}:drain"), [([], [])], full=True)
             if page.action == DRAIN

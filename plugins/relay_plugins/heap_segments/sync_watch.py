@@ -86,7 +86,7 @@ class SyncWatch:
             sync.came.add(page.number)
             sync.contents |= content
             self._syncs[page.segment, page.task, CURRENT] = sync
-            # Forget the oldest syncs if there are too many or their pages are, and those that are a week old
+            # Forget syncs of a week ago, and the oldest ones if there are too many syncs or pages
             pages = sum([len(one.came) for one in self._syncs.values()])
             while len(self._syncs) > SYNCS or pages > PAGES or next(iter(self._syncs.values())).last < now - WEEK_S:
                 pages -= len(self._syncs.pop(next(iter(self._syncs))).came)

@@ -94,8 +94,7 @@ async def send(
         async with session.request(method, target, data=data, headers=headers, allow_redirects=False) as answer:
             said, complete = await _read(answer, limits, session.timeout.total)
             if said and "Content-Encoding" in answer.headers:
-                # Undo gzip or deflate, up to so many bytes, and whether that is all; of another coding nothing can be
-                # told.
+                # Undo gzip or deflate, up to the size; text in another coding is dropped
                 decoder = zlib.decompressobj(GZIP_OR_ZLIB)
                 try:
                     said, whole = decoder.decompress(said, limits.size), decoder.eof

@@ -85,7 +85,7 @@ def in_words(error: BaseException, place: str = "") -> str:  # noqa: C901  a tab
         case aiohttp.ClientResponseError():
             return f"{where}its answer is no HTTP: {_told(cause.message)}"
         case OSError(errno=int(number)) if number > 0:
-            # An error of the operating system; with what it is about, such as a file, if the place does not say that
+            # Name the file or address of an error of the system, unless the place names it
             text = os.strerror(cause.errno or 0)
             about = cause.filename if cause.filename is not None else cause.strerror
             return where + (f"{text} ({_told(about)})" if not place and about not in (None, text) else text)

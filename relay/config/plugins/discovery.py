@@ -70,7 +70,7 @@ def _is_plugin(path: Path) -> bool:
 def _load_drop_in(path: Path) -> ModuleType:
     """Load a module from its file, under a name that no installed package can have."""
     for part in (path.parent, path, *path.rglob("*")):
-        # Refuse what is no file, and code that somebody else could have written. Raises PermissionError, NotPlain.
+        # Refuse special files, and code that another user could have written
         about = part.stat()
         if not stat.S_ISDIR(about.st_mode):
             check_plain(about.st_mode)

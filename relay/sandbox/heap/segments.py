@@ -95,7 +95,6 @@ class SegmentSync:
         told = self._told[segment.id]
         came = sorted(members if self.switches.full else members - told)
         went = sorted(told - members)
-        # The pages as they go out
         pages = [*self._pages(segment, came, went)]
         pages = pages[:-1] if self.switches.lose_last_page else pages
         pages = pages * 2 if self.switches.repeat_pages else pages

@@ -248,7 +248,7 @@ def _add(kind: str) -> None:
     @click.argument("folder", metavar="[DIR]", default=Path(), type=click.Path(file_okay=False, path_type=Path))
     @plugins_option
     def write(name: str, folder: Path, plugin_folders: tuple[Path, ...]) -> None:
-        # Refuse what cannot be the name of a type and of a module. Raises click.BadParameter.
+        # Refuse a name that is no name of a type and of a module
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or iskeyword(name):
             raise click.BadParameter("a name is made of a-z, 0-9 and _, and starts with a letter", param_hint="NAME")
         if name in Registry.discover(plugin_folders or PLUGIN_FOLDERS).get_types(kind):

@@ -52,7 +52,7 @@ def _run(conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], worke
     runtime.set_up_logs(loaded.config.log, None if told is None else told.number)
     raise_descriptor_limit()
     if told is None:
-        # Log what relay check warns of; of very many the first ones
+        # Log the first warnings of the configuration
         warnings = loaded.warnings
         for warning in warnings[:WARNINGS]:
             log.warning("configuration: %s", warning)

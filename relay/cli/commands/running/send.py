@@ -306,7 +306,6 @@ def _events(file: IO[bytes], torn: list[int] | None) -> Iterator[bytes]:
     first, before = b"", 0
     while not first and (line := file.readline()):
         first, before = line.removeprefix(BOM_UTF8).strip(), before + 1
-    # Whether a line is an object by itself, and no envelope of events
     try:
         is_event = all(name != b"events" for name, _ in Walk(first).members())
     except ValueError:
