@@ -50,10 +50,8 @@ class AdaptiveLimit:
 
     def _count(self) -> None:
         self._attempts += 1
-        if self._attempts >= self.limit:
-            self._end_round()
-
-    def _end_round(self) -> None:
+        if self._attempts < self.limit:
+            return
         mean = self._seconds / self._attempts
         usual = mean if self._usual is None else self._usual
         if self._was_pushed_back or mean > max(SLACK * usual, usual + SLACK_S):

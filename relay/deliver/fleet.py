@@ -254,16 +254,13 @@ class Fleet:
         while True:
             try:
                 version = await self._state.read_version()
-                if version != seen or self._is_pause_over():
+                held = [pause for lane in self.lanes if (pause := lane.destination.breaker.held) is not None]
+                if version != seen or any(pause.is_over(time.time()) for pause in held):
                     await self._heed_admins(group)
                 seen = version
             except sqlite3.Error as error:
                 log.error("looking for what admins ask failed, will be tried again", error=str(error))
             await asyncio.sleep(LOOK_S)
-
-    def _is_pause_over(self) -> bool:
-        held = [lane.destination.breaker.held for lane in self.lanes]
-        return any(pause.is_over(time.time()) for pause in held if pause is not None)
 
     async def heed_pauses(self) -> None:
         """Hold the lanes that admins have paused, and no others. Raises sqlite3.Error."""

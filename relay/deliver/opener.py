@@ -87,9 +87,11 @@ class Opener:
             with self._left.noted(), self._warn_if_slow(limit):
                 await called(self._guest.open, "open", self._whose, limit)
         except Exception as error:
-            late = isinstance(error, Late)
-            problem = f"it was not ready within {limit:g}s (open_timeout)" if late else self._explain(error)
-            more = {} if outage.outcome_of(error) else {"exception": self._clean(trace_of(error))}
+            met = outage.outcome_of(error)
+            problem = self._clean(text_of(met.reason) if met and met.reason else named(error))
+            if isinstance(error, Late):
+                problem = f"it was not ready within {limit:g}s (open_timeout)"
+            more = {} if met else {"exception": self._clean(trace_of(error))}
             self._log.error(f"{self._kind} cannot be opened, tried again", reason=problem, in_s=AGAIN_S, **more)
             await self.close()
             return self._describe_fault(problem)
@@ -117,7 +119,3 @@ class Opener:
 
     def _describe_fault(self, problem: str) -> str:
         return f"{NOT_OPEN}: {problem}" if self._kind == "connector" else f"{NOT_OPEN}: {self._name}: {problem}"
-
-    def _explain(self, error: Exception) -> str:
-        met = outage.outcome_of(error)
-        return self._clean(text_of(met.reason) if met and met.reason else named(error))

@@ -169,7 +169,9 @@ class ParkedReplay:
         admitted, size = len(marked), measure_memory([one.event for one in marked])
         prepared, settled = await prepare(marked, self._route), list[Settled]()
         marked = prepared.parked
-        beside = await self._find_other_parts(marked)
+        sent = {(one.event.offset, one.part) for one in marked}
+        places = await self._state.read_parked_places(self._delivery.destination.name, [offset for offset, _ in sent])
+        beside = {offset for offset, _ in places - sent}  # other parts of these events lie parked, and are not sent now
         try:
             await self._delivery.parking.park_failed(prepared.failed, attempts=1)
             for group in divide_by_group(prepared.batch, self._limits.group_by) if prepared.batch is not None else ():
@@ -184,12 +186,6 @@ class ParkedReplay:
         again = len(prepared.failed) + sum(len(each.batch) for each in settled if each.outcome == "parked")
         name = self._delivery.destination.name
         log.info("parked events replayed", connector=name, events=len(marked), parked_again=again)
-
-    async def _find_other_parts(self, marked: Sequence[Parked]) -> set[int]:
-        """Return the offsets of events of which other parts lie parked that are not sent now."""
-        sent = {(one.event.offset, one.part) for one in marked}
-        places = await self._state.read_parked_places(self._delivery.destination.name, [offset for offset, _ in sent])
-        return {offset for offset, _ in places - sent}
 
 
 def _find_alike(one: Parked) -> tuple[bool, int]:

@@ -241,7 +241,8 @@ def _group_alike(waiting: Iterable[Deferral]) -> Iterator[Deferral]:
     """Group deferrals of the same kind with about the same wait. The first gives the reason, the longest the wait."""
     groups: list[list[Deferral]] = []
     for one in sorted(waiting, key=lambda one: (_kind(one), one.after or 0.0)):
-        if groups and _are_alike(groups[-1][0], one):
+        first = groups[-1][0] if groups else one
+        if groups and _kind(first) == _kind(one) and (one.after or 0.0) <= CLOSE * max(first.after or 0.0, CLOSE_S):
             groups[-1].append(one)
         else:
             groups.append([one])
@@ -253,7 +254,3 @@ def _group_alike(waiting: Iterable[Deferral]) -> Iterator[Deferral]:
 
 def _kind(one: Deferral) -> tuple[bool, ...]:
     return one.alone, one.unauthorized, one.bug, one.after is None
-
-
-def _are_alike(one: Deferral, longer: Deferral) -> bool:
-    return _kind(one) == _kind(longer) and (longer.after or 0.0) <= CLOSE * max(one.after or 0.0, CLOSE_S)

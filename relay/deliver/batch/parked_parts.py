@@ -63,16 +63,11 @@ class ParkedParts:
             return span
         made = {*(span.batch.offsets() if span.batch else ()), *(failed.event.offset for failed in span.failed)}
         counts = span.counts
-        for offset in self._find_offsets(span.ranges or ((span.start, span.stop),)):
-            if offset not in made and self._settle_event(offset):
-                counts += Counts(parked=1) + Counts(**{_find_outcome(span, offset): -1})
+        for start, stop in span.ranges or ((span.start, span.stop),):
+            for offset in self._offsets[bisect_left(self._offsets, start) : bisect_left(self._offsets, stop)]:
+                if offset not in made and self._settle_event(offset):
+                    counts += Counts(parked=1) + Counts(**{_find_outcome(span, offset): -1})
         return replace(span, counts=counts)
-
-    def _find_offsets(self, ranges: Iterable[tuple[int, int]]) -> list[int]:
-        found: list[int] = []
-        for start, stop in ranges:
-            found += self._offsets[bisect_left(self._offsets, start) : bisect_left(self._offsets, stop)]
-        return found
 
     def record_outcome(self, settled: Settled) -> None:
         """Record the outcome of events or parts. What is parked again lies parked like any other event."""

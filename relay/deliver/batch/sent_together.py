@@ -250,11 +250,11 @@ class Taken:
 
     def find_rest(self, cut: Ranges) -> Ranges:
         """Return what of a cut is not taken."""
-        return [left for start, stop in cut for left in find_unsettled(start, stop, self._find_near(start, stop))]
-
-    def _find_near(self, start: int, stop: int) -> Ranges:
-        first = bisect_right(self._ranges, (start, ENDLESS))
-        return self._ranges[max(0, first - 1) : bisect_left(self._ranges, (stop, 0))]
+        rest: list[tuple[int, int]] = []
+        for start, stop in cut:
+            first = max(0, bisect_right(self._ranges, (start, ENDLESS)) - 1)
+            rest += find_unsettled(start, stop, self._ranges[first : bisect_left(self._ranges, (stop, 0))])
+        return rest
 
     def add(self, ranges: Ranges) -> None:
         """Take these ranges as well."""
