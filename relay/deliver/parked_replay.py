@@ -1,6 +1,6 @@
-"""ParkedReplay: sends parked events again when an admin asks for it.
+"""Replay of parked events: sends them again when an admin asks for it.
 
-A redelivered event stays parked until the cursor that counts it otherwise is saved. A crash before that delivers it
+A replayed event stays parked until the cursor that counts it otherwise is saved. A crash before that sends the event
 again, in the same batch (`cuts`).
 """
 
@@ -29,7 +29,7 @@ log = structlog.stdlib.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class PreparedRedelivery:
+class PreparedReplay:
     """Parked events, prepared: a batch to deliver, events whose filter failed again, and outcomes that are known, by
     offset."""
 
@@ -39,7 +39,7 @@ class PreparedRedelivery:
     clear: Mapping[int, EventOutcome]
 
 
-async def prepare(parked: Sequence[Parked], route: Callable[[Block], Routed]) -> PreparedRedelivery:
+async def prepare(parked: Sequence[Parked], route: Callable[[Block], Routed]) -> PreparedReplay:
     """Route events that a failed filter had parked, as far as that is enough for once. Other events have been through
     the filters and are sent as they are. Other tasks have their turn meanwhile."""
     taken: list[Parked] = []
@@ -65,10 +65,10 @@ async def prepare(parked: Sequence[Parked], route: Callable[[Block], Routed]) ->
         if perf_counter() > late:
             await asyncio.sleep(0)
             late = perf_counter() + ENOUGH_S
-    return PreparedRedelivery(taken, Batch(wanted) if wanted else None, failed, clear)
+    return PreparedReplay(taken, Batch(wanted) if wanted else None, failed, clear)
 
 
-def compute_correction(prepared: PreparedRedelivery, settled: Iterable[Settled], beside: Container[int]) -> Counts:
+def compute_correction(prepared: PreparedReplay, settled: Iterable[Settled], beside: Container[int]) -> Counts:
     """Return how the ledger changes, which counts these events as parked. An event stays parked if a part of it was
     parked again, or lies parked at one of the offsets `beside`."""
     outcomes = dict(prepared.clear)
@@ -83,7 +83,7 @@ def compute_correction(prepared: PreparedRedelivery, settled: Iterable[Settled],
 
 
 class ParkedReplay:
-    """Delivers the parked events of one lane that are marked for redelivery."""
+    """Delivers the parked events of one lane that are marked for a replay."""
 
     def __init__(
         self,
@@ -126,11 +126,11 @@ class ParkedReplay:
         self._cuts.close(lambda cut: False)
 
     def wake(self) -> None:
-        """Look for events to redeliver."""
+        """Look for events to replay."""
         self._woken.set()
 
     async def run(self, group: asyncio.TaskGroup) -> None:
-        """Redeliver batch after batch, each time after `wake`; then call `after`."""
+        """Replay batch after batch, each time after `wake`; then call `after`."""
         while True:
             await self._woken.wait()
             self._woken.clear()
