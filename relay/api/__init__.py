@@ -1,9 +1,9 @@
 """Everything a plugin may import. What is not exported here is not part of the API."""
 
 from relay.api.alert import Alarm, Alert, AlertSettings, Message
+from relay.api.authentication import check_hmac, check_secret, signed_headers, signing_key
 from relay.api.batch import Batch, Block
 from relay.api.connector import BatchSettings, Connector, ConnectorSettings, OtherId, RetrySettings, User
-from relay.api.credentials import check_hmac, check_secret, signed_headers, signing_key
 from relay.api.event import ERASED, REDACTED, Event, Kind, UnreadableEvent
 from relay.api.filter import Filter, FilterSettings
 from relay.api.hooks import hookimpl, hookspec

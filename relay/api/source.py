@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Final, NamedTuple, TypeVar
 
 from pydantic import Field
 
-from relay.api.credentials import check_bearer
+from relay.api.authentication import check_bearer
 from relay.api.event import Kind
 from relay.api.json_parts import UNREADABLE, read_entry, why_unreadable
 from relay.api.plugin import Plugin

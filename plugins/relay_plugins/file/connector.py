@@ -29,7 +29,7 @@ from relay.api import (
     Skipped,
     User,
 )
-from relay_plugins.file.old import FileLimits, OldFiles
+from relay_plugins.file.retention import FileLimits, OldFiles
 from relay_plugins.file.writer import NOT_REGULAR, ClosedFiles, Files
 
 NAME_LENGTH: Final = 128

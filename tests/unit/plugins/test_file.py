@@ -25,7 +25,7 @@ from relay.api import DELIVERED, Batch, Block, Kind, Retry, Skipped, User
 from relay_plugins.file import File
 from relay_plugins.file import writer as appending
 from relay_plugins.file.connector import file_name
-from relay_plugins.file.old import FileLimits, Written, going
+from relay_plugins.file.retention import FileLimits, Written, going
 
 NOON = 1795348800.0  # 2026-11-22 12:00 UTC
 
