@@ -39,6 +39,8 @@ from relay.guests import contained, kind_of
 
 NAME: Final = "[a-z][a-z0-9_-]*"
 """Names of sources, connectors, filters and alerts."""
+SUSPECTS: Final = 2
+"""Broken plugins that a mistake about an unknown type names. The warnings name all broken plugins."""
 TABLES: Final = (*OWN_TABLES, *KINDS)
 
 S = TypeVar("S", bound=Settings)
@@ -240,7 +242,9 @@ class _Check:
             self._add_mistake((kind, name, "type"), f"is missing; {listed}")
             return None
         if not isinstance(wanted, str) or wanted not in known:
-            broken = [f"; plugin {info.name} is broken: {info.reason}" for info in self.registry.find_suspects(wanted)]
+            suspects = self.registry.find_suspects(wanted)
+            broken = [f"; plugin {info.name} is broken: {info.reason}" for info in suspects[:SUSPECTS]]
+            broken += [f"; {len(suspects) - SUSPECTS} more plugins are broken"] if len(suspects) > SUSPECTS else []
             stale = [f"; the new code of plugin {plugin} takes a restart" for plugin in self.stale]
             new = [f"; plugin {plugin} came after the start, and takes a restart" for plugin in self.registry.unloaded]
             reason = f'there is no {kind} type "{wanted}"; {listed}{"".join([*broken, *stale, *new])}'

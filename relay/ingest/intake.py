@@ -314,7 +314,7 @@ class Intake:
         source = self.source
         reason = f"sources of type {source.type} do not tell the ids of their events"
         advice = "remove the source's `dedupe`, or have the plugin fill `Decoded.ids`"
-        log.error("duplicates cannot be told", source=source.name, reason=reason, advice=advice)
+        log.error("duplicates cannot be recognized", source=source.name, reason=reason, advice=advice)
         return False
 
     def _make_parked(self, decoded: Decoded) -> list[Parked]:

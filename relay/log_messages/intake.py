@@ -84,7 +84,7 @@ SOURCES: Final = (
         "Look at `error`: the disk, or a lock on `relay.db`.",
     ),
     LogMessage(
-        "duplicates cannot be told",
+        "duplicates cannot be recognized",
         "error",
         "The source has `dedupe`, but its type names no ids of events. Duplicates pass.",
         "Remove `dedupe` from the source, or have the plugin fill `Decoded.ids`.",

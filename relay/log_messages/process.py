@@ -63,7 +63,7 @@ LIFE: Final = (
         "Look at the disk that `reason` is about.",
     ),
     LogMessage(
-        "systemd cannot be told",
+        "systemd cannot be notified",
         "warning",
         "The notify socket of systemd takes no message. systemd may take relay for dead and restart relay.",
         "Look at the socket that the line names, and at the load of the machine.",
@@ -210,7 +210,7 @@ WORKERS: Final = (
         "Look at `error`, and at the `relay.db` of the first worker.",
     ),
     LogMessage(
-        "the status of the workers cannot be told",
+        "the status of the workers cannot be reported",
         "error",
         "A bug in the status of the supervisor. systemd shows the last status.",
         "Report the traceback.",
@@ -307,7 +307,7 @@ HISTORY: Final = (
         "Report the traceback if the line comes again.",
     ),
     LogMessage(
-        "what is wrong cannot be told on",
+        "problems cannot be reported",
         "error",
         "A bug in the history or in the alerts. The others go on.",
         "Report the traceback.",
@@ -319,7 +319,7 @@ HISTORY: Final = (
         "Look at `error`, and at `relay.db`.",
     ),
     LogMessage(
-        "erasures that fail cannot be told",
+        "failing erasures cannot be read",
         "error",
         "The status lacks the erasures that fail for now.",
         "Look at `error`, and at `relay.db`.",

@@ -54,7 +54,7 @@ class ConditionWatch:
             try:
                 listener(look)
             except Exception as bug:
-                log.error("what is wrong cannot be told on", exc_info=bug)
+                log.error("problems cannot be reported", exc_info=bug)
         return look
 
     def _date_back(self, one: Condition) -> Condition:

@@ -56,5 +56,5 @@ async def read_failing_in(folder: Path) -> list[FailingErasures]:
     try:
         return await ADMIN.run(find_failing_erasures, folder)
     except (OSError, sqlite3.Error) as error:
-        log.error("erasures that fail cannot be told", error=str(error))
+        log.error("failing erasures cannot be read", error=str(error))
         return []

@@ -75,7 +75,7 @@ class Notify:
             async with asyncio.timeout(SEND_S):
                 await self._send("\n".join(" ".join(line.split()) for line in lines).encode())
         except OSError as error:  # a TimeoutError too
-            log.warning("systemd cannot be told", socket=self._address, error=str(error) or "it does not read")
+            log.warning("systemd cannot be notified", socket=self._address, error=str(error) or "it does not read")
 
     async def _send(self, message: bytes) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:

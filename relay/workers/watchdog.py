@@ -56,7 +56,7 @@ class JointPulse:
         except TimeoutError:
             pass
         except Exception as bug:  # nothing that workers say ends all of them
-            log.error("the status of the workers cannot be told", exc_info=bug)
+            log.error("the status of the workers cannot be reported", exc_info=bug)
         return self._said
 
 

@@ -101,7 +101,7 @@ def _type(kind: str, name: str, plugin: Any) -> Iterator[str]:
     own = {key: one for key, one in found.items() if key not in usual or one.text != usual[key].text}
     about = [getdoc(plugin) or ""]
     if others := [*_other_defaults(usual, found, own)]:
-        about.append(f"Defaults that are other than usual: {', '.join(others)}.")
+        about.append(f"Defaults that differ: {', '.join(others)}.")
     which = "Settings besides" if own else "It has no settings but"
     about.append(f"{which} those of {' and of '.join(links)}{':' if own else '.'}")
     yield from _section(f"{kind.capitalize()} `{name}`", f"{kind}-{name}", "\n\n".join(about), own)

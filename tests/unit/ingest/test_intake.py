@@ -238,7 +238,7 @@ async def test_a_source_type_that_tells_no_ids_keeps_all_and_says_what_is_wrong(
         for _ in range(2):
             assert await relay.post(b"{}", "bare") == (202, {"accepted": 1, "parked": 0, "duplicates": 0})
     assert {(line["event"], line["log_level"], line["source"]) for line in logs} == {
-        ("duplicates cannot be told", "error", "bare")
+        ("duplicates cannot be recognized", "error", "bare")
     }
 
 

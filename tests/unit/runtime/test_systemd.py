@@ -70,7 +70,7 @@ async def test_a_missing_or_deaf_service_manager_is_a_warning(tmp_path: Path, mo
             notify = Notify({"NOTIFY_SOCKET": str(tmp_path / "deaf")})
             while len(logs) < 2:
                 await notify.report_alive("x" * 10_000)
-    assert [line["event"] for line in logs] == ["systemd cannot be told"] * 2
+    assert [line["event"] for line in logs] == ["systemd cannot be notified"] * 2
     assert logs[1]["error"] == "it does not read"
 
 

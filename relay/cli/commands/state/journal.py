@@ -1,4 +1,4 @@
-"""`relay journal`: is the journal whole, and what is in it; and how a damaged one is mended."""
+"""`relay journal`: is the journal whole, and what is in it; and how a damaged journal is repaired."""
 
 import sys
 from collections.abc import Sequence

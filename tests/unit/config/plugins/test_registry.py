@@ -157,6 +157,18 @@ def test_an_unknown_type_is_explained_by_the_error_of_a_broken_plugin(folder, tm
     assert unnamed.endswith("; plugin other is broken: ValueError: first line")
 
 
+def test_an_unknown_type_names_the_first_of_many_broken_plugins(folder, tmp_path):
+    for name in ("a", "b", "c", "d"):
+        (folder / f"{name}.py").write_text("1 / 0")
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "a.toml").write_text("[filter.f]\ntype = 'whatever'\n")
+    with pytest.raises(ConfigError) as error:
+        load([tmp_path / "conf"], Registry.discover([folder]))
+    (mistake,) = map(str, error.value.mistakes)
+    assert (mistake.count("is broken"), mistake.endswith("; 2 more plugins are broken")) == (2, True)
+    assert len([one for one in map(str, error.value.warnings) if "cannot be used" in one]) == 4
+
+
 def test_the_second_provider_of_a_type_provides_the_rest(folder):
     (folder / "a.py").write_text(CONNECTOR.format(type="chat"))
     (folder / "b.py").write_text(
