@@ -50,7 +50,7 @@ def with_article(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
-def of_system(error: OSError) -> str:
+def describe_error(error: OSError) -> str:
     """What the operating system refused, in words: the file, if there is one, and why, without the number."""
     if error.strerror is None:
         return str(error)

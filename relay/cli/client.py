@@ -1,7 +1,4 @@
-"""How commands reach a state folder: through the admin API of the relay that runs with it, or, if none runs, directly.
-
-Both ways end in the same functions of `relay.journal`. With --url there is one way: the admin API at that address.
-"""
+"""The client of a running relay's admin API. With --url it uses the API at that address."""
 
 import getpass
 import http.client
@@ -18,46 +15,46 @@ import click
 import msgspec
 
 from relay.admin import SOCKET
-from relay.cli.format import printable
+from relay.cli.format import escape_text
 from relay.cli.options import ADMIN_URL, TOKEN
 from relay.socket_path import address_of
 
 ANSWER_S: Final = 30.0
 PORTS: Final = {"http": 80, "https": 443}
 SERVICE: Final = (Path("/var/lib/relay"), Path("/run/relay"))
-"""The service's state folder, which its user and root alone may enter, and where others find the same socket."""
+"""The service's state folder, which only its user and root may enter, and the folder of its socket for others."""
 ALIVE_S: Final = 3.0
-"""A relay that runs answers a request for nothing within so many seconds."""
+"""Seconds within which a running relay answers an empty request."""
 STATES: Final = {"T": "it is stopped (kill -CONT %d lets it go on)", "D": "it waits for a disk"}
-"""What Linux says of a process that does not run on."""
+"""Linux's states of a process that does not run on."""
 
 
 class Gone(click.ClickException):
-    """Relay has stopped, or does not answer."""
+    """Raised when relay has stopped, or does not answer."""
 
 
 class NoAnswer(click.ClickException):
-    """Relay is there, and says nothing."""
+    """Raised when relay is there, and says nothing."""
 
 
 class Client:
-    """The admin API of a relay that runs. Whatever it refuses is a ClickException with its reason."""
+    """The admin API of a running relay. Its refusals become a ClickException with the reason."""
 
     def __init__(self, at: Path | SplitResult) -> None:
         """`at`: its unix socket, or its URL."""
         self._at = at
 
     def ask(self, method: str, target: str, body: object = None, *, timeout: float | None = ANSWER_S) -> Any:
-        """The answer to a request, decoded; it may take `timeout` seconds (None: for ever)."""
+        """Send a request; return the decoded answer. `timeout` in seconds; None: for ever."""
         return msgspec.json.decode(self.read(method, target, body, timeout=timeout))
 
     def read(self, method: str, target: str, body: object = None, *, timeout: float | None = ANSWER_S) -> bytes:
-        """The answer to a request as it comes."""
+        """Send a request; return the answer as bytes."""
         with self._answer(method, target, body, timeout) as answer:
             return answer.read()
 
-    def lines(self, target: str, timeout: float | None = ANSWER_S) -> Iterator[bytes]:
-        """The lines of an answer while they come; each may take as long as `timeout` (seconds, None: for ever)."""
+    def read_lines(self, target: str, timeout: float | None = ANSWER_S) -> Iterator[bytes]:
+        """Yield the lines of an answer as they come. `timeout` in seconds for each; None: for ever."""
         with self._answer("GET", target, None, timeout) as answer:
             try:
                 yield from answer
@@ -76,18 +73,18 @@ class Client:
         except (OSError, http.client.HTTPException) as error:
             raise Gone(f"relay has gone away: {error}") from None
         if answer.status >= http.HTTPStatus.BAD_REQUEST:
-            raise click.ClickException(_reason(answer))
+            raise click.ClickException(_explain_refusal(answer))
         return answer
 
     def _check_alive(self, prefix: str) -> None:
-        """Raise NoAnswer if nobody answers: what was asked for may take long, and that cannot be told apart later."""
+        """Check that relay answers, because a long request could not show it later. Raises NoAnswer."""
         connection = self._connection(ALIVE_S)
         try:
             connection.request("HEAD", f"{prefix}/openapi.yaml", headers=self._headers())
             if connection.getresponse().status == http.HTTPStatus.NOT_FOUND:
                 raise click.ClickException("it is no admin API that answers there: name an address of admin.listen")
         except (TimeoutError, BlockingIOError):  # BlockingIOError: too many wait for an answer already
-            why = connection.state() if isinstance(connection, _Connection) else "its process may be stopped"
+            why = connection.describe_process() if isinstance(connection, _Connection) else "its process may be stopped"
             raise NoAnswer(f"relay does not answer within {ALIVE_S:g} s: {why}") from None
         except (OSError, http.client.HTTPException):
             return  # the request itself says it
@@ -105,25 +102,25 @@ class Client:
         if not token.isascii() or not token.isprintable():
             raise click.ClickException(f"${TOKEN} holds no token: a line break, or a character beyond ASCII, is in it")
         known = {"Authorization": f"Bearer {token}"} if token else {}
-        return {"Connection": "close", "Relay-By": login()} | known
+        return {"Connection": "close", "Relay-By": find_login()} | known
 
 
-def login() -> str:
-    """The login name of who runs the command; with sudo, that of who called sudo."""
+def find_login() -> str:
+    """Return the login name of the user; with sudo, of the user who called sudo."""
     try:
         name = os.environ.get("SUDO_USER") or getpass.getuser()
     except (KeyError, OSError):
         name = f"uid {os.getuid()}"
-    return printable(name).encode("ascii", "backslashreplace").decode()
+    return escape_text(name).encode("ascii", "backslashreplace").decode()
 
 
-def _reason(answer: http.client.HTTPResponse) -> str:
-    """Why a request was refused, by relay or by a proxy in front of it."""
+def _explain_refusal(answer: http.client.HTTPResponse) -> str:
+    """Return why relay, or a proxy in front of it, has refused a request."""
     hint = f" (the token is taken from ${TOKEN})" if answer.status == http.HTTPStatus.UNAUTHORIZED else ""
     try:
         return str(msgspec.json.decode(answer.read())["detail"]) + hint
     except (msgspec.DecodeError, KeyError, TypeError):
-        return f"HTTP {answer.status} {printable(answer.reason)}, which no relay has said: is that its admin.listen?"
+        return f"HTTP {answer.status} {escape_text(answer.reason)}, which no relay has said: is that its admin.listen?"
 
 
 class _Connection(http.client.HTTPConnection):
@@ -137,8 +134,8 @@ class _Connection(http.client.HTTPConnection):
         with address_of(self._path) as address:
             self.sock.connect(address)
 
-    def state(self) -> str:
-        """How the process is that listens there."""
+    def describe_process(self) -> str:
+        """Describe the state of the process that listens there."""
         try:
             pid = int.from_bytes(self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 4), sys.byteorder)
             letter = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1]
@@ -148,8 +145,8 @@ class _Connection(http.client.HTTPConnection):
         return f"process {pid}: {said % pid if '%' in said else said}"
 
 
-def running(state: Path) -> Client | None:
-    """The relay that --url names, else the relay that runs with a state folder; None if none does."""
+def find_running(state: Path) -> Client | None:
+    """Return the relay of --url, else the relay that runs with a state folder; None without any."""
     context = click.get_current_context(silent=True)
     if context is not None and (url := context.meta.get(ADMIN_URL)):
         # Take the relay at the URL, if it listens
@@ -178,7 +175,7 @@ def running(state: Path) -> Client | None:
 
 
 def _probe(at: Path | SplitResult) -> None:
-    """See that somebody listens there. Raises OSError."""
+    """Check that somebody listens there. Raises OSError."""
     if isinstance(at, SplitResult):
         socket.create_connection((at.hostname or "", at.port or PORTS[at.scheme]), ALIVE_S).close()
         return
@@ -187,9 +184,9 @@ def _probe(at: Path | SplitResult) -> None:
         probe.connect(address)
 
 
-def needed(state: Path) -> Client:
-    """The same for commands that cannot do without."""
-    client = running(state)
+def require_running(state: Path) -> Client:
+    """Return the running relay. Raises click.ClickException without any."""
+    client = find_running(state)
     if client is None:
         raise click.ClickException(
             f"no relay runs with the state folder {state} (relay audit looks at a stopped relay)"

@@ -13,12 +13,15 @@ from relay.cli import output
 from relay.cli.commands.config.check import BAD_CONFIGURATION, report
 from relay.commands import COMMANDS
 from relay.config import ConfigError, Registry
-from relay.words import escape, of_system
+from relay.words import describe_error, escape
 
 
 class _Commands(click.Group):
-    """Loads plugins only when it is asked for a command that is not relay's own, or for all of them. Each of relay's
-    own is the function of that name in the module that `COMMANDS` names, imported when it is asked for."""
+    """Loads plugins only for a command that is not relay's own, or for all commands.
+
+    Each of relay's own commands is the function of that name in the module that `COMMANDS` names, imported when it is
+    used.
+    """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args:  # whoever asks for nothing gets the help, and that is no mistake
@@ -72,6 +75,6 @@ def main() -> NoReturn:
         failure = error
     if failure := output.finish() or failure:
         with suppress(OSError):
-            click.echo(f"Error: {of_system(failure)}", err=True)
+            click.echo(f"Error: {describe_error(failure)}", err=True)
         code = 1
     sys.exit(code)  # type: ignore[arg-type]

@@ -18,11 +18,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 FOLDER: Final = click.Path(exists=True, file_okay=False, path_type=Path)
 CONF: Final = click.Path(path_type=Path)
-"""A folder of the configuration; that it is missing is for `load` to say."""
+"""A folder of the configuration. `load` reports a missing one."""
 
 
-def state_folder() -> str:
-    """Where the state is if nothing else is said."""
+def find_state_folder() -> str:
+    """Return the default state folder."""
     return os.environ.get("STATE_DIRECTORY", "/var/lib/relay")
 
 
@@ -34,19 +34,19 @@ state_option = click.option(
     "--state",
     metavar="DIR",
     type=click.Path(file_okay=False, readable=False, path_type=Path),
-    default=state_folder,
+    default=find_state_folder,
     help="Journal and database (default: $STATE_DIRECTORY, or /var/lib/relay).",
 )
 
 
 TOKEN: Final = "RELAY_ADMIN_TOKEN"
-"""The variable with the token of an admin API."""
+"""The environment variable with the token of an admin API."""
 ADMIN_URL: Final = "relay.admin_url"
-"""Where a command's context keeps what --url says."""
+"""The key of --url in a command's context."""
 
 
-def _choose(ctx: click.Context, param: click.Parameter, url: str | None) -> None:
-    """Keep the URL in the context for `relay.cli.client`; a --state that is given counts before the environment."""
+def _keep_url(ctx: click.Context, param: click.Parameter, url: str | None) -> None:
+    """Keep the URL in the context for `relay.cli.client`. A given --state counts before the environment."""
     sources = {name: ctx.get_parameter_source(name) for name in ("url", "state")}
     if url is None or sources == {"url": ParameterSource.ENVIRONMENT, "state": ParameterSource.COMMANDLINE}:
         return
@@ -58,7 +58,7 @@ def _choose(ctx: click.Context, param: click.Parameter, url: str | None) -> None
 
 
 def warn_of_plain_http(url: str, token: str) -> None:
-    """Warn if others may read a token on its way to a URL; `token`: what it is called."""
+    """Warn if others may read a token on its way to a URL. `token`: its name."""
     parts = urlsplit(url)
     if parts.scheme == "http" and not TcpAddress(parts.hostname or "", 0).is_loopback:
         said = f"{token} goes to {parts.hostname} over plain http, where others may read it: use https://"
@@ -80,18 +80,18 @@ url_option = click.option(
     metavar="URL",
     envvar="RELAY_ADMIN_URL",
     expose_value=False,
-    callback=_choose,
+    callback=_keep_url,
     help="Ask the relay at this address of admin.listen instead (token: $RELAY_ADMIN_TOKEN).",
 )
 
 
 def relay_options(command: F) -> F:
-    """Add the options that say which relay a command is about: --state, handed on as `state`, and --url."""
+    """Add the options that select a relay: --state, passed as `state`, and --url."""
     return state_option(url_option(command))
 
 
 def utf8(value: str) -> str:
-    """A type of options: text in UTF-8, as every id and name is; the shell hands on any bytes."""
+    """Convert an option's text to UTF-8. The shell passes any bytes."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -109,14 +109,14 @@ def complete_entry(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 
 def events_option(help: str) -> Callable[[F], F]:
-    """The option --events, an entry of a selection each time."""
+    """Make the option --events, an entry of a selection each time."""
     return click.option(
         "--events", "entries", metavar="SELECTION", type=utf8, multiple=True, shell_complete=complete_entry, help=help
     )
 
 
 def moment_option(name: str, help: str) -> Callable[[F], F]:
-    """An option that takes a duration back from now, or a time, and hands on Unix seconds."""
+    """Make an option that takes a duration back from now, or a time, and passes Unix seconds."""
     return click.option(name, metavar="DURATION|TIME", callback=_moment, help=help)
 
 

@@ -1,6 +1,6 @@
-"""What commands write: it never commands the terminal, it fits the terminal's encoding, and what is lost is told.
+"""The output of commands: never commands the terminal, fits its encoding, and reports what is lost.
 
-A pipe whose reader has read enough is no error: a command does what it has to do, and writes no more.
+A pipe whose reader has read enough is no error: the command does its work, and writes no more.
 """
 
 import codecs
@@ -16,11 +16,11 @@ T = TypeVar("T")
 
 
 class Unwritten(OSError):
-    """Output that cannot be written."""
+    """Raised for output that cannot be written."""
 
 
 class _Pipe(io.FileIO):
-    """A stream that leads to /dev/null once nobody reads it any more."""
+    """A stream that leads to /dev/null once nobody reads it."""
 
     is_read = True
 
@@ -29,14 +29,14 @@ class _Pipe(io.FileIO):
             return super().write(data)
         except BrokenPipeError:
             self.is_read = False
-            _discard(self.fileno())
+            _redirect_to_null(self.fileno())
             return len(data)
         except OSError as error:
             raise Unwritten(error.errno, error.strerror) from None
 
 
 class ForPeople(io.TextIOWrapper):
-    """A stream for text that may come from outside. Bytes for its `buffer` stay as they are."""
+    """A stream for foreign text. Bytes for its `buffer` stay as they are."""
 
     encoding = "utf-8"  # else click would write around this class to a terminal that is ASCII
 
@@ -45,16 +45,16 @@ class ForPeople(io.TextIOWrapper):
         buffer, how = io.BufferedWriter(self.pipe), given.line_buffering
         super().__init__(buffer, given.encoding, errors="backslashreplace", line_buffering=how)
         self.plain = io.TextIOWrapper(buffer, given.encoding, given.errors, line_buffering=how)
-        """The stream without escapes, for a bar that moves the cursor."""
+        """The stream without escapes, for a progress bar."""
 
         self.mark = ""
-        """What each line begins with."""
+        """The prefix of each line."""
         self._begins = True
         self._shown = _Shown(self) if given.isatty() else None
 
     @property
     def buffer(self) -> Any:
-        """Takes bytes as they are, but for a terminal: there what would command it is escaped as in JSON."""
+        """The stream for bytes. For a terminal, control characters are escaped as in JSON."""
         return super().buffer if self._shown is None else self._shown
 
     def write(self, text: str) -> int:
@@ -63,7 +63,7 @@ class ForPeople(io.TextIOWrapper):
         return len(text)
 
     def put(self, text: str) -> None:
-        """Write text as it is, with the mark in front of each line."""
+        """Write text as it is, with the mark before each line."""
         if self.mark and text:
             lines = [self.mark + line if line else line for line in text.splitlines(keepends=True)]
             begins, self._begins = self._begins, text.endswith("\n")
@@ -72,7 +72,7 @@ class ForPeople(io.TextIOWrapper):
 
 
 class _Shown(io.RawIOBase):
-    """Takes bytes for a terminal, and escapes what would command it."""
+    """Takes bytes for a terminal, and escapes control characters."""
 
     def __init__(self, stream: ForPeople) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class _Shown(io.RawIOBase):
 
 
 def open_missing() -> None:
-    """Have standard streams that are closed lead to /dev/null, before a file of relay's takes their numbers."""
+    """Open closed standard streams on /dev/null, before a file of relay's takes their numbers."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             opened = os.open(os.devnull, os.O_RDWR)
@@ -103,7 +103,7 @@ def open_missing() -> None:
 
 
 def protect() -> None:
-    """Have all text that is written to the standard streams escaped."""
+    """Escape all text written to the standard streams from now on."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper) and not isinstance(stream, ForPeople):
@@ -111,20 +111,20 @@ def protect() -> None:
 
 
 def mark_errors(mark: str) -> None:
-    """Have each line on standard error begin with this from now on; "": as before."""
+    """Put this mark before each line on standard error from now on; "": no mark."""
     if mark:
         protect()
     if isinstance(sys.stderr, ForPeople):
         sys.stderr.mark = mark
 
 
-def unescaped(stream: TextIO) -> TextIO:
-    """The stream as it was before `protect`."""
+def get_plain(stream: TextIO) -> TextIO:
+    """Return the stream as it was before `protect`."""
     return stream.plain if isinstance(stream, ForPeople) else stream
 
 
-def while_read(lines: Iterable[T]) -> Iterator[T]:
-    """Hand on what is to be printed, for as long as somebody reads standard output."""
+def stop_unread(lines: Iterable[T]) -> Iterator[T]:
+    """Yield what is to be printed, as long as somebody reads standard output."""
     for line in lines:
         yield line
         if isinstance(sys.stdout, ForPeople) and not sys.stdout.pipe.is_read:
@@ -132,19 +132,19 @@ def while_read(lines: Iterable[T]) -> Iterator[T]:
 
 
 def finish() -> OSError | None:
-    """Write out what is left; return the error if it could not be written. Nothing is written after that."""
+    """Write out the rest; return the error if that fails. Nothing is written after that."""
     lost = None
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except OSError as error:
             lost = error
-            _discard(stream.fileno())  # the interpreter would try once more
+            _redirect_to_null(stream.fileno())  # the interpreter would try once more
     return lost
 
 
-def _discard(descriptor: int) -> None:
-    """Have what is written to a descriptor go nowhere from now on."""
+def _redirect_to_null(descriptor: int) -> None:
+    """Redirect a descriptor to /dev/null."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, descriptor)
     os.close(nowhere)

@@ -1,4 +1,4 @@
-"""What commands are told by --state, --conf and --plugins: a state folder, and what the configuration says of it."""
+"""The options --state, --conf and --plugins: a state folder, and its configuration."""
 
 import json
 import sqlite3
@@ -15,12 +15,12 @@ from relay.cli.options import conf_option, plugins_option, state_option, url_opt
 from relay.cli.output import Unwritten
 from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Config, ConfigError, Registry, load
 from relay.state import Entry, OlderTables, add_entries
-from relay.words import of_system
+from relay.words import describe_error
 
 
 @dataclass(frozen=True)
 class StateOptions:
-    """What the options name."""
+    """The given options."""
 
     state: Path
     conf: Path | None = None
@@ -28,7 +28,7 @@ class StateOptions:
 
     @cached_property
     def config(self) -> Config | None:
-        """The configuration as it is on disk, if it is valid; looked at when it is needed."""
+        """The configuration on disk, if it is valid; read when it is needed."""
         try:
             registry = Registry.discover(self.plugin_folders or PLUGIN_FOLDERS)
             return load([self.conf] if self.conf else CONF_FOLDERS, registry, secrets_required=False).config
@@ -40,30 +40,29 @@ class StateOptions:
 
     @property
     def path(self) -> Path:
-        """Where each worker has its journal: the setting `journal.path`."""
+        """The setting `journal.path`."""
         return self.config.journal.path if self.config else Path("journal")
 
 
-def places(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that name a state folder, or a relay elsewhere, and hand what they mean to the command as its
-    first argument."""
-    return url_option(local_places(command))
+def add_places(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options for a state folder, or for a relay elsewhere, and pass them as the first argument."""
+    return url_option(add_local_places(command))
 
 
-def local_places(command: Callable[..., None]) -> Callable[..., None]:
-    """The same for commands that work in the folder alone."""
+def add_local_places(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options for commands that work in the folder alone."""
 
     @wraps(command)
     def placed(*, conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], **options: Any) -> None:
-        with told():
+        with convert_errors():
             command(StateOptions(state, conf, plugin_folders), **options)
 
     return conf_option(state_option(plugins_option(placed)))
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """Tell what cannot be read without a traceback."""
+def convert_errors() -> Iterator[None]:
+    """Report what cannot be read without a traceback."""
     try:
         yield
     except Unwritten:  # `main` says it
@@ -72,13 +71,13 @@ def told() -> Iterator[None]:
         said = f"{error.filename} may not be read by this user: be root, or the user that relay runs as"
         raise click.ClickException(said) from None
     except OSError as error:
-        raise click.ClickException(of_system(error)) from None
+        raise click.ClickException(describe_error(error)) from None
     except sqlite3.Error as error:
         raise click.ClickException(str(error)) from None
 
 
-def note(state: Path, entry: Entry) -> None:
-    """Write what a command has done into the history of a state folder that no relay runs with."""
+def note_history(state: Path, entry: Entry) -> None:
+    """Write what a command has done into the history of a state folder without a running relay."""
     try:
         add_entries(state, [entry])
     except OlderTables:
@@ -87,15 +86,15 @@ def note(state: Path, entry: Entry) -> None:
         click.echo(f"the history cannot be written: {error}", err=True)
 
 
-def headed(parts: Sequence[tuple[int, Sequence[str]]]) -> list[str]:
-    """Lines on each worker, under a heading if there are several."""
+def add_headings(parts: Sequence[tuple[int, Sequence[str]]]) -> list[str]:
+    """Return the lines of each worker, under a heading if there are several."""
     if len(parts) == 1:
         return [*parts[0][1]]
     return [line for worker, lines in parts for line in (f"worker {worker}:", *lines)]
 
 
-def one_object(parts: Sequence[tuple[int, dict[str, Any]]], **whole: Any) -> str:
-    """What is known of each worker as one JSON object: `whole` and their list if there are several."""
+def encode_workers(parts: Sequence[tuple[int, dict[str, Any]]], **whole: Any) -> str:
+    """Encode the findings of the workers as one JSON object: `whole` and their list if there are several."""
     if len(parts) > 1:
         found = whole | {"workers": [{"worker": worker} | part for worker, part in parts]}
     else:
@@ -104,6 +103,6 @@ def one_object(parts: Sequence[tuple[int, dict[str, Any]]], **whole: Any) -> str
 
 
 def tell_problems(found: Sequence[str]) -> None:
-    """Say on standard error what could not be read."""
+    """Report on standard error what could not be read."""
     for problem in found:
         click.echo(problem, err=True)

@@ -30,7 +30,7 @@ from relay.state import (
 )
 from relay.stop import STOP, left
 from relay.threads import ADMIN
-from relay.words import of_system
+from relay.words import describe_error
 
 CLOSE_S: Final = 15.0
 LEAST_BYTES: Final = 1 << 20
@@ -99,7 +99,7 @@ async def open_state(config: Config, state_folder: Path, number: int) -> AsyncIt
 
 def make_folder_error(config: Config, state: Path, error: OSError, number: int = 0) -> StartError:
     """Make the error for a worker's part of a state folder that cannot be used. Blocking."""
-    why = filter(None, [of_system(error), describe_full_disk(state, config)])
+    why = filter(None, [describe_error(error), describe_full_disk(state, config)])
     return StartError(f"the state folder {make_worker_folder(state, number)} cannot be used: {'; '.join(why)}")
 
 

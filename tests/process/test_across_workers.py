@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from relay.cli.client import needed
+from relay.cli.client import require_running
 from relay.cli.commands.state.erasures import KEPT
 from relay.cli.main import relay as cli
 from relay.state.erasure_receipt import Erasure, make_digest
@@ -76,7 +76,7 @@ async def test_what_admins_ask_is_told_of_all_and_what_they_do_is_done_in_all(
         assert told['relay_deliver_end_to_end_seconds_count{connector="hook"}'] == 41
         assert told['relay_parked_events{cause="unreadable",connector="",source="braze"}'] == 1
         assert relay(daemon, "status")[0] == 0
-        audited = await asyncio.to_thread(needed(daemon.state).ask, "GET", "/audit")
+        audited = await asyncio.to_thread(require_running(daemon.state).ask, "GET", "/audit")
         assert (audited["balances"], [one["worker"] for one in audited["workers"]]) == (True, [0, 1])
 
         more = f'[connector.more]\ntype = "http"\nurl = "{destination.url}"\nevents = ["sms"]\n'

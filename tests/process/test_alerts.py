@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from relay.cli.commands.doctor.alerts import sending
+from relay.cli.commands.doctor.alerts import check_sending
 from relay.testing import Answer, Destination, make_event
 from tests.daemon import Daemon
 from tests.process.test_admin import relay, seen
@@ -147,7 +147,7 @@ async def test_the_supervisor_of_workers_tells_what_begins_and_what_is_over(
         code, listed = relay(daemon, "alerts", "list")
         assert (code, "not sent: HTTP 500: no ..." in listed) == (1, True)
         it = SimpleNamespace(state=daemon.state, config=SimpleNamespace(alerts={"ops": None, "new": None}))
-        ops_found, new_found = await asyncio.to_thread(lambda: [*sending(it)])  # type: ignore[arg-type]  # for `relay doctor`
+        ops_found, new_found = await asyncio.to_thread(lambda: [*check_sending(it)])  # type: ignore[arg-type]  # for `relay doctor`
         assert (ops_found.level, new_found.level) == ("problem", "ok")
         assert "HTTP 500: no ..." in ops_found.said
         (daemon.conf / "80-alerts.toml").unlink()

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from click.testing import CliRunner
 
-from relay.cli.client import login
+from relay.cli.client import find_login
 from relay.cli.main import relay as cli
 from relay.state.history import Entry, read_history
 from relay.testing import Destination, make_event
@@ -23,7 +23,7 @@ from tests.process.test_workers import children
 
 __all__ = ["disk", "small"]
 
-ME = login()
+ME = find_login()
 SECRET = "k3y-that-nobody-may-see"
 USER = "user-17-of-somebody"
 HOOK = """

@@ -189,7 +189,7 @@ from relay.cli import client
 os.setgroups([]); os.setgid(int(sys.argv[1])); os.setuid({NOBODY})
 client.SERVICE = (Path({str(daemon.state)!r}), Path({str(runtime)!r}))
 try:
-    print(client.needed(client.SERVICE[0]).read("GET", "/status").decode())
+    print(client.require_running(client.SERVICE[0]).read("GET", "/status").decode())
 except client.click.ClickException as error:
     sys.exit(error.message)
 """

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from relay.cli.client import needed
+from relay.cli.client import require_running
 from relay.sandbox.daemon import free_port
 from relay.status.model import Status
 from relay.testing import make_event
@@ -118,7 +118,7 @@ async def test_relay_is_well_behind_a_proxy(daemon: Daemon, proxy: Callable[...,
             return False
 
     def seen() -> int:
-        told = needed(daemon.state).read("GET", "/status")
+        told = require_running(daemon.state).read("GET", "/status")
         return msgspec.json.decode(told, type=Status).listeners["ingest"].connections
 
     def send() -> None:

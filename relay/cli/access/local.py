@@ -1,4 +1,4 @@
-"""A state folder that no relay runs with, or whose relay does not listen yet, as commands see it."""
+"""Access to a state folder without a running relay, or with a relay that does not listen yet."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -19,8 +19,8 @@ from relay.admin import (
 )
 from relay.api import User
 from relay.cli.access.contract import Asked, RemovedConnectors, Resumed
-from relay.cli.client import login
-from relay.cli.state_options import StateOptions, note
+from relay.cli.client import find_login
+from relay.cli.state_options import StateOptions, note_history
 from relay.inspect import (
     Audit,
     Check,
@@ -57,7 +57,7 @@ class LocalAccess:
     def _folders(self) -> tuple[Path, Path]:
         return self._state, self._place.path
 
-    def look_at_parked(self, which: ParkedQuery, *, bodies: bool = True) -> Iterator[Parked]:
+    def read_parked(self, which: ParkedQuery, *, bodies: bool = True) -> Iterator[Parked]:
         return state.read_parked(self._state, which, bodies=bodies)
 
     def count_parked(self, which: ParkedQuery) -> int:
@@ -71,22 +71,22 @@ class LocalAccess:
 
     def _changed(self, kind: Literal["parked_dropped", "parked_replayed"], which: ParkedQuery, events: int) -> int:
         if events:
-            note(self._state, make_parked_entry(kind, which, events, login()))
+            note_history(self._state, make_parked_entry(kind, which, events, find_login()))
         return events
 
-    def replays(self) -> list[Replay]:
+    def list_replays(self) -> list[Replay]:
         return state.list_replays(self._state)
 
     def ask_replay(self, replay: Replay, worker: int = 0) -> Asked:
-        folder, asked = state.make_worker_folder(self._state, worker), replace(replay, asked_by=login())
+        folder, asked = state.make_worker_folder(self._state, worker), replace(replay, asked_by=find_login())
         number = state.ask_replay(folder, asked)
-        note(self._state, make_replay_entry(asked, number))
+        note_history(self._state, make_replay_entry(asked, number))
         return Asked(number, is_locked(folder))
 
     def cancel_replay(self, number: int) -> bool:
         cancelled = state.cancel_replay(self._state, number)
         if cancelled:
-            note(self._state, make_cancel_entry(number, login()))
+            note_history(self._state, make_cancel_entry(number, find_login()))
         return cancelled
 
     def count_replay(self, asked: Stretch) -> ReplayCount:
@@ -99,16 +99,16 @@ class LocalAccess:
             raise click.ClickException(error.args[0]) from None
         return ReplayCount(settings.rate if settings else 0.0, found)
 
-    def receipts(self) -> list[Receipt]:
+    def list_receipts(self) -> list[Receipt]:
         config = self._place.config
         return list_receipts(self._state, config.erasure.after if config else None)
 
     def ask_erasure(self, user: User) -> Asked:
-        number = state.ask_erasure(self._state, user, login())
-        note(self._state, make_erasure_entry(number, login()))
+        number = state.ask_erasure(self._state, user, find_login())
+        note_history(self._state, make_erasure_entry(number, find_login()))
         return Asked(number, self.runs)
 
-    def remains(self, user: User) -> Remains:
+    def find_remains(self, user: User) -> Remains:
         return find_remains(*self._folders, user)
 
     def audit(self) -> Audit:
@@ -124,24 +124,24 @@ class LocalAccess:
     def trace(self, id: str) -> Trace:
         return trace_all(id, search_all(*self._folders, id), self._place.config)
 
-    def history(self, query: HistoryQuery) -> Sequence[Entry]:
+    def read_history(self, query: HistoryQuery) -> Sequence[Entry]:
         return state.read_history(self._state, query)
 
     def pause(self, connector: str, until: float | None) -> bool:
         self._check_has_run(connector)
         changed, entry = (
             state.pause_connector(self._state, connector, until),
-            make_pause_entry(connector, until, login()),
+            make_pause_entry(connector, until, find_login()),
         )
         if changed:
-            note(self._state, entry)
+            note_history(self._state, entry)
         return changed
 
     def resume(self, connector: str) -> Resumed:
         self._check_has_run(connector)
         changed = state.resume_connector(self._state, connector)
         if changed:
-            note(self._state, make_resume_entry(connector, login()))
+            note_history(self._state, make_resume_entry(connector, find_login()))
         return Resumed(changed, retried=False)
 
     def _check_has_run(self, connector: str) -> None:
@@ -151,7 +151,7 @@ class LocalAccess:
         if connector not in known:
             raise click.ClickException(f"no connector {connector} has run; there are: {', '.join(known) or 'none'}")
 
-    def removed(self) -> RemovedConnectors:
+    def find_removed(self) -> RemovedConnectors:
         config = self._place.config
         if config is None:
             raise click.ClickException(
@@ -162,4 +162,4 @@ class LocalAccess:
         return RemovedConnectors(pending, state.find_failing_erasures(self._state))
 
     def forget(self, connector: str) -> None:
-        note(self._state, make_forget_entry(state.forget_connector(self._state, connector), login()))
+        note_history(self._state, make_forget_entry(state.forget_connector(self._state, connector), find_login()))

@@ -1,4 +1,4 @@
-"""A state folder that a relay runs with, as commands see it: through the admin API of that relay."""
+"""Access to a state folder with a running relay, through its admin API."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -16,24 +16,24 @@ from relay.state import Entry, HistoryQuery, Parked, ParkedQuery, Replay
 from relay.status import Status
 
 CHANGE_S: Final = 3600.0
-"""How long a million parked events may take at the utmost."""
+"""Seconds for a million parked events, at most."""
 READING_S: Final = DEADLINE_S + 30
-"""Relay says it itself if it takes too long."""
+"""Longer than relay's own limit, after which relay answers itself."""
 
 
 class RemoteAccess:
-    """Asks the relay that runs."""
+    """Asks the running relay."""
 
     runs = True
 
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    def look_at_parked(self, which: ParkedQuery, *, bodies: bool = True) -> Iterator[Parked]:
+    def read_parked(self, which: ParkedQuery, *, bodies: bool = True) -> Iterator[Parked]:
         given = {name: value for name, value in asdict(which).items() if value is not None and name != "numbers"}
         given |= {} if bodies else {"bodies": "false"}
         query = urlencode([*given.items(), *(("number", number) for number in which.numbers)])
-        return (msgspec.json.decode(line, type=Parked) for line in self._client.lines(f"/parked?{query}"))
+        return (msgspec.json.decode(line, type=Parked) for line in self._client.read_lines(f"/parked?{query}"))
 
     def count_parked(self, which: ParkedQuery) -> int:
         return self._events("count", which)
@@ -47,7 +47,7 @@ class RemoteAccess:
     def _events(self, action: str, which: ParkedQuery) -> int:
         return int(self._client.ask("POST", f"/parked/{action}", which, timeout=CHANGE_S)["events"])
 
-    def replays(self) -> list[Replay]:
+    def list_replays(self) -> list[Replay]:
         return msgspec.json.decode(self._client.read("GET", "/replays"), type=list[Replay])
 
     def ask_replay(self, replay: Replay, worker: int = 0) -> Asked:
@@ -62,13 +62,13 @@ class RemoteAccess:
         found = self._client.read("POST", "/replays/count", asked, timeout=READING_S)
         return msgspec.json.decode(found, type=ReplayCount)
 
-    def receipts(self) -> list[Receipt]:
+    def list_receipts(self) -> list[Receipt]:
         return msgspec.json.decode(self._client.read("GET", "/erasures"), type=list[Receipt])
 
     def ask_erasure(self, user: User) -> Asked:
         return Asked(self._client.ask("POST", "/erasures", user)["number"], runs=True)
 
-    def remains(self, user: User) -> Remains:
+    def find_remains(self, user: User) -> Remains:
         found = self._client.read("POST", "/erasures/check", user, timeout=READING_S)
         return msgspec.json.decode(found, type=Remains)
 
@@ -81,13 +81,13 @@ class RemoteAccess:
 
     def dump_journal(self, part: DumpPart) -> Iterator[bytes]:
         given = {name: value for name, value in asdict(part).items() if value is not None}
-        return self._client.lines(f"/journal/events?{urlencode(given, doseq=True)}", READING_S)
+        return self._client.read_lines(f"/journal/events?{urlencode(given, doseq=True)}", READING_S)
 
     def trace(self, id: str) -> Trace:
         query = urlencode({"id": id})
         return msgspec.json.decode(self._client.read("GET", f"/trace?{query}", timeout=READING_S), type=Trace)
 
-    def history(self, query: HistoryQuery) -> Sequence[Entry]:
+    def read_history(self, query: HistoryQuery) -> Sequence[Entry]:
         given: dict[str, Any] = {name: value for name, value in asdict(query).items() if value is not None}
         return msgspec.json.decode(self._client.read("GET", f"/history?{urlencode(given)}"), type=list[Entry])
 
@@ -99,7 +99,7 @@ class RemoteAccess:
         done = self._client.ask("POST", f"{_lane(connector)}/resume")
         return Resumed(done["changed"], done.get("retried", False))
 
-    def removed(self) -> RemovedConnectors:
+    def find_removed(self) -> RemovedConnectors:
         seen = msgspec.json.decode(self._client.read("GET", "/status"), type=Status)
         return RemovedConnectors({one.connector: one.pending for one in seen.gone}, seen.failing_erasures)
 

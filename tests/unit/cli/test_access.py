@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from relay.api import User
-from relay.cli.access import StateAccess, access_of
-from relay.cli.client import login, running
+from relay.cli.access import StateAccess, choose_access
+from relay.cli.client import find_login, find_running
 from relay.cli.state_options import StateOptions
 from relay.config.model import Config
 from relay.state.cursor import Cursor
@@ -28,23 +28,23 @@ def access(folder: Path) -> StateAccess:
     """Access by a configuration of defaults."""
     place = StateOptions(folder)
     vars(place)["config"] = Config()
-    return access_of(place)
+    return choose_access(place)
 
 
 def all_that_is_asked(folder: Path) -> list[Any]:
     mine = access(folder)
     email = ParkedQuery(connector="heap", source="braze", cause="refused", since=1.0, limit=2, numbers=(1, 2))
     return [
-        [*mine.look_at_parked(ParkedQuery())],
-        [*mine.look_at_parked(email)],
+        [*mine.read_parked(ParkedQuery())],
+        [*mine.read_parked(email)],
         mine.count_parked(ParkedQuery(numbers=NUMBERS)),
         mine.mark_parked(ParkedQuery(numbers=(1, 2, 3))),
-        [one.number for one in mine.look_at_parked(ParkedQuery()) if one.again],
+        [one.number for one in mine.read_parked(ParkedQuery()) if one.again],
         mine.drop_parked(ParkedQuery(cause="filter")),
         mine.ask_replay(Replay("heap", Cursor(2, 2), 9, ("email",), 5.0, asked=1.0)),
         mine.cancel_replay(1),
         mine.cancel_replay(1),
-        [(one.number, one.cursor, one.stop, [*one.entries], one.rate, one.status) for one in mine.replays()],
+        [(one.number, one.cursor, one.stop, [*one.entries], one.rate, one.status) for one in mine.list_replays()],
         mine.ask_erasure(User("anna", ("a1", "å"))),
         mine.ask_erasure(User(external_ids=("bert",))),
         mine.pause("heap", None),
@@ -52,7 +52,7 @@ def all_that_is_asked(folder: Path) -> list[Any]:
         mine.resume("heap"),
         mine.resume("heap"),
         mine.runs,
-        msgspec.json.encode([replace(one, asked=0.0) for one in mine.receipts()]),
+        msgspec.json.encode([replace(one, asked=0.0) for one in mine.list_receipts()]),
     ]
 
 
@@ -72,7 +72,7 @@ async def test_it_is_the_same_with_a_relay_and_without(tmp_path: Path, monkeypat
         await bench.state.park(parked())
         if name == "with":
             await bench.admin.start()
-        assert (running(tmp_path / name) is not None) is (name == "with")
+        assert (find_running(tmp_path / name) is not None) is (name == "with")
         found.append(await asyncio.to_thread(all_that_is_asked, tmp_path / name))
         await bench.admin.stop()
         bench.state.close()
@@ -81,14 +81,14 @@ async def test_it_is_the_same_with_a_relay_and_without(tmp_path: Path, monkeypat
     assert found[0] == found[1]
     assert noted["with"] == noted["without"]
     assert [(kind, subject, by) for kind, subject, _, by, _ in noted["with"]] == [
-        ("parked_replayed", "parked events", login()),
-        ("parked_dropped", "parked events", login()),
-        ("replay_started", "connector heap", login()),
-        ("replay_cancelled", "replay 1", login()),
-        ("erasure_requested", "erasure 1", login()),
-        ("erasure_requested", "erasure 2", login()),
-        ("paused", "connector heap", login()),
-        ("resumed", "connector heap", login()),
+        ("parked_replayed", "parked events", find_login()),
+        ("parked_dropped", "parked events", find_login()),
+        ("replay_started", "connector heap", find_login()),
+        ("replay_cancelled", "replay 1", find_login()),
+        ("erasure_requested", "erasure 1", find_login()),
+        ("erasure_requested", "erasure 2", find_login()),
+        ("paused", "connector heap", find_login()),
+        ("resumed", "connector heap", find_login()),
     ]
     assert "anna" not in str(noted)
     assert [len(one) for one in found[0][:2]] == [3, 1]
@@ -106,4 +106,4 @@ async def test_what_the_api_refuses_is_told_as_it_says_it(bench: Bench) -> None:
 def test_a_socket_that_nobody_listens_on_is_no_relay(tmp_path: Path) -> None:
     State(tmp_path).close()
     (tmp_path / "admin.sock").symlink_to(tmp_path / "gone")
-    assert running(tmp_path) is None
+    assert find_running(tmp_path) is None

@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 
 import relay.cli.commands.doctor
 from relay.admin.server import SOCKET
-from relay.cli.commands.doctor import daemon, disk, joined, machine, service
+from relay.cli.commands.doctor import daemon, disk, join_findings, machine, service
 from relay.cli.commands.doctor.report import Finding
 from relay.cli.main import relay as command
 from relay.inspect.restore import MARKER
@@ -41,26 +41,26 @@ PROBLEM = Finding("problem", "connector heap", "failing since T: h:443: no answe
 )
 def test_a_connector_is_one_finding_of_the_relay_and_of_the_try(level: Any, said: str, advice: str) -> None:
     other = Finding("ok", "connector archive", "it can be written")
-    found = joined([PROBLEM, Finding(level, "connector heap", said, "see the settings"), other])
+    found = join_findings([PROBLEM, Finding(level, "connector heap", said, "see the settings"), other])
     assert found == [replace(PROBLEM, advice=advice), other]
 
 
 def test_a_connector_that_works_keeps_the_finding_of_the_try() -> None:
     found = [Finding("ok", "connector heap", "h:443 takes connections"), Finding("ok", "clock", "synchronized")]
-    assert joined(found) == found
+    assert join_findings(found) == found
 
 
 def test_a_full_disk_is_no_finding_of_its_own_for_fdatasync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: Path) -> list[float]:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(disk, "latencies", fail)
+    monkeypatch.setattr(disk, "measure_latencies", fail)
     it: Any = SimpleNamespace(state=tmp_path)
     number = errno.ENOSPC
-    assert [*disk.sync(it)] == []
+    assert [*disk.check_sync(it)] == []
     number = errno.EIO
     with pytest.raises(OSError, match="Input/output"):
-        [*disk.sync(it)]
+        [*disk.check_sync(it)]
 
 
 PLUGIN = """
@@ -107,10 +107,10 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    monkeypatch.setattr(machine, "synchronised", lambda: True)
-    monkeypatch.setattr(disk, "file_system", lambda path, mountinfo: "ext4")
-    monkeypatch.setattr(disk, "latencies", lambda folder: [0.001] * 3)  # other tests keep the disk busy
-    monkeypatch.setattr(service, "out_of_reach", lambda unit: None)  # wherever the tests are run
+    monkeypatch.setattr(machine, "is_synchronised", lambda: True)
+    monkeypatch.setattr(disk, "find_file_system", lambda path, mountinfo: "ext4")
+    monkeypatch.setattr(disk, "measure_latencies", lambda folder: [0.001] * 3)  # other tests keep the disk busy
+    monkeypatch.setattr(service, "explain_out_of_reach", lambda unit: None)  # wherever the tests are run
     return Place(tmp_path)
 
 
@@ -160,10 +160,10 @@ def test_the_first_line_says_whether_relay_runs_and_problems_come_first(
     with socket.socket(socket.AF_UNIX) as admin:
         admin.bind(str(place.state / SOCKET))
         admin.listen()
-        assert daemon.place(it).said == f"{place.state}: a relay runs with it"
+        assert daemon.describe_place(it).said == f"{place.state}: a relay runs with it"
     it.state = place.state / "nothing"
     said = f"{it.state}: it does not exist, so no relay runs with it (--state DIR looks at another)"
-    assert daemon.place(it).said == said
+    assert daemon.describe_place(it).said == said
 
 
 def test_a_problem_is_told_with_what_to_do_and_the_exit_code(place: Place, server: socket.socket) -> None:
@@ -371,13 +371,13 @@ def test_inodes_that_run_out_are_told(
 
 @pytest.mark.parametrize(("seconds", "level"), [(0.04, "ok"), (0.06, "warning")])
 def test_a_slow_disk_is_told(place: Place, monkeypatch: pytest.MonkeyPatch, seconds: float, level: str) -> None:
-    monkeypatch.setattr(disk, "latencies", lambda folder: [0.001] * 90 + [seconds] * 10)
+    monkeypatch.setattr(disk, "measure_latencies", lambda folder: [0.001] * 90 + [seconds] * 10)
     said = f"100 small writes: p50 1.0 ms, p99 {seconds * 1000:.1f} ms"
     assert place.findings()["fdatasync"] == (level, said)
 
 
 def test_writes_are_really_made(tmp_path: Path) -> None:
-    times = disk.latencies(tmp_path)
+    times = disk.measure_latencies(tmp_path)
     assert 2 <= len(times) <= disk.WRITES
     assert min(times) > 0
     assert [*tmp_path.iterdir()] == []
@@ -388,7 +388,7 @@ def test_writes_are_really_made(tmp_path: Path) -> None:
     [("ext4", "ok"), ("tmpfs", "problem"), ("nfs4", "problem"), ("fuseblk", "warning"), ("overlay", "warning")],
 )
 def test_a_file_system_is_judged(kind: str, level: str) -> None:
-    assert disk.judge(kind).level == level
+    assert disk.judge_kind(kind).level == level
 
 
 @pytest.mark.parametrize(
@@ -408,11 +408,11 @@ def test_a_file_system_is_found_by_its_path(path: str, kind: str) -> None:
 25 22 8:3 / /tmp rw - ext4 /dev/sdc rw
 26 22 0:41 / /tmp rw - tmpfs tmpfs rw
 """
-    assert disk.file_system(Path(path), mounts) == kind
+    assert disk.find_file_system(Path(path), mounts) == kind
 
 
 def test_the_file_system_of_this_machine_is_known() -> None:
-    assert disk.file_system(Path("/proc"), Path("/proc/self/mountinfo").read_text()) == "proc"
+    assert disk.find_file_system(Path("/proc"), Path("/proc/self/mountinfo").read_text()) == "proc"
 
 
 @pytest.mark.parametrize(
@@ -420,7 +420,7 @@ def test_the_file_system_of_this_machine_is_known() -> None:
     [(0, True, "problem"), (1.8e9, True, "ok"), (1.8e9, None, "ok"), (1.8e9, False, "warning")],
 )
 def test_a_clock_is_judged(now: float, kept: bool | None, level: str) -> None:
-    assert machine.judge(now, kept).level == level
+    assert machine.judge_clock(now, kept).level == level
 
 
 def test_the_limit_of_the_relay_that_runs_counts(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from relay.cli.commands.doctor import disk, machine
-from relay.cli.commands.doctor.unit import Unit, service_settings
+from relay.cli.commands.doctor.unit import Unit, read_service_settings
 from relay.cli.main import relay as command
 
 Findings = list[tuple[str, str, str, str]]
@@ -25,9 +25,9 @@ SHIPPED = (Path(__file__).parents[3] / "systemd" / "relay.service").read_text()
 @pytest.fixture
 def look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Look:
     """Installs a unit, as systemctl tells of it, and looks at a configuration."""
-    for name, quick in (("latencies", [0.001] * 3), ("file_system", "ext4")):
+    for name, quick in (("measure_latencies", [0.001] * 3), ("find_file_system", "ext4")):
         monkeypatch.setattr(disk, name, lambda *_, quick=quick: quick)
-    monkeypatch.setattr(machine, "synchronised", lambda: True)
+    monkeypatch.setattr(machine, "is_synchronised", lambda: True)
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "systemctl").write_text(SYSTEMCTL.format(folder=tmp_path))
@@ -109,7 +109,9 @@ def test_without_a_unit_for_this_configuration_nothing_is_told(look: Look) -> No
 
 @pytest.mark.parametrize("option", ["--conf {}", "--conf={}", '"--conf={}"'])
 def test_the_unit_names_its_configuration_in_any_way(option: str) -> None:
-    unit = Unit({}, service_settings(f"[Service]\nExecStart=/bin/relay run {option.format('/a/conf.d')} --state /s"))
+    unit = Unit(
+        {}, read_service_settings(f"[Service]\nExecStart=/bin/relay run {option.format('/a/conf.d')} --state /s")
+    )
     assert unit.conf == [Path("/a/conf.d")]
 
 
@@ -144,7 +146,7 @@ def test_what_this_user_may_not_look_at_is_a_warning(look: Look, monkeypatch: py
     def refused(unit: Unit, what: object) -> str:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    for name in ("missing", "writing"):
+    for name in ("find_missing", "explain_unwritable"):
         monkeypatch.setattr(Unit, name, refused)
     found = look(
         source('{ credential = "x" }') + '[connector.c]\ntype = "file"\npath = "x"\n', "LoadCredential=x:/etc/passwd"
@@ -201,7 +203,9 @@ def test_there_are_no_files_to_be_made_among_those_of_the_kernel(look: Look, fol
 )
 def test_where_the_unit_may_write(service: str, path: str, is_allowed: bool) -> None:
     open_tmp = "[Service]\nPrivateTmp=no\nReadWritePaths=-/tmp\n"
-    assert (Unit({}, service_settings(SHIPPED + open_tmp + service)).writing(Path(path)) is None) is is_allowed
+    assert (
+        Unit({}, read_service_settings(SHIPPED + open_tmp + service)).explain_unwritable(Path(path)) is None
+    ) is is_allowed
 
 
 def test_settings_of_units_add_up_as_systemd_says() -> None:
@@ -219,4 +223,4 @@ Environment=C=1
 ReadWritePaths=
 ReadWritePaths=/c
 """
-    assert service_settings(text) == {"Environment": ["A=1", "B=2 3"], "ReadWritePaths": ["/c"]}
+    assert read_service_settings(text) == {"Environment": ["A=1", "B=2 3"], "ReadWritePaths": ["/c"]}

@@ -55,7 +55,7 @@ def test_the_unit_runs_this_relay_with_that_configuration(tmp_path: Path) -> Non
 
 def test_a_unit_that_could_not_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (init, service):
-        monkeypatch.setattr(module, "own_command", lambda: Path("/home/me/venv/bin/relay"))
+        monkeypatch.setattr(module, "find_own_command", lambda: Path("/home/me/venv/bin/relay"))
     monkeypatch.setenv("PATH", str(tmp_path))  # no systemctl
     answer = run("init", tmp_path / "conf.d", "--unit-file", tmp_path / "relay.service")
     assert answer.exit_code == 0

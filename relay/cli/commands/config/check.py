@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-from relay.cli.options import CONF, plugins_option, state_folder
+from relay.cli.options import CONF, find_state_folder, plugins_option
 from relay.config import (
     CONF_FOLDERS,
     HIDDEN,
@@ -100,7 +100,7 @@ def _checked(folders: Sequence[Path], plugin_folders: Sequence[Path]) -> Checked
         loaded = load(folders, Registry.discover(plugin_folders), secrets_required=False)
     except ConfigError as error:
         return Checked(None, error.mistakes, error.warnings)
-    unmade = find_unmade(loaded.config, Path(state_folder()))
+    unmade = find_unmade(loaded.config, Path(find_state_folder()))
     return Checked(loaded, make_mistakes(unmade.failures), loaded.warnings, unmade.untried)
 
 

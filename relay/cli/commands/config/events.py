@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from relay.catalogue import TYPES, Selection, drop_opt_in, suggest_entry
-from relay.cli.format import printable
+from relay.cli.format import escape_text
 from relay.cli.options import complete_entry, events_option, plugins_option, utf8
 from relay.config import PLUGIN_FOLDERS, Mistake, Registry, match_entries
 from relay.words import counted
@@ -88,4 +88,4 @@ def _table(found: Sequence[KnownType]) -> list[str]:
 
 
 def _entry(one: KnownType) -> list[str]:
-    return [printable(one.entry)] if one.entry else []
+    return [escape_text(one.entry)] if one.entry else []

@@ -7,8 +7,8 @@ from typing import Final
 
 import click
 
-from relay.cli.commands.doctor.service import WITHIN_REACH, out_of_reach
-from relay.cli.commands.doctor.unit import Unit, own_command, service_settings
+from relay.cli.commands.doctor.service import WITHIN_REACH, explain_out_of_reach
+from relay.cli.commands.doctor.unit import Unit, find_own_command, read_service_settings
 from relay.config import CONF_FOLDERS, find_shipped
 
 UNIT: Final = Path("/etc/systemd/system/relay.service")
@@ -56,9 +56,9 @@ def init(folder: Path, with_unit: bool, unit_file: Path | None) -> None:
     if not any(written):
         raise SystemExit(1)
     option = "" if folder in CONF_FOLDERS else f" --conf {folder}"
-    by_hand = f"{own_command()} run{option} --state DIR    (or as a service: relay init {folder} --unit)"
+    by_hand = f"{find_own_command()} run{option} --state DIR    (or as a service: relay init {folder} --unit)"
     start = "systemctl daemon-reload && systemctl enable --now relay" if unit else by_hand
-    click.echo(NEXT.format(conf=folder, relay=own_command(), option=option, start=start))
+    click.echo(NEXT.format(conf=folder, relay=find_own_command(), option=option, start=start))
 
 
 def _unit(unit: Path, folder: Path) -> bool:
@@ -68,19 +68,19 @@ def _unit(unit: Path, folder: Path) -> bool:
         text = text.replace(f"{INSTALLED} run", f"{INSTALLED} run --conf {folder.absolute()}")
     try:
         with unit.open("x") as file:
-            file.write(text.replace(str(INSTALLED), str(own_command())))
+            file.write(text.replace(str(INSTALLED), str(find_own_command())))
     except FileExistsError:
         click.echo(f"left as it is: {unit} exists already")
         return False
     click.echo(f"wrote {unit}")
-    for why in _out_of_reach(Unit({}, service_settings(text)), folder):
+    for why in _out_of_reach(Unit({}, read_service_settings(text)), folder):
         click.echo(f"warning: the service cannot start like this: {why}", err=True)
     return True
 
 
 def _out_of_reach(unit: Unit, folder: Path) -> Iterator[str]:
     """Why the unit's user cannot run this installation of relay, or read its configuration."""
-    if why := out_of_reach(unit):
+    if why := explain_out_of_reach(unit):
         yield f"{why}; {WITHIN_REACH}"
-    if why := unit.reading(folder.absolute()):
+    if why := unit.explain_unreadable(folder.absolute()):
         yield f"{folder.absolute()}: {why}; have the configuration in {CONF_FOLDERS[0]}"

@@ -19,32 +19,32 @@ from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, ConfigError, Registry, lo
 Check = Callable[[Installation], Finding | Iterable[Finding]]
 
 CHECKS: Final[Sequence[tuple[str, Check]]] = (
-    ("service", service.runs),
-    ("relay", daemon.answers),
-    ("configuration", settings.configuration),
-    ("plugins", settings.plugins),
-    ("secrets", settings.secrets),
-    ("secrets of the service", service.secrets),
-    ("state folder", disk.folder),
-    ("relay.db", disk.database),
-    ("file system", disk.kind),
-    ("room", disk.room),
-    ("inodes", disk.inodes),
-    ("fdatasync", disk.sync),
-    ("clock", machine.clock),
-    ("open files", machine.limits),
-    ("connectors", reach.connectors),
-    ("alerts", alerts.sending),
-    ("program", service.program),
+    ("service", service.check_runs),
+    ("relay", daemon.check_answers),
+    ("configuration", settings.check_configuration),
+    ("plugins", settings.check_plugins),
+    ("secrets", settings.check_secrets),
+    ("secrets of the service", service.check_secrets),
+    ("state folder", disk.check_folder),
+    ("relay.db", disk.check_database),
+    ("file system", disk.check_kind),
+    ("room", disk.check_room),
+    ("inodes", disk.check_inodes),
+    ("fdatasync", disk.check_sync),
+    ("clock", machine.check_clock),
+    ("open files", machine.check_limits),
+    ("connectors", reach.check_connectors),
+    ("alerts", alerts.check_sending),
+    ("program", service.check_program),
 )
 LEVELS: Final[Sequence[Level]] = ("problem", "warning", "ok")
-"""In the order in which they are told."""
+"""Levels in the order of the report."""
 PATIENCE_S: Final = 10.0
-"""For each check: a dead network file system answers nothing at all."""
+"""Seconds per check: a dead network file system never answers."""
 THREAD: Final = "check of "
-"""How the names of the checks' threads begin."""
+"""The prefix of the names of the checks' threads."""
 CREDENTIALS: Final = Path("/run/credentials/relay.service")
-"""Where systemd has the secrets of a relay that runs; root may read them."""
+"""systemd's folder with the secrets of a running relay. root may read them."""
 
 
 @click.command
@@ -62,22 +62,22 @@ def doctor(conf: Path | None, state: Path, as_json: bool, plugin_folders: tuple[
 
     Exit codes: 0 no problem; 1 a problem.
     """
-    it = _installation([conf] if conf else CONF_FOLDERS, plugin_folders or PLUGIN_FOLDERS, state)
-    findings = joined([finding for name, check in CHECKS for finding in examined(name, check, it)])
+    it = _make_installation([conf] if conf else CONF_FOLDERS, plugin_folders or PLUGIN_FOLDERS, state)
+    findings = join_findings([finding for name, check in CHECKS for finding in examine(name, check, it)])
     findings.sort(key=lambda finding: LEVELS.index(finding.level))
     count = {level: sum(finding.level == level for finding in findings) for level in LEVELS}
     if as_json:
         found = {"ok": not count["problem"], "findings": [*map(asdict, findings)]}
         click.echo(json.dumps(found, indent=2))
     else:
-        (place,) = examined("state folder", daemon.place, it)
+        (place,) = examine("state folder", daemon.describe_place, it)
         counts = f"problems: {count['problem']}, warnings: {count['warning']}"
         click.echo("\n".join([f"{place.about} {place.said}", *map(_told, findings), counts]))
     _leave(1 if count["problem"] else 0)
 
 
-def joined(findings: Sequence[Finding]) -> list[Finding]:
-    """Make one finding of what the running relay says of a connector and what a try of relay doctor says of it."""
+def join_findings(findings: Sequence[Finding]) -> list[Finding]:
+    """Join what the running relay and relay doctor's own try say of a connector into one finding."""
     found: list[Finding] = []
     for one in findings:
         before = next((other for other in found if other.about == one.about), None)
@@ -90,8 +90,8 @@ def joined(findings: Sequence[Finding]) -> list[Finding]:
     return found
 
 
-def examined(name: str, check: Check, it: Installation) -> list[Finding]:
-    """Make a check in a thread of its own, which is given up if it takes too long."""
+def examine(name: str, check: Check, it: Installation) -> list[Finding]:
+    """Run a check in a thread of its own, and give it up after PATIENCE_S."""
     result: Future[list[Finding]] = Future()
 
     def make() -> None:
@@ -113,13 +113,13 @@ def examined(name: str, check: Check, it: Installation) -> list[Finding]:
 
 
 def _leave(code: int) -> NoReturn:
-    """Exit, without waiting for threads that hang in the kernel."""
+    """Exit without waiting for threads that hang in the kernel."""
     if any(thread.name.startswith(THREAD) for thread in threading.enumerate()):
         os._exit(code)
     raise SystemExit(code)
 
 
-def _installation(conf: Sequence[Path], plugin_folders: Sequence[Path], state: Path) -> Installation:
+def _make_installation(conf: Sequence[Path], plugin_folders: Sequence[Path], state: Path) -> Installation:
     if "CREDENTIALS_DIRECTORY" not in os.environ and os.access(CREDENTIALS, os.R_OK | os.X_OK):
         os.environ["CREDENTIALS_DIRECTORY"] = str(CREDENTIALS)
     registry = Registry.discover(plugin_folders)
@@ -128,7 +128,7 @@ def _installation(conf: Sequence[Path], plugin_folders: Sequence[Path], state: P
         loaded = load(conf, registry, secrets_required=False)
     except ConfigError as found:
         error = found
-    there = unit.installed()
+    there = unit.find_installed()
     return Installation(
         state=state.absolute(),
         plugin_folders=plugin_folders,

@@ -1,18 +1,18 @@
-"""Whether alerts get through; none is sent."""
+"""Checks whether alerts arrive. Sends none."""
 
 from collections.abc import Iterator
 
 import msgspec
 
-from relay.cli.client import running
+from relay.cli.client import find_running
 from relay.cli.commands.doctor.report import Finding, Installation
 from relay.cli.format import moment
 from relay.status import AlertStatus
 
 
-def sending(it: Installation) -> Iterator[Finding]:
-    """Ask the relay that runs what became of the last message of each alert."""
-    client = running(it.state) if it.config.alerts else None
+def check_sending(it: Installation) -> Iterator[Finding]:
+    """Ask the running relay for the result of each alert's last message."""
+    client = find_running(it.state) if it.config.alerts else None
     statuses = msgspec.json.decode(client.read("GET", "/alerts"), type=list[AlertStatus]) if client else []
     known = {one.alert: one for one in statuses}
     for name in it.config.alerts:

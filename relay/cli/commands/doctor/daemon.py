@@ -1,24 +1,23 @@
-"""The relay that runs: whether it answers, whether anything needs a look, and whether its certificates are good."""
+"""Checks the running relay: whether it answers, what is wrong, and whether its certificates are good."""
 
 import time
 from collections.abc import Iterator
 
 import msgspec
 
-from relay.cli.client import running
+from relay.cli.client import find_running
 from relay.cli.commands.doctor.report import Finding, Installation, Level
 from relay.config import TlsError
 from relay.state import DATABASE
 from relay.status import CertificateStatus, Status, classify_certificate, describe_certificate, diagnose
 
 
-def answers(it: Installation) -> Iterator[Finding]:
-    """Ask the relay that runs what needs a look, and for the certificates in service; look at the files where none
-    runs."""
-    client = running(it.state)
+def check_answers(it: Installation) -> Iterator[Finding]:
+    """Ask the running relay what is wrong, and for its certificates; read the files if none runs."""
+    client = find_running(it.state)
     seen = msgspec.json.decode(client.read("GET", "/status"), type=Status) if client else None
     if seen is not None:
-        yield from _wrong(seen)
+        yield from _find_wrong(seen)
     elif it.unit is None and (it.state / DATABASE).exists():
         yield Finding("warning", "relay", f"no relay runs with the state folder {it.state}")
     for one in seen.certificates if seen else _configured(it):
@@ -28,9 +27,9 @@ def answers(it: Installation) -> Iterator[Finding]:
         yield Finding(level, name, said)
 
 
-def place(it: Installation) -> Finding:
-    """Which state folder is looked at, and whether a relay runs with it."""
-    if running(it.state):
+def describe_place(it: Installation) -> Finding:
+    """Describe which state folder is checked, and whether a relay runs with it."""
+    if find_running(it.state):
         said = "a relay runs with it"
     elif it.state.exists():
         said = "no relay runs with it"
@@ -39,8 +38,8 @@ def place(it: Installation) -> Finding:
     return Finding("ok", "state folder", f"{it.state}: {said}")
 
 
-def _wrong(seen: Status) -> Iterator[Finding]:
-    """What is wrong by the status, but for what other checks look at."""
+def _find_wrong(seen: Status) -> Iterator[Finding]:
+    """Yield what the status shows to be wrong, except what other checks cover."""
     found = diagnose(seen)
     named = [(f"connector {one.name}", one) for one in found.lanes]
     named += [(f"source {one.name}", one) for one in found.sources]

@@ -1,4 +1,4 @@
-"""Checks of the state folder: who may use it, what it is on, how much room there is, and how fast it is."""
+"""Checks the state folder: its permissions, its file system, its room, and its speed."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import quantiles
 from typing import Final
 
-from relay.cli.commands.doctor.report import Finding, Installation, Level, existing, size
+from relay.cli.commands.doctor.report import Finding, Installation, Level, find_existing, format_size
 from relay.config import read_all_traits
 from relay.inspect import advise_on_restore as restore_advice
 from relay.inspect import describe_usage, measure_usage
@@ -22,7 +22,7 @@ from relay.status import advise_on_doubt, describe_doubt
 
 IN_MEMORY: Final = ("tmpfs", "ramfs")
 REMOTE: Final = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs")
-"""Neither locks nor SQLite's shared memory can be relied on there (sqlite.org/wal.html: no network file systems)."""
+"""File systems without reliable locks and shared memory for SQLite (sqlite.org/wal.html: no network file systems)."""
 FEW_INODES: Final = 1000
 WRITES: Final = 100
 WRITE_BYTES: Final = 4096
@@ -30,8 +30,8 @@ WRITING_S: Final = 5.0
 SLOW_S: Final = 0.05
 
 
-def folder(it: Installation) -> Iterator[Finding]:
-    """Whether relay can use the state folder, and nobody else."""
+def check_folder(it: Installation) -> Iterator[Finding]:
+    """Check that relay can use the state folder, and nobody else."""
     if not it.state.exists():
         yield Finding("ok", "state folder", f"{it.state} does not exist yet; relay makes it")
         return
@@ -50,8 +50,8 @@ def folder(it: Installation) -> Iterator[Finding]:
         yield Finding("ok", "state folder", str(it.state))
 
 
-def database(it: Installation) -> Iterator[Finding]:
-    """Whether the databases can be used, and know their journals."""
+def check_database(it: Installation) -> Iterator[Finding]:
+    """Check that the databases can be used, and know their journals."""
     for number, (folder, journal) in list_journals(it.state, it.config.journal.path).items():
         about = f"relay.db{f' of {number}' if number else ''}"
         try:
@@ -67,17 +67,17 @@ def database(it: Installation) -> Iterator[Finding]:
 
 
 def _lost(folder: Path) -> dict[str, int]:
-    """The damaged events of each connector, as last saved. Raises sqlite3.Error."""
+    """Return the last saved damaged events of each connector. Raises sqlite3.Error."""
     return {lane.connector: lane.ledger.counts.damaged for lane in read_lanes_if_any(folder)}
 
 
-def kind(it: Installation) -> Finding:
-    """Whether the file system keeps what is written to it."""
-    return judge(file_system(existing(it.journal).resolve(), Path("/proc/self/mountinfo").read_text()))
+def check_kind(it: Installation) -> Finding:
+    """Check that the file system keeps what is written to it."""
+    return judge_kind(find_file_system(find_existing(it.journal).resolve(), Path("/proc/self/mountinfo").read_text()))
 
 
-def judge(name: str) -> Finding:
-    """Say what a type of file system means for the journal."""
+def judge_kind(name: str) -> Finding:
+    """Judge a type of file system for the journal."""
     verdict: tuple[Level, str, str] = ("ok", "", "")
     if name in IN_MEMORY:
         verdict = ("problem", ": it is in memory and gone after a restart of the machine", "put the state on a disk")
@@ -91,8 +91,8 @@ def judge(name: str) -> Finding:
     return Finding(level, "file system", f"{name}{said}", advice)
 
 
-def file_system(path: Path, mountinfo: str) -> str:
-    """The type of the file system that holds an absolute path, by the text of /proc/self/mountinfo."""
+def find_file_system(path: Path, mountinfo: str) -> str:
+    """Return the type of the file system of an absolute path, by the text of /proc/self/mountinfo."""
     found = (Path("/"), "unknown")
     for line in mountinfo.splitlines():
         mount, _, about = line.partition(" - ")
@@ -102,22 +102,25 @@ def file_system(path: Path, mountinfo: str) -> str:
     return found[1]
 
 
-def room(it: Installation) -> Finding:
-    """Whether the journal can grow as large as it may."""
+def check_room(it: Installation) -> Finding:
+    """Check that the journal can grow to its limit."""
     limits = it.config.journal
-    about = os.statvfs(existing(it.journal))
+    about = os.statvfs(find_existing(it.journal))
     free = about.f_bavail * about.f_frsize
     used = sum(_taken(path) for journal in it.journals for path in journal.glob(f"*{SUFFIX}"))
     most = limits.max_size * len(it.journals)
     left = free + used - limits.min_free
-    said = f"{size(free)} free, the journal has {size(used)} and may have {size(most)}"
+    said = f"{format_size(free)} free, the journal has {format_size(used)} and may have {format_size(most)}"
     advice = "free some space, use a larger disk, or lower journal.max_size"
     if free <= limits.min_free:
-        said = f"{said}, and journal.min_free is {size(limits.min_free)}: it is full"
+        said = f"{said}, and journal.min_free is {format_size(limits.min_free)}: it is full"
         return Finding("problem", "room", f"{said}{_fillers(it)}", "free some space, or use a larger disk")
     if left < most:
         return Finding(
-            "warning", "room", f"{said}: the disk will be full when the journal has {size(left)}{_fillers(it)}", advice
+            "warning",
+            "room",
+            f"{said}: the disk will be full when the journal has {format_size(left)}{_fillers(it)}",
+            advice,
         )
     return Finding("ok", "room", said)
 
@@ -131,9 +134,9 @@ def _fillers(it: Installation) -> str:
     return f"; the disk holds {found}" if found else ""
 
 
-def inodes(it: Installation) -> Finding:
-    """Whether the file system can hold further files, however much room it has."""
-    about = os.statvfs(existing(it.journal))
+def check_inodes(it: Installation) -> Finding:
+    """Check that the file system can hold further files."""
+    about = os.statvfs(find_existing(it.journal))
     if about.f_files == 0 or about.f_favail >= FEW_INODES:  # 0: it makes them as they are needed
         return Finding("ok", "inodes", f"{about.f_favail:,} free" if about.f_files else "as many as there is room for")
     full = "" if about.f_favail else ": no new file can be made, and senders get 503"
@@ -151,12 +154,12 @@ def _taken(path: Path) -> int:
         return 0
 
 
-def sync(it: Installation) -> Iterator[Finding]:
-    """How long it takes until a write is on disk: every acknowledgement waits for that."""
+def check_sync(it: Installation) -> Iterator[Finding]:
+    """Measure how long a write takes to be on disk. Every acknowledgement waits for that."""
     if not os.access(it.state, os.W_OK | os.X_OK):
         return
     try:
-        times = latencies(it.state)
+        times = measure_latencies(it.state)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
@@ -169,8 +172,8 @@ def sync(it: Installation) -> Iterator[Finding]:
     yield Finding("warning" if slow else "ok", "fdatasync", said, advice if slow else "")
 
 
-def latencies(folder: Path) -> list[float]:
-    """Seconds of each of some writes, until it was on disk; two at least. Raises OSError."""
+def measure_latencies(folder: Path) -> list[float]:
+    """Return the seconds of some synced writes, two at least. Raises OSError."""
     times: list[float] = []
     with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
         os.posix_fallocate(file.fileno(), 0, WRITES * WRITE_BYTES)

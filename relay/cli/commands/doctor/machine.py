@@ -1,4 +1,4 @@
-"""Checks of the machine: its clock, and what a process may open."""
+"""Checks the machine: its clock, and its limit of open files."""
 
 import ctypes
 import resource
@@ -12,22 +12,22 @@ from relay.cli.format import moment
 from relay.journal import read_holder
 
 EARLIEST: Final = datetime(2025, 1, 1, tzinfo=UTC)
-"""relay was not there before."""
+"""relay did not exist before."""
 TIMEX_BYTES: Final = 512
-"""More than `struct timex` has."""
+"""More than the size of `struct timex`."""
 UNSYNCHRONISED: Final = 5
-"""What adjtimex(2) calls TIME_ERROR."""
+"""TIME_ERROR of adjtimex(2)."""
 OTHERS: Final = 256
-"""Files and connections beside those of senders and to destinations: the journal, the database, admins."""
+"""Files and connections of the journal, the database and admins."""
 
 
-def clock(it: Installation) -> Finding:
-    """Whether the time can be right, and is kept right."""
-    return judge(time.time(), synchronised())
+def check_clock(it: Installation) -> Finding:
+    """Check that the time can be right, and is synchronized."""
+    return judge_clock(time.time(), is_synchronised())
 
 
-def judge(now: float, kept: bool | None) -> Finding:
-    """Say what a time (Unix seconds) and the kernel's word on it mean."""
+def judge_clock(now: float, kept: bool | None) -> Finding:
+    """Judge a time (Unix seconds) and the kernel's answer on it."""
     said = moment(now)
     advice = "timedatectl set-ntp true (retention, dedupe and signatures go by it)"
     if now < EARLIEST.timestamp():
@@ -37,8 +37,8 @@ def judge(now: float, kept: bool | None) -> Finding:
     return Finding("ok", "clock", said + (", kept right" if kept else ", whether by NTP is not known"))
 
 
-def synchronised() -> bool | None:
-    """Whether the kernel knows its clock to be kept right; None if it does not say."""
+def is_synchronised() -> bool | None:
+    """Return whether the kernel knows its clock to be synchronized; None if it does not say."""
     try:
         state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(TIMEX_BYTES))
     except (OSError, AttributeError):
@@ -46,9 +46,11 @@ def synchronised() -> bool | None:
     return None if state < 0 else state != UNSYNCHRONISED
 
 
-def limits(it: Installation) -> Iterator[Finding]:
-    """Whether as many files and connections may be open as senders and connectors use at most; relay raises its own
-    limit as far as it may, and lets senders have half of it."""
+def check_limits(it: Installation) -> Iterator[Finding]:
+    """Check the limit of open files against the most that senders and connectors use.
+
+    relay raises its own limit as far as it may, and gives senders half of it.
+    """
     own = OTHERS + sum(connector.settings.concurrency for connector in it.config.connectors.values())
     needed = 2 * max(own, it.config.ingest.max_connections)
     try:

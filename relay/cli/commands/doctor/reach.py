@@ -1,4 +1,4 @@
-"""Whether the destinations of connectors can be reached; no event is sent."""
+"""Checks whether the destinations of connectors can be reached. Sends no event."""
 
 import asyncio
 import os
@@ -20,22 +20,22 @@ ALLOWING: Final = (
 )
 
 
-def connectors(it: Installation) -> Iterator[Finding]:
+def check_connectors(it: Installation) -> Iterator[Finding]:
     """Probe every connector, all at a time."""
     os.environ.setdefault("RES_OPTIONS", "timeout:2 attempts:1")  # a name server that is dead is not waited for longer
-    yield from asyncio.run(_all(it))
+    yield from asyncio.run(_check_all(it))
 
 
-async def _all(it: Installation) -> list[Finding]:
+async def _check_all(it: Installation) -> list[Finding]:
     async with asyncio.TaskGroup() as group:
         probes = [
-            group.create_task(_one(connector, it), name=f"probe of {name}")
+            group.create_task(_check_one(connector, it), name=f"probe of {name}")
             for name, connector in it.config.connectors.items()
         ]
     return [probe.result() for probe in probes]
 
 
-async def _one(configured: Configured[Any, Any], it: Installation) -> Finding:
+async def _check_one(configured: Configured[Any, Any], it: Installation) -> Finding:
     about = f"connector {configured.name}"
     if unread := [
         leaf for _, leaf in list_leaves((), configured.settings) if isinstance(leaf, Secret) and leaf.problem
@@ -71,7 +71,7 @@ async def _made(configured: Configured[Any, Any], it: Installation) -> AsyncIter
 
 
 def _kept_from(path: Path | None, it: Installation) -> str | None:
-    """Why the service could not write there, though this user could."""
+    """Return why the service could not write there, though this user could."""
     with suppress(OSError):  # then this user is not allowed to look
-        return it.unit.writing(path) if it.unit and path else None
+        return it.unit.explain_unwritable(path) if it.unit and path else None
     return None

@@ -1,4 +1,4 @@
-"""What a check looks at, and what it says."""
+"""The input and the findings of checks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Level = Literal["ok", "warning", "problem"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at: how it is, and what to do about it if it is not well."""
+    """The result of a check, with advice if something is wrong."""
 
     level: Level
     about: str
@@ -27,7 +27,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installation:
-    """What there is to look at. Without a valid configuration `loaded` is None, and the defaults stand in."""
+    """What is checked. Without a valid configuration `loaded` is None, and the defaults apply."""
 
     state: Path
     plugin_folders: Sequence[Path]
@@ -40,12 +40,12 @@ class Installation:
 
     @property
     def config(self) -> Config:
-        """What is configured."""
+        """The configuration."""
         return self.loaded.config if self.loaded else Config()
 
     @property
     def secrets(self) -> list[tuple[KeyPath, Secret]]:
-        """All that the configuration refers to as to a secret, in tables that are not switched off."""
+        """All references to secrets in enabled tables."""
         tables = self.loaded.tables.items() if self.loaded else ()
         used = [
             leaf
@@ -62,16 +62,16 @@ class Installation:
 
     @property
     def journals(self) -> list[Path]:
-        """Those of all workers that are configured; each may be as large as `journal.max_size` says."""
+        """The journal folders of all configured workers. Each may grow to `journal.max_size`."""
         settings = self.config.journal
         return [make_journal_folder(self.state, settings.path, n) for n in range(self.config.runtime.workers)]
 
 
-def existing(path: Path) -> Path:
-    """The path, or the nearest of its parents that exists."""
+def find_existing(path: Path) -> Path:
+    """Return the path, or its nearest parent that exists."""
     return next(place for place in (path, *path.absolute().parents) if place.exists())
 
 
-def size(number: float) -> str:
-    """Write a number of bytes for people."""
+def format_size(number: float) -> str:
+    """Format a number of bytes for people."""
     return f"{number / (1 << 30):,.1f}GiB" if number >= 1 << 30 else f"{number / (1 << 20):,.0f}MiB"

@@ -1,4 +1,4 @@
-"""Checks of relay as a service: whether it can be run and runs, and whether it gets at the secrets it needs."""
+"""Checks relay as a service: whether it can run, does run, and gets its secrets."""
 
 import sys
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import relay
 from relay.api import Secret
 from relay.cli.commands.doctor.report import Finding, Installation, Level
 from relay.cli.commands.doctor.settings import LOADED
-from relay.cli.commands.doctor.unit import NAME, Unit, own_command, service_settings
+from relay.cli.commands.doctor.unit import NAME, Unit, find_own_command, read_service_settings
 from relay.config import find_shipped
 
 LOG: Final = "journalctl -u relay -o cat -n 20 says why; then systemctl restart relay"
@@ -17,30 +17,33 @@ LOG: Final = "journalctl -u relay -o cat -n 20 says why; then systemctl restart 
 WITHIN_REACH: Final = "make install, or the Debian package, puts relay where it can be run (/opt/relay)"
 
 
-def program(it: Installation) -> Iterator[Finding]:
-    """Whether the service can run what its unit names; where none is installed, whether the unit that comes with relay
-    could run this installation."""
+def check_program(it: Installation) -> Iterator[Finding]:
+    """Check that the service can run its program.
+
+    Without an installed unit, check that relay's own unit could run this installation.
+    """
     if it.unit is None:
-        unit = Unit({}, service_settings((find_shipped("systemd") / NAME).read_text()))
-        if why := out_of_reach(unit):
+        unit = Unit({}, read_service_settings((find_shipped("systemd") / NAME).read_text()))
+        if why := explain_out_of_reach(unit):
             said = f"this relay can be run by hand, not by the unit that comes with it: {why}"
             yield Finding("ok", "program", said)
     elif it.unit.program and not it.unit.program.exists():
         yield Finding("problem", "program", f"{NAME} starts {it.unit.program}, which is not there", WITHIN_REACH)
-    elif it.unit.program and (why := it.unit.reading(it.unit.program)):
+    elif it.unit.program and (why := it.unit.explain_unreadable(it.unit.program)):
         yield Finding("problem", "program", f"{NAME} cannot run {it.unit.program}: {why}", WITHIN_REACH)
 
 
-def out_of_reach(unit: Unit) -> str | None:
-    """Why the unit's user cannot run this installation of relay; None if it can. Raises OSError."""
+def explain_out_of_reach(unit: Unit) -> str | None:
+    """Return why the unit's user cannot run this installation of relay; None if it can. Raises OSError."""
     found = (
-        (path, unit.reading(path)) for path in (own_command(), Path(sys.executable).resolve(), Path(relay.__file__))
+        (path, unit.explain_unreadable(path))
+        for path in (find_own_command(), Path(sys.executable).resolve(), Path(relay.__file__))
     )
     return next((f"{path}: {why}" for path, why in found if why), None)
 
 
-def runs(it: Installation) -> Iterator[Finding]:
-    """Whether systemd has started relay; nothing where no unit is for this configuration."""
+def check_runs(it: Installation) -> Iterator[Finding]:
+    """Check that systemd has started relay. Nothing is checked without a unit for this configuration."""
     if it.unit is None:
         return
     states = it.unit.states
@@ -58,8 +61,8 @@ def runs(it: Installation) -> Iterator[Finding]:
         yield Finding("warning", "service", f"{NAME} has changed on disk", "systemctl daemon-reload")
 
 
-def secrets(it: Installation) -> Iterator[Finding]:
-    """Whether the service gets every secret."""
+def check_secrets(it: Installation) -> Iterator[Finding]:
+    """Check that the service gets every secret."""
     if it.unit is None:
         return
     found = {secret for _, secret in it.secrets}
@@ -76,7 +79,7 @@ def _looked_at(secret: Secret, unit: Unit) -> Finding | None:
             if not unit.loads(secret.name):
                 advice = f"systemctl edit relay: [Service], {line}; then systemctl restart relay"
                 return Finding("problem", "secret", f"{secret}: {NAME} loads no such credential", advice)
-            if path := unit.missing(secret.name):
+            if path := unit.find_missing(secret.name):
                 return Finding(
                     "problem", "secret", f"{secret}: {path}, which {NAME} loads it from, is not there", f"write {path}"
                 )
@@ -84,7 +87,7 @@ def _looked_at(secret: Secret, unit: Unit) -> Finding | None:
         if secret.how == "env":
             said = f"{secret}: {NAME} has no Environment={secret.name}=... and no EnvironmentFile="
             return None if unit.sets(secret.name) else Finding("problem", "secret", said, LOADED)
-        why = unit.reading(Path(secret.name))
+        why = unit.explain_unreadable(Path(secret.name))
         return Finding("problem", "secret", f"{secret} cannot be read by the service: {why}", LOADED) if why else None
     except OSError as error:
         return Finding(

@@ -1,4 +1,4 @@
-"""Checks of what an admin wrote and installed: the configuration, plugins, and who may read the secrets."""
+"""Checks what an admin wrote and installed: the configuration, plugins, and the permissions of secrets."""
 
 import stat
 from collections.abc import Iterator
@@ -10,13 +10,13 @@ from relay.cli.commands.doctor.report import Finding, Installation
 from relay.config import find_unmade, make_mistakes
 
 PUBLIC: Final = ("certificate", "client_ca", "ca")
-"""Settings that refer to a file as to a secret, though it is none."""
+"""Settings that refer to a file like a secret, but hold none."""
 LOADED: Final = 'let systemd read it as root: LoadCredential=NAME:FILE in the unit, { credential = "NAME" } in conf.d'
-"""What to do about a file of a secret that the unit's user cannot read, or others can."""
+"""Advice for a secret file that the unit's user cannot read, or others can."""
 
 
-def configuration(it: Installation) -> Iterator[Finding]:
-    """What `relay check` shows: mistakes and warnings, of very many the first ones."""
+def check_configuration(it: Installation) -> Iterator[Finding]:
+    """Yield the mistakes and warnings of `relay check`, the first ones of very many."""
     for mistake in it.mistakes[:SHOWN]:
         yield Finding("problem", "configuration", str(mistake), "correct this mistake: relay does not start with it")
     for more in left_out(it.mistakes, "mistake"):
@@ -39,8 +39,8 @@ def configuration(it: Installation) -> Iterator[Finding]:
         yield Finding("ok", "configuration", ", ".join(f"{kind}: {len(named)}" for kind, named in kinds.items()))
 
 
-def plugins(it: Installation) -> Iterator[Finding]:
-    """Plugins that cannot be used, and folders in which others could put some."""
+def check_plugins(it: Installation) -> Iterator[Finding]:
+    """Find plugins that cannot be used, and plugin folders that others can write to."""
     for info in it.registry.plugins:
         if info.error:
             yield Finding("warning", f"plugin {info.name}", f"{info.origin}: {info.reason}", "see relay plugins")
@@ -52,8 +52,8 @@ def plugins(it: Installation) -> Iterator[Finding]:
     yield Finding("ok", "plugins", f"{good} can be used")
 
 
-def secrets(it: Installation) -> Iterator[Finding]:
-    """Files of secrets that everybody can read or write."""
+def check_secrets(it: Installation) -> Iterator[Finding]:
+    """Find secret files that everybody can read or write."""
     found = {leaf for path, leaf in it.secrets if path[-1] not in PUBLIC}
     files = sorted(secret.name for secret in found if secret.how == "file" and not secret.problem)
     others = [name for name in files if Path(name).stat().st_mode & (stat.S_IROTH | stat.S_IWOTH)]

@@ -1,4 +1,4 @@
-"""The systemd unit that is installed: whether relay runs by it, and what its user may read and write."""
+"""The installed systemd unit: whether relay runs by it, and what its user may read and write."""
 
 import grp
 import os
@@ -19,7 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-from relay.cli.commands.doctor.report import existing
+from relay.cli.commands.doctor.report import find_existing
 from relay.config import CONF_FOLDERS
 
 NAME: Final = "relay.service"
@@ -39,21 +39,21 @@ FOLDERS: Final = {
     "LogsDirectory": Path("/var/log"),
     "RuntimeDirectory": Path("/run"),
 }
-"""Settings that name folders that systemd makes for the unit's user, and where."""
+"""Settings for folders that systemd makes for the unit's user, and their parents."""
 HOMES: Final = (Path("/home"), Path("/root"), Path("/run/user"))
 TEMPORARY: Final = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108  they are only looked for
 READ_ONLY: Final = {"strict": ("/",), "full": ("/usr", "/boot", "/etc"), "yes": ("/usr", "/boot")}
-"""What ProtectSystem= makes read-only."""
+"""Folders that ProtectSystem= makes read-only."""
 _CONF: Final = re.compile("(?<=^--conf)=")
 
 
 @dataclass(frozen=True)
 class Unit:
-    """What systemd says of its state, and the settings of its section [Service], drop-ins included."""
+    """The unit's state, and the settings of its section [Service], drop-ins included."""
 
     states: Mapping[str, str]
     settings: Mapping[str, Sequence[str]]
-    """The words of each setting, in their order."""
+    """The words of each setting, in order."""
 
     @property
     def conf(self) -> Sequence[Path]:
@@ -64,7 +64,7 @@ class Unit:
 
     @property
     def program(self) -> Path | None:
-        """What it starts."""
+        """The program that it starts."""
         words = self.settings.get("ExecStart", ())
         return Path(words[0].lstrip("-+!@:")) if words else None
 
@@ -74,36 +74,36 @@ class Unit:
         return not self._is("DynamicUser") and self._last("User") in ("", "root", "0")
 
     def loads(self, credential: str) -> bool:
-        """Whether it passes this credential."""
+        """Return whether it passes this credential."""
         words = [word for kind in ("Load", "Set") for word in self._credentials(kind)]
         named = dict(word.partition(":")[::2] for word in words)
         folders = [f"{name}_*" for name, path in named.items() if path and Path(path).is_dir()]
         globs = (*folders, *self.settings.get("ImportCredential", ()))
         return credential in named or any(fnmatch(credential, glob) for glob in globs)
 
-    def missing(self, credential: str) -> str | None:
-        """The file that it is to load this credential from and that is not there; without it relay does not start."""
+    def find_missing(self, credential: str) -> str | None:
+        """Return the missing file of this credential; without it relay does not start."""
         for name, _, path in (word.partition(":") for word in self._credentials("Load")):
             if name == credential and path.startswith("/") and not Path(path).exists():
                 return path
         return None
 
     def sets(self, variable: str) -> bool:
-        """Whether it may have this environment variable."""
+        """Return whether it may have this environment variable."""
         known = [word.partition("=")[0] for word in self.settings.get("Environment", ())]
         passed = self.settings.get("PassEnvironment", ())
         return bool(self.settings.get("EnvironmentFile")) or variable in (*known, *passed)
 
-    def reading(self, path: Path) -> str | None:
-        """Why its user cannot read a file; None if it can. Raises OSError if that cannot be told."""
+    def explain_unreadable(self, path: Path) -> str | None:
+        """Return why its user cannot read a file; None if it can. Raises OSError if unknown."""
         return self._hidden(path) or self._barred(path.resolve(), stat.S_IROTH)
 
-    def writing(self, path: Path) -> str | None:
-        """Why its user cannot write a file; None if it can. Raises OSError if that cannot be told."""
+    def explain_unwritable(self, path: Path) -> str | None:
+        """Return why its user cannot write a file; None if it can. Raises OSError if unknown."""
         place = path.resolve()
         if any(place.is_relative_to(folder) for folder in self._own_folders()):
             return None
-        return self._hidden(path) or self._read_only(place) or self._barred(existing(place), stat.S_IWOTH)
+        return self._hidden(path) or self._read_only(place) or self._barred(find_existing(place), stat.S_IWOTH)
 
     def _own_folders(self) -> Iterator[Path]:
         for name, above in FOLDERS.items():
@@ -147,7 +147,7 @@ class Unit:
 
     @cached_property
     def _user(self) -> tuple[int | None, set[int]]:
-        """The ids of its user and groups, as far as they are known."""
+        """The ids of its user and groups, as far as known."""
         user, groups, name = None, set[int](), self._last("User")
         with suppress(KeyError):
             about = pwd.getpwnam(name)
@@ -168,13 +168,13 @@ class Unit:
         return self._last(name).lower() in ("yes", "true", "on", "1")
 
 
-def own_command() -> Path:
-    """The command `relay` of this installation."""
+def find_own_command() -> Path:
+    """Return the command `relay` of this installation."""
     return Path(sysconfig.get_path("scripts")) / "relay"
 
 
-def installed() -> Unit | None:
-    """The unit of relay; None where there is none, or no systemd that could tell of it."""
+def find_installed() -> Unit | None:
+    """Return the unit of relay; None without any, or without systemd."""
     if not (systemctl := shutil.which("systemctl")):
         return None
     try:
@@ -183,11 +183,11 @@ def installed() -> Unit | None:
     except (OSError, subprocess.SubprocessError):
         return None
     found = dict(line.split("=", 1) for line in states.splitlines() if "=" in line)
-    return Unit(found, service_settings(text)) if found.get("LoadState") == "loaded" else None
+    return Unit(found, read_service_settings(text)) if found.get("LoadState") == "loaded" else None
 
 
-def service_settings(text: str) -> Mapping[str, Sequence[str]]:
-    """The section [Service] of unit files one behind another, as systemd adds them up."""
+def read_service_settings(text: str) -> Mapping[str, Sequence[str]]:
+    """Return the section [Service] of concatenated unit files, merged as systemd does."""
     found, section = defaultdict[str, list[str]](list), ""
     for line in text.replace("\\\n", " ").splitlines():
         if line.startswith("["):
@@ -210,7 +210,7 @@ def _said(*command: str) -> str:
 
 
 def _has_acl(place: Path) -> bool:
-    """Whether more is said of who may than the mode says; what, is not known here."""
+    """Return whether permissions beyond the mode exist. They are not read here."""
     with suppress(OSError):  # not every file system has such attributes
         return "system.posix_acl_access" in os.listxattr(place)
     return False

@@ -9,8 +9,8 @@ from urllib.parse import quote
 import click
 import msgspec
 
-from relay.cli.client import needed
-from relay.cli.format import moment, printable, table
+from relay.cli.client import require_running
+from relay.cli.format import escape_text, format_table, moment
 from relay.cli.options import relay_options, utf8
 from relay.status import AlertStatus
 
@@ -32,7 +32,7 @@ def list_(state: Path, as_json: bool) -> None:
 
     Exit codes: 0 every alert can send; 1 an alert cannot send, or no relay runs.
     """
-    told = needed(state).read("GET", "/alerts")
+    told = require_running(state).read("GET", "/alerts")
     found = msgspec.json.decode(told, type=list[AlertStatus])
     if as_json:
         click.echo(msgspec.json.format(told).decode())
@@ -45,15 +45,15 @@ def list_(state: Path, as_json: bool) -> None:
 
 def _lines(found: list[AlertStatus]) -> Iterator[str]:
     header = ["alert", "type", "sent", "waiting", "given up", "last message (UTC)"]
-    yield from table([header, *map(_row, found)])
+    yield from format_table([header, *map(_row, found)])
     for one in found:
-        yield from (f"{one.alert} has told: {printable(what)}" for what in one.told)
+        yield from (f"{one.alert} has told: {escape_text(what)}" for what in one.told)
 
 
 def _row(one: AlertStatus) -> list[str]:
     last = "-"
     if one.last is not None:
-        last = f"{moment(one.last.at)}, {'sent' if one.last.sent else f'not sent: {printable(one.last.problem)}'}"
+        last = f"{moment(one.last.at)}, {'sent' if one.last.sent else f'not sent: {escape_text(one.last.problem)}'}"
     return [one.alert, one.type, f"{one.sent:,}", f"{one.waiting:,}", f"{one.given_up:,}", last]
 
 
@@ -66,7 +66,7 @@ def test(state: Path, name: str, as_json: bool) -> None:
 
     Exit codes: 0 sent; 1 not sent, no such alert, or no relay runs.
     """
-    told = needed(state).ask("POST", f"/alerts/{quote(name, safe='')}/test", timeout=TEST_S)
+    told = require_running(state).ask("POST", f"/alerts/{quote(name, safe='')}/test", timeout=TEST_S)
     if as_json:
         click.echo(json.dumps(told))
     elif told["sent"]:
@@ -86,7 +86,7 @@ def show(state: Path, as_json: bool) -> None:
 
     Exit codes: 0 shown; 1 no relay runs.
     """
-    told: dict[str, dict[str, Any]] = needed(state).ask("GET", "/alerts/now")
+    told: dict[str, dict[str, Any]] = require_running(state).ask("GET", "/alerts/now")
     if as_json:
         click.echo(json.dumps(told, indent=2))
         return

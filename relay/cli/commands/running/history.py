@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from relay.cli.access import access_of
-from relay.cli.format import moment, printable
+from relay.cli.access import choose_access
+from relay.cli.format import escape_text, moment
 from relay.cli.options import moment_option, relay_options, utf8
-from relay.cli.state_options import StateOptions, told
+from relay.cli.state_options import StateOptions, convert_errors
 from relay.kinds import KINDS
 from relay.state import Entry, HistoryQuery
 
@@ -32,8 +32,8 @@ def history(
     Exit codes: 0 shown; 1 no relay has run with that state folder.
     """
     query = HistoryQuery(since=since, kind=kind, subject=subject, limit=limit or -1)
-    with told():
-        found = access_of(StateOptions(state)).history(query)
+    with convert_errors():
+        found = choose_access(StateOptions(state)).read_history(query)
     if as_json:
         click.echo(json.dumps([asdict(one) | {"at": moment(one.at)} for one in found], indent=2))
     else:
@@ -42,4 +42,4 @@ def history(
 
 def _line(one: Entry) -> str:
     by = f" (by {one.by})" if one.by else ""
-    return printable(f"{moment(one.at)}  {one.kind:<17}  {one.sentence}{by}")
+    return escape_text(f"{moment(one.at)}  {one.kind:<17}  {one.sentence}{by}")

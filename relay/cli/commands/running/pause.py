@@ -6,10 +6,10 @@ from pathlib import Path
 import click
 
 from relay.api.internal import parse_duration
-from relay.cli.access import access_of
+from relay.cli.access import choose_access
 from relay.cli.format import moment
 from relay.cli.options import relay_options, utf8
-from relay.cli.state_options import StateOptions, told
+from relay.cli.state_options import StateOptions, convert_errors
 
 
 def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
@@ -36,8 +36,8 @@ def pause(state: Path, connector: str, seconds: float | None) -> None:
     """
     now = time.time()
     until = None if seconds is None else now + seconds
-    with told():
-        changed = access_of(StateOptions(state)).pause(connector, until)
+    with convert_errors():
+        changed = choose_access(StateOptions(state)).pause(connector, until)
     if not changed:
         click.echo(f"{connector} was paused already")
     elif until is None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from relay.cli.client import needed
+from relay.cli.client import require_running
 from relay.cli.commands.config.check import BAD_CONFIGURATION
 from relay.cli.options import relay_options
 
@@ -22,7 +22,7 @@ def reload(ctx: click.Context, state: Path, as_json: bool) -> None:
 
     Exit codes: 0 reloaded; 1 no relay runs; 78 the configuration has mistakes, and the old one goes on.
     """
-    told = needed(state).ask("POST", "/reload", timeout=None)
+    told = require_running(state).ask("POST", "/reload", timeout=None)
     if as_json:
         click.echo(json.dumps(told, indent=2))
     else:

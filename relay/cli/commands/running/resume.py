@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
-from relay.cli.access import access_of
+from relay.cli.access import choose_access
 from relay.cli.options import relay_options, utf8
-from relay.cli.state_options import StateOptions, told
+from relay.cli.state_options import StateOptions, convert_errors
 
 
 @click.command
@@ -20,7 +20,7 @@ def resume(state: Path, connector: str) -> None:
 
     Exit codes: 0 resumed; 1 no such connector.
     """
-    with told():
-        done = access_of(StateOptions(state)).resume(connector)
+    with convert_errors():
+        done = choose_access(StateOptions(state)).resume(connector)
     said = [*(["goes on"] if done.changed else []), *(["tries again at once"] if done.retried else [])]
     click.echo(f"{connector} {' and '.join(said) or 'was not paused'}")

@@ -21,9 +21,9 @@ from yarl import URL
 
 from relay.api import Walk, retry_after
 from relay.api.internal import cut, find_closest, one_line
-from relay.cli.format import printable
+from relay.cli.format import escape_text
 from relay.cli.options import complete_entry, warn_of_plain_http
-from relay.cli.output import unescaped
+from relay.cli.output import get_plain
 from relay.sandbox import make_event, types
 from relay.words import counted
 
@@ -121,7 +121,7 @@ def _progress(file: IO[bytes] | None, *, shown: bool) -> Iterator[Callable[[int]
     if not shown or file is None or file.isatty() or not file.seekable():
         yield lambda count: None
         return
-    with click.progressbar(length=os.fstat(file.fileno()).st_size, label="sending", file=unescaped(sys.stderr)) as bar:
+    with click.progressbar(length=os.fstat(file.fileno()).st_size, label="sending", file=get_plain(sys.stderr)) as bar:
         yield bar.update
 
 
@@ -207,7 +207,7 @@ async def _post(
         said, wait = "", None
         try:
             answer, told = await _asked(session, url, body)
-            said = f"HTTP {answer.status}: {cut(printable(told.decode(errors='replace')), 300)}"
+            said = f"HTTP {answer.status}: {cut(escape_text(told.decode(errors='replace')), 300)}"
             if answer.ok:
                 return _kept(url, told)
             if answer.status == 413:

@@ -8,8 +8,8 @@ import click
 import msgspec
 
 from relay.api.internal import cut
-from relay.cli.client import needed
-from relay.cli.format import moment, printable, size, table
+from relay.cli.client import require_running
+from relay.cli.format import escape_text, format_size, format_table, moment
 from relay.cli.options import relay_options
 from relay.status import (
     LaneStatus,
@@ -43,7 +43,7 @@ def status(state: Path, as_json: bool, quiet: bool) -> None:
 
     Exit codes: 0 all well; 1 something needs a look, or no relay runs.
     """
-    told = needed(state).read("GET", "/status")
+    told = require_running(state).read("GET", "/status")
     seen = msgspec.json.decode(told, type=Status)
     ok = diagnose(seen).ok
     if not (quiet and ok):
@@ -64,7 +64,7 @@ def overview(seen: Status) -> list[str]:
     return [
         (
             f"relay {seen.version}, up {format_span(seen.now - seen.started)}; {rate:,.0f} events/s;"
-            f" {size(seen.memory)} of memory, {used:.0%} of a CPU on average"
+            f" {format_size(seen.memory)} of memory, {used:.0%} of a CPU on average"
         ),
         _journal(seen),
         "",
@@ -92,30 +92,30 @@ def notes(seen: Status) -> list[str]:
 
 def _journal(seen: Status) -> str:
     journal = seen.journal
-    needed = f"{size(journal.needed)} still needed (whole segments)"
-    held = f"{needed} of {size(journal.capacity)} ({journal.fill:.0%})"
+    needed = f"{format_size(journal.needed)} still needed (whole segments)"
+    held = f"{needed} of {format_size(journal.capacity)} ({journal.fill:.0%})"
     if journal.needed >= journal.capacity:  # a full disk
         held = f"{needed}, no room for more events"
     kept = counted(journal.head - journal.oldest, "event")
-    return f"journal: {size(journal.size)}, {held}, {kept} kept{describe_full_in(journal)}"
+    return f"journal: {format_size(journal.size)}, {held}, {kept} kept{describe_full_in(journal)}"
 
 
 def _workers(seen: Status) -> list[str]:
     header = ["worker", "up", "memory", "journal", "needed"]
-    return [*table([header, *(_worker(one, seen.now) for one in seen.workers)]), ""] if seen.workers else []
+    return [*format_table([header, *(_worker(one, seen.now) for one in seen.workers)]), ""] if seen.workers else []
 
 
 def _worker(one: WorkerStatus, now: float) -> list[str]:
     if one.started is None or one.journal is None:
         return [str(one.worker), "away", "-", "-", "-"]
     up = "away" if one.away else format_span(now - one.started)
-    return [str(one.worker), up, size(one.memory), size(one.journal.size), f"{one.journal.fill:.0%}"]
+    return [str(one.worker), up, format_size(one.memory), format_size(one.journal.size), f"{one.journal.fill:.0%}"]
 
 
 def _sources(seen: Status) -> list[str]:
     header = ["source, since start", "events accepted", "rate/s", "requests refused", "unreadable", "last event"]
     header += ["duplicates ever", "parked now"]
-    lines = table([header, *(_source(one, seen.now) for one in seen.sources)])
+    lines = format_table([header, *(_source(one, seen.now) for one in seen.sources)])
     if seen.strays:
         lines.append(f"{counted(seen.strays, 'request')} to paths that no source has (request refused in the log)")
     if seen.dropped_log_lines:
@@ -142,7 +142,7 @@ def _source(one: SourceStatus, now: float) -> list[str]:
 
 def _lanes(seen: Status) -> list[str]:
     header = ["connector", "state", "pending", "oldest", "rate/s", "drained in", "parked", "last error"]
-    return table([header, *(_lane(one, seen.now) for one in seen.lanes)])
+    return format_table([header, *(_lane(one, seen.now) for one in seen.lanes)])
 
 
 def _lane(one: LaneStatus, now: float) -> list[str]:
@@ -152,7 +152,7 @@ def _lane(one: LaneStatus, now: float) -> list[str]:
     drained = "-" if stands else grows if one.drained_in is None else format_span(one.drained_in)
     rate = 0.0 if one.state == "refusing" else one.rate  # what is parked is not delivered
     error = one.last_error
-    last = "-" if error is None else f"{error.status or cut(printable(error.reason), 40)} at {moment(error.at)}"
+    last = "-" if error is None else f"{error.status or cut(escape_text(error.reason), 40)} at {moment(error.at)}"
     counts = [f"{one.pending:,}", oldest, f"{rate:,.0f}", drained, f"{one.parked_now:,}"]
     return [one.connector, one.state, *counts, last]
 
@@ -173,7 +173,7 @@ def _restart(seen: Status) -> Iterator[str]:
 def _unknown(seen: Status) -> Iterator[str]:
     """Event types that relay does not know, a few of each source by name."""
     for one in seen.sources:
-        if types := [printable(name) for name in one.unknown_types]:
+        if types := [escape_text(name) for name in one.unknown_types]:
             more = f" and {len(types) - UNKNOWN_NAMED} more" if len(types) > UNKNOWN_NAMED else ""
             named = ", ".join(types[:UNKNOWN_NAMED]) + more
             yield f"{one.source}: {counted(len(types), 'event type')} not in relay's catalogue: {named}"
@@ -185,8 +185,8 @@ def _wrong(seen: Status) -> Iterator[str]:
     each = (*found.workers, *found.sources, found.journal, *found.lanes)
     speaking = {one.source for one in seen.sources if one.notice}
     speaking |= {one.connector for one in seen.lanes if one.notice or is_slow(one)}
-    yield from (printable(one.said) for one in each if not one.ok or one.parked or one.name in speaking)
-    yield from (printable(one.said) for one in (*found.erasures, *found.doubts))
-    yield from (printable(one.said) for one in (*found.alerts, found.reload) if not one.ok)
+    yield from (escape_text(one.said) for one in each if not one.ok or one.parked or one.name in speaking)
+    yield from (escape_text(one.said) for one in (*found.erasures, *found.doubts))
+    yield from (escape_text(one.said) for one in (*found.alerts, found.reload) if not one.ok)
     wrong = [classify_certificate(one, seen.now) for one in seen.certificates]
-    yield from (printable(one.said) for one, kind in zip(found.certificates, wrong, strict=True) if kind)
+    yield from (escape_text(one.said) for one, kind in zip(found.certificates, wrong, strict=True) if kind)

@@ -10,10 +10,10 @@ from urllib.parse import urlencode
 import click
 
 from relay.catalogue import Selection
-from relay.cli.client import Gone, needed
-from relay.cli.format import moment, printable
+from relay.cli.client import Gone, require_running
+from relay.cli.format import escape_text, moment
 from relay.cli.options import events_option, plugins_option, relay_options, utf8
-from relay.cli.output import while_read
+from relay.cli.output import stop_unread
 from relay.config import PLUGIN_FOLDERS, Mistake, Registry, match_entries
 from relay.words import counted
 
@@ -45,8 +45,8 @@ def tail(
         click.echo(f"warning: {doubt}", err=True)
     query = urlencode([("at", at), *(("events", entry) for entry in entries)])
     with suppress(KeyboardInterrupt, Gone):
-        lines = needed(state).lines(f"/tail?{query}", timeout=None)
-        for line in while_read(islice(lines, limit)):
+        lines = require_running(state).read_lines(f"/tail?{query}", timeout=None)
+        for line in stop_unread(islice(lines, limit)):
             click.echo(line.rstrip(b"\n") if as_json else _told(line))
 
 
@@ -65,4 +65,4 @@ def _told(line: bytes) -> str:
         return f"... {counted(one['dropped'], 'event')} left out"
     text = json.dumps(one["event"], ensure_ascii=False, separators=(",", ":"))
     offset = f"{one['worker']}:{one['offset']}" if "worker" in one else one["offset"]
-    return printable(f"{moment(one['received'])}  {offset}  {one['source']}  {one['type']}  {text}")
+    return escape_text(f"{moment(one['received'])}  {offset}  {one['source']}  {one['type']}  {text}")

@@ -13,10 +13,10 @@ from typing import Final
 import click
 import msgspec
 
-from relay.cli.client import needed
+from relay.cli.client import require_running
 from relay.cli.commands.running.status import notes, overview, screen
 from relay.cli.options import relay_options
-from relay.cli.output import unescaped, while_read
+from relay.cli.output import get_plain, stop_unread
 from relay.status import Status
 from relay.words import counted
 
@@ -45,9 +45,9 @@ def top(state: Path, every: float, times: int | None, as_json: bool) -> None:
 
     Exit codes: 0 ended; 1 no relay runs.
     """
-    client = needed(state)
+    client = require_running(state)
     with suppress(KeyboardInterrupt):
-        for look in while_read(range(times) if times else count()):
+        for look in stop_unread(range(times) if times else count()):
             time.sleep(every if look else 0)
             told = client.read("GET", "/status")
             if as_json:
@@ -56,7 +56,7 @@ def top(state: Path, every: float, times: int | None, as_json: bool) -> None:
             seen = msgspec.json.decode(told, type=Status)
             lines = screen(seen)
             if sys.stdout.isatty():
-                click.echo(CLEAR, nl=False, file=unescaped(sys.stdout))
+                click.echo(CLEAR, nl=False, file=get_plain(sys.stdout))
                 lines = fit(overview(seen), notes(seen), *shutil.get_terminal_size())
             click.echo("\n".join(lines))
 

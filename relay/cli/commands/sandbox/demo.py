@@ -14,7 +14,7 @@ import click
 from click.core import ParameterSource
 
 from relay.cli.commands.sandbox.stand_ins import braze, heap
-from relay.cli.output import unescaped
+from relay.cli.output import get_plain
 from relay.sandbox import STORIES, Demo, Followed, Result, SandboxError, Step, play, table
 
 TERMINAL_SECONDS: Final = 0.2
@@ -95,7 +95,7 @@ sandbox.add_command(heap)
 
 
 def _rewrite(line: str) -> None:
-    click.echo(f"\r{line}\033[K", nl=False, file=unescaped(sys.stderr))
+    click.echo(f"\r{line}\033[K", nl=False, file=get_plain(sys.stderr))
 
 
 def _write(line: str) -> None:

@@ -6,9 +6,9 @@ from typing import Literal
 import click
 
 from relay.admin import make_accept_entry
-from relay.cli.client import login
+from relay.cli.client import find_login
 from relay.cli.format import moment
-from relay.cli.state_options import StateOptions, local_places, note
+from relay.cli.state_options import StateOptions, add_local_places, note_history
 from relay.inspect import advise_on_restore
 from relay.state import accept_clock, accept_journal, describe_accepting, find_doubts
 
@@ -16,7 +16,7 @@ from relay.state import accept_clock, accept_journal, describe_accepting, find_d
 @click.command
 @click.argument("what", type=click.Choice(["clock", "journal"]))
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@local_places
+@add_local_places
 def accept(place: StateOptions, what: Literal["clock", "journal"], yes: bool) -> None:
     """Confirm that the clock is right, or that the journal may stay.
 
@@ -43,5 +43,5 @@ def accept(place: StateOptions, what: Literal["clock", "journal"], yes: bool) ->
         accept_clock(place.state)
     else:
         accept_journal(place.state, place.path)
-    note(place.state, make_accept_entry(what, found, login()))
+    note_history(place.state, make_accept_entry(what, found, find_login()))
     click.echo(f"the {what} is accepted")

@@ -7,9 +7,9 @@ from itertools import chain
 
 import click
 
-from relay.cli.access import access_of
-from relay.cli.format import moment, size, table
-from relay.cli.state_options import StateOptions, places
+from relay.cli.access import choose_access
+from relay.cli.format import format_size, format_table, moment
+from relay.cli.state_options import StateOptions, add_places
 from relay.inspect import Audit, AuditRow, WholeAudit
 from relay.state import ParkedTotal, SourceLedger
 from relay.words import counted
@@ -17,7 +17,7 @@ from relay.words import counted
 
 @click.command
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@places
+@add_places
 def audit(place: StateOptions, as_json: bool) -> None:
     """Prove for every connector that no accepted event has vanished.
 
@@ -27,7 +27,7 @@ def audit(place: StateOptions, as_json: bool) -> None:
 
     Exit codes: 0 every count balances; 1 a count does not balance, or something cannot be read.
     """
-    found = access_of(place).audit()
+    found = choose_access(place).audit()
     if as_json:
         click.echo(json.dumps(asdict(found), indent=2))
     else:
@@ -58,7 +58,7 @@ def _books(found: Audit) -> list[str]:
 def _parked(one: ParkedTotal) -> str:
     whose = f"{one.connector}, from {one.source}" if one.connector else f"source {one.source}"
     removed = ", ".join(f"{events:,} by {setting}" for setting, events in one.removed.items())
-    lying = f"parked: {whose}: {one.cause}: {counted(one.events, 'event')}, {size(one.bytes)}"
+    lying = f"parked: {whose}: {one.cause}: {counted(one.events, 'event')}, {format_size(one.bytes)}"
     return f"{lying}; removed so far: {removed}" if removed else lying
 
 
@@ -75,7 +75,7 @@ def _table(rows: Sequence[AuditRow]) -> list[str]:
     if not rows:
         return ["(no connector has run)"]
     plain = [*map(asdict, rows)]
-    return table([[*plain[0]], *([_text(value) for value in row.values()] for row in plain)])
+    return format_table([[*plain[0]], *([_text(value) for value in row.values()] for row in plain)])
 
 
 def _text(value: object) -> str:

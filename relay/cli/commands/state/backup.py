@@ -13,8 +13,8 @@ from typing import Final
 import click
 
 from relay.cli.format import moment
-from relay.cli.output import unescaped
-from relay.cli.state_options import StateOptions, local_places
+from relay.cli.output import get_plain
+from relay.cli.state_options import StateOptions, add_local_places
 from relay.inspect import Backup, back_up
 from relay.words import counted
 
@@ -35,12 +35,12 @@ class BackupProgress:
         if path.suffix == ".log":
             (self.copied if is_copied else self.there).add(path)
         if self._is_shown:
-            print(f"\r\x1b[K{'copied' if is_copied else 'is there'}: {path}", end="", file=unescaped(sys.stderr))
+            print(f"\r\x1b[K{'copied' if is_copied else 'is there'}: {path}", end="", file=get_plain(sys.stderr))
 
     def end(self) -> None:
         """Leave the line to others."""
         if self._is_shown:
-            print("\r\x1b[K", end="", file=unescaped(sys.stderr))
+            print("\r\x1b[K", end="", file=get_plain(sys.stderr))
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def shown(advice: str) -> Iterator[BackupProgress]:
 @click.command
 @click.argument("folder", metavar="DIR", type=FOLDER)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@local_places
+@add_local_places
 def backup(place: StateOptions, folder: Path, as_json: bool) -> None:
     """Copy the state folder into DIR, whether relay runs or not.
 

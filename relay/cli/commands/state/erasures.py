@@ -9,10 +9,10 @@ from typing import Any, Final
 import click
 
 from relay.api import OtherId, User
-from relay.cli.access import access_of
-from relay.cli.format import moment, printable
+from relay.cli.access import choose_access
+from relay.cli.format import escape_text, moment
 from relay.cli.options import relay_options, utf8
-from relay.cli.state_options import StateOptions, places, tell_problems, told
+from relay.cli.state_options import StateOptions, add_places, convert_errors, tell_problems
 from relay.inspect import Receipt, WorkerReceipt
 from relay.state import ConnectorAnswer, make_user
 from relay.words import counted
@@ -67,8 +67,8 @@ def request(
     """
     others = [OtherId("device_id", one) for one in devices] + [OtherId("email", one) for one in emails]
     user = _named(user_id, external_ids, [*others, *map(_alias, aliases)])
-    with told():
-        asked = access_of(StateOptions(state)).ask_erasure(user)
+    with convert_errors():
+        asked = choose_access(StateOptions(state)).ask_erasure(user)
     click.echo(f"erasure {asked.number} asked for; relay erasures show {asked.number} tells how far it is")
     if not asked.runs:
         click.echo("relay does not run with this state folder: it begins after the next start")
@@ -76,13 +76,13 @@ def request(
 
 @erasures.command("list")
 @_JSON
-@places
+@add_places
 def list_(place: StateOptions, as_json: bool) -> None:
     """List all erasures, the last one first.
 
     Exit codes: 0 listed; 1 the state folder cannot be read.
     """
-    found = access_of(place).receipts()
+    found = choose_access(place).list_receipts()
     if as_json:
         click.echo(json.dumps([*map(_plain, found)], indent=2))
     else:
@@ -92,13 +92,13 @@ def list_(place: StateOptions, as_json: bool) -> None:
 @erasures.command
 @click.argument("number", type=click.IntRange(1, (1 << 63) - 1))
 @_JSON
-@places
+@add_places
 def show(place: StateOptions, number: int, as_json: bool) -> None:
     """Show the receipt of an erasure: what was removed, and each connector's answer.
 
     Exit codes: 0 shown; 1 no such erasure.
     """
-    found = next((one for one in access_of(place).receipts() if one.number == number), None)
+    found = next((one for one in choose_access(place).list_receipts() if one.number == number), None)
     if found is None:
         raise click.ClickException(f"no erasure has the number {number}")
     click.echo(json.dumps(_plain(found), indent=2) if as_json else _receipt(found))
@@ -107,7 +107,7 @@ def show(place: StateOptions, number: int, as_json: bool) -> None:
 @erasures.command
 @_user
 @_JSON
-@places
+@add_places
 def check(place: StateOptions, user_id: str | None, external_ids: tuple[str, ...], as_json: bool) -> None:
     """Look for a user in the journal, among parked events and in the receipts.
 
@@ -116,7 +116,7 @@ def check(place: StateOptions, user_id: str | None, external_ids: tuple[str, ...
 
     Exit codes: 0 nothing of the user; 1 something of the user is left, or not everything could be read.
     """
-    found = access_of(place).remains(_named(user_id, external_ids))
+    found = choose_access(place).find_remains(_named(user_id, external_ids))
     tell_problems(found.problems)
     if as_json:
         click.echo(json.dumps(asdict(found), indent=2))
@@ -192,5 +192,5 @@ def _receipt(one: Receipt) -> str:
 
 
 def _answer(each: ConnectorAnswer) -> str:
-    reason = f" ({printable(each.reason)})" if each.reason else ""
+    reason = f" ({escape_text(each.reason)})" if each.reason else ""
     return f"{each.outcome}{reason}{AFTER.get(each.outcome, '')}"

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import click
 
-from relay.cli.access import access_of
+from relay.cli.access import choose_access
 from relay.cli.options import utf8
-from relay.cli.state_options import StateOptions, places
+from relay.cli.state_options import StateOptions, add_places
 from relay.state import FailingErasures, ParkedQuery
 from relay.words import counted
 
@@ -14,7 +14,7 @@ from relay.words import counted
 @click.command
 @click.argument("connector", type=utf8)
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@places
+@add_places
 def forget(place: StateOptions, connector: str, yes: bool) -> None:
     """Remove what relay keeps of a connector that is not configured any more.
 
@@ -24,8 +24,8 @@ def forget(place: StateOptions, connector: str, yes: bool) -> None:
 
     Exit codes: 0 forgotten; 1 nothing is kept of the connector, it is still configured, or not confirmed.
     """
-    access = access_of(place)
-    gone, failing = access.removed()
+    access = choose_access(place)
+    gone, failing = access.find_removed()
     if connector not in gone:
         known = ", ".join(sorted(gone)) or "none"
         raise click.ClickException(

@@ -8,12 +8,19 @@ import click
 import orjson
 
 from relay.admin import make_repair_entry
-from relay.cli.access import access_of
-from relay.cli.client import login
+from relay.cli.access import choose_access
+from relay.cli.client import find_login
 from relay.cli.format import moment
 from relay.cli.options import events_option
-from relay.cli.output import while_read
-from relay.cli.state_options import StateOptions, headed, local_places, note, one_object, places
+from relay.cli.output import stop_unread
+from relay.cli.state_options import (
+    StateOptions,
+    add_headings,
+    add_local_places,
+    add_places,
+    encode_workers,
+    note_history,
+)
 from relay.inspect import PROBLEM, CheckedSegment, DumpPart, Repair, WorkerCheck, plan_repair
 from relay.inspect import repair as mend
 from relay.state import list_journals, mark_repaired, read_acknowledged
@@ -27,7 +34,7 @@ def journal() -> None:
 
 @journal.command
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@places
+@add_places
 def check(place: StateOptions, as_json: bool) -> None:
     """Read the whole journal, and verify every checksum and offset.
 
@@ -36,10 +43,10 @@ def check(place: StateOptions, as_json: bool) -> None:
 
     Exit codes: 0 good; 1 damaged, or a gap.
     """
-    found = access_of(place).check_journal()
+    found = choose_access(place).check_journal()
     if as_json:
         click.echo(
-            one_object(
+            encode_workers(
                 [
                     (one.worker, {"ok": one.ok, "segments": [*map(asdict, one.segments)], "missing": one.missing})
                     for one in found.workers
@@ -48,7 +55,7 @@ def check(place: StateOptions, as_json: bool) -> None:
             )
         )
     else:
-        lines = headed([(one.worker, _lines(one)) for one in found.workers])
+        lines = add_headings([(one.worker, _lines(one)) for one in found.workers])
         click.echo("\n".join([*lines, "good" if found.ok else "DAMAGED: see above"]))
     raise SystemExit(0 if found.ok else 1)
 
@@ -68,7 +75,7 @@ def _line(one: CheckedSegment) -> str:
 @journal.command
 @click.option("--dry-run", is_flag=True, help="Only say what would be done; relay may run meanwhile.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@local_places
+@add_local_places
 def repair(place: StateOptions, dry_run: bool, yes: bool) -> None:
     """Save every whole event of a damaged journal, and name the offsets that are lost.
 
@@ -81,7 +88,7 @@ def repair(place: StateOptions, dry_run: bool, yes: bool) -> None:
     needed = [(number, its, read_acknowledged(folder)) for number, (folder, its) in workers.items()]
     planned = [(number, plan_repair(its, offset)) for number, its, offset in needed]
     is_good = not any(repairs for _, repairs in planned)
-    lines = headed([(number, [*map(_repair_line, repairs)]) for number, repairs in planned])
+    lines = add_headings([(number, [*map(_repair_line, repairs)]) for number, repairs in planned])
     click.echo("good: there is nothing to repair" if is_good else "\n".join(lines))
     if dry_run or is_good:
         raise SystemExit(0 if is_good else 1)
@@ -92,7 +99,7 @@ def repair(place: StateOptions, dry_run: bool, yes: bool) -> None:
         repaired = [one.segment.path.name for one in mend(its, offset)]
         mark_repaired(workers[number][0], repaired)
         done += len(repaired)
-    note(place.state, make_repair_entry([line.strip() for line in lines], login()))
+    note_history(place.state, make_repair_entry([line.strip() for line in lines], find_login()))
     click.echo(f"{counted(done, 'segment')} repaired; relay journal check says what there is now")
 
 
@@ -106,7 +113,7 @@ def _repair_line(one: Repair) -> str:
 @click.option("--until", "stop", metavar="OFFSET", type=click.IntRange(0), help="End before this offset.")
 @events_option("Only these, as in conf.d; repeatable.")
 @click.option("--limit", metavar="N", type=click.IntRange(0), help="So many at most.")
-@places
+@add_places
 def dump(place: StateOptions, start: int, stop: int | None, entries: Sequence[str], limit: int | None) -> None:
     """Print events as NDJSON: offset, time of receipt (Unix seconds), source, type, event.
 
@@ -116,8 +123,8 @@ def dump(place: StateOptions, start: int, stop: int | None, entries: Sequence[st
     Exit codes: 0 printed; 1 a part is damaged.
     """
     code = 0
-    for line in while_read(
-        access_of(place).dump_journal(DumpPart(start=start, stop=stop, events=entries, limit=limit))
+    for line in stop_unread(
+        choose_access(place).dump_journal(DumpPart(start=start, stop=stop, events=entries, limit=limit))
     ):
         if line.startswith(PROBLEM):
             click.echo(orjson.loads(line)["problem"], err=True)

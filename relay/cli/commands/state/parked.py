@@ -14,13 +14,13 @@ from typing import IO, Any
 import click
 
 from relay.api.internal import one_line
-from relay.cli.access import StateAccess, access_of
-from relay.cli.format import moment, printable
+from relay.cli.access import StateAccess, choose_access
+from relay.cli.format import escape_text, moment
 from relay.cli.options import moment_option, relay_options, utf8
-from relay.cli.output import Unwritten, while_read
+from relay.cli.output import Unwritten, stop_unread
 from relay.cli.state_options import StateOptions
 from relay.state import CAUSES, Parked, ParkedQuery, find_worker
-from relay.words import counted, of_system
+from relay.words import counted, describe_error
 
 Command = Callable[..., None]
 _NUMBERS = click.argument("numbers", metavar="[NUMBER]...", nargs=-1, type=click.IntRange(1, (1 << 63) - 1))
@@ -43,11 +43,11 @@ def _on_state(command: Command) -> Command:
     @functools.wraps(command)
     def wrapped(*, state: Path, **options: Any) -> None:
         try:
-            command(access=access_of(StateOptions(state)), **options)
+            command(access=choose_access(StateOptions(state)), **options)
         except Unwritten:  # `main` says it
             raise
         except OSError as error:
-            raise click.ClickException(of_system(error)) from error
+            raise click.ClickException(describe_error(error)) from error
         except sqlite3.Error as error:
             raise click.ClickException(str(error)) from error
 
@@ -89,8 +89,8 @@ def list_(access: StateAccess, which: ParkedQuery, as_json: bool) -> None:
     Exit codes: 0 listed; 1 no such parked event, or no state.
     """
     _check_some(access, which)
-    found = access.look_at_parked(which, bodies=False)
-    for page in while_read(_json_array(map(_fields, found)) if as_json else _table(map(_row, found))):
+    found = access.read_parked(which, bodies=False)
+    for page in stop_unread(_json_array(map(_fields, found)) if as_json else _table(map(_row, found))):
         click.echo("\n".join(page))
 
 
@@ -117,7 +117,7 @@ def _table(rows: Iterator[list[str]]) -> Iterator[list[str]]:
 def _line(cells: list[str], widths: list[int]) -> str:
     *others, reason = cells
     padded = (f"{cell:{side}{width}}" for cell, side, width in zip(others, "><<<><", widths, strict=False))
-    return printable("  ".join([*padded, reason]))
+    return escape_text("  ".join([*padded, reason]))
 
 
 PAGE = 1000
@@ -142,7 +142,7 @@ def show(access: StateAccess, number: int, as_json: bool) -> None:
 
     Exit codes: 0 shown; 1 no such parked event, or no state.
     """
-    one = next(access.look_at_parked(ParkedQuery(numbers=[number])), None)
+    one = next(access.read_parked(ParkedQuery(numbers=[number])), None)
     if one is None:
         raise click.ClickException(f"no parked event has the number {number}")
     text, body = one.body.decode(errors="replace"), None
@@ -153,7 +153,7 @@ def show(access: StateAccess, number: int, as_json: bool) -> None:
         click.echo(json.dumps(_fields(one) | {"body": text if body is None else body}))
         return
     for name, value in _fields(one).items():
-        click.echo(f"{name + ':':<12}{printable(str(value)) if value not in (None, '') else '-'}")
+        click.echo(f"{name + ':':<12}{escape_text(str(value)) if value not in (None, '') else '-'}")
     click.echo("\n" + text)
 
 
@@ -170,7 +170,7 @@ def export(access: StateAccess, which: ParkedQuery, file: IO[bytes]) -> None:
     Exit codes: 0 written; 1 no such parked event, no state, or FILE cannot be written.
     """
     number = _check_some(access, which)
-    for one in while_read(access.look_at_parked(which)):
+    for one in stop_unread(access.read_parked(which)):
         file.write(one_line(one.body) + b"\n")
     click.echo(f"{number} exported", err=True)
 
@@ -222,10 +222,10 @@ def replay(access: StateAccess, which: ParkedQuery) -> None:
 
 def _waiting(access: StateAccess, which: ParkedQuery) -> Iterator[str]:
     """Say of events, those of the first page, for which earlier one each waits that is not to be replayed."""
-    some = [one for one in islice(access.look_at_parked(which, bodies=False), PAGE) if one.cause == "order"]
+    some = [one for one in islice(access.read_parked(which, bodies=False), PAGE) if one.cause == "order"]
     firsts: dict[tuple[int, str | None, str | None], Parked] = {}
     for connector in {one.connector for one in some}:
-        for one in islice(access.look_at_parked(ParkedQuery(connector=connector), bodies=False), SEARCHED):
+        for one in islice(access.read_parked(ParkedQuery(connector=connector), bodies=False), SEARCHED):
             firsts[_chain(one)] = min(firsts.get(_chain(one), one), one, key=attrgetter("offset", "part"))
     for one in some:
         first = firsts.get(_chain(one))

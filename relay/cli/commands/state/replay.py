@@ -10,11 +10,11 @@ from typing import Any, Final
 import click
 
 from relay.api.internal import check_rate
-from relay.cli.access import Asked, StateAccess, access_of
+from relay.cli.access import Asked, StateAccess, choose_access
 from relay.cli.format import moment
 from relay.cli.options import events_option, moment_option, relay_options, utf8
-from relay.cli.output import unescaped
-from relay.cli.state_options import StateOptions, headed, places, tell_problems, told
+from relay.cli.output import get_plain
+from relay.cli.state_options import StateOptions, add_headings, add_places, convert_errors, tell_problems
 from relay.inspect import Stretch, WorkerCount
 from relay.state import Cursor, Replay
 from relay.words import counted, format_span
@@ -42,7 +42,7 @@ def _rate(text: str) -> float:
 @click.option("--dry-run", is_flag=True, help="Only count.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--detach", is_flag=True, help="Do not wait for the end.")
-@places
+@add_places
 @click.pass_context
 def replay(
     ctx: click.Context,
@@ -71,11 +71,15 @@ def replay(
         raise click.UsageError("--until is before --since (2h is later than 3h ago): there is nothing between them")
     if connector is None:
         raise click.UsageError("say to whom: --connector NAME")
-    found = access_of(place).count_replay(Stretch(connector=connector, events=entries, since=since or 0.0, until=until))
+    found = choose_access(place).count_replay(
+        Stretch(connector=connector, events=entries, since=since or 0.0, until=until)
+    )
     tell_problems([problem for part in found.workers for problem in part.problems])
     wanted, pace = sum(part.wanted for part in found.workers), min(filter(None, (rate, found.rate)), default=0.0)
     parts = [(part, part.wanted / max(1, wanted)) for part in found.workers]
-    click.echo("\n".join(headed([(part.worker, [_told(part, connector, share * pace)]) for part, share in parts])))
+    click.echo(
+        "\n".join(add_headings([(part.worker, [_told(part, connector, share * pace)]) for part, share in parts]))
+    )
     if not wanted:
         raise click.ClickException("there is nothing to replay")
     if dry_run:
@@ -87,7 +91,7 @@ def replay(
         for part, share in parts
         if part.wanted
     ]
-    asked = [_ask(access_of(place), worker, replay) for worker, replay in replays]
+    asked = [_ask(choose_access(place), worker, replay) for worker, replay in replays]
     if (running := [one.number for one in asked if one.runs]) and not detach:
         _follow(place, running)
 
@@ -111,7 +115,7 @@ def _told(found: WorkerCount, connector: str, pace: float) -> str:
 
 
 def _one(access: StateAccess, number: int) -> Replay:
-    found = next((one for one in access.replays() if one.number == number), None)
+    found = next((one for one in access.list_replays() if one.number == number), None)
     if found is None:
         raise click.ClickException(f"no replay has the number {number}")
     return found
@@ -120,10 +124,10 @@ def _one(access: StateAccess, number: int) -> Replay:
 def _follow(place: StateOptions, numbers: Sequence[int]) -> None:
     """Show how far they are until they have ended; Ctrl-C leaves them running."""
     named = ", ".join(map(str, numbers))
-    length = sum(one.stop - one.cursor.start for one in _those(access_of(place), numbers))
-    with click.progressbar(length=length, label=f"replay {named}", file=unescaped(sys.stderr)) as bar:
+    length = sum(one.stop - one.cursor.start for one in _those(choose_access(place), numbers))
+    with click.progressbar(length=length, label=f"replay {named}", file=get_plain(sys.stderr)) as bar:
         try:
-            while any(map(_goes_on, found := _those(access := access_of(place), numbers))) and access.runs:
+            while any(map(_goes_on, found := _those(access := choose_access(place), numbers))) and access.runs:
                 bar.update(sum(one.cursor.counts.total for one in found) - bar.pos)
                 time.sleep(LOOK_S)
             bar.update(sum(one.cursor.counts.total for one in found) - bar.pos)
@@ -150,8 +154,8 @@ def list_(state: Path, as_json: bool) -> None:
 
     Exit codes: 0 listed; 1 no state.
     """
-    with told():
-        found = access_of(StateOptions(state)).replays()
+    with convert_errors():
+        found = choose_access(StateOptions(state)).list_replays()
     if as_json:
         click.echo(json.dumps([*map(_plain, found)], indent=2))
     else:
@@ -166,7 +170,7 @@ def watch(state: Path, number: int) -> None:
 
     Exit codes: 0 done; 1 cancelled, or no such replay.
     """
-    with told():
+    with convert_errors():
         _follow(StateOptions(state), [number])
 
 
@@ -178,8 +182,8 @@ def cancel(state: Path, number: int) -> None:
 
     Exit codes: 0 cancelled; 1 no such replay.
     """
-    with told():
-        access = access_of(StateOptions(state))
+    with convert_errors():
+        access = choose_access(StateOptions(state))
         if not access.cancel_replay(number):
             raise click.ClickException(f"replay {number} is {_one(access, number).status}")
     click.echo(f"replay {number} cancelled")

@@ -6,16 +6,16 @@ from pathlib import Path
 import click
 
 from relay.admin import make_restore_entry
-from relay.cli.client import login
+from relay.cli.client import find_login
 from relay.cli.commands.state.backup import FOLDER, said_of, shown
 from relay.cli.format import moment
-from relay.cli.state_options import StateOptions, local_places, note
+from relay.cli.state_options import StateOptions, add_local_places, note_history
 from relay.inspect import restore as make
 
 
 @click.command
 @click.argument("folder", metavar="DIR", type=FOLDER)
-@local_places
+@add_local_places
 def restore(place: StateOptions, folder: Path) -> None:
     """Make a state folder of the backup in DIR.
 
@@ -30,7 +30,7 @@ def restore(place: StateOptions, folder: Path) -> None:
     with shown(f"{place.state} is not complete; the same relay restore begins anew") as progress:
         found, problems = make(folder, place.state, place.path, progress)
     now = moment(time.time())
-    note(place.state, make_restore_entry(folder, found, login()))
+    note_history(place.state, make_restore_entry(folder, found, find_login()))
     for problem in problems:
         click.echo(f"damaged in the backup already: {problem}")
     click.echo(f"{said_of(found, place.state, progress)}\nit is {now} by this machine's clock; start relay now")

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import click
 
-from relay.cli.access import access_of
-from relay.cli.format import moment, printable
+from relay.cli.access import choose_access
+from relay.cli.format import escape_text, moment
 from relay.cli.options import utf8
-from relay.cli.state_options import StateOptions, one_object, places, tell_problems
+from relay.cli.state_options import StateOptions, add_places, encode_workers, tell_problems
 from relay.inspect import Aside, Resent, Traced, TracedConnector, TracePart, Tried, WorkerTrace
 from relay.words import counted
 
@@ -21,7 +21,7 @@ PARTS_SHOWN: Final = 20
 @click.command
 @click.argument("id", type=utf8)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@places
+@add_places
 def trace(place: StateOptions, id: str, as_json: bool) -> None:
     """Find the event with this ID, and show its way through relay.
 
@@ -33,11 +33,11 @@ def trace(place: StateOptions, id: str, as_json: bool) -> None:
 
     Exit codes: 0 found; 1 not found.
     """
-    found = access_of(place).trace(id).workers
+    found = choose_access(place).trace(id).workers
     hits = [one for one in found if one.journal or one.parked]
     tell_problems([problem for one in found for problem in one.problems])
     if as_json:
-        click.echo(one_object([(one.worker, _plain(id, one)) for one in found], id=id))
+        click.echo(encode_workers([(one.worker, _plain(id, one)) for one in found], id=id))
     else:
         click.echo("\n".join(_text(hits, several=len(found) > 1)) or _not_found(id))
     raise SystemExit(0 if hits else 1)
@@ -45,8 +45,8 @@ def trace(place: StateOptions, id: str, as_json: bool) -> None:
 
 def _not_found(id: str) -> str:
     whole, is_part = re.subn(r"-([2-9]|[1-9]\d{1,2}|1000)$", "", id)
-    part = f"; is it a part of {printable(whole)}?" if is_part else ""
-    return f"{printable(id)}: not found in the journal, nor parked: it never came, is too old, or is damaged{part}"
+    part = f"; is it a part of {escape_text(whole)}?" if is_part else ""
+    return f"{escape_text(id)}: not found in the journal, nor parked: it never came, is too old, or is damaged{part}"
 
 
 def _plain(id: str, found: WorkerTrace) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def _text(hits: Sequence[WorkerTrace], *, several: bool) -> Iterator[str]:
 
 
 def _lines(one: Traced) -> str:
-    head = f"offset {one.offset}: {printable(one.type)} from {one.source}, received {moment(one.received)}"
+    head = f"offset {one.offset}: {escape_text(one.type)} from {one.source}, received {moment(one.received)}"
     return "\n".join([f"{head}, in {one.segment}", *map(_way_line, one.connectors)])
 
 
@@ -84,20 +84,22 @@ def _way_line(way: TracedConnector) -> str:
     else:
         wanted = f'{"wanted" if way.wanted else "not wanted"} by "{way.entry}"'
     parts = [wanted, way.filters, way.state]
-    line = printable(f"  {way.connector}: " + "; ".join(filter(None, parts)))
+    line = escape_text(f"  {way.connector}: " + "; ".join(filter(None, parts)))
     return "\n".join([line, *_part_lines(way.parts), *map(_tried_line, way.attempts), *map(_resent_line, way.replays)])
 
 
 def _part_lines(parts: Sequence[TracePart]) -> Iterator[str]:
     for one in parts[:PARTS_SHOWN]:
-        yield f"    part {one.part}: {printable(one.type)}" + ("" if one.id is None else f", id {printable(one.id)}")
+        yield f"    part {one.part}: {escape_text(one.type)}" + (
+            "" if one.id is None else f", id {escape_text(one.id)}"
+        )
     if (more := len(parts) - PARTS_SHOWN) > 0:
         yield f"    and {counted(more, 'more part')}"
 
 
 def _tried_line(one: Tried) -> str:
     by = f"by replay {one.replay}: " if one.replay else ""
-    answer = f", last refusal: {printable(one.answer)}" if one.answer else ""
+    answer = f", last refusal: {escape_text(one.answer)}" if one.answer else ""
     times = f"{moment(one.first)} to {moment(one.last)}"
     return f"    {by}{one.outcome} after {counted(one.attempts, 'attempt')}, {times}{answer}"
 
@@ -112,4 +114,4 @@ def _parked_line(one: Aside) -> str:
     gone = f"offset {one.offset} (no longer in the journal)"
     part = f"part {one.part} of the event at offset {one.offset}"
     place = "" if one.offset is None else f", {part if one.part else gone}"
-    return f"parked under {whose}{place}: {one.cause}: {printable(one.reason)}"
+    return f"parked under {whose}{place}: {one.cause}: {escape_text(one.reason)}"
