@@ -45,7 +45,7 @@ class Command(Alert, type="command"):
             start_new_session=True,
         )
         try:
-            said = await _told(process, json.dumps(message.data).encode())
+            said = await _hand_over(process, json.dumps(message.data).encode())
             code = await process.wait()
         finally:
             with suppress(ProcessLookupError):  # what it has started ends with it
@@ -56,12 +56,13 @@ class Command(Alert, type="command"):
             raise Retry(f"{self.settings.command[0]} ended with {code}{f': {said}' if said else ' and said nothing'}")
 
 
-async def _told(process: asyncio.subprocess.Process, data: bytes) -> str:
+async def _hand_over(process: asyncio.subprocess.Process, data: bytes) -> str:
     """Hand it the message; return the last line that it writes to standard error."""
     if process.stdin is None or process.stderr is None:
         raise RuntimeError("it was started with both")
-    process.stdin.write(data)  # a program need not read it
-    process.stdin.close()
+    if not process.stdin.is_closing():  # a program need not read it, and may have ended already
+        process.stdin.write(data)
+        process.stdin.close()
     said = b""
     while piece := await process.stderr.read(65536):
         said = (said + piece)[-SAID_BYTES:]

@@ -9,11 +9,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from email.message import EmailMessage
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import trustme
+import uvloop
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 from hypothesis import given
 from hypothesis import strategies as st
@@ -342,6 +345,28 @@ async def test_a_program_gets_the_message_and_no_secret(
     got = (tmp_path / "$(got)").read_text()
     assert json.JSONDecoder().raw_decode(got)[0] == message.data
     assert "s3cret" not in got
+
+
+def test_a_program_that_ends_without_reading_gets_no_second_run() -> None:
+    alert = Command("ops", Command.Settings(type="command", command=("true",)))
+
+    async def send_often() -> None:
+        with patch.object(
+            asyncio, "create_subprocess_exec", partial(start_and_let_end, asyncio.create_subprocess_exec)
+        ):
+            for _ in range(5):
+                await sent(alert)
+
+    uvloop.run(send_often())  # its pipes tell by RuntimeError that they are closed
+
+
+async def start_and_let_end(start: Any, *arguments: Any, **options: Any) -> asyncio.subprocess.Process:
+    """Start a program, and return once it has ended and its pipe is closed."""
+    process: asyncio.subprocess.Process = await start(*arguments, **options)
+    async with asyncio.timeout(30):
+        while process.stdin is not None and not process.stdin.is_closing():
+            await asyncio.sleep(0.01)
+    return process
 
 
 async def test_what_a_program_says_of_its_failure_is_told(command: Callable[..., Command]) -> None:
