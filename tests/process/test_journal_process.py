@@ -32,13 +32,13 @@ def relay(daemon: Daemon, *arguments: object, conf: bool = True) -> tuple[int, s
 
 @asynccontextmanager
 async def holding(
-    daemon: Daemon, events: int, size: int = 10, *, nicely: bool = False
+    daemon: Daemon, events: int, size: int = 10, *, seen: bool = False, nicely: bool = False
 ) -> AsyncIterator[aiohttp.ClientSession]:
-    """A daemon with so many events, and a session with its socket. What reads gets CPU on a busy machine as well,
-    unless that is to be seen."""
-    if nicely:
+    """A daemon with so many events, and a session with its socket. `seen`: the process that reads lasts long enough to
+    be found. Without `nicely` it gets CPU on a busy machine as well."""
+    if seen:
         daemon.wrapper = ["env"]  # relay starts an interpreter to read the journal
-    else:
+    if not nicely:
         at_once = "from relay.admin import journal_process\njournal_process.NICE = 0\n"
         (daemon.plugins / "at_once.py").write_text(at_once)
     daemon.configure("10-source", '[source.braze]\ntype="currents"\npath="/currents"')
@@ -137,7 +137,7 @@ async def test_the_configuration_is_the_one_in_force_and_not_the_one_on_disk(dae
 
 
 async def test_one_reads_at_a_time_at_low_priority_and_the_relay_goes_on(daemon: Daemon) -> None:
-    async with holding(daemon, 5, nicely=True) as session, asyncio.TaskGroup() as group:
+    async with holding(daemon, 5, seen=True, nicely=True) as session, asyncio.TaskGroup() as group:
         first = group.create_task(asked(session, "/audit"))
         pid = await reader(daemon, stopped=False)
         await daemon.until(lambda: os.getpriority(os.PRIO_PROCESS, pid), lambda nice: nice == NICE)
@@ -157,7 +157,7 @@ async def test_one_reads_at_a_time_at_low_priority_and_the_relay_goes_on(daemon:
 
 
 async def test_who_goes_away_ends_the_reading(daemon: Daemon) -> None:
-    async with holding(daemon, 5) as session:
+    async with holding(daemon, 5, seen=True) as session:
         async with asyncio.TaskGroup() as group:
             asking = group.create_task(asked(session, "/journal"))
             await reader(daemon)
@@ -168,7 +168,7 @@ async def test_who_goes_away_ends_the_reading(daemon: Daemon) -> None:
 
 
 async def test_a_stop_ends_the_reading(daemon: Daemon) -> None:
-    async with holding(daemon, 5) as session, asyncio.TaskGroup() as group:
+    async with holding(daemon, 5, seen=True) as session, asyncio.TaskGroup() as group:
         group.create_task(gone(session, "/audit"))
         pid = await reader(daemon)
         assert await daemon.stop() == 0
@@ -184,7 +184,7 @@ async def gone(session: aiohttp.ClientSession, path: str) -> None:
 
 
 async def test_an_answer_that_cannot_be_read_says_why(daemon: Daemon) -> None:
-    async with holding(daemon, 5) as session, asyncio.TaskGroup() as group:
+    async with holding(daemon, 5, seen=True) as session, asyncio.TaskGroup() as group:
         asking = group.create_task(asked(session, "/audit"))
         os.kill(await reader(daemon), signal.SIGKILL)
         status, said = await asking
@@ -199,7 +199,7 @@ async def test_an_answer_that_cannot_be_read_says_why(daemon: Daemon) -> None:
 
 
 async def test_a_tail_goes_at_the_rate_of_the_client_and_says_what_is_missing(daemon: Daemon) -> None:
-    async with holding(daemon, 400, size=20_000) as session:
+    async with holding(daemon, 400, size=20_000, seen=True) as session:
         slow = [await session.get("/journal/events") for _ in range(2)]
         status, said = await asked(session, "/journal/events")
         assert (status, said["detail"]) == (503, "2 others are sent the journal already")
