@@ -49,7 +49,7 @@ async def holding(
     assert (await daemon.post(b'{"events":[%s]}' % b",".join(bodies)))[0] == 202
     await daemon.settled("archive", events)
     connector = aiohttp.UnixConnector(str(daemon.state / "admin.sock"))
-    async with asyncio.timeout(100), aiohttp.ClientSession("http://relay", connector=connector) as session:
+    async with asyncio.timeout(220), aiohttp.ClientSession("http://relay", connector=connector) as session:
         yield session
 
 

@@ -302,7 +302,7 @@ async def test_a_socket_that_systemd_passes_replaces_ingest_listen(
     connector = aiohttp.UnixConnector(str(path)) if kind == "unix" else aiohttp.TCPConnector()
     async with aiohttp.ClientSession(connector=connector) as session:
         url = f"http://127.0.0.1:{port}/currents"
-        async with asyncio.timeout(20), session.post(url, data=b'{"events":[%s]}' % make_event()) as answer:
+        async with asyncio.timeout(100), session.post(url, data=b'{"events":[%s]}' % make_event()) as answer:
             assert answer.status == 202
     await systemd.hears("READY", "1")
     (runs,) = await daemon.until(lambda: daemon.logged("relay runs"), bool)

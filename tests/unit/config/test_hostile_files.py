@@ -18,7 +18,7 @@ from relay.config.plugins.registry import Registry
 SOURCE = '[source.in]\ntype = "json"\npath = "/in"\nallow = ["unix"]\n'
 ARCHIVE = '[connector.archive]\ntype = "file"\npath = "a.ndjson"\n'
 SOON_S = 60
-"""Far more than it takes on a busy machine, and far less than what grows with a power of the size."""
+"""Seconds of CPU: far more than it takes, and far less than what grows with a power of the size."""
 MANY = 1000
 
 
@@ -82,9 +82,9 @@ def test_a_byte_order_mark_is_left_out(tmp_path: Path, registry: Registry) -> No
 def test_what_cannot_be_read_or_used_is_one_mistake(tmp_path: Path, registry: Registry, text, expected) -> None:
     (tmp_path / "a.toml").write_text(text)
     (tmp_path / "b.toml").write_text(SOURCE + ARCHIVE)
-    began = time.monotonic()
+    began = time.process_time()
     assert told(tmp_path, registry) == [expected]
-    assert time.monotonic() - began < SOON_S
+    assert time.process_time() - began < SOON_S
 
 
 def repeated(text: str) -> str:
@@ -118,9 +118,9 @@ def repeated(text: str) -> str:
 def test_thousands_of_mistakes_are_told_in_seconds(tmp_path: Path, registry: Registry, text, number) -> None:
     """Looked at as well: `names` of `heap`, `erasure.on`, `relay events`, start and reload (test_reload.py)."""
     (tmp_path / "a.toml").write_text(text)
-    began = time.monotonic()
+    began = time.process_time()
     found = told(tmp_path, registry)
-    assert time.monotonic() - began < SOON_S
+    assert time.process_time() - began < SOON_S
     assert len(found) == number
 
 
