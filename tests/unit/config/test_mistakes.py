@@ -1,6 +1,6 @@
 """Mistakes that people make: what `relay check` says of each, with file and line and what to do.
 
-Looked at as well: mistakes of one setting alone (test_config.py), files nobody should write (test_config_hostile.py).
+Looked at as well: mistakes of one setting alone (test_load.py), files nobody should write (test_hostile_files.py).
 """
 
 from pathlib import Path
