@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from relay.cli.commands.running.status import screen
+from relay.cli.commands.running.status import format_screen
 from relay.state.erasures import FailingErasures
 from relay.state.journal_state import Doubt
 from relay.status.conditions import find_conditions
@@ -259,7 +259,7 @@ def test_a_full_journal_and_its_refusing_source_name_the_slow_connector() -> Non
         assert written(found.sources[0].said) == f"braze: has refused everything since MORNING: 503 {why}{advice}"
     full = replace(status, journal=replace(status.journal, needed=2 << 20, capacity=1 << 20))
     said = "journal: 100 B, 2.0 MiB still needed (whole segments), no room for more events, 10 events kept"
-    assert said in screen(full)
+    assert said in format_screen(full)
 
 
 def test_a_duration_in_its_two_largest_units() -> None:
@@ -300,7 +300,7 @@ def test_erasures_that_fail_in_words(ok: bool, failing: FailingErasures, said: s
     found = diagnose(status)
     assert [written(one.said) for one in found.erasures] == [said]
     assert (found.ok, found.erasures[0].ok) == (ok, ok)
-    assert said in map(written, screen(status))
+    assert said in map(written, format_screen(status))
 
 
 def test_what_is_switched_off_is_not_told_to_be_removed() -> None:
@@ -310,7 +310,7 @@ def test_what_is_switched_off_is_not_told_to_be_removed() -> None:
     off, removed = (one.said for one in diagnose(status).erasures)
     assert "it is switched off: switch it on, or " in off
     assert "it is not configured any more: add it back, or " in removed
-    shown = [line for line in screen(status) if "pending" in line and "relay forget" in line]
+    shown = [line for line in format_screen(status) if "pending" in line and "relay forget" in line]
     kept = "3 pending events kept for journal.retention in case it is added back"
     assert shown == [
         f"off: switched off (enabled = false); {kept} (relay forget off lets go of it)",
@@ -363,7 +363,7 @@ def test_each_state_of_a_lane_is_a_metric(state: str) -> None:
     ],
 )
 def test_only_a_lane_that_moves_has_a_time_to_be_drained(given: dict[str, Any], drained: str) -> None:
-    lines = screen(a_status(lanes=[a_lane(**{"pending": 5, "drained_in": 37.0} | given)]))
+    lines = format_screen(a_status(lanes=[a_lane(**{"pending": 5, "drained_in": 37.0} | given)]))
     row = next(line for line in lines if line.lstrip().startswith("heap "))
     assert row.split()[-3] == drained
     assert any("no answer yet for 12s" in line for line in lines) is ("unanswered" in given)
@@ -408,7 +408,7 @@ def test_the_advice_names_the_thing_at_hand(state: str, reason: str, status: int
 def test_numbers_of_events_are_whole_on_the_screen() -> None:
     replay = ReplayStatus(number=1, connector="heap", settled=5, events=1200, rate=1234.6)
     status = a_status(sources=[a_source(rate=1234.6)], lanes=[a_lane(rate=1234.6)], replays=[replay])
-    head, *lines = screen(status)
+    head, *lines = format_screen(status)
     assert "; 1,235 events/s; " in head
     assert "replay 1 to heap: 5 of 1,200 events, 1,235/s" in lines
     rows = [line.split() for line in lines if line.startswith(("braze ", "heap "))]
@@ -417,7 +417,7 @@ def test_numbers_of_events_are_whole_on_the_screen() -> None:
 
 def test_a_long_reason_is_not_cut_in_mid_word() -> None:
     reason = "the destination closed the connection without an answer"
-    lines = screen(a_status(lanes=[a_lane(last_error=error(reason))]))
+    lines = format_screen(a_status(lanes=[a_lane(last_error=error(reason))]))
     assert any(line.endswith("the destination closed the connection… at 2027-01-15T12:00:00Z") for line in lines), lines
 
 
@@ -447,7 +447,7 @@ def test_an_alert_says_whether_its_last_message_was_sent(given: dict[str, Any], 
 
 def test_the_row_of_a_lane_has_a_plain_state_and_no_rate_of_refused_events() -> None:
     refusing = a_lane(**REFUSING, breaker="half-open", rate=12.0)
-    row = next(line for line in screen(a_status(lanes=[refusing])) if line.startswith("heap "))
+    row = next(line for line in format_screen(a_status(lanes=[refusing])) if line.startswith("heap "))
     assert row.split() == ["heap", "refusing", "0", "-", "0", "-", "3", "-"]
 
 
@@ -482,11 +482,11 @@ def test_a_certificate_says_which_files_to_renew_and_by_when(begins: int, ends: 
 
 def test_the_screen_has_a_word_for_connections_that_were_malformed() -> None:
     shown = ListenerStatus(connections=1, refused={"malformed": 144, "full": 1, "timeout": 0})
-    lines = screen(a_status(listeners={"ingest": shown}))
+    lines = format_screen(a_status(listeners={"ingest": shown}))
     assert (
         "ingest: 145 connections refused or closed without a request: 144 that failed in TLS or spoke no HTTP, 1 full"
         " (the log may have more)"
     ) in lines
     shown = ListenerStatus(connections=1, refused={"malformed": 2, "full": 0})
     said = "ingest: 2 connections refused or closed without a request: 2 that failed in TLS or spoke no HTTP"
-    assert said in screen(a_status(listeners={"ingest": shown})), "the log has nothing of these"
+    assert said in format_screen(a_status(listeners={"ingest": shown})), "the log has nothing of these"

@@ -12,7 +12,7 @@ import click
 from relay.api import Plugin, SourceSettings
 from relay.cli.commands.config.check import report
 from relay.cli.commands.config.config import toml, toml_key
-from relay.cli.commands.config.setting_options import options_of, settings_given
+from relay.cli.commands.config.setting_options import make_options, read_settings
 from relay.cli.options import CONF, plugins_option
 from relay.config import CONF_FOLDERS, NAME, PLUGIN_FOLDERS, Mistake, Registry, load, type_description
 from relay.guests import contained, named
@@ -24,7 +24,7 @@ CREDENTIALS: Final = Path("/etc/relay/credentials")
 
 
 class _Kinds(click.Group):
-    """A group for each kind of table, with a command for each type that the plugins provide."""
+    """Offer a group for each kind of table, with a command for each type of the plugins."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*PREFIXES]
@@ -34,7 +34,7 @@ class _Kinds(click.Group):
             return None
         folders = ctx.params.get("plugin_folders") or ()
         registry = Registry.discover(folders or PLUGIN_FOLDERS)
-        commands = {name: _command(cmd_name, name, registry, folders) for name in registry.get_types(cmd_name)}
+        commands = {name: _make_command(cmd_name, name, registry, folders) for name in registry.get_types(cmd_name)}
         about = f"Write {with_article(cmd_name)} of a TYPE into conf.d. The settings of the type are the options."
         return click.Group(cmd_name, commands=commands, help=about, subcommand_metavar="TYPE [OPTIONS]")
 
@@ -51,11 +51,11 @@ def add(plugin_folders: tuple[Path, ...]) -> None:
     """
 
 
-def _command(kind: str, name: str, registry: Registry, plugin_folders: Sequence[Path]) -> click.Command:
+def _make_command(kind: str, name: str, registry: Registry, plugin_folders: Sequence[Path]) -> click.Command:
     """Make the command that adds a table of one type. If the plugin's settings make no options, the command says so."""
     try:
         with contained(until_ctrl_c=True):
-            return _adding(kind, registry.get_types(kind)[name], registry, plugin_folders)
+            return _make_add_command(kind, registry.get_types(kind)[name], registry, plugin_folders)
     except Exception as error:
         reason = f"{registry.find_provider(kind, name)}: its settings cannot be options: {named(error)}"
 
@@ -65,10 +65,12 @@ def _command(kind: str, name: str, registry: Registry, plugin_folders: Sequence[
     return click.Command(name, callback=refuse, help=f"Cannot be used. {reason}", add_help_option=False)
 
 
-def _adding(kind: str, plugin: type[Plugin], registry: Registry, plugin_folders: Sequence[Path]) -> click.Command:
+def _make_add_command(
+    kind: str, plugin: type[Plugin], registry: Registry, plugin_folders: Sequence[Path]
+) -> click.Command:
 
     def write(name: str, conf: Path, *, disabled: bool = False, make_token: bool = False, **given: Any) -> None:
-        settings = settings_given(plugin.Settings, given)
+        settings = read_settings(plugin.Settings, given)
         if kind == "source":
             settings = {"path": f"/{name}", **settings}
         if make_token:
@@ -76,7 +78,7 @@ def _adding(kind: str, plugin: type[Plugin], registry: Registry, plugin_folders:
         table = {"type": plugin.type, **({"enabled": False} if disabled else {}), **settings}
         token = _make_token(settings["tokens"][-1]) if make_token else None
         try:
-            path, warnings = _write(kind, name, table, conf, registry)
+            path, warnings = _write_table(kind, name, table, conf, registry)
         except BaseException:
             if token:
                 token.unlink()
@@ -84,24 +86,24 @@ def _adding(kind: str, plugin: type[Plugin], registry: Registry, plugin_folders:
         click.echo(f"wrote {path}" + (f"\nwrote {token}: the token, for the sender" if token else ""))
         if warnings:
             click.echo(report((), warnings), err=True)
-        click.echo("\n".join(["", "Next:", *_next_steps(kind, table, conf, plugin_folders, token)]))
+        click.echo("\n".join(["", "Next:", *_list_next_steps(kind, table, conf, plugin_folders, token)]))
 
     return click.Command(
         plugin.type,
         callback=write,
-        params=[*_places(kind, plugin), *options_of(plugin.Settings)],
-        help=_about(kind, plugin),
+        params=[*_make_place_options(kind, plugin), *make_options(plugin.Settings)],
+        help=_describe_command(kind, plugin),
     )
 
 
-def _about(kind: str, plugin: type[Plugin]) -> str:
+def _describe_command(kind: str, plugin: type[Plugin]) -> str:
     """Return the first paragraph of a type's description, or what the command does if there is no description."""
     described = type_description(plugin).partition("\n\n")[0]
     return described or f"Write {with_article(kind)} of the type {plugin.type} into conf.d."
 
 
-def _places(kind: str, plugin: type[Plugin]) -> Iterator[click.Option]:
-    """The options that are no settings."""
+def _make_place_options(kind: str, plugin: type[Plugin]) -> Iterator[click.Option]:
+    """Make the options that are no settings."""
     yield click.Option(
         ["--name"], callback=_check_name, default=plugin.type, show_default=True, help=f"The name of the {kind}."
     )
@@ -119,7 +121,7 @@ def _check_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
     return value
 
 
-def _write(
+def _write_table(
     kind: str, name: str, table: Mapping[str, Any], conf: Path, registry: Registry
 ) -> tuple[Path, list[Mistake]]:
     """Check the configuration with the table in it, then write its file. Return its path and the warnings about it.
@@ -161,12 +163,12 @@ def _make_token(reference: Mapping[str, str]) -> Path:
     return path
 
 
-def _next_steps(
+def _list_next_steps(
     kind: str, table: Mapping[str, Any], conf: Path, plugin_folders: Sequence[Path], token: Path | None
 ) -> Iterator[str]:
-    """What is left to do, a line each."""
+    """Yield what is left to do, a line each."""
     plugins = "".join(f" --plugins {folder}" for folder in plugin_folders)
-    if names := [*_credentials(table)]:
+    if names := [*_list_credentials(table)]:
         yield "  systemctl edit relay    with [Service] and, for each secret, a line"
         yield from (f"    LoadCredential={name}:{CREDENTIALS / name}" for name in names)
         yield "  systemctl restart relay    since credentials are read at the start"
@@ -182,13 +184,13 @@ def _next_steps(
         )
 
 
-def _credentials(value: object) -> Iterator[str]:
-    """The names of the systemd credentials in a table."""
+def _list_credentials(value: object) -> Iterator[str]:
+    """Yield the names of the systemd credentials in a table."""
     if isinstance(value, dict):
         if [*value] == ["credential"]:
             yield value["credential"]
         for inner in value.values():
-            yield from _credentials(inner)
+            yield from _list_credentials(inner)
     elif isinstance(value, list):
         for inner in value:
-            yield from _credentials(inner)
+            yield from _list_credentials(inner)

@@ -33,7 +33,7 @@ BAD_CONFIGURATION: Final = 78
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What was found; `loaded` is None if the configuration could not be loaded."""
+    """The result of a check; `loaded` is None if the configuration could not be loaded."""
 
     loaded: Loaded | None
     mistakes: Sequence[Mistake]
@@ -43,7 +43,7 @@ class Checked:
 
     @property
     def plain(self) -> dict[str, object]:
-        """As JSON has it."""
+        """Return the result as plain JSON."""
         more = {"untried": [*self.untried]} if self.untried else {}
         mistakes, warnings = [*map(asdict, self.mistakes)], [*map(asdict, self.warnings)]
         return {"ok": not mistakes, "mistakes": mistakes, "warnings": warnings, **more}
@@ -70,32 +70,34 @@ def check(
         raise click.UsageError("the folder is given twice: as DIR and as --conf")
     given = folder or conf
     with redirect_stdout(sys.stderr):  # what plugins print is not what was asked for
-        found = _checked([given] if given else CONF_FOLDERS, plugin_folders or PLUGIN_FOLDERS)
+        found = _check_folders([given] if given else CONF_FOLDERS, plugin_folders or PLUGIN_FOLDERS)
     if as_json:
         click.echo(json.dumps(found.plain, indent=2))
     else:
-        click.echo("\n".join([report(found.mistakes, found.warnings), *_summary(found)]))
+        click.echo("\n".join([report(found.mistakes, found.warnings), *_summarize(found)]))
     ctx.exit(BAD_CONFIGURATION if found.mistakes else 0)
 
 
 def report(mistakes: Sequence[Mistake], warnings: Sequence[Mistake]) -> str:
-    """Write mistakes and then warnings, each with its line of the file, as compilers do, and how many there are; of
-    very many the first ones."""
+    """Format mistakes and then warnings, each with its line of the file, and count them. Of each kind SHOWN appear."""
     shown = mistakes[:SHOWN], warnings[:SHOWN]
-    lines = [*map(_told, shown[0]), *left_out(mistakes, "mistake")]
-    lines += [*(f"warning: {_told(warning)}" for warning in shown[1]), *left_out(warnings, "warning")]
+    lines = [*map(_format_mistake, shown[0]), *describe_left_out(mistakes, "mistake")]
+    lines += [
+        *(f"warning: {_format_mistake(warning)}" for warning in shown[1]),
+        *describe_left_out(warnings, "warning"),
+    ]
     if any(HIDDEN in found.excerpt for some in shown for found in some):
         lines.append(f"({HIDDEN} stands for what is not shown because it may be secret)")
     return "\n".join([*lines, f"{counted(len(mistakes), 'mistake')}, {counted(len(warnings), 'warning')}"])
 
 
-def left_out(found: Sequence[Mistake], noun: str) -> list[str]:
-    """Say how many are not shown, if there are any."""
+def describe_left_out(found: Sequence[Mistake], noun: str) -> list[str]:
+    """Return a line with the number beyond SHOWN; no line if all are shown."""
     more = len(found) - SHOWN
     return [f"and {counted(more, f'more {noun}')}, see relay check --json"] if more > 0 else []
 
 
-def _checked(folders: Sequence[Path], plugin_folders: Sequence[Path]) -> Checked:
+def _check_folders(folders: Sequence[Path], plugin_folders: Sequence[Path]) -> Checked:
     try:
         loaded = load(folders, Registry.discover(plugin_folders), secrets_required=False)
     except ConfigError as error:
@@ -104,21 +106,23 @@ def _checked(folders: Sequence[Path], plugin_folders: Sequence[Path]) -> Checked
     return Checked(loaded, make_mistakes(unmade.failures), loaded.warnings, unmade.untried)
 
 
-def _told(mistake: Mistake) -> str:
+def _format_mistake(mistake: Mistake) -> str:
     return f"{mistake}\n{mistake.line:>6} | {mistake.excerpt}" if mistake.excerpt else str(mistake)
 
 
-def _summary(found: Checked) -> Iterator[str]:
-    """What is configured, if all of it is good; and what of it could not be looked at whole."""
+def _summarize(found: Checked) -> Iterator[str]:
+    """Yield what is configured if there is no mistake, then what was not checked whole."""
     if found.loaded and not found.mistakes:
         config, loaded = found.loaded.config, found.loaded
         tables = {"source": config.sources, "connector": config.connectors, "filter": config.filters}
         tables |= {"alert": config.alerts} if loaded.merged.get_tables("alert") else {}
-        yield "good: " + ", ".join(counted(len(named), kind) + _off(kind, loaded) for kind, named in tables.items())
+        yield "good: " + ", ".join(
+            counted(len(named), kind) + _format_disabled(kind, loaded) for kind, named in tables.items()
+        )
     if found.untried:
         yield f"not made, as their secrets cannot be read here: {', '.join(found.untried)}"
 
 
-def _off(kind: str, loaded: Loaded) -> str:
+def _format_disabled(kind: str, loaded: Loaded) -> str:
     number = sum(name.startswith(f"{kind}.") for name in loaded.disabled)
     return f" ({number} disabled)" if number else ""

@@ -38,9 +38,9 @@ def show(conf: Path | None, origin: bool, as_json: bool, plugin_folders: tuple[P
     registry = Registry.discover(plugin_folders or PLUGIN_FOLDERS)
     loaded = load([conf] if conf else CONF_FOLDERS, registry, secrets_required=False)
     if as_json:
-        click.echo(json.dumps([_plain(setting, loaded) for setting in list_effective(loaded)], indent=2))
+        click.echo(json.dumps([_make_entry(setting, loaded) for setting in list_effective(loaded)], indent=2))
     else:
-        click.echo("\n".join(_lines(loaded, origin=origin)))
+        click.echo("\n".join(_format_settings(loaded, origin=origin)))
 
 
 @config.command
@@ -57,17 +57,17 @@ def schema(plugin_folders: tuple[Path, ...]) -> None:
     click.echo(json.dumps(schema_of(registry, partial(click.echo, err=True)), indent=2))
 
 
-def _table(setting: Effective) -> tuple[str | int, ...]:
+def _get_table_path(setting: Effective) -> tuple[str | int, ...]:
     return setting.path[: DEPTH.get(str(setting.path[0]), 1)]
 
 
-def _plain(setting: Effective, loaded: Loaded) -> dict[str, Any]:
-    key, disabled = format_path(setting.path), format_path(_table(setting)) in loaded.disabled
+def _make_entry(setting: Effective, loaded: Loaded) -> dict[str, Any]:
+    key, disabled = format_path(setting.path), format_path(_get_table_path(setting)) in loaded.disabled
     return {"key": key, "value": setting.value, "origin": setting.origin, "disabled": disabled}
 
 
-def _lines(loaded: Loaded, *, origin: bool) -> Iterator[str]:
-    for table, settings in groupby(list_effective(loaded), _table):
+def _format_settings(loaded: Loaded, *, origin: bool) -> Iterator[str]:
+    for table, settings in groupby(list_effective(loaded), _get_table_path):
         is_off = format_path(table) in loaded.disabled
         yield f"[{toml_key(table)}]" + (" # switched off" if is_off else "")
         for setting in settings:
@@ -82,12 +82,12 @@ def _lines(loaded: Loaded, *, origin: bool) -> Iterator[str]:
 
 
 def toml_key(path: tuple[str | int, ...]) -> str:
-    """Write a key path as TOML has it, with quotes where they are needed."""
+    """Format a key path as TOML, with quotes where they are needed."""
     return ".".join(part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else toml(part) for part in map(str, path))
 
 
 def toml(value: Any) -> str:
-    """Write plain data as a TOML value on one line."""
+    """Format plain data as a TOML value on one line."""
     match value:
         case dict():
             inner = ", ".join(f"{toml_key((key,))} = {toml(item)}" for key, item in value.items())

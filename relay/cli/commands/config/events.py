@@ -46,41 +46,41 @@ def events(pattern: str | None, entries: tuple[str, ...], as_json: bool, plugin_
         *(KnownType(name, **asdict(one)) for name, one in TYPES.items()),
         *(KnownType(one, "", "", "made") for one in made),
     ]
-    found = known if pattern is None else [*_matching(pattern, known)]
+    found = known if pattern is None else [*_match_types(pattern, known)]
     if entries:
-        found = [*_taken(entries, found)]
-        for doubt in _doubts(entries, made):
+        found = [*_select_types(entries, found)]
+        for doubt in _find_unknown_entries(entries, made):
             click.echo(f"warning: {doubt}", err=True)
     if as_json:
         click.echo(json.dumps([*map(asdict, found)], indent=2))
     elif found:
-        click.echo("\n".join([*_table(found), counted(len(found), "type")]))
+        click.echo("\n".join([*_format_types(found), counted(len(found), "type")]))
     if not found:
         meant = suggest_entry(pattern) if pattern else None
         raise click.ClickException("no type that is known" + (f" (did you mean {meant}?)" if meant else ""))
 
 
-def _matching(pattern: str, known: Sequence[KnownType]) -> Iterator[KnownType]:
-    """Those that an entry of a selection matches, else those whose name holds it."""
+def _match_types(pattern: str, known: Sequence[KnownType]) -> Iterator[KnownType]:
+    """Yield the types that a selection's entry matches; without any, the types whose name contains the entry."""
     selection = Selection([pattern])
     matched = [one for one in known if selection.wants(one.type)]
     yield from matched or (one for one in known if pattern.lower() in one.type.lower())
 
 
-def _taken(entries: Sequence[str], known: Sequence[KnownType]) -> Iterator[KnownType]:
+def _select_types(entries: Sequence[str], known: Sequence[KnownType]) -> Iterator[KnownType]:
     selection = Selection(drop_opt_in([entry.strip() for entry in entries]))
     for one in known:
         if selection.wants(one.type):
             yield KnownType(one.type, one.group, one.channel, one.status, selection.explain(one.type))
 
 
-def _doubts(entries: Sequence[str], made: Sequence[str]) -> Iterator[Mistake]:
+def _find_unknown_entries(entries: Sequence[str], made: Sequence[str]) -> Iterator[Mistake]:
     for reason, suggestion in match_entries(entries, made):
         if reason:
             yield Mistake(reason=reason, suggestion=suggestion)
 
 
-def _table(found: Sequence[KnownType]) -> list[str]:
+def _format_types(found: Sequence[KnownType]) -> list[str]:
     heads = ["type", "group", "channel", "status", *(["taken by"] if found[0].entry else [])]
     rows = [[one.type, one.group or "-", one.channel or "-", one.status, *_entry(one)] for one in found]
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]

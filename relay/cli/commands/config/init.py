@@ -50,7 +50,7 @@ def init(folder: Path, with_unit: bool, unit_file: Path | None) -> None:
             for path in sorted(folder.iterdir()):
                 click.echo(f"wrote {path}")
             configuration = True
-        written = [configuration, *([_unit(unit, folder)] if unit else [])]
+        written = [configuration, *([_write_unit(unit, folder)] if unit else [])]
     except OSError as error:
         raise click.ClickException(str(error)) from None
     if not any(written):
@@ -61,8 +61,8 @@ def init(folder: Path, with_unit: bool, unit_file: Path | None) -> None:
     click.echo(NEXT.format(conf=folder, relay=find_own_command(), option=option, start=start))
 
 
-def _unit(unit: Path, folder: Path) -> bool:
-    """Write the unit for this installation of relay and for that folder of the configuration."""
+def _write_unit(unit: Path, folder: Path) -> bool:
+    """Write the unit for this installation of relay and a configuration folder; return whether it was written."""
     text = (find_shipped("systemd") / "relay.service").read_text().replace(MANUAL, str(find_shipped("README.md")))
     if folder not in CONF_FOLDERS:
         text = text.replace(f"{INSTALLED} run", f"{INSTALLED} run --conf {folder.absolute()}")
@@ -73,13 +73,13 @@ def _unit(unit: Path, folder: Path) -> bool:
         click.echo(f"left as it is: {unit} exists already")
         return False
     click.echo(f"wrote {unit}")
-    for why in _out_of_reach(Unit({}, read_service_settings(text)), folder):
+    for why in _find_out_of_reach(Unit({}, read_service_settings(text)), folder):
         click.echo(f"warning: the service cannot start like this: {why}", err=True)
     return True
 
 
-def _out_of_reach(unit: Unit, folder: Path) -> Iterator[str]:
-    """Why the unit's user cannot run this installation of relay, or read its configuration."""
+def _find_out_of_reach(unit: Unit, folder: Path) -> Iterator[str]:
+    """Yield why the unit's user cannot run this installation of relay, or read its configuration."""
     if why := explain_out_of_reach(unit):
         yield f"{why}; {WITHIN_REACH}"
     if why := unit.explain_unreadable(folder.absolute()):

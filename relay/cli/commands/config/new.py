@@ -233,7 +233,7 @@ def new() -> None:
     """Write the Python code of a plugin to start from, and its test."""
 
 
-def _add(kind: str) -> None:
+def _add_command(kind: str) -> None:
     """Add the command for one kind of plugin."""
 
     @new.command(
@@ -255,14 +255,14 @@ def _add(kind: str) -> None:
             raise click.BadParameter(f"there is {with_article(kind)} type {name} already", param_hint="NAME")
         if name in sys.stdlib_module_names or find_spec(name):
             raise click.BadParameter(f"there is a Python module {name} already", param_hint="NAME")
-        _write(name, folder, *STARTERS[kind])
+        _write_plugin(name, folder, *STARTERS[kind])
 
 
 for _kind in STARTERS:
-    _add(_kind)
+    _add_command(_kind)
 
 
-def _write(name: str, folder: Path, code: Template, test_code: Template, table: str) -> None:
+def _write_plugin(name: str, folder: Path, code: Template, test_code: Template, table: str) -> None:
     """Write a plugin and its test, and say what comes next. Raises click.ClickException."""
     plugin, test = folder / f"{name}.py", folder / f"test_{name}.py"
     if taken := [path for path in (plugin, test) if path.exists()]:

@@ -21,9 +21,11 @@ def plugins(as_json: bool, plugin_folders: tuple[Path, ...]) -> None:
     Exit codes: 0 listed.
     """
     found = Registry.discover(plugin_folders or PLUGIN_FOLDERS).plugins
-    click.echo(json.dumps([asdict(info) for info in found], indent=2) if as_json else "\n".join(map(_told, found)))
+    click.echo(
+        json.dumps([asdict(info) for info in found], indent=2) if as_json else "\n".join(map(_format_plugin, found))
+    )
 
 
-def _told(info: PluginInfo) -> str:
+def _format_plugin(info: PluginInfo) -> str:
     what = f"BROKEN: {' '.join(info.error.split())}" if info.error else ", ".join(info.provides) or "nothing"
     return "\n    ".join([f"{info.name:<16} {info.version or '-':<10} {info.origin}", what, *info.notes])

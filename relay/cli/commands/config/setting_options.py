@@ -21,28 +21,30 @@ RESERVED: Final = frozenset({"name", "conf", "disabled", "make_token"})
 """Names of options that say where the table goes; a setting of such a name is --setting-NAME."""
 
 
-def options_of(model: type[Settings]) -> list[click.Option]:
-    """One option per setting, and --disabled where the table can be switched off."""
+def make_options(model: type[Settings]) -> list[click.Option]:
+    """Make an option for each setting, and --disabled where the table can be switched off."""
     about = read_descriptions(model)
-    options = [_option(name, field, about.get(name, "")) for name, field in _settings(model)]
+    options = [_make_option(name, field, about.get(name, "")) for name, field in _list_settings(model)]
     if "enabled" in model.model_fields:
         options.append(click.Option(["--disabled"], is_flag=True, help="Write it switched off."))
     return options
 
 
-def settings_given(model: type[Settings], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that the options say, as plain data for TOML, under the names that conf.d has."""
-    return {field.alias or name: _value(field, given[name]) for name, field in _settings(model) if given.get(name)}
+def read_settings(model: type[Settings], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings in the given options as plain data for TOML, under their names in conf.d."""
+    return {
+        field.alias or name: _read_value(field, given[name]) for name, field in _list_settings(model) if given.get(name)
+    }
 
 
-def _settings(model: type[Settings]) -> Iterator[tuple[str, FieldInfo]]:
-    """The settings of a type, its own before those that every type has, the required ones first."""
+def _list_settings(model: type[Settings]) -> Iterator[tuple[str, FieldInfo]]:
+    """List the settings of a type: required settings first, then its own before the common settings."""
     own = set(model.model_fields).difference(*(base.model_fields for base in PLUGIN_SETTINGS))
     fields = [(name, field) for name, field in model.model_fields.items() if name not in ("type", "enabled")]
     return iter(sorted(fields, key=lambda one: (not one[1].is_required(), one[0] not in own)))
 
 
-def _option(name: str, field: FieldInfo, description: str) -> click.Option:
+def _make_option(name: str, field: FieldInfo, description: str) -> click.Option:
     word = (field.alias or name).replace("_", "-")
     flag = f"--setting-{word}" if name in RESERVED else f"--{word}"
     about = summarize(description)
@@ -60,13 +62,13 @@ def _option(name: str, field: FieldInfo, description: str) -> click.Option:
 
 
 def _holds_secrets(field: FieldInfo) -> bool:
-    """Tell whether the setting is a secret or a list of secrets."""
+    """Return whether the setting is a secret or a list of secrets."""
     kinds = (field.annotation, *get_args(field.annotation))
     return any(isinstance(kind, type) and issubclass(kind, Secret) for kind in kinds)
 
 
 class _Reference(click.ParamType[dict[str, str]]):
-    """Where a secret is, as credential:NAME, file:/PATH or env:NAME; never the secret."""
+    """Reads where a secret is, as credential:NAME, file:/PATH or env:NAME; never the secret."""
 
     name = "reference"
 
@@ -79,7 +81,7 @@ class _Reference(click.ParamType[dict[str, str]]):
 
 
 class _TextOrReference(click.ParamType[str | dict[str, str]]):
-    """A text, or where it is, as credential:NAME, file:/PATH or env:NAME."""
+    """Reads a text, or where it is, as credential:NAME, file:/PATH or env:NAME."""
 
     name = "text"
 
@@ -88,20 +90,20 @@ class _TextOrReference(click.ParamType[str | dict[str, str]]):
         return {way: name} if way in WAYS and name else value
 
 
-def _value(field: FieldInfo, given: Sequence[Any]) -> Any:
-    """What the setting takes of the values given: one as it is, else as TOML has it, else a list of them."""
+def _read_value(field: FieldInfo, given: Sequence[Any]) -> Any:
+    """Return the first reading that the setting accepts: the text itself, its TOML value, or a list of all texts."""
     if _holds_secrets(field):
         return [*given] if get_origin(field.annotation) is tuple else given[-1]
-    candidates = [*_readings(given[0])] if len(given) == 1 else []
+    candidates = [*_list_readings(given[0])] if len(given) == 1 else []
     candidates.append([part.strip() for text in given for part in text.split(",")])
     with suppress(Exception), contained(until_ctrl_c=True):  # a plugin's own type; the check of the table tells
         setting = TypeAdapter[Any](annotated(field.annotation, field.metadata))
-        return next((one for one in candidates if _takes(setting, one)), candidates[0])
+        return next((one for one in candidates if _is_valid(setting, one)), candidates[0])
     return candidates[0]
 
 
-def _readings(text: str) -> Iterator[Any]:
-    """A text as it is, and what it is in TOML."""
+def _list_readings(text: str) -> Iterator[Any]:
+    """Yield the text itself, then its value in TOML if there is one."""
     yield text
     try:
         yield tomllib.loads(f"value = {text}")["value"]
@@ -109,7 +111,7 @@ def _readings(text: str) -> Iterator[Any]:
         return
 
 
-def _takes(setting: "TypeAdapter[Any]", value: Any) -> bool:
+def _is_valid(setting: "TypeAdapter[Any]", value: Any) -> bool:
     try:
         setting.validate_json(json.dumps(value, default=str), strict=True)
     except ValidationError:

@@ -72,7 +72,7 @@ def doctor(conf: Path | None, state: Path, as_json: bool, plugin_folders: tuple[
     else:
         (place,) = examine("state folder", daemon.describe_place, it)
         counts = f"problems: {count['problem']}, warnings: {count['warning']}"
-        click.echo("\n".join([f"{place.about} {place.said}", *map(_told, findings), counts]))
+        click.echo("\n".join([f"{place.about} {place.said}", *map(_format_finding, findings), counts]))
     _leave(1 if count["problem"] else 0)
 
 
@@ -140,6 +140,6 @@ def _make_installation(conf: Sequence[Path], plugin_folders: Sequence[Path], sta
     )
 
 
-def _told(finding: Finding) -> str:
+def _format_finding(finding: Finding) -> str:
     line = f"{finding.level:<8} {finding.about:<20} {finding.said}"
     return f"{line}\n{'':<29} -> {finding.advice}" if finding.advice else line

@@ -20,7 +20,7 @@ def check_answers(it: Installation) -> Iterator[Finding]:
         yield from _find_wrong(seen)
     elif it.unit is None and (it.state / DATABASE).exists():
         yield Finding("warning", "relay", f"no relay runs with the state folder {it.state}")
-    for one in seen.certificates if seen else _configured(it):
+    for one in seen.certificates if seen else _read_certificates(it):
         kind = classify_certificate(one, now := time.time())
         level: Level = "ok" if kind is None else "warning" if kind == "certificate_expiring" else "problem"
         name, _, said = describe_certificate(one, now).partition(": ")
@@ -49,7 +49,7 @@ def _find_wrong(seen: Status) -> Iterator[Finding]:
             yield Finding("problem", about, one.said.partition(": ")[2])
 
 
-def _configured(it: Installation) -> list[CertificateStatus]:
+def _read_certificates(it: Installation) -> list[CertificateStatus]:
     tls = it.config.ingest.tls
     if tls is None or tls.certificate.problem:
         return []

@@ -60,13 +60,14 @@ def check_database(it: Installation) -> Iterator[Finding]:
             yield Finding("problem", about, f"{folder / DATABASE}: {error}", advise_on_error(error))
             continue
         yield from (
-            Finding("problem", one.what, describe_doubt(one, _lost(folder)), advise_on_doubt(one)) for one in found
+            Finding("problem", one.what, describe_doubt(one, _read_damaged(folder)), advise_on_doubt(one))
+            for one in found
         )
         if not found and has_tables(folder):
             yield Finding("ok", about, f"{folder / DATABASE} knows its journal")
 
 
-def _lost(folder: Path) -> dict[str, int]:
+def _read_damaged(folder: Path) -> dict[str, int]:
     """Return the last saved damaged events of each connector. Raises sqlite3.Error."""
     return {lane.connector: lane.ledger.counts.damaged for lane in read_lanes_if_any(folder)}
 
@@ -107,26 +108,26 @@ def check_room(it: Installation) -> Finding:
     limits = it.config.journal
     about = os.statvfs(find_existing(it.journal))
     free = about.f_bavail * about.f_frsize
-    used = sum(_taken(path) for journal in it.journals for path in journal.glob(f"*{SUFFIX}"))
+    used = sum(_measure_used(path) for journal in it.journals for path in journal.glob(f"*{SUFFIX}"))
     most = limits.max_size * len(it.journals)
     left = free + used - limits.min_free
     said = f"{format_size(free)} free, the journal has {format_size(used)} and may have {format_size(most)}"
     advice = "free some space, use a larger disk, or lower journal.max_size"
     if free <= limits.min_free:
         said = f"{said}, and journal.min_free is {format_size(limits.min_free)}: it is full"
-        return Finding("problem", "room", f"{said}{_fillers(it)}", "free some space, or use a larger disk")
+        return Finding("problem", "room", f"{said}{_find_largest(it)}", "free some space, or use a larger disk")
     if left < most:
         return Finding(
             "warning",
             "room",
-            f"{said}: the disk will be full when the journal has {format_size(left)}{_fillers(it)}",
+            f"{said}: the disk will be full when the journal has {format_size(left)}{_find_largest(it)}",
             advice,
         )
     return Finding("ok", "room", said)
 
 
-def _fillers(it: Installation) -> str:
-    """What takes the room."""
+def _find_largest(it: Installation) -> str:
+    """Describe what takes the room."""
     config = it.config
     traits = read_all_traits(config.connectors)
     files = [known.local_path for known in traits.values() if known.local_path is not None]
@@ -146,8 +147,8 @@ def check_inodes(it: Installation) -> Finding:
     )
 
 
-def _taken(path: Path) -> int:
-    """Bytes that a file takes on disk; none if it has gone meanwhile."""
+def _measure_used(path: Path) -> int:
+    """Return the bytes that a file takes on disk; 0 for a file that was removed meanwhile."""
     try:
         return path.stat().st_blocks * 512
     except FileNotFoundError:

@@ -43,10 +43,10 @@ async def _check_one(configured: Configured[Any, Any], it: Installation) -> Find
         return Finding("ok", about, f"not tried: {unread[0].problem}")
     advice = ADVICE
     try:
-        async with asyncio.timeout(PROBE_S), _made(configured, it) as (connector, local_path):
+        async with asyncio.timeout(PROBE_S), _make_connector(configured, it) as (connector, local_path):
             advice = WRITING if local_path else ADVICE
             said = await limited(connector.probe, PROBE_S, f"{about}: probe")
-            why = await asyncio.to_thread(_kept_from, local_path, it)
+            why = await asyncio.to_thread(_explain_unwritable, local_path, it)
     except TimeoutError:
         return Finding("problem", about, f"no answer within {PROBE_S:g} s", advice)
     except Exception as error:  # whatever a plugin raises says why
@@ -59,7 +59,9 @@ async def _check_one(configured: Configured[Any, Any], it: Installation) -> Find
 
 
 @asynccontextmanager
-async def _made(configured: Configured[Any, Any], it: Installation) -> AsyncIterator[tuple[Connector, Path | None]]:
+async def _make_connector(
+    configured: Configured[Any, Any], it: Installation
+) -> AsyncIterator[tuple[Connector, Path | None]]:
     with contained():
         connector: Connector = configured.plugin(configured.name, configured.settings, folder=it.state)
         local_path = read_traits(connector).local_path
@@ -70,7 +72,7 @@ async def _made(configured: Configured[Any, Any], it: Installation) -> AsyncIter
             await limited(connector.release, PROBE_S, f"connector {configured.name}: close")
 
 
-def _kept_from(path: Path | None, it: Installation) -> str | None:
+def _explain_unwritable(path: Path | None, it: Installation) -> str | None:
     """Return why the service could not write there, though this user could."""
     with suppress(OSError):  # then this user is not allowed to look
         return it.unit.explain_unwritable(path) if it.unit and path else None

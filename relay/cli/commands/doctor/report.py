@@ -40,12 +40,12 @@ class Installation:
 
     @property
     def config(self) -> Config:
-        """The configuration."""
+        """Return the configuration; without a valid one, the defaults."""
         return self.loaded.config if self.loaded else Config()
 
     @property
     def secrets(self) -> list[tuple[KeyPath, Secret]]:
-        """All references to secrets in enabled tables."""
+        """Return all references to secrets in enabled tables."""
         tables = self.loaded.tables.items() if self.loaded else ()
         used = [
             leaf
@@ -57,12 +57,12 @@ class Installation:
 
     @property
     def journal(self) -> Path:
-        """The journal's folder."""
+        """Return the journal's folder."""
         return self.state / self.config.journal.path
 
     @property
     def journals(self) -> list[Path]:
-        """The journal folders of all configured workers. Each may grow to `journal.max_size`."""
+        """Return the journal folders of all configured workers. Each may grow to `journal.max_size`."""
         settings = self.config.journal
         return [make_journal_folder(self.state, settings.path, n) for n in range(self.config.runtime.workers)]
 

@@ -66,13 +66,13 @@ def check_secrets(it: Installation) -> Iterator[Finding]:
     if it.unit is None:
         return
     found = {secret for _, secret in it.secrets}
-    lacking = [finding for secret in sorted(found, key=repr) if (finding := _looked_at(secret, it.unit))]
+    lacking = [finding for secret in sorted(found, key=repr) if (finding := _check_secret(secret, it.unit))]
     yield from lacking
     if found and not lacking:
         yield Finding("ok", "secrets", f"{NAME} gets at each of them when it is started")
 
 
-def _looked_at(secret: Secret, unit: Unit) -> Finding | None:
+def _check_secret(secret: Secret, unit: Unit) -> Finding | None:
     try:
         if secret.how == "credential":
             line = f"LoadCredential={secret.name}:/etc/relay/credentials/{secret.name}"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from relay.cli.commands.config.check import SHOWN, left_out
+from relay.cli.commands.config.check import SHOWN, describe_left_out
 from relay.cli.commands.doctor.report import Finding, Installation
 from relay.config import find_unmade, make_mistakes
 
@@ -19,11 +19,11 @@ def check_configuration(it: Installation) -> Iterator[Finding]:
     """Yield the mistakes and warnings of `relay check`, the first ones of very many."""
     for mistake in it.mistakes[:SHOWN]:
         yield Finding("problem", "configuration", str(mistake), "correct this mistake: relay does not start with it")
-    for more in left_out(it.mistakes, "mistake"):
+    for more in describe_left_out(it.mistakes, "mistake"):
         yield Finding("problem", "configuration", more)
     for warning in it.warnings[:SHOWN]:
         yield Finding("warning", "configuration", str(warning))
-    for more in left_out(it.warnings, "warning"):
+    for more in describe_left_out(it.warnings, "warning"):
         yield Finding("warning", "configuration", more)
     if it.loaded:
         unmade = find_unmade(it.config, it.state)

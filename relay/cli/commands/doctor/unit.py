@@ -57,25 +57,25 @@ class Unit:
 
     @property
     def conf(self) -> Sequence[Path]:
-        """The folders of its configuration."""
+        """Return the folders of its configuration."""
         command = [part for word in self.settings.get("ExecStart", ()) for part in _CONF.split(word, 1)]
         given = [Path(after) for word, after in pairwise(command) if word == "--conf"]
         return given or CONF_FOLDERS
 
     @property
     def program(self) -> Path | None:
-        """The program that it starts."""
+        """Return the program that it starts."""
         words = self.settings.get("ExecStart", ())
         return Path(words[0].lstrip("-+!@:")) if words else None
 
     @property
     def is_root(self) -> bool:
-        """Whether it runs as root."""
-        return not self._is("DynamicUser") and self._last("User") in ("", "root", "0")
+        """Return whether it runs as root."""
+        return not self._is_set("DynamicUser") and self._get_last("User") in ("", "root", "0")
 
     def loads(self, credential: str) -> bool:
         """Return whether it passes this credential."""
-        words = [word for kind in ("Load", "Set") for word in self._credentials(kind)]
+        words = [word for kind in ("Load", "Set") for word in self._list_credentials(kind)]
         named = dict(word.partition(":")[::2] for word in words)
         folders = [f"{name}_*" for name, path in named.items() if path and Path(path).is_dir()]
         globs = (*folders, *self.settings.get("ImportCredential", ()))
@@ -83,7 +83,7 @@ class Unit:
 
     def find_missing(self, credential: str) -> str | None:
         """Return the missing file of this credential; without it relay does not start."""
-        for name, _, path in (word.partition(":") for word in self._credentials("Load")):
+        for name, _, path in (word.partition(":") for word in self._list_credentials("Load")):
             if name == credential and path.startswith("/") and not Path(path).exists():
                 return path
         return None
@@ -96,49 +96,54 @@ class Unit:
 
     def explain_unreadable(self, path: Path) -> str | None:
         """Return why its user cannot read a file; None if it can. Raises OSError if unknown."""
-        return self._hidden(path) or self._barred(path.resolve(), stat.S_IROTH)
+        return self._explain_hidden(path) or self._explain_mode(path.resolve(), stat.S_IROTH)
 
     def explain_unwritable(self, path: Path) -> str | None:
         """Return why its user cannot write a file; None if it can. Raises OSError if unknown."""
         place = path.resolve()
-        if any(place.is_relative_to(folder) for folder in self._own_folders()):
+        if any(place.is_relative_to(folder) for folder in self._list_own_folders()):
             return None
-        return self._hidden(path) or self._read_only(place) or self._barred(find_existing(place), stat.S_IWOTH)
+        return (
+            self._explain_hidden(path)
+            or self._explain_read_only(place)
+            or self._explain_mode(find_existing(place), stat.S_IWOTH)
+        )
 
-    def _own_folders(self) -> Iterator[Path]:
+    def _list_own_folders(self) -> Iterator[Path]:
         for name, above in FOLDERS.items():
             for word in self.settings.get(name, ()):
                 yield (above / word.partition(":")[0]).resolve()
                 yield above / "private" / word.partition(":")[0]  # where a user that does not stay has it
 
-    def _hidden(self, path: Path) -> str | None:
+    def _explain_hidden(self, path: Path) -> str | None:
         hiding = {
             "ProtectHome": (HOMES, ("yes", "true", "1", "tmpfs")),
             "PrivateTmp": (TEMPORARY, ("yes", "true", "1")),
         }
         for name, (folders, values) in hiding.items():
-            if self._last(name) in values and any(map(path.is_relative_to, folders)):
-                return f"{name}={self._last(name)} in {NAME} hides it"
+            if self._get_last(name) in values and any(map(path.is_relative_to, folders)):
+                return f"{name}={self._get_last(name)} in {NAME} hides it"
         return None
 
-    def _read_only(self, place: Path) -> str | None:
-        how = self._last("ProtectSystem")
+    def _explain_read_only(self, place: Path) -> str | None:
+        how = self._get_last("ProtectSystem")
         covers = [Path(folder) for folder in READ_ONLY.get({"true": "yes", "1": "yes"}.get(how, how), ())]
         writable = [Path(word.lstrip("-+")).resolve() for word in self.settings.get("ReadWritePaths", ())]
         if not any(map(place.is_relative_to, covers)) or any(map(place.is_relative_to, writable)):
             return None
         return f"ProtectSystem={how} in {NAME} makes it read-only"
 
-    def _barred(self, path: Path, needed: int) -> str | None:
-        """What of a path that exists the rights of files keep from its user."""
+    def _explain_mode(self, path: Path, needed: int) -> str | None:
+        """Return why the mode of an existing path keeps its user out; None if the user may enter."""
         for place in (*reversed(path.parents), path):
             about = place.stat()
             through = stat.S_IXOTH if place.is_dir() else 0
-            if not self._may(place, about, through | (needed if place == path else 0)):
-                return f"{place} has the mode {stat.S_IMODE(about.st_mode):o} and belongs to {_user_name(about.st_uid)}"
+            if not self._is_permitted(place, about, through | (needed if place == path else 0)):
+                owner = _find_user_name(about.st_uid)
+                return f"{place} has the mode {stat.S_IMODE(about.st_mode):o} and belongs to {owner}"
         return None
 
-    def _may(self, place: Path, about: os.stat_result, needed: int) -> bool:
+    def _is_permitted(self, place: Path, about: os.stat_result, needed: int) -> bool:
         user, groups = self._user
         if self.is_root or _has_acl(place):
             return True
@@ -147,8 +152,8 @@ class Unit:
 
     @cached_property
     def _user(self) -> tuple[int | None, set[int]]:
-        """The ids of its user and groups, as far as known."""
-        user, groups, name = None, set[int](), self._last("User")
+        """Return the ids of its user and groups, as far as known."""
+        user, groups, name = None, set[int](), self._get_last("User")
         with suppress(KeyError):
             about = pwd.getpwnam(name)
             user, groups = about.pw_uid, set(os.getgrouplist(name, about.pw_gid))
@@ -157,15 +162,15 @@ class Unit:
                 groups.add(grp.getgrnam(group).gr_gid)
         return user, groups
 
-    def _credentials(self, kind: str) -> Sequence[str]:
+    def _list_credentials(self, kind: str) -> Sequence[str]:
         names = (f"{kind}Credential", f"{kind}CredentialEncrypted")
         return [word for name in names for word in self.settings.get(name, ())]
 
-    def _last(self, name: str) -> str:
+    def _get_last(self, name: str) -> str:
         return next(reversed(self.settings.get(name, ("",))), "")
 
-    def _is(self, name: str) -> bool:
-        return self._last(name).lower() in ("yes", "true", "on", "1")
+    def _is_set(self, name: str) -> bool:
+        return self._get_last(name).lower() in ("yes", "true", "on", "1")
 
 
 def find_own_command() -> Path:
@@ -178,8 +183,8 @@ def find_installed() -> Unit | None:
     if not (systemctl := shutil.which("systemctl")):
         return None
     try:
-        states = _said(systemctl, "show", NAME, "--property", ",".join(STATES))
-        text = _said(systemctl, "cat", NAME)
+        states = _read_output(systemctl, "show", NAME, "--property", ",".join(STATES))
+        text = _read_output(systemctl, "cat", NAME)
     except (OSError, subprocess.SubprocessError):
         return None
     found = dict(line.split("=", 1) for line in states.splitlines() if "=" in line)
@@ -194,18 +199,18 @@ def read_service_settings(text: str) -> Mapping[str, Sequence[str]]:
             section = line.strip()
         elif section == "[Service]" and line[:1] not in ("#", ";") and "=" in line:
             name, _, value = line.partition("=")
-            found[name.strip()] = [*found[name.strip()], *_words(value)] if value.strip() else []
+            found[name.strip()] = [*found[name.strip()], *_split_words(value)] if value.strip() else []
     return found
 
 
-def _words(value: str) -> list[str]:
+def _split_words(value: str) -> list[str]:
     try:
         return shlex.split(value)
     except ValueError:
         return value.split()
 
 
-def _said(*command: str) -> str:
+def _read_output(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=ANSWER_S).stdout  # noqa: S603
 
 
@@ -216,7 +221,7 @@ def _has_acl(place: Path) -> bool:
     return False
 
 
-def _user_name(number: int) -> str:
+def _find_user_name(number: int) -> str:
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:

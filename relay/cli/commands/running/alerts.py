@@ -37,20 +37,20 @@ def list_(state: Path, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.format(told).decode())
     elif found:
-        click.echo("\n".join(_lines(found)))
+        click.echo("\n".join(_format_alerts(found)))
     else:
         click.echo("no [alert.NAME] is configured")
     raise SystemExit(1 if any(one.failing for one in found) else 0)
 
 
-def _lines(found: list[AlertStatus]) -> Iterator[str]:
+def _format_alerts(found: list[AlertStatus]) -> Iterator[str]:
     header = ["alert", "type", "sent", "waiting", "given up", "last message (UTC)"]
-    yield from format_table([header, *map(_row, found)])
+    yield from format_table([header, *map(_make_row, found)])
     for one in found:
         yield from (f"{one.alert} has told: {escape_text(what)}" for what in one.told)
 
 
-def _row(one: AlertStatus) -> list[str]:
+def _make_row(one: AlertStatus) -> list[str]:
     last = "-"
     if one.last is not None:
         last = f"{moment(one.last.at)}, {'sent' if one.last.sent else f'not sent: {escape_text(one.last.problem)}'}"

@@ -37,9 +37,9 @@ def history(
     if as_json:
         click.echo(json.dumps([asdict(one) | {"at": moment(one.at)} for one in found], indent=2))
     else:
-        click.echo("\n".join(map(_line, found)) or "nothing of that is in the history")
+        click.echo("\n".join(map(_format_entry, found)) or "nothing of that is in the history")
 
 
-def _line(one: Entry) -> str:
+def _format_entry(one: Entry) -> str:
     by = f" (by {one.by})" if one.by else ""
     return escape_text(f"{moment(one.at)}  {one.kind:<17}  {one.sentence}{by}")

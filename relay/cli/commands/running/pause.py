@@ -12,7 +12,7 @@ from relay.cli.options import relay_options, utf8
 from relay.cli.state_options import StateOptions, convert_errors
 
 
-def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+def _read_seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
     try:
         seconds = None if value is None else parse_duration(value)
     except ValueError as error:
@@ -24,7 +24,7 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
 
 @click.command
 @click.argument("connector", type=utf8)
-@click.option("--for", "seconds", metavar="DURATION", callback=_seconds, help="End the pause after this time.")
+@click.option("--for", "seconds", metavar="DURATION", callback=_read_seconds, help="End the pause after this time.")
 @relay_options
 def pause(state: Path, connector: str, seconds: float | None) -> None:
     """Hold the events of a connector; senders notice nothing.

@@ -60,7 +60,7 @@ def _run(conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], worke
             log.warning("configuration: %s more warnings, see relay check", f"{len(warnings) - WARNINGS:,}")
     loop = _make_loop()
     try:
-        main = _main(
+        main = _make_main(
             loaded.config,
             lambda: load(folders, registry).config,
             Path(os.path.realpath(state)),
@@ -86,14 +86,14 @@ def _leave(code: int, loop: asyncio.AbstractEventLoop) -> NoReturn:
     leave(code, at_once=not runtime.end_tasks(loop))
 
 
-def _main(
+def _make_main(
     config: Config,
     read: Callable[[], Config],
     state: Path,
     worker: runtime.Worker | None,
     new_code: Callable[[], Sequence[str]],
 ) -> Coroutine[Any, Any, None]:
-    """What this process does: all of it, one worker's share, or to look after the workers. Raises StartError."""
+    """Make the work of this process: the whole relay, one worker, or the supervisor of workers. Raises StartError."""
     if worker is not None:
         runtime.follow_parent()
         return runtime.run(worker.divide(config), lambda: worker.divide(read()), state, worker)
@@ -107,7 +107,7 @@ def _main(
 
 
 def _make_loop() -> asyncio.AbstractEventLoop:
-    """uvloop where it is installed (`currents-relay[speed]`)."""
+    """Make an event loop, by uvloop if it is installed (`currents-relay[speed]`)."""
     try:
         import uvloop
     except ImportError:

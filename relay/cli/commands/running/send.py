@@ -83,15 +83,15 @@ def send(
     """
     if (file is None) == (sample is None):
         raise click.UsageError("name a FILE (- for standard input), or --sample TYPE")
-    made = _sample(sample) if sample else {}
-    context, token = _tls(ca, cert, key), os.environ.get(token_env)
+    made = _make_sample(sample) if sample else {}
+    context, token = _make_context(ca, cert, key), os.environ.get(token_env)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     if token:
         warn_of_plain_http(url, f"${token_env}")
     torn: list[int] = []
-    events = _events(file, None if shape == "ndjson" else torn) if file else iter([orjson.dumps(made)])
-    with _progress(file, shown=not quiet and sys.stderr.isatty()) as advance:
-        kept = asyncio.run(_send(_batches(events, batch), url, headers, shape, context, advance))
+    events = _read_events(file, None if shape == "ndjson" else torn) if file else iter([orjson.dumps(made)])
+    with _show_progress(file, shown=not quiet and sys.stderr.isatty()) as advance:
+        kept = asyncio.run(_send(_split_batches(events, batch), url, headers, shape, context, advance))
     left_out = f", {counted(kept['duplicates'], 'duplicate')} left out" if kept["duplicates"] else ""
     if not quiet:
         click.echo(f"sent {made['id']}, see relay trace {made['id']}\n" if made else "", nl=False)
@@ -102,8 +102,8 @@ def send(
         )
 
 
-def _tls(ca: Path | None, cert: Path | None, key: Path | None) -> ssl.SSLContext:
-    """Whom to trust, and what to show. Raises click.UsageError."""
+def _make_context(ca: Path | None, cert: Path | None, key: Path | None) -> ssl.SSLContext:
+    """Make the TLS context of the options --ca, --cert and --key. Raises click.UsageError."""
     if key and not cert:
         raise click.UsageError("--key goes with --cert")
     try:
@@ -116,8 +116,8 @@ def _tls(ca: Path | None, cert: Path | None, key: Path | None) -> ssl.SSLContext
 
 
 @contextmanager
-def _progress(file: IO[bytes] | None, *, shown: bool) -> Iterator[Callable[[int], None]]:
-    """A bar that moves by bytes."""
+def _show_progress(file: IO[bytes] | None, *, shown: bool) -> Iterator[Callable[[int], None]]:
+    """Show a bar that moves by bytes, unless the size of the file is unknown."""
     if not shown or file is None or file.isatty() or not file.seekable():
         yield lambda count: None
         return
@@ -153,8 +153,8 @@ async def _send(
     return total
 
 
-async def _asked(session: aiohttp.ClientSession, url: str, body: bytes) -> tuple[aiohttp.ClientResponse, bytes]:
-    """The answer to a request, and its body. Raises ClickException if nobody answers anything."""
+async def _request(session: aiohttp.ClientSession, url: str, body: bytes) -> tuple[aiohttp.ClientResponse, bytes]:
+    """Post a body; return the answer and its body. Raises ClickException if the server answers nothing at all."""
 
     async def post() -> tuple[aiohttp.ClientResponse, bytes]:
         async with session.post(url, data=body, headers={"Content-Type": "application/json"}) as answer:
@@ -171,7 +171,7 @@ async def _asked(session: aiohttp.ClientSession, url: str, body: bytes) -> tuple
 
 
 async def _check_alive(session: aiohttp.ClientSession, url: str) -> None:
-    """Raise ClickException if whoever is there says nothing; all else the events are told themselves."""
+    """Raise ClickException if the server answers nothing within ALIVE_S. Posting reports every other problem."""
     with suppress(aiohttp.ClientError, ValueError, OSError):
         try:
             async with asyncio.timeout(ALIVE_S), session.get(URL(url).origin() / "healthz"):
@@ -187,7 +187,7 @@ class _TooLarge(Exception):
 async def _post_all(
     session: aiohttp.ClientSession, url: str, events: Sequence[bytes], shape: str, context: ssl.SSLContext
 ) -> dict[str, int]:
-    """Post events as one request, or as two halves and so on if that is too large."""
+    """Post events as one request. Halve a request that is too large, again and again."""
     start, between, end = ENVELOPES[shape]
     parts = map(one_line, events) if shape == "ndjson" else events
     try:
@@ -206,31 +206,31 @@ async def _post(
     for attempt in range(TRIES):
         said, wait = "", None
         try:
-            answer, told = await _asked(session, url, body)
+            answer, told = await _request(session, url, body)
             said = f"HTTP {answer.status}: {cut(escape_text(told.decode(errors='replace')), 300)}"
             if answer.ok:
-                return _kept(url, told)
+                return _read_counts(url, told)
             if answer.status == 413:
                 raise _TooLarge(said)
             if answer.status != 429 and answer.status < 500:
-                raise click.ClickException(said + _advice(answer.status, shape))
+                raise click.ClickException(said + _advise(answer.status, shape))
             wait = retry_after(answer.headers.get("Retry-After"), datetime.now(UTC))
         except aiohttp.NonHttpUrlClientError:
             raise click.ClickException(f"{url!r} is no URL to send to: begin it with http:// or https://") from None
         except aiohttp.InvalidURL:
             raise click.ClickException(f"{url!r} is no URL such as http://127.0.0.1:8080/currents") from None
         except (aiohttp.ClientError, TimeoutError) as error:
-            if refused := _not_trusted(error) or await _not_trusting(error, url, context):
+            if refused := _explain_untrusted_server(error) or await _explain_untrusted_sender(error, url, context):
                 raise click.ClickException(f"{url}: {refused}") from None
-            said = _why(error)
+            said = _describe_error(error)
         if attempt + 1 < TRIES:
             click.echo(f"{said}, trying again ({attempt + 1}/{TRIES})", err=True)
             await asyncio.sleep(wait or min(0.2 * 2**attempt, 10))
     raise click.ClickException(f"{url} does not take the events after {TRIES} tries: {said}")
 
 
-def _not_trusted(error: BaseException | None) -> str | None:
-    """What to do about a server's certificate that is not good; None if it is not about that."""
+def _explain_untrusted_server(error: BaseException | None) -> str | None:
+    """Explain what is wrong with the server's certificate; None for any other error."""
     cause = getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error
     if isinstance(cause, ssl.SSLCertVerificationError):
         unknown = any(word in cause.verify_message for word in ("issuer", "self-signed", "self signed"))
@@ -239,10 +239,10 @@ def _not_trusted(error: BaseException | None) -> str | None:
     return None
 
 
-async def _not_trusting(error: Exception, url: str, context: ssl.SSLContext) -> str | None:
-    """What to do if the server does not accept our certificate, or that there is none; None if it is not about that.
+async def _explain_untrusted_sender(error: Exception, url: str, context: ssl.SSLContext) -> str | None:
+    """Explain that the server wants another certificate of the sender; None for any other error.
 
-    With TLS 1.3 that shows only after the handshake, and servers in Python hang up then without a word."""
+    With TLS 1.3 this shows only after the handshake. Servers in Python then hang up without a word."""
     place = URL(url)
     if place.scheme != "https" or not isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
         return None
@@ -258,13 +258,13 @@ async def _not_trusting(error: Exception, url: str, context: ssl.SSLContext) -> 
     return None
 
 
-def _why(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ConnectionRefusedError):
         return "connection refused"
     return f"{type(error).__name__}: {error}"
 
 
-def _advice(status: int, shape: str) -> str:
+def _advise(status: int, shape: str) -> str:
     match status:
         case 401:
             return (
@@ -276,14 +276,14 @@ def _advice(status: int, shape: str) -> str:
     return ""
 
 
-def _kept(url: str, body: bytes) -> dict[str, int]:
+def _read_counts(url: str, body: bytes) -> dict[str, int]:
     try:
         return {key: int(count) for key, count in orjson.loads(body).items()}
     except (ValueError, TypeError, AttributeError):
         raise click.ClickException(f"{url} takes the events, but it is no relay") from None
 
 
-def _sample(type_name: str) -> dict[str, Any]:
+def _make_sample(type_name: str) -> dict[str, Any]:
     """Make an event of a Currents type. Raises click.UsageError if relay knows no sample of the type."""
     try:
         return make_event(type_name, Random(), time.time())
@@ -293,16 +293,16 @@ def _sample(type_name: str) -> dict[str, Any]:
         raise click.UsageError(f"there is no sample of the type {type_name}{meant}") from None
 
 
-def _batches(events: Iterator[bytes], size: int) -> Iterator[list[bytes]]:
+def _split_batches(events: Iterator[bytes], size: int) -> Iterator[list[bytes]]:
     while batch := list(islice(events, size)):
         yield batch
 
 
-def _events(file: IO[bytes], torn: list[int] | None) -> Iterator[bytes]:
-    """The events of a file, byte for byte. NDJSON is read line by line; any other form is read whole.
+def _read_events(file: IO[bytes], torn: list[int] | None) -> Iterator[bytes]:
+    """Yield the events of a file, byte for byte. NDJSON is read line by line; any other form is read whole.
 
-    The numbers of lines that are no JSON by themselves go into `torn`, if that is given, and the lines nowhere: among
-    other events they could end the list that holds all of them."""
+    With `torn`, lines that are no JSON by themselves are left out, and their numbers go into `torn`. Such a line could
+    end the list of all events. Raises ClickException."""
     first, before = b"", 0
     while not first and (line := file.readline()):
         first, before = line.removeprefix(BOM_UTF8).strip(), before + 1
@@ -319,13 +319,13 @@ def _events(file: IO[bytes], torn: list[int] | None) -> Iterator[bytes]:
                 yield line
         return
     try:
-        yield from map(bytes, _whole((first + b"\n" + file.read()).strip()))
+        yield from map(bytes, _split_document((first + b"\n" + file.read()).strip()))
     except ValueError as error:
         raise click.ClickException(f"neither NDJSON nor JSON: {error}") from None
 
 
-def _whole(text: bytes) -> Iterator[bytes | memoryview]:
-    """The events of an array, an envelope or one event. Raises ValueError."""
+def _split_document(text: bytes) -> Iterator[bytes | memoryview]:
+    """Yield the events of an array, an envelope or one event. Raises ValueError."""
     if not text:
         return
     walk = Walk(text)

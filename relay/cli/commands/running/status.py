@@ -47,18 +47,18 @@ def status(state: Path, as_json: bool, quiet: bool) -> None:
     seen = msgspec.json.decode(told, type=Status)
     ok = diagnose(seen).ok
     if not (quiet and ok):
-        lines = [*_wrong(seen)] if quiet else screen(seen)
+        lines = [*_list_problems(seen)] if quiet else format_screen(seen)
         click.echo(msgspec.json.format(told).decode() if as_json else "\n".join(lines))
     raise SystemExit(0 if ok else 1)
 
 
-def screen(seen: Status) -> list[str]:
-    """One screen for people."""
-    return [*overview(seen), *notes(seen)]
+def format_screen(seen: Status) -> list[str]:
+    """Format the whole status for people."""
+    return [*format_overview(seen), *list_remarks(seen)]
 
 
-def overview(seen: Status) -> list[str]:
-    """The figures, most of them in tables."""
+def format_overview(seen: Status) -> list[str]:
+    """Format the figures, most of them in tables."""
     rate = sum(source.rate for source in seen.sources)
     used = seen.cpu / max(1.0, seen.now - seen.started)
     return [
@@ -66,31 +66,31 @@ def overview(seen: Status) -> list[str]:
             f"relay {seen.version}, up {format_span(seen.now - seen.started)}; {rate:,.0f} events/s;"
             f" {format_size(seen.memory)} of memory, {used:.0%} of a CPU on average"
         ),
-        _journal(seen),
+        _format_journal(seen),
         "",
-        *_workers(seen),
-        *_sources(seen),
+        *_format_workers(seen),
+        *_format_sources(seen),
         "",
-        *_lanes(seen),
+        *_format_lanes(seen),
     ]
 
 
-def notes(seen: Status) -> list[str]:
-    """Sentences on what there is to know besides, behind an empty line."""
+def list_remarks(seen: Status) -> list[str]:
+    """Return sentences on everything else, after an empty line; nothing without any."""
     found = [
         *(
             f"replay {one.number} to {one.connector}: {one.settled:,} of {one.events:,} events, {one.rate:,.0f}/s"
             for one in seen.replays
         ),
-        *_gone(seen),
+        *_list_removed(seen),
         *_restart(seen),
-        *_unknown(seen),
-        *_wrong(seen),
+        *_list_unknown_types(seen),
+        *_list_problems(seen),
     ]
     return ["", *found] if found else []
 
 
-def _journal(seen: Status) -> str:
+def _format_journal(seen: Status) -> str:
     journal = seen.journal
     needed = f"{format_size(journal.needed)} still needed (whole segments)"
     held = f"{needed} of {format_size(journal.capacity)} ({journal.fill:.0%})"
@@ -100,31 +100,35 @@ def _journal(seen: Status) -> str:
     return f"journal: {format_size(journal.size)}, {held}, {kept} kept{describe_full_in(journal)}"
 
 
-def _workers(seen: Status) -> list[str]:
+def _format_workers(seen: Status) -> list[str]:
     header = ["worker", "up", "memory", "journal", "needed"]
-    return [*format_table([header, *(_worker(one, seen.now) for one in seen.workers)]), ""] if seen.workers else []
+    return (
+        [*format_table([header, *(_make_worker_row(one, seen.now) for one in seen.workers)]), ""]
+        if seen.workers
+        else []
+    )
 
 
-def _worker(one: WorkerStatus, now: float) -> list[str]:
+def _make_worker_row(one: WorkerStatus, now: float) -> list[str]:
     if one.started is None or one.journal is None:
         return [str(one.worker), "away", "-", "-", "-"]
     up = "away" if one.away else format_span(now - one.started)
     return [str(one.worker), up, format_size(one.memory), format_size(one.journal.size), f"{one.journal.fill:.0%}"]
 
 
-def _sources(seen: Status) -> list[str]:
+def _format_sources(seen: Status) -> list[str]:
     header = ["source, since start", "events accepted", "rate/s", "requests refused", "unreadable", "last event"]
     header += ["duplicates ever", "parked now"]
-    lines = format_table([header, *(_source(one, seen.now) for one in seen.sources)])
+    lines = format_table([header, *(_make_source_row(one, seen.now) for one in seen.sources)])
     if seen.strays:
         lines.append(f"{counted(seen.strays, 'request')} to paths that no source has (request refused in the log)")
     if seen.dropped_log_lines:
         lines.append(f"{counted(seen.dropped_log_lines, 'log line')} dropped: what reads standard error stalls")
-    lines += [line for name, one in seen.listeners.items() for line in _refused(name, one)]
+    lines += [line for name, one in seen.listeners.items() for line in _format_refused(name, one)]
     return lines
 
 
-def _refused(name: str, one: ListenerStatus) -> Iterator[str]:
+def _format_refused(name: str, one: ListenerStatus) -> Iterator[str]:
     if total := sum(one.refused.values()):
         causes = ", ".join(f"{number:,} {CAUSES.get(cause, cause)}" for cause, number in one.refused.items() if number)
         refused = f"{counted(total, 'connection')} refused or closed without a request"
@@ -134,18 +138,18 @@ def _refused(name: str, one: ListenerStatus) -> Iterator[str]:
         yield f"{name}: {refused}: {causes}{more}"
 
 
-def _source(one: SourceStatus, now: float) -> list[str]:
+def _make_source_row(one: SourceStatus, now: float) -> list[str]:
     counts = [f"{one.accepted:,}", f"{one.rate:,.0f}", f"{one.refused:,}", f"{one.unreadable:,}"]
     last = "-" if one.last is None else f"{format_span(now - one.last)} ago"
     return [one.source, *counts, last, f"{one.duplicates:,}", f"{one.parked_now:,}"]
 
 
-def _lanes(seen: Status) -> list[str]:
+def _format_lanes(seen: Status) -> list[str]:
     header = ["connector", "state", "pending", "oldest", "rate/s", "drained in", "parked", "last error"]
-    return format_table([header, *(_lane(one, seen.now) for one in seen.lanes)])
+    return format_table([header, *(_make_lane_row(one, seen.now) for one in seen.lanes)])
 
 
-def _lane(one: LaneStatus, now: float) -> list[str]:
+def _make_lane_row(one: LaneStatus, now: float) -> list[str]:
     oldest = "-" if one.oldest_pending is None else format_span(now - one.oldest_pending)
     stands = not one.pending or one.state in ("paused", "unauthorized") or is_slow(one)
     grows = "-" if is_well(one, now) or one.state != "working" else "never"
@@ -157,7 +161,7 @@ def _lane(one: LaneStatus, now: float) -> list[str]:
     return [one.connector, one.state, *counts, last]
 
 
-def _gone(seen: Status) -> Iterator[str]:
+def _list_removed(seen: Status) -> Iterator[str]:
     for one in seen.gone:
         if one.pending:
             kept = f"{counted(one.pending, 'pending event')} kept for journal.retention in case it is added back"
@@ -170,8 +174,8 @@ def _restart(seen: Status) -> Iterator[str]:
         yield f"a restart is needed for: {', '.join(seen.restart)}"
 
 
-def _unknown(seen: Status) -> Iterator[str]:
-    """Event types that relay does not know, a few of each source by name."""
+def _list_unknown_types(seen: Status) -> Iterator[str]:
+    """Yield a sentence per source on its unknown event types, UNKNOWN_NAMED of them by name."""
     for one in seen.sources:
         if types := [escape_text(name) for name in one.unknown_types]:
             more = f" and {len(types) - UNKNOWN_NAMED} more" if len(types) > UNKNOWN_NAMED else ""
@@ -179,8 +183,8 @@ def _unknown(seen: Status) -> Iterator[str]:
             yield f"{one.source}: {counted(len(types), 'event type')} not in relay's catalogue: {named}"
 
 
-def _wrong(seen: Status) -> Iterator[str]:
-    """What needs a look, what lies parked, and what plugins have to say, in words."""
+def _list_problems(seen: Status) -> Iterator[str]:
+    """Yield a sentence for each problem, for parked events, and for each notice of a plugin."""
     found = diagnose(seen)
     each = (*found.workers, *found.sources, found.journal, *found.lanes)
     speaking = {one.source for one in seen.sources if one.notice}

@@ -41,17 +41,17 @@ def tail(
 
     Exit codes: 0 ended; 1 no relay runs, or no such connector.
     """
-    for doubt in _doubts(entries, plugin_folders or PLUGIN_FOLDERS):
+    for doubt in _find_unknown_entries(entries, plugin_folders or PLUGIN_FOLDERS):
         click.echo(f"warning: {doubt}", err=True)
     query = urlencode([("at", at), *(("events", entry) for entry in entries)])
     with suppress(KeyboardInterrupt, Gone):
         lines = require_running(state).read_lines(f"/tail?{query}", timeout=None)
         for line in stop_unread(islice(lines, limit)):
-            click.echo(line.rstrip(b"\n") if as_json else _told(line))
+            click.echo(line.rstrip(b"\n") if as_json else _format_event(line))
 
 
-def _doubts(entries: Sequence[str], plugin_folders: Sequence[Path]) -> Iterator[str]:
-    """What matches no event that is known, as relay check says it."""
+def _find_unknown_entries(entries: Sequence[str], plugin_folders: Sequence[Path]) -> Iterator[str]:
+    """Yield a warning for each entry that matches no known event type, worded as in `relay check`."""
     if Selection(entries).warnings():  # else no plugin need be asked
         made = Registry.discover(plugin_folders).made
         for reason, suggestion in match_entries(entries, made):
@@ -59,7 +59,7 @@ def _doubts(entries: Sequence[str], plugin_folders: Sequence[Path]) -> Iterator[
                 yield str(Mistake(reason=reason, suggestion=suggestion))
 
 
-def _told(line: bytes) -> str:
+def _format_event(line: bytes) -> str:
     one = json.loads(line)
     if "dropped" in one:
         return f"... {counted(one['dropped'], 'event')} left out"

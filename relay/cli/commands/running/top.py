@@ -14,7 +14,7 @@ import click
 import msgspec
 
 from relay.cli.client import require_running
-from relay.cli.commands.running.status import notes, overview, screen
+from relay.cli.commands.running.status import format_overview, format_screen, list_remarks
 from relay.cli.options import relay_options
 from relay.cli.output import get_plain, stop_unread
 from relay.status import Status
@@ -54,16 +54,15 @@ def top(state: Path, every: float, times: int | None, as_json: bool) -> None:
                 click.echo(told)
                 continue
             seen = msgspec.json.decode(told, type=Status)
-            lines = screen(seen)
+            lines = format_screen(seen)
             if sys.stdout.isatty():
                 click.echo(CLEAR, nl=False, file=get_plain(sys.stdout))
-                lines = fit(overview(seen), notes(seen), *shutil.get_terminal_size())
+                lines = fit(format_overview(seen), list_remarks(seen), *shutil.get_terminal_size())
             click.echo("\n".join(lines))
 
 
 def fit(figures: Sequence[str], sentences: Sequence[str], columns: int, rows: int) -> list[str]:
-    """A screen of so many columns and rows: lines of figures are cut, sentences go on in the next line, and of too many
-    lines the first ones stay."""
+    """Fit the status into columns and rows. Cut lines of figures, wrap sentences, and keep the first lines."""
     cut = [line if len(line) <= columns else f"{line[: columns - len(CUT)]}{CUT}" for line in figures]
     wrapped = [part for line in sentences for part in textwrap.wrap(line, columns) or [""]]
     lines, room = [*cut, *wrapped], rows - 1  # the cursor has the last row

@@ -52,26 +52,26 @@ def sandbox(
         for option in ("events", "rate"):
             if ctx.get_parameter_source(option) is not ParameterSource.DEFAULT:
                 raise click.UsageError(f"--{option} is for the demo: a scenario has a story of its own")
-        _tell(ctx, scenario, keep, as_json)
+        _play_scenario(ctx, scenario, keep, as_json)
     terminal = sys.stderr.isatty()
-    show = _rewrite if terminal else _write
+    show = _rewrite_line if terminal else _write_line
     interval = TERMINAL_SECONDS if terminal else PLAIN_SECONDS
     try:
-        with _folder(keep) as folder:
+        with _make_folder(keep) as folder:
             demo = Demo(folder=folder, events=events, rate=rate, show=show, interval=interval)
             result = asyncio.run(demo.run())
     except SandboxError as error:
         raise click.ClickException(str(error)) from None
     finally:
         if terminal:
-            _rewrite("")
-    click.echo(json.dumps(_plain(result), indent=2) if as_json else table(result))
+            _rewrite_line("")
+    click.echo(json.dumps(_make_summary(result), indent=2) if as_json else table(result))
     ctx.exit(0 if result.all_balance else 1)
 
 
-def _tell(ctx: click.Context, scenario: str, keep: Path | None, as_json: bool) -> None:
+def _play_scenario(ctx: click.Context, scenario: str, keep: Path | None, as_json: bool) -> None:
     try:
-        with _folder(keep) as folder:
+        with _make_folder(keep) as folder:
             told = asyncio.run(play(scenario, folder))
     except (SandboxError, TimeoutError) as error:
         raise click.ClickException(str(error)) from None
@@ -79,11 +79,11 @@ def _tell(ctx: click.Context, scenario: str, keep: Path | None, as_json: bool) -
     steps = [{"step": one.text, "expected": one.expected, "found": one.found} for one in told if isinstance(one, Step)]
     users = [asdict(one) for one in told if isinstance(one, Followed)]
     plain = {"scenario": scenario, "steps": steps, "users": users, "as_told": good}
-    click.echo(json.dumps(plain, indent=2) if as_json else "\n".join(map(_sentence, told)))
+    click.echo(json.dumps(plain, indent=2) if as_json else "\n".join(map(_format_step, told)))
     ctx.exit(0 if good else 1)
 
 
-def _sentence(one: Step | Followed) -> str:
+def _format_step(one: Step | Followed) -> str:
     if isinstance(one, Step):
         return f"{one.found:4} {one.text}" + ("" if one.good else f"  WRONG: {one.expected} expected")
     wrong = "" if one.good else f"  WRONG: expected {'; '.join(one.expected)}"
@@ -94,16 +94,16 @@ sandbox.add_command(braze)
 sandbox.add_command(heap)
 
 
-def _rewrite(line: str) -> None:
+def _rewrite_line(line: str) -> None:
     click.echo(f"\r{line}\033[K", nl=False, file=get_plain(sys.stderr))
 
 
-def _write(line: str) -> None:
+def _write_line(line: str) -> None:
     click.echo(line, err=True)
 
 
 @contextmanager
-def _folder(keep: Path | None) -> Iterator[Path]:
+def _make_folder(keep: Path | None) -> Iterator[Path]:
     if keep is None:
         with TemporaryDirectory(prefix="relay-sandbox-") as folder:
             yield Path(folder)
@@ -115,7 +115,7 @@ def _folder(keep: Path | None) -> Iterator[Path]:
     yield keep.resolve()
 
 
-def _plain(result: Result) -> dict[str, object]:
+def _make_summary(result: Result) -> dict[str, object]:
     return {
         "sent": result.sent,
         "accepted": result.accepted,

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from relay.cli.commands.sandbox.switches import chosen, switch_options
+from relay.cli.commands.sandbox.switches import pick_switches, switch_options
 from relay.cli.options import complete_entry
 from relay.sandbox import (
     ApiSwitches,
@@ -39,7 +39,7 @@ speed_option = click.option(
 )
 
 
-def _listen(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, int]:
+def _read_address(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, int]:
     host, _, port = value.rpartition(":")
     if not host or not port.isdecimal():
         raise click.BadParameter(f"{value!r} is not HOST:PORT", ctx, param)
@@ -47,7 +47,7 @@ def _listen(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str
 
 
 @click.command
-@click.option("--listen", default="127.0.0.1:9101", show_default=True, callback=_listen, help="HOST:PORT.")
+@click.option("--listen", default="127.0.0.1:9101", show_default=True, callback=_read_address, help="HOST:PORT.")
 @click.option(
     "--profiles",
     default=1000,
@@ -111,12 +111,12 @@ def braze(
     clock = SandboxClock(speed)
     keys = {name: options[name] for name in ("partner", "partner_key", "data_import_key", "rest_key")}
     users = [Profile(f"user-{number}") for number in range(profiles)]
-    api = CohortApi(users, clock=clock, **keys, **chosen(CohortSwitches, options))
+    api = CohortApi(users, clock=clock, **keys, **pick_switches(CohortSwitches, options))
     api.doors = cohort_doors(api)
     if send_to is None:
         api.doors += shared_doors(api, clock, api)
         return _serve(api, listen)
-    switches = CurrentsSwitches(**chosen(CurrentsSwitches, options))
+    switches = CurrentsSwitches(**pick_switches(CurrentsSwitches, options))
     token = os.environ.get(token_env)
     sender = CurrentsSender(send_to, token=token, connections=connections, switches=switches, clock=clock)
     try:
@@ -128,7 +128,7 @@ def braze(
 
 
 @click.command
-@click.option("--listen", default="127.0.0.1:9102", show_default=True, callback=_listen, help="HOST:PORT.")
+@click.option("--listen", default="127.0.0.1:9102", show_default=True, callback=_read_address, help="HOST:PORT.")
 @click.option("--app-id", default="1", show_default=True, help="The app it knows.")
 @click.option("--api-key", default="key", show_default=True, help="What it takes to delete users.")
 @click.option("--webhook-token", help="The bearer token that /webhook wants.")
@@ -169,9 +169,9 @@ def heap(
     /_sandbox/sample, /_sandbox/drain    POST {"segment": 1}
     """
     clock = SandboxClock(speed)
-    sync = SegmentSync(segments_url, segments_secret, **chosen(SyncSwitches, options)) if segments_url else None
-    api = HeapApi(app_id, api_key=api_key, clock=clock, **chosen(ApiSwitches, options))
-    webhook = HeapWebhook(token=webhook_token, take=api.remember, **chosen(WebhookSwitches, options))
+    sync = SegmentSync(segments_url, segments_secret, **pick_switches(SyncSwitches, options)) if segments_url else None
+    api = HeapApi(app_id, api_key=api_key, clock=clock, **pick_switches(ApiSwitches, options))
+    webhook = HeapWebhook(token=webhook_token, take=api.remember, **pick_switches(WebhookSwitches, options))
     doors = HeapDoors(api, sync)
     owners = [api, webhook] if sync is None else [api, webhook, sync]
     api.doors = [*webhook.routes(), *doors.routes(), *shared_doors(api, clock, *owners)]
@@ -191,7 +191,7 @@ def _serve(
 
 
 async def _until_stopped(stand_in: StandIn, client: CurrentsSender | SegmentSync | None, work: Sequence[Work]) -> None:
-    """Serve until a signal comes, and have the client do its work beside."""
+    """Serve until a signal comes, with the client's work as tasks."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -13,33 +13,33 @@ RANGES: Final = {int: click.IntRange, float: click.FloatRange}
 
 
 def switch_options(*models: type[Switches]) -> Callable[[F], F]:
-    """Add an option for each switch of these; one that several have is one option."""
+    """Add an option for each switch of the models. A switch of several models is one option."""
     fields = {name: field for model in models for name, field in model.model_fields.items()}
 
     def add(command: F) -> F:
         for name, field in reversed(fields.items()):
-            command = _option(name, field)(command)
+            command = _make_option(name, field)(command)
         return command
 
     return add
 
 
-def chosen(model: type[Switches], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of its switches that are among the options."""
+def pick_switches(model: type[Switches], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that are switches of the model."""
     return {name: options[name] for name in model.model_fields if name in options}
 
 
-def _option(name: str, field: FieldInfo) -> Callable[[F], F]:
+def _make_option(name: str, field: FieldInfo) -> Callable[[F], F]:
     option = f"--{name.replace('_', '-')}"
     if field.annotation is bool:
         option += f"/--no-{name.replace('_', '-')}" if field.default else ""
         return click.option(option, name, is_flag=True, default=field.default, help=field.description)
     return click.option(
-        option, name, default=field.default, show_default=True, type=_type(field), help=field.description
+        option, name, default=field.default, show_default=True, type=_find_type(field), help=field.description
     )
 
 
-def _type(field: FieldInfo) -> Any:
+def _find_type(field: FieldInfo) -> Any:
     if get_origin(field.annotation) is Literal:
         return click.Choice(get_args(field.annotation))
     low, high = (next((getattr(one, of) for one in field.metadata if hasattr(one, of)), None) for of in ("ge", "le"))

@@ -32,37 +32,46 @@ def audit(place: StateOptions, as_json: bool) -> None:
         click.echo(json.dumps(asdict(found), indent=2))
     else:
         if not isinstance(found, WholeAudit):
-            report = [_journal(found), *_books(found)]
+            report = [_format_journal(found), *_format_counts(found)]
         else:
-            each = [[f"worker {one.worker}:", _journal(one), "", *_table(one.connectors), ""] for one in found.workers]
-            report = [*chain(*each), "all workers:", *_books(found)]
+            each = [
+                [f"worker {one.worker}:", _format_journal(one), "", *_format_connectors(one.connectors), ""]
+                for one in found.workers
+            ]
+            report = [*chain(*each), "all workers:", *_format_counts(found)]
         if not found.problems:
-            verdict = "Everything balances."
+            result = "Everything balances."
+        elif all(row.balances for row in found.connectors):
+            result = "NOT BALANCED: the ledgers of all connectors do, the journal does not: see above"
         else:
-            books = all(row.balances for row in found.connectors)
-            verdict = (
-                f"NOT BALANCED: {'the ledgers of all connectors do, the journal does not: ' if books else ''}see above"
-            )
-        click.echo("\n".join([*report, *found.problems, verdict]))
+            result = "NOT BALANCED: see above"
+        click.echo("\n".join([*report, *found.problems, result]))
     raise SystemExit(0 if found.balances else 1)
 
 
-def _journal(found: Audit) -> str:
+def _format_journal(found: Audit) -> str:
     return f"journal: {counted(found.segments, 'segment')}, offsets from {found.oldest} up to {found.head}"
 
 
-def _books(found: Audit) -> list[str]:
-    return ["", *_table(found.connectors), "", *map(_source, found.sources), *map(_parked, found.parked), ""]
+def _format_counts(found: Audit) -> list[str]:
+    return [
+        "",
+        *_format_connectors(found.connectors),
+        "",
+        *map(_format_source, found.sources),
+        *map(_format_parked, found.parked),
+        "",
+    ]
 
 
-def _parked(one: ParkedTotal) -> str:
+def _format_parked(one: ParkedTotal) -> str:
     whose = f"{one.connector}, from {one.source}" if one.connector else f"source {one.source}"
     removed = ", ".join(f"{events:,} by {setting}" for setting, events in one.removed.items())
     lying = f"parked: {whose}: {one.cause}: {counted(one.events, 'event')}, {format_size(one.bytes)}"
     return f"{lying}; removed so far: {removed}" if removed else lying
 
 
-def _source(one: SourceLedger) -> str:
+def _format_source(one: SourceLedger) -> str:
     duplicates = f"source {one.source}: {counted(one.duplicates, 'duplicate')} left out"
     if one.refusals is None:
         return duplicates
@@ -71,12 +80,12 @@ def _source(one: SourceLedger) -> str:
     return f"{duplicates}; it has refused everything since {since}{until}: {reason}"
 
 
-def _table(rows: Sequence[AuditRow]) -> list[str]:
+def _format_connectors(rows: Sequence[AuditRow]) -> list[str]:
     if not rows:
         return ["(no connector has run)"]
     plain = [*map(asdict, rows)]
-    return format_table([[*plain[0]], *([_text(value) for value in row.values()] for row in plain)])
+    return format_table([[*plain[0]], *([_format_value(value) for value in row.values()] for row in plain)])
 
 
-def _text(value: object) -> str:
+def _format_value(value: object) -> str:
     return {True: "yes", False: "NO"}[value] if isinstance(value, bool) else str(value)

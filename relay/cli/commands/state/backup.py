@@ -19,10 +19,11 @@ from relay.inspect import Backup, back_up
 from relay.words import counted
 
 FOLDER: Final = click.Path(file_okay=False, path_type=Path)
+DAMAGED: Final = "damaged in the journal itself, and copied as it is"
 
 
 class BackupProgress:
-    """Shows on a terminal which file is done, and counts those of the journal."""
+    """Shows each finished file on a terminal, and counts segments of the journal."""
 
     def __init__(self) -> None:
         self.copied: set[Path] = set()
@@ -38,14 +39,14 @@ class BackupProgress:
             print(f"\r\x1b[K{'copied' if is_copied else 'is there'}: {path}", end="", file=get_plain(sys.stderr))
 
     def end(self) -> None:
-        """Leave the line to others."""
+        """Clear the line."""
         if self._is_shown:
             print("\r\x1b[K", end="", file=get_plain(sys.stderr))
 
 
 @contextmanager
-def shown(advice: str) -> Iterator[BackupProgress]:
-    """Show the progress of what is done inside; say, with what to do, that a disk is full."""
+def show_progress(advice: str) -> Iterator[BackupProgress]:
+    """Show the progress of the body. Raises OSError with `advice` if a disk is full."""
     progress = BackupProgress()
     try:
         yield progress
@@ -73,21 +74,19 @@ def backup(place: StateOptions, folder: Path, as_json: bool) -> None:
 
     Exit codes: 0 complete; 1 not complete, or the journal itself is damaged.
     """
-    with shown(f"{folder} is not complete; the next relay backup goes on where it is") as progress:
+    with show_progress(f"{folder} is not complete; the next relay backup goes on where it is") as progress:
         found, problems = back_up(place.state, place.path, folder, progress)
     if as_json:
         click.echo(json.dumps(asdict(found) | {"copied": len(progress.copied), "problems": problems}, indent=2))
     else:
-        click.echo("\n".join([*map(_problem, problems), said_of(found, folder, progress)]))
+        click.echo(
+            "\n".join([*(f"{DAMAGED}: {problem}" for problem in problems), describe_backup(found, folder, progress)])
+        )
     raise SystemExit(1 if problems else 0)
 
 
-def _problem(problem: str) -> str:
-    return f"damaged in the journal itself, and copied as it is: {problem}"
-
-
-def said_of(found: Backup, folder: Path, progress: BackupProgress) -> str:
-    """What there is now, in a sentence."""
+def describe_backup(found: Backup, folder: Path, progress: BackupProgress) -> str:
+    """Describe a finished backup in a sentence."""
     there = len(progress.there - progress.copied)
     files = f"{counted(len(progress.copied), 'segment')} copied" + (f", {there:,} were there" if there else "")
     return f"{folder}: {counted(found.events, 'event')} as of {moment(found.made)}, verified; {files}"

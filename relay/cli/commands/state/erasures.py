@@ -30,7 +30,7 @@ AFTER: Final = {
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-def _user(command: Callable[..., None]) -> Callable[..., None]:
+def _add_user_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that name a user."""
     external = click.option(
         "--external-id", "external_ids", metavar="ID", type=utf8, multiple=True, help="Yours; repeatable."
@@ -44,7 +44,7 @@ def erasures() -> None:
 
 
 @erasures.command
-@_user
+@_add_user_options
 @click.option("--device-id", "devices", metavar="ID", type=utf8, multiple=True, help="Of a device; repeatable.")
 @click.option("--email", "emails", metavar="ADDRESS", type=utf8, multiple=True, help="Repeatable.")
 @click.option("--alias", "aliases", metavar="LABEL:NAME", type=utf8, multiple=True, help="In Braze; repeatable.")
@@ -66,7 +66,7 @@ def request(
     Exit codes: 0 requested; 1 not requested.
     """
     others = [OtherId("device_id", one) for one in devices] + [OtherId("email", one) for one in emails]
-    user = _named(user_id, external_ids, [*others, *map(_alias, aliases)])
+    user = _read_user(user_id, external_ids, [*others, *map(_read_alias, aliases)])
     with convert_errors():
         asked = choose_access(StateOptions(state)).ask_erasure(user)
     click.echo(f"erasure {asked.number} asked for; relay erasures show {asked.number} tells how far it is")
@@ -84,9 +84,9 @@ def list_(place: StateOptions, as_json: bool) -> None:
     """
     found = choose_access(place).list_receipts()
     if as_json:
-        click.echo(json.dumps([*map(_plain, found)], indent=2))
+        click.echo(json.dumps([*map(_make_entry, found)], indent=2))
     else:
-        click.echo("\n".join(map(_line, found)) or "no erasure was ever asked for")
+        click.echo("\n".join(map(_format_line, found)) or "no erasure was ever asked for")
 
 
 @erasures.command
@@ -101,11 +101,11 @@ def show(place: StateOptions, number: int, as_json: bool) -> None:
     found = next((one for one in choose_access(place).list_receipts() if one.number == number), None)
     if found is None:
         raise click.ClickException(f"no erasure has the number {number}")
-    click.echo(json.dumps(_plain(found), indent=2) if as_json else _receipt(found))
+    click.echo(json.dumps(_make_entry(found), indent=2) if as_json else _format_receipt(found))
 
 
 @erasures.command
-@_user
+@_add_user_options
 @_JSON
 @add_places
 def check(place: StateOptions, user_id: str | None, external_ids: tuple[str, ...], as_json: bool) -> None:
@@ -116,7 +116,7 @@ def check(place: StateOptions, user_id: str | None, external_ids: tuple[str, ...
 
     Exit codes: 0 nothing of the user; 1 something of the user is left, or not everything could be read.
     """
-    found = choose_access(place).find_remains(_named(user_id, external_ids))
+    found = choose_access(place).find_remains(_read_user(user_id, external_ids))
     tell_problems(found.problems)
     if as_json:
         click.echo(json.dumps(asdict(found), indent=2))
@@ -127,49 +127,49 @@ def check(place: StateOptions, user_id: str | None, external_ids: tuple[str, ...
     raise SystemExit(1 if found.events or found.parked or found.problems else 0)
 
 
-def _alias(text: str) -> OtherId:
+def _read_alias(text: str) -> OtherId:
     label, _, name = text.partition(":")
     if not label or not name:
         raise click.BadParameter(f"{text!r} is no LABEL:NAME", param_hint="--alias")
     return OtherId(f"alias:{label}", name)
 
 
-def _named(user_id: str | None, external_ids: Sequence[str], other_ids: Sequence[OtherId] = ()) -> User:
+def _read_user(user_id: str | None, external_ids: Sequence[str], other_ids: Sequence[OtherId] = ()) -> User:
     try:
         return make_user(user_id, external_ids, other_ids)
     except ValueError:
         raise click.UsageError(WHO) from None
 
 
-def _plain(one: Receipt) -> dict[str, Any]:
-    plain = _dated(asdict(one))
+def _make_entry(one: Receipt) -> dict[str, Any]:
+    plain = _format_times(asdict(one))
     answers = [each | {"at": moment(each["at"])} for each in plain["connectors"]]
-    workers = [*map(_dated, plain.pop("workers"))]
+    workers = [*map(_format_times, plain.pop("workers"))]
     return plain | {"connectors": answers} | ({"workers": workers} if workers else {})
 
 
-def _dated(plain: dict[str, Any]) -> dict[str, Any]:
-    """With times in words."""
+def _format_times(plain: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields with their times as text."""
     times = {name: plain[name] for name in ("asked", "due", "compacted", "done") if name in plain}
     return plain | {name: moment(time) if time else None for name, time in times.items()}
 
 
-def _line(one: Receipt) -> str:
+def _format_line(one: Receipt) -> str:
     asker = one.by.type if one.by else one.asked_by or "an admin"
     failed = ", ".join(each.connector for each in one.connectors if each.outcome == "failed")
-    line = f"erasure {one.number}, asked {moment(one.asked)} by {asker}: {_removed(one)}"
+    line = f"erasure {one.number}, asked {moment(one.asked)} by {asker}: {_format_removed(one)}"
     due = f"; due {moment(one.due)}" if one.due else ""
     return f"{line}{due}{f'; failed at {failed}' if failed else ''}"
 
 
-def _removed(one: Receipt | WorkerReceipt) -> str:
+def _format_removed(one: Receipt | WorkerReceipt) -> str:
     its = one.removed
     removed = f"{counted(its.events, 'event')}, {its.parked + its.unreadable} parked"
     removed = removed if one.compacted else "nothing removed yet"
     return f"{one.status}; {removed}{f'; {one.problem}' if one.problem else ''}"
 
 
-def _receipt(one: Receipt) -> str:
+def _format_receipt(one: Receipt) -> str:
     asker = f"{one.by.type}, source {one.by.source}, offset {one.by.offset}" if one.by else one.asked_by or "an admin"
     removed = moment(one.compacted) if one.compacted else "not yet"
     its = one.removed
@@ -183,14 +183,14 @@ def _receipt(one: Receipt) -> str:
         f"journal    {counted(its.events, 'event')} removed, {its.changed} that name others as well changed",
         f"parked     {its.parked} removed, {its.unreadable} unreadable ones removed",
         f"attempts   {counted(its.attempts, 'answer')} removed",
-        *(f"worker {part.worker:<4}{_removed(part)}" for part in one.workers),
-        *(f"connector  {each.connector}: {_answer(each)}, {moment(each.at)}" for each in one.connectors),
+        *(f"worker {part.worker:<4}{_format_removed(part)}" for part in one.workers),
+        *(f"connector  {each.connector}: {_format_answer(each)}, {moment(each.at)}" for each in one.connectors),
         f"ids        {ids}",
         *(f"sha256     {each}" for each in one.digests),
     ]
     return "\n".join(lines)
 
 
-def _answer(each: ConnectorAnswer) -> str:
+def _format_answer(each: ConnectorAnswer) -> str:
     reason = f" ({escape_text(each.reason)})" if each.reason else ""
     return f"{each.outcome}{reason}{AFTER.get(each.outcome, '')}"

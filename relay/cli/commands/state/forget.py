@@ -25,20 +25,21 @@ def forget(place: StateOptions, connector: str, yes: bool) -> None:
     Exit codes: 0 forgotten; 1 nothing is kept of the connector, it is still configured, or not confirmed.
     """
     access = choose_access(place)
-    gone, failing = access.find_removed()
-    if connector not in gone:
-        known = ", ".join(sorted(gone)) or "none"
+    removed, failing = access.find_removed()
+    if connector not in removed:
+        known = ", ".join(sorted(removed)) or "none"
         raise click.ClickException(
             f"nothing is kept of a connector {connector} that is not configured; only of: {known}"
         )
     parked = access.count_parked(ParkedQuery(connector=connector))
-    what = f"{gone[connector]:,} pending and {parked:,} parked events of {connector}{_erasures(failing, connector)}"
+    erasures = _format_erasures(failing, connector)
+    what = f"{removed[connector]:,} pending and {parked:,} parked events of {connector}{erasures}"
     if not yes:
         click.confirm(f"{what} are lost with its position. Forget it?", abort=True)
     access.forget(connector)
     click.echo(f"{connector} is forgotten, with {what}")
 
 
-def _erasures(failing: Sequence[FailingErasures], connector: str) -> str:
+def _format_erasures(failing: Sequence[FailingErasures], connector: str) -> str:
     failed = sum(one.erasures for one in failing if one.connector == connector)
     return f", {counted(failed, 'erasure')} that failed there" if failed else ""

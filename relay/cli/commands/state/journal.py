@@ -55,18 +55,18 @@ def check(place: StateOptions, as_json: bool) -> None:
             )
         )
     else:
-        lines = add_headings([(one.worker, _lines(one)) for one in found.workers])
+        lines = add_headings([(one.worker, _format_worker(one)) for one in found.workers])
         click.echo("\n".join([*lines, "good" if found.ok else "DAMAGED: see above"]))
     raise SystemExit(0 if found.ok else 1)
 
 
-def _lines(one: WorkerCheck) -> list[str]:
+def _format_worker(one: WorkerCheck) -> list[str]:
     if one.missing:
         return [f"there is no segment, but {counted(one.missing, 'event')} were acknowledged"]
-    return [*map(_line, one.segments)]
+    return [*map(_format_segment, one.segments)]
 
 
-def _line(one: CheckedSegment) -> str:
+def _format_segment(one: CheckedSegment) -> str:
     times = f"{moment(one.first)} to {moment(one.last)}" if one.events else "-"
     bounds = f"offsets {one.base} to {one.end}  {counted(one.events, 'event')}"
     return f"{one.path.rpartition('/')[2]}  {bounds}  {one.used} bytes  {times}  {one.said}"
@@ -88,7 +88,7 @@ def repair(place: StateOptions, dry_run: bool, yes: bool) -> None:
     needed = [(number, its, read_acknowledged(folder)) for number, (folder, its) in workers.items()]
     planned = [(number, plan_repair(its, offset)) for number, its, offset in needed]
     is_good = not any(repairs for _, repairs in planned)
-    lines = add_headings([(number, [*map(_repair_line, repairs)]) for number, repairs in planned])
+    lines = add_headings([(number, [*map(_format_repair, repairs)]) for number, repairs in planned])
     click.echo("good: there is nothing to repair" if is_good else "\n".join(lines))
     if dry_run or is_good:
         raise SystemExit(0 if is_good else 1)
@@ -103,7 +103,7 @@ def repair(place: StateOptions, dry_run: bool, yes: bool) -> None:
     click.echo(f"{counted(done, 'segment')} repaired; relay journal check says what there is now")
 
 
-def _repair_line(one: Repair) -> str:
+def _format_repair(one: Repair) -> str:
     saved = f"{counted(one.saved, 'event')} saved, {one.lost_events:,} lost: offsets {ranges(one.lost)}"
     return f"{one.segment.path.name}: {one.segment}; {saved}"
 

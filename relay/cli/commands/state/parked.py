@@ -36,8 +36,8 @@ def parked() -> None:
     """
 
 
-def _on_state(command: Command) -> Command:
-    """Add --state, and say in one sentence why the database cannot be used."""
+def _add_state(command: Command) -> Command:
+    """Add --state. Report in one sentence why the database cannot be used."""
 
     @relay_options
     @functools.wraps(command)
@@ -54,7 +54,7 @@ def _on_state(command: Command) -> Command:
     return wrapped
 
 
-def _selecting(command: Command) -> Command:
+def _add_selection(command: Command) -> Command:
     """Add the options that select parked events, handed on as `which`."""
 
     @click.option("--connector", metavar="NAME", type=utf8, help="Only those of this connector.")
@@ -80,9 +80,9 @@ def _selecting(command: Command) -> Command:
 
 
 @parked.command("list")
-@_selecting
+@_add_selection
 @_JSON
-@_on_state
+@_add_state
 def list_(access: StateAccess, which: ParkedQuery, as_json: bool) -> None:
     """List parked events, the oldest first, without their content.
 
@@ -90,12 +90,14 @@ def list_(access: StateAccess, which: ParkedQuery, as_json: bool) -> None:
     """
     _check_some(access, which)
     found = access.read_parked(which, bodies=False)
-    for page in stop_unread(_json_array(map(_fields, found)) if as_json else _table(map(_row, found))):
+    for page in stop_unread(
+        _format_json(map(_list_fields, found)) if as_json else _format_table(map(_make_row, found))
+    ):
         click.echo("\n".join(page))
 
 
-def _json_array(values: Iterator[Any]) -> Iterator[list[str]]:
-    """A JSON array in pages of lines while its values come, one a line."""
+def _format_json(values: Iterator[Any]) -> Iterator[list[str]]:
+    """Yield a JSON array in pages of lines, a value a line, while the values come."""
     before = "["
     while page := [*islice(values, PAGE)]:
         lines = [*map(json.dumps, page)]
@@ -104,17 +106,17 @@ def _json_array(values: Iterator[Any]) -> Iterator[list[str]]:
     yield ["[]" if before == "[" else "]"]
 
 
-def _table(rows: Iterator[list[str]]) -> Iterator[list[str]]:
-    """A table in pages of lines while its rows come: columns grow wider where they have to, from page to page."""
+def _format_table(rows: Iterator[list[str]]) -> Iterator[list[str]]:
+    """Yield a table in pages of lines while its rows come. Columns may grow wider from page to page."""
     widths = [0] * len(_HEADINGS)
     page = [_HEADINGS, *islice(rows, PAGE)]
     while page:
         widths = [max(width, *map(len, column)) for width, column in zip(widths, zip(*page, strict=True), strict=True)]
-        yield [_line(cells, widths) for cells in page]
+        yield [_format_row(cells, widths) for cells in page]
         page = [*islice(rows, PAGE)]
 
 
-def _line(cells: list[str], widths: list[int]) -> str:
+def _format_row(cells: list[str], widths: list[int]) -> str:
     *others, reason = cells
     padded = (f"{cell:{side}{width}}" for cell, side, width in zip(others, "><<<><", widths, strict=False))
     return escape_text("  ".join([*padded, reason]))
@@ -127,16 +129,24 @@ _SHOWN = ["number", *(f.name for f in fields(Parked) if f.name not in ("number",
 _HEADINGS = ["number", "last failure (UTC)", "connector", "cause", "tries", "type", "reason"]
 
 
-def _row(one: Parked) -> list[str]:
+def _make_row(one: Parked) -> list[str]:
     whose = one.connector or f"source {one.source}"
     reason = f"{one.reason} (to be replayed)" if one.again else one.reason
-    return [str(one.number), _time(one.last) or "-", whose, one.cause, str(one.attempts), one.type or "-", reason]
+    return [
+        str(one.number),
+        _format_time(one.last) or "-",
+        whose,
+        one.cause,
+        str(one.attempts),
+        one.type or "-",
+        reason,
+    ]
 
 
 @parked.command
 @click.argument("number", type=click.IntRange(1, (1 << 63) - 1))
 @_JSON
-@_on_state
+@_add_state
 def show(access: StateAccess, number: int, as_json: bool) -> None:
     """Show everything about one parked event, and its content.
 
@@ -150,17 +160,17 @@ def show(access: StateAccess, number: int, as_json: bool) -> None:
         body = json.loads(one.body)
         text = json.dumps(body, indent=2)
     if as_json:
-        click.echo(json.dumps(_fields(one) | {"body": text if body is None else body}))
+        click.echo(json.dumps(_list_fields(one) | {"body": text if body is None else body}))
         return
-    for name, value in _fields(one).items():
+    for name, value in _list_fields(one).items():
         click.echo(f"{name + ':':<12}{escape_text(str(value)) if value not in (None, '') else '-'}")
     click.echo("\n" + text)
 
 
 @parked.command
-@_selecting
+@_add_selection
 @click.argument("file", metavar="[FILE]", default="-", type=click.File("wb", lazy=True))
-@_on_state
+@_add_state
 def export(access: StateAccess, which: ParkedQuery, file: IO[bytes]) -> None:
     """Write the content of parked events to FILE (default: standard output).
 
@@ -177,9 +187,9 @@ def export(access: StateAccess, which: ParkedQuery, file: IO[bytes]) -> None:
 
 @parked.command
 @_NUMBERS
-@_selecting
+@_add_selection
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@_on_state
+@_add_state
 def drop(access: StateAccess, which: ParkedQuery, yes: bool) -> None:
     """Remove parked events for good, by number or by selection.
 
@@ -196,8 +206,8 @@ def drop(access: StateAccess, which: ParkedQuery, yes: bool) -> None:
 
 @parked.command
 @_NUMBERS
-@_selecting
-@_on_state
+@_add_selection
+@_add_state
 def replay(access: StateAccess, which: ParkedQuery) -> None:
     """Deliver parked events once more, each to its own connector.
 
@@ -216,25 +226,27 @@ def replay(access: StateAccess, which: ParkedQuery) -> None:
     if not marked:
         raise click.exceptions.Exit(1)
     click.echo(f"{marked} to be replayed")
-    for line in islice(_waiting(access, which), SAID):
+    for line in islice(_find_waiting(access, which), SAID):
         click.echo(line, err=True)
 
 
-def _waiting(access: StateAccess, which: ParkedQuery) -> Iterator[str]:
-    """Say of events, those of the first page, for which earlier one each waits that is not to be replayed."""
+def _find_waiting(access: StateAccess, which: ParkedQuery) -> Iterator[str]:
+    """Yield a sentence for each event on the first page that waits for an earlier event without a replay."""
     some = [one for one in islice(access.read_parked(which, bodies=False), PAGE) if one.cause == "order"]
     firsts: dict[tuple[int, str | None, str | None], Parked] = {}
     for connector in {one.connector for one in some}:
         for one in islice(access.read_parked(ParkedQuery(connector=connector), bodies=False), SEARCHED):
-            firsts[_chain(one)] = min(firsts.get(_chain(one), one), one, key=attrgetter("offset", "part"))
+            firsts[_get_order_key(one)] = min(
+                firsts.get(_get_order_key(one), one), one, key=attrgetter("offset", "part")
+            )
     for one in some:
-        first = firsts.get(_chain(one))
+        first = firsts.get(_get_order_key(one))
         if one.key is not None and first is not None and first.number != one.number and not first.again:
             yield f"{one.number} waits for {first.number}, an earlier one of its key: replay that or drop it"
 
 
-def _chain(one: Parked) -> tuple[int, str | None, str | None]:
-    """What those have in common that stay in order."""
+def _get_order_key(one: Parked) -> tuple[int, str | None, str | None]:
+    """Return worker, connector and key: events with the same three stay in order."""
     return find_worker(one.number), one.connector, one.key
 
 
@@ -252,12 +264,12 @@ def _check_some(access: StateAccess, which: ParkedQuery) -> int:
     return number
 
 
-def _fields(one: Parked) -> dict[str, Any]:
-    """All but the content, for people and programs."""
+def _list_fields(one: Parked) -> dict[str, Any]:
+    """Return all fields but the content, with times as text."""
     values = {name: getattr(one, name) for name in _SHOWN}
-    return values | {name: _time(values[name]) for name in ("received", "first", "last", "again")}
+    return values | {name: _format_time(values[name]) for name in ("received", "first", "last", "again")}
 
 
 @functools.lru_cache(10_000)
-def _time(seconds: float | None) -> str | None:
+def _format_time(seconds: float | None) -> str | None:
     return moment(seconds) if seconds else None

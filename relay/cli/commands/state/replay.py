@@ -24,7 +24,7 @@ LOOK_S: Final = 0.5
 _NUMBER = click.argument("number", type=click.IntRange(1, (1 << 63) - 1))
 
 
-def _rate(text: str) -> float:
+def _read_rate(text: str) -> float:
     try:
         return check_rate(float(text))
     except ValueError as error:
@@ -37,7 +37,12 @@ def _rate(text: str) -> float:
 @moment_option("--until", "Events that relay received before: 2h ago, or 2026-01-31T12:00 (UTC).")
 @events_option("Only these, as in conf.d; repeatable.")
 @click.option(
-    "--rate", metavar="N", type=_rate, default=RATE, show_default=True, help="Events per second at most; 0: no limit."
+    "--rate",
+    metavar="N",
+    type=_read_rate,
+    default=RATE,
+    show_default=True,
+    help="Events per second at most; 0: no limit.",
 )
 @click.option("--dry-run", is_flag=True, help="Only count.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -75,10 +80,14 @@ def replay(
         Stretch(connector=connector, events=entries, since=since or 0.0, until=until)
     )
     tell_problems([problem for part in found.workers for problem in part.problems])
-    wanted, pace = sum(part.wanted for part in found.workers), min(filter(None, (rate, found.rate)), default=0.0)
+    wanted, lowest_rate = sum(part.wanted for part in found.workers), min(filter(None, (rate, found.rate)), default=0.0)
     parts = [(part, part.wanted / max(1, wanted)) for part in found.workers]
     click.echo(
-        "\n".join(add_headings([(part.worker, [_told(part, connector, share * pace)]) for part, share in parts]))
+        "\n".join(
+            add_headings(
+                [(part.worker, [_format_count(part, connector, share * lowest_rate)]) for part, share in parts]
+            )
+        )
     )
     if not wanted:
         raise click.ClickException("there is nothing to replay")
@@ -91,12 +100,12 @@ def replay(
         for part, share in parts
         if part.wanted
     ]
-    asked = [_ask(choose_access(place), worker, replay) for worker, replay in replays]
+    asked = [_request_replay(choose_access(place), worker, replay) for worker, replay in replays]
     if (running := [one.number for one in asked if one.runs]) and not detach:
         _follow(place, running)
 
 
-def _ask(access: StateAccess, worker: int, replay: Replay) -> Asked:
+def _request_replay(access: StateAccess, worker: int, replay: Replay) -> Asked:
     asked = access.ask_replay(replay, worker)
     click.echo(f"replay {asked.number} asked for; relay replay cancel {asked.number} ends it")
     if not asked.runs:
@@ -105,16 +114,16 @@ def _ask(access: StateAccess, worker: int, replay: Replay) -> Asked:
     return asked
 
 
-def _told(found: WorkerCount, connector: str, pace: float) -> str:
-    paced = f"about {format_span(found.wanted / pace)} at {pace:,.0f}/s" if pace else ""
-    takes = paced or "as fast as the destination takes it"
+def _format_count(found: WorkerCount, connector: str, lowest_rate: float) -> str:
+    duration = f"about {format_span(found.wanted / lowest_rate)} at {lowest_rate:,.0f}/s" if lowest_rate else ""
+    speed = duration or "as fast as the destination takes it"
     return (
         f"offsets {found.start} up to {found.stop}: {counted(found.events, 'event')}, of which {connector} gets"
-        f" {found.wanted:,} before its filters; {takes}"
+        f" {found.wanted:,} before its filters; {speed}"
     )
 
 
-def _one(access: StateAccess, number: int) -> Replay:
+def _find_replay(access: StateAccess, number: int) -> Replay:
     found = next((one for one in access.list_replays() if one.number == number), None)
     if found is None:
         raise click.ClickException(f"no replay has the number {number}")
@@ -122,27 +131,30 @@ def _one(access: StateAccess, number: int) -> Replay:
 
 
 def _follow(place: StateOptions, numbers: Sequence[int]) -> None:
-    """Show how far they are until they have ended; Ctrl-C leaves them running."""
+    """Show the progress of replays until all have ended; Ctrl-C leaves the replays running."""
     named = ", ".join(map(str, numbers))
-    length = sum(one.stop - one.cursor.start for one in _those(choose_access(place), numbers))
+    length = sum(one.stop - one.cursor.start for one in _find_replays(choose_access(place), numbers))
     with click.progressbar(length=length, label=f"replay {named}", file=get_plain(sys.stderr)) as bar:
         try:
-            while any(map(_goes_on, found := _those(access := choose_access(place), numbers))) and access.runs:
+            while (
+                any(map(_is_unfinished, found := _find_replays(access := choose_access(place), numbers)))
+                and access.runs
+            ):
                 bar.update(sum(one.cursor.counts.total for one in found) - bar.pos)
                 time.sleep(LOOK_S)
             bar.update(sum(one.cursor.counts.total for one in found) - bar.pos)
         except KeyboardInterrupt:
             click.echo(f"\nit goes on; relay replay cancel {named} ends it", err=True)
             raise SystemExit(0) from None
-    click.echo("\n".join(map(_line, found)))
+    click.echo("\n".join(map(_format_replay, found)))
     raise SystemExit(0 if all(one.status == "done" for one in found) else 1)
 
 
-def _those(access: StateAccess, numbers: Sequence[int]) -> list[Replay]:
-    return [_one(access, number) for number in numbers]
+def _find_replays(access: StateAccess, numbers: Sequence[int]) -> list[Replay]:
+    return [_find_replay(access, number) for number in numbers]
 
 
-def _goes_on(one: Replay) -> bool:
+def _is_unfinished(one: Replay) -> bool:
     return one.status in ("waiting", "running")
 
 
@@ -157,9 +169,9 @@ def list_(state: Path, as_json: bool) -> None:
     with convert_errors():
         found = choose_access(StateOptions(state)).list_replays()
     if as_json:
-        click.echo(json.dumps([*map(_plain, found)], indent=2))
+        click.echo(json.dumps([*map(_make_entry, found)], indent=2))
     else:
-        click.echo("\n".join(map(_line, found)) or "no replay was ever asked for")
+        click.echo("\n".join(map(_format_replay, found)) or "no replay was ever asked for")
 
 
 @replay.command
@@ -185,11 +197,11 @@ def cancel(state: Path, number: int) -> None:
     with convert_errors():
         access = choose_access(StateOptions(state))
         if not access.cancel_replay(number):
-            raise click.ClickException(f"replay {number} is {_one(access, number).status}")
+            raise click.ClickException(f"replay {number} is {_find_replay(access, number).status}")
     click.echo(f"replay {number} cancelled")
 
 
-def _plain(one: Replay) -> dict[str, Any]:
+def _make_entry(one: Replay) -> dict[str, Any]:
     counts = one.cursor.counts
     return {
         "number": one.number,
@@ -212,8 +224,8 @@ def _plain(one: Replay) -> dict[str, Any]:
     }
 
 
-def _line(one: Replay) -> str:
-    fields = _plain(one)
+def _format_replay(one: Replay) -> str:
+    fields = _make_entry(one)
     shown = ("delivered", "unselected", "filtered", "parked", "expired", "damaged", "erased", "to_come")
     counts = ", ".join(f"{name.replace('_', ' ')} {fields[name]:,}" for name in shown if fields[name])
     head = f"replay {one.number} of {one.connector}, offsets {one.cursor.start} up to {one.stop}"

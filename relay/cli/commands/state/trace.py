@@ -37,19 +37,19 @@ def trace(place: StateOptions, id: str, as_json: bool) -> None:
     hits = [one for one in found if one.journal or one.parked]
     tell_problems([problem for one in found for problem in one.problems])
     if as_json:
-        click.echo(encode_workers([(one.worker, _plain(id, one)) for one in found], id=id))
+        click.echo(encode_workers([(one.worker, _make_entry(id, one)) for one in found], id=id))
     else:
-        click.echo("\n".join(_text(hits, several=len(found) > 1)) or _not_found(id))
+        click.echo("\n".join(_format_hits(hits, several=len(found) > 1)) or _explain_not_found(id))
     raise SystemExit(0 if hits else 1)
 
 
-def _not_found(id: str) -> str:
+def _explain_not_found(id: str) -> str:
     whole, is_part = re.subn(r"-([2-9]|[1-9]\d{1,2}|1000)$", "", id)
     part = f"; is it a part of {escape_text(whole)}?" if is_part else ""
     return f"{escape_text(id)}: not found in the journal, nor parked: it never came, is too old, or is damaged{part}"
 
 
-def _plain(id: str, found: WorkerTrace) -> dict[str, Any]:
+def _make_entry(id: str, found: WorkerTrace) -> dict[str, Any]:
     plain = asdict(found)
     for one in plain["journal"]:
         for way in one["connectors"]:
@@ -63,19 +63,19 @@ def _plain(id: str, found: WorkerTrace) -> dict[str, Any]:
     return {"id": id, "journal": plain["journal"], "parked": plain["parked"]}
 
 
-def _text(hits: Sequence[WorkerTrace], *, several: bool) -> Iterator[str]:
+def _format_hits(hits: Sequence[WorkerTrace], *, several: bool) -> Iterator[str]:
     for found in hits:
         if several:
             yield f"worker {found.worker}:"
-        yield from (*map(_lines, found.journal), *map(_parked_line, found.parked))
+        yield from (*map(_format_event, found.journal), *map(_format_parked, found.parked))
 
 
-def _lines(one: Traced) -> str:
+def _format_event(one: Traced) -> str:
     head = f"offset {one.offset}: {escape_text(one.type)} from {one.source}, received {moment(one.received)}"
-    return "\n".join([f"{head}, in {one.segment}", *map(_way_line, one.connectors)])
+    return "\n".join([f"{head}, in {one.segment}", *map(_format_connector, one.connectors)])
 
 
-def _way_line(way: TracedConnector) -> str:
+def _format_connector(way: TracedConnector) -> str:
     if not way.configured:
         unknown = "no valid configuration to tell if it is wanted (relay check)"
         wanted = unknown if way.configured is None else "switched off" if way.disabled else "not configured"
@@ -85,10 +85,12 @@ def _way_line(way: TracedConnector) -> str:
         wanted = f'{"wanted" if way.wanted else "not wanted"} by "{way.entry}"'
     parts = [wanted, way.filters, way.state]
     line = escape_text(f"  {way.connector}: " + "; ".join(filter(None, parts)))
-    return "\n".join([line, *_part_lines(way.parts), *map(_tried_line, way.attempts), *map(_resent_line, way.replays)])
+    return "\n".join(
+        [line, *_format_parts(way.parts), *map(_format_attempt, way.attempts), *map(_format_replay, way.replays)]
+    )
 
 
-def _part_lines(parts: Sequence[TracePart]) -> Iterator[str]:
+def _format_parts(parts: Sequence[TracePart]) -> Iterator[str]:
     for one in parts[:PARTS_SHOWN]:
         yield f"    part {one.part}: {escape_text(one.type)}" + (
             "" if one.id is None else f", id {escape_text(one.id)}"
@@ -97,19 +99,19 @@ def _part_lines(parts: Sequence[TracePart]) -> Iterator[str]:
         yield f"    and {counted(more, 'more part')}"
 
 
-def _tried_line(one: Tried) -> str:
+def _format_attempt(one: Tried) -> str:
     by = f"by replay {one.replay}: " if one.replay else ""
     answer = f", last refusal: {escape_text(one.answer)}" if one.answer else ""
     times = f"{moment(one.first)} to {moment(one.last)}"
     return f"    {by}{one.outcome} after {counted(one.attempts, 'attempt')}, {times}{answer}"
 
 
-def _resent_line(one: Resent) -> str:
+def _format_replay(one: Resent) -> str:
     ended = f", ended {moment(one.ended)}" if one.ended else ""
     return f"    by replay {one.replay}: {one.state}, asked for {moment(one.asked)}{ended}"
 
 
-def _parked_line(one: Aside) -> str:
+def _format_parked(one: Aside) -> str:
     whose = f"connector {one.connector}" if one.connector else f"source {one.source}"
     gone = f"offset {one.offset} (no longer in the journal)"
     part = f"part {one.part} of the event at offset {one.offset}"
