@@ -1,7 +1,7 @@
-"""How relay runs the code of plugins, its guests: whatever they raise is an error of theirs, and can be told.
+"""Runs the code of plugins, its guests. Whatever a guest raises is an error of the guest, and can be logged.
 
-How it fails and recovers: what would end relay or one of its tasks in silence (`sys.exit()`, a cancellation that nobody
-asked for) becomes an `Escape`. Work that takes no notice of being cancelled is closed after HEED_S.
+How it fails and recovers: `sys.exit()`, or a cancellation of the guest's own, would end relay or a task in silence.
+Each becomes an `Escape`. Work that ignores its cancellation is closed after HEED_S.
 """
 
 import asyncio
@@ -34,47 +34,47 @@ BLOCKED_ADVICE: Final = "a plugin must not block: no requests, files or sleeps i
 
 
 class Escape(Exception):
-    """A guest raised what is no Exception: SystemExit, KeyboardInterrupt, a cancellation of its own accord."""
+    """A guest raised no Exception: SystemExit, KeyboardInterrupt, or a cancellation of its own accord."""
 
 
 class Wrong(Exception):
-    """A guest gave what it must not give; the text says what."""
+    """A guest gave something that it must not give; the text says what."""
 
 
 class Late(TimeoutError):
     """Work was not done in time."""
 
 
-def encodable(text: str) -> str:
-    """The text with an escape such as `\\ud83d` in place of each unpaired surrogate: UTF-8 has none, and so neither a
-    database nor an answer can hold any."""
+def escape_surrogates(text: str) -> str:
+    """Replace each unpaired surrogate by an escape such as `\\ud83d`. UTF-8 has no surrogates, so no database or answer
+    can hold them."""
     return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
 
-def text_of(value: object) -> str:
-    """What an exception, or whatever a guest gave, says as text that can be encoded: REASON_CHARS at most. Never
-    raises."""
+def read_text(value: object) -> str:
+    """Return the text of an exception, or of a guest's value, in a form that can be encoded. Cut it to REASON_CHARS.
+    Never raises."""
     try:
-        return encodable(cut(str(value), REASON_CHARS))
+        return escape_surrogates(cut(str(value), REASON_CHARS))
     except BaseException:  # a guest's own __str__
         return "its text cannot be read: its __str__ fails"
 
 
-def named(error: BaseException) -> str:
-    """What an exception says, after its type. Never raises."""
+def name_error(error: BaseException) -> str:
+    """Return the type of an exception and its text. Never raises."""
     if isinstance(error, Escape):
-        return text_of(error)
-    name, text = type(error).__name__, text_of(error)
+        return read_text(error)
+    name, text = type(error).__name__, read_text(error)
     return cut(f"{name}: {text}", REASON_CHARS) if text or isinstance(error, Exception) else name
 
 
-def reason_of(error: BaseException) -> str:
-    """What an exception says, or its type if it says nothing. Never raises."""
-    return text_of(error) or type(error).__name__
+def find_reason(error: BaseException) -> str:
+    """Return the text of an exception, or its type if it has no text. Never raises."""
+    return read_text(error) or type(error).__name__
 
 
-def described(answer: object) -> str:
-    """What a guest returned where it should not, in words. A coroutine is ended: nobody is going to await it."""
+def describe_answer(answer: object) -> str:
+    """Describe a wrong return value of a guest. Close a coroutine: nobody is going to await it."""
     if iscoroutine(answer):
         answer.close()
         return "a coroutine (it has to be a plain function, not async)"
@@ -83,65 +83,65 @@ def described(answer: object) -> str:
     )
 
 
-def kind_of(error: BaseException) -> str:
-    """The type of an exception, of an Escape that of what escaped."""
+def find_type_name(error: BaseException) -> str:
+    """Return the name of an exception's type; for an Escape, of the type that escaped."""
     return type(error.__cause__ or error).__name__ if isinstance(error, Escape) else type(error).__name__
 
 
-def place_of(error: BaseException) -> str:
-    """Where an exception was raised, TRACE_CHARS at most, without what it says."""
+def format_place(error: BaseException) -> str:
+    """Format where an exception was raised, without its text, in TRACE_CHARS at most."""
     at = error.__cause__ if isinstance(error, Escape) and error.__cause__ else error
-    return encodable("".join(traceback.format_tb(at.__traceback__))[:TRACE_CHARS])
+    return escape_surrogates("".join(traceback.format_tb(at.__traceback__))[:TRACE_CHARS])
 
 
-def trace_of(error: BaseException) -> str:
-    """The traceback of an exception, TRACE_CHARS at most. Never raises."""
+def format_trace(error: BaseException) -> str:
+    """Format the traceback of an exception, in TRACE_CHARS at most. Never raises."""
     try:
-        return encodable("".join(traceback.format_exception(error))[:TRACE_CHARS])
+        return escape_surrogates("".join(traceback.format_exception(error))[:TRACE_CHARS])
     except BaseException:  # of what the exception refers to, much is a guest's
-        return named(error)
+        return name_error(error)
 
 
 class contained:  # noqa: N801  used as a function, as those of contextlib are
-    """Inside, a guest's code runs: what it raises leaves as an Exception, unless somebody else cancels the task."""
+    """Run a guest's code inside. It raises Exceptions only, unless somebody else cancels the task."""
 
     _until_ctrl_c = False
 
     def __init__(self, *, until_ctrl_c: bool = False) -> None:
-        """`until_ctrl_c`: a KeyboardInterrupt of the main thread is the user's, and ends the command."""
+        """`until_ctrl_c`: a KeyboardInterrupt of the main thread comes from the user, and ends the command."""
         self._until_ctrl_c = until_ctrl_c
 
     def __enter__(self) -> None:
-        """Nothing has to be done before."""
+        """Do nothing."""
 
     def __exit__(self, _: object, error: BaseException | None, __: TracebackType | None) -> None:
         """Raises Escape."""
         is_user = self._until_ctrl_c and isinstance(error, KeyboardInterrupt) and current_thread() is main_thread()
-        if error is not None and not is_user and (other := escaped(error)) is not error:
+        if error is not None and not is_user and (other := wrap_escape(error)) is not error:
             raise other from error
 
 
 class quick(contained):  # noqa: N801  used as a function
-    """The same for a call on the event loop: the log tells if it was blocked for BLOCKED_S or more."""
+    """Run a guest's call on the event loop, and log a call that takes BLOCKED_S or more."""
 
     def __init__(self, call: str, **whose: str) -> None:
         """`call` is the method's name, `whose` names its plugin's table, such as `source="braze"`."""
         self._call, self._whose = call, whose
 
     def __enter__(self) -> None:
-        """Look at the clock."""
+        """Note the time."""
         self._began = perf_counter()
 
     def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
         """Raises Escape."""
         if (seconds := perf_counter() - self._began) >= BLOCKED_S:
-            tell_blocked(self._call, seconds, **self._whose)
+            warn_blocked(self._call, seconds, **self._whose)
         super().__exit__(kind, error, trace)
 
 
-def tell_blocked(call: str, seconds: float, **whose: str) -> None:
-    """Log that a guest's call has held up the event loop. Where `quick` costs too much, whoever calls a guest compares
-    the time with BLOCKED_S."""
+def warn_blocked(call: str, seconds: float, **whose: str) -> None:
+    """Log that a guest's call has held up the event loop. Where `quick` costs too much, the caller compares the time
+    with BLOCKED_S."""
     import structlog  # late: `relay check` does without it
 
     log = structlog.stdlib.get_logger()
@@ -149,7 +149,7 @@ def tell_blocked(call: str, seconds: float, **whose: str) -> None:
 
 
 def is_on_loop() -> bool:
-    """Whether an event loop waits for the code that asks: not in a thread, nor in most commands."""
+    """Return whether an event loop runs the caller. In a thread and in most commands none does."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -157,18 +157,18 @@ def is_on_loop() -> bool:
     return True
 
 
-async def stepped(work: Callable[[], Awaitable[T]], call: str, **whose: str) -> T:
-    """Do a guest's work; the log tells if it holds up the event loop for BLOCKED_S or more between two awaits. What it
-    has tasks of its own do is not seen."""
-    return await _Steps(_begun(work), call, whose)
+async def run_stepwise(work: Callable[[], Awaitable[T]], call: str, **whose: str) -> T:
+    """Do a guest's work. Log each step between two awaits that holds up the event loop for BLOCKED_S or more. Tasks of
+    the guest's own are not timed."""
+    return await _Steps(_begin(work), call, whose)
 
 
-async def _begun(work: Callable[[], Awaitable[T]]) -> T:
+async def _begin(work: Callable[[], Awaitable[T]]) -> T:
     return await work()
 
 
 class _Steps(Generic[T]):
-    """Awaits work as `await` does, with a look at the clock around each of its steps."""
+    """Awaits work as `await` does, and times each of its steps."""
 
     def __init__(self, work: Awaitable[T], call: str, whose: Mapping[str, str]) -> None:
         self._work, self._call, self._whose = work, call, whose
@@ -183,7 +183,7 @@ class _Steps(Generic[T]):
                 return cast("T", done.value)
             finally:
                 if (seconds := perf_counter() - began) >= BLOCKED_S:
-                    tell_blocked(self._call, seconds, **self._whose)
+                    warn_blocked(self._call, seconds, **self._whose)
             try:
                 yield waits_for
                 thrown = None
@@ -191,18 +191,18 @@ class _Steps(Generic[T]):
                 thrown = error
 
 
-def escaped(error: BaseException) -> BaseException:
-    """What counts of what a guest raised: an Escape for all that is no Exception, unless somebody else cancels the
-    task."""
+def wrap_escape(error: BaseException) -> BaseException:
+    """Return an error of a guest, or an Escape for an error that is no Exception. A cancellation by somebody else stays
+    as it is."""
     if isinstance(error, Exception) or (isinstance(error, asyncio.CancelledError) and _is_cancelled()):
         return error
-    escape = Escape(f"{named(error)} (a plugin must not raise that)")
+    escape = Escape(f"{name_error(error)} (a plugin must not raise that)")
     escape.__cause__ = error
     return escape
 
 
 def _is_cancelled() -> bool:
-    """Whether somebody wants the task to end."""
+    """Return whether somebody else has cancelled the task."""
     try:
         task = asyncio.current_task()
     except RuntimeError:  # in a thread
@@ -211,7 +211,7 @@ def _is_cancelled() -> bool:
 
 
 def is_same(one: object, other: object) -> bool:
-    """Whether two values are equal, of which parts may be a guest's: what cannot be compared is another value."""
+    """Return whether two values are equal. Values with parts of a guest that cannot be compared are different."""
     try:
         with contained():
             return bool(one == other)
@@ -219,13 +219,14 @@ def is_same(one: object, other: object) -> bool:
         return False
 
 
-async def limited(work: Callable[[], Awaitable[T]], seconds: float, name: str, heed: float | None = None) -> T:
-    """Have a guest's work done in a task of its own, in so many seconds. It ends in time or is told to end, also if
-    this is cancelled, and has `heed` seconds for that (None: HEED_S, less at a stop). What it returns or raises then
-    does not count.
+async def run_limited(work: Callable[[], Awaitable[T]], seconds: float, name: str, heed: float | None = None) -> T:
+    """Run a guest's work in a task of its own for at most `seconds`. Cancel late work, also if the caller is cancelled.
 
-    Raises Late, and what the guest raises, which is an Exception."""
-    task = asyncio.get_running_loop().create_task(_done(work, seconds), name=name)  # a TaskGroup would wait for it
+    Cancelled work has `heed` seconds to end (None: HEED_S, less at a stop). Its result then does not count. Raises
+    Late, and every Exception of the guest."""
+    task = asyncio.get_running_loop().create_task(
+        _run_contained(work, seconds), name=name
+    )  # a TaskGroup would wait for it
     try:
         await asyncio.wait((task,), timeout=seconds)
     except asyncio.CancelledError:
@@ -239,27 +240,27 @@ async def limited(work: Callable[[], Awaitable[T]], seconds: float, name: str, h
     return task.result()
 
 
-def called(
+def call_guest(
     work: Callable[[], Awaitable[T]], call: str, whose: Mapping[str, str], seconds: float, heed: float | None = None
 ) -> Coroutine[Any, Any, T]:
-    """Have a guest's method do its work: `stepped`, and `limited` to so many seconds. `whose` is what the log says of
-    the guest, its own kind and name last."""
+    """Call a guest's method by `run_stepwise`, within `run_limited`. `whose` names the guest in the log. The last item
+    of `whose` is the guest's kind and name."""
     *_, (kind, name) = whose.items()
-    return limited(partial(stepped, work, call, **whose), seconds, f"{kind} {name}: {call}", heed)
+    return run_limited(partial(run_stepwise, work, call, **whose), seconds, f"{kind} {name}: {call}", heed)
 
 
-async def _done(work: Callable[[], Awaitable[T]], seconds: float) -> T:
+async def _run_contained(work: Callable[[], Awaitable[T]], seconds: float) -> T:
     DEADLINE.set(time.monotonic() + seconds)  # in the task's own context
     try:
         return await work()
     except BaseException as error:
-        if (other := escaped(error)) is error:
+        if (other := wrap_escape(error)) is error:
             raise
         raise other from error
 
 
 def _retrieve(task: asyncio.Task[Any]) -> None:
-    """Who has given up on it does not ask for its exception: asyncio would log that."""
+    """Take the exception of abandoned work, so that asyncio does not log it."""
     if not task.cancelled():
         task.exception()
 

@@ -25,7 +25,7 @@ from relay.alerts.schedule import AlertRules, Key, Memory, Track, make_key, take
 from relay.api import Alarm, Alert, Message, Reject, Retry
 from relay.api.transport import outage
 from relay.config import Redaction
-from relay.guests import Late, called, limited, reason_of
+from relay.guests import Late, call_guest, find_reason, run_limited
 from relay.state import KEPT, AlertMessage, Tracks, save_message, save_tracks
 from relay.status import AlertStatus, Condition, LastAlert, Status
 from relay.stop import STOP, left
@@ -222,10 +222,10 @@ class Sender:
         tried = replace(one, attempts=one.attempts + 1)
         seconds = self._alert.settings.timeout
         try:
-            await called(partial(self._alert.send, message), "send", {"alert": self._alert.name}, seconds)
+            await call_guest(partial(self._alert.send, message), "send", {"alert": self._alert.name}, seconds)
         except Exception as raised:  # whatever a plugin raises
             error, late = outage.outcome_of(raised) or raised, isinstance(raised, Late)
-            problem = f"it was not sent within {seconds:g} s" if late else self._clean(reason_of(error))
+            problem = f"it was not sent within {seconds:g} s" if late else self._clean(find_reason(error))
             now = time.time()
             self._failing = self._failing or now
             self._failed += 1
@@ -281,9 +281,11 @@ class Sender:
     async def close(self) -> None:
         """Close its connections."""
         try:
-            await limited(self._alert.release, left(STOP.kept, self._times.close), f"alert {self._alert.name}: close")
+            await run_limited(
+                self._alert.release, left(STOP.kept, self._times.close), f"alert {self._alert.name}: close"
+            )
         except Exception as error:  # a plugin's own
-            self._log.warning("alert is not closed", reason=self._clean(reason_of(error)))
+            self._log.warning("alert is not closed", reason=self._clean(find_reason(error)))
 
 
 def _encode_tracks(memory: Memory) -> Tracks:

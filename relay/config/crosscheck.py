@@ -22,7 +22,7 @@ from relay.config.model import Configured, ErasureSettings, IngestSettings, Jour
 from relay.config.plugins.registry import Registry
 from relay.config.plugins.traits import Traits, read_traits
 from relay.config.redaction import Redaction
-from relay.guests import contained, text_of
+from relay.guests import contained, read_text
 from relay.kinds import ALERTED
 
 SUBJECTS: Final = ("source", "connector", "certificate", "alert", "journal", "worker", "erasures", "clock", "relay")
@@ -202,7 +202,7 @@ def find_kept_users(
 def find_doubts(kind: str, table: Configured[Any, Any], merged: Merged) -> list[Mistake]:
     """Find settings that their model warns of."""
     clean = Redaction(table.settings).clean
-    found = [(about.split(), clean(text_of(reason))) for about, reason in pairs_of_texts(table.settings.warnings())]
+    found = [(about.split(), clean(read_text(reason))) for about, reason in pairs_of_texts(table.settings.warnings())]
     return [merged.make_mistake((kind, table.name, *about[:1]), reason) for about, reason in found]
 
 

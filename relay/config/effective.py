@@ -10,7 +10,7 @@ from relay.config.excerpt import show_value
 from relay.config.line_numbers import KeyPath
 from relay.config.load import Loaded
 from relay.config.merge import is_reference
-from relay.guests import contained, text_of
+from relay.guests import contained, read_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ def list_effective(loaded: Loaded) -> Iterator[Effective]:
         for name, field in type(settings).model_fields.items():
             try:
                 with contained(until_ctrl_c=True):
-                    plain |= to_jsonable_python(settings, include={name}, by_alias=True, fallback=text_of)
+                    plain |= to_jsonable_python(settings, include={name}, by_alias=True, fallback=read_text)
             except Exception as error:
                 plain[field.alias or name] = f"cannot be shown: {type(error).__name__}"
         for path, value in _flatten(table, plain):

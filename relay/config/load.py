@@ -35,7 +35,7 @@ from relay.config.model import (
 from relay.config.plugins.registry import KINDS, Registry
 from relay.config.tls import TlsError, expiry_warning, make_server_context
 from relay.config.validation_errors import translate, validate
-from relay.guests import contained, kind_of
+from relay.guests import contained, find_type_name
 
 NAME: Final = "[a-z][a-z0-9_-]*"
 """Names of sources, connectors, filters and alerts."""
@@ -267,7 +267,7 @@ class _Check:
         """Describe whose bug an error of a table is. Its own message may be a secret."""
         kind, table = str(path[0]), self.merged.get_tables(str(path[0])).get(str(path[-1]))
         owner = self.registry.find_provider(kind, table.get("type")) if isinstance(table, dict) else "relay"
-        return f"which is a bug of {owner}: {kind_of(error)}"
+        return f"which is a bug of {owner}: {find_type_name(error)}"
 
     def check_doubts(self, named: Mapping[str, Tables], *, lacks: bool) -> None:
         """Report the warnings of settings, from their plugins' own code; with `lacks`, also what is missing."""

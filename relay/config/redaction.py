@@ -13,7 +13,7 @@ from relay.api import Secret, Settings
 from relay.api.internal import MORE
 from relay.config.excerpt import HIDDEN, is_secret
 from relay.config.merge import is_reference, list_leaves
-from relay.guests import TRACE_CHARS, text_of
+from relay.guests import TRACE_CHARS, read_text
 
 SHORTEST: Final = 4
 """Characters of a secret, or of its rest after a cut, at least. Hiding less would garble every text."""
@@ -110,8 +110,8 @@ def _cleaned(value: object, cleans: Sequence[Callable[[str], str]]) -> object:
     if isinstance(value, list | tuple):
         return [_cleaned(item, cleans) for item in value]
     if isinstance(value, dict):
-        return {text_of(key): _cleaned(item, cleans) for key, item in value.items()}
-    text = value[:TRACE_CHARS] if isinstance(value, str) else text_of(value)
+        return {read_text(key): _cleaned(item, cleans) for key, item in value.items()}
+    text = value[:TRACE_CHARS] if isinstance(value, str) else read_text(value)
     for clean in cleans:
         text = clean(text)
     return text
@@ -126,7 +126,7 @@ def _list_forms(settings: Settings | Mapping[str, Any]) -> Iterator[str]:
             value = "" if secret.problem else secret.reveal()
             yield from _forms(value)
         else:
-            value = leaf if isinstance(leaf, str) else text_of(leaf)
+            value = leaf if isinstance(leaf, str) else read_text(leaf)
             yield from _forms(value) if isinstance(leaf, str) and is_secret(path) else ()
         # Hide the password of a URL, all behind the host, and each part that looks like a token
         for user, target in _URL.findall(value):

@@ -15,7 +15,7 @@ from relay.config.descriptions import read_descriptions, type_description
 from relay.config.load import NAME
 from relay.config.model import OWN_TABLES
 from relay.config.plugins.registry import KINDS, Registry
-from relay.guests import contained, named
+from relay.guests import contained, name_error
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 EVENTS: Final = {
@@ -39,7 +39,7 @@ def make_schema(registry: Registry, tell: Callable[[str], object] = lambda _: No
             except Exception as error:
                 parts[f"{kind}.{name}"] = {"title": f"{kind}.{name}", "properties": {"type": {"const": name}}}
                 owner = registry.find_provider(kind, name)
-                tell(f"settings of the {kind} type {name} of {owner} cannot be described: {named(error)}")
+                tell(f"settings of the {kind} type {name} of {owner} cannot be described: {name_error(error)}")
     parts |= {name: _make_table(name, model) for name, model in OWN_TABLES.items()}
     parts["erasure"]["properties"]["on"]["items"] = _link("event type")
     inner: dict[str, Any] = {}

@@ -25,7 +25,7 @@ from relay.api.internal import (
 from relay.config.merge import Merged
 from relay.config.mistake import Mistake, format_path
 from relay.config.redaction import Redaction
-from relay.guests import contained, text_of
+from relay.guests import contained, read_text
 
 Place = tuple[str | int, ...]
 KEY: Final = "[key]"
@@ -83,7 +83,7 @@ def translate(
     more = _find_contradictions(table, model, details)
     clean = Redaction(table if isinstance(table, dict) else {}).clean
     found = [_mistake(detail, model, path, merged) for detail in (*details, *more)]
-    return [replace(one, reason=clean(text_of(one.reason))) for one in found]
+    return [replace(one, reason=clean(read_text(one.reason))) for one in found]
 
 
 def _find_contradictions(table: object, model: type[Settings], found: Sequence[ErrorDetails]) -> Iterator[ErrorDetails]:

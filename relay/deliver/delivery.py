@@ -21,7 +21,7 @@ from relay.deliver.destination import SharedDestination
 from relay.deliver.park import Parking, find_key, find_keys
 from relay.deliver.result import AttemptResult, judge
 from relay.deliver.window import Window
-from relay.guests import called, trace_of
+from relay.guests import call_guest, format_trace
 from relay.state import State
 
 HANGS: Final = "not done in time, and the connector's thread hangs; nothing is tried again until it is back"
@@ -174,7 +174,7 @@ class Delivery:
         try:
             with left.noted():
                 work, whose = partial(self.destination.connector.deliver, batch), {"connector": self.destination.name}
-                answer = await called(work, "deliver", whose, self.destination.settings.timeout)
+                answer = await call_guest(work, "deliver", whose, self.destination.settings.timeout)
             result = judge(len(batch), answer, self.destination.redact)
         except asyncio.CancelledError:
             self.destination.breaker.record_no_result()
@@ -188,4 +188,4 @@ class Delivery:
         return result
 
     def _trace(self, error: Exception) -> str:
-        return self.destination.redact(trace_of(error))
+        return self.destination.redact(format_trace(error))

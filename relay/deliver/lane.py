@@ -36,7 +36,7 @@ from relay.deliver.batch.sent_together import ENDLESS, Cuts, make_settled_test, 
 from relay.deliver.delivery import Delivery
 from relay.deliver.ordered_delivery import OrderedDelivery
 from relay.deliver.window import measure_memory
-from relay.guests import named, trace_of
+from relay.guests import format_trace, name_error
 from relay.journal import Journal
 from relay.route import Failed, Route
 from relay.state import Attempts, Counts, Cursor, Parked
@@ -135,8 +135,10 @@ class Lane:
                 async with self._awake:
                     await self._run()
             except Exception as error:
-                self._fault = named(error), self.cursor.position
-                log.error("lane failed, starts again", connector=self.name, in_s=RESTART_S, exception=trace_of(error))
+                self._fault = name_error(error), self.cursor.position
+                log.error(
+                    "lane failed, starts again", connector=self.name, in_s=RESTART_S, exception=format_trace(error)
+                )
                 with suppress(TimeoutError):
                     async with asyncio.timeout(RESTART_S):
                         await self._stop.wait()

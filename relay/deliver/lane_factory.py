@@ -14,7 +14,7 @@ from relay.api.transport import outage
 from relay.catalogue import Selection, drop_opt_in
 from relay.config import Config, ConfigError, Made, NotMade, Redaction, make_connectors, make_mistakes
 from relay.deliver.live_lane import LiveLane
-from relay.guests import called, is_same, reason_of, text_of
+from relay.guests import call_guest, find_reason, is_same, read_text
 from relay.journal import Journal
 from relay.route import Route
 from relay.state import Cursor, Pause, State
@@ -122,9 +122,9 @@ async def _explain_unready(lane: LiveLane) -> str:
     try:
         async with asyncio.timeout(PROBE_S):
             if not (doubt := await lane.wait_until_tried()):
-                await called(connector.probe, "probe", {"connector": connector.name}, PROBE_S)
+                await call_guest(connector.probe, "probe", {"connector": connector.name}, PROBE_S)
     except Exception as error:
         met = outage.outcome_of(error)
-        why = Redaction(connector.settings).clean(text_of(met.reason) if met else reason_of(error))
+        why = Redaction(connector.settings).clean(read_text(met.reason) if met else find_reason(error))
         return f"connector {connector.name}: {doubt or why}"
     return f"connector {connector.name}: {doubt}; tried again by itself" if doubt else ""

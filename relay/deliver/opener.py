@@ -17,7 +17,7 @@ from relay.api import Connector, Filter
 from relay.api.internal import LeftBehind
 from relay.api.transport import outage
 from relay.config import Redaction
-from relay.guests import Late, called, named, text_of, trace_of
+from relay.guests import Late, call_guest, format_trace, name_error, read_text
 
 AGAIN_S: Final = 10.0
 SLOW_S: Final = 10.0
@@ -75,9 +75,9 @@ class Opener:
         self._begun = False
         try:
             heed = within * HEED_SHARE
-            await called(self._guest.release, "close", self._whose, within - heed, heed)
+            await call_guest(self._guest.release, "close", self._whose, within - heed, heed)
         except Exception as error:
-            self._log.error(f"{self._kind} did not close", exception=self._clean(trace_of(error)))
+            self._log.error(f"{self._kind} did not close", exception=self._clean(format_trace(error)))
 
     async def _try(self) -> str:
         """Open the plugin; return why that failed, or ""."""
@@ -85,13 +85,13 @@ class Opener:
         self._begun = True
         try:
             with self._left.noted(), self._warn_if_slow(limit):
-                await called(self._guest.open, "open", self._whose, limit)
+                await call_guest(self._guest.open, "open", self._whose, limit)
         except Exception as error:
             met = outage.outcome_of(error)
-            problem = self._clean(text_of(met.reason) if met and met.reason else named(error))
+            problem = self._clean(read_text(met.reason) if met and met.reason else name_error(error))
             if isinstance(error, Late):
                 problem = f"it was not ready within {limit:g}s (open_timeout)"
-            more = {} if met else {"exception": self._clean(trace_of(error))}
+            more = {} if met else {"exception": self._clean(format_trace(error))}
             self._log.error(f"{self._kind} cannot be opened, tried again", reason=problem, in_s=AGAIN_S, **more)
             await self.close()
             return self._describe_fault(problem)

@@ -11,7 +11,7 @@ from relay.api import Batch, Connector, Event, UnreadableEvent
 from relay.config import Redaction
 from relay.deliver.destination import SharedDestination
 from relay.deliver.result import AttemptResult
-from relay.guests import encodable, quick, trace_of
+from relay.guests import escape_surrogates, format_trace, quick
 from relay.route import Failed
 from relay.state import Parked, State
 
@@ -102,11 +102,11 @@ def find_key(connector: Connector, event: Event) -> str | None:
     try:
         with quick("key", connector=connector.name):
             key = connector.key(event)
-        return None if key is None else encodable(str(key))
+        return None if key is None else escape_surrogates(str(key))
     except UnreadableEvent:  # there is nothing to keep it in order with
         return None
     except BaseException as error:  # whatever it is, it is the connector's: nothing is awaited here
-        trace = Redaction(connector.settings).clean(trace_of(error))
+        trace = Redaction(connector.settings).clean(format_trace(error))
         log.error("connector gave no key", connector=connector.name, offset=event.offset, exception=trace)
         return None
 

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from relay.api import DELIVERED, Delivered, Event, Outcome, Reject, Retry, Skipped, Unauthorized, UnreadableEvent
 from relay.api.transport import outage
-from relay.guests import named, text_of
+from relay.guests import name_error, read_text
 
 NOT_SENT: Final = "not sent: another event of the batch cannot be read"
 CLOSE: Final = 1.25
@@ -99,14 +99,14 @@ def judge(
     `redact` removes from texts of the destination and the connector what must not be logged or stored."""
 
     def clean(text: object) -> str:
-        return redact(text_of(text))
+        return redact(read_text(text))
 
     if answer is None:
         return AttemptResult(delivered=size)
     try:
         return _judge(size, answer, clean, batch)
     except Exception as error:  # what it is made of is the connector's
-        return _blame_connector(size, clean(named(error)))
+        return _blame_connector(size, clean(name_error(error)))
 
 
 def _judge(
@@ -125,7 +125,7 @@ def _judge(
             return AttemptResult(refused=refused, split=size > 1, too_large=outcome.too_large)
         case Retry() | Unauthorized():
             return AttemptResult(deferred=[_make_deferral(range(size), outcome, clean)])
-    return _blame_connector(size, clean(named(_find_culprit(answer))))
+    return _blame_connector(size, clean(name_error(_find_culprit(answer))))
 
 
 def _blame_connector(size: int, what: str) -> AttemptResult:
@@ -218,7 +218,7 @@ def _judge_each(outcomes: Sequence[object], clean: Callable[[object], str]) -> A
                 case wrong:
                     waiting.append(_defer_by_bug([number], clean(wrong)))
         except Exception as error:  # the connector has changed the outcome after it was made
-            waiting.append(_defer_by_bug([number], clean(named(error))))
+            waiting.append(_defer_by_bug([number], clean(name_error(error))))
     return AttemptResult(
         delivered=delivered,
         deferred=[*_group_alike(waiting)],
@@ -233,7 +233,7 @@ def _read_outcome(given: object) -> Outcome | str:
     """Return the outcome that an entry means, such as an exception that `gather` has caught; what is wrong if it means
     nothing."""
     if isinstance(given, BaseException):
-        return next(_find_unreadable(given), None) or outage.outcome_of(given) or named(_find_culprit(given))
+        return next(_find_unreadable(given), None) or outage.outcome_of(given) or name_error(_find_culprit(given))
     return f"not an outcome: {given!r:.80}"
 
 

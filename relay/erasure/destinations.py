@@ -14,7 +14,7 @@ from relay.api import Delivered, Retry
 from relay.api.internal import LeftBehind
 from relay.config import Redaction
 from relay.deliver import AttemptResult, LiveLane, draw_retry_delay, judge
-from relay.guests import called, text_of, trace_of
+from relay.guests import call_guest, format_trace, read_text
 from relay.journal import Wanted
 from relay.state import (
     ConnectorAnswer,
@@ -121,7 +121,7 @@ class ConnectorErasure:
         name = self._connector.name
         answers = dict.fromkeys(range(len(lacking)), ConnectorAnswer(name, "done"))
         answers |= {
-            number: ConnectorAnswer(name, "done", wanted.hide(self._clean(text_of(note))))
+            number: ConnectorAnswer(name, "done", wanted.hide(self._clean(read_text(note))))
             for number, note in notes.items()
         }
         answers |= dict.fromkeys(result.skipped, ConnectorAnswer(name, "skipped", wanted.hide(result.why_skipped)))
@@ -163,14 +163,14 @@ class ConnectorErasure:
         try:
             with self._left.noted():
                 work, whose = partial(self._connector.erase, users), {"connector": self._connector.name}
-                answer = await called(work, "erase", whose, ERASE_S)
+                answer = await call_guest(work, "erase", whose, ERASE_S)
             result = judge(len(users), answer, self._clean)
             outcomes = enumerate(answer or ()) if result.by_event else ()
             return result, {number: one.note for number, one in outcomes if isinstance(one, Delivered) and one.note}
         except Exception as error:
             result = judge(len(users), error, self._clean)
             if any(why.bug for why in result.deferred):
-                told = wanted.hide(self._clean(trace_of(error)))
+                told = wanted.hide(self._clean(format_trace(error)))
                 log.error("connector raised", connector=self._connector.name, exception=told)
             return result, {}
 

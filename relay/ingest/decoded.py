@@ -12,7 +12,7 @@ import msgspec
 
 from relay.api import UNREADABLE, Decoded, Entries, Kind, Unreadable, why_unreadable
 from relay.api.internal import KINDS_REMEMBERED, TYPE_CHARS, read_entry
-from relay.guests import Wrong, described
+from relay.guests import Wrong, describe_answer
 from relay.words import counted
 
 UNREADABLE_AT_MOST: Final = 10_000
@@ -33,7 +33,7 @@ def check_decoded(decoded: Decoded, source: str, known: set[Kind], fresh: list[s
     `known`: kinds that passed before. New good kinds are added to it, and their types to `fresh`.
     """
     if type(decoded) is not Decoded:
-        raise Wrong(f"decode returned {described(decoded)}, not Decoded")
+        raise Wrong(f"decode returned {describe_answer(decoded)}, not Decoded")
     kinds, bodies, unreadable, ids, subject = decoded
     if type(bodies) is not Entries or type(kinds) is not list:
         kinds = _check_list("kinds", kinds)
@@ -62,7 +62,7 @@ def _check_kinds(kinds: Iterable[Kind], source: str, known: set[Kind], fresh: li
         if kind in known:
             continue
         if not isinstance(kind, Kind):
-            raise Wrong(f"decode returned {described(kind)} as a kind, not what self.kind(type) gives")
+            raise Wrong(f"decode returned {describe_answer(kind)} as a kind, not what self.kind(type) gives")
         if kind.source != source:
             raise Wrong("decode returned a kind of another source: use self.kind(type)")
         for word, text in (("type", kind.type), ("id_field", kind.id_field), ("time_field", kind.time_field)):
@@ -90,13 +90,13 @@ def _check_unreadable(unreadable: Sequence[Unreadable]) -> None:
         raise Wrong(f"decode returned {len(unreadable):,} unreadable entries: {UNREADABLE_AT_MOST:,} at most")
     for one in unreadable:
         if not isinstance(one, Unreadable) or not isinstance(one.body, bytes):
-            raise Wrong(f"decode returned {described(one)} as unreadable, not Unreadable(bytes, reason)")
+            raise Wrong(f"decode returned {describe_answer(one)} as unreadable, not Unreadable(bytes, reason)")
         _check_text("reason of an Unreadable", one.reason)
 
 
 def _check_text(what: str, text: Any, most: int | None = None) -> None:
     if not isinstance(text, str):
-        raise Wrong(f"decode returned {described(text)} for the {what}, not a text")
+        raise Wrong(f"decode returned {describe_answer(text)} for the {what}, not a text")
     if most is not None and not 0 < len(text) <= most:
         raise Wrong(f"decode returned a {what} of {len(text)} characters: it has 1 to {most}")
     try:
@@ -107,7 +107,7 @@ def _check_text(what: str, text: Any, most: int | None = None) -> None:
 
 def _check_body(body: Any, number: int) -> bytes:
     if not isinstance(body, COPIED):
-        raise Wrong(f"decode returned {described(body)} as body {number}, not bytes")
+        raise Wrong(f"decode returned {describe_answer(body)} as body {number}, not bytes")
     content = body if type(body) is bytes else bytes(body)
     try:
         read_entry(content, _read_object)
@@ -118,5 +118,5 @@ def _check_body(body: Any, number: int) -> bytes:
 
 def _check_list(what: str, values: Any) -> list[Any]:
     if isinstance(values, str | bytes) or not isinstance(values, Sequence):
-        raise Wrong(f"decode returned {described(values)} for {what}, not a list")
+        raise Wrong(f"decode returned {describe_answer(values)} for {what}, not a list")
     return list(values)

@@ -17,14 +17,14 @@ from relay.config import Redaction
 from relay.guests import (
     BLOCKED_S,
     Wrong,
-    described,
-    escaped,
-    kind_of,
-    place_of,
+    describe_answer,
+    find_reason,
+    find_type_name,
+    format_place,
     quick,
-    reason_of,
-    tell_blocked,
-    text_of,
+    read_text,
+    warn_blocked,
+    wrap_escape,
 )
 from relay.ingest.decoded import check_decoded
 from relay.ingest.problem import Problem
@@ -64,7 +64,7 @@ class SourceCalls:
 
     def make_denied(self, denied: Denied) -> Problem:
         """Make the answer to wrong credentials."""
-        return Problem(401, self.clean(reason_of(denied)), WWW_Authenticate="Bearer")
+        return Problem(401, self.clean(find_reason(denied)), WWW_Authenticate="Bearer")
 
     def read(self, request: Request) -> Decoded | Response:
         """Read the events of a request, or get the source's own answer. Runs on the event loop. Raises Problem."""
@@ -74,7 +74,7 @@ class SourceCalls:
             began = perf_counter()
             decoded: Decoded = self.source.decode(request)
             if perf_counter() - began >= BLOCKED_S:
-                tell_blocked("decode", perf_counter() - began, source=self.source.name)
+                warn_blocked("decode", perf_counter() - began, source=self.source.name)
             if (  # as it nearly always is: nothing more is looked at
                 type(decoded) is Decoded
                 and type(decoded.bodies) is Entries
@@ -136,14 +136,14 @@ class SourceCalls:
             with quick("recall", source=self.source.name):
                 self.source.recall(memory)
         except Exception as error:
-            told = self.clean(reason_of(error))
+            told = self.clean(find_reason(error))
             log.error("what a source remembers cannot be read", source=self.source.name, error=told)
 
     @property
     def notice(self) -> str:
         """The source's message for an admin."""
         said = self._call_safely("notice", lambda: _check_type("notice", self.source.notice, str))
-        return "its notice cannot be read, see the log" if said is None else self.clean(text_of(said))
+        return "its notice cannot be read, see the log" if said is None else self.clean(read_text(said))
 
     @property
     def incomplete(self) -> int:
@@ -155,7 +155,7 @@ class SourceCalls:
         began = perf_counter()
         answer = getattr(self.source, call)(request)
         if (seconds := perf_counter() - began) >= most:
-            tell_blocked(call, seconds, source=self.source.name)
+            warn_blocked(call, seconds, source=self.source.name)
         return answer
 
     def _call_safely(self, call: str, work: Callable[[], Any]) -> Any:
@@ -172,8 +172,8 @@ class SourceCalls:
         if isinstance(error, Denied):
             return self.make_denied(error)
         if isinstance(error, Malformed):
-            return Problem(400, self.clean(reason_of(error)))
-        if not isinstance(error := escaped(error), Exception):
+            return Problem(400, self.clean(find_reason(error)))
+        if not isinstance(error := wrap_escape(error), Exception):
             return error  # somebody else ends the request
         return self._report_bug(call, error)
 
@@ -183,8 +183,8 @@ class SourceCalls:
 
     def _log_bug(self, call: str, error: Exception) -> str:
         """Log a bug, and describe it by kind and place. Its message may hold what a sender sent."""
-        what = self.clean(text_of(error)) if isinstance(error, Wrong) else f"{call} raised {kind_of(error)}"
-        place = {} if isinstance(error, Wrong) else {"traceback": place_of(error)}
+        what = self.clean(read_text(error)) if isinstance(error, Wrong) else f"{call} raised {find_type_name(error)}"
+        place = {} if isinstance(error, Wrong) else {"traceback": format_place(error)}
         whose = {"source": self.source.name, "plugin": self._plugin, "call": call}
         log.error("bug in a source", **whose, reason=what, **place)
         return what
@@ -199,12 +199,12 @@ class SourceCalls:
 def _check_nothing(call: str, answer: object) -> None:
     """Check that a method that reports errors by raising has returned None. Raises Wrong."""
     if answer is not None:
-        raise Wrong(f"{call} returned {described(answer)}: it has to return nothing, and to raise what is wrong")
+        raise Wrong(f"{call} returned {describe_answer(answer)}: it has to return nothing, and to raise what is wrong")
 
 
 def _check_response(response: object) -> Response:
     if not isinstance(response, Response):
-        raise Wrong(f"respond returned {described(response)}, not a Response or None")
+        raise Wrong(f"respond returned {describe_answer(response)}, not a Response or None")
     body = response.body.encode() if isinstance(response.body, str) else response.body
     if not isinstance(body, bytes) or len(body) > RESPONSE_BYTES:
         raise Wrong(f"respond returned a body that is no text or bytes, or has more than {RESPONSE_BYTES:,} bytes")
@@ -225,5 +225,5 @@ def _check_memory(memory: object) -> str:
 
 def _check_type(call: str, answer: Any, wanted: type) -> Any:
     if not isinstance(answer, wanted):
-        raise Wrong(f"{call} gave {described(answer)}, not one of the type {wanted.__name__}")
+        raise Wrong(f"{call} gave {describe_answer(answer)}, not one of the type {wanted.__name__}")
     return answer

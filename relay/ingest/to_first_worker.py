@@ -21,7 +21,7 @@ import structlog
 
 from relay.api import Decoded, Source
 from relay.catalogue import Selection
-from relay.guests import reason_of
+from relay.guests import find_reason
 from relay.journal import Unavailable
 from relay.socket_path import address_of
 from relay.stop import STOP
@@ -189,7 +189,7 @@ class Others:
         try:
             kept = Kept(handed.number, await self._keep(handed.source, self._read_decoded(handed)))
         except Exception as error:
-            kept = Kept(handed.number, 0, reason_of(error))
+            kept = Kept(handed.number, 0, find_reason(error))
         with suppress(*LOST):  # who asked may be no more
             writer.write(_encode(kept))
             await writer.drain()

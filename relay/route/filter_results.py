@@ -16,7 +16,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from relay.api import UNREADABLE, Event, Filter, Kind, UnreadableEvent, is_utf8
 from relay.config import Redaction
-from relay.guests import BLOCKED_S, Wrong, described, named, tell_blocked, text_of
+from relay.guests import BLOCKED_S, Wrong, describe_answer, name_error, read_text, warn_blocked
 
 MOST_PARTS: Final = 1000
 """Parts into which one event may be split."""
@@ -49,9 +49,9 @@ def apply_filter(step: Filter, event: Event) -> Made:
     except Wrong as error:
         return Failed(event, f"filter {step.name}: {error}")
     except UnreadableEvent as error:
-        return Failed(event, f"filter {step.name}: {Redaction(step.settings).clean(text_of(error.reason))}")
+        return Failed(event, f"filter {step.name}: {Redaction(step.settings).clean(read_text(error.reason))}")
     except BaseException as error:  # whatever it is, it is the filter's: nothing is awaited here
-        return Failed(event, f"filter {step.name}: {Redaction(step.settings).clean(named(error))}")
+        return Failed(event, f"filter {step.name}: {Redaction(step.settings).clean(name_error(error))}")
 
 
 def apply_chain(steps: Sequence[Filter], event: Event) -> Made:
@@ -70,7 +70,7 @@ def _pass(steps: Sequence[Filter], event: Event) -> Made:
         began = perf_counter()
         made = apply_filter(step, current)
         if (seconds := perf_counter() - began) >= BLOCKED_S:
-            tell_blocked("apply", seconds, filter=step.name)
+            warn_blocked("apply", seconds, filter=step.name)
         if made is None or isinstance(made, Failed):
             return made
         if not isinstance(made, Event):
@@ -135,7 +135,7 @@ def _check_result(event: Event, made: object) -> Event | Sequence[Event] | None:
 def _check_event(event: Event, made: object) -> None:
     """Check that a filter returned an event, derived from the one at hand. Raises Wrong."""
     if type(made) is not Event:
-        what = described(made) if iscoroutine(made) else type(made).__name__
+        what = describe_answer(made) if iscoroutine(made) else type(made).__name__
         raise Wrong(f"apply returned {what}, not an event, a list of events, or None")
     here = type(made.offset) is int and (made.offset, made.part, made.received) == (
         event.offset,

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
-from relay.guests import trace_of
+from relay.guests import format_trace
 from relay.stop import STOP, left
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ def run_main(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, T]) -> T
                 isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
             ):
                 raise
-            log.error("a task of a plugin tried to end relay, which goes on", exception=trace_of(error))
+            log.error("a task of a plugin tried to end relay, which goes on", exception=format_trace(error))
 
 
 def _ignore_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import orjson
 import structlog
 
 from relay.config import LOG, LogSettings
-from relay.guests import text_of
+from relay.guests import read_text
 from relay.runtime.journald import add_priority, is_journal
 from relay.runtime.log_writer import LogWriter
 from relay.words import escape, escape_json
@@ -58,7 +58,7 @@ class Repeats:
 
 def _shorten(value: object) -> object:
     """Return enough of a value to tell it from others."""
-    return value if value is None or isinstance(value, int) else text_of(value)
+    return value if value is None or isinstance(value, int) else read_text(value)
 
 
 def _choose_key(told: dict[object, tuple[float, int]], variant: object, now: float) -> object:

@@ -12,7 +12,7 @@ from relay import __version__
 from relay.api import Connector, Secret, Settings
 from relay.config import Config, KeyPath, Redaction, format_path, list_leaves
 from relay.deliver import Fleet, LiveLane
-from relay.guests import named, quick, text_of
+from relay.guests import name_error, quick, read_text
 from relay.ingest import Ingest, Intake
 from relay.journal import Journal
 from relay.runtime.logs import count_dropped_lines
@@ -234,8 +234,8 @@ def _read_notice(connector: Connector) -> str:
         with quick("notice", connector=connector.name):
             said = connector.notice
     except Exception as error:  # a property of a plugin
-        said = f"its notice cannot be read: {named(error)}"
-    text = "" if said is None else text_of(said)
+        said = f"its notice cannot be read: {name_error(error)}"
+    text = "" if said is None else read_text(said)
     return Redaction(connector.settings).clean(text) if text else ""  # to hide secrets means to look for them first
 
 

@@ -6,7 +6,7 @@ import time
 import pytest
 from structlog.testing import capture_logs
 
-from relay.guests import BLOCKED_S, Escape, quick, stepped
+from relay.guests import BLOCKED_S, Escape, quick, run_stepwise
 
 
 def test_a_call_that_blocks_is_told_with_the_name_of_its_plugin() -> None:
@@ -41,7 +41,7 @@ async def test_blocking_between_two_awaits_is_logged_and_changes_no_result(endin
         return "done"
 
     with capture_logs() as logs:
-        task = asyncio.get_running_loop().create_task(stepped(work, "deliver", connector="slow"), name="work")
+        task = asyncio.get_running_loop().create_task(run_stepwise(work, "deliver", connector="slow"), name="work")
         while not logs:
             await asyncio.sleep(0.01)
         task.cancel() if ending == "cancelled" else None

@@ -12,7 +12,7 @@ from relay.config.model import Config, Configured
 from relay.config.plugins.contract import check_made
 from relay.config.plugins.traits import Traits, read_traits
 from relay.config.redaction import LOG, Redaction
-from relay.guests import contained, is_on_loop, named, quick
+from relay.guests import contained, is_on_loop, name_error, quick
 
 P = TypeVar("P", bound=Plugin)
 T = TypeVar("T")
@@ -112,7 +112,7 @@ def make_mistakes(failures: Sequence[Failure]) -> list[Mistake]:
             file=one.table.file,
             line=one.table.line,
             key=f"{one.kind}.{one.table.name}",
-            reason=f"cannot be made: {Redaction(one.table.settings).clean(named(one.error))}",
+            reason=f"cannot be made: {Redaction(one.table.settings).clean(name_error(one.error))}",
         )
         for one in failures
     ]

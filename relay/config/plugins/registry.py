@@ -36,7 +36,7 @@ from relay.commands import COMMANDS
 from relay.config.plugins.contract import check_class
 from relay.config.plugins.discovery import PLUGIN_FOLDERS, Candidate, Stamp, find_candidates, find_place, read_stamp
 from relay.config.plugins.probe import Probed, probe
-from relay.guests import contained, named
+from relay.guests import contained, name_error
 
 KINDS: Final[Mapping[str, tuple[type[Plugin], type[Settings]]]] = {
     "source": (Source, SourceSettings),
@@ -189,7 +189,7 @@ class Registry:
                 version = version or str(getattr(module, "__version__", ""))
                 hints = [] if things else [*_advise_on_nameless(module)]
         except Exception as error:
-            return PluginInfo(name, origin, version, error=named(error).strip())
+            return PluginInfo(name, origin, version, error=name_error(error).strip())
         for hint in hints:
             self._note(candidate, hint)
         where = origin if candidate.is_drop_in else f"{origin}, {place}"

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from relay.api import Reject, Retry
-from relay.guests import limited
+from relay.guests import run_limited
 from relay.testing import Answer, Destination
 from relay_plugins.heap import Heap
 from relay_plugins.http import Http
@@ -250,7 +250,7 @@ async def test_a_body_that_does_not_come_in_time_is_not_complete(connect):
         for asked in ({"answer_seconds": 0.05}, {"answer_seconds": 100.0}):
             answered = await http.post(url, b"x", {}, **asked)
             assert (answered.body, answered.complete) == (b"late", False)
-        within = await limited(lambda: http.post(url, b"x", {}, answer_seconds=100.0), 0.5, "a delivery")
+        within = await run_limited(lambda: http.post(url, b"x", {}, answer_seconds=100.0), 0.5, "a delivery")
         assert not within.complete, "a delivery that was answered does not run out of time for the rest"
 
 

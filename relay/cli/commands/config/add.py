@@ -15,7 +15,7 @@ from relay.cli.commands.config.config import toml, toml_key
 from relay.cli.commands.config.setting_options import make_options, read_settings
 from relay.cli.options import CONF, plugins_option
 from relay.config import CONF_FOLDERS, NAME, PLUGIN_FOLDERS, Mistake, Registry, load, type_description
-from relay.guests import contained, named
+from relay.guests import contained, name_error
 from relay.words import with_article
 
 PREFIXES: Final = {"source": 20, "filter": 40, "connector": 60, "alert": 80}
@@ -57,7 +57,7 @@ def _make_command(kind: str, name: str, registry: Registry, plugin_folders: Sequ
         with contained(until_ctrl_c=True):
             return _make_add_command(kind, registry.get_types(kind)[name], registry, plugin_folders)
     except Exception as error:
-        reason = f"{registry.find_provider(kind, name)}: its settings cannot be options: {named(error)}"
+        reason = f"{registry.find_provider(kind, name)}: its settings cannot be options: {name_error(error)}"
 
     def refuse() -> None:
         raise click.ClickException(reason)

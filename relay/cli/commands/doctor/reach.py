@@ -10,7 +10,7 @@ from typing import Any, Final
 from relay.api import Connector, Secret
 from relay.cli.commands.doctor.report import Finding, Installation
 from relay.config import Configured, Redaction, list_leaves, read_traits
-from relay.guests import contained, limited, reason_of, text_of
+from relay.guests import contained, find_reason, read_text, run_limited
 
 PROBE_S: Final = 8.0
 ADVICE: Final = "see the connector's settings; then names, routes, firewalls and certificates"
@@ -45,16 +45,16 @@ async def _check_one(configured: Configured[Any, Any], it: Installation) -> Find
     try:
         async with asyncio.timeout(PROBE_S), _make_connector(configured, it) as (connector, local_path):
             advice = WRITING if local_path else ADVICE
-            said = await limited(connector.probe, PROBE_S, f"{about}: probe")
+            said = await run_limited(connector.probe, PROBE_S, f"{about}: probe")
             why = await asyncio.to_thread(_explain_unwritable, local_path, it)
     except TimeoutError:
         return Finding("problem", about, f"no answer within {PROBE_S:g} s", advice)
     except Exception as error:  # whatever a plugin raises says why
-        why = Redaction(configured.settings).clean(reason_of(error))
+        why = Redaction(configured.settings).clean(find_reason(error))
         return Finding("problem", about, why, advice)
     if why:
         return Finding("warning", about, f"{local_path} cannot be written by the service: {why}", ALLOWING)
-    told = Redaction(configured.settings).clean(text_of(said)) if said else "not tried: only sending would tell"
+    told = Redaction(configured.settings).clean(read_text(said)) if said else "not tried: only sending would tell"
     return Finding("ok", about, told)
 
 
@@ -69,7 +69,7 @@ async def _make_connector(
         yield connector, local_path
     finally:
         with suppress(Exception):  # it was never opened
-            await limited(connector.release, PROBE_S, f"connector {configured.name}: close")
+            await run_limited(connector.release, PROBE_S, f"connector {configured.name}: close")
 
 
 def _explain_unwritable(path: Path | None, it: Installation) -> str | None:
