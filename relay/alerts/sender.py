@@ -224,7 +224,7 @@ class Sender:
         try:
             await call_guest(partial(self._alert.send, message), "send", {"alert": self._alert.name}, seconds)
         except Exception as raised:  # whatever a plugin raises
-            error, late = outage.outcome_of(raised) or raised, isinstance(raised, Late)
+            error, late = outage.find_outcome(raised) or raised, isinstance(raised, Late)
             problem = f"it was not sent within {seconds:g} s" if late else self._clean(find_reason(error))
             now = time.time()
             self._failing = self._failing or now

@@ -101,11 +101,11 @@ class Message:
     def title(self) -> str:
         """Return one line, for the subject of an e-mail."""
         prefix = "[test] " if self.test else ""
-        return f"{prefix}{self.relay} on {self.host}: {self._what()}"
+        return f"{prefix}{self.relay} on {self.host}: {self._summarize()}"
 
-    def _what(self) -> str:
+    def _summarize(self) -> str:
         if len(self.alarms) == 1 and not self.left_out:
-            return _headline(self.alarms[0])
+            return _format_headline(self.alarms[0])
         over = all(one.state == "over" for one in self.alarms)
         number = len(self.alarms) + self.left_out
         named = [one.subject for one in self.alarms[:SUBJECTS]]
@@ -120,10 +120,10 @@ class Message:
 
     def brief(self, most: int) -> str:
         """Return the text in at most `most` characters: the title, and as many whole paragraphs as fit."""
-        parts, rest = [self.title], [*map(_paragraph, self.alarms)]
-        while rest and len("\n\n".join([*parts, rest[0], _left(len(rest) - 1 + self.left_out)])) <= most:
+        parts, rest = [self.title], [*map(_format_paragraph, self.alarms)]
+        while rest and len("\n\n".join([*parts, rest[0], _format_left_out(len(rest) - 1 + self.left_out)])) <= most:
             parts.append(rest.pop(0))
-        if left := _left(len(rest) + self.left_out):
+        if left := _format_left_out(len(rest) + self.left_out):
             parts.append(left)
         return "\n\n".join(parts)[:most]
 
@@ -135,7 +135,7 @@ class Message:
         return fields | {"alarms": alarms, "left_out": self.left_out}
 
 
-def _left(number: int) -> str:
+def _format_left_out(number: int) -> str:
     return f"and {number} more: relay alerts show" if number else ""
 
 
@@ -154,46 +154,53 @@ PHRASES: Final = MappingProxyType(
 are over."""
 
 
-def _headline(one: Alarm) -> str:
+def _format_headline(one: Alarm) -> str:
     if one.kind == TEST:
         return "a test"
-    what, over = _phrases(one.kind, one.subject)
-    lasts = f"{what}, was {_phrases(one.was, one.subject)[0]}" if one.was else f"still {what}"
+    what, over = _find_phrases(one.kind, one.subject)
+    lasts = f"{what}, was {_find_phrases(one.was, one.subject)[0]}" if one.was else f"still {what}"
     how = {"began": what, "lasts": lasts, "flaps": f"{what}, comes and goes"}
     return f"{one.subject}: {how.get(one.state, over)}"
 
 
-def _phrases(kind: str, subject: str) -> tuple[str, str]:
+def _find_phrases(kind: str, subject: str) -> tuple[str, str]:
     first = subject.split()[0]
     what = kind.removeprefix(f"{first}_").replace("_", " ")
     return PHRASES.get(kind) or PHRASES.get(f"{first} {kind}") or (what, f"no longer {what}")
 
 
-def _paragraph(one: Alarm) -> str:
-    """One alarm for people, in lines."""
+def _format_paragraph(one: Alarm) -> str:
+    """Format an alarm for people, in lines."""
     if one.kind == TEST:
         return one.sentence
     since = "trouble since" if one.was else "since"  # it began as the kind that it was
-    lines = [f"{_headline(one)}, {since} {_moment(one.since)}", one.sentence, one.changed, *_facts(one)]
+    lines = [
+        f"{_format_headline(one)}, {since} {_format_time(one.since)}",
+        one.sentence,
+        one.changed,
+        *_list_facts(one),
+    ]
     return "\n".join(line for line in lines if line)
 
 
-def _facts(one: Alarm) -> list[str]:
-    """What the sentence does not say."""
+def _list_facts(one: Alarm) -> list[str]:
+    """List facts that the sentence of the alarm leaves out."""
     lines, facts = [], one.facts
     error = facts.get("last_error")
     if error and str(error.get("reason")) not in one.sentence:
-        lines.append(f"last error: {error.get('reason')}" + (f" at {_moment(error['at'])}" if "at" in error else ""))
+        lines.append(
+            f"last error: {error.get('reason')}" + (f" at {_format_time(error['at'])}" if "at" in error else "")
+        )
     if event := facts.get("event"):
         lines.append(f"one of the events: {event.get('type')} {event.get('id')}")
     if full := facts.get("full_at"):
-        lines.append(f"the journal is full at {_moment(full)} if it goes on like this")
-    if (deadline := facts.get("deadline")) and _moment(deadline) not in one.sentence:
-        lines.append(f"Braze disables the Current at {_moment(deadline)}, after 5 days of errors")
+        lines.append(f"the journal is full at {_format_time(full)} if it goes on like this")
+    if (deadline := facts.get("deadline")) and _format_time(deadline) not in one.sentence:
+        lines.append(f"Braze disables the Current at {_format_time(deadline)}, after 5 days of errors")
     return lines
 
 
-def _moment(seconds: float) -> str:
+def _format_time(seconds: float) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 

@@ -75,13 +75,15 @@ def check_hmac(
         raise Denied("the signature is missing")
     key = secret if isinstance(secret, bytes) else secret.reveal().encode()
     expected = hmac.digest(key, signed, algorithm)
-    fits = [hmac.compare_digest(_decoded(text, prefix, encoding), expected) for text in texts]  # all: no early exit
+    fits = [
+        hmac.compare_digest(_decode_signature(text, prefix, encoding), expected) for text in texts
+    ]  # all: no early exit
     if not any(fits):
         raise Denied("the signature does not fit: is the secret the sender's?")
 
 
-def _decoded(text: str, prefix: str, encoding: str) -> bytes:
-    """The bytes of a signature as it is written; none if it is not written so."""
+def _decode_signature(text: str, prefix: str, encoding: str) -> bytes:
+    """Decode a signature; return no bytes if it is written in another way."""
     if not text.startswith(prefix):
         return b""
     text = text.removeprefix(prefix).strip()

@@ -57,7 +57,7 @@ class Block:
             events[0].received if events else 0.0,
             tuple(table),
             index,
-            ends_of([event.body for event in events]),
+            find_ends([event.body for event in events]),
             b",".join([event.body for event in events]),
             [event.part for event in events] if any(event.part for event in events) else None,
         )
@@ -98,7 +98,7 @@ class Block:
         first = self.start(start)
         ends = [end - first for end in self.ends[start:stop]]
         body = self.body[first : first + ends[-1]]
-        kinds, index = _own(self.kinds, self.index[start:stop])
+        kinds, index = _drop_unused_kinds(self.kinds, self.index[start:stop])
         parts = None if self.parts is None else self.parts[start:stop]
         return Block(self.offsets[start:stop], self.received, kinds, index, ends, body, parts)
 
@@ -106,21 +106,22 @@ class Block:
         """Return a block of the events with these numbers, which ascend."""
         body, ends, offsets, index = self.body, self.ends, self.offsets, self.index
         bodies = [body[ends[i - 1] + 1 if i else 0 : ends[i]] for i in numbers]
-        kinds, own = _own(self.kinds, [index[i] for i in numbers])
+        kinds, own = _drop_unused_kinds(self.kinds, [index[i] for i in numbers])
         return Block(
             [offsets[i] for i in numbers],
             self.received,
             kinds,
             own,
-            ends_of(bodies),
+            find_ends(bodies),
             b",".join(bodies),
             None if self.parts is None else [self.parts[i] for i in numbers],
         )
 
 
-def _own(kinds: tuple[Kind, ...], index: Sequence[int]) -> tuple[tuple[Kind, ...], Sequence[int]]:
-    """Of a part of a block: its kinds, and for each event the place of its kind. Kinds that it has no event of are left
-    out where they outnumber its events: whoever looks at the kinds of all parts would go through them for each part."""
+def _drop_unused_kinds(kinds: tuple[Kind, ...], index: Sequence[int]) -> tuple[tuple[Kind, ...], Sequence[int]]:
+    """Return the kinds of a part of a block, and for each event the place of its kind.
+
+    Drop unused kinds where the kinds outnumber the events. A loop over all parts then does not visit them again."""
     if len(kinds) <= len(index):
         return kinds, index
     table: dict[int, int] = {}
@@ -128,8 +129,8 @@ def _own(kinds: tuple[Kind, ...], index: Sequence[int]) -> tuple[tuple[Kind, ...
     return tuple(kinds[kind] for kind in table), own
 
 
-def ends_of(bodies: Iterable[bytes | memoryview]) -> list[int]:
-    """Where each of the bodies ends once they are joined by commas."""
+def find_ends(bodies: Iterable[bytes | memoryview]) -> list[int]:
+    """Return the end of each body after a join by commas."""
     ends, end = [], -1
     for body in bodies:
         end += len(body) + 1
@@ -267,7 +268,7 @@ class Batch(Sequence[Event]):
 
 
 def one_line(body: bytes) -> bytes:
-    """An event's bytes, or those of several, without line breaks and as long as before; see `Batch.lines`."""
+    """Replace line breaks between tokens by spaces, in the bytes of events; see `Batch.lines`."""
     if b"\n" in body or b"\r" in body:
         return body.replace(b"\n", b" ").replace(b"\r", b" ")
     return body

@@ -41,17 +41,17 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-def _status(text: str) -> str:
+def _check_status(text: str) -> str:
     if not re.fullmatch(r"[1-5]\d\d", text):
         raise ValueError(f"expected an HTTP status of three digits, such as 409, got {text!r}")
     return text
 
 
-def _groups(value: object) -> object:
+def _make_tuple(value: object) -> object:
     return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 
-Status = Annotated[str, AfterValidator(_status), WithJsonSchema({"type": "string", "pattern": r"^[1-5]\d\d$"})]
+Status = Annotated[str, AfterValidator(_check_status), WithJsonSchema({"type": "string", "pattern": r"^[1-5]\d\d$"})]
 
 
 Group = Literal["type", "source", "hour"]
@@ -75,7 +75,9 @@ class BatchSettings(Settings):
     must not be shorter than `align`. A connector with `order_by`, or of a type that keeps an order, cannot have
     `align`.
     """
-    group_by: Annotated[tuple[Group, ...], BeforeValidator(_groups, json_schema_input_type=Group | list[Group])] = ()
+    group_by: Annotated[
+        tuple[Group, ...], BeforeValidator(_make_tuple, json_schema_input_type=Group | list[Group])
+    ] = ()
     """What all events of a batch have in common: `"type"`, `"source"`, `"hour"` (UTC, of receipt), or a list of these.
 
     relay divides a full batch into its groups, and sends each group by itself. `events` and `size` limit all groups
@@ -84,13 +86,13 @@ class BatchSettings(Settings):
     """
 
     @model_validator(mode="after")
-    def _age_of_aligned(self) -> Self:
+    def _align_age(self) -> Self:
         if self.align > self.age and "age" not in self.model_fields_set:
             vars(self)["age"] = self.align
         return self
 
     def contradictions(self) -> Iterator[Contradiction]:
-        """A batch lasts until the next multiple of `align`."""
+        """Yield an `age` that is shorter than `align`."""
         if self.align > self.age and "age" in self.model_fields_set:
             yield "age align", f"age ({self.age:g}s) must be at least align ({self.align:g}s), or be left out"
 
@@ -113,7 +115,7 @@ class RetrySettings(Settings):
     """
 
     def contradictions(self) -> Iterator[Contradiction]:
-        """The first wait is not the longest."""
+        """Yield a `first` wait that is longer than `max`."""
         if self.first > self.max:
             yield "first max", f"first ({self.first:g}s) must be at most max ({self.max:g}s)"
 

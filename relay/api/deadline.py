@@ -9,5 +9,5 @@ DEADLINE: Final[ContextVar[float]] = ContextVar("end of the call under way, in m
 
 
 def time_left() -> float:
-    """Seconds until the call under way counts as failed; endless outside of a call."""
+    """Return the seconds until the running call counts as failed; infinite outside of a call."""
     return max(0.0, DEADLINE.get() - time.monotonic())

@@ -88,7 +88,7 @@ class Event(Struct, frozen=True, eq=False):
         """
         data = self._data
         if data is None:
-            data = _decoded(self)
+            data = _decode(self)
             force_setattr(self, "_data", data)
         return data
 
@@ -144,17 +144,17 @@ class Event(Struct, frozen=True, eq=False):
 
         The bytes stay the same. To change a type in them, use `with_data`.
         """
-        kind = _kind(self.kind.source, type, self.kind.id_field, self.kind.time_field)
+        kind = _make_kind(self.kind.source, type, self.kind.id_field, self.kind.time_field)
         return Event(self.body, kind, self.offset, self.received, self.part, self._data)
 
 
 @lru_cache(1000)
-def _kind(source: str, type: str, id_field: str, time_field: str) -> Kind:
-    """One object for each: events of the same kind are grouped by it."""
+def _make_kind(source: str, type: str, id_field: str, time_field: str) -> Kind:
+    """Make a kind, or return the same object again: events are grouped by it."""
     return Kind(source, type, id_field, time_field)
 
 
-def _decoded(event: Event) -> dict[str, Any]:
+def _decode(event: Event) -> dict[str, Any]:
     try:
         data = orjson.loads(event.body)
     except (ValueError, RecursionError) as error:

@@ -22,14 +22,16 @@ PORTION: Final = 4096
 """Tokens that are passed over without a break."""
 
 
-def _nested(levels: int) -> bytes:
-    """What may stand between two brackets."""
-    return TOKEN + (rb"|[\[{](?:" + _nested(levels - 1) + rb")*+[\]}]" if levels else b"")
+def _make_pattern(levels: int) -> bytes:
+    """Make the pattern of everything between two brackets, for so many levels."""
+    return TOKEN + (rb"|[\[{](?:" + _make_pattern(levels - 1) + rb")*+[\]}]" if levels else b"")
 
 
 _SPACE: Final = re.compile(rb"[ \t\n\r]*+")
-_SHALLOW: Final = re.compile(rb"[\[{](?:" + _nested(NESTED) + rb")*+[\]}]|" + STRING + rb'|[^\s,:\[\]{}"]++', re.DOTALL)
-_STEP: Final = re.compile(rb"(?:" + _nested(NESTED) + rb"){0,%d}+([\[\]{}])?+" % PORTION, re.DOTALL)
+_SHALLOW: Final = re.compile(
+    rb"[\[{](?:" + _make_pattern(NESTED) + rb")*+[\]}]|" + STRING + rb'|[^\s,:\[\]{}"]++', re.DOTALL
+)
+_STEP: Final = re.compile(rb"(?:" + _make_pattern(NESTED) + rb"){0,%d}+([\[\]{}])?+" % PORTION, re.DOTALL)
 _KEY: Final = re.compile(rb"[ \t\n\r]*+(" + STRING + rb")[ \t\n\r]*+:[ \t\n\r]*+", re.DOTALL)
 _HIGH, _LOW = rb"\\u[dD][89abAB][0-9a-fA-F]{2}", rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 _LONE: Final = re.compile(
@@ -58,12 +60,12 @@ class Walk:
     def elements(self, at: int | None = None) -> Iterator[memoryview]:
         """Yield the elements of the array that begins at byte `at`; by default the body is the array. Raises
         ValueError."""
-        end, more = self._inside(at or 0, b"[", b"]")
+        end, more = self._enter(at or 0, b"[", b"]")
         while more:
-            start = _space(self._body, end)
-            end = self._end(start)
+            start = _skip_space(self._body, end)
+            end = self._find_end(start)
             yield self._view[start:end]
-            end, more = self._separator(end, b"]")
+            end, more = self._pass_separator(end, b"]")
         if at is None:
             self._check_end(end)
         else:
@@ -72,51 +74,51 @@ class Walk:
     def members(self) -> Iterator[tuple[bytes, int]]:
         """Yield for each member of the object that is the body its name, as written, and the byte at which its value
         begins. Raises ValueError."""
-        at, more = self._inside(0, b"{", b"}")
+        at, more = self._enter(0, b"{", b"}")
         while more:
             key = _KEY.match(self._body, at)
             if key is None:
                 raise ValueError(f"a name and a colon are expected at byte {at}")
             yield key[1][1:-1], key.end()
-            at, more = self._separator(self._end(key.end()), b"}")
+            at, more = self._pass_separator(self._find_end(key.end()), b"}")
         self._check_end(at)
 
     def object(self, at: int = 0) -> dict[bytes, memoryview]:
         """Return the members of the object that begins at byte `at`; of several with one name the last. Raises
         ValueError."""
-        at = _space(self._body, at)
-        inner = Walk(self._body[at : self._end(at)])
-        return {name: inner._view[start : inner._end(start)] for name, start in inner.members()}
+        at = _skip_space(self._body, at)
+        inner = Walk(self._body[at : self._find_end(at)])
+        return {name: inner._view[start : inner._find_end(start)] for name, start in inner.members()}
 
     def is_one_value(self) -> bool:
         """Return whether the body is a single value, as far as brackets and strings tell."""
         try:
-            return self._end(0) == len(self._body)
+            return self._find_end(0) == len(self._body)
         except ValueError:
             return False
 
-    def _inside(self, at: int, opening: bytes, closing: bytes) -> tuple[int, bool]:
-        """Where it goes on behind an opening bracket, and whether anything is in there."""
-        at = _space(self._body, at)
+    def _enter(self, at: int, opening: bytes, closing: bytes) -> tuple[int, bool]:
+        """Pass an opening bracket. Return the next position, and whether a value follows. Raises ValueError."""
+        at = _skip_space(self._body, at)
         if self._body[at : at + 1] != opening:
             raise ValueError(f"{opening.decode()} is expected at byte {at}")
-        at = _space(self._body, at + 1)
+        at = _skip_space(self._body, at + 1)
         return (at + 1, False) if self._body[at : at + 1] == closing else (at, True)
 
-    def _separator(self, at: int, closing: bytes) -> tuple[int, bool]:
-        """Where it goes on behind a value, and whether another one follows."""
-        at = _space(self._body, at)
+    def _pass_separator(self, at: int, closing: bytes) -> tuple[int, bool]:
+        """Pass a comma or closing bracket. Return the next position, and whether a value follows. Raises ValueError."""
+        at = _skip_space(self._body, at)
         found = self._body[at : at + 1]
         if found not in (b",", closing) or not found:
             raise ValueError(f"a comma or {closing.decode()} is expected at byte {at}")
         return at + 1, found == b","
 
     def _check_end(self, at: int) -> None:
-        if (at := _space(self._body, at)) != len(self._body):
+        if (at := _skip_space(self._body, at)) != len(self._body):
             raise ValueError(f"it goes on after its end, at byte {at}")
 
-    def _end(self, start: int) -> int:
-        """Where the value ends that begins at this byte."""
+    def _find_end(self, start: int) -> int:
+        """Return the end of the value that begins at byte `start`. Raises ValueError."""
         if self._known and self._known[0] == start:
             return self._known[1]
         found = _SHALLOW.match(self._body, start, start + LARGE)
@@ -144,8 +146,8 @@ class Walk:
         return found.end()
 
 
-def _space(body: bytes, at: int) -> int:
-    """Where what is no white space begins."""
+def _skip_space(body: bytes, at: int) -> int:
+    """Return the position after white space."""
     found = _SPACE.match(body, at)
     return at if found is None else found.end()
 
@@ -164,12 +166,12 @@ def is_utf8(body: bytes) -> bool:
 
 
 def without_surrogates(entry: bytes) -> bytes:
-    r"""The same JSON, and as long, with `\ufffd` for every unpaired surrogate escape, as decoders refuse those."""
+    r"""Replace each unpaired surrogate escape by `\ufffd`, as decoders refuse such escapes. Lengths stay the same."""
     return _LONE.sub(lambda found: found[1] + REPLACEMENT if found[2] else found[1], entry)
 
 
 def read_entry(entry: Any, decode: Callable[[Any], T]) -> T:
-    """What `decode`, a msgspec decoder of a struct, reads of an entry that came by itself, unpaired surrogates or not.
+    """Read an entry with `decode`, a msgspec decoder of a struct. Other fields may hold unpaired surrogates.
 
     Raises one of UNREADABLE. None of the fields that are read may have such a surrogate."""
     str(entry, "utf-8")

@@ -20,7 +20,7 @@ NAMES: Final = {
 }
 
 
-def _check(outcome: str, argument: str, value: object, *types: type) -> None:
+def _check_type(outcome: str, argument: str, value: object, *types: type) -> None:
     """Raise TypeError for an argument that is of none of these types. True and False are no numbers."""
     if isinstance(value, types) and (bool in types or not isinstance(value, bool)):
         return
@@ -36,7 +36,7 @@ class Delivered:
     """For the receipt of an erasure: what could not be known, such as ids that nobody named."""
 
     def __post_init__(self) -> None:
-        _check("Delivered", "note", self.note, str)
+        _check_type("Delivered", "note", self.note, str)
 
 
 DELIVERED: Final = Delivered()
@@ -50,7 +50,7 @@ class Skipped:
     reason: str
 
     def __post_init__(self) -> None:
-        _check("Skipped", "reason", self.reason, str)
+        _check_type("Skipped", "reason", self.reason, str)
 
 
 class _Failure(Exception):
@@ -63,9 +63,9 @@ class _Failure(Exception):
     def __init__(self, reason: str, *, status: int | None = None, answer: str = "") -> None:
         super().__init__(reason)
         name = type(self).__name__
-        _check(name, "reason", reason, str, BaseException)
-        _check(name, "status", status, int, NoneType)
-        _check(name, "answer", answer, str)
+        _check_type(name, "reason", reason, str, BaseException)
+        _check_type(name, "status", status, int, NoneType)
+        _check_type(name, "answer", answer, str)
         self.reason = str(reason)
         self.status = status
         self.answer = answer
@@ -96,7 +96,7 @@ class Retry(_Failure):
             raise TypeError(f"Retry: after is a number of seconds or None, got {after!r:.80}; see retry_after()")
         if after is not None and not 0 <= after < inf:
             raise ValueError(f"Retry: after is a number of seconds, 0 or more, got {after!r:.80}")
-        _check("Retry", "hold_lane", hold_lane, bool)
+        _check_type("Retry", "hold_lane", hold_lane, bool)
         self.after, self.hold_lane = after, hold_lane
 
 
@@ -112,7 +112,7 @@ class Reject(_Failure):
 
     def __init__(self, reason: str, *, too_large: bool = False, status: int | None = None, answer: str = "") -> None:
         super().__init__(reason, status=status, answer=answer)
-        _check("Reject", "too_large", too_large, bool)
+        _check_type("Reject", "too_large", too_large, bool)
         self.too_large = too_large
 
 

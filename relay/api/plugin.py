@@ -4,7 +4,7 @@ import builtins
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from relay.api.settings import Settings, with_defaults
+from relay.api.settings import Settings, replace_defaults
 
 if TYPE_CHECKING:
     import structlog
@@ -33,7 +33,7 @@ class Plugin:
             cls.type = type
         if defaults:
             try:
-                cls.Settings = with_defaults(cls.Settings, defaults)
+                cls.Settings = replace_defaults(cls.Settings, defaults)
             except TypeError as error:
                 raise TypeError(f"class {cls.__name__}: {error}") from None
 

@@ -57,7 +57,7 @@ class Request(msgspec.Struct, gc=False):  # made in C: each request makes one
         r"""The body, decoded: an object or, if `kind` says so, a list for instance. An unpaired surrogate escape, of a
         text that was cut inside an emoji, becomes `\ufffd`. Raises Malformed."""
         try:
-            value = _decoded(self.body)
+            value = _decode(self.body)
         except ValueError as error:
             raise Malformed(f"the body is not JSON: {error}") from None
         if not isinstance(value, kind):
@@ -65,8 +65,8 @@ class Request(msgspec.Struct, gc=False):  # made in C: each request makes one
         return value
 
 
-def _decoded(body: bytes) -> Any:
-    """Raises ValueError."""
+def _decode(body: bytes) -> Any:
+    """Decode JSON. Raises ValueError."""
     try:
         return orjson.loads(body)
     except ValueError:

@@ -41,7 +41,7 @@ class Secret:
         except (OSError, LookupError, ValueError) as error:
             self.problem = f"{self} cannot be read: {error}"
         else:
-            self.problem = self._flaw()
+            self.problem = self._find_flaw()
 
     @property
     def doubt(self) -> str | None:
@@ -66,12 +66,12 @@ class Secret:
     def _read(self) -> str:
         if self.how == "env":
             if self.name not in os.environ:
-                raise LookupError(f"the environment has no variable {self.name}{_without_dollar(self.name)}")
+                raise LookupError(f"the environment has no variable {self.name}{_suggest_name(self.name)}")
             content = os.environb[self.name.encode("utf-8", "surrogateescape")]
         else:
             try:
                 content = read_plain(
-                    _secret_file(self.name) if self.how == "file" else _credential(self.name), MOST_BYTES
+                    _check_path(self.name) if self.how == "file" else _find_credential(self.name), MOST_BYTES
                 )
             except NotPlain as error:
                 raise ValueError(f"it {error}") from None
@@ -83,13 +83,13 @@ class Secret:
             raise ValueError("it is empty")
         return value
 
-    def _flaw(self) -> str | None:
-        """Say why the value is of no use."""
+    def _find_flaw(self) -> str | None:
+        """Return why the value is of no use; None if it is good."""
         return None
 
     @property
     def _wrapping(self) -> str | None:
-        """What a secret that was copied with its surroundings looks like."""
+        """Return what the value looks like if it was copied with its surroundings."""
         if ASSIGNMENT.match(self._value):
             return f"{self} looks like NAME=value: only the value is the secret"
         if self._value.startswith("{") and self._value.endswith("}"):
@@ -105,7 +105,7 @@ class Secret:
             ((how, name),) = value.items()
             if how in WAYS and isinstance(name, str) and name:
                 return cls(how, name)
-        told = f"{_wrong(value)}a secret is a reference"
+        told = f"{_explain_wrong(value)}a secret is a reference"
         raise ValueError(f"{told if isinstance(value, dict) else f'{told}, never the secret itself'}: {SECRET_FORMS}")
 
     @classmethod
@@ -141,7 +141,7 @@ class HeaderSecret(Secret):
             return f"{self} is longer than the {HEADER_BYTES >> 10} KiB that relay and most servers take of a header"
         return None
 
-    def _flaw(self) -> str | None:
+    def _find_flaw(self) -> str | None:
         for character in self._value:
             if not character.isprintable():
                 named = unicodedata.name(character, "a control character").lower()
@@ -163,8 +163,8 @@ class BearerToken(HeaderSecret):
         return super().doubt
 
 
-def _wrong(reference: object) -> str:
-    """What is wrong with what is written like a reference, if it is; its values may be secrets."""
+def _explain_wrong(reference: object) -> str:
+    """Explain what is wrong with a reference, without its values, which may be secrets."""
     if not isinstance(reference, dict):
         return ""
     for key in reference:
@@ -177,19 +177,19 @@ def _wrong(reference: object) -> str:
     return "".join(f"{how}: expected a name in quotes; " for how in reference)
 
 
-def _without_dollar(name: str) -> str:
-    """What to write instead of a variable as shells have it."""
+def _suggest_name(name: str) -> str:
+    """Suggest the name of a variable that is written with a dollar sign."""
     variable = re.fullmatch(r"\$(\{)?([A-Za-z_]\w*)(?(1)\})", name, re.ASCII)
     return f': write the name without the $, env = "{variable[2]}"' if variable else ""
 
 
-def _secret_file(name: str) -> Path:
+def _check_path(name: str) -> Path:
     if not Path(name).is_absolute():
         raise ValueError("write its path from / on: relay runs in another folder than you do")
     return Path(name)
 
 
-def _credential(name: str) -> Path:
+def _find_credential(name: str) -> Path:
     if "/" in name:
         raise ValueError("a credential's name has no slash")
     if (folder := os.environ.get("CREDENTIALS_DIRECTORY")) is None:

@@ -48,10 +48,10 @@ class Settings(BaseModel):
         return ()
 
     @model_validator(mode="after")
-    def _no_contradictions(self) -> Self:
+    def _check_contradictions(self) -> Self:
         found = [
             PydanticCustomError(CONTRADICTION, "{reason}", {"about": about.split(), "reason": reason})
-            for about, reason in pairs_of_texts(self.contradictions())
+            for about, reason in check_pairs(self.contradictions())
         ]
         if found:
             details = [InitErrorDetails(type=one, loc=(), input=None) for one in found]
@@ -59,24 +59,24 @@ class Settings(BaseModel):
         return self
 
 
-def pairs_of_texts(said: Iterable[Contradiction]) -> Iterator[Contradiction]:
-    """What a model says of its settings. Raises TypeError if it is of another form."""
+def check_pairs(said: Iterable[Contradiction]) -> Iterator[Contradiction]:
+    """Yield the contradictions or warnings of a model. Raises TypeError for anything but pairs of texts."""
     for one in said:
         if not isinstance(one, tuple) or [*map(type, one)] != [str, str]:
             raise TypeError(f"expected the names of settings and what is wrong, two texts, got {one!r}")
         yield one
 
 
-def annotated(kind: Any, metadata: Iterable[object]) -> Any:
-    """A type with what is said of it, such as limits."""
+def annotate(kind: Any, metadata: Iterable[object]) -> Any:
+    """Return a type with its metadata, such as limits."""
     parts = [*metadata]
     return Annotated[kind, *parts] if parts else kind
 
 
-def with_defaults(model: type[S], defaults: Mapping[str, Any]) -> type[S]:
-    """The model with other defaults, which are written as in conf.d; those of a table within stand each by itself.
+def replace_defaults(model: type[S], defaults: Mapping[str, Any]) -> type[S]:
+    """Return the model with other defaults, written as in conf.d. In an inner table each default counts by itself.
 
-    Raises TypeError for what is no setting, or for a default that it does not take."""
+    Raises TypeError for an unknown setting, or for a default that the setting does not accept."""
     fields: dict[str, Any] = {}
     for name, written in defaults.items():
         field = model.model_fields.get(name)
@@ -85,10 +85,10 @@ def with_defaults(model: type[S], defaults: Mapping[str, Any]) -> type[S]:
         kind: Any = field.annotation
         try:
             if isinstance(kind, type) and issubclass(kind, Settings):
-                kind = with_defaults(kind, written)
+                kind = replace_defaults(kind, written)
                 default = kind()
             else:
-                kind = annotated(kind, field.metadata)
+                kind = annotate(kind, field.metadata)
                 default = TypeAdapter(kind).validate_python(written, strict=True)
         except ValidationError as error:
             raise TypeError(f"{name} = {written!r}: {error.errors()[0]['msg']}") from None
@@ -110,37 +110,37 @@ FASTEST: Final = 1e9
 """Events per second: what a `Rate` may be, beside 0."""
 
 
-def _quantity(value: object, units: Mapping[str, float], what: str, example: str, most: str) -> float:
+def _parse_quantity(value: object, units: Mapping[str, float], what: str, example: str, most: str) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool) and value == 0:
         return 0.0
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", value) if isinstance(value, str) else None
     if match is None or match[2] not in units:
         raise ValueError(f'expected a {what} such as "{example}" (units: {", ".join(units)}), got {value!r}')
     found = float(match[1]) * units[match[2]]
-    if value != most and found > _quantity(most, units, what, example, most):
+    if value != most and found > _parse_quantity(most, units, what, example, most):
         raise ValueError(f"a {what} is at most {most}")
     return found
 
 
 def parse_duration(value: object) -> float:
     """Read "30s", "5m", "1.5h" as seconds. Raises ValueError for anything else but 0."""
-    return _quantity(value, SECONDS, "duration", "30s", LONGEST)
+    return _parse_quantity(value, SECONDS, "duration", "30s", LONGEST)
 
 
 def parse_size(value: object) -> int:
     """Read "64MiB", "10GB" as bytes. Raises ValueError for anything else but 0."""
-    return int(_quantity(value, BYTES | BYTES_DECIMAL, "size", "64MiB", LARGEST))
+    return int(_parse_quantity(value, BYTES | BYTES_DECIMAL, "size", "64MiB", LARGEST))
 
 
 def check_rate(rate: float) -> float:
-    """Pass on what may be a rate in events per second: 0, or SLOWEST to FASTEST. Raises ValueError."""
+    """Return a rate in events per second: 0, or SLOWEST to FASTEST. Raises ValueError for others."""
     if rate and not (isfinite(rate) and SLOWEST <= rate <= FASTEST):
         raise ValueError(f"a rate is 0, which is no limit, or from {SLOWEST:f} to {FASTEST:.0f} events per second")
     return rate
 
 
 def write_quantity(value: float, units: Mapping[str, float]) -> str | int:
-    """Write a number as an admin would: with the largest of the units (they rise) that leaves it whole."""
+    """Write a number with the largest of the ascending units that leaves it whole."""
     smallest, base = next(iter(units.items()))
     count = round(value / base)
     if not count or not isclose(count * base, value):
@@ -159,21 +159,21 @@ def write_size(size: int) -> str | int:
     return write_quantity(size, BYTES)
 
 
-def _written(units: Mapping[str, float]) -> Any:
-    """What editors take a quantity for."""
+def _make_pattern(units: Mapping[str, float]) -> Any:
+    """Make the type of a quantity for the JSON Schema that editors use."""
     return Annotated[str, Field(pattern=rf"^\s*\d+(\.\d+)?\s*({'|'.join(units)})\s*$")] | Literal[0]
 
 
 Duration = Annotated[
     float,
-    BeforeValidator(parse_duration, json_schema_input_type=_written(SECONDS)),
+    BeforeValidator(parse_duration, json_schema_input_type=_make_pattern(SECONDS)),
     PlainSerializer(write_duration, when_used="json"),
 ]
 """A duration in seconds. An admin writes a text with a unit: "500ms", "30s", "5m", "1h", "7d"."""
 
 ByteSize = Annotated[
     int,
-    BeforeValidator(parse_size, json_schema_input_type=_written(BYTES | BYTES_DECIMAL)),
+    BeforeValidator(parse_size, json_schema_input_type=_make_pattern(BYTES | BYTES_DECIMAL)),
     PlainSerializer(write_size, when_used="json"),
 ]
 """A size in bytes. An admin writes a text with a unit: "64KiB", "8MiB", "10GB"."""
@@ -182,7 +182,7 @@ Rate = Annotated[float, AfterValidator(check_rate)]
 """Events per second; 0 is no limit."""
 
 
-def _http_url(value: object) -> str:
+def _check_url(value: object) -> str:
     try:
         url = URL(value) if isinstance(value, str) else None
     except ValueError:
@@ -200,7 +200,7 @@ def _http_url(value: object) -> str:
     return str(url.origin()) + re.sub(r"[^!-~]+", lambda found: quote(found[0]), target)
 
 
-HttpUrl = Annotated[str, BeforeValidator(_http_url, json_schema_input_type=str)]
+HttpUrl = Annotated[str, BeforeValidator(_check_url, json_schema_input_type=str)]
 """An http or https URL without credentials.
 
 The part after the host stays byte for byte, for signed URLs; only spaces and characters beyond ASCII are
@@ -208,17 +208,17 @@ percent-encoded. `Connector.post` sends it so. With `Connector.http` write `yarl
 """
 
 
-def _url_path(value: object) -> str:
+def _check_path(value: object) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"/[A-Za-z0-9._~/-]+", value):
         raise ValueError(f'expected a path such as "/currents", got {value!r}')
     return value
 
 
-UrlPath = Annotated[str, BeforeValidator(_url_path, json_schema_input_type=str)]
+UrlPath = Annotated[str, BeforeValidator(_check_path, json_schema_input_type=str)]
 """The path of a URL, from its leading slash on."""
 
 
-def _selection(value: object) -> tuple[str, ...]:
+def _check_selection(value: object) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not all(isinstance(entry, str) and entry.strip("! ") for entry in value):
         raise ValueError('expected a list such as ["message_engagement", "users.behaviors.*", "!email"]')
     if not value:
@@ -226,7 +226,7 @@ def _selection(value: object) -> tuple[str, ...]:
     return tuple(entry.strip() for entry in value)
 
 
-EventSelection = Annotated[tuple[str, ...], BeforeValidator(_selection, json_schema_input_type=list[str])]
+EventSelection = Annotated[tuple[str, ...], BeforeValidator(_check_selection, json_schema_input_type=list[str])]
 """The events that are wanted: groups, channels, types and globs; a leading `!` excludes. `("*",)` is everything."""
 
 
@@ -236,7 +236,7 @@ def parse_time(text: str) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def _start(value: object) -> str | float:
+def _check_start(value: object) -> str | float:
     if value in ("now", "oldest"):
         return str(value)
     with suppress(ValueError):
@@ -251,7 +251,7 @@ def _write_start(start: str | float) -> str:
 
 StartAt = Annotated[
     str | float,
-    BeforeValidator(_start, json_schema_input_type=str),
+    BeforeValidator(_check_start, json_schema_input_type=str),
     PlainSerializer(_write_start, when_used="json"),
 ]
 """Where a connector that never ran begins: "now", "oldest", or a time (UTC if not said), kept as Unix seconds."""

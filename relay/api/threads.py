@@ -21,14 +21,14 @@ BACK_S: Final = 0.1
 
 
 class LeftBehind:
-    """Work in threads that is waited for by nobody but who asks here: that of one delivery, for example."""
+    """Work that still runs in threads, for example after a delivery was cut off."""
 
     def __init__(self) -> None:
         self._work: set[Future[Any]] = set()
 
     @contextmanager
     def noted(self) -> Iterator[None]:
-        """Note here what is left behind inside."""
+        """Add here all work that the body leaves behind."""
         before = _NOTING.set(self)
         try:
             yield
@@ -36,29 +36,29 @@ class LeftBehind:
             _NOTING.reset(before)
 
     def add(self, work: Future[Any]) -> None:
-        """Note work that goes on."""
+        """Add work that still runs."""
         self._work.add(work)
 
     def discard(self, work: Future[Any]) -> None:
-        """Forget work that is done."""
+        """Drop work that is done."""
         self._work.discard(work)
 
     def take(self, other: "LeftBehind") -> None:
-        """Note what goes on there now."""
+        """Add the running work of another object."""
         self._work.update(other)
 
     async def back(self, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
-        """Wait until all of it is done. Raises what `sleep` raises."""
+        """Wait until all work is done. Raises every exception of `sleep`."""
         while self:  # a thread tells nobody
             await sleep(BACK_S)
 
     def __iter__(self) -> Iterator[Future[Any]]:
-        """What is not done yet."""
+        """Iterate over work that is not done yet."""
         self._work = {one for one in self._work if not one.done()}
         return iter(self._work)
 
     def __bool__(self) -> bool:
-        """Whether a thread is not back yet."""
+        """Return whether work is not done yet."""
         return bool([*self])
 
 
@@ -69,19 +69,18 @@ class Threads:
     """The threads of one connector: at most so many at a time, further work waits for its turn."""
 
     def __init__(self, name: str, most: int, under_way: LeftBehind | None = None) -> None:
-        """All work is noted in `under_way` until it is done, whether it is waited for or not."""
+        """`under_way` gets all work until it is done, also work that nobody waits for."""
         self._pool = ThreadPoolExecutor(most, name)
         self._under_way, self._left = LeftBehind() if under_way is None else under_way, LeftBehind()
 
     @property
     def hang(self) -> bool:
-        """Whether work goes on that nobody waits for any more."""
+        """Return whether abandoned work still runs."""
         return bool(self._left)
 
     async def run(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        """Do the work in a thread and return what it returns. When cancelled: work that waits is dropped, work that
-        has begun goes on."""
-        begun, noting = self._pool.submit(partial(_do, work, *arguments)), _NOTING.get()
+        """Do work in a thread and return its result. A cancellation drops only work that has not begun."""
+        begun, noting = self._pool.submit(partial(_run, work, *arguments)), _NOTING.get()
         self._under_way.add(begun)
         try:
             return await asyncio.wrap_future(begun)
@@ -95,14 +94,14 @@ class Threads:
                 self._under_way.discard(begun)
 
     def close(self) -> None:
-        """Begin no further work. Does not wait."""
+        """Refuse further work, and do not wait."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 async def release(held: dict[str, Any], close: Callable[[], Awaitable[None]], tell: Callable[[], None]) -> None:
     """Close a plugin, then its HTTP session and its threads, which `close` may still use. `held`: its attributes.
 
-    If a thread hangs, `tell` is called instead of `close`."""
+    If a thread hangs, call `tell` instead of `close`."""
     threads: Threads | None = held.get("_threads")
     try:
         if threads is not None and threads.hang:
@@ -116,8 +115,8 @@ async def release(held: dict[str, Any], close: Callable[[], Awaitable[None]], te
             threads.close()
 
 
-def _do(work: Callable[[*Ts], T], *arguments: *Ts) -> T:
-    """Do the work. No future can hold a StopIteration: who waits for one would wait for ever."""
+def _run(work: Callable[[*Ts], T], *arguments: *Ts) -> T:
+    """Do work. Raises RuntimeError for a StopIteration, as no future can hold a StopIteration."""
     try:
         return work(*arguments)
     except StopIteration as error:

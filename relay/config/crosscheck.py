@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from relay.api import HttpUrl, Secret, Source
-from relay.api.internal import find_closest, pairs_of_texts, write_size
+from relay.api.internal import check_pairs, find_closest, write_size
 from relay.catalogue import OPT_IN, TYPES, UNKNOWN, Selection, drop_opt_in, suggest_entry
 from relay.config.excerpt import explain_plain_secret
 from relay.config.line_numbers import KeyPath
@@ -202,7 +202,7 @@ def find_kept_users(
 def find_doubts(kind: str, table: Configured[Any, Any], merged: Merged) -> list[Mistake]:
     """Find settings that their model warns of."""
     clean = Redaction(table.settings).clean
-    found = [(about.split(), clean(read_text(reason))) for about, reason in pairs_of_texts(table.settings.warnings())]
+    found = [(about.split(), clean(read_text(reason))) for about, reason in check_pairs(table.settings.warnings())]
     return [merged.make_mistake((kind, table.name, *about[:1]), reason) for about, reason in found]
 
 

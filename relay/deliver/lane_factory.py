@@ -124,7 +124,7 @@ async def _explain_unready(lane: LiveLane) -> str:
             if not (doubt := await lane.wait_until_tried()):
                 await call_guest(connector.probe, "probe", {"connector": connector.name}, PROBE_S)
     except Exception as error:
-        met = outage.outcome_of(error)
+        met = outage.find_outcome(error)
         why = Redaction(connector.settings).clean(read_text(met.reason) if met else find_reason(error))
         return f"connector {connector.name}: {doubt or why}"
     return f"connector {connector.name}: {doubt}; tried again by itself" if doubt else ""

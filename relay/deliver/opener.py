@@ -87,7 +87,7 @@ class Opener:
             with self._left.noted(), self._warn_if_slow(limit):
                 await call_guest(self._guest.open, "open", self._whose, limit)
         except Exception as error:
-            met = outage.outcome_of(error)
+            met = outage.find_outcome(error)
             problem = self._clean(read_text(met.reason) if met and met.reason else name_error(error))
             if isinstance(error, Late):
                 problem = f"it was not ready within {limit:g}s (open_timeout)"

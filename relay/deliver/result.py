@@ -119,7 +119,7 @@ def _judge(
         others = sorted({*range(size)}.difference(one.number for one in refused))
         waiting = [Deferral(others, NOT_SENT, after=0.0, alone=True)] if others else []
         return AttemptResult(deferred=waiting, refused=refused)
-    match outcome := outage.outcome_of(answer):
+    match outcome := outage.find_outcome(answer):
         case Reject():
             refused = [_make_refusal(number, outcome, clean) for number in range(size)]
             return AttemptResult(refused=refused, split=size > 1, too_large=outcome.too_large)
@@ -139,7 +139,7 @@ def _defer_by_bug(numbers: Sequence[int], what: str) -> Deferral:
 def _find_culprit(error: BaseException) -> BaseException:
     """Return the first exception of a group, as TaskGroup raises it, that is a bug."""
     while isinstance(error, ExceptionGroup):
-        error = next((one for one in error.exceptions if outage.outcome_of(one) is None), error.exceptions[0])
+        error = next((one for one in error.exceptions if outage.find_outcome(one) is None), error.exceptions[0])
     return error
 
 
@@ -233,7 +233,7 @@ def _read_outcome(given: object) -> Outcome | str:
     """Return the outcome that an entry means, such as an exception that `gather` has caught; what is wrong if it means
     nothing."""
     if isinstance(given, BaseException):
-        return next(_find_unreadable(given), None) or outage.outcome_of(given) or name_error(_find_culprit(given))
+        return next(_find_unreadable(given), None) or outage.find_outcome(given) or name_error(_find_culprit(given))
     return f"not an outcome: {given!r:.80}"
 
 

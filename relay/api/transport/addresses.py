@@ -24,7 +24,7 @@ class Networks:
         return self.unix or bool(self.networks)
 
     def __contains__(self, address: Peer | None) -> bool:
-        """Tell whether an address is in one of them; None, an address that is not known, never is."""
+        """Return whether an address is in one of the networks; False for None, an unknown address."""
         if address is None or address == UNIX:
             return address is not None and self.unix
         return any(address in network for network in self.networks)
@@ -38,7 +38,7 @@ def parse_networks(value: object) -> Networks:
     found, wrong = list[IPv4Network | IPv6Network](), list[str]()
     for entry in entries:
         try:
-            found += [_network(entry)] if entry != UNIX else []
+            found += [_parse_network(entry)] if entry != UNIX else []
         except ValueError as error:
             wrong.append(str(error))
     if wrong:
@@ -51,7 +51,7 @@ def write_networks(networks: Networks) -> list[str]:
     return [*map(str, networks.networks), *([UNIX] if networks.unix else ())]
 
 
-def _network(entry: object) -> IPv4Network | IPv6Network:
+def _parse_network(entry: object) -> IPv4Network | IPv6Network:
     text = entry if isinstance(entry, str) else ""
     try:
         network = ip_network(text, strict=False)

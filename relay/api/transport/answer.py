@@ -47,18 +47,18 @@ def check(answer: "aiohttp.ClientResponse", body: bytes | None = None, answers: 
     if answer.history:
         reason = f"redirected to {answer.url.with_query(None)}: configure the final address"
         raise Unauthorized(reason, status=answer.history[-1].status)
-    if (answers.get(str(answer.status)) or _usual(answer.status)) == "deliver":
+    if (answers.get(str(answer.status)) or _judge_status(answer.status)) == "deliver":
         return
-    said = _excerpt(_arrived(answer) if body is None else body)
-    reason = f"HTTP {answer.status}{_target(answer)}" + (f": {said}" if said else "")
-    raise failure_of(answer.status, answer.headers, reason, said, answers)
+    said = _make_excerpt(_read_arrived(answer) if body is None else body)
+    reason = f"HTTP {answer.status}{_describe_target(answer)}" + (f": {said}" if said else "")
+    raise make_failure(answer.status, answer.headers, reason, said, answers)
 
 
-def failure_of(
+def make_failure(
     status: int, headers: Mapping[str, str], reason: str, said: str = "", answers: Answers = MappingProxyType({})
 ) -> Retry | Reject | Unauthorized:
-    """What a status means that is no success, as `check` says."""
-    meaning = answers.get(str(status)) or _usual(status)
+    """Make the outcome of a status other than success, by the rules of `check`."""
+    meaning = answers.get(str(status)) or _judge_status(status)
     if meaning == "pause":
         return Unauthorized(reason, status=status, answer=said)
     if meaning == "reject":
@@ -72,7 +72,7 @@ def failure_of(
     return Retry(reason, after=after, status=status, answer=said)
 
 
-def _usual(status: int) -> str:
+def _judge_status(status: int) -> str:
     if 200 <= status < 300:
         return "deliver"
     if status in (401, 403, 404) or 300 <= status < 400:
@@ -97,8 +97,8 @@ def retry_after(header: str | None, now: datetime) -> float | None:
     return min(max(0.0, wait), LONGEST_WAIT_S)
 
 
-def _target(answer: "aiohttp.ClientResponse") -> str:
-    """Where a redirect leads, without its query, which may hold a secret."""
+def _describe_target(answer: "aiohttp.ClientResponse") -> str:
+    """Describe the target of a redirect, without its query, which may hold a secret."""
     location = answer.headers.get("Location", "")
     if not location or not 300 <= answer.status < 400:
         return ""
@@ -108,16 +108,16 @@ def _target(answer: "aiohttp.ClientResponse") -> str:
         return ""
 
 
-def _arrived(answer: "aiohttp.ClientResponse") -> bytes:
-    """The first bytes of the body, without waiting for them."""
+def _read_arrived(answer: "aiohttp.ClientResponse") -> bytes:
+    """Return the first bytes of the body that have arrived."""
     try:
         return answer.content.read_nowait(EXCERPT_BYTES + 4)
     except Exception:  # whatever ails the connection, the status is the news
         return b""
 
 
-def _excerpt(body: bytes) -> str:
-    """The first bytes as one line of text, cut between two words."""
+def _make_excerpt(body: bytes) -> str:
+    """Return the first bytes as one line of text, cut between two words."""
     said = _UTF8("replace").decode(body[:EXCERPT_BYTES])
     whole = len(body) <= EXCERPT_BYTES
     return " ".join((said if whole else cut(f"{said} ", len(said))).split())

@@ -29,7 +29,7 @@ _END_OF_HEAD: Final = re.compile(rb"\r?\n\r?\n")
 
 
 class Connections(aiohttp.TCPConnector):
-    """A pool of such connections."""
+    """A pool of connections to destinations."""
 
     def __init__(
         self,
@@ -39,14 +39,14 @@ class Connections(aiohttp.TCPConnector):
         context: ssl.SSLContext | None = None,
         proxies: Callable[[URL], Any] | None = None,
     ) -> None:
-        """`context`: what TLS takes, if not the usual; `proxies`: the proxy for a URL, as `proxy.Via`."""
+        """`context`: the TLS context, if not the usual; `proxies`: returns the proxy for a URL, as `proxy.Via`."""
         super().__init__(limit=limit, resolver=resolver, ssl=context or True)
         self._proxies = proxies
         factory: Any = partial(DestinationConnection, self._loop)
         self._factory = factory
 
     async def connect(self, req: aiohttp.ClientRequest, *arguments: Any, **options: Any) -> Any:
-        """A connection for a request, by way of a proxy if there is one for its URL."""
+        """Connect for a request, through the proxy of its URL if there is a proxy."""
         if self._proxies is not None and (via := self._proxies(req.url)):
             req.update_proxy(via.url, None, via.headers)
             if not req.is_ssl():  # then the proxy reads the request itself
@@ -68,13 +68,13 @@ class DestinationConnection(ResponseHandler):
         super().set_response_params(**params)
 
     def feed_data(self, data: tuple[RawResponseMessage, Any], size: int = 0) -> None:
-        """Hand over a head that has been read; a 1xx comes before the answer."""
+        """Hand over a complete head. A 1xx precedes the answer, so keep on collecting."""
         if data[0].code >= 200:
             self._head = None
         super().feed_data(data, size)
 
     def data_received(self, data: bytes) -> None:
-        """Take what the destination has sent."""
+        """Take bytes from the destination. Give up after HEAD_BYTES of a head."""
         if self._head is not None:
             self._head += data
         super().data_received(data)
@@ -83,7 +83,7 @@ class DestinationConnection(ResponseHandler):
             self.set_exception(HttpProcessingError(message=f"no status but 1xx in its first {HEAD_BYTES >> 10} KiB"))
 
     def set_exception(self, exc: BaseException, *cause: Any) -> None:
-        """Give up on the connection; if its status has come, that is the answer."""
+        """Give up on the connection. A status that has arrived is the answer."""
         head, self._head = self._head, None
         if head and (message := _read_leniently(bytes(head))):
             self.force_close()
@@ -93,7 +93,7 @@ class DestinationConnection(ResponseHandler):
 
 
 def _read_leniently(head: bytes) -> RawResponseMessage | None:
-    """Read the status, and of the headers what can be read; None if there is no status yet. 1xx are passed by."""
+    """Read the status after any 1xx, and all readable headers; return None if there is no status yet."""
     at = 0
     while (line := _STATUS_LINE.match(head, at)) and line[1].startswith(b"1"):
         end = _END_OF_HEAD.search(head, at)

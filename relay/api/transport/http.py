@@ -17,10 +17,10 @@ from relay.api.outcome import Retry
 from relay.api.transport.answer import Answered, Answers, check
 from relay.api.transport.connection import HEADERS, LINE_BYTES, Connections
 from relay.api.transport.framing_headers import check_headers
-from relay.api.transport.outage import in_words
-from relay.api.transport.proxy import Via, proxies_of
+from relay.api.transport.outage import describe_failure
+from relay.api.transport.proxy import Via, make_proxy_finder
 from relay.api.transport.resolver import Resolver, RunBlocking
-from relay.api.transport.route import WaySettings, client_context
+from relay.api.transport.route import WaySettings, make_context
 
 LARGE_BYTES: Final = 1 << 20
 """aiohttp wants larger bodies as a file: it writes them in pieces."""
@@ -43,9 +43,9 @@ class ConnectionSettings(TypedDict):
 def make_session(
     connections: int, timeout: float, run_blocking: RunBlocking, settings: object = None
 ) -> aiohttp.ClientSession:
-    """A session with pooled connections and no cookies, on the way that `WaySettings` say; bodies of answers
-    stay as they come."""
-    way = way_of(settings)
+    """Make a session with pooled connections and no cookies, with the TLS and proxy of `WaySettings`. Bodies of answers
+    stay as they arrive."""
+    way = make_way(settings)
     return aiohttp.ClientSession(
         connector=Connections(limit=connections, resolver=Resolver(run_blocking), **way),
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -58,15 +58,15 @@ def make_session(
     )
 
 
-def way_of(settings: object) -> ConnectionSettings:
-    """The way to a destination. Raises PemError, LookupError for a secret that cannot be used."""
+def make_way(settings: object) -> ConnectionSettings:
+    """Make the TLS and proxies for a destination. Raises PemError; LookupError for an unusable secret."""
     if not isinstance(settings, WaySettings):
         return {"context": None, "proxies": None}
-    return {"context": client_context(settings), "proxies": proxies_of(settings)}
+    return {"context": make_context(settings), "proxies": make_proxy_finder(settings)}
 
 
 class AnswerLimits(NamedTuple):
-    """How much of an answer is read."""
+    """How many bytes of an answer are read, and for how many seconds."""
 
     size: int = ANSWER_BYTES
     seconds: float = ANSWER_SECONDS
@@ -81,7 +81,7 @@ async def send(
     answers: Answers,
     limits: AnswerLimits,
 ) -> Answered:
-    """Send a request and return what a good answer said. Raises Retry, Reject, Unauthorized: see `check`.
+    """Send a request and return a 2xx answer. Raises Retry, Reject, Unauthorized: see `check`.
 
     Headers that cannot be set raise ValueError.
 
@@ -92,7 +92,7 @@ async def send(
     target = URL(url, encoded=True)
     try:
         async with session.request(method, target, data=data, headers=headers, allow_redirects=False) as answer:
-            said, complete = await _read(answer, limits, session.timeout.total)
+            said, complete = await _read_body(answer, limits, session.timeout.total)
             if said and "Content-Encoding" in answer.headers:
                 # Undo gzip or deflate, up to the size; text in another coding is dropped
                 decoder = zlib.decompressobj(GZIP_OR_ZLIB)
@@ -105,12 +105,14 @@ async def send(
             return Answered(answer.headers, said, complete)
     except (aiohttp.ClientError, OSError) as error:
         parts = urlsplit(url)
-        raise Retry(in_words(error, f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname))) from None
+        raise Retry(
+            describe_failure(error, f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname))
+        ) from None
 
 
-async def _read(answer: aiohttp.ClientResponse, limits: AnswerLimits, timeout: float | None) -> tuple[bytes, bool]:
-    """What comes of an answer within the limits, and whether that is all. Read to its end, its connection can be used
-    again."""
+async def _read_body(answer: aiohttp.ClientResponse, limits: AnswerLimits, timeout: float | None) -> tuple[bytes, bool]:
+    """Read an answer within the limits; return the bytes, and whether they are complete. After a complete answer the
+    connection can be used again."""
     content = answer.content
     said = bytearray(content.read_nowait(limits.size) if answer.ok and content.is_eof() else b"")
     if content.at_eof():  # nearly always: no timeout is worth it then
@@ -126,9 +128,9 @@ async def _read(answer: aiohttp.ClientResponse, limits: AnswerLimits, timeout: f
 
 
 async def reach(url: str, run_blocking: RunBlocking, settings: object = None) -> str:
-    """Connect to the host of a URL, with TLS if it says https, or to the proxy on the way there; send nothing, and say
-    what was reached. Raises Retry."""
-    way = way_of(settings)
+    """Connect to the host of a URL or to its proxy, with TLS for https. Send nothing; return what was reached. Raises
+    Retry."""
+    way = make_way(settings)
     via = way["proxies"](URL(url)) if way["proxies"] else None
     parts = urlsplit(str(via.url) if via else url)
     encrypted = parts.scheme == "https"
@@ -141,6 +143,6 @@ async def reach(url: str, run_blocking: RunBlocking, settings: object = None) ->
     except TimeoutError:
         raise Retry(f"{place} did not answer within {REACH_SECONDS:g} s") from None
     except OSError as error:
-        raise Retry(in_words(error, place)) from None
+        raise Retry(describe_failure(error, place)) from None
     writer.transport.abort()
     return f"{place} takes connections" + (", with a good certificate" if encrypted else "")

@@ -23,14 +23,14 @@ SHORT_YEAR: Final = 0x17
 """Tags of DER: the version of a certificate, and a time whose year has two digits."""
 
 
-def _reference(value: object) -> object:
-    """The path of a PEM file is short for a reference to it."""
+def _make_reference(value: object) -> object:
+    """Turn the path of a PEM file into a reference. Raises ValueError for a relative path."""
     if isinstance(value, str) and not Path(value).is_absolute():
         raise ValueError('expected the absolute path of a PEM file, or { credential = "name" }')
     return {"file": value} if isinstance(value, str) else value
 
 
-Pem = Annotated[Secret, BeforeValidator(_reference, json_schema_input_type=str | Secret)]
+Pem = Annotated[Secret, BeforeValidator(_make_reference, json_schema_input_type=str | Secret)]
 """A PEM file: its path, or a reference as to a secret. Read when the configuration is loaded."""
 
 
@@ -54,15 +54,15 @@ class Validity(NamedTuple):
         return f"from {begins} to {ends}"
 
     def is_good(self, now: float) -> bool:
-        """Whether it is good at a moment."""
+        """Return whether the certificate is good at `now`, in Unix seconds."""
         return self.begins <= now <= self.ends
 
     def is_short(self, now: float) -> bool:
-        """Whether it is over, or soon will be."""
+        """Return whether the certificate has ended, or ends soon."""
         return self.ends - now < min(SOON_S, (self.ends - self.begins) * SOON_SHARE)
 
     def warning(self) -> str | None:
-        """What an admin should know of it now; None: it is good, for long enough."""
+        """Return a warning for the admin; None while the certificate is good for long enough."""
         now = time.time()
         if not self.is_good(now):
             return f"it is good only {self}: it is refused"
@@ -70,20 +70,20 @@ class Validity(NamedTuple):
 
 
 def validity(pem: str) -> Validity:
-    """When the first certificate of a PEM file is good. Raises ValueError."""
+    """Return when the first certificate of a PEM file is good. Raises ValueError."""
     first = pem[pem.index(BEGIN) : pem.index(END) + len(END)]
     try:
-        ((_, certificate),) = _values(ssl.PEM_cert_to_DER_cert(first))
-        fields = [*_values(_values(certificate)[0][1])]  # RFC 5280: what is signed comes first
+        ((_, certificate),) = _split_values(ssl.PEM_cert_to_DER_cert(first))
+        fields = [*_split_values(_split_values(certificate)[0][1])]  # RFC 5280: what is signed comes first
         _, period = fields[4 if fields[0][0] == VERSION else 3]
-        begins, ends = (_moment(tag, text) for tag, text in _values(period))
+        begins, ends = (_parse_time(tag, text) for tag, text in _split_values(period))
     except IndexError as error:
         raise ValueError("it is no certificate") from error
     return Validity(begins, ends)
 
 
-def _values(der: bytes) -> list[tuple[int, bytes]]:
-    """The values that stand one behind the other, with their tags. Raises IndexError."""
+def _split_values(der: bytes) -> list[tuple[int, bytes]]:
+    """Split DER into its consecutive values, each with its tag. Raises IndexError."""
     found, at = [], 0
     while at < len(der):
         tag, size, at = der[at], der[at + 1], at + 2
@@ -94,19 +94,19 @@ def _values(der: bytes) -> list[tuple[int, bytes]]:
     return found
 
 
-def _moment(tag: int, text: bytes) -> float:
+def _parse_time(tag: int, text: bytes) -> float:
     form = "%y%m%d%H%M%SZ" if tag == SHORT_YEAR else "%Y%m%d%H%M%SZ"
     return datetime.strptime(text.decode(), form).replace(tzinfo=UTC).timestamp()
 
 
 def load_chain(context: ssl.SSLContext, certificate: str, key: str) -> None:
-    """Have a context show a certificate. Raises PemError about "certificate" or "key"."""
+    """Load a certificate and its key into a context. Raises PemError about "certificate" or "key"."""
     for name, text, kind in (("certificate", certificate, "CERTIFICATE"), ("key", key, "PRIVATE KEY")):
         if f"{kind}-----" not in text:
             raise PemError(name, f"holds no {kind.lower()} in PEM form")
     try:
-        with _as_file(certificate) as chain_file, _as_file(key) as key_file:
-            context.load_cert_chain(chain_file, key_file, password=_no_passphrase)
+        with _hold_as_file(certificate) as chain_file, _hold_as_file(key) as key_file:
+            context.load_cert_chain(chain_file, key_file, password=_refuse_passphrase)
     except OSError as error:  # an SSLError is one
         reason = getattr(error, "reason", None)
         if reason == "KEY_VALUES_MISMATCH":
@@ -115,20 +115,20 @@ def load_chain(context: ssl.SSLContext, certificate: str, key: str) -> None:
 
 
 def trust(context: ssl.SSLContext, pem: str, name: str) -> None:
-    """Have a context trust the authorities of a PEM file. Raises PemError about `name`."""
+    """Let a context trust the authorities of a PEM file. Raises PemError about `name`."""
     try:
         context.load_verify_locations(cadata=pem.encode("ascii", "ignore").decode())  # base64 amid comments
     except (ssl.SSLError, ValueError) as error:
         raise PemError(name, f"holds no certificates in PEM form: {error}") from None
 
 
-def _no_passphrase() -> str:
+def _refuse_passphrase() -> str:
     raise PemError("key", "is protected by a passphrase, which nobody is there to type: store it without one")
 
 
 @contextmanager
-def _as_file(text: str) -> Iterator[str]:
-    """A path at which OpenSSL finds what was read already, be it a file or not, and nobody else does."""
+def _hold_as_file(text: str) -> Iterator[str]:
+    """Hold a text in memory at a path that OpenSSL can read, and no other process."""
     descriptor = os.memfd_create("pem")
     try:
         os.write(descriptor, text.encode())

@@ -28,9 +28,9 @@ def read_plain(path: Path, most: int) -> bytes:
 def check_plain(mode: int) -> None:
     """Raise `NotPlain` for anything but a file, by its mode."""
     if not stat.S_ISREG(mode):
-        raise NotPlain(f"is {_kind(mode)}, not a file")
+        raise NotPlain(f"is {_describe_kind(mode)}, not a file")
 
 
-def _kind(mode: int) -> str:
+def _describe_kind(mode: int) -> str:
     kinds = {stat.S_IFIFO: "a FIFO", stat.S_IFDIR: "a folder", stat.S_IFSOCK: "a socket"}
     return kinds.get(stat.S_IFMT(mode), "a device")

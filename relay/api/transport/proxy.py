@@ -12,20 +12,20 @@ from relay.api.transport.route import ENVIRONMENT, WaySettings, is_proxy
 
 
 class Via(NamedTuple):
-    """A proxy: its URL without a password, and the headers that it wants to see."""
+    """A proxy: its URL without a password, and the headers of its password."""
 
     url: URL
     headers: Mapping[str, str]
 
 
-def proxies_of(settings: WaySettings) -> Callable[[URL], Via | None] | None:
-    """What says through which proxy a URL is reached; None: there is none."""
+def make_proxy_finder(settings: WaySettings) -> Callable[[URL], Via | None] | None:
+    """Return a function that finds the proxy of a URL; None if there is no proxy."""
     if settings.proxy == ENVIRONMENT:
         return _Environment(request.getproxies_environment()).via
     written = settings.proxy.reveal() if isinstance(settings.proxy, Secret) else settings.proxy
     if not written:
         return None
-    via = _via(written)
+    via = _make_via(written)
     return lambda _: via
 
 
@@ -40,11 +40,11 @@ class _Environment:
         bypassed: bool = request.proxy_bypass_environment(f"{url.host}:{url.port}", self._proxies)  # type: ignore[attr-defined]
         if not written or bypassed:
             return None
-        return _via(written if "://" in written else f"http://{written}")
+        return _make_via(written if "://" in written else f"http://{written}")
 
 
-def _via(written: str) -> Via:
-    """Raises OSError, without a password."""
+def _make_via(written: str) -> Via:
+    """Make a proxy of its URL. Raises OSError, without the password."""
     if not is_proxy(written):
         raise OSError("the proxy that the environment names is no http:// URL")
     url = URL(written)

@@ -19,12 +19,12 @@ class Resolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """The addresses of a host. Raises socket.gaierror."""
+        """Return the addresses of a host. Raises socket.gaierror."""
         found: list[ResolveResult] = await self._run_blocking(_look_up, host, port, family)
         return found
 
     async def close(self) -> None:
-        """There is nothing to let go of."""
+        """Do nothing."""
 
 
 def _look_up(host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:

@@ -20,12 +20,12 @@ EXPECTED: Final = 'expected a URL such as "http://proxy.example:3128", or "envir
 class ProxySecret(Secret):
     """The URL of a proxy, with a password in it."""
 
-    def _flaw(self) -> str | None:
+    def _find_flaw(self) -> str | None:
         return None if is_proxy(self._value) else f"{self} holds no URL such as http://user:password@host:3128"
 
 
 def is_proxy(text: str) -> bool:
-    """Tell whether a text is the URL of an HTTP proxy."""
+    """Return whether a text is the URL of an HTTP proxy."""
     try:
         url = URL(text)
     except ValueError:
@@ -33,7 +33,7 @@ def is_proxy(text: str) -> bool:
     return url.scheme == "http" and bool(url.host) and text.isprintable() and " " not in text
 
 
-def _proxy(value: object) -> str | Secret:
+def _check_proxy(value: object) -> str | Secret:
     if isinstance(value, dict | Secret):
         return ProxySecret.parse(value)
     text = value if isinstance(value, str) else "?"
@@ -51,7 +51,7 @@ def _write_proxy(proxy: str | Secret) -> str | dict[str, str]:
 
 Proxy = Annotated[
     str | Secret,
-    PlainValidator(_proxy, json_schema_input_type=str | Secret),
+    PlainValidator(_check_proxy, json_schema_input_type=str | Secret),
     PlainSerializer(_write_proxy, when_used="json"),
 ]
 """The URL of an HTTP proxy, a reference to one with a password in it, "environment", or "" for none."""
@@ -81,18 +81,18 @@ class WaySettings(Settings):
     """
 
     def contradictions(self) -> Iterator[Contradiction]:
-        """The files can be used."""
+        """Yield PEM files that cannot be used."""
         if (self.certificate is None) is not (self.key is None):
             lacking = "key" if self.key is None else "certificate"
             yield "certificate key", f"{lacking} is missing: certificate and key go together"
         elif not any(one is not None and one.problem for one in (self.ca, self.certificate, self.key)):
             try:
-                client_context(self)
+                make_context(self)
             except PemError as error:
                 yield error.key, str(error)
 
     def warnings(self) -> Iterator[Contradiction]:
-        """The certificate is good."""
+        """Yield a certificate that is not good, or not for long."""
         if self.certificate is not None and not self.certificate.problem:
             good = validity(self.certificate.reveal())
             if reason := good.warning():
@@ -113,8 +113,8 @@ class HttpAlertSettings(WaySettings, AlertSettings):
     """
 
 
-def client_context(settings: WaySettings) -> ssl.SSLContext | None:
-    """What TLS takes to reach the destination; None: nothing but what this machine trusts. Raises PemError."""
+def make_context(settings: WaySettings) -> ssl.SSLContext | None:
+    """Make the TLS context for a destination; None if this machine's authorities are enough. Raises PemError."""
     if settings.ca is None and settings.certificate is None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

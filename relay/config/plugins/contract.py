@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from relay.api import Plugin, Settings
-from relay.api.internal import annotated
+from relay.api.internal import annotate
 
 TYPE: Final = "[A-Za-z][A-Za-z0-9_.-]*"
 """Names of types, which appear in conf.d, in commands and in the JSON Schema."""
@@ -124,7 +124,7 @@ def _explain_default(field: FieldInfo) -> str:
     """Explain that a default is a setting's result, not its text: seconds, not "30s"."""
     if field.is_required():
         return ""
-    kind = annotated(field.annotation, (part for part in field.metadata if isinstance(part, LIMITS)))
+    kind = annotate(field.annotation, (part for part in field.metadata if isinstance(part, LIMITS)))
     try:
         TypeAdapter(kind).validate_python(field.get_default(call_default_factory=True), strict=True)
     except ValidationError as error:

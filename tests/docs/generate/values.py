@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from pydantic.fields import FieldInfo
 
 from relay.api import BearerToken, ByteSize, Duration, EventSelection, HeaderSecret, HttpUrl, Secret, UrlPath
-from relay.api.settings import Rate, StartAt, annotated, write_duration, write_size
+from relay.api.settings import Rate, StartAt, annotate, write_duration, write_size
 from relay.api.transport.addresses import NetworkList
 from relay.api.transport.pem import Pem
 from relay.api.transport.route import Proxy
@@ -84,7 +84,7 @@ def default_of(field: FieldInfo) -> str:
 
 def written(field: FieldInfo, value: Any) -> Any:
     """Write a value of a setting as plain data for TOML."""
-    return TypeAdapter(annotated(field.annotation, field.metadata)).dump_python(value, mode="json", by_alias=True)
+    return TypeAdapter(annotate(field.annotation, field.metadata)).dump_python(value, mode="json", by_alias=True)
 
 
 def _words(kind: Any, metadata: Sequence[Any]) -> str:

@@ -6,7 +6,7 @@ import pytest
 from pydantic import Field
 
 from relay.api import BatchSettings, RetrySettings, Settings
-from relay.api.settings import with_defaults
+from relay.api.settings import replace_defaults
 from relay.config.descriptions import read_descriptions, summarize
 from relay.config.model import OWN_TABLES
 from relay.config.plugins.registry import KINDS, Registry
@@ -47,8 +47,8 @@ ANEW = {"two": "Said by Field.", "unlike": "Said anew."}
     [
         (Outer.Inner, INNER),
         (Outer.Heir, ANEW),
-        (with_defaults(Outer.Inner, {"one": 9, "last": 9}), INNER),
-        (with_defaults(Outer.Heir, {"unlike": "9"}), ANEW),
+        (replace_defaults(Outer.Inner, {"one": 9, "last": 9}), INNER),
+        (replace_defaults(Outer.Heir, {"unlike": "9"}), ANEW),
         (type("Unseen", (Outer.Inner,), {}), INNER),
     ],
     ids=["below another class", "defined anew", "other defaults", "other defaults of an heir", "without source"],

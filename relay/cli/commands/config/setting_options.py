@@ -11,7 +11,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from relay.api import AlertSettings, ConnectorSettings, FilterSettings, Secret, Settings, SourceSettings
-from relay.api.internal import WAYS, annotated
+from relay.api.internal import WAYS, annotate
 from relay.cli.options import complete_entry
 from relay.config import read_descriptions, summarize
 from relay.guests import contained
@@ -97,7 +97,7 @@ def _read_value(field: FieldInfo, given: Sequence[Any]) -> Any:
     candidates = [*_list_readings(given[0])] if len(given) == 1 else []
     candidates.append([part.strip() for text in given for part in text.split(",")])
     with suppress(Exception), contained(until_ctrl_c=True):  # a plugin's own type; the check of the table tells
-        setting = TypeAdapter[Any](annotated(field.annotation, field.metadata))
+        setting = TypeAdapter[Any](annotate(field.annotation, field.metadata))
         return next((one for one in candidates if _is_valid(setting, one)), candidates[0])
     return candidates[0]
 
