@@ -170,6 +170,11 @@ class _Check:
         """Plugins whose code has changed on disk; read once per load."""
         return self.registry.stale
 
+    @cached_property
+    def unloaded(self) -> list[str]:
+        """Plugins that came after the registry was made; searched once per load."""
+        return self.registry.unloaded
+
     def find_new_code(self, named: Mapping[str, Tables]) -> list[str]:
         """Return the plugins whose code has changed on disk, and why it cannot be used."""
         if not self.stale:
@@ -246,7 +251,7 @@ class _Check:
             broken = [f"; plugin {info.name} is broken: {info.reason}" for info in suspects[:SUSPECTS]]
             broken += [f"; {len(suspects) - SUSPECTS} more plugins are broken"] if len(suspects) > SUSPECTS else []
             stale = [f"; the new code of plugin {plugin} takes a restart" for plugin in self.stale]
-            new = [f"; plugin {plugin} came after the start, and takes a restart" for plugin in self.registry.unloaded]
+            new = [f"; plugin {plugin} came after the start, and takes a restart" for plugin in self.unloaded]
             reason = f'there is no {kind} type "{wanted}"; {listed}{"".join([*broken, *stale, *new])}'
             self._add_mistake((kind, name, "type"), reason, find_closest(wanted, known))
             return None
