@@ -1,6 +1,6 @@
 """The base of every connector: one class, one settings model, one method that matters.
 
-Batching, selection, filters, retries, pace, parking and the cursor are the lane's; a connector only delivers.
+Batching, selection, filters, retries, rate limits, parking and the cursor are the lane's; a connector only delivers.
 """
 
 import re

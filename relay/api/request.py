@@ -54,8 +54,11 @@ class Request(msgspec.Struct, gc=False):  # made in C: each request makes one
     def json(self, kind: type[T]) -> T: ...
 
     def json(self, kind: type[Any] = dict) -> Any:
-        r"""The body, decoded: an object or, if `kind` says so, a list for instance. An unpaired surrogate escape, of a
-        text that was cut inside an emoji, becomes `\ufffd`. Raises Malformed."""
+        r"""Return the decoded body: an object or, with `kind`, a value of that type, such as a list.
+
+        An unpaired surrogate escape comes from a text that was cut inside an emoji. It becomes `\ufffd`. Raises
+        Malformed.
+        """
         try:
             value = _decode(self.body)
         except ValueError as error:

@@ -105,8 +105,10 @@ class Secret:
             ((how, name),) = value.items()
             if how in WAYS and isinstance(name, str) and name:
                 return cls(how, name)
-        told = f"{_explain_wrong(value)}a secret is a reference"
-        raise ValueError(f"{told if isinstance(value, dict) else f'{told}, never the secret itself'}: {SECRET_FORMS}")
+        reason = f"{_explain_wrong(value)}a secret is a reference"
+        raise ValueError(
+            f"{reason if isinstance(value, dict) else f'{reason}, never the secret itself'}: {SECRET_FORMS}"
+        )
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:

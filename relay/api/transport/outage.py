@@ -19,7 +19,7 @@ from relay.api.text import cut
 from relay.api.transport.answer import make_failure
 
 TOLD_CHARACTERS: Final = 200
-"""What is told of a text that a library or a destination has written."""
+"""The longest excerpt of a text that a library or a destination has written."""
 REASON_CHARACTERS: Final = 1000
 _URL: Final = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://)(?:[^\s/@\"']*@)?([^\s/?#\"'<>]*)[^\s\"'<>]*")
 

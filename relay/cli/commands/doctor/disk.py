@@ -79,16 +79,16 @@ def check_kind(it: Installation) -> Finding:
 
 def judge_kind(name: str) -> Finding:
     """Judge a type of file system for the journal."""
-    verdict: tuple[Level, str, str] = ("ok", "", "")
+    result: tuple[Level, str, str] = ("ok", "", "")
     if name in IN_MEMORY:
-        verdict = ("problem", ": it is in memory and gone after a restart of the machine", "put the state on a disk")
+        result = ("problem", ": it is in memory and gone after a restart of the machine", "put the state on a disk")
     elif name in REMOTE:
-        verdict = ("problem", ": locks and SQLite do not work over a network", "put the state on a local disk")
+        result = ("problem", ": locks and SQLite do not work over a network", "put the state on a local disk")
     elif name.startswith("fuse") or name in ("ceph", "glusterfs", "lustre"):
-        verdict = ("warning", ": not known to keep what was synced", "a local ext4 or XFS is known to")
+        result = ("warning", ": not known to keep what was synced", "a local ext4 or XFS is known to")
     elif name == "overlay":
-        verdict = ("warning", ": a container's own layer, which goes with the container", "put the state on a volume")
-    level, said, advice = verdict
+        result = ("warning", ": a container's own layer, which goes with the container", "put the state on a volume")
+    level, said, advice = result
     return Finding(level, "file system", f"{name}{said}", advice)
 
 

@@ -32,10 +32,10 @@ def list_(state: Path, as_json: bool) -> None:
 
     Exit codes: 0 every alert can send; 1 an alert cannot send, or no relay runs.
     """
-    told = require_running(state).read("GET", "/alerts")
-    found = msgspec.json.decode(told, type=list[AlertStatus])
+    answer = require_running(state).read("GET", "/alerts")
+    found = msgspec.json.decode(answer, type=list[AlertStatus])
     if as_json:
-        click.echo(msgspec.json.format(told).decode())
+        click.echo(msgspec.json.format(answer).decode())
     elif found:
         click.echo("\n".join(_format_alerts(found)))
     else:
@@ -66,14 +66,14 @@ def test(state: Path, name: str, as_json: bool) -> None:
 
     Exit codes: 0 sent; 1 not sent, no such alert, or no relay runs.
     """
-    told = require_running(state).ask("POST", f"/alerts/{quote(name, safe='')}/test", timeout=TEST_S)
+    answer = require_running(state).ask("POST", f"/alerts/{quote(name, safe='')}/test", timeout=TEST_S)
     if as_json:
-        click.echo(json.dumps(told))
-    elif told["sent"]:
-        click.echo(f"sent: {told['id']}")
+        click.echo(json.dumps(answer))
+    elif answer["sent"]:
+        click.echo(f"sent: {answer['id']}")
     else:
-        click.echo(f"not sent: {told['problem']}", err=True)
-    raise SystemExit(0 if told["sent"] else 1)
+        click.echo(f"not sent: {answer['problem']}", err=True)
+    raise SystemExit(0 if answer["sent"] else 1)
 
 
 @alerts.command
@@ -86,9 +86,9 @@ def show(state: Path, as_json: bool) -> None:
 
     Exit codes: 0 shown; 1 no relay runs.
     """
-    told: dict[str, dict[str, Any]] = require_running(state).ask("GET", "/alerts/now")
+    answer: dict[str, dict[str, Any]] = require_running(state).ask("GET", "/alerts/now")
     if as_json:
-        click.echo(json.dumps(told, indent=2))
+        click.echo(json.dumps(answer, indent=2))
         return
-    for name, message in told.items():
+    for name, message in answer.items():
         click.echo(f"[alert.{name}]\n{message['text'] if message['alarms'] else 'nothing is wrong'}\n")

@@ -22,11 +22,11 @@ def reload(ctx: click.Context, state: Path, as_json: bool) -> None:
 
     Exit codes: 0 reloaded; 1 no relay runs; 78 the configuration has mistakes, and the old one goes on.
     """
-    told = require_running(state).ask("POST", "/reload", timeout=None)
+    answer = require_running(state).ask("POST", "/reload", timeout=None)
     if as_json:
-        click.echo(json.dumps(told, indent=2))
+        click.echo(json.dumps(answer, indent=2))
     else:
-        click.echo("\n".join(told["said"]), err=not told["ok"])
-        if not told["ok"]:
+        click.echo("\n".join(answer["said"]), err=not answer["ok"])
+        if not answer["ok"]:
             click.echo("not reloaded: relay goes on with the configuration it has", err=True)
-    ctx.exit(0 if told["ok"] else BAD_CONFIGURATION)
+    ctx.exit(0 if answer["ok"] else BAD_CONFIGURATION)

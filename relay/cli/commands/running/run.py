@@ -46,12 +46,12 @@ def _run(conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], worke
         os.dup2(os.open(os.devnull, os.O_RDONLY), STANDARD_OUTPUT)
     registry = Registry.discover(plugin_folders or PLUGIN_FOLDERS)
     folders = [conf] if conf else CONF_FOLDERS
-    told = None if worker is None else runtime.Worker.read(worker)
-    loaded = load(folders, registry) if told is None else load_again(told.read_texts(), registry)
+    assigned = None if worker is None else runtime.Worker.read(worker)
+    loaded = load(folders, registry) if assigned is None else load_again(assigned.read_texts(), registry)
     LOG.note("table", "admin", loaded.config.admin)  # what has secrets beside the plugins, which are noted when made
-    runtime.set_up_logs(loaded.config.log, None if told is None else told.number)
+    runtime.set_up_logs(loaded.config.log, None if assigned is None else assigned.number)
     raise_descriptor_limit()
-    if told is None:
+    if assigned is None:
         # Log the first warnings of the configuration
         warnings = loaded.warnings
         for warning in warnings[:WARNINGS]:
@@ -64,12 +64,12 @@ def _run(conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], worke
             loaded.config,
             lambda: load(folders, registry).config,
             Path(os.path.realpath(state)),
-            told,
+            assigned,
             lambda: registry.stale,
         )
         runtime.run_main(loop, main)
     except runtime.StartError as error:
-        if told is None or not told.report_failure(str(error)):
+        if assigned is None or not assigned.report_failure(str(error)):
             output.mark_errors(runtime.find_error_prefix())
             click.echo(f"relay cannot start: {error}", err=True)
         _leave(1, loop)

@@ -206,10 +206,10 @@ async def _post(
     for attempt in range(TRIES):
         said, wait = "", None
         try:
-            answer, told = await _request(session, url, body)
-            said = f"HTTP {answer.status}: {cut(escape_text(told.decode(errors='replace')), 300)}"
+            answer, content = await _request(session, url, body)
+            said = f"HTTP {answer.status}: {cut(escape_text(content.decode(errors='replace')), 300)}"
             if answer.ok:
-                return _read_counts(url, told)
+                return _read_counts(url, content)
             if answer.status == 413:
                 raise _TooLarge(said)
             if answer.status != 429 and answer.status < 500:

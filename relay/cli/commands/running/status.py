@@ -43,12 +43,12 @@ def status(state: Path, as_json: bool, quiet: bool) -> None:
 
     Exit codes: 0 all well; 1 something needs a look, or no relay runs.
     """
-    told = require_running(state).read("GET", "/status")
-    seen = msgspec.json.decode(told, type=Status)
+    answer = require_running(state).read("GET", "/status")
+    seen = msgspec.json.decode(answer, type=Status)
     ok = diagnose(seen).ok
     if not (quiet and ok):
         lines = [*_list_problems(seen)] if quiet else format_screen(seen)
-        click.echo(msgspec.json.format(told).decode() if as_json else "\n".join(lines))
+        click.echo(msgspec.json.format(answer).decode() if as_json else "\n".join(lines))
     raise SystemExit(0 if ok else 1)
 
 

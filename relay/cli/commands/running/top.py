@@ -49,11 +49,11 @@ def top(state: Path, every: float, times: int | None, as_json: bool) -> None:
     with suppress(KeyboardInterrupt):
         for look in stop_unread(range(times) if times else count()):
             time.sleep(every if look else 0)
-            told = client.read("GET", "/status")
+            answer = client.read("GET", "/status")
             if as_json:
-                click.echo(told)
+                click.echo(answer)
                 continue
-            seen = msgspec.json.decode(told, type=Status)
+            seen = msgspec.json.decode(answer, type=Status)
             lines = format_screen(seen)
             if sys.stdout.isatty():
                 click.echo(CLEAR, nl=False, file=get_plain(sys.stdout))

@@ -1,4 +1,4 @@
-"""`relay sandbox`: see relay at work between stand-ins of Braze and Heap, and see the books balance."""
+"""`relay sandbox`: see relay at work between stand-ins of Braze and Heap, and see the counts balance."""
 
 import asyncio
 import json
@@ -72,14 +72,16 @@ def sandbox(
 def _play_scenario(ctx: click.Context, scenario: str, keep: Path | None, as_json: bool) -> None:
     try:
         with _make_folder(keep) as folder:
-            told = asyncio.run(play(scenario, folder))
+            played = asyncio.run(play(scenario, folder))
     except (SandboxError, TimeoutError) as error:
         raise click.ClickException(str(error)) from None
-    good = all(one.good for one in told)
-    steps = [{"step": one.text, "expected": one.expected, "found": one.found} for one in told if isinstance(one, Step)]
-    users = [asdict(one) for one in told if isinstance(one, Followed)]
+    good = all(one.good for one in played)
+    steps = [
+        {"step": one.text, "expected": one.expected, "found": one.found} for one in played if isinstance(one, Step)
+    ]
+    users = [asdict(one) for one in played if isinstance(one, Followed)]
     plain = {"scenario": scenario, "steps": steps, "users": users, "as_told": good}
-    click.echo(json.dumps(plain, indent=2) if as_json else "\n".join(map(_format_step, told)))
+    click.echo(json.dumps(plain, indent=2) if as_json else "\n".join(map(_format_step, played)))
     ctx.exit(0 if good else 1)
 
 
