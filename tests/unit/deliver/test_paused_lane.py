@@ -93,8 +93,9 @@ async def test_a_waiting_lane_retries_at_once_when_an_admin_says_so(tmp_path: Pa
         await it.until(lambda: len(it.fleet.replays) == 1)
         await it.send(10)
         least = 3 if failure.args == ("away",) else 2  # another attempt waits for the first one's hour to be over
-        await it.until(lambda: len(it.connector.batches) >= least and not it.connector.at_once)
-        assert lane.destination.health.is_bad
+        await it.until(
+            lambda: len(it.connector.batches) >= least and not it.connector.at_once and lane.destination.health.is_bad
+        )
         it.connector.answer = lambda batch: None
         assert it.fleet.try_now("it")
         await it.settled()
