@@ -8,7 +8,7 @@ from typing import Final, Literal
 from relay.inspect import Backup
 from relay.state import Entry, Forgotten, ParkedQuery, Replay
 from relay.status import ReloadResult
-from relay.words import COMMANDING, counted, moment
+from relay.words import COMMANDING, format_count, format_time
 
 SAID: Final = 50
 """Changes or mistakes of a reload that are kept."""
@@ -23,7 +23,7 @@ def clean_name(text: str) -> str:
 
 def make_pause_entry(connector: str, until: float | None, by: str) -> Entry:
     """Make the entry of a pause until a time (Unix seconds), or without an end."""
-    end = f" until {moment(until)}" if until else ""
+    end = f" until {format_time(until)}" if until else ""
     return Entry(
         "paused", f"connector {connector}", f"{connector} was paused{end}", by, {"until": until} if until else {}
     )
@@ -67,7 +67,7 @@ def make_parked_entry(
     subject = f"source {which.source}" if which.source else "parked events"
     subject = f"connector {which.connector}" if which.connector else subject
     what = "dropped" if kind == "parked_dropped" else "to be delivered once more"
-    said = f"{counted(events, 'parked event')} {what}{_describe_which(which)}"
+    said = f"{format_count(events, 'parked event')} {what}{_describe_which(which)}"
     return Entry(kind, subject, said, by, {"events": events, "selected": given})
 
 
@@ -95,7 +95,7 @@ def make_repair_entry(lines: Sequence[str], by: str) -> Entry:
 
 def make_restore_entry(source: Path, found: Backup, by: str) -> Entry:
     """Make the entry of a state folder restored from a backup."""
-    made = f"as of {moment(found.made)}, with {counted(found.events, 'event')}"
+    made = f"as of {format_time(found.made)}, with {format_count(found.events, 'event')}"
     about = {"made": found.made, "events": found.events}
     return Entry("restored", "relay", f"restored from the backup in {source} {made}", by, about)
 

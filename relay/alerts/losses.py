@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from relay.status import Condition, LaneStatus, Status
-from relay.words import counted
+from relay.words import format_count
 
 LASTS_S: Final = 86400.0
 
@@ -38,7 +38,8 @@ class Losses:
             loss = self._losses[lane.connector] = self._count(lane, now)
             if loss.events and now - loss.last < LASTS_S:
                 name = lane.connector
-                said = f"{name}: {counted(loss.events, 'event')} expired: the journal could not keep them any longer"
+                what = f"{format_count(loss.events, 'event')} expired"
+                said = f"{name}: {what}: the journal could not keep them any longer"
                 do = "make room (journal.max_size), or see why the connector is behind"
                 facts = {"expired": loss.events, "pending": lane.pending, "do": do}
                 yield Condition("expired", f"connector {name}", f"{said}; {do}", loss.since, facts)

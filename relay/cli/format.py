@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from relay import words
 
 
-def moment(unix_seconds: float | None) -> str:
+def format_time(unix_seconds: float | None) -> str:
     """Return a time in UTC, to the second; "-" for None."""
-    return "-" if unix_seconds is None else words.moment(unix_seconds)
+    return "-" if unix_seconds is None else words.format_time(unix_seconds)
 
 
 def format_size(amount: float) -> str:

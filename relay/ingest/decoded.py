@@ -13,7 +13,7 @@ import msgspec
 from relay.api import UNREADABLE, Decoded, Entries, Kind, Unreadable, why_unreadable
 from relay.api.internal import KINDS_REMEMBERED, TYPE_CHARS, read_entry
 from relay.guests import Wrong, describe_answer
-from relay.words import counted
+from relay.words import format_count
 
 UNREADABLE_AT_MOST: Final = 10_000
 """Entries of one request that may be parked one by one. `read_entries` refuses a body earlier."""
@@ -42,7 +42,7 @@ def check_decoded(decoded: Decoded, source: str, known: set[Kind], fresh: list[s
         ]
         decoded = Decoded(kinds, bodies, unreadable, ids, subject)
     if len(kinds) != len(bodies):
-        raise Wrong(f"decode returned {counted(len(kinds), 'kind')} for {len(bodies)} bodies")
+        raise Wrong(f"decode returned {format_count(len(kinds), 'kind')} for {len(bodies)} bodies")
     try:
         if not known.issuperset(kinds):
             _check_kinds(dict.fromkeys(kinds), source, known, fresh)
@@ -76,7 +76,7 @@ def _check_kinds(kinds: Iterable[Kind], source: str, known: set[Kind], fresh: li
 def _check_ids(ids: Sequence[str], events: int) -> None:
     ids = _check_list("ids", ids)
     if len(ids) != events:
-        raise Wrong(f"decode returned {counted(len(ids), 'id')} for {events} bodies")
+        raise Wrong(f"decode returned {format_count(len(ids), 'id')} for {events} bodies")
     try:
         "".join(ids).encode()
     except (TypeError, UnicodeEncodeError) as error:

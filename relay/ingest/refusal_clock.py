@@ -8,7 +8,7 @@ import structlog
 
 from relay.api import Source
 from relay.state import Refusals
-from relay.words import moment
+from relay.words import format_time
 
 MINUTE_S: Final = 60.0
 HOUR_S: Final = 3600.0
@@ -69,11 +69,11 @@ class RefusalClock:
 
     def _warn(self, refusals: Refusals) -> None:
         """Log what to do, and the time left."""
-        until = {} if refusals.deadline is None else {"deadline": moment(refusals.deadline)}
+        until = {} if refusals.deadline is None else {"deadline": format_time(refusals.deadline)}
         log.error(
             "source has refused everything for too long",
             source=self._source.name,
-            since=moment(refusals.since),
+            since=format_time(refusals.since),
             hours=round(_age(refusals) / HOUR_S, 1),
             status=refusals.status,
             reason=refusals.reason,

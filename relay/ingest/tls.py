@@ -9,7 +9,7 @@ import structlog
 
 from relay.config import TlsError, TlsSettings, expiry_warning, make_server_context
 from relay.threads import ADMIN
-from relay.words import moment
+from relay.words import format_time
 
 WATCH_S: Final = 60.0
 """Seconds between two checks of the certificate's files."""
@@ -105,7 +105,7 @@ class Certificates:
         expired = not self.validity.is_good(time.time())
         is_news = time.monotonic() - self._told > REMIND_S or expired > self._told_expired
         if reason and is_news:
-            told = {"listener": "ingest", "files": self._settings.files, "ends": moment(self.validity.ends)}
+            told = {"listener": "ingest", "files": self._settings.files, "ends": format_time(self.validity.ends)}
             log.error("certificate needs renewal", **told, reason=reason)
             self._told, self._told_expired = time.monotonic(), expired
 

@@ -26,7 +26,7 @@ from relay.state import (
     read_worker_totals,
     sum_totals,
 )
-from relay.words import counted, ranges
+from relay.words import format_count, format_ranges
 
 COUNTED: Final = (
     "accepted",
@@ -225,7 +225,7 @@ def find_journal_problems(seen: AuditedState) -> Iterator[str]:
         if not segment.is_whole:
             yield f"journal: {segment.path.name}: {segment}"
     if missing := find_unsettled(seen.oldest, seen.head, seen.kept):
-        yield f"journal: offsets {ranges(missing)} cannot be read, of {seen.oldest} to {seen.head - 1}"
+        yield f"journal: offsets {format_ranges(missing)} cannot be read, of {seen.oldest} to {seen.head - 1}"
 
 
 def find_lane_problems(lane: LaneLedger, seen: AuditedState, *, may_expire: bool) -> Iterator[str]:
@@ -240,18 +240,19 @@ def find_lane_problems(lane: LaneLedger, seen: AuditedState, *, may_expire: bool
     if ledger.pending != _count_events(lane.unsettled):
         yield (
             f"accepted {ledger.accepted} less the outcomes leaves {ledger.pending} pending,"
-            f" but the cursor leaves {_count_events(lane.unsettled)} unsettled: {ranges(lane.unsettled) or 'none'}"
+            f" but the cursor leaves {_count_events(lane.unsettled)} unsettled:"
+            f" {format_ranges(lane.unsettled) or 'none'}"
         )
     readable = [(0, seen.oldest), *seen.kept] if may_expire else seen.kept
     needed = next((later for later in seen.after if later.connector == lane.connector), lane).cursor
     pending = find_unsettled(needed.position, lane.head, needed.ahead)
     if missing := [*chain(*(find_unsettled(start, stop, readable) for start, stop in pending))]:
-        yield f"unsettled offsets {ranges(missing)} cannot be read in the journal"
+        yield f"unsettled offsets {format_ranges(missing)} cannot be read in the journal"
     offsets = seen.parked.get(lane.connector, ())
     parked = sum(_is_counted(lane, offset) for offset in offsets)
     if parked > ledger.counts.parked:
-        shown = ranges([(offset, offset + 1) for offset in offsets if _is_counted(lane, offset)])
-        yield f"{counted(parked, 'event')} parked, but {ledger.counts.parked} counted: offsets {shown}"
+        shown = format_ranges([(offset, offset + 1) for offset in offsets if _is_counted(lane, offset)])
+        yield f"{format_count(parked, 'event')} parked, but {ledger.counts.parked} counted: offsets {shown}"
 
 
 def _is_counted(lane: LaneLedger, offset: int) -> bool:

@@ -15,7 +15,7 @@ from typing import Final, Literal
 from relay.api import Block
 from relay.journal import HEADER, READ_BYTES, Corrupt, SegmentReader, list_segment_files, parse_base
 from relay.state import list_journals, read_acknowledged
-from relay.words import counted
+from relay.words import format_count
 
 ENDLESS: Final = 1 << 63
 
@@ -61,7 +61,7 @@ class Inspected:
                 return f"damaged at byte {self.used} offset {self.end}"
             case "gap":
                 return f"gap from {self.end} to {self.limit}"
-        return f"{self.condition}, {counted(self.lost, 'event')} lost" if self.lost else self.condition
+        return f"{self.condition}, {format_count(self.lost, 'event')} lost" if self.lost else self.condition
 
     @property
     def limit(self) -> int:

@@ -85,6 +85,6 @@ class Clock:
 
 def _format_time(moment: float) -> str:
     try:
-        return words.moment(moment)
+        return words.format_time(moment)
     except (ValueError, OverflowError, OSError):
         return f"{moment:.0f} (Unix seconds)"

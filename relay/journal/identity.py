@@ -9,7 +9,7 @@ from typing import Final
 from uuid import uuid4
 
 from relay.journal.segment import Corrupt, find_end, list_segment_files, parse_base, replace_text
-from relay.words import counted
+from relay.words import format_count
 
 FILE_NAME: Final = "identity"
 ANY: Final = ""
@@ -68,7 +68,7 @@ def describe_mismatch(folder: Path, known: KnownJournal | None) -> str:
         holds = f"holds another journal, with offsets from {parse_base(paths[0])} up to {end}"
     elif found is not None:
         holds = "holds another journal, without events"
-    return f"{folder} {holds}, but relay.db belongs to one that has taken {counted(known.head, 'event')}: {ADVICE}"
+    return f"{folder} {holds}, but relay.db belongs to one that has taken {format_count(known.head, 'event')}: {ADVICE}"
 
 
 def read_identity(folder: Path) -> str | None:

@@ -23,7 +23,7 @@ from relay.journal.segment import (
     parse_base,
     sync_folder,
 )
-from relay.words import counted
+from relay.words import format_count
 
 SMALLEST: Final = 10
 """Bytes of the smallest event in a segment: two numbers of four bytes, and `{}`."""
@@ -141,7 +141,7 @@ def _recover_headless(folder: Path, path: Path, acknowledged: int, unsure: int) 
 
 
 def _format_lost(lost: int, unsure: int) -> str:
-    return f"{'at least ' if unsure else ''}{counted(lost, 'event')}"
+    return f"{'at least ' if unsure else ''}{format_count(lost, 'event')}"
 
 
 def _log_damage(path: Path, offset: int, lost: int) -> None:

@@ -14,7 +14,7 @@ from relay.kinds import ENDS, family_of
 from relay.runtime.condition_watch import ConditionSnapshot
 from relay.state import AT_MOST, Entry, is_bound
 from relay.status import Condition, Status
-from relay.words import counted, format_span
+from relay.words import format_count, format_span
 
 PERIOD_S: Final = 3600.0
 MOST: Final = 6
@@ -119,7 +119,7 @@ class HistoryEntries:
             subject, _ = key
             about: dict[str, Any] = {}
             left_out = told.left_out - 1
-            more = f"; {counted(left_out, 'change')} before that are left out" if left_out > 0 else ""
+            more = f"; {format_count(left_out, 'change')} before that are left out" if left_out > 0 else ""
             if left_out > 0:
                 about["left_out"] = left_out
             if told.now and condition:
@@ -157,7 +157,7 @@ class HistoryEntries:
             if count.number and (all_of_them or now - count.told >= PERIOD_S):
                 noun = "erasure" if subject == "relay" else "event"
                 most = AT_MOST if kind == "damaged" and self._is_bound else ""
-                said = COUNTED[kind].format(most + counted(count.number, noun))
+                said = COUNTED[kind].format(most + format_count(count.number, noun))
                 lasted = now - (now if count.began is None else count.began)
                 during = f" (in the last {format_span(lasted)})" if lasted >= LONG_S else ""
                 yield Entry(

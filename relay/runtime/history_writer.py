@@ -22,7 +22,7 @@ from relay.runtime.history_entries import HistoryEntries
 from relay.state import Entry, HistoryQuery, add_entries, count_erasures, find_done, find_last_run, read_history
 from relay.stop import STOP, left
 from relay.threads import ADMIN
-from relay.words import counted, format_span, moment
+from relay.words import format_count, format_span, format_time
 
 WAITING: Final = 1000
 """Entries that may wait to be written."""
@@ -106,7 +106,7 @@ class History:
         if config is not self._in_force():  # a reload has ended meanwhile
             return
         if changed and changed != self._changed:
-            said = f"{counted(len(changed), 'file')} of conf.d changed, which relay reload brings into force: "
+            said = f"{format_count(len(changed), 'file')} of conf.d changed, which relay reload brings into force: "
             named = [*changed[:NAMED], *(["..."] if len(changed) > NAMED else [])]
             self.note(Entry("config_changed", "relay", said + ", ".join(named), about={"files": named}))
         self._seen, self._changed = seen, changed
@@ -130,7 +130,7 @@ class History:
             about["stopped_before"] = last[0] != "started"
             if last[0] == "started":
                 said += "; the run before has not ended by a stop: it crashed, or was killed"
-                log.warning("the last run has not ended by a stop", began=moment(last[1]))
+                log.warning("the last run has not ended by a stop", began=format_time(last[1]))
         self.note(Entry("started", "relay", said, about=about, at=self._began))
 
     async def end(self) -> None:

@@ -15,7 +15,7 @@ import structlog
 from relay.deliver import Fleet
 from relay.journal import Journal
 from relay.runtime.systemd import Notify
-from relay.words import counted
+from relay.words import format_count
 
 BEAT_S: Final = 5.0
 TURN_S: Final = 1.0
@@ -75,7 +75,7 @@ async def keep_reporting(notify: Notify) -> None:
 def describe_flow(events: int, pending: Mapping[str, int], refusing: str | None) -> str:
     """Describe accepted events, each connector's pending events, and why senders are refused."""
     slowest = max(pending, key=lambda name: pending[name], default=None)
-    parts = [f"{counted(events, 'event')} accepted", counted(len(pending), "connector")]
+    parts = [f"{format_count(events, 'event')} accepted", format_count(len(pending), "connector")]
     if slowest is not None:
         parts.append(f"slowest {slowest}: {pending[slowest]:,} pending" if pending[slowest] else "nothing pending")
     if refusing:

@@ -10,7 +10,7 @@ from typing import Final
 
 from relay.journal import Damage, merge_overlapping
 from relay.state.database_file import connect
-from relay.words import counted, ranges
+from relay.words import format_count, format_ranges
 
 SHOWN: Final = 3
 AT_MOST: Final = "at most "
@@ -40,9 +40,9 @@ def describe_damage(found: Sequence[Damage], *, is_bound: bool = False) -> str:
     files = {one.file: [each for each in found if each.file == one.file] for one in found}
     events = sum(stop - start for start, stop in merge_overlapping((one.start, one.stop) for one in found))
     shown, more = [*map(_describe_file, files.values())][:SHOWN], len(files) - SHOWN
-    rest = [f"and in {counted(more, 'more file')}"] if more > 0 else []
+    rest = [f"and in {format_count(more, 'more file')}"] if more > 0 else []
     most = AT_MOST if is_bound else ""
-    return f"{most}{counted(events, 'event')} cannot be read: {'; '.join([*shown, *rest])}"
+    return f"{most}{format_count(events, 'event')} cannot be read: {'; '.join([*shown, *rest])}"
 
 
 def is_bound(said: str) -> bool:
@@ -51,9 +51,9 @@ def is_bound(said: str) -> bool:
 
 
 def _describe_file(found: Sequence[Damage]) -> str:
-    offsets, first = ranges([*merge_overlapping((one.start, one.stop) for one in found)]), found[0]
+    offsets, first = format_ranges([*merge_overlapping((one.start, one.stop) for one in found)]), found[0]
     saved = [one.saved for one in found if one.saved is not None]
-    others = f"; the file's {counted(max(saved), 'other event')} can be read and are delivered" if saved else ""
+    others = f"; the file's {format_count(max(saved), 'other event')} can be read and are delivered" if saved else ""
     return f"offsets {offsets} in {first.file} ({first.reason}{others})"
 
 

@@ -21,7 +21,7 @@ from relay.state.erasures import ErasureResult, find_done_by_admins, read_result
 from relay.state.journal_state import read_ahead
 from relay.state.layout import list_worker_folders
 from relay.state.replays import read_replays
-from relay.words import counted
+from relay.words import format_count
 
 MOST_CHARS: Final = 4000
 """Characters of a sentence, at most."""
@@ -153,6 +153,6 @@ def _done_erasures(folder: Path, since: float) -> Iterator[Entry]:
         ended = [one.done for one in results]
         if None not in ended:  # in every worker
             events, parked = sum(one.events for one in results), sum(one.parked for one in results)
-            sentence = f"erasure {number} is done: {counted(events, 'event')} and {parked:,} parked removed"
+            sentence = f"erasure {number} is done: {format_count(events, 'event')} and {parked:,} parked removed"
             about = {"number": number, "asked_by": results[0].asked_by, "events": events, "parked": parked}
             yield Entry("erased", f"erasure {number}", sentence, about=about, at=max(one or 0.0 for one in ended))

@@ -22,7 +22,7 @@ from relay.state.layout import DATABASE, list_journals, list_worker_folders
 from relay.state.ledger import find_acknowledged_head, read_lanes_if_any
 from relay.state.parked import detach_from_journal
 from relay.state.replays import cancel_replays
-from relay.words import counted
+from relay.words import format_count
 
 MISSING_ADVICE: Final = "put it back, or start relay, which delivers all events of the journal then"
 CURE: Final = (
@@ -71,7 +71,7 @@ def has_tables(folder: Path) -> bool:
 def describe_older_database(head: int, end: int) -> str:
     """Describe a database that knows the events below `head` of a journal that goes up to `end`."""
     why = "an old copy was put back, or it could not be written"
-    events = f"the last {counted(end - head, 'event')}, from offset {head} on"
+    events = f"the last {format_count(end - head, 'event')}, from offset {head} on"
     lost = "no event is lost, connectors may get some a second time; later pauses and replays are not in it"
     return f"relay.db is older than the journal: it has not heard of {events} ({why}); {lost}"
 

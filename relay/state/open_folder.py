@@ -9,7 +9,7 @@ from relay.journal import ANY, Journal, JournalLimits, KnownJournal
 from relay.state.database import State
 from relay.state.journal_state import describe_older_database
 from relay.state.seen_ids import forget_seen
-from relay.words import counted
+from relay.words import format_count
 
 UNKNOWN_ADVICE: Final = "connectors begin with the oldest event: what they had is delivered twice, nothing is lost"
 OLDER_ADVICE: Final = (
@@ -45,7 +45,7 @@ def _adopt_journal(state: State, journal: Journal) -> str:
         state.now = journal.oldest
         if events := journal.head - journal.oldest:
             doubt = (
-                f"relay.db did not know the {counted(events, 'event')} of the journal"
+                f"relay.db did not know the {format_count(events, 'event')} of the journal"
                 f" from offset {journal.oldest} on, and began anew"
                 " (it was lost, emptied, or copied without relay.db-wal);"
                 " parked events, pauses and replays of the old relay.db are not in the new one;"

@@ -17,7 +17,7 @@ from relay.status.model import (
     Status,
     WorkerStatus,
 )
-from relay.words import counted, format_span, moment
+from relay.words import format_count, format_span, format_time
 
 BEHIND_S: Final = 60.0
 """A working lane is behind if its oldest event has waited so long, beyond the wait for its batch."""
@@ -98,7 +98,7 @@ def diagnose(status: Status) -> Diagnosis:
     if refused is None:
         reload = HealthFinding("reload", ok=True, said="reload: none was refused")
     else:
-        said = f"reload: refused at {moment(refused.at)}, the configuration before goes on"
+        said = f"reload: refused at {format_time(refused.at)}, the configuration before goes on"
         advice = "correct conf.d until relay check finds no mistake; then relay reload"
         reload = HealthFinding("reload", ok=False, said=f"{said}: {refused.said}; {advice}")
     each = (*lanes, *sources, journal, *workers, *erasures, *doubts, *alerts, *certificates, reload)
@@ -139,10 +139,10 @@ def describe_certificate(certificate: CertificateStatus, now: float) -> str:
     cure = f"renew {certificate.files or f'the files of {name}.tls'}"
     if good.is_good(now):
         soon = f"; {cure}" if good.is_short(now) else ""
-        return f"certificate {name}: ends at {moment(good.ends)}, in {format_span(good.ends - now)}{soon}"
+        return f"certificate {name}: ends at {format_time(good.ends)}, in {format_span(good.ends - now)}{soon}"
     how, until = "is not good yet", STOPS
     if good.ends < now:
-        how, until = "has expired", f"{STOPS}: at {moment(good.ends + STOPS_S)}"
+        how, until = "has expired", f"{STOPS}: at {format_time(good.ends + STOPS_S)}"
     taken = "relay takes them within a minute"
     return f"certificate {name}: {how}, and senders refuse it: it is good {good}; {cure}; {taken}; {until}"
 
@@ -192,14 +192,14 @@ def describe_alert(alert: AlertStatus, now: float) -> str:
     name = f"alert {alert.alert}"
     if alert.failing:
         problem = alert.last.problem if alert.last else ""
-        waiting = f"; {counted(alert.waiting, 'message')} waiting" if alert.waiting else ""
+        waiting = f"; {format_count(alert.waiting, 'message')} waiting" if alert.waiting else ""
         advice = f"see {alert.file}; relay alerts test {alert.alert} tries at once"
-        return f"{name}: sends nothing since {moment(alert.failing)}: {problem}{waiting}; {advice}"
+        return f"{name}: sends nothing since {format_time(alert.failing)}: {problem}{waiting}; {advice}"
     if alert.last is None:
         return f"{name}: no message yet"
     if not alert.last.sent:
-        return f"{name}: the last message was not sent at {moment(alert.last.at)}: {alert.last.problem}"
-    return f"{name}: the last message was sent at {moment(alert.last.at)}"
+        return f"{name}: the last message was not sent at {format_time(alert.last.at)}: {alert.last.problem}"
+    return f"{name}: the last message was sent at {format_time(alert.last.at)}"
 
 
 def _describe_extras(one: LaneStatus | SourceStatus) -> Iterator[str]:
@@ -222,7 +222,7 @@ def _describe_parked(one: LaneStatus | SourceStatus) -> Iterator[str]:
 
 def _describe_taking(source: SourceStatus, lanes: Sequence[LaneStatus], now: float) -> str:
     if refusing := source.refusing:
-        said = f"has refused everything since {moment(refusing.since)}: {refusing.status} {refusing.reason}"
+        said = f"has refused everything since {format_time(refusing.since)}: {refusing.status} {refusing.reason}"
         return "; ".join(
             [
                 said,
@@ -244,7 +244,7 @@ def _describe_sender(refusing: Refusing) -> Iterator[str]:
     if loses:
         yield NOT_AGAIN
     later = "" if loses else "; later events are lost"
-    yield f"Braze disables the Current at {moment(refusing.deadline)}, after 5 days of errors{later}"
+    yield f"Braze disables the Current at {format_time(refusing.deadline)}, after 5 days of errors{later}"
 
 
 def _advise_on_access(source: SourceStatus, status: int) -> Iterator[str]:
@@ -259,11 +259,11 @@ def _advise_on_room(refusing: Refusing, lanes: Sequence[LaneStatus]) -> Iterator
 
 
 def _describe_state(lane: LaneStatus, now: float) -> str:
-    since = moment(lane.since or now)
+    since = format_time(lane.since or now)
     reason = describe_reason(lane)
     match lane.state:
         case "paused":
-            until = f" until {moment(lane.paused_until)}" if lane.paused_until else ""
+            until = f" until {format_time(lane.paused_until)}" if lane.paused_until else ""
             return f"paused by an admin at {since}{until}"
         case "unauthorized":
             return f"unauthorized, the destination does not accept relay since {since}: {reason}"
@@ -321,7 +321,7 @@ def describe_doubt(one: Doubt, lost: Mapping[str, int]) -> str:
 def _describe_losers(lost: Mapping[str, int], *, is_bound: bool) -> str:
     """Describe which connectors could not read how many events, ever."""
     most = AT_MOST if is_bound else ""
-    found = [f"{name} has lost {most}{counted(number, 'event')}" for name, number in lost.items() if number]
+    found = [f"{name} has lost {most}{format_count(number, 'event')}" for name, number in lost.items() if number]
     return ", ".join(found) or "no connector has lost an event"
 
 
@@ -340,15 +340,15 @@ def _diagnose_erasures(one: FailingErasures, now: float, *, runs: bool, is_off: 
     if one.connector is None:
         said = f"erasures: {one.erasures:,} cannot be done in journal and tables: {one.reason}; relay tries again"
         return HealthFinding("erasures", ok=False, said=said)
-    what = f"{one.connector}: {counted(one.erasures, 'erasure')}"
+    what = f"{one.connector}: {format_count(one.erasures, 'erasure')}"
     if not runs:
         why, back = ("switched off", "switch it on") if is_off else ("not configured any more", "add it back")
         advice = f"{back}, or relay forget {one.connector} gives up"
         said = f"{what} failed there: {one.reason}; it is {why}: {advice}"
         return HealthFinding(one.connector, ok=False, said=said)
-    since = f"fails there since {moment(one.since)}"
+    since = f"fails there since {format_time(one.since)}"
     if one.erasures > 1:
-        since = f"fail there, the oldest since {moment(one.since)}"
+        since = f"fail there, the oldest since {format_time(one.since)}"
     said = f"{what} {since}: {one.reason}; relay tells it again (relay erasures list)"
     return HealthFinding(one.connector, ok=now - one.since < LATE_S, said=said)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from relay.words import counted, format_span
+from relay.words import format_count, format_span
 
 NOTHING: Final = "nothing has changed"
 NOT_FOUND: Final = "its path answers 404 now, which ends in Braze disabling a Current"
@@ -94,7 +94,8 @@ def _describe_change(change: ReloadChange) -> str:
         return f"{change.name}: {change.what}"
     line = f"{change.kind} {change.name}: {change.what}"
     if change.what not in REMOVED:
-        return f"{line}; goes on where it was, {counted(change.pending, 'event')} pending" if change.pending else line
+        pending = format_count(change.pending, "event")
+        return f"{line}; goes on where it was, {pending} pending" if change.pending else line
     if change.kind == "source":
         return f"warning: {line}; {NOT_FOUND}"
     return "; ".join([line, *_describe_left(change)])
@@ -104,8 +105,8 @@ def _describe_left(change: ReloadChange) -> Iterator[str]:
     """Yield what waits for a removed connector."""
     if change.pending:
         kept = f"kept until {format_span(change.kept_for)} old (journal.retention), as long as there is room"
-        yield f"{counted(change.pending, 'pending event')} {kept}, in case it is added back"
+        yield f"{format_count(change.pending, 'pending event')} {kept}, in case it is added back"
     if change.failing_erasures:
-        what = f"{counted(change.failing_erasures, 'erasure')} that failed there"
+        what = f"{format_count(change.failing_erasures, 'erasure')} that failed there"
         verb = "waits" if change.failing_erasures == 1 else "wait"
         yield f"{what} {verb} until {change.name} is added back, or relay forget {change.name} gives up"

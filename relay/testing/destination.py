@@ -13,7 +13,7 @@ import msgspec
 import orjson
 from aiohttp import web
 
-from relay.words import counted
+from relay.words import format_count
 
 HARD_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER with 0 seconds: the kernel sends RST instead of FIN
 
@@ -159,8 +159,8 @@ class Destination:
                     self._news.clear()
                     await self._news.wait()
         except TimeoutError:
-            found = f"{len(self.bodies())} came in {counted(len(self.requests), 'request')}"
-            raise TimeoutError(f"waited {timeout:g} s for {counted(events, 'event')}, but {found}") from None
+            found = f"{len(self.bodies())} came in {format_count(len(self.requests), 'request')}"
+            raise TimeoutError(f"waited {timeout:g} s for {format_count(events, 'event')}, but {found}") from None
 
     async def requested(self, requests: int, *, timeout: float = 20.0) -> None:
         """Wait until this number of requests has come, refused requests included. Raises TimeoutError after `timeout`

@@ -13,7 +13,7 @@ import structlog
 
 from relay.runtime import ADVICE, BEAT_S, Notify, describe_flow
 from relay.status import Status
-from relay.words import counted
+from relay.words import format_count
 from relay.workers.control import JointView
 from relay.workers.respawn import Supervised
 
@@ -64,5 +64,5 @@ def describe_workers(status: Status) -> str:
     """Describe all workers in one sentence."""
     pending = {lane.connector: lane.pending for lane in status.lanes}
     away = [f"worker {one.worker} is away" for one in status.workers if one.away]
-    workers = counted(len(status.workers), "worker")
+    workers = format_count(len(status.workers), "worker")
     return ", ".join([describe_flow(status.journal.head, pending, status.journal.refusing), workers, *away])

@@ -10,7 +10,7 @@ from typing import Any, Final
 import aiohttp
 import orjson
 
-from relay.words import moment
+from relay.words import format_time
 from tests.drill.stage import Stage, finding_text
 
 NOT_TOLD: Final = ("timestamp", "level", "message")
@@ -85,7 +85,7 @@ async def alert(stage: Stage) -> str:
 
 async def history(stage: Stage) -> str:
     """`relay history`, what has come since."""
-    since = moment(time.time() - (time.monotonic() - stage.struck) - 1)
+    since = format_time(time.time() - (time.monotonic() - stage.struck) - 1)
     _, text = await stage.relay("history", "--since", since)
     return text
 

@@ -32,7 +32,7 @@ from relay.state.layout import make_journal_folder, make_worker_folder
 from relay.state.ledger import LaneLedger, Refusals, SourceLedger
 from relay.state.parked import Parked, ParkedTotal
 from relay.testing import Destination, make_event
-from relay.words import ranges
+from relay.words import format_ranges
 from tests.conftest import LONG
 from tests.daemon import Daemon
 from tests.unit.admin.shown_daemon import Shown
@@ -421,7 +421,7 @@ def test_what_was_settled_and_removed_while_the_audit_ran_is_not_missed() -> Non
 
 
 def test_many_ranges_are_cut_short() -> None:
-    assert ranges([(start, start + 2) for start in range(0, 60, 5)]).endswith("40-41, 45-46 and 2 more ranges")
+    assert format_ranges([(start, start + 2) for start in range(0, 60, 5)]).endswith("40-41, 45-46 and 2 more ranges")
 
 
 def test_workers_balance_together_if_each_does() -> None:

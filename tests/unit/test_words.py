@@ -7,12 +7,12 @@ from click.testing import CliRunner
 
 from relay.api.text import cut
 from relay.cli.main import relay as command
-from relay.words import counted
+from relay.words import format_count
 
 
 @pytest.mark.parametrize(("number", "said"), [(0, "0 events"), (1, "1 event"), (2, "2 events"), (1200, "1,200 events")])
 def test_one_is_not_several(number: int, said: str) -> None:
-    assert counted(number, "event") == said
+    assert format_count(number, "event") == said
 
 
 @pytest.mark.parametrize("action", ["pause", "resume"])

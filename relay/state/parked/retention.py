@@ -9,7 +9,7 @@ import structlog
 
 from relay.state.database import State
 from relay.state.parked.totals import Reason
-from relay.words import moment
+from relay.words import format_time
 
 EVERY_S: Final = 1.0
 TELL_S: Final = 60.0
@@ -52,7 +52,7 @@ def _log_removals(state: State, told: dict[Reason, float]) -> None:
                 "parked events removed",
                 events=removed.counts.total(),
                 counts=dict(removed.counts),
-                oldest=moment(removed.oldest),
+                oldest=format_time(removed.oldest),
                 reason=IN_WORDS[reason],
                 always=True,
             )

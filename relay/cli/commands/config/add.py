@@ -16,7 +16,7 @@ from relay.cli.commands.config.setting_options import make_options, read_setting
 from relay.cli.options import CONF, plugins_option
 from relay.config import CONF_FOLDERS, NAME, PLUGIN_FOLDERS, Mistake, Registry, load, type_description
 from relay.guests import contained, name_error
-from relay.words import with_article
+from relay.words import add_article
 
 PREFIXES: Final = {"source": 20, "filter": 40, "connector": 60, "alert": 80}
 """What the names of the files begin with, by kind of table."""
@@ -35,7 +35,7 @@ class _Kinds(click.Group):
         folders = ctx.params.get("plugin_folders") or ()
         registry = Registry.discover(folders or PLUGIN_FOLDERS)
         commands = {name: _make_command(cmd_name, name, registry, folders) for name in registry.get_types(cmd_name)}
-        about = f"Write {with_article(cmd_name)} of a TYPE into conf.d. The settings of the type are the options."
+        about = f"Write {add_article(cmd_name)} of a TYPE into conf.d. The settings of the type are the options."
         return click.Group(cmd_name, commands=commands, help=about, subcommand_metavar="TYPE [OPTIONS]")
 
 
@@ -99,7 +99,7 @@ def _make_add_command(
 def _describe_command(kind: str, plugin: type[Plugin]) -> str:
     """Return the first paragraph of a type's description, or what the command does if there is no description."""
     described = type_description(plugin).partition("\n\n")[0]
-    return described or f"Write {with_article(kind)} of the type {plugin.type} into conf.d."
+    return described or f"Write {add_article(kind)} of the type {plugin.type} into conf.d."
 
 
 def _make_place_options(kind: str, plugin: type[Plugin]) -> Iterator[click.Option]:

@@ -23,7 +23,7 @@ from relay.config import (
     load,
     make_mistakes,
 )
-from relay.words import counted
+from relay.words import format_count
 
 SHOWN: Final = 100
 """Mistakes, and as many warnings, that are written for people; JSON has all of them."""
@@ -88,13 +88,13 @@ def report(mistakes: Sequence[Mistake], warnings: Sequence[Mistake]) -> str:
     ]
     if any(HIDDEN in found.excerpt for some in shown for found in some):
         lines.append(f"({HIDDEN} stands for what is not shown because it may be secret)")
-    return "\n".join([*lines, f"{counted(len(mistakes), 'mistake')}, {counted(len(warnings), 'warning')}"])
+    return "\n".join([*lines, f"{format_count(len(mistakes), 'mistake')}, {format_count(len(warnings), 'warning')}"])
 
 
 def describe_left_out(found: Sequence[Mistake], noun: str) -> list[str]:
     """Return a line with the number beyond SHOWN; no line if all are shown."""
     more = len(found) - SHOWN
-    return [f"and {counted(more, f'more {noun}')}, see relay check --json"] if more > 0 else []
+    return [f"and {format_count(more, f'more {noun}')}, see relay check --json"] if more > 0 else []
 
 
 def _check_folders(folders: Sequence[Path], plugin_folders: Sequence[Path]) -> Checked:
@@ -117,7 +117,7 @@ def _summarize(found: Checked) -> Iterator[str]:
         tables = {"source": config.sources, "connector": config.connectors, "filter": config.filters}
         tables |= {"alert": config.alerts} if loaded.merged.get_tables("alert") else {}
         yield "good: " + ", ".join(
-            counted(len(named), kind) + _format_disabled(kind, loaded) for kind, named in tables.items()
+            format_count(len(named), kind) + _format_disabled(kind, loaded) for kind, named in tables.items()
         )
     if found.untried:
         yield f"not made, as their secrets cannot be read here: {', '.join(found.untried)}"

@@ -11,7 +11,7 @@ from relay.catalogue import TYPES, Selection, drop_opt_in, suggest_entry
 from relay.cli.format import escape_text
 from relay.cli.options import complete_entry, events_option, plugins_option, utf8
 from relay.config import PLUGIN_FOLDERS, Mistake, Registry, match_entries
-from relay.words import counted
+from relay.words import format_count
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def events(pattern: str | None, entries: tuple[str, ...], as_json: bool, plugin_
     if as_json:
         click.echo(json.dumps([*map(asdict, found)], indent=2))
     elif found:
-        click.echo("\n".join([*_format_types(found), counted(len(found), "type")]))
+        click.echo("\n".join([*_format_types(found), format_count(len(found), "type")]))
     if not found:
         meant = suggest_entry(pattern) if pattern else None
         raise click.ClickException("no type that is known" + (f" (did you mean {meant}?)" if meant else ""))

@@ -12,7 +12,7 @@ import click
 
 from relay.cli.options import plugins_option
 from relay.config import PLUGIN_FOLDERS, Registry
-from relay.words import with_article
+from relay.words import add_article
 
 CONNECTOR: Final = Template("""\
 from relay.api import Batch, BearerToken, Connector, HttpConnectorSettings, HttpUrl
@@ -238,7 +238,7 @@ def _add_command(kind: str) -> None:
 
     @new.command(
         name=kind,
-        help=f"""Write {with_article(kind)} type NAME and its test into DIR (default: here): NAME.py and test_NAME.py.
+        help=f"""Write {add_article(kind)} type NAME and its test into DIR (default: here): NAME.py and test_NAME.py.
 
         Never overwrites a file.
 
@@ -252,7 +252,7 @@ def _add_command(kind: str) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or iskeyword(name):
             raise click.BadParameter("a name is made of a-z, 0-9 and _, and starts with a letter", param_hint="NAME")
         if name in Registry.discover(plugin_folders or PLUGIN_FOLDERS).get_types(kind):
-            raise click.BadParameter(f"there is {with_article(kind)} type {name} already", param_hint="NAME")
+            raise click.BadParameter(f"there is {add_article(kind)} type {name} already", param_hint="NAME")
         if name in sys.stdlib_module_names or find_spec(name):
             raise click.BadParameter(f"there is a Python module {name} already", param_hint="NAME")
         _write_plugin(name, folder, *STARTERS[kind])

@@ -6,7 +6,7 @@ import msgspec
 
 from relay.cli.client import find_running
 from relay.cli.commands.doctor.report import Finding, Installation
-from relay.cli.format import moment
+from relay.cli.format import format_time
 from relay.status import AlertStatus
 
 
@@ -21,8 +21,8 @@ def check_sending(it: Installation) -> Iterator[Finding]:
         if alert is None or alert.last is None:
             finding = Finding("ok", about, "not tried: only sending would tell", advice)
         elif alert.failing is not None:
-            said = f"sends nothing since {moment(alert.failing)}: {alert.last.problem}"
+            said = f"sends nothing since {format_time(alert.failing)}: {alert.last.problem}"
             finding = Finding("problem", about, said, f"see {alert.file}; relay alerts test {name} tries at once")
         else:
-            finding = Finding("ok", about, f"the last message was sent at {moment(alert.last.at)}")
+            finding = Finding("ok", about, f"the last message was sent at {format_time(alert.last.at)}")
         yield finding

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from relay.cli.commands.doctor.report import Finding, Installation
-from relay.cli.format import moment
+from relay.cli.format import format_time
 from relay.journal import read_holder
 
 EARLIEST: Final = datetime(2025, 1, 1, tzinfo=UTC)
@@ -28,7 +28,7 @@ def check_clock(it: Installation) -> Finding:
 
 def judge_clock(now: float, kept: bool | None) -> Finding:
     """Judge a time (Unix seconds) and the kernel's answer on it."""
-    said = moment(now)
+    said = format_time(now)
     advice = "timedatectl set-ntp true (retention, dedupe and signatures go by it)"
     if now < EARLIEST.timestamp():
         return Finding("problem", "clock", f"{said} cannot be", advice)

@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from relay.cli.client import require_running
-from relay.cli.format import escape_text, format_table, moment
+from relay.cli.format import escape_text, format_table, format_time
 from relay.cli.options import relay_options, utf8
 from relay.status import AlertStatus
 
@@ -53,7 +53,8 @@ def _format_alerts(found: list[AlertStatus]) -> Iterator[str]:
 def _make_row(one: AlertStatus) -> list[str]:
     last = "-"
     if one.last is not None:
-        last = f"{moment(one.last.at)}, {'sent' if one.last.sent else f'not sent: {escape_text(one.last.problem)}'}"
+        how = "sent" if one.last.sent else f"not sent: {escape_text(one.last.problem)}"
+        last = f"{format_time(one.last.at)}, {how}"
     return [one.alert, one.type, f"{one.sent:,}", f"{one.waiting:,}", f"{one.given_up:,}", last]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from relay.cli.access import choose_access
-from relay.cli.format import escape_text, moment
+from relay.cli.format import escape_text, format_time
 from relay.cli.options import moment_option, relay_options, utf8
 from relay.cli.state_options import StateOptions, convert_errors
 from relay.kinds import KINDS
@@ -35,11 +35,11 @@ def history(
     with convert_errors():
         found = choose_access(StateOptions(state)).read_history(query)
     if as_json:
-        click.echo(json.dumps([asdict(one) | {"at": moment(one.at)} for one in found], indent=2))
+        click.echo(json.dumps([asdict(one) | {"at": format_time(one.at)} for one in found], indent=2))
     else:
         click.echo("\n".join(map(_format_entry, found)) or "nothing of that is in the history")
 
 
 def _format_entry(one: Entry) -> str:
     by = f" (by {one.by})" if one.by else ""
-    return escape_text(f"{moment(one.at)}  {one.kind:<17}  {one.sentence}{by}")
+    return escape_text(f"{format_time(one.at)}  {one.kind:<17}  {one.sentence}{by}")

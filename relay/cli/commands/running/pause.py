@@ -7,7 +7,7 @@ import click
 
 from relay.api.internal import parse_duration
 from relay.cli.access import choose_access
-from relay.cli.format import moment
+from relay.cli.format import format_time
 from relay.cli.options import relay_options, utf8
 from relay.cli.state_options import StateOptions, convert_errors
 
@@ -43,4 +43,4 @@ def pause(state: Path, connector: str, seconds: float | None) -> None:
     elif until is None:
         click.echo(f"{connector} is paused; relay resume {connector} ends it")
     else:
-        click.echo(f"{connector} is paused until {moment(until)}; relay resume {connector} ends it before")
+        click.echo(f"{connector} is paused until {format_time(until)}; relay resume {connector} ends it before")

@@ -25,7 +25,7 @@ from relay.cli.format import escape_text
 from relay.cli.options import complete_entry, warn_of_plain_http
 from relay.cli.output import get_plain
 from relay.sandbox import make_event, types
-from relay.words import counted
+from relay.words import format_count
 
 TRIES: Final = 8
 TIMEOUT_S: Final = 60.0
@@ -92,13 +92,13 @@ def send(
     events = _read_events(file, None if shape == "ndjson" else torn) if file else iter([orjson.dumps(made)])
     with _show_progress(file, shown=not quiet and sys.stderr.isatty()) as advance:
         kept = asyncio.run(_send(_split_batches(events, batch), url, headers, shape, context, advance))
-    left_out = f", {counted(kept['duplicates'], 'duplicate')} left out" if kept["duplicates"] else ""
+    left_out = f", {format_count(kept['duplicates'], 'duplicate')} left out" if kept["duplicates"] else ""
     if not quiet:
         click.echo(f"sent {made['id']}, see relay trace {made['id']}\n" if made else "", nl=False)
         click.echo(f"{kept['accepted']} accepted, {kept['parked']} parked as unreadable{left_out}")
     if torn:
         raise click.ClickException(
-            f"{counted(len(torn), 'line')} of FILE not sent, the first is line {torn[0]:,}: no JSON"
+            f"{format_count(len(torn), 'line')} of FILE not sent, the first is line {torn[0]:,}: no JSON"
         )
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from relay.api.internal import cut
 from relay.cli.client import require_running
-from relay.cli.format import escape_text, format_size, format_table, moment
+from relay.cli.format import escape_text, format_size, format_table, format_time
 from relay.cli.options import relay_options
 from relay.status import (
     LaneStatus,
@@ -23,7 +23,7 @@ from relay.status import (
     is_slow,
     is_well,
 )
-from relay.words import counted, format_span
+from relay.words import format_count, format_span
 
 CAUSES: Final = {"malformed": "that failed in TLS or spoke no HTTP"}
 """What is not called by its name."""
@@ -96,7 +96,7 @@ def _format_journal(seen: Status) -> str:
     held = f"{needed} of {format_size(journal.capacity)} ({journal.fill:.0%})"
     if journal.needed >= journal.capacity:  # a full disk
         held = f"{needed}, no room for more events"
-    kept = counted(journal.head - journal.oldest, "event")
+    kept = format_count(journal.head - journal.oldest, "event")
     return f"journal: {format_size(journal.size)}, {held}, {kept} kept{describe_full_in(journal)}"
 
 
@@ -121,9 +121,9 @@ def _format_sources(seen: Status) -> list[str]:
     header += ["duplicates ever", "parked now"]
     lines = format_table([header, *(_make_source_row(one, seen.now) for one in seen.sources)])
     if seen.strays:
-        lines.append(f"{counted(seen.strays, 'request')} to paths that no source has (request refused in the log)")
+        lines.append(f"{format_count(seen.strays, 'request')} to paths that no source has (request refused in the log)")
     if seen.dropped_log_lines:
-        lines.append(f"{counted(seen.dropped_log_lines, 'log line')} dropped: what reads standard error stalls")
+        lines.append(f"{format_count(seen.dropped_log_lines, 'log line')} dropped: what reads standard error stalls")
     lines += [line for name, one in seen.listeners.items() for line in _format_refused(name, one)]
     return lines
 
@@ -131,7 +131,7 @@ def _format_sources(seen: Status) -> list[str]:
 def _format_refused(name: str, one: ListenerStatus) -> Iterator[str]:
     if total := sum(one.refused.values()):
         causes = ", ".join(f"{number:,} {CAUSES.get(cause, cause)}" for cause, number in one.refused.items() if number)
-        refused = f"{counted(total, 'connection')} refused or closed without a request"
+        refused = f"{format_count(total, 'connection')} refused or closed without a request"
         more = (
             " (the log may have more)" if total > one.refused.get("malformed", 0) else ""
         )  # of TLS the log has nothing
@@ -156,7 +156,7 @@ def _make_lane_row(one: LaneStatus, now: float) -> list[str]:
     drained = "-" if stands else grows if one.drained_in is None else format_span(one.drained_in)
     rate = 0.0 if one.state == "refusing" else one.rate  # what is parked is not delivered
     error = one.last_error
-    last = "-" if error is None else f"{error.status or cut(escape_text(error.reason), 40)} at {moment(error.at)}"
+    last = "-" if error is None else f"{error.status or cut(escape_text(error.reason), 40)} at {format_time(error.at)}"
     counts = [f"{one.pending:,}", oldest, f"{rate:,.0f}", drained, f"{one.parked_now:,}"]
     return [one.connector, one.state, *counts, last]
 
@@ -164,7 +164,7 @@ def _make_lane_row(one: LaneStatus, now: float) -> list[str]:
 def _list_removed(seen: Status) -> Iterator[str]:
     for one in seen.gone:
         if one.pending:
-            kept = f"{counted(one.pending, 'pending event')} kept for journal.retention in case it is added back"
+            kept = f"{format_count(one.pending, 'pending event')} kept for journal.retention in case it is added back"
             why = "switched off (enabled = false)" if one.disabled else "not configured any more"
             yield f"{one.connector}: {why}; {kept} (relay forget {one.connector} lets go of it)"
 
@@ -180,7 +180,7 @@ def _list_unknown_types(seen: Status) -> Iterator[str]:
         if types := [escape_text(name) for name in one.unknown_types]:
             more = f" and {len(types) - UNKNOWN_NAMED} more" if len(types) > UNKNOWN_NAMED else ""
             named = ", ".join(types[:UNKNOWN_NAMED]) + more
-            yield f"{one.source}: {counted(len(types), 'event type')} not in relay's catalogue: {named}"
+            yield f"{one.source}: {format_count(len(types), 'event type')} not in relay's catalogue: {named}"
 
 
 def _list_problems(seen: Status) -> Iterator[str]:

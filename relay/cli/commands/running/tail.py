@@ -11,11 +11,11 @@ import click
 
 from relay.catalogue import Selection
 from relay.cli.client import Gone, require_running
-from relay.cli.format import escape_text, moment
+from relay.cli.format import escape_text, format_time
 from relay.cli.options import events_option, plugins_option, relay_options, utf8
 from relay.cli.output import stop_unread
 from relay.config import PLUGIN_FOLDERS, Mistake, Registry, match_entries
-from relay.words import counted
+from relay.words import format_count
 
 
 @click.command
@@ -62,7 +62,7 @@ def _find_unknown_entries(entries: Sequence[str], plugin_folders: Sequence[Path]
 def _format_event(line: bytes) -> str:
     one = json.loads(line)
     if "dropped" in one:
-        return f"... {counted(one['dropped'], 'event')} left out"
+        return f"... {format_count(one['dropped'], 'event')} left out"
     text = json.dumps(one["event"], ensure_ascii=False, separators=(",", ":"))
     offset = f"{one['worker']}:{one['offset']}" if "worker" in one else one["offset"]
-    return escape_text(f"{moment(one['received'])}  {offset}  {one['source']}  {one['type']}  {text}")
+    return escape_text(f"{format_time(one['received'])}  {offset}  {one['source']}  {one['type']}  {text}")

@@ -18,7 +18,7 @@ from relay.cli.commands.running.status import format_overview, format_screen, li
 from relay.cli.options import relay_options
 from relay.cli.output import get_plain, stop_unread
 from relay.status import Status
-from relay.words import counted
+from relay.words import format_count
 
 CLEAR: Final = "\x1b[H\x1b[J"
 """What makes a terminal begin at its top, with nothing below."""
@@ -68,4 +68,4 @@ def fit(figures: Sequence[str], sentences: Sequence[str], columns: int, rows: in
     lines, room = [*cut, *wrapped], rows - 1  # the cursor has the last row
     if len(lines) <= room:
         return lines
-    return [*lines[: room - 1], f"... {counted(len(lines) - room + 1, 'more line')}: relay status"[:columns]]
+    return [*lines[: room - 1], f"... {format_count(len(lines) - room + 1, 'more line')}: relay status"[:columns]]

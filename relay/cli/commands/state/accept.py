@@ -7,7 +7,7 @@ import click
 
 from relay.admin import make_accept_entry
 from relay.cli.client import find_login
-from relay.cli.format import moment
+from relay.cli.format import format_time
 from relay.cli.state_options import StateOptions, add_local_places, note_history
 from relay.inspect import advise_on_restore
 from relay.state import accept_clock, accept_journal, describe_accepting, find_doubts
@@ -32,7 +32,7 @@ def accept(place: StateOptions, what: Literal["clock", "journal"], yes: bool) ->
         raise click.ClickException(f"{place.state} is not complete: {advice}")
     found = [one.said for one in find_doubts(place.state, place.path) if one.what == what]
     if what == "clock":
-        found.append(f"it is {moment(time.time())} by this machine's clock")
+        found.append(f"it is {format_time(time.time())} by this machine's clock")
     elif not found:
         click.echo("nothing is wrong with the journal")
         return

@@ -8,11 +8,11 @@ from itertools import chain
 import click
 
 from relay.cli.access import choose_access
-from relay.cli.format import format_size, format_table, moment
+from relay.cli.format import format_size, format_table, format_time
 from relay.cli.state_options import StateOptions, add_places
 from relay.inspect import Audit, AuditRow, WholeAudit
 from relay.state import ParkedTotal, SourceLedger
-from relay.words import counted
+from relay.words import format_count
 
 
 @click.command
@@ -50,7 +50,7 @@ def audit(place: StateOptions, as_json: bool) -> None:
 
 
 def _format_journal(found: Audit) -> str:
-    return f"journal: {counted(found.segments, 'segment')}, offsets from {found.oldest} up to {found.head}"
+    return f"journal: {format_count(found.segments, 'segment')}, offsets from {found.oldest} up to {found.head}"
 
 
 def _format_counts(found: Audit) -> list[str]:
@@ -67,16 +67,16 @@ def _format_counts(found: Audit) -> list[str]:
 def _format_parked(one: ParkedTotal) -> str:
     whose = f"{one.connector}, from {one.source}" if one.connector else f"source {one.source}"
     removed = ", ".join(f"{events:,} by {setting}" for setting, events in one.removed.items())
-    lying = f"parked: {whose}: {one.cause}: {counted(one.events, 'event')}, {format_size(one.bytes)}"
+    lying = f"parked: {whose}: {one.cause}: {format_count(one.events, 'event')}, {format_size(one.bytes)}"
     return f"{lying}; removed so far: {removed}" if removed else lying
 
 
 def _format_source(one: SourceLedger) -> str:
-    duplicates = f"source {one.source}: {counted(one.duplicates, 'duplicate')} left out"
+    duplicates = f"source {one.source}: {format_count(one.duplicates, 'duplicate')} left out"
     if one.refusals is None:
         return duplicates
-    since, reason = moment(one.refusals.since), f"{one.refusals.status} {one.refusals.reason}"
-    until = f"; its sender stops for good at {moment(one.refusals.deadline)}" if one.refusals.deadline else ""
+    since, reason = format_time(one.refusals.since), f"{one.refusals.status} {one.refusals.reason}"
+    until = f"; its sender stops for good at {format_time(one.refusals.deadline)}" if one.refusals.deadline else ""
     return f"{duplicates}; it has refused everything since {since}{until}: {reason}"
 
 

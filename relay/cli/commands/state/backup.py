@@ -12,11 +12,11 @@ from typing import Final
 
 import click
 
-from relay.cli.format import moment
+from relay.cli.format import format_time
 from relay.cli.output import get_plain
 from relay.cli.state_options import StateOptions, add_local_places
 from relay.inspect import Backup, back_up
-from relay.words import counted
+from relay.words import format_count
 
 FOLDER: Final = click.Path(file_okay=False, path_type=Path)
 DAMAGED: Final = "damaged in the journal itself, and copied as it is"
@@ -88,5 +88,5 @@ def backup(place: StateOptions, folder: Path, as_json: bool) -> None:
 def describe_backup(found: Backup, folder: Path, progress: BackupProgress) -> str:
     """Describe a finished backup in a sentence."""
     there = len(progress.there - progress.copied)
-    files = f"{counted(len(progress.copied), 'segment')} copied" + (f", {there:,} were there" if there else "")
-    return f"{folder}: {counted(found.events, 'event')} as of {moment(found.made)}, verified; {files}"
+    files = f"{format_count(len(progress.copied), 'segment')} copied" + (f", {there:,} were there" if there else "")
+    return f"{folder}: {format_count(found.events, 'event')} as of {format_time(found.made)}, verified; {files}"

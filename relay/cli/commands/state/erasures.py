@@ -10,12 +10,12 @@ import click
 
 from relay.api import OtherId, User
 from relay.cli.access import choose_access
-from relay.cli.format import escape_text, moment
+from relay.cli.format import escape_text, format_time
 from relay.cli.options import relay_options, utf8
 from relay.cli.state_options import StateOptions, add_places, convert_errors, tell_problems
 from relay.inspect import Receipt, WorkerReceipt
 from relay.state import ConnectorAnswer, make_user
-from relay.words import counted
+from relay.words import format_count
 
 WHO: Final = "say who: --user-id ID, --external-id ID"
 KEPT: Final = (
@@ -121,7 +121,7 @@ def check(place: StateOptions, user_id: str | None, external_ids: tuple[str, ...
     if as_json:
         click.echo(json.dumps(asdict(found), indent=2))
     else:
-        events = counted(found.events, "event") if found.events else "no events"
+        events = format_count(found.events, "event") if found.events else "no events"
         click.echo(f"{events} in the journal, {found.parked or 'none'} parked")
         click.echo(f"erasures: {', '.join(map(str, found.erasures)) or 'none'}\nnot looked at: {KEPT}")
     raise SystemExit(1 if found.events or found.parked or found.problems else 0)
@@ -143,7 +143,7 @@ def _read_user(user_id: str | None, external_ids: Sequence[str], other_ids: Sequ
 
 def _make_entry(one: Receipt) -> dict[str, Any]:
     plain = _format_times(asdict(one))
-    answers = [each | {"at": moment(each["at"])} for each in plain["connectors"]]
+    answers = [each | {"at": format_time(each["at"])} for each in plain["connectors"]]
     workers = [*map(_format_times, plain.pop("workers"))]
     return plain | {"connectors": answers} | ({"workers": workers} if workers else {})
 
@@ -151,40 +151,40 @@ def _make_entry(one: Receipt) -> dict[str, Any]:
 def _format_times(plain: dict[str, Any]) -> dict[str, Any]:
     """Return the fields with their times as text."""
     times = {name: plain[name] for name in ("asked", "due", "compacted", "done") if name in plain}
-    return plain | {name: moment(time) if time else None for name, time in times.items()}
+    return plain | {name: format_time(time) if time else None for name, time in times.items()}
 
 
 def _format_line(one: Receipt) -> str:
     asker = one.by.type if one.by else one.asked_by or "an admin"
     failed = ", ".join(each.connector for each in one.connectors if each.outcome == "failed")
-    line = f"erasure {one.number}, asked {moment(one.asked)} by {asker}: {_format_removed(one)}"
-    due = f"; due {moment(one.due)}" if one.due else ""
+    line = f"erasure {one.number}, asked {format_time(one.asked)} by {asker}: {_format_removed(one)}"
+    due = f"; due {format_time(one.due)}" if one.due else ""
     return f"{line}{due}{f'; failed at {failed}' if failed else ''}"
 
 
 def _format_removed(one: Receipt | WorkerReceipt) -> str:
     its = one.removed
-    removed = f"{counted(its.events, 'event')}, {its.parked + its.unreadable} parked"
+    removed = f"{format_count(its.events, 'event')}, {its.parked + its.unreadable} parked"
     removed = removed if one.compacted else "nothing removed yet"
     return f"{one.status}; {removed}{f'; {one.problem}' if one.problem else ''}"
 
 
 def _format_receipt(one: Receipt) -> str:
     asker = f"{one.by.type}, source {one.by.source}, offset {one.by.offset}" if one.by else one.asked_by or "an admin"
-    removed = moment(one.compacted) if one.compacted else "not yet"
+    removed = format_time(one.compacted) if one.compacted else "not yet"
     its = one.removed
-    ids = f"forgotten {moment(one.done)}" if one.done else "kept until the connectors have erased the user"
-    due = moment(one.due) if one.due else "as erasure.after says"
+    ids = f"forgotten {format_time(one.done)}" if one.done else "kept until the connectors have erased the user"
+    due = format_time(one.due) if one.due else "as erasure.after says"
     lines = [
         f"erasure    {one.number}: {one.status}",
-        f"asked      {moment(one.asked)} by {asker}",
+        f"asked      {format_time(one.asked)} by {asker}",
         *([f"due        {due}"] if one.status == "waiting" else []),
         f"removed    {removed}{f': {one.problem}' if one.problem else ''}",
-        f"journal    {counted(its.events, 'event')} removed, {its.changed} that name others as well changed",
+        f"journal    {format_count(its.events, 'event')} removed, {its.changed} that name others as well changed",
         f"parked     {its.parked} removed, {its.unreadable} unreadable ones removed",
-        f"attempts   {counted(its.attempts, 'answer')} removed",
+        f"attempts   {format_count(its.attempts, 'answer')} removed",
         *(f"worker {part.worker:<4}{_format_removed(part)}" for part in one.workers),
-        *(f"connector  {each.connector}: {_format_answer(each)}, {moment(each.at)}" for each in one.connectors),
+        *(f"connector  {each.connector}: {_format_answer(each)}, {format_time(each.at)}" for each in one.connectors),
         f"ids        {ids}",
         *(f"sha256     {each}" for each in one.digests),
     ]

@@ -8,7 +8,7 @@ from relay.cli.access import choose_access
 from relay.cli.options import utf8
 from relay.cli.state_options import StateOptions, add_places
 from relay.state import FailingErasures, ParkedQuery
-from relay.words import counted
+from relay.words import format_count
 
 
 @click.command
@@ -42,4 +42,4 @@ def forget(place: StateOptions, connector: str, yes: bool) -> None:
 
 def _format_erasures(failing: Sequence[FailingErasures], connector: str) -> str:
     failed = sum(one.erasures for one in failing if one.connector == connector)
-    return f", {counted(failed, 'erasure')} that failed there" if failed else ""
+    return f", {format_count(failed, 'erasure')} that failed there" if failed else ""

@@ -10,7 +10,7 @@ import orjson
 from relay.admin import make_repair_entry
 from relay.cli.access import choose_access
 from relay.cli.client import find_login
-from relay.cli.format import moment
+from relay.cli.format import format_time
 from relay.cli.options import events_option
 from relay.cli.output import stop_unread
 from relay.cli.state_options import (
@@ -24,7 +24,7 @@ from relay.cli.state_options import (
 from relay.inspect import PROBLEM, CheckedSegment, DumpPart, Repair, WorkerCheck, plan_repair
 from relay.inspect import repair as mend
 from relay.state import list_journals, mark_repaired, read_acknowledged
-from relay.words import counted, ranges
+from relay.words import format_count, format_ranges
 
 
 @click.group
@@ -62,13 +62,13 @@ def check(place: StateOptions, as_json: bool) -> None:
 
 def _format_worker(one: WorkerCheck) -> list[str]:
     if one.missing:
-        return [f"there is no segment, but {counted(one.missing, 'event')} were acknowledged"]
+        return [f"there is no segment, but {format_count(one.missing, 'event')} were acknowledged"]
     return [*map(_format_segment, one.segments)]
 
 
 def _format_segment(one: CheckedSegment) -> str:
-    times = f"{moment(one.first)} to {moment(one.last)}" if one.events else "-"
-    bounds = f"offsets {one.base} to {one.end}  {counted(one.events, 'event')}"
+    times = f"{format_time(one.first)} to {format_time(one.last)}" if one.events else "-"
+    bounds = f"offsets {one.base} to {one.end}  {format_count(one.events, 'event')}"
     return f"{one.path.rpartition('/')[2]}  {bounds}  {one.used} bytes  {times}  {one.said}"
 
 
@@ -100,11 +100,11 @@ def repair(place: StateOptions, dry_run: bool, yes: bool) -> None:
         mark_repaired(workers[number][0], repaired)
         done += len(repaired)
     note_history(place.state, make_repair_entry([line.strip() for line in lines], find_login()))
-    click.echo(f"{counted(done, 'segment')} repaired; relay journal check says what there is now")
+    click.echo(f"{format_count(done, 'segment')} repaired; relay journal check says what there is now")
 
 
 def _format_repair(one: Repair) -> str:
-    saved = f"{counted(one.saved, 'event')} saved, {one.lost_events:,} lost: offsets {ranges(one.lost)}"
+    saved = f"{format_count(one.saved, 'event')} saved, {one.lost_events:,} lost: offsets {format_ranges(one.lost)}"
     return f"{one.segment.path.name}: {one.segment}; {saved}"
 
 

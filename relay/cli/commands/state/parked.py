@@ -15,12 +15,12 @@ import click
 
 from relay.api.internal import one_line
 from relay.cli.access import StateAccess, choose_access
-from relay.cli.format import escape_text, moment
+from relay.cli.format import escape_text, format_time
 from relay.cli.options import moment_option, relay_options, utf8
 from relay.cli.output import Unwritten, stop_unread
 from relay.cli.state_options import StateOptions
 from relay.state import CAUSES, Parked, ParkedQuery, find_worker
-from relay.words import counted, describe_error
+from relay.words import describe_error, format_count
 
 Command = Callable[..., None]
 _NUMBERS = click.argument("numbers", metavar="[NUMBER]...", nargs=-1, type=click.IntRange(1, (1 << 63) - 1))
@@ -200,7 +200,7 @@ def drop(access: StateAccess, which: ParkedQuery, yes: bool) -> None:
     _check_given(which)
     number = _check_some(access, which)
     if not (yes or which.numbers):
-        click.confirm(f"Drop {counted(number, 'parked event')} for good?", abort=True)
+        click.confirm(f"Drop {format_count(number, 'parked event')} for good?", abort=True)
     click.echo(f"{access.drop_parked(which)} dropped")
 
 
@@ -272,4 +272,4 @@ def _list_fields(one: Parked) -> dict[str, Any]:
 
 @functools.lru_cache(10_000)
 def _format_time(seconds: float | None) -> str | None:
-    return moment(seconds) if seconds else None
+    return format_time(seconds) if seconds else None

@@ -11,13 +11,13 @@ import click
 
 from relay.api.internal import check_rate
 from relay.cli.access import Asked, StateAccess, choose_access
-from relay.cli.format import moment
+from relay.cli.format import format_time
 from relay.cli.options import events_option, moment_option, relay_options, utf8
 from relay.cli.output import get_plain
 from relay.cli.state_options import StateOptions, add_headings, add_places, convert_errors, tell_problems
 from relay.inspect import Stretch, WorkerCount
 from relay.state import Cursor, Replay
-from relay.words import counted, format_span
+from relay.words import format_count, format_span
 
 RATE: Final = 1000.0
 LOOK_S: Final = 0.5
@@ -94,7 +94,7 @@ def replay(
     if dry_run:
         return
     if not yes:
-        click.confirm(f"Send {counted(wanted, 'event')} to {connector} once more?", abort=True)
+        click.confirm(f"Send {format_count(wanted, 'event')} to {connector} once more?", abort=True)
     replays = [
         (part.worker, Replay(connector, Cursor(part.start, part.start), part.stop, entries or ("*",), share * rate))
         for part, share in parts
@@ -118,7 +118,7 @@ def _format_count(found: WorkerCount, connector: str, lowest_rate: float) -> str
     duration = f"about {format_span(found.wanted / lowest_rate)} at {lowest_rate:,.0f}/s" if lowest_rate else ""
     speed = duration or "as fast as the destination takes it"
     return (
-        f"offsets {found.start} up to {found.stop}: {counted(found.events, 'event')}, of which {connector} gets"
+        f"offsets {found.start} up to {found.stop}: {format_count(found.events, 'event')}, of which {connector} gets"
         f" {found.wanted:,} before its filters; {speed}"
     )
 
@@ -211,7 +211,7 @@ def _make_entry(one: Replay) -> dict[str, Any]:
         "stop": one.stop,
         "events": list(one.entries),
         "rate": one.rate,
-        "asked": moment(one.asked),
+        "asked": format_time(one.asked),
         "asked_by": one.asked_by,
         "delivered": counts.delivered,
         "unselected": counts.unselected,

@@ -8,7 +8,7 @@ import click
 from relay.admin import make_restore_entry
 from relay.cli.client import find_login
 from relay.cli.commands.state.backup import FOLDER, describe_backup, show_progress
-from relay.cli.format import moment
+from relay.cli.format import format_time
 from relay.cli.state_options import StateOptions, add_local_places, note_history
 from relay.inspect import restore as make
 
@@ -29,7 +29,7 @@ def restore(place: StateOptions, folder: Path) -> None:
     """
     with show_progress(f"{place.state} is not complete; the same relay restore begins anew") as progress:
         found, problems = make(folder, place.state, place.path, progress)
-    now = moment(time.time())
+    now = format_time(time.time())
     note_history(place.state, make_restore_entry(folder, found, find_login()))
     for problem in problems:
         click.echo(f"damaged in the backup already: {problem}")

@@ -8,11 +8,11 @@ from typing import Any, Final
 import click
 
 from relay.cli.access import choose_access
-from relay.cli.format import escape_text, moment
+from relay.cli.format import escape_text, format_time
 from relay.cli.options import utf8
 from relay.cli.state_options import StateOptions, add_places, encode_workers, tell_problems
 from relay.inspect import Aside, Resent, Traced, TracedConnector, TracePart, Tried, WorkerTrace
-from relay.words import counted
+from relay.words import format_count
 
 PARTS_SHOWN: Final = 20
 """Of those that filters split an event into, for people; JSON has all."""
@@ -54,10 +54,11 @@ def _make_entry(id: str, found: WorkerTrace) -> dict[str, Any]:
     for one in plain["journal"]:
         for way in one["connectors"]:
             way["attempts"] = [
-                tried | {"first": moment(tried["first"]), "last": moment(tried["last"])} for tried in way["attempts"]
+                tried | {"first": format_time(tried["first"]), "last": format_time(tried["last"])}
+                for tried in way["attempts"]
             ]
             way["replays"] = [
-                one | {"asked": moment(one["asked"]), "ended": moment(one["ended"]) if one["ended"] else None}
+                one | {"asked": format_time(one["asked"]), "ended": format_time(one["ended"]) if one["ended"] else None}
                 for one in way["replays"]
             ]
     return {"id": id, "journal": plain["journal"], "parked": plain["parked"]}
@@ -71,7 +72,7 @@ def _format_hits(hits: Sequence[WorkerTrace], *, several: bool) -> Iterator[str]
 
 
 def _format_event(one: Traced) -> str:
-    head = f"offset {one.offset}: {escape_text(one.type)} from {one.source}, received {moment(one.received)}"
+    head = f"offset {one.offset}: {escape_text(one.type)} from {one.source}, received {format_time(one.received)}"
     return "\n".join([f"{head}, in {one.segment}", *map(_format_connector, one.connectors)])
 
 
@@ -96,19 +97,19 @@ def _format_parts(parts: Sequence[TracePart]) -> Iterator[str]:
             "" if one.id is None else f", id {escape_text(one.id)}"
         )
     if (more := len(parts) - PARTS_SHOWN) > 0:
-        yield f"    and {counted(more, 'more part')}"
+        yield f"    and {format_count(more, 'more part')}"
 
 
 def _format_attempt(one: Tried) -> str:
     by = f"by replay {one.replay}: " if one.replay else ""
     answer = f", last refusal: {escape_text(one.answer)}" if one.answer else ""
-    times = f"{moment(one.first)} to {moment(one.last)}"
-    return f"    {by}{one.outcome} after {counted(one.attempts, 'attempt')}, {times}{answer}"
+    times = f"{format_time(one.first)} to {format_time(one.last)}"
+    return f"    {by}{one.outcome} after {format_count(one.attempts, 'attempt')}, {times}{answer}"
 
 
 def _format_replay(one: Resent) -> str:
-    ended = f", ended {moment(one.ended)}" if one.ended else ""
-    return f"    by replay {one.replay}: {one.state}, asked for {moment(one.asked)}{ended}"
+    ended = f", ended {format_time(one.ended)}" if one.ended else ""
+    return f"    by replay {one.replay}: {one.state}, asked for {format_time(one.asked)}{ended}"
 
 
 def _format_parked(one: Aside) -> str:
