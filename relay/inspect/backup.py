@@ -130,61 +130,55 @@ def back_up(state: Path, path: Path, target: Path, told: Told) -> tuple[Backup, 
     is incomplete then.
     """
     folders = list_journals(state, path)
-    _check_apart(target, [state, *(journal for _, journal in folders.values())])
+    whole = target.resolve()
+    for place in (state, *(journal for _, journal in folders.values())):
+        if whole.is_relative_to(place.resolve()) or place.resolve().is_relative_to(whole):
+            raise OSError(f"{target} and {place} lie in one another: a backup belongs elsewhere, best on another disk")
     for folder, journal in folders.values():
-        _check_journal(folder / DATABASE, journal)
+        with closing(_open_to_read(folder / DATABASE)) as db:
+            known = read_known_journal(db)
+        if not journal.is_dir() or (why := describe_mismatch(journal, known)):
+            raise OSError(why if journal.is_dir() else f"{journal}: there is no journal")
     target.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not os.access(target, os.W_OK | os.X_OK):
         raise OSError(f"{target} may not be written by this user")
     held = lock(target)
     try:
-        _check_same(target, folders)
-        _write_note(target, Backup(complete=False, made=time.time(), workers=()))
-        made, passes = _copy_all(target, folders, told)
-        parts = [_finish(target, number, passes[number], folders[number][1]) for number in folders]
-        _remove_workers(target, set(folders))
-        problems = [problem for part in parts for problem in _verify(target, part, folders[part.worker][1])]
-        for left in target.rglob(f"*{FRESH}"):  # by a try that was broken off, of a segment that has gone since
-            left.unlink()
-        found = Backup(complete=True, made=made, workers=parts)
-        _write_note(target, found)
+        return _fill(target, folders, told)
     finally:
         os.close(held)
-    return found, problems
 
 
-def _check_apart(target: Path, places: Sequence[Path]) -> None:
-    """Check that the copy would not be part of what is copied. Raises OSError."""
-    whole = target.resolve()
-    for place in places:
-        if whole.is_relative_to(place.resolve()) or place.resolve().is_relative_to(whole):
-            raise OSError(f"{target} and {place} lie in one another: a backup belongs elsewhere, best on another disk")
+def _fill(target: Path, folders: Mapping[int, tuple[Path, Path]], told: Told) -> tuple[Backup, list[str]]:
+    """Make the copy in a locked folder that holds nothing else; return the copy, and the damage.
 
-
-def _check_journal(database: Path, journal: Path) -> None:
-    """Check that a journal is there, and is its database's. Raises OSError."""
-    with closing(_open_to_read(database)) as db:
-        known = read_known_journal(db)
-    if not journal.is_dir() or (why := describe_mismatch(journal, known)):
-        raise OSError(why if journal.is_dir() else f"{journal}: there is no journal")
-
-
-def _check_same(target: Path, folders: Mapping[int, tuple[Path, Path]]) -> None:
-    """Check that the folder holds nothing but a copy of the same journals. Raises OSError."""
+    Raises OSError, sqlite3.Error.
+    """
     if not (target / MANIFEST).exists() and any(path.name != "lock" for path in target.iterdir()):
         raise OSError(f"{target} is not empty, and holds no backup")
     for number, (_, journal) in folders.items():
         there = read_identity(make_worker_folder(target, number) / JOURNAL)
         if there is not None and there != read_identity(journal):
             raise OSError(f"{target} holds the backup of another journal than {journal}: take another folder")
+    _write_note(target, Backup(complete=False, made=time.time(), workers=()))
+    made, parts = _copy_all(target, folders, told)
+    for left in (target / WORKERS).glob("[1-9]*"):  # workers whose folders have left the state folder
+        if left.name.isdecimal() and int(left.name) not in folders:
+            shutil.rmtree(left)
+    problems = [problem for part in parts for problem in _verify(target, part, folders[part.worker][1])]
+    for left in target.rglob(f"*{FRESH}"):  # by a try that was broken off, of a segment that has gone since
+        left.unlink()
+    found = Backup(complete=True, made=made, workers=parts)
+    _write_note(target, found)
+    return found, problems
 
 
 def _write_note(target: Path, found: Backup) -> None:
     replace_text(target / MANIFEST, msgspec.json.format(msgspec.json.encode(found)).decode() + "\n")
 
 
-def _copy_all(target: Path, folders: Mapping[int, tuple[Path, Path]], told: Told) -> tuple[float, dict[int, _Pass]]:
-    """Copy until a pass was quick and consistent; return its time, and what it found."""
+def _copy_all(target: Path, folders: Mapping[int, tuple[Path, Path]], told: Told) -> tuple[float, list[BackupPart]]:
+    """Copy until a pass was quick and consistent; return its time, and the copies."""
     for _ in range(PASSES):
         began, made = time.monotonic(), time.time()
         passes = {
@@ -196,7 +190,17 @@ def _copy_all(target: Path, folders: Mapping[int, tuple[Path, Path]], told: Told
             break
     if not is_consistent:
         raise OSError(BUSY)
-    return made, passes
+    parts = []
+    for number, found in passes.items():
+        folder = make_worker_folder(target, number)
+        fresh = folder / f"{DATABASE}{FRESH}"
+        with closing(sqlite3.connect(fresh, isolation_level=None)) as db:
+            head = raise_head(db, found.head)  # so that the database knows the whole journal, as after a clean stop
+        _put_database(fresh, folder / DATABASE)
+        write_end(folder / JOURNAL, head)
+        identity = read_identity(folders[number][1]) or ""
+        parts.append(BackupPart(worker=number, identity=identity, oldest=found.oldest, head=head))
+    return made, parts
 
 
 def _copy_worker(target: Path, folder: Path, journal: Path, told: Told) -> _Pass:
@@ -227,9 +231,13 @@ def _copy_segments(journal: Path, target: Path, told: Told) -> _Pass:
     found = _Pass()
     listed = list_segment_files(journal)
     for path in listed:
-        copy = target / path.name
+        copy, size = target / path.name, None
         try:
-            is_copied = _copy_last(path, copy) if path is listed[-1] else copy_file(path, copy)
+            if path is listed[-1]:  # copy the open segment up to its last whole record; a damaged segment as it is
+                with suppress(Corrupt):
+                    ending = find_end(path)
+                    size = ending.used if ending.end == ending.good else None
+            is_copied = copy_file(path, copy, size)
         except FileNotFoundError:  # it has left the journal meanwhile, and so have all before it
             found.names.clear()
             continue
@@ -238,54 +246,26 @@ def _copy_segments(journal: Path, target: Path, told: Told) -> _Pass:
     for left in list_segment_files(target):
         if left.name not in found.names:
             left.unlink()
-    kept = list_segment_files(target)
-    if kept:
-        found.oldest, found.head = parse_base(kept[0]), _find_end(kept[-1])
+    if kept := list_segment_files(target):
+        found.oldest, found.head = parse_base(kept[0]), parse_base(kept[-1])
+        with suppress(Corrupt):
+            found.head = find_end(kept[-1]).end
     return found
 
 
-def copy_file(path: Path, copy: Path) -> bool:
-    """Copy a file durably, with its time; return False if it was there. Raises OSError."""
+def copy_file(path: Path, copy: Path, size: int | None = None) -> bool:
+    """Copy a file durably, with its time; return False if it was there. `size`: the bytes to copy. Raises OSError."""
     with path.open("rb") as file:
-        return _put_part(file.fileno(), os.fstat(file.fileno()).st_size, copy)
-
-
-def _copy_last(path: Path, copy: Path) -> bool:
-    """Copy the open segment up to its last whole record; a damaged segment as it is."""
-    try:
-        found = find_end(path)
-    except Corrupt:
-        return copy_file(path, copy)
-    if found.end != found.good:
-        return copy_file(path, copy)
-    with path.open("rb") as file:
-        return _put_part(file.fileno(), found.used, copy)
-
-
-def _put_part(fd: int, size: int, copy: Path) -> bool:
-    """Put the first bytes of an open file in place, unless they are there."""
-    about = os.fstat(fd)
-    if (size, about.st_mtime_ns) == _read_size_and_time(copy):
-        return False
-    fresh = copy_segment(fd, copy, size)
-    os.utime(fresh, ns=(about.st_atime_ns, about.st_mtime_ns))
-    put_in_place(fresh, copy)
+        about = os.fstat(file.fileno())
+        size = about.st_size if size is None else size
+        with suppress(FileNotFoundError):
+            there = copy.stat()
+            if (size, about.st_mtime_ns) == (there.st_size, there.st_mtime_ns):
+                return False
+        fresh = copy_segment(file.fileno(), copy, size)
+        os.utime(fresh, ns=(about.st_atime_ns, about.st_mtime_ns))
+        put_in_place(fresh, copy)
     return True
-
-
-def _read_size_and_time(copy: Path) -> tuple[int, int] | None:
-    """Return the size and the time of a file; None without a file."""
-    with suppress(FileNotFoundError):
-        about = copy.stat()
-        return about.st_size, about.st_mtime_ns
-    return None
-
-
-def _find_end(path: Path) -> int:
-    try:
-        return find_end(path).end
-    except Corrupt:
-        return parse_base(path)
 
 
 def list_other_databases(folder: Path) -> list[Path]:
@@ -362,24 +342,6 @@ def _copy_cuts(folder: Path, target: Path) -> None:
     for left in target.iterdir():
         if left.name not in names:
             left.unlink()
-
-
-def _finish(target: Path, number: int, found: _Pass, journal: Path) -> BackupPart:
-    """Make the copied database know the copied journal up to its end, as after a clean stop."""
-    folder = make_worker_folder(target, number)
-    fresh = folder / f"{DATABASE}{FRESH}"
-    with closing(sqlite3.connect(fresh, isolation_level=None)) as db:
-        head = raise_head(db, found.head)
-    _put_database(fresh, folder / DATABASE)
-    write_end(folder / JOURNAL, head)
-    return BackupPart(worker=number, identity=read_identity(journal) or "", oldest=found.oldest, head=head)
-
-
-def _remove_workers(target: Path, numbers: set[int]) -> None:
-    """Remove workers whose folders have left the state folder."""
-    for left in (target / WORKERS).glob("[1-9]*"):
-        if left.name.isdecimal() and int(left.name) not in numbers:
-            shutil.rmtree(left)
 
 
 def _verify(target: Path, part: BackupPart, journal: Path) -> Iterator[str]:
