@@ -1,7 +1,7 @@
 """Finds an event by its id in the journal and among parked events, with the state of every lane. Blocking, and changes
 nothing."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -124,84 +124,48 @@ def search_all(state: Path, path: Path, id: str) -> list[Found]:
     """
     folders = list_journals(state, path)
     saved = {number: read_lanes_if_any(folder) for number, (folder, _) in folders.items()}
-    aside = [(find_worker(one.number), _make_aside(one)) for one in islice(_find_parked(state, id), FOUND)]
+    parked = list[tuple[int, Aside]]()
+    with suppress(FileNotFoundError):
+        for one in islice((each for each in read_parked(state, ParkedQuery()) if _is_of(each, id)), FOUND):
+            parked.append((find_worker(one.number), _make_aside(one)))
     found, room = [], Room(FOUND, FOUND_BYTES)
     for number, (folder, journal) in folders.items():
         listed = list_segments(journal, read_acknowledged(folder))
-        events, problems = _find_sightings(listed, room, id)
-        mine = [one for worker, one in aside if worker == number and one.offset not in events]
-        beside = sorted(_find_parked_at(folder, [*events]), key=attrgetter("part"))
+        events, problems = _find_events(listed, room, id)
+        mine = [aside for worker, aside in parked if worker == number and aside.offset not in events]
+        parts = list[Aside]()
+        with suppress(FileNotFoundError):  # by offset: parts have ids of their own
+            parts = sorted(map(_make_aside, find_parked_at(folder, [*events])), key=attrgetter("part"))
         sightings = [
             Sighting(
-                event.offset,
+                offset,
                 event.received,
                 event.kind,
                 segment,
                 event.body,
-                _list_progress(
-                    event.offset,
-                    saved.get(number, []),
-                    beside,
-                    _find_attempts(folder, event.offset),
-                    _find_replays(folder, event.offset),
-                    was_damaged=_was_damaged(folder, event.offset),
-                ),
+                _list_progress(folder, offset, saved.get(number, []), parts),
             )
-            for event, segment in events.values()
+            for offset, (event, segment) in events.items()
         ]
         found.append(Found(number, sightings, mine, [*problems, *describe_segments(listed)]))
     return found
 
 
-def _find_sightings(listed: Sequence[Inspected], room: Room, id: str) -> tuple[dict[int, tuple[Event, str]], list[str]]:
-    """Find the events with an id in a journal: by offset, with the segment's name, and whether there are more."""
-    found: dict[int, tuple[Event, str]] = {}
-    for segment, event in _find_matches(listed, id):
-        if not room.take(event):
-            return found, [f"there are more events with this id, from offset {event.offset} on"]
-        found[event.offset] = event, segment.path.name
-    return found, []
+def _find_events(listed: Sequence[Inspected], room: Room, id: str) -> tuple[dict[int, tuple[Event, str]], list[str]]:
+    """Find the events with an id in a journal: by offset, with the segment's name, and whether there are more.
 
-
-def _find_parked(state: Path, id: str) -> Iterator[Parked]:
-    with suppress(FileNotFoundError):
-        yield from (one for one in read_parked(state, ParkedQuery()) if _is_of(one, id))
-
-
-def _find_parked_at(folder: Path, offsets: Sequence[int]) -> list[Aside]:
-    """Find parked parts of the events at these offsets: parts have ids of their own."""
-    with suppress(FileNotFoundError):
-        return [*map(_make_aside, find_parked_at(folder, offsets))]
-    return []
-
-
-def _find_attempts(folder: Path, offset: int) -> list[Attempts]:
-    with suppress(FileNotFoundError):
-        return find_attempts_at(folder, offset)
-    return []
-
-
-def _find_replays(folder: Path, offset: int) -> list[Replay]:
-    with suppress(FileNotFoundError):
-        return find_replays_over(folder, offset)
-    return []
-
-
-def _was_damaged(folder: Path, offset: int) -> bool:
-    with suppress(FileNotFoundError):
-        return was_damaged(folder, offset)
-    return False
-
-
-def _find_matches(listed: Sequence[Inspected], id: str) -> Iterator[tuple[Inspected, Event]]:
-    """Yield the events with this id. Blocks and events without its bytes are not decoded."""
+    Do not decode blocks and events without the bytes of the id.
+    """
     is_plain = id.isascii() and id.isprintable() and ESCAPED.isdisjoint(id)
     needle = id.encode() if is_plain else b""
+    found: dict[int, tuple[Event, str]] = {}
     for segment, block in read_all_blocks(listed):
-        if needle in block.body:
-            for event in block:
-                if needle in event.body and _read_id(event) == id:
-                    yield segment, event
+        for event in block if needle in block.body else ():
+            if needle in event.body and _read_id(event) == id:
+                if not room.take(event):
+                    return found, [f"there are more events with this id, from offset {event.offset} on"]
+                found[event.offset] = event, segment.path.name
+    return found, []
 
 
 def _read_id(event: Event) -> str | None:
@@ -224,14 +188,12 @@ def _is_of(one: Parked, id: str) -> bool:
 
 
 def _list_progress(
-    offset: int,
-    saved: Sequence[LaneLedger],
-    aside: Sequence[Aside],
-    noted: Sequence[Attempts],
-    replays: Sequence[Replay],
-    *,
-    was_damaged: bool,
+    folder: Path, offset: int, saved: Sequence[LaneLedger], aside: Sequence[Aside]
 ) -> list[LaneProgress]:
+    attempts, replays, is_damaged = list[Attempts](), list[Replay](), False
+    with suppress(FileNotFoundError):
+        attempts, replays = find_attempts_at(folder, offset), find_replays_over(folder, offset)
+        is_damaged = was_damaged(folder, offset)
     reasons: dict[str | None, list[str]] = {}
     for one in aside:
         if one.offset == offset:
@@ -240,8 +202,8 @@ def _list_progress(
     return [
         LaneProgress(
             lane.connector,
-            _describe_state(offset, lane, "; ".join(reasons.get(lane.connector, ())), was_damaged=was_damaged),
-            [one for one in noted if one.connector == lane.connector],
+            _describe_state(offset, lane, "; ".join(reasons.get(lane.connector, ())), is_damaged=is_damaged),
+            [one for one in attempts if one.connector == lane.connector],
             lane.cursor.counts,
             [one for one in replays if one.connector == lane.connector],
         )
@@ -249,7 +211,7 @@ def _list_progress(
     ]
 
 
-def _describe_state(offset: int, lane: LaneLedger, reason: str, *, was_damaged: bool) -> str | None:
+def _describe_state(offset: int, lane: LaneLedger, reason: str, *, is_damaged: bool) -> str | None:
     """Return the lane's state for the event; None if it is settled, and neither parked nor damaged."""
     if offset < lane.cursor.start:
         return "before the lane began"
@@ -257,7 +219,7 @@ def _describe_state(offset: int, lane: LaneLedger, reason: str, *, was_damaged: 
         return PENDING
     if reason:
         return f"parked ({reason})"
-    return DAMAGED if was_damaged and lane.cursor.counts.damaged else None
+    return DAMAGED if is_damaged and lane.cursor.counts.damaged else None
 
 
 def _make_aside(one: Parked) -> Aside:
