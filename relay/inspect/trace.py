@@ -1,16 +1,16 @@
 """Traces an event through every connector: by journal and ledgers, and by the configuration. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Final
 
 from relay.api import Event, Filter, FilterSettings
 from relay.catalogue import Selection
 from relay.config import Config, Configured
 from relay.guests import contained
-from relay.inspect.search import PENDING, Aside, Found, LaneProgress, Sighting
+from relay.inspect.search import PENDING, Aside, Found, LaneProgress
 from relay.route import Failed, apply_filter, number_parts, read_id
-from relay.state import Attempts, Replay
+from relay.state import Replay
 
 UNKNOWN: Final = "cannot be known from"
 """The prefix for a chain of filters whose result does not follow from the event."""
@@ -46,8 +46,22 @@ class TracePart:
 
 
 @dataclass(frozen=True, slots=True)
-class TracedRoute:
-    """What the present configuration does with the event. An event under way may have met an older one."""
+class Resent:
+    """A replay that wants the event and has it in its range. Times are Unix seconds."""
+
+    replay: int
+    state: str
+    """Its state for the event, in words."""
+    asked: float
+    ended: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class TracedConnector:
+    """The event's way through a connector.
+
+    The route is what the present configuration does with the event. An event under way may have met an older one.
+    """
 
     connector: str
     configured: bool | None
@@ -61,23 +75,6 @@ class TracedRoute:
     """The parts into which the filters split it."""
     disabled: bool = False
     """The connector is configured, and disabled."""
-
-
-@dataclass(frozen=True, slots=True)
-class Resent:
-    """A replay that wants the event and has it in its range. Times are Unix seconds."""
-
-    replay: int
-    state: str
-    """Its state for the event, in words."""
-    asked: float
-    ended: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class TracedConnector(TracedRoute):
-    """The event's way through a connector."""
-
     state: str = ""
     """Its state, in words."""
     attempts: Sequence[Tried] = ()
@@ -118,33 +115,32 @@ class Trace:
 
 def trace_all(id: str, found: Sequence[Found], config: Config | None) -> Trace:
     """Trace the found events, by the configuration if it is valid."""
-    return Trace(
-        id,
-        [
-            WorkerTrace(one.worker, [_trace_event(each, config) for each in one.journal], one.parked, one.problems)
-            for one in found
-        ],
-    )
-
-
-def _trace_event(one: Sighting, config: Config | None) -> Traced:
-    known = {lane.connector: lane for lane in one.lanes}
-    names = sorted({*known, *(config.connectors if config else ())})
-    ways = [_trace_connector(one.event, name, known.get(name), config) for name in names]
-    return Traced(one.offset, one.kind.type, one.kind.source, one.received, one.segment, ways)
+    workers = []
+    for worker in found:
+        journal = []
+        for one in worker.journal:
+            lanes = {lane.connector: lane for lane in one.lanes}
+            names = sorted({*lanes, *(config.connectors if config else ())})
+            ways = [_trace_connector(one.event, name, lanes.get(name), config) for name in names]
+            journal.append(Traced(one.offset, one.kind.type, one.kind.source, one.received, one.segment, ways))
+        workers.append(WorkerTrace(worker.worker, journal, worker.parked, worker.problems))
+    return Trace(id, workers)
 
 
 def _trace_connector(event: Event, connector: str, lane: LaneProgress | None, config: Config | None) -> TracedConnector:
-    routed = _trace_route(event, connector, config)
+    way = _trace_route(event, connector, config)
     if lane is None:
-        return TracedConnector(**_make_values(routed), state="never ran")
-    state = lane.state or _describe_outcome(routed, lane)
+        return replace(way, state="never ran")
     is_pending = lane.state == PENDING
     current = {one.replay: one for one in reversed(lane.attempts) if one.replay or is_pending}
-    tried = [_make_tried(one, is_over=current.get(one.replay) is not one) for one in lane.attempts]
-    wanted = () if routed.wanted is False else lane.replays
+    tried = []
+    for one in lane.attempts:
+        has_ended = one.outcome == "pending" and current.get(one.replay) is not one  # with another outcome
+        outcome = "not delivered" if has_ended else one.outcome
+        tried.append(Tried(one.replay or None, one.attempts, outcome, one.answer, one.first, one.last))
+    wanted = () if way.wanted is False else lane.replays
     resent = [_make_resent(one, event, lane) for one in wanted if Selection(one.entries).wants(event.type)]
-    return TracedConnector(**_make_values(routed), state=state, attempts=tried, replays=resent)
+    return replace(way, state=lane.state or _describe_outcome(way, lane), attempts=tried, replays=resent)
 
 
 def _make_resent(one: Replay, event: Event, lane: LaneProgress) -> Resent:
@@ -156,20 +152,16 @@ def _make_resent(one: Replay, event: Event, lane: LaneProgress) -> Resent:
     return Resent(one.number, state, one.asked, one.ended or one.cancelled)
 
 
-def _make_values(routed: TracedRoute) -> dict[str, Any]:
-    return {field.name: getattr(routed, field.name) for field in fields(TracedRoute)}
-
-
-def _trace_route(event: Event, connector: str, config: Config | None) -> TracedRoute:
+def _trace_route(event: Event, connector: str, config: Config | None) -> TracedConnector:
     if config is None or connector not in config.connectors:
         is_off = config is not None and f"connector.{connector}" in config.disabled
-        return TracedRoute(connector, None if config is None else False, disabled=is_off)
+        return TracedConnector(connector, None if config is None else False, disabled=is_off)
     settings = config.connectors[connector].settings
     entry = Selection(config.list_entries(connector)).explain(event.type)
     wanted = entry is not None and not entry.startswith("!")
     steps = [config.filters[name] for name in settings.filters]
     said, parts = _apply_filters(event, steps) if wanted and steps else (None, ())
-    return TracedRoute(
+    return TracedConnector(
         connector, True, wanted, entry, said, [TracePart(one.part, read_id(one), one.type) for one in parts]
     )
 
@@ -211,7 +203,7 @@ def _join_names(steps: Sequence[str]) -> str:
     return ", ".join(dict.fromkeys(steps))
 
 
-def _describe_outcome(routed: TracedRoute, lane: LaneProgress) -> str:
+def _describe_outcome(way: TracedConnector, lane: LaneProgress) -> str:
     """Describe the outcome of a settled event that is not parked, by the ledgers, else by the present configuration."""
     last = next((one for one in lane.attempts if not one.replay), None)
     if last is not None and last.outcome == "parked":
@@ -220,26 +212,15 @@ def _describe_outcome(routed: TracedRoute, lane: LaneProgress) -> str:
         return f"filtered by the connector: {last.answer}"
     if last is not None and last.outcome == "delivered":
         return "delivered"
-    if routed.wanted is None:
+    if way.wanted is None:
         return "settled"
     outcomes = {"delivered": "delivered" if last else "delivered at the first attempt"} | OTHERS
     possible = [said for outcome, said in outcomes.items() if getattr(lane.counts, outcome)]
     if len(possible) < 2:
         return possible[0] if possible else GONE if lane.counts.parked else "settled"
-    guess = outcomes[_guess_outcome(routed)]
-    if str(routed.filters).startswith(UNKNOWN) and not last:
+    filters = str(way.filters)
+    if filters.startswith(UNKNOWN) and not last:
         return f"{outcomes['delivered']}, or dropped by a filter"
+    by_filters = "filtered" if filters.startswith("dropped") else "delivered"
+    guess = outcomes[by_filters if way.wanted else "unselected"]
     return f"{guess}, {UNLESS_CHANGED}" if guess in possible else " or ".join(possible)
-
-
-def _guess_outcome(routed: TracedRoute) -> str:
-    """Guess the outcome of an event that met the present configuration."""
-    if not routed.wanted:
-        return "unselected"
-    return "filtered" if str(routed.filters).startswith("dropped") else "delivered"
-
-
-def _make_tried(one: Attempts, *, is_over: bool) -> Tried:
-    """Describe attempts. `is_over`: the pending ones have ended otherwise since."""
-    outcome = "not delivered" if is_over and one.outcome == "pending" else one.outcome
-    return Tried(one.replay or None, one.attempts, outcome, one.answer, one.first, one.last)
