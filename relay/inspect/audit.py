@@ -129,16 +129,18 @@ def audit_all(state: Path, path: Path, kept_for: Collection[str] | None = None) 
 def merge_audits(found: Mapping[int, Audit]) -> WholeAudit:
     """Merge the audits of several workers. The result balances if all do."""
     audits = [*found.values()]
-    names = sorted({row.connector for one in audits for row in one.connectors})
+    connectors = []
+    for name in sorted({row.connector for one in audits for row in one.connectors}):
+        rows = [row for one in audits for row in one.connectors if row.connector == name]
+        counts = {count: sum(getattr(row, count) for row in rows) for count in COUNTED}
+        connectors.append(AuditRow(name, **counts, balances=all(row.balances for row in rows)))
     return WholeAudit(
         balances=all(one.balances for one in audits),
         segments=sum(one.segments for one in audits),
         oldest=sum(one.oldest for one in audits),
         head=sum(one.head for one in audits),
-        connectors=[
-            _sum_rows([row for one in audits for row in one.connectors if row.connector == name]) for name in names
-        ],
-        sources=_sum_sources([books for one in audits for books in one.sources]),
+        connectors=connectors,
+        sources=_sum_sources([ledger for one in audits for ledger in one.sources]),
         parked=sum_totals(total for one in audits for total in one.parked),
         problems=[f"worker {number}: {problem}" for number, one in found.items() for problem in one.problems],
         workers=[
@@ -148,22 +150,15 @@ def merge_audits(found: Mapping[int, Audit]) -> WholeAudit:
     )
 
 
-def _sum_rows(rows: Sequence[AuditRow]) -> AuditRow:
-    """Sum the ledgers of one connector over all workers."""
-    counts = {name: sum(getattr(row, name) for row in rows) for name in COUNTED}
-    return AuditRow(rows[0].connector, **counts, balances=all(row.balances for row in rows))
-
-
 def _sum_sources(found: Sequence[SourceLedger]) -> list[SourceLedger]:
     """Sum each source's counts over all workers, with the time since which one of them has refused everything."""
-    names = sorted({one.source for one in found})
-    return [_sum_source(name, [one for one in found if one.source == name]) for name in names]
-
-
-def _sum_source(name: str, parts: Sequence[SourceLedger]) -> SourceLedger:
-    refusals = [one.refusals for one in parts if one.refusals]
-    first = min(refusals, key=lambda one: one.since, default=None)
-    return SourceLedger(name, sum(one.duplicates for one in parts), first)
+    summed = []
+    for name in sorted({one.source for one in found}):
+        parts = [one for one in found if one.source == name]
+        refusals = [one.refusals for one in parts if one.refusals]
+        first = min(refusals, key=lambda refusal: refusal.since, default=None)
+        summed.append(SourceLedger(name, sum(one.duplicates for one in parts), first))
+    return summed
 
 
 def audit(state: Path, journal: Path, kept_for: Collection[str] | None = None) -> Audit:

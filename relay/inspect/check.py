@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from relay.inspect.segments import Condition, Inspected, inspect_all
+from relay.inspect.segments import Condition, inspect_all
 from relay.state import list_journals, read_acknowledged
 
 
@@ -56,20 +56,19 @@ def check_all(state: Path, path: Path) -> Check:
 
     Raises FileNotFoundError, OSError, sqlite3.Error.
     """
-    workers = [_check_worker(number, *folders) for number, folders in list_journals(state, path).items()]
+    workers = []
+    for number, (folder, journal) in list_journals(state, path).items():
+        needed = read_acknowledged(folder)  # first: what is acknowledged now is in the journal that is then read
+        found = inspect_all(journal, needed)
+        missing = 0 if found else needed
+        segments = [
+            CheckedSegment(
+                path=str(one.path), base=one.base, condition=one.condition, end=one.end, used=one.used,
+                behind=one.behind, first=one.first, last=one.last, lost=one.lost, events=one.end - one.base,
+                said=str(one),
+            )
+            for one in found
+        ]  # fmt: skip
+        ok = not missing and all(one.is_whole for one in found)
+        workers.append(WorkerCheck(worker=number, ok=ok, segments=segments, missing=missing))
     return Check(ok=all(one.ok for one in workers), workers=workers)
-
-
-def _check_worker(worker: int, folder: Path, journal: Path) -> WorkerCheck:
-    needed = read_acknowledged(folder)  # first: what is acknowledged now is in the journal that is then read
-    found = inspect_all(journal, needed)
-    missing = 0 if found else needed
-    ok = not missing and all(segment.is_whole for segment in found)
-    return WorkerCheck(worker=worker, ok=ok, segments=[*map(_make_segment, found)], missing=missing)
-
-
-def _make_segment(one: Inspected) -> CheckedSegment:
-    return CheckedSegment(
-        path=str(one.path), base=one.base, condition=one.condition, end=one.end, used=one.used, behind=one.behind,
-        first=one.first, last=one.last, lost=one.lost, events=one.end - one.base, said=str(one),
-    )  # fmt: skip

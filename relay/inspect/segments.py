@@ -7,7 +7,7 @@ all before it.
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
@@ -73,22 +73,18 @@ class Inspected:
 
         Raises FileNotFoundError if retention has removed the segment.
         """
-        reader = self._open()
-        if reader is not None:
-            try:
-                yield from self._read(reader, start)
-            finally:
-                reader.close()
-
-    def _open(self) -> SegmentReader | None:
         for _ in range(2):  # the first time it may just have been created
             with suppress(Corrupt):
-                return SegmentReader(self.path)
-        with self.path.open("rb") as file:
-            self._classify_end(file.fileno(), file.read(HEADER.size))
-        if self.condition == "torn":
-            self.condition = "damaged"  # a file that does not begin as a segment is no crash's work
-        return None
+                reader = SegmentReader(self.path)
+                break
+        else:
+            with self.path.open("rb") as file:
+                self._classify_end(file.fileno(), file.read(HEADER.size))
+            if self.condition == "torn":
+                self.condition = "damaged"  # a file that does not begin as a segment is no crash's work
+            return
+        with closing(reader):
+            yield from self._read(reader, start)
 
     def _read(self, reader: SegmentReader, start: int) -> Iterator[Block]:
         """Read in large pieces, and record by record where a piece is bad.
