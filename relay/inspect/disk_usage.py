@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -25,29 +26,32 @@ def measure_usage(state: Path, journal: Path, workers: int, files: Iterable[Path
     found = Counter[str]()
     for entry in _list_entries(state):
         if entry.name == WORKERS:
-            found.update(
-                {_name_worker(one.name, workers): _measure_entry(one) for one in _list_entries(Path(entry.path))}
-            )
+            for one in _list_entries(Path(entry.path)):
+                is_over = one.name.isdecimal() and int(one.name) >= workers
+                name = f"{WORKERS}/{one.name}"
+                found[f"{name}, which runs no more," if is_over else name] += _measure_entry(one)
         else:
             found["journal" if Path(entry.path) == state / journal else entry.name] += _measure_entry(entry)
     elsewhere = {state / journal, *((state / file).parent for file in files)}
     for folder in elsewhere:
         if not folder.is_relative_to(state) and _find_device(folder) == _find_device(state):
             found["journal" if folder == journal else str(folder)] += sum(map(_measure_entry, _list_entries(folder)))
-    found[OTHERS] = max(0, _measure_used(state) - found.total())
+    found[OTHERS] = 0
+    with suppress(OSError):
+        about = os.statvfs(state)
+        used = (about.f_blocks - about.f_bfree) * about.f_frsize
+        found[OTHERS] = max(0, used - found.total())
     return dict(found.most_common())
 
 
 def describe_usage(found: dict[str, int]) -> str:
     """Describe the largest of them, such as "archive 12.1 GiB, journal 1.0 GiB"."""
-    large = [(name, size) for name, size in found.items() if size >= LEAST_BYTES]
-    return ", ".join(f"{name} {_format_size(size)}" for name, size in large[:LARGEST])
-
-
-def _name_worker(name: str, workers: int) -> str:
-    if name.isdecimal() and int(name) >= workers:
-        return f"{WORKERS}/{name}, which runs no more,"
-    return f"{WORKERS}/{name}"
+    large = [(name, amount) for name, amount in found.items() if amount >= LEAST_BYTES]
+    said = []
+    for name, amount in large[:LARGEST]:
+        size, unit = next((one for one in UNITS if amount >= one[0]), UNITS[-1])
+        said.append(f"{name} {amount / size:.1f} {unit}")
+    return ", ".join(said)
 
 
 def _list_entries(folder: Path) -> "list[os.DirEntry[str]]":
@@ -67,22 +71,8 @@ def _measure_entry(entry: "os.DirEntry[str]") -> int:
         return 0
 
 
-def _measure_used(folder: Path) -> int:
-    """Return the used bytes of a folder's file system."""
-    try:
-        about = os.statvfs(folder)
-    except OSError:
-        return 0
-    return (about.f_blocks - about.f_bfree) * about.f_frsize
-
-
 def _find_device(folder: Path) -> int | None:
     try:
         return folder.stat().st_dev
     except OSError:
         return None
-
-
-def _format_size(amount: int) -> str:
-    size, unit = next((one for one in UNITS if amount >= one[0]), UNITS[-1])
-    return f"{amount / size:.1f} {unit}"

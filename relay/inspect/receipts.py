@@ -79,25 +79,23 @@ def list_receipts(state: Path, after: float | None) -> list[Receipt]:
 
     Raises FileNotFoundError, sqlite3.Error.
     """
-    return [_make_receipt(one, after) for one in list_erasures(state)]
-
-
-def _make_receipt(one: Erasure, after: float | None) -> Receipt:
-    due = None if after is None or one.status != "waiting" else one.asked + after
-    return Receipt(
-        number=one.number, status=one.status, asked=one.asked, due=due,
-        by=Asker(one.type, one.source, one.offset) if one.type else None, asked_by=one.asked_by,
-        digests=one.digests,
-        compacted=one.compacted, problem=one.problem, removed=_make_removed(one), connectors=one.answers, done=one.done,
-        workers=[_make_part(worker, part) for worker, part in one.workers.items()],
-    )  # fmt: skip
-
-
-def _make_part(worker: int, one: Erasure) -> WorkerReceipt:
-    return WorkerReceipt(
-        worker=worker, status=one.status, compacted=one.compacted, problem=one.problem, removed=_make_removed(one),
-        done=one.done,
-    )  # fmt: skip
+    return [
+        Receipt(
+            number=one.number, status=one.status, asked=one.asked,
+            due=None if after is None or one.status != "waiting" else one.asked + after,
+            by=Asker(one.type, one.source, one.offset) if one.type else None, asked_by=one.asked_by,
+            digests=one.digests, compacted=one.compacted, problem=one.problem, removed=_make_removed(one),
+            connectors=one.answers, done=one.done,
+            workers=[
+                WorkerReceipt(
+                    worker=worker, status=part.status, compacted=part.compacted, problem=part.problem,
+                    removed=_make_removed(part), done=part.done,
+                )
+                for worker, part in one.workers.items()
+            ],
+        )
+        for one in list_erasures(state)
+    ]  # fmt: skip
 
 
 def _make_removed(one: Erasure) -> RemovedEvents:

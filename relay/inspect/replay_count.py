@@ -1,13 +1,13 @@
 """Counts the events of a replay before it is requested. Blocking, and changes nothing."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from relay.api import Block
 from relay.catalogue import Selection
 from relay.inspect.segments import Inspected, describe_segments, list_all_segments, read_all_blocks
-from relay.state import LaneLedger, list_worker_folders, read_lanes_if_any
+from relay.state import list_worker_folders, read_lanes_if_any
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,29 +61,30 @@ def count_all(state: Path, path: Path, asked: Stretch, within: Sequence[str] | N
     """
     selection = Selection(asked.events or ["*"], within=None if within is None else Selection(within))
     positions = {
-        number: _find_position(read_lanes_if_any(folder), asked.connector)
+        number: lane.cursor.position
         for number, folder in list_worker_folders(state).items()
+        for lane in read_lanes_if_any(folder)
+        if lane.connector == asked.connector
     }
     listed = list_all_segments(state, path)
     found = [
-        _count_worker(number, listed[number], asked, position, selection)
-        for number, position in positions.items()
-        if position is not None
+        _count_worker(number, listed[number], asked, position, selection) for number, position in positions.items()
     ]
     if not found:
         raise LookupError(f"connector {asked.connector} has not run yet: set its `from` to begin in the past")
     return found
 
 
-def _find_position(saved: Sequence[LaneLedger], connector: str) -> int | None:
-    return next((lane.cursor.position for lane in saved if lane.connector == connector), None)
-
-
 def _count_worker(
     worker: int, listed: Sequence[Inspected], asked: Stretch, position: int, selection: Selection
 ) -> WorkerCount:
+    recent = list[Inspected]()
+    for segment in listed:
+        with suppress(FileNotFoundError):  # retention has just removed the segment
+            if segment.path.stat().st_mtime >= asked.since:
+                recent.append(segment)
     first, last, wanted = None, position, 0
-    for block in _read_recent(listed, asked.since):
+    for _, block in read_all_blocks(recent):
         if block.received < asked.since:
             continue
         start, stop = block.offsets[0], min(block.offsets[-1] + 1, position)
@@ -94,15 +95,3 @@ def _count_worker(
         wants = [not kind.is_erased and selection.wants(kind.type) for kind in block.kinds]
         wanted += sum(wants[kind] for kind in block.index[: stop - start])
     return WorkerCount(worker, last if first is None else first, last, wanted, describe_segments(listed))
-
-
-def _read_recent(listed: Sequence[Inspected], since: float) -> Iterator[Block]:
-    """Yield the blocks of all segments written to since then."""
-    return (block for _, block in read_all_blocks([segment for segment in listed if _read_written(segment) >= since]))
-
-
-def _read_written(segment: Inspected) -> float:
-    try:
-        return segment.path.stat().st_mtime
-    except FileNotFoundError:  # retention was faster
-        return 0.0

@@ -7,7 +7,7 @@ from pathlib import Path
 from relay.api import User
 from relay.inspect.segments import describe_segments, list_all_segments, read_all_blocks
 from relay.journal import Erased, Wanted
-from relay.state import Parked, ParkedQuery, list_erasures, make_digests, read_parked
+from relay.state import ParkedQuery, list_erasures, make_digests, read_parked
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +33,8 @@ def find_remains(state: Path, path: Path, user: User) -> Remains:
     listed = [segment for its in list_all_segments(state, path).values() for segment in its]
     found = (Erased(block, wanted) for _, block in read_all_blocks(listed))
     events = sum(len(one.erased) + len(one.changed) for one in found)
-    parked = sum(_is_of(one, wanted) for one in read_parked(state, ParkedQuery()))
+    parked = 0
+    for one in read_parked(state, ParkedQuery()):
+        text = one.body.decode(errors="replace") if one.connector is None else ""
+        parked += bool(wanted.find_numbers(one.body) or wanted.find_by_key(one.key) or wanted.find_named(text))
     return Remains(events, parked, receipts, describe_segments(listed))
-
-
-def _is_of(one: Parked, wanted: Wanted) -> bool:
-    text = one.body.decode(errors="replace") if one.connector is None else ""
-    return bool(wanted.find_numbers(one.body) or wanted.find_by_key(one.key) or wanted.find_named(text))
