@@ -88,18 +88,13 @@ def _make_add_command(
             click.echo(report((), warnings), err=True)
         click.echo("\n".join(["", "Next:", *_list_next_steps(kind, table, conf, plugin_folders, token)]))
 
+    described = type_description(plugin).partition("\n\n")[0]
     return click.Command(
         plugin.type,
         callback=write,
         params=[*_make_place_options(kind, plugin), *make_options(plugin.Settings)],
-        help=_describe_command(kind, plugin),
+        help=described or f"Write {add_article(kind)} of the type {plugin.type} into conf.d.",
     )
-
-
-def _describe_command(kind: str, plugin: type[Plugin]) -> str:
-    """Return the first paragraph of a type's description, or what the command does if there is no description."""
-    described = type_description(plugin).partition("\n\n")[0]
-    return described or f"Write {add_article(kind)} of the type {plugin.type} into conf.d."
 
 
 def _make_place_options(kind: str, plugin: type[Plugin]) -> Iterator[click.Option]:

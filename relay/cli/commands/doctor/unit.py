@@ -71,7 +71,8 @@ class Unit:
     @property
     def is_root(self) -> bool:
         """Return whether it runs as root."""
-        return not self._is_set("DynamicUser") and self._get_last("User") in ("", "root", "0")
+        is_dynamic = self._get_last("DynamicUser").lower() in ("yes", "true", "on", "1")
+        return not is_dynamic and self._get_last("User") in ("", "root", "0")
 
     def loads(self, credential: str) -> bool:
         """Return whether it passes this credential."""
@@ -103,11 +104,14 @@ class Unit:
         place = path.resolve()
         if any(place.is_relative_to(folder) for folder in self._list_own_folders()):
             return None
-        return (
-            self._explain_hidden(path)
-            or self._explain_read_only(place)
-            or self._explain_mode(find_existing(place), stat.S_IWOTH)
-        )
+        if hidden := self._explain_hidden(path):
+            return hidden
+        how = self._get_last("ProtectSystem")
+        covers = [Path(folder) for folder in READ_ONLY.get({"true": "yes", "1": "yes"}.get(how, how), ())]
+        writable = [Path(word.lstrip("-+")).resolve() for word in self.settings.get("ReadWritePaths", ())]
+        if any(map(place.is_relative_to, covers)) and not any(map(place.is_relative_to, writable)):
+            return f"ProtectSystem={how} in {NAME} makes it read-only"
+        return self._explain_mode(find_existing(place), stat.S_IWOTH)
 
     def _list_own_folders(self) -> Iterator[Path]:
         for name, above in FOLDERS.items():
@@ -125,28 +129,26 @@ class Unit:
                 return f"{name}={self._get_last(name)} in {NAME} hides it"
         return None
 
-    def _explain_read_only(self, place: Path) -> str | None:
-        how = self._get_last("ProtectSystem")
-        covers = [Path(folder) for folder in READ_ONLY.get({"true": "yes", "1": "yes"}.get(how, how), ())]
-        writable = [Path(word.lstrip("-+")).resolve() for word in self.settings.get("ReadWritePaths", ())]
-        if not any(map(place.is_relative_to, covers)) or any(map(place.is_relative_to, writable)):
-            return None
-        return f"ProtectSystem={how} in {NAME} makes it read-only"
-
     def _explain_mode(self, path: Path, needed: int) -> str | None:
         """Return why the mode of an existing path keeps its user out; None if the user may enter."""
         for place in (*reversed(path.parents), path):
             about = place.stat()
             through = stat.S_IXOTH if place.is_dir() else 0
             if not self._is_permitted(place, about, through | (needed if place == path else 0)):
-                owner = _find_user_name(about.st_uid)
+                try:
+                    owner = pwd.getpwuid(about.st_uid).pw_name
+                except KeyError:
+                    owner = f"user {about.st_uid}"
                 return f"{place} has the mode {stat.S_IMODE(about.st_mode):o} and belongs to {owner}"
         return None
 
     def _is_permitted(self, place: Path, about: os.stat_result, needed: int) -> bool:
         user, groups = self._user
-        if self.is_root or _has_acl(place):
+        if self.is_root:
             return True
+        with suppress(OSError):  # not every file system has such attributes
+            if "system.posix_acl_access" in os.listxattr(place):
+                return True  # permissions beyond the mode, which are not read here
         shift = 6 if about.st_uid == user else 3 if about.st_gid in groups else 0
         return about.st_mode >> shift & needed == needed
 
@@ -168,9 +170,6 @@ class Unit:
 
     def _get_last(self, name: str) -> str:
         return next(reversed(self.settings.get(name, ("",))), "")
-
-    def _is_set(self, name: str) -> bool:
-        return self._get_last(name).lower() in ("yes", "true", "on", "1")
 
 
 def find_own_command() -> Path:
@@ -199,30 +198,13 @@ def read_service_settings(text: str) -> Mapping[str, Sequence[str]]:
             section = line.strip()
         elif section == "[Service]" and line[:1] not in ("#", ";") and "=" in line:
             name, _, value = line.partition("=")
-            found[name.strip()] = [*found[name.strip()], *_split_words(value)] if value.strip() else []
+            try:
+                words = shlex.split(value)
+            except ValueError:
+                words = value.split()
+            found[name.strip()] = [*found[name.strip()], *words] if value.strip() else []
     return found
-
-
-def _split_words(value: str) -> list[str]:
-    try:
-        return shlex.split(value)
-    except ValueError:
-        return value.split()
 
 
 def _read_output(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=ANSWER_S).stdout  # noqa: S603
-
-
-def _has_acl(place: Path) -> bool:
-    """Return whether permissions beyond the mode exist. They are not read here."""
-    with suppress(OSError):  # not every file system has such attributes
-        return "system.posix_acl_access" in os.listxattr(place)
-    return False
-
-
-def _find_user_name(number: int) -> str:
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:
-        return f"user {number}"

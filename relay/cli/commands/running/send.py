@@ -6,7 +6,7 @@ import ssl
 import sys
 import time
 from codecs import BOM_UTF8
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import islice
@@ -36,6 +36,11 @@ ALIVE_S: Final = 2.0
 HANG_UP_S: Final = 2.0
 """A server that does not accept the sender's certificate hangs up within so long."""
 PEM: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
+ADVICE: Final = {
+    400: "\nIt was sent in the form `{shape}`, for a source of type {takes}: is this one of another type?",
+    401: "\nThe token is taken from the environment: set RELAY_TOKEN, or name another variable by --token-env.",
+}
+"""What to do about a status that no further try changes."""
 ENVELOPES: Final = {"events": (b'{"events":[', b",", b"]}"), "array": (b"[", b",", b"]"), "ndjson": (b"", b"\n", b"\n")}
 
 
@@ -91,7 +96,7 @@ def send(
     torn: list[int] = []
     events = _read_events(file, None if shape == "ndjson" else torn) if file else iter([orjson.dumps(made)])
     with _show_progress(file, shown=not quiet and sys.stderr.isatty()) as advance:
-        kept = asyncio.run(_send(_split_batches(events, batch), url, headers, shape, context, advance))
+        kept = asyncio.run(_send(events, batch, url, headers, shape, context, advance))
     left_out = f", {format_count(kept['duplicates'], 'duplicate')} left out" if kept["duplicates"] else ""
     if not quiet:
         click.echo(f"sent {made['id']}, see relay trace {made['id']}\n" if made else "", nl=False)
@@ -126,7 +131,8 @@ def _show_progress(file: IO[bytes] | None, *, shown: bool) -> Iterator[Callable[
 
 
 async def _send(
-    batches: Iterable[list[bytes]],
+    events: Iterator[bytes],
+    size: int,
     url: str,
     headers: dict[str, str],
     shape: str,
@@ -137,24 +143,26 @@ async def _send(
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
     connector = aiohttp.TCPConnector(ssl=context)
     async with aiohttp.ClientSession(headers=headers, timeout=timeout, connector=connector) as session:
-        for events in batches:
+        while batch := list(islice(events, size)):
             try:
-                kept = await _post_all(session, url, events, shape, context)
+                kept = await _post_all(session, url, batch, shape, context)
             except click.ClickException as error:
                 before = (
                     f"\n{total['accepted']:,} were accepted before it stopped, at event {first:,}" if first > 1 else ""
                 )
                 raise click.ClickException(error.message + before) from None
             if kept.get("parked"):
-                where = f"events {first} to {first + len(events) - 1}"
+                where = f"events {first} to {first + len(batch) - 1}"
                 click.echo(f"of {where} {kept['parked']} parked as unreadable (see relay parked list)", err=True)
-            total, first = {key: total[key] + kept.get(key, 0) for key in total}, first + len(events)
-            advance(sum(map(len, events)) + len(events))
+            total, first = {key: total[key] + kept.get(key, 0) for key in total}, first + len(batch)
+            advance(sum(map(len, batch)) + len(batch))
     return total
 
 
 async def _request(session: aiohttp.ClientSession, url: str, body: bytes) -> tuple[aiohttp.ClientResponse, bytes]:
-    """Post a body; return the answer and its body. Raises ClickException if the server answers nothing at all."""
+    """Post a body; return the answer and its body. Raises ClickException if the server answers nothing at all.
+
+    A post that takes longer than SLOW_S is slow only if the server answers another request within ALIVE_S."""
 
     async def post() -> tuple[aiohttp.ClientResponse, bytes]:
         async with session.post(url, data=body, headers={"Content-Type": "application/json"}) as answer:
@@ -164,20 +172,16 @@ async def _request(session: aiohttp.ClientSession, url: str, body: bytes) -> tup
     try:
         await asyncio.wait([posting], timeout=SLOW_S)
         if not posting.done():
-            await _check_alive(session, url)
+            with suppress(aiohttp.ClientError, ValueError, OSError):  # the post itself reports every other problem
+                try:
+                    async with asyncio.timeout(ALIVE_S), session.get(URL(url).origin() / "healthz"):
+                        pass
+                except TimeoutError:
+                    said = f"{url} does not answer within {ALIVE_S:g} s: is relay stopped?"
+                    raise click.ClickException(said) from None
         return await posting
     finally:
         posting.cancel()
-
-
-async def _check_alive(session: aiohttp.ClientSession, url: str) -> None:
-    """Raise ClickException if the server answers nothing within ALIVE_S. Posting reports every other problem."""
-    with suppress(aiohttp.ClientError, ValueError, OSError):
-        try:
-            async with asyncio.timeout(ALIVE_S), session.get(URL(url).origin() / "healthz"):
-                return
-        except TimeoutError:
-            raise click.ClickException(f"{url} does not answer within {ALIVE_S:g} s: is relay stopped?") from None
 
 
 class _TooLarge(Exception):
@@ -213,36 +217,33 @@ async def _post(
             if answer.status == 413:
                 raise _TooLarge(said)
             if answer.status != 429 and answer.status < 500:
-                raise click.ClickException(said + _advise(answer.status, shape))
+                takes = "currents" if shape == "events" else "json"
+                raise click.ClickException(said + ADVICE.get(answer.status, "").format(shape=shape, takes=takes))
             wait = retry_after(answer.headers.get("Retry-After"), datetime.now(UTC))
         except aiohttp.NonHttpUrlClientError:
             raise click.ClickException(f"{url!r} is no URL to send to: begin it with http:// or https://") from None
         except aiohttp.InvalidURL:
             raise click.ClickException(f"{url!r} is no URL such as http://127.0.0.1:8080/currents") from None
         except (aiohttp.ClientError, TimeoutError) as error:
-            if refused := _explain_untrusted_server(error) or await _explain_untrusted_sender(error, url, context):
+            if refused := await _explain_untrusted(error, url, context):
                 raise click.ClickException(f"{url}: {refused}") from None
-            said = _describe_error(error)
+            is_refused = isinstance(getattr(error, "os_error", None), ConnectionRefusedError)
+            said = "connection refused" if is_refused else f"{type(error).__name__}: {error}"
         if attempt + 1 < TRIES:
             click.echo(f"{said}, trying again ({attempt + 1}/{TRIES})", err=True)
             await asyncio.sleep(wait or min(0.2 * 2**attempt, 10))
     raise click.ClickException(f"{url} does not take the events after {TRIES} tries: {said}")
 
 
-def _explain_untrusted_server(error: BaseException | None) -> str | None:
-    """Explain what is wrong with the server's certificate; None for any other error."""
+async def _explain_untrusted(error: Exception, url: str, context: ssl.SSLContext) -> str | None:
+    """Explain which side's certificate is not accepted; None for any other error.
+
+    With TLS 1.3 a server refuses the sender after the handshake. Servers in Python then hang up without a word."""
     cause = getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error
     if isinstance(cause, ssl.SSLCertVerificationError):
         unknown = any(word in cause.verify_message for word in ("issuer", "self-signed", "self signed"))
         advice = "; --ca names who vouches for it" if unknown else ""
         return f"its certificate is not good: {cause.verify_message}{advice}"
-    return None
-
-
-async def _explain_untrusted_sender(error: Exception, url: str, context: ssl.SSLContext) -> str | None:
-    """Explain that the server wants another certificate of the sender; None for any other error.
-
-    With TLS 1.3 this shows only after the handshake. Servers in Python then hang up without a word."""
     place = URL(url)
     if place.scheme != "https" or not isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
         return None
@@ -256,24 +257,6 @@ async def _explain_untrusted_sender(error: Exception, url: str, context: ssl.SSL
             finally:
                 writer.transport.abort()
     return None
-
-
-def _describe_error(error: Exception) -> str:
-    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ConnectionRefusedError):
-        return "connection refused"
-    return f"{type(error).__name__}: {error}"
-
-
-def _advise(status: int, shape: str) -> str:
-    match status:
-        case 401:
-            return (
-                "\nThe token is taken from the environment: set RELAY_TOKEN, or name another variable by --token-env."
-            )
-        case 400:
-            takes = "currents" if shape == "events" else "json"
-            return f"\nIt was sent in the form `{shape}`, for a source of type {takes}: is this one of another type?"
-    return ""
 
 
 def _read_counts(url: str, body: bytes) -> dict[str, int]:
@@ -291,11 +274,6 @@ def _make_sample(type_name: str) -> dict[str, Any]:
         near = find_closest(type_name, types(), cutoff=0.5)
         meant = f": did you mean {near}?" if near else ", see relay events"
         raise click.UsageError(f"there is no sample of the type {type_name}{meant}") from None
-
-
-def _split_batches(events: Iterator[bytes], size: int) -> Iterator[list[bytes]]:
-    while batch := list(islice(events, size)):
-        yield batch
 
 
 def _read_events(file: IO[bytes], torn: list[int] | None) -> Iterator[bytes]:

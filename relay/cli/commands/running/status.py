@@ -11,18 +11,7 @@ from relay.api.internal import cut
 from relay.cli.client import require_running
 from relay.cli.format import escape_text, format_size, format_table, format_time
 from relay.cli.options import relay_options
-from relay.status import (
-    LaneStatus,
-    ListenerStatus,
-    SourceStatus,
-    Status,
-    WorkerStatus,
-    classify_certificate,
-    describe_full_in,
-    diagnose,
-    is_slow,
-    is_well,
-)
+from relay.status import Status, classify_certificate, describe_full_in, diagnose, is_slow, is_well
 from relay.words import format_count, format_span
 
 CAUSES: Final = {"malformed": "that failed in TLS or spoke no HTTP"}
@@ -61,12 +50,19 @@ def format_overview(seen: Status) -> list[str]:
     """Format the figures, most of them in tables."""
     rate = sum(source.rate for source in seen.sources)
     used = seen.cpu / max(1.0, seen.now - seen.started)
+    journal = seen.journal
+    held = f"{format_size(journal.needed)} still needed (whole segments)"
+    if journal.needed >= journal.capacity:  # a full disk
+        held += ", no room for more events"
+    else:
+        held += f" of {format_size(journal.capacity)} ({journal.fill:.0%})"
+    kept = format_count(journal.head - journal.oldest, "event")
     return [
         (
             f"relay {seen.version}, up {format_span(seen.now - seen.started)}; {rate:,.0f} events/s;"
             f" {format_size(seen.memory)} of memory, {used:.0%} of a CPU on average"
         ),
-        _format_journal(seen),
+        f"journal: {format_size(journal.size)}, {held}, {kept} kept{describe_full_in(journal)}",
         "",
         *_format_workers(seen),
         *_format_sources(seen),
@@ -78,109 +74,75 @@ def format_overview(seen: Status) -> list[str]:
 def list_remarks(seen: Status) -> list[str]:
     """Return sentences on everything else, after an empty line; nothing without any."""
     found = [
-        *(
-            f"replay {one.number} to {one.connector}: {one.settled:,} of {one.events:,} events, {one.rate:,.0f}/s"
-            for one in seen.replays
-        ),
-        *_list_removed(seen),
-        *_restart(seen),
-        *_list_unknown_types(seen),
-        *_list_problems(seen),
+        f"replay {one.number} to {one.connector}: {one.settled:,} of {one.events:,} events, {one.rate:,.0f}/s"
+        for one in seen.replays
     ]
+    for removed in seen.gone:
+        if removed.pending:
+            pending = format_count(removed.pending, "pending event")
+            kept = f"{pending} kept for journal.retention in case it is added back"
+            why = "switched off (enabled = false)" if removed.disabled else "not configured any more"
+            found.append(f"{removed.connector}: {why}; {kept} (relay forget {removed.connector} lets go of it)")
+    if seen.restart:
+        found.append(f"a restart is needed for: {', '.join(seen.restart)}")
+    for source in seen.sources:
+        if types := [escape_text(name) for name in source.unknown_types]:
+            more = f" and {len(types) - UNKNOWN_NAMED} more" if len(types) > UNKNOWN_NAMED else ""
+            named = ", ".join(types[:UNKNOWN_NAMED]) + more
+            found.append(f"{source.source}: {format_count(len(types), 'event type')} not in relay's catalogue: {named}")
+    found += _list_problems(seen)
     return ["", *found] if found else []
 
 
-def _format_journal(seen: Status) -> str:
-    journal = seen.journal
-    needed = f"{format_size(journal.needed)} still needed (whole segments)"
-    held = f"{needed} of {format_size(journal.capacity)} ({journal.fill:.0%})"
-    if journal.needed >= journal.capacity:  # a full disk
-        held = f"{needed}, no room for more events"
-    kept = format_count(journal.head - journal.oldest, "event")
-    return f"journal: {format_size(journal.size)}, {held}, {kept} kept{describe_full_in(journal)}"
-
-
 def _format_workers(seen: Status) -> list[str]:
-    header = ["worker", "up", "memory", "journal", "needed"]
-    return (
-        [*format_table([header, *(_make_worker_row(one, seen.now) for one in seen.workers)]), ""]
-        if seen.workers
-        else []
-    )
-
-
-def _make_worker_row(one: WorkerStatus, now: float) -> list[str]:
-    if one.started is None or one.journal is None:
-        return [str(one.worker), "away", "-", "-", "-"]
-    up = "away" if one.away else format_span(now - one.started)
-    return [str(one.worker), up, format_size(one.memory), format_size(one.journal.size), f"{one.journal.fill:.0%}"]
+    rows = [["worker", "up", "memory", "journal", "needed"]]
+    for one in seen.workers:
+        if one.started is None or one.journal is None:
+            rows.append([str(one.worker), "away", "-", "-", "-"])
+            continue
+        up = "away" if one.away else format_span(seen.now - one.started)
+        journal = [format_size(one.journal.size), f"{one.journal.fill:.0%}"]
+        rows.append([str(one.worker), up, format_size(one.memory), *journal])
+    return [*format_table(rows), ""] if seen.workers else []
 
 
 def _format_sources(seen: Status) -> list[str]:
     header = ["source, since start", "events accepted", "rate/s", "requests refused", "unreadable", "last event"]
-    header += ["duplicates ever", "parked now"]
-    lines = format_table([header, *(_make_source_row(one, seen.now) for one in seen.sources)])
+    rows = [[*header, "duplicates ever", "parked now"]]
+    for one in seen.sources:
+        counts = [f"{one.accepted:,}", f"{one.rate:,.0f}", f"{one.refused:,}", f"{one.unreadable:,}"]
+        last = "-" if one.last is None else f"{format_span(seen.now - one.last)} ago"
+        rows.append([one.source, *counts, last, f"{one.duplicates:,}", f"{one.parked_now:,}"])
+    lines = format_table(rows)
     if seen.strays:
         lines.append(f"{format_count(seen.strays, 'request')} to paths that no source has (request refused in the log)")
     if seen.dropped_log_lines:
         lines.append(f"{format_count(seen.dropped_log_lines, 'log line')} dropped: what reads standard error stalls")
-    lines += [line for name, one in seen.listeners.items() for line in _format_refused(name, one)]
+    for name, listener in seen.listeners.items():
+        if total := sum(listener.refused.values()):
+            numbers = [(CAUSES.get(cause, cause), number) for cause, number in listener.refused.items() if number]
+            causes = ", ".join(f"{number:,} {cause}" for cause, number in numbers)
+            is_logged = total > listener.refused.get("malformed", 0)  # of TLS the log has nothing
+            more = " (the log may have more)" if is_logged else ""
+            refused = f"{format_count(total, 'connection')} refused or closed without a request"
+            lines.append(f"{name}: {refused}: {causes}{more}")
     return lines
 
 
-def _format_refused(name: str, one: ListenerStatus) -> Iterator[str]:
-    if total := sum(one.refused.values()):
-        causes = ", ".join(f"{number:,} {CAUSES.get(cause, cause)}" for cause, number in one.refused.items() if number)
-        refused = f"{format_count(total, 'connection')} refused or closed without a request"
-        more = (
-            " (the log may have more)" if total > one.refused.get("malformed", 0) else ""
-        )  # of TLS the log has nothing
-        yield f"{name}: {refused}: {causes}{more}"
-
-
-def _make_source_row(one: SourceStatus, now: float) -> list[str]:
-    counts = [f"{one.accepted:,}", f"{one.rate:,.0f}", f"{one.refused:,}", f"{one.unreadable:,}"]
-    last = "-" if one.last is None else f"{format_span(now - one.last)} ago"
-    return [one.source, *counts, last, f"{one.duplicates:,}", f"{one.parked_now:,}"]
-
-
 def _format_lanes(seen: Status) -> list[str]:
-    header = ["connector", "state", "pending", "oldest", "rate/s", "drained in", "parked", "last error"]
-    return format_table([header, *(_make_lane_row(one, seen.now) for one in seen.lanes)])
-
-
-def _make_lane_row(one: LaneStatus, now: float) -> list[str]:
-    oldest = "-" if one.oldest_pending is None else format_span(now - one.oldest_pending)
-    stands = not one.pending or one.state in ("paused", "unauthorized") or is_slow(one)
-    grows = "-" if is_well(one, now) or one.state != "working" else "never"
-    drained = "-" if stands else grows if one.drained_in is None else format_span(one.drained_in)
-    rate = 0.0 if one.state == "refusing" else one.rate  # what is parked is not delivered
-    error = one.last_error
-    last = "-" if error is None else f"{error.status or cut(escape_text(error.reason), 40)} at {format_time(error.at)}"
-    counts = [f"{one.pending:,}", oldest, f"{rate:,.0f}", drained, f"{one.parked_now:,}"]
-    return [one.connector, one.state, *counts, last]
-
-
-def _list_removed(seen: Status) -> Iterator[str]:
-    for one in seen.gone:
-        if one.pending:
-            kept = f"{format_count(one.pending, 'pending event')} kept for journal.retention in case it is added back"
-            why = "switched off (enabled = false)" if one.disabled else "not configured any more"
-            yield f"{one.connector}: {why}; {kept} (relay forget {one.connector} lets go of it)"
-
-
-def _restart(seen: Status) -> Iterator[str]:
-    if seen.restart:
-        yield f"a restart is needed for: {', '.join(seen.restart)}"
-
-
-def _list_unknown_types(seen: Status) -> Iterator[str]:
-    """Yield a sentence per source on its unknown event types, UNKNOWN_NAMED of them by name."""
-    for one in seen.sources:
-        if types := [escape_text(name) for name in one.unknown_types]:
-            more = f" and {len(types) - UNKNOWN_NAMED} more" if len(types) > UNKNOWN_NAMED else ""
-            named = ", ".join(types[:UNKNOWN_NAMED]) + more
-            yield f"{one.source}: {format_count(len(types), 'event type')} not in relay's catalogue: {named}"
+    rows = [["connector", "state", "pending", "oldest", "rate/s", "drained in", "parked", "last error"]]
+    for one in seen.lanes:
+        oldest = "-" if one.oldest_pending is None else format_span(seen.now - one.oldest_pending)
+        stands = not one.pending or one.state in ("paused", "unauthorized") or is_slow(one)
+        grows = "-" if is_well(one, seen.now) or one.state != "working" else "never"
+        drained = "-" if stands else grows if one.drained_in is None else format_span(one.drained_in)
+        rate = 0.0 if one.state == "refusing" else one.rate  # what is parked is not delivered
+        last = "-"
+        if error := one.last_error:
+            last = f"{error.status or cut(escape_text(error.reason), 40)} at {format_time(error.at)}"
+        counts = [f"{one.pending:,}", oldest, f"{rate:,.0f}", drained, f"{one.parked_now:,}"]
+        rows.append([one.connector, one.state, *counts, last])
+    return format_table(rows)
 
 
 def _list_problems(seen: Status) -> Iterator[str]:

@@ -11,7 +11,7 @@ from relay.cli.access import choose_access
 from relay.cli.format import escape_text, format_time
 from relay.cli.options import utf8
 from relay.cli.state_options import StateOptions, add_places, encode_workers, tell_problems
-from relay.inspect import Aside, Resent, Traced, TracedConnector, TracePart, Tried, WorkerTrace
+from relay.inspect import Aside, TracedConnector, WorkerTrace
 from relay.words import format_count
 
 PARTS_SHOWN: Final = 20
@@ -38,15 +38,14 @@ def trace(place: StateOptions, id: str, as_json: bool) -> None:
     tell_problems([problem for one in found for problem in one.problems])
     if as_json:
         click.echo(encode_workers([(one.worker, _make_entry(id, one)) for one in found], id=id))
+    elif hits:
+        click.echo("\n".join(_format_hits(hits, several=len(found) > 1)))
     else:
-        click.echo("\n".join(_format_hits(hits, several=len(found) > 1)) or _explain_not_found(id))
+        whole, is_part = re.subn(r"-([2-9]|[1-9]\d{1,2}|1000)$", "", id)
+        part = f"; is it a part of {escape_text(whole)}?" if is_part else ""
+        why = f"it never came, is too old, or is damaged{part}"
+        click.echo(f"{escape_text(id)}: not found in the journal, nor parked: {why}")
     raise SystemExit(0 if hits else 1)
-
-
-def _explain_not_found(id: str) -> str:
-    whole, is_part = re.subn(r"-([2-9]|[1-9]\d{1,2}|1000)$", "", id)
-    part = f"; is it a part of {escape_text(whole)}?" if is_part else ""
-    return f"{escape_text(id)}: not found in the journal, nor parked: it never came, is too old, or is damaged{part}"
 
 
 def _make_entry(id: str, found: WorkerTrace) -> dict[str, Any]:
@@ -68,15 +67,16 @@ def _format_hits(hits: Sequence[WorkerTrace], *, several: bool) -> Iterator[str]
     for found in hits:
         if several:
             yield f"worker {found.worker}:"
-        yield from (*map(_format_event, found.journal), *map(_format_parked, found.parked))
+        for one in found.journal:
+            came = f"{escape_text(one.type)} from {one.source}, received {format_time(one.received)}"
+            yield f"offset {one.offset}: {came}, in {one.segment}"
+            for way in one.connectors:
+                yield from _format_connector(way)
+        yield from map(_format_parked, found.parked)
 
 
-def _format_event(one: Traced) -> str:
-    head = f"offset {one.offset}: {escape_text(one.type)} from {one.source}, received {format_time(one.received)}"
-    return "\n".join([f"{head}, in {one.segment}", *map(_format_connector, one.connectors)])
-
-
-def _format_connector(way: TracedConnector) -> str:
+def _format_connector(way: TracedConnector) -> Iterator[str]:
+    """Yield what becomes of an event in a connector, then its parts, attempts and replays."""
     if not way.configured:
         unknown = "no valid configuration to tell if it is wanted (relay check)"
         wanted = unknown if way.configured is None else "switched off" if way.disabled else "not configured"
@@ -84,32 +84,20 @@ def _format_connector(way: TracedConnector) -> str:
         wanted = "not wanted: no entry matches"
     else:
         wanted = f'{"wanted" if way.wanted else "not wanted"} by "{way.entry}"'
-    parts = [wanted, way.filters, way.state]
-    line = escape_text(f"  {way.connector}: " + "; ".join(filter(None, parts)))
-    return "\n".join(
-        [line, *_format_parts(way.parts), *map(_format_attempt, way.attempts), *map(_format_replay, way.replays)]
-    )
-
-
-def _format_parts(parts: Sequence[TracePart]) -> Iterator[str]:
-    for one in parts[:PARTS_SHOWN]:
-        yield f"    part {one.part}: {escape_text(one.type)}" + (
-            "" if one.id is None else f", id {escape_text(one.id)}"
-        )
-    if (more := len(parts) - PARTS_SHOWN) > 0:
+    yield escape_text(f"  {way.connector}: " + "; ".join(filter(None, (wanted, way.filters, way.state))))
+    for part in way.parts[:PARTS_SHOWN]:
+        own_id = "" if part.id is None else f", id {escape_text(part.id)}"
+        yield f"    part {part.part}: {escape_text(part.type)}{own_id}"
+    if (more := len(way.parts) - PARTS_SHOWN) > 0:
         yield f"    and {format_count(more, 'more part')}"
-
-
-def _format_attempt(one: Tried) -> str:
-    by = f"by replay {one.replay}: " if one.replay else ""
-    answer = f", last refusal: {escape_text(one.answer)}" if one.answer else ""
-    times = f"{format_time(one.first)} to {format_time(one.last)}"
-    return f"    {by}{one.outcome} after {format_count(one.attempts, 'attempt')}, {times}{answer}"
-
-
-def _format_replay(one: Resent) -> str:
-    ended = f", ended {format_time(one.ended)}" if one.ended else ""
-    return f"    by replay {one.replay}: {one.state}, asked for {format_time(one.asked)}{ended}"
+    for tried in way.attempts:
+        by = f"by replay {tried.replay}: " if tried.replay else ""
+        answer = f", last refusal: {escape_text(tried.answer)}" if tried.answer else ""
+        times = f"{format_time(tried.first)} to {format_time(tried.last)}"
+        yield f"    {by}{tried.outcome} after {format_count(tried.attempts, 'attempt')}, {times}{answer}"
+    for resent in way.replays:
+        ended = f", ended {format_time(resent.ended)}" if resent.ended else ""
+        yield f"    by replay {resent.replay}: {resent.state}, asked for {format_time(resent.asked)}{ended}"
 
 
 def _format_parked(one: Aside) -> str:
