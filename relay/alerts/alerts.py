@@ -68,26 +68,21 @@ class Alerts:
         An alert continues where its namesake in the last relay was. Removed alerts are forgotten.
         """
         async with self._turn:
-            await self._switch(config, made)
-
-    async def _switch(self, config: Config, made: Mapping[str, Alert]) -> None:
-        gone = {*self._senders} - {*config.alerts}
-        fresh = {*config.alerts} - {*self._senders}
-        for name in gone:
-            kept = await self._end_sender(name)
-            if kept and (lost := sum(one.is_waiting for one in kept[1])):
-                why = "it was removed or switched off"
-                log.warning("messages of an alert are dropped", alert=name, messages=lost, reason=why)
-        tracks, messages = await self._read_saved(fresh, {*config.alerts}) if fresh or gone else ({}, [])
-        self._config = config
-        for name, alert in made.items():
-            kept = await self._end_sender(name) or (
-                tracks.get(name, {}),
-                [one for one in messages if one.alert == name],
-            )
-            file, relay = config.alerts[name].file, config.runtime.name
-            self._senders[name] = Sender(alert, file, relay, self._host, self._folder, *kept, self._times)
-            self._start_sender(name)
+            gone = {*self._senders} - {*config.alerts}
+            fresh = {*config.alerts} - {*self._senders}
+            for name in gone:
+                kept = await self._end_sender(name)
+                if kept and (lost := sum(one.is_waiting for one in kept[1])):
+                    why = "it was removed or switched off"
+                    log.warning("messages of an alert are dropped", alert=name, messages=lost, reason=why)
+            tracks, messages = await self._read_saved(fresh, {*config.alerts}) if fresh or gone else ({}, [])
+            self._config = config
+            for name, alert in made.items():
+                saved = tracks.get(name, {}), [one for one in messages if one.alert == name]
+                kept = await self._end_sender(name) or saved
+                file, relay = config.alerts[name].file, config.runtime.name
+                self._senders[name] = Sender(alert, file, relay, self._host, self._folder, *kept, self._times)
+                self._start_sender(name)
 
     async def _read_saved(
         self, names: Collection[str], kept: Collection[str]

@@ -1,7 +1,7 @@
 """Composes the messages of an alert, with a bounded size. Pure."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -19,7 +19,25 @@ ALARMS_AT_MOST: Final = 50
 def make_alarms(due: Sequence[Due], status: Status, rules: AlertRules) -> list[Alarm]:
     """Make the alarms that are due, those of present trouble first."""
     how = describe_subjects(status)
-    alarms = [_make_alarm(one, how, status, rules) for one in due]
+    alarms: list[Alarm] = []
+    for one in due:
+        condition, track, subject = one.condition, one.before, one.key.subject
+        # A subject that no status knows any more has not become well
+        kind, _, name = subject.partition(" ")
+        is_configurable = kind in ("connector", "source", "alert")
+        removed = f"{name}: not configured any more, or switched off" if is_configurable else ""
+        before = track.said.get("kind", track.kind)
+        alarm = Alarm(
+            kind=condition.kind if condition else before,
+            subject=subject,
+            state=one.what,
+            sentence=clean_line(condition.sentence if condition else how.get(subject, removed)),
+            since=track.turned if one.what == "over" else track.began,
+            changed="; ".join(map(clean_line, _describe_changes(one, status.now, rules))),
+            was=before if condition and track.said and before != condition.kind else "",
+            facts=collect_facts(condition, status) if condition else {},
+        )
+        alarms.append(alarm)
     return sorted(alarms, key=lambda one: one.state == "over")
 
 
@@ -36,29 +54,6 @@ def make_present_alarms(conditions: Sequence[Condition], status: Status) -> list
         )
         for one in conditions
     ]
-
-
-def _make_alarm(due: Due, how: Mapping[str, str], status: Status, rules: AlertRules) -> Alarm:
-    track, now = due.before, status.now
-    sentence = due.condition.sentence if due.condition else how.get(due.key.subject, _describe_removed(due.key.subject))
-    before = track.said.get("kind", track.kind)
-    kind = due.condition.kind if due.condition else before
-    return Alarm(
-        kind=kind,
-        subject=due.key.subject,
-        state=due.what,
-        sentence=clean_line(sentence),
-        since=track.turned if due.what == "over" else track.began,
-        changed="; ".join(map(clean_line, _describe_changes(due, now, rules))),
-        was="" if before == kind or not track.said else before,
-        facts=collect_facts(due.condition, status) if due.condition else {},
-    )
-
-
-def _describe_removed(subject: str) -> str:
-    """Describe a subject that no status knows any more. It has not become well."""
-    kind, _, name = subject.partition(" ")
-    return f"{name}: not configured any more, or switched off" if kind in ("connector", "source", "alert") else ""
 
 
 def _describe_changes(due: Due, now: float, rules: AlertRules) -> Iterator[str]:
@@ -79,14 +74,10 @@ def collect_facts(condition: Condition, status: Status) -> dict[str, Any]:
     """Return the facts of a condition, with the time at which the journal will be full."""
     facts = {name: _convert_plain(value) for name, value in condition.facts.items() if value is not None}
     full_in = status.journal.full_in
-    if full_in is not None and full_in < FAR_S and _fills_journal(condition.kind):
+    fills_journal = condition.kind == "journal_filling" or family_of(condition.kind) == "state"
+    if full_in is not None and full_in < FAR_S and fills_journal:
         facts["full_at"] = status.now + full_in
     return facts
-
-
-def _fills_journal(kind: str) -> bool:
-    """Return whether the journal fills up while this lasts."""
-    return kind == "journal_filling" or family_of(kind) == "state"
 
 
 ANSWER: Final = re.compile(rf"(HTTP \d{{3}}|{BUG}: \w+): .*", re.DOTALL)

@@ -126,10 +126,12 @@ def take_step(
         ):  # what was told has not ended
             wrong.setdefault(make_key(one), one)
     turned = {
-        key: track if key in unsettled else _track_well(track, now) for key, track in memory.items() if key not in wrong
+        key: replace(track, wrong=False, turned=now) if track.wrong and key not in unsettled else track
+        for key, track in memory.items()
+        if key not in wrong
     }
     turned |= {key: _track_wrong(memory.get(key), one, now) for key, one in wrong.items()}
-    turned = {key: _forget_turns(_limit_to_now(track, now), now - rules.window) for key, track in turned.items()}
+    turned = {key: _limit_times(track, now, now - rules.window) for key, track in turned.items()}
     early = min(EARLY_S, rules.after / 4) if any(_choose_what(one, now, rules) for one in turned.values()) else 0.0
     left: dict[Key, Track] = {}
     due: list[Due] = []
@@ -141,11 +143,6 @@ def take_step(
         if after.wrong or after.told is not None or after.turns:
             left[key] = after
     return left, due
-
-
-def _track_well(track: Track, now: float) -> Track:
-    """Track a thing that is not wrong now."""
-    return replace(track, wrong=False, turned=now) if track.wrong else track
 
 
 def _track_wrong(track: Track | None, condition: Condition, now: float) -> Track:
@@ -161,17 +158,13 @@ def _track_wrong(track: Track | None, condition: Condition, now: float) -> Track
     return track
 
 
-def _limit_to_now(track: Track, now: float) -> Track:
-    """Limit the times of a track to now, in case the clock was set back."""
-    if max(track.turned, track.told or 0.0) <= now:
-        return track
-    told = None if track.told is None else min(track.told, now)
-    return replace(track, began=min(track.began, now), turned=min(track.turned, now), told=told)
-
-
-def _forget_turns(track: Track, until: float) -> Track:
+def _limit_times(track: Track, now: float, until: float) -> Track:
+    """Limit the times of a track to now, in case the clock was set back. Forget the turns up to `until`."""
     turns = tuple(one for one in track.turns if one > until)[-FLAPS:]
-    return track if turns == track.turns else replace(track, turns=turns)
+    if max(track.turned, track.told or 0.0) <= now:
+        return track if turns == track.turns else replace(track, turns=turns)
+    told = None if track.told is None else min(track.told, now)
+    return replace(track, began=min(track.began, now), turned=min(track.turned, now), told=told, turns=turns)
 
 
 def _choose_what(track: Track, now: float, rules: AlertRules) -> What | None:

@@ -94,15 +94,11 @@ class Sender:
         """What a successor of the same alert needs."""
         return _encode_tracks(self._memory), [*self._messages.values()]
 
-    @property
-    def _is_settled(self) -> bool:
-        return time.monotonic() - self._began >= self._times.settle
-
     async def check_conditions(self, conditions: Sequence[Condition], status: Status) -> None:
         """Check the conditions, and queue what is to be reported."""
         mine = self._select_own(conditions)
-        seen = {make_key(one) for one in mine}
-        self._unsettled = {key for key in self._unsettled if key not in seen and not self._is_settled}
+        is_settled = time.monotonic() - self._began >= self._times.settle
+        self._unsettled = set() if is_settled else self._unsettled - {make_key(one) for one in mine}
         memory, due = take_step(self._memory, mine, status.now, self._rules, unsettled=self._unsettled)
         if memory == self._memory and not due:
             return
