@@ -46,7 +46,10 @@ class ConditionWatch:
 
     def check(self, status: Status) -> ConditionSnapshot:
         """Check a status, and call the listeners. A bug of a listener is logged."""
-        now = {one.key: self._date_back(one) for one in find_conditions(status)}
+        now = {one.key: one for one in find_conditions(status)}
+        for key, before in self._last.items():
+            if key in now:
+                now[key] = replace(now[key], since=min(now[key].since, before.since))
         begun = [one for key, one in now.items() if key not in self._last]
         ended = [one for key, one in self._last.items() if key not in now]
         look, self._last = ConditionSnapshot(status, [*now.values()], begun, ended), now
@@ -56,10 +59,6 @@ class ConditionWatch:
             except Exception as bug:
                 log.error("problems cannot be reported", exc_info=bug)
         return look
-
-    def _date_back(self, one: Condition) -> Condition:
-        before = self._last.get(one.key)
-        return one if before is None else replace(one, since=min(one.since, before.since))
 
     async def run(self, status: Callable[[], Awaitable[Status]]) -> None:
         """Check the status again and again until cancelled."""

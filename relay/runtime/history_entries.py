@@ -13,7 +13,7 @@ from typing import Any, Final
 from relay.kinds import ENDS, family_of
 from relay.runtime.condition_watch import ConditionSnapshot
 from relay.state import AT_MOST, Entry, is_bound
-from relay.status import Condition, Status
+from relay.status import Condition
 from relay.words import format_count, format_span
 
 PERIOD_S: Final = 3600.0
@@ -93,50 +93,41 @@ class HistoryEntries:
                 self._count_rise(kind, subject, lane.outcomes.get(kind, 0), lane.outcomes.get(kind, 0))
         for source in look.status.sources:
             self._count_rise("parked", f"source {source.source}", source.unreadable, 0)
-        return [
-            *self._find_restarts(look),
-            *_find_ended_pauses(look),
-            *self._find_changes(look),
-            *self.make_counts(look.now),
+        # A pause that has ended by itself is entered by nobody else
+        resumed = [
+            Entry("resumed", one.subject, f"{_find_name(one.subject)} goes on: its pause is over", at=look.now)
+            for one in look.ended
+            if one.kind == "paused" and one.facts.get("until", inf) <= look.now
         ]
+        return [*self._find_restarts(look), *resumed, *self._find_changes(look), *self.make_counts(look.now)]
 
     def _find_changes(self, look: ConditionSnapshot) -> Iterator[Entry]:
+        now = look.now
         found = {(one.subject, family_of(one.kind)): one for one in look.conditions if one.kind not in TOLD_ELSEWHERE}
-        absent = [key for key in self._told if key not in found and not _is_there(key[0], look.status)]
+        present = {f"connector {lane.connector}" for lane in look.status.lanes}
+        present |= {f"source {source.source}" for source in look.status.sources}
         for key in [*dict.fromkeys((*self._told, *found))]:
-            if key in absent:  # it is not well again
-                continue
-            condition, told = found.get(key), self._told.setdefault(key, Told())
-            state = None if condition is None else _find_state(condition, look.now)
+            subject, condition = key[0], found.get(key)
+            if condition is None and subject.startswith(("connector ", "source ")) and subject not in present:
+                continue  # a reload has removed it, or makes it anew: it is not well again
+            told = self._told.setdefault(key, Told())
+            state: tuple[str, int] | None = None
+            if condition:
+                marks = REFUSING_HOURS if condition.kind == "source_refusing" else ()
+                passed = (hours for hours in marks if now - condition.since >= hours * 3600)
+                state = condition.kind, max(passed, default=0)
             if state and state[0] == "paused":  # what it was before shows when it goes on
                 told.now = told.state
                 continue
             if state != told.now:
                 told.now, told.left_out = state, told.left_out + 1
-            if told.now == told.state or (len(told.times) == MOST and look.now - told.times[0] < PERIOD_S):
+            if told.now == told.state or (len(told.times) == MOST and now - told.times[0] < PERIOD_S):
                 continue
-            now = look.now
-            subject, _ = key
-            about: dict[str, Any] = {}
-            left_out = told.left_out - 1
-            more = f"; {format_count(left_out, 'change')} before that are left out" if left_out > 0 else ""
-            if left_out > 0:
-                about["left_out"] = left_out
-            if told.now and condition:
-                about |= {name: condition.facts[name] for name in FACTS if condition.facts.get(name) is not None}
-                about |= {"since": condition.since} | ({"hours": told.now[1]} if told.now[1] else {})
-                make_entry = Entry(condition.kind, subject, condition.sentence + more, about=about, at=now)
-            else:
-                kind = told.state[0] if told.state else ""
-                lasted = format_span(now - told.since)
-                about |= {"was": kind, "since": told.since, "lasted_s": round(now - told.since, 1)}
-                sentence = f"{_find_name(subject)}: {WELL.get(kind, 'well again')}, after {lasted}{more}"
-                make_entry = Entry(ENDS.get(kind, "recovered"), subject, sentence, about=about, at=now)
-            yield make_entry
+            yield _make_change(subject, told, condition, now)
             if told.state is None or condition is None:  # else it is still the same trouble, of another kind
                 told.since = condition.since if condition else 0.0
             told.state, told.left_out = state, 0
-            told.times.append(look.now)
+            told.times.append(now)
 
     def _count_rise(self, kind: str, subject: str, value: int, first: int) -> None:
         before = self._counters.get((subject, kind), first)
@@ -180,24 +171,21 @@ class HistoryEntries:
                 yield Entry("worker_recovered", subject, f"{subject} runs again", at=look.now)
 
 
-def _find_ended_pauses(look: ConditionSnapshot) -> Iterator[Entry]:
-    """Yield entries of pauses that have ended by themselves. Nobody else enters those."""
-    for one in look.ended:
-        if one.kind == "paused" and one.facts.get("until", inf) <= look.now:
-            yield Entry("resumed", one.subject, f"{_find_name(one.subject)} goes on: its pause is over", at=look.now)
-
-
-def _is_there(subject: str, status: Status) -> bool:
-    """Return whether the subject still exists. A reload may have removed it, or may be making it anew."""
-    kind, _, name = subject.partition(" ")
-    if kind == "connector":
-        return any(lane.connector == name for lane in status.lanes)
-    return kind != "source" or any(source.source == name for source in status.sources)
-
-
-def _find_state(one: Condition, now: float) -> tuple[str, int]:
-    marks = REFUSING_HOURS if one.kind == "source_refusing" else ()
-    return one.kind, max((hours for hours in marks if now - one.since >= hours * 3600), default=0)
+def _make_change(subject: str, told: Told, condition: Condition | None, now: float) -> Entry:
+    """Make the entry of a condition that has begun or changed; None: of its end."""
+    about: dict[str, Any] = {}
+    left_out = told.left_out - 1
+    more = f"; {format_count(left_out, 'change')} before that are left out" if left_out > 0 else ""
+    if left_out > 0:
+        about["left_out"] = left_out
+    if told.now and condition:
+        about |= {name: condition.facts[name] for name in FACTS if condition.facts.get(name) is not None}
+        about |= {"since": condition.since} | ({"hours": told.now[1]} if told.now[1] else {})
+        return Entry(condition.kind, subject, condition.sentence + more, about=about, at=now)
+    kind = told.state[0] if told.state else ""
+    about |= {"was": kind, "since": told.since, "lasted_s": round(now - told.since, 1)}
+    sentence = f"{_find_name(subject)}: {WELL.get(kind, 'well again')}, after {format_span(now - told.since)}{more}"
+    return Entry(ENDS.get(kind, "recovered"), subject, sentence, about=about, at=now)
 
 
 def _find_name(subject: str) -> str:

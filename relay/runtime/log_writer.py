@@ -74,7 +74,12 @@ class LogWriter(logging.Handler):
         super().close()
 
     def _run(self) -> None:
-        while (line := self._take_next()) is not None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._lines or self._ends)
+                if not self._lines:
+                    return
+                line = self._lines[0]
             written = self._write(line)
             with self._changed:
                 self._lines.popleft()
@@ -86,12 +91,6 @@ class LogWriter(logging.Handler):
                 log.warning(
                     "log lines were dropped", lines=lines, reason="standard error did not take them", always=True
                 )
-
-    def _take_next(self) -> bytes | None:
-        """Return the next line; None at the end."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._lines or self._ends)
-            return self._lines[0] if self._lines else None
 
     def _write(self, line: bytes) -> bool:
         """Write a whole line; return False if standard error does not take it."""

@@ -22,6 +22,7 @@ VARIANTS: Final = 10
 MESSAGES: Final = 10_000
 """Different messages that are remembered. Plugins can log any number."""
 ANY_OTHER: Final = object()
+"""The common variant of a message that has too many variants."""
 KEYS: Final = ("event", "listener", "source", "connector", "filter", "alert", "call", "worker", "status")
 FIRST: Final = ("timestamp", "level", "message")
 STANDARD_ERROR: Final = 2
@@ -45,7 +46,13 @@ class Repeats:
         if len(self._told) >= MESSAGES:
             self._told.clear()
         told = self._told.setdefault(tuple(_shorten(line.get(name)) for name in KEYS), {})
-        variant = _choose_key(told, (line.get("client"), _shorten(line.get("reason"))), now)
+        variant: object = line.get("client"), _shorten(line.get("reason"))
+        if variant not in told and len(told) >= VARIANTS:
+            old = next((one for one, (since, _) in told.items() if now - since >= QUIET_S), None)
+            if old is None:
+                variant = ANY_OTHER
+            else:
+                del told[old]
         since, held = told.get(variant, (-QUIET_S, 0))
         if now - since < QUIET_S:
             told[variant] = (since, held + 1)
@@ -59,16 +66,6 @@ class Repeats:
 def _shorten(value: object) -> object:
     """Return enough of a value to tell it from others."""
     return value if value is None or isinstance(value, int) else read_text(value)
-
-
-def _choose_key(told: dict[object, tuple[float, int]], variant: object, now: float) -> object:
-    """Return the key under which a warning is counted: its own, or, if there are too many, a common one."""
-    if variant not in told and len(told) >= VARIANTS:
-        old = next((one for one, (since, _) in told.items() if now - since >= QUIET_S), None)
-        if old is None:
-            return ANY_OTHER
-        del told[old]
-    return variant
 
 
 class _Threshold:

@@ -40,15 +40,25 @@ def make_refused(mistakes: Sequence[object]) -> ReloadResult:
 def compare_configs(old: Config, new: Config, changes: Changes, restart: Sequence[str]) -> ReloadResult:
     """Make the result of a reload. `restart`: what waits for a restart."""
     own = compare_alerts_and_settings(old, new, restart)
-    connectors = [*_compare_connectors(changes, new), *_compare_tables("source", old.sources, new.sources, new)]
+    connectors = [
+        *(ReloadChange("connector", name, "added") for name in changes.added),
+        *(ReloadChange("connector", name, "changed") for name in changes.changed),
+        *(_make_removed("connector", name, new) for name in changes.removed),
+    ]
+    sources = _compare_tables("source", old.sources, new.sources, new)
     warnings = [ReloadWarning(f"connector {name}", doubt) for name, doubt in changes.unready.items()]
-    return replace(own, changes=[*connectors, *own.changes], warnings=warnings)
+    return replace(own, changes=[*connectors, *sources, *own.changes], warnings=warnings)
 
 
 def compare_alerts_and_settings(old: Config, new: Config, restart: Sequence[str]) -> ReloadResult:
     """Compare the alerts and the daemon's own settings of two configurations. `restart`: what waits for a restart."""
     alerts = _compare_tables("alert", old.alerts, new.alerts, new)
-    return ReloadResult([*alerts, *_compare_settings(old, new, restart)], restart)
+    settings = [
+        ReloadChange("setting", name, "needs no restart any more" if took_restart else "changed")
+        for name, took_restart in _find_different(old, new)
+        if name not in restart
+    ]
+    return ReloadResult([*alerts, *settings], restart)
 
 
 class Reloading(Protocol):
@@ -74,7 +84,12 @@ async def reload_and_report(view: Reloading, reload: Callable[[], Awaitable[Relo
     if result.ok:
         after = await view.status()
         result = add_pending(result, before, after, view.config.journal.retention)
-        result = merge_results([result, ReloadResult(warnings=[*_find_expired(after)])])
+        expired = [  # the reload may not have renewed a certificate that senders refuse
+            ReloadWarning(f"certificate {one.certificate}", describe_certificate(one, after.now))
+            for one in after.certificates
+            if classify_certificate(one, after.now) == EXPIRED
+        ]
+        result = merge_results([result, ReloadResult(warnings=expired)])
     # Log the result, however often: whoever sent a SIGHUP learns it nowhere else
     if result.ok:
         log.info("configuration reloaded", changes=result.said)
@@ -114,19 +129,6 @@ def add_pending(result: ReloadResult, before: Status, after: Status, retention: 
     return replace(result, changes=[*map(counted, result.changes)])
 
 
-def _find_expired(status: Status) -> Iterator[ReloadWarning]:
-    """Yield warnings of served certificates that senders refuse. A reload may not have renewed them."""
-    for one in status.certificates:
-        if classify_certificate(one, status.now) == EXPIRED:
-            yield ReloadWarning(f"certificate {one.certificate}", describe_certificate(one, status.now))
-
-
-def _compare_connectors(changes: Changes, new: Config) -> Iterator[ReloadChange]:
-    yield from (ReloadChange("connector", name, "added") for name in changes.added)
-    yield from (ReloadChange("connector", name, "changed") for name in changes.changed)
-    yield from (_make_removed("connector", name, new) for name in changes.removed)
-
-
 def _compare_tables(
     kind: Literal["source", "alert"], old: Mapping[str, Any], new: Mapping[str, Any], config: Config
 ) -> Iterator[ReloadChange]:
@@ -147,13 +149,6 @@ def find_waiting(used: Config, new: Config) -> list[str]:
     """List what of a new configuration waits for a restart: settings, and the code of plugins."""
     found = [name for name, takes_restart in _find_different(used, new) if takes_restart]
     return [*found, *(f"the new code of plugin {plugin}" for plugin in new.stale_plugins)]
-
-
-def _compare_settings(old: Config, new: Config, restart: Sequence[str]) -> Iterator[ReloadChange]:
-    """Yield the daemon's changed settings, except those that wait for a `restart`."""
-    for name, took_restart in _find_different(old, new):
-        if name not in restart:
-            yield ReloadChange("setting", name, "needs no restart any more" if took_restart else "changed")
 
 
 def _find_different(old: Config, new: Config) -> Iterator[tuple[str, bool]]:

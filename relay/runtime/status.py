@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict
 
 import structlog
@@ -51,22 +51,20 @@ class StatusReader:
 
     async def keep_sampling(self) -> None:
         """Note the counters once a second, for ever."""
+        journal = self._journal
         while True:
-            self._rates.note(time.monotonic(), self._read_counters())
+            now, head = time.monotonic(), journal.head
+            values: dict[Hashable, float] = {"events": head, "bytes": journal.bytes, "held": head - self._find_needed()}
+            for lane in self._fleet.lanes:
+                values["settled", lane.name] = lane.cursor.counts.total
+                values["pending", lane.name] = lane.cursor.make_ledger(head).pending
+                values["parked", lane.name] = lane.destination.metrics.parked
+            for number, replay in self._fleet.replays.items():
+                values["replayed", number] = replay.cursor.counts.total
+            for name, intake in self._ingest.intakes.items():
+                values["accepted", name] = intake.traffic.accepted
+            self._rates.note(now, values)
             await asyncio.sleep(EVERY_S)
-
-    def _read_counters(self) -> Mapping[Hashable, float]:
-        journal, head = self._journal, self._journal.head
-        values: dict[Hashable, float] = {"events": head, "bytes": journal.bytes, "held": head - self._find_needed()}
-        for lane in self._fleet.lanes:
-            values["settled", lane.name] = lane.cursor.counts.total
-            values["pending", lane.name] = lane.cursor.make_ledger(head).pending
-            values["parked", lane.name] = lane.destination.metrics.parked
-        for number, replay in self._fleet.replays.items():
-            values["replayed", number] = replay.cursor.counts.total
-        for name, intake in self._ingest.intakes.items():
-            values["accepted", name] = intake.traffic.accepted
-        return values
 
     def _find_needed(self) -> int:
         """Return the oldest offset that a lane still needs."""
@@ -74,6 +72,8 @@ class StatusReader:
 
     async def read_status(self, config: Config, restart: Sequence[str]) -> Status:
         """Return the status by the configuration in force. `restart`: what waits for a restart."""
+        shown, tls = self._ingest.certificate, config.ingest.tls
+        files = tls.files if tls else ""  # to go without TLS takes a restart
         return Status(
             version=__version__,
             now=time.time(),
@@ -86,7 +86,9 @@ class StatusReader:
             strays=self._ingest.unrouted,
             dropped_log_lines=count_dropped_lines(),
             listeners={"ingest": ListenerStatus(connections=self._ingest.connections, refused=self._ingest.refused)},
-            certificates=self._read_certificates(config),
+            certificates=[CertificateStatus(certificate="ingest", begins=shown.begins, ends=shown.ends, files=files)]
+            if shown
+            else [],
             parked=(),
             gone=await self._read_removed(config),
             replays=[
@@ -126,13 +128,6 @@ class StatusReader:
             unknown_types=[*traffic.unknown_types],
             secrets=list_secrets(f"source {name}", config.sources[name].settings, config),
         )
-
-    def _read_certificates(self, config: Config) -> list[CertificateStatus]:
-        shown, tls = self._ingest.certificate, config.ingest.tls
-        if shown is None:
-            return []
-        files = tls.files if tls else ""  # to go without TLS takes a restart
-        return [CertificateStatus(certificate="ingest", begins=shown.begins, ends=shown.ends, files=files)]
 
     async def _read_removed(self, config: Config) -> list[RemovedConnector]:
         try:
@@ -241,26 +236,20 @@ def _read_notice(connector: Connector) -> str:
 
 def list_secrets(table: str, settings: Settings, config: Config) -> list[str]:
     """List the settings of a table that refer to secrets, with each reference and who shares it."""
-    return [
-        f'{format_path(path)} ({secret.how} "{secret.name}"{_describe_sharers(secret, table, config)})'
-        for path, secret in _find_secrets(settings)
-    ]
-
-
-def _describe_sharers(secret: Secret, table: str, config: Config) -> str:
     tables: dict[str, Settings] = {f"source {name}": one.settings for name, one in config.sources.items()}
     tables |= {f"connector {name}": one.settings for name, one in config.connectors.items()}
     tables |= {f"alert {name}": one.settings for name, one in config.alerts.items()}
-    others = [
-        other
-        for other, settings in tables.items()
-        if other != table and any(_find_place(leaf) == _find_place(secret) for _, leaf in _find_secrets(settings))
-    ]
-    return f"; {' and '.join(others)} {'uses' if len(others) == 1 else 'use'} it, too" if others else ""
-
-
-def _find_place(secret: Secret) -> tuple[str, str]:
-    return secret.how, secret.name
+    found: list[str] = []
+    for path, secret in _find_secrets(settings):
+        place = secret.how, secret.name
+        others = [
+            other
+            for other, theirs in tables.items()
+            if other != table and any((leaf.how, leaf.name) == place for _, leaf in _find_secrets(theirs))
+        ]
+        shared = f"; {' and '.join(others)} {'uses' if len(others) == 1 else 'use'} it, too" if others else ""
+        found.append(f'{format_path(path)} ({secret.how} "{secret.name}"{shared})')
+    return found
 
 
 def _find_secrets(settings: Settings) -> list[tuple[KeyPath, Secret]]:

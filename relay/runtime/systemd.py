@@ -71,21 +71,19 @@ class Notify:
     async def _send_state(self, *lines: str) -> None:
         if not self._address:
             return
+        message = "\n".join(" ".join(line.split()) for line in lines).encode()
         try:
-            async with asyncio.timeout(SEND_S):
-                await self._send("\n".join(" ".join(line.split()) for line in lines).encode())
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
+                out.setblocking(False)
+                if self._address.startswith("@"):
+                    out.connect("\0" + self._address[1:])
+                else:
+                    with address_of(Path(self._address)) as address:
+                        out.connect(address)
+                async with asyncio.timeout(SEND_S):
+                    await asyncio.get_running_loop().sock_sendall(out, message)
         except OSError as error:  # a TimeoutError too
             log.warning("systemd cannot be notified", socket=self._address, error=str(error) or "it does not read")
-
-    async def _send(self, message: bytes) -> None:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
-            out.setblocking(False)
-            if self._address.startswith("@"):
-                out.connect("\0" + self._address[1:])
-            else:
-                with address_of(Path(self._address)) as address:
-                    out.connect(address)
-            await asyncio.get_running_loop().sock_sendall(out, message)
 
 
 def take_inherited_sockets() -> list[socket.socket]:
@@ -96,15 +94,15 @@ def take_inherited_sockets() -> list[socket.socket]:
     meant_for, number = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "0")
     os.environ.pop("LISTEN_FDNAMES", None)
     count = int(number) if meant_for == str(os.getpid()) else 0
-    return [_adopt_socket(fd) for fd in range(FIRST_FD, FIRST_FD + count)]
-
-
-def _adopt_socket(fd: int) -> socket.socket:
-    os.set_inheritable(fd, False)
-    try:
-        listener = socket.socket(fileno=fd)
-    except OSError as error:
-        raise ValueError(f"file descriptor {fd} is no socket: {error.strerror}") from None
-    if listener.type != socket.SOCK_STREAM or not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        raise ValueError(f"file descriptor {fd} is no listening stream socket: it takes ListenStream= and Accept=no")
-    return listener
+    listeners: list[socket.socket] = []
+    for fd in range(FIRST_FD, FIRST_FD + count):
+        os.set_inheritable(fd, False)
+        try:
+            one = socket.socket(fileno=fd)
+        except OSError as error:
+            raise ValueError(f"file descriptor {fd} is no socket: {error.strerror}") from None
+        if one.type != socket.SOCK_STREAM or not one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            rule = "it takes ListenStream= and Accept=no"
+            raise ValueError(f"file descriptor {fd} is no listening stream socket: {rule}")
+        listeners.append(one)
+    return listeners

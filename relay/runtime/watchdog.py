@@ -40,23 +40,18 @@ class Pulse:
         """Report that relay is ready, and then that it is alive, until cancelled."""
         await self._notify.report_ready(self.describe_status())
         while self._notify.listens:
-            if stuck := await self._find_stuck():
-                status = f"stuck: {stuck} has not answered for {self._patience:g} s"
-                log.error("relay is stuck", reason=status, advice=ADVICE)
-                await self._notify.report_stuck(status)
+            for name, answers in self._asked.items():
+                try:
+                    async with asyncio.timeout(self._patience):
+                        await answers()
+                except TimeoutError:
+                    status = f"stuck: {name} has not answered for {self._patience:g} s"
+                    log.error("relay is stuck", reason=status, advice=ADVICE)
+                    await self._notify.report_stuck(status)
+                    break
             else:
                 await self._notify.report_alive(self.describe_status())
                 await asyncio.sleep(self._beat)
-
-    async def _find_stuck(self) -> str | None:
-        """Return what does not answer; None if all does."""
-        for name, answers in self._asked.items():
-            try:
-                async with asyncio.timeout(self._patience):
-                    await answers()
-            except TimeoutError:
-                return name
-        return None
 
     def describe_status(self) -> str:
         """Describe the state in one sentence."""
