@@ -6,8 +6,9 @@ import re
 import string
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePath
@@ -33,19 +34,19 @@ from relay_plugins.file.retention import FileLimits, OldFiles
 from relay_plugins.file.writer import NOT_REGULAR, ClosedFiles, Files
 
 NAME_LENGTH: Final = 128
-"""Characters of an event type that go into a file's name; a name may have 255 bytes."""
+"""Characters of an event type in the name of a file. A name may have 255 bytes."""
 PATHS_REMEMBERED: Final = 1024
 HOUR_SECONDS: Final = 3600
 GZIP_LEVEL: Final = 2
 MIB: Final = 1 << 20
 PARTS: Final = 10
-"""Files that `max_total` is divided into, if nothing says how large one may be."""
+"""Number of files that share `max_total`, if `max_size` is not set."""
 ENDINGS: Final = {"none": "", "gzip": ".gz", "zstd": ".zst"}
 STATE: Final = "/var/lib/relay"
 KERNELS: Final = ("/proc", "/sys")
 PLACEHOLDERS: Final = ("date", "hour", "type", "source", "worker")
 SHARE_OF_TIMEOUT: Final = 0.5
-"""Of `timeout`; no file is begun after that. What is on disk must be reported before the delivery counts as failed."""
+"""Share of `timeout` after which relay begins no file. Written events must be reported before the delivery fails."""
 
 
 class File(Connector, type="file", batch={"events": 10_000, "size": "8MiB", "age": "100ms"}, retry={"max": "5s"}):
@@ -59,7 +60,7 @@ class File(Connector, type="file", batch={"events": 10_000, "size": "8MiB", "age
     """
 
     class Settings(ConnectorSettings):
-        """Where the files are, and when the next one begins."""
+        """Where the files are, and when relay begins the next file."""
 
         path: str
         """Path of the files, relative to the state folder. It may hold `{date}`, `{hour}` (both UTC, of receipt),
@@ -93,7 +94,7 @@ class File(Connector, type="file", batch={"events": 10_000, "size": "8MiB", "age
 
         @field_validator("path")
         @classmethod
-        def _known_placeholders(cls, path: str) -> str:
+        def _check_placeholders(cls, path: str) -> str:
             for _, name, spec, conversion in string.Formatter().parse(path):
                 if name is not None and (name not in PLACEHOLDERS or spec or conversion):
                     raise ValueError(f"{{{name}}} is none of " + ", ".join(f"{{{known}}}" for known in PLACEHOLDERS))
@@ -102,14 +103,14 @@ class File(Connector, type="file", batch={"events": 10_000, "size": "8MiB", "age
             return path
 
         def contradictions(self) -> Iterator[Contradiction]:
-            """What is removed has to be a file that is no longer written."""
+            """Yield `keep` if no file ever ends: relay removes only files that have ended."""
             yield from super().contradictions()
             ends = self.max_size or self.max_age or "{date}" in self.path or "{hour}" in self.path
             if self.keep and not (ends or self.max_total):
                 yield "keep path", "keep removes nothing: no file ever ends without max_size, max_age or {date} in path"
 
         def warnings(self) -> Iterator[Contradiction]:
-            """Nothing ends what grows in the state folder, but a full disk."""
+            """Yield `path` if files without a limit grow on the disk of the journal."""
             yield from super().warnings()
             if not (self.keep or self.max_total) and _is_beside_journal(self.path):
                 reason = "grows without limit on the file system of the journal: when it is full senders are refused"
@@ -117,8 +118,8 @@ class File(Connector, type="file", batch={"events": 10_000, "size": "8MiB", "age
 
         @field_validator("compress")
         @classmethod
-        def _can_compress(cls, compress: str) -> str:
-            _compressor(compress)
+        def _check_compress(cls, compress: str) -> str:
+            _find_compressor(compress)
             return compress
 
     settings: Settings
@@ -127,8 +128,8 @@ class File(Connector, type="file", batch={"events": 10_000, "size": "8MiB", "age
         super().__init__(name, settings, folder=folder)
         suffix = PurePath(settings.path).suffix
         ending = ("" if "{" in suffix else suffix) + ENDINGS[settings.compress]
-        self._compress = _compressor(settings.compress)
-        self._path = lru_cache(PATHS_REMEMBERED)(self._path_of)
+        self._compress = _find_compressor(settings.compress)
+        self._path = lru_cache(PATHS_REMEMBERED)(self._make_path)
         self._files = Files(
             max_size=settings.max_size or settings.max_total // PARTS,
             max_age=settings.max_age,
@@ -138,31 +139,31 @@ class File(Connector, type="file", batch={"events": 10_000, "size": "8MiB", "age
         )
 
     @cached_property
-    def _old(self) -> OldFiles:
+    def _old_files(self) -> OldFiles:
         limits = FileLimits(self.settings.keep, self.settings.max_total)
         return OldFiles(self.folder, self.settings.path, self.worker, limits)
 
     async def probe(self) -> str:
-        """Look whether a file could be written now. Raises `Retry`."""
+        """Check that relay could write a file now. Raises `Retry`."""
         return await self.run_blocking(self._probe)
 
     @property
     def single_worker(self) -> bool:
-        """Several processes must not append to one file; with {worker} in its path each has its own."""
+        """Return whether the path lacks `{worker}`: several processes must not append to the same file."""
         return "{worker}" not in self.settings.path
 
     @property
     def local_path(self) -> Path:
-        """The file of an event that comes now."""
+        """Return the file of an event that comes now."""
         return self._path(time.time() // HOUR_SECONDS, "type", "source")
 
     async def deliver(self, batch: Batch) -> Sequence[Outcome] | None:
-        """Append the batch's events to their files; `Retry` for those of a file that could not be written, or for which
-        there was no time left."""
+        """Append the batch's events to their files. Return `Retry` for the events of a file that could not be written
+        in time."""
         return await self.run_blocking(self._write, batch, time.monotonic() + SHARE_OF_TIMEOUT * self.settings.timeout)
 
     async def erase(self, users: Sequence[User]) -> list[Outcome]:
-        """Files belong to others as soon as they are written."""
+        """Return `Skipped`: relay does not change lines that it has written."""
         return [Skipped(f"files are yours: {self.folder / self.settings.path} may still have the user")] * len(users)
 
     async def close(self) -> None:
@@ -174,15 +175,16 @@ class File(Connector, type="file", batch={"events": 10_000, "size": "8MiB", "age
         if path.exists() and not path.is_file():
             raise Retry(f"{path}: {NOT_REGULAR}")
         place = next(place for place in (path, *path.parents) if place.exists())
-        kernels = any(place.is_relative_to(folder) for folder in KERNELS)  # where root may write, but make no files
-        if kernels or not os.access(place, os.W_OK) or place.is_dir() == (place == path):
+        # root may write in the kernel's folders, but make no files there
+        is_kernel = any(place.is_relative_to(folder) for folder in KERNELS)
+        if is_kernel or not os.access(place, os.W_OK) or place.is_dir() == (place == path):
             raise Retry(f"{place} cannot be written, for {path}")
         return f"{path} can be written"
 
     def _write(self, batch: Batch, until: float) -> list[Outcome] | None:
-        """Write file after file up to that time (monotonic seconds), but at least one."""
+        """Write file after file until a time (monotonic seconds), but at least one file."""
         failed: dict[int, Outcome] = {}
-        shares = self._shares(batch)
+        shares = self._divide(batch)
         for written, (path, share) in enumerate(shares.items()):
             if written and time.monotonic() > until:
                 retry = Retry(f"{written} of {len(shares)} files are written, goes on", after=0, hold_lane=False)
@@ -190,26 +192,31 @@ class File(Connector, type="file", batch={"events": 10_000, "size": "8MiB", "age
                 retry = Retry(problem)
             else:
                 continue
-            failed |= dict.fromkeys(share.events(), retry)
+            failed |= dict.fromkeys(share.list_events(), retry)
         return [failed.get(number, DELIVERED) for number in range(len(batch))] if failed else None
 
     def _append(self, path: Path, share: "Share") -> str | None:
-        """Append a file's share of a batch to it; return what went wrong."""
-        opened = self._files.opened
+        """Append a file's share of a batch; return what went wrong, or None."""
+        opened, batch = self._files.opened_total, Batch(share.blocks)
         try:
-            data, size = self._data(Batch(share.blocks))
-            if full := self._full(path, size):
+            data: Iterable[bytes | bytearray]
+            if self._compress is None:
+                data, size = batch.line_parts(), batch.size + 1
+            else:
+                member = self._compress(batch.lines())
+                data, size = [member], len(member)
+            if problem := self._check_space(path, size):
                 self._remove_old(at_once=False)
-                return full
+                return problem
             self._files.append(path, data, size)
-            self._remove_old(at_once=self._files.opened > opened)
+            self._remove_old(at_once=self._files.opened_total > opened)
         except OSError as error:
             return f"{error.filename or path}: {error.strerror}"
         return None
 
-    def _full(self, path: Path, size: int) -> str:
-        """Why so many bytes must not be written: they would take the room of the journal, and senders would be refused.
-        "" if they may. Raises OSError."""
+    def _check_space(self, path: Path, size: int) -> str:
+        """Return why relay must not write `size` bytes; "" if it may. Without free space for the journal relay would
+        refuse its senders. Raises OSError."""
         place = next(place for place in path.parents if place.exists())
         if not self.min_free or place.stat().st_dev != self.folder.stat().st_dev:
             return ""
@@ -223,9 +230,9 @@ class File(Connector, type="file", batch={"events": 10_000, "size": "8MiB", "age
         return f"its file system is full: {path} ({numbers}): free some space{lower}"
 
     def _remove_old(self, *, at_once: bool) -> None:
-        """Remove files that are too old or too many; that one stays is no reason to write events again."""
+        """Remove files that are too old or too many. A failure goes to the log only: the events are written."""
         try:
-            removed = self._old.remove(self._files.is_open, at_once=at_once)
+            removed = self._old_files.remove(self._files.is_open, at_once=at_once)
         except OSError as error:
             self.log.warning("old files cannot be removed", path=str(error.filename), reason=error.strerror)
             return
@@ -234,43 +241,34 @@ class File(Connector, type="file", batch={"events": 10_000, "size": "8MiB", "age
             oldest, newest = removed[0].path, removed[-1].path
             self.log.info("old files removed", files=len(removed), bytes=freed, oldest=str(oldest), newest=str(newest))
 
-    def _data(self, batch: Batch) -> tuple[Iterable[bytes | bytearray], int]:
-        """What is written, in parts, and how many bytes that is."""
-        if self._compress is None:
-            return batch.line_parts(), batch.size + 1
-        member = self._compress(batch.lines())
-        return [member], len(member)
-
-    def _shares(self, batch: Batch) -> dict[Path, "Share"]:
-        """What of the batch goes into which file."""
-        shares: dict[Path, Share] = {}
-        base = 0
+    def _divide(self, batch: Batch) -> dict[Path, "Share"]:
+        """Divide a batch into the shares of its files."""
+        shares = defaultdict[Path, Share](Share)
+        before = 0
         for block in batch.blocks:
-            for path, mine in self._files_of(block).items():
-                share = shares.setdefault(path, Share([], []))
-                share.blocks.append(block if len(mine) == len(block) else block.pick(mine))
-                share.numbers.append((base, mine))
-            base += len(block)
+            hour, kinds = block.received // HOUR_SECONDS, block.kinds
+            paths = {kind: self._path(hour, kinds[kind].type, kinds[kind].source) for kind in set(block.index)}
+            numbers: dict[Path, Sequence[int]]
+            if len(found := set(paths.values())) == 1:
+                numbers = {found.pop(): range(len(block))}
+            else:
+                by_path = defaultdict[Path, list[int]](list)
+                for number, kind in enumerate(block.index):
+                    by_path[paths[kind]].append(number)
+                numbers = {**by_path}
+            for path, mine in numbers.items():
+                shares[path].blocks.append(block if len(mine) == len(block) else block.pick(mine))
+                shares[path].numbers.append((before, mine))
+            before += len(block)
         return shares
 
-    def _files_of(self, block: Block) -> dict[Path, Sequence[int]]:
-        """The numbers of a block's events, by the file that they go into."""
-        hour, kinds = block.received // HOUR_SECONDS, block.kinds
-        paths = {kind: self._path(hour, kinds[kind].type, kinds[kind].source) for kind in set(block.index)}
-        if len(found := set(paths.values())) == 1:
-            return {found.pop(): range(len(block))}
-        numbers: dict[Path, list[int]] = {}
-        for number, kind in enumerate(block.index):
-            numbers.setdefault(paths[kind], []).append(number)
-        return {**numbers}
-
-    def _path_of(self, hour: float, type: str, source: str) -> Path:
+    def _make_path(self, hour: float, type: str, source: str) -> Path:
         moment = datetime.fromtimestamp(hour * HOUR_SECONDS, UTC)
         name = self.settings.path.format(
             date=f"{moment:%Y-%m-%d}",
             hour=f"{moment:%H}",
-            type=file_name(type),
-            source=file_name(source),
+            type=clean_name(type),
+            source=clean_name(source),
             worker=self.worker,
         )
         return self.folder / (name + ENDINGS[self.settings.compress])
@@ -278,36 +276,37 @@ class File(Connector, type="file", batch={"events": 10_000, "size": "8MiB", "age
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What of a batch goes into one file: blocks, and which events of the batch they are."""
+    """A file's share of a batch."""
 
-    blocks: list[Block]
-    numbers: list[tuple[int, Sequence[int]]]
-    """By block: how many events of the batch come before it, and the numbers in it."""
+    blocks: list[Block] = field(default_factory=list)
+    numbers: list[tuple[int, Sequence[int]]] = field(default_factory=list)
+    """For each block: how many events of the batch come before the block, and the numbers of the events in it."""
 
-    def events(self) -> Iterator[int]:
-        """The numbers in the batch."""
+    def list_events(self) -> Iterator[int]:
+        """Return the numbers of the events in the batch."""
         return (before + number for before, numbers in self.numbers for number in numbers)
 
 
 def _is_beside_journal(path: str) -> bool:
-    """Whether a path leads into the state folder, or to the file system of the one that relay has by default."""
+    """Return whether a path leads to the state folder or to the file system of relay's usual state folder."""
     state, folder = Path(os.environ.get("STATE_DIRECTORY", STATE)), PurePath(path.partition("{")[0])
     if not folder.is_absolute():
         return True
     try:
         place = next(place for place in (Path(folder), *Path(folder).parents) if place.exists())
         return place.stat().st_dev == state.stat().st_dev
-    except OSError:  # there is none, or it is not for us to look at
+    except OSError:  # the folder does not exist, or relay may not look at it
         return False
 
 
-def file_name(text: str) -> str:
-    """A sender's text as part of a file's name: it can neither name another folder nor a hidden file."""
+def clean_name(text: str) -> str:
+    """Return a sender's text as part of a file's name. The name is in the same folder, and not hidden."""
     return re.sub(r"[^A-Za-z0-9._-]|^\.+", "_", text)[:NAME_LENGTH]
 
 
-def _compressor(how: str) -> Callable[[bytes], bytes] | None:
-    """The function that makes one member or frame; None for plain lines. Raises ValueError if it is not installed."""
+def _find_compressor(how: str) -> Callable[[bytes], bytes] | None:
+    """Return the function that makes a member or frame; None for plain lines. Raises ValueError if it is not
+    installed."""
     if how == "none":
         return None
     if how == "gzip":

@@ -1,10 +1,10 @@
-"""Which of a connector's files are old, and may go: those that it has begun by the same path, and no longer writes."""
+"""Removes old files of a connector: files that it has begun by the same path, and no longer writes."""
 
 import glob
 import re
 import string
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Final, NamedTuple
@@ -15,28 +15,30 @@ NUMBER: Final = r"(\.\d+)?"
 EVERY_S: Final = 60.0
 
 
-class Written(NamedTuple):
-    """A file that is there."""
+class WrittenFile(NamedTuple):
+    """A file on disk."""
 
     path: Path
     last: float
-    """When it was written last, in Unix seconds."""
+    """Time of the last write, in Unix seconds."""
     size: int
     """Bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileLimits:
-    """What a connector's files may come to."""
+    """Limits on the age and the size of a connector's files."""
 
     keep: float = 0
-    """Seconds since a file was written last; 0: for ever."""
+    """Seconds that a file stays after its last write; 0: for ever."""
     max_total: int = 0
-    """Bytes of all of them; 0: no limit."""
+    """Bytes of all files together; 0: no limit."""
 
 
-def going(files: Sequence[Written], limits: FileLimits, now: float, is_open: Callable[[Path], bool]) -> list[Written]:
-    """The files that are to be removed, the oldest first, but none that is open. Pure."""
+def find_removable(
+    files: Sequence[WrittenFile], limits: FileLimits, now: float, is_open: Callable[[Path], bool]
+) -> list[WrittenFile]:
+    """Return the files that exceed the limits, the oldest first. Leave out open files. Pure."""
     found, total = [], sum(file.size for file in files)
     for file in sorted(files, key=lambda file: file.last):
         too_old = 0 < limits.keep < now - file.last
@@ -60,22 +62,21 @@ class OldFiles:
         names = "".join(re.escape(text) + (fields[name] if name else "") for text, name in parts)
         self._names = re.compile(names + NUMBER + re.escape(ending) + COMPRESSED)
         self._glob = "".join(glob.escape(text) + ("*" if name else "") for text, name in parts) + "*"
-        self._looked = -EVERY_S
+        self._last_run = -EVERY_S
 
-    def remove(self, is_open: Callable[[Path], bool], *, at_once: bool) -> list[Written]:
-        """Remove those that may go, at most once a minute unless `at_once`; return what went."""
+    def remove(self, is_open: Callable[[Path], bool], *, at_once: bool) -> list[WrittenFile]:
+        """Remove files that exceed the limits, at most once a minute unless `at_once`; return them. Raises OSError."""
         now = time.monotonic()
-        if self.limits == FileLimits() or not (at_once or now - self._looked >= EVERY_S):
+        if self.limits == FileLimits() or not (at_once or now - self._last_run >= EVERY_S):
             return []
-        self._looked = now
-        found = going([*self._files()], self.limits, time.time(), is_open)
-        for file in found:
-            file.path.unlink(missing_ok=True)
-        return found
-
-    def _files(self) -> Iterator[Written]:
+        self._last_run = now
+        files = list[WrittenFile]()
         for name in glob.iglob(self._glob):  # noqa: PTH207  the path may be absolute
             path = Path(name)
             if self._names.fullmatch(name) and path.is_file() and not path.is_symlink():
                 about = path.stat()
-                yield Written(path, about.st_mtime, about.st_size)
+                files.append(WrittenFile(path, about.st_mtime, about.st_size))
+        removed = find_removable(files, self.limits, time.time(), is_open)
+        for file in removed:
+            file.path.unlink(missing_ok=True)
+        return removed

@@ -1,7 +1,7 @@
 """Files that are only ever appended to: whole writes or none, on disk when they return, a bounded number open.
 
-Several connectors may name one file, which `relay check` warns of. They write to it by turns, so that none cuts what
-another has just written, or sets it aside.
+Several connectors may name the same file; `relay check` warns of that. They write to the file by turns, so that no
+connector cuts or sets aside what another connector has just written.
 """
 
 import errno
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 from weakref import WeakValueDictionary
 
 OPEN_FILES: Final = 128
@@ -25,27 +25,27 @@ NOT_REGULAR: Final = "is no regular file"
 
 
 class Turns:
-    """Who in this process writes to which file."""
+    """Lets the connectors of this process write to a file by turns, and counts how often each file is open."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._locks = WeakValueDictionary[Path, threading.Lock]()
         self._open = Counter[tuple[int, int]]()
 
-    def at(self, path: Path) -> threading.Lock:
-        """What is held while the file at this path is opened, written or set aside."""
+    def find_lock(self, path: Path) -> threading.Lock:
+        """Return the lock to hold while the file at this path is opened, written or set aside."""
         with self._lock:
             return self._locks.setdefault(path, threading.Lock())
 
-    def opened(self, fd: int, by: int = 1) -> None:
-        """A file is open once more, or with -1 once less."""
+    def count_open(self, fd: int, change: Literal[1, -1]) -> None:
+        """Count a file as open once more (1) or once less (-1). Raises OSError."""
         found = os.fstat(fd)
         with self._lock:
-            self._open[found.st_dev, found.st_ino] += by
-            self._open += Counter()  # without those that are closed
+            self._open[found.st_dev, found.st_ino] += change
+            self._open += Counter()  # drops closed files, whose count is 0
 
     def is_open(self, path: Path) -> bool:
-        """Whether the file at this path is open. Raises OSError."""
+        """Return whether the file at this path is open. Raises OSError."""
         found = path.stat()
         return (found.st_dev, found.st_ino) in self._open
 
@@ -54,7 +54,8 @@ TURNS: Final = Turns()
 
 
 class Files:
-    """The files that are open. An append is on disk when it returns, and leaves nothing behind when it fails."""
+    """Appends to files and keeps some of them open. An append is on disk when it returns, and leaves nothing behind
+    when it fails."""
 
     def __init__(
         self,
@@ -71,19 +72,21 @@ class Files:
         self._ending = ending
         self._whole = whole
         self._warn = warn
-        self.opened = 0
-        """Files that were opened, ever."""
+        self.opened_total = 0
+        """Number of times that a file was opened."""
         self._open: OrderedDict[Path, OpenFile] = OrderedDict()
         self._lock = threading.Lock()  # a cancelled delivery's thread goes on
 
     def append(self, path: Path, data: Iterable[bytes | bytearray], size: int) -> None:
-        """Add whole lines, or a whole compressed member, of so many bytes to the file. Raises OSError."""
-        with self._lock, TURNS.at(path):
-            file = self._at(path)
-            if self._is_full(file, size):
+        """Append whole lines, or a whole compressed member, of `size` bytes to a file. Begin a new file if this file
+        would exceed a limit. Raises OSError."""
+        with self._lock, TURNS.find_lock(path):
+            file = self._open_file(path)
+            held, age = file.size(), time.monotonic() - file.since
+            if held and (0 < self._max_size < held + size or 0 < self._max_age <= age):
                 self._close(path)
                 self._set_aside(path)
-                file = self._at(path)
+                file = self._open_file(path)
             try:
                 file.append(data)
             except OSError:
@@ -99,28 +102,30 @@ class Files:
                 self._whole.save()
 
     def is_open(self, path: Path) -> bool:
-        """Whether the file at this path is open, here or in another connector."""
+        """Return whether the file at this path is open, here or in another connector."""
         try:
             return TURNS.is_open(path)
-        except OSError:  # it is gone
+        except OSError:  # it does not exist any more
             return False
 
-    def _at(self, path: Path) -> "OpenFile":
+    def _open_file(self, path: Path) -> "OpenFile":
+        """Return the open file at this path; open it first if needed. Raises OSError."""
         file = self._open.get(path)
         if file is not None and not file.is_still_at(path):
             self._close(path)
             file = None
         if file is None:
-            file = self._open[path] = self._opened(path)
+            file = self._open[path] = self._open_new(path)
         self._open.move_to_end(path)
         if len(self._open) > OPEN_FILES:
             self._close(next(iter(self._open)))
         return file
 
-    def _opened(self, path: Path) -> "OpenFile":
+    def _open_new(self, path: Path) -> "OpenFile":
+        """Open a file so that it ends with a whole line or member. Raises OSError."""
         make_folder(path.parent)
         check_regular(path)
-        self.opened += 1
+        self.opened_total += 1
         if self._whole is not None and path.exists() and not TURNS.is_open(path) and not self._whole.take(path):
             self._set_aside(path)
         file = OpenFile(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640), time.monotonic())
@@ -131,17 +136,11 @@ class Files:
         except OSError:
             os.close(file.fd)
             raise
-        TURNS.opened(file.fd)
+        TURNS.count_open(file.fd, 1)
         return file
 
-    def _is_full(self, file: "OpenFile", more: int) -> bool:
-        size = file.size()
-        too_large = 0 < self._max_size < size + more
-        too_old = 0 < self._max_age <= time.monotonic() - file.since
-        return size > 0 and (too_large or too_old)
-
     def _set_aside(self, path: Path) -> None:
-        """Rename it by the next number: the highest is the newest, also once the first ones are removed."""
+        """Rename a file by the next number. The highest number is the newest file, even if the first are removed."""
         stem = path.name.removesuffix(self._ending)
         numbered = re.compile(rf"{re.escape(stem)}\.(\d+){re.escape(self._ending)}")
         numbers = [int(found[1]) for one in path.parent.iterdir() if (found := numbered.fullmatch(one.name))]
@@ -151,67 +150,64 @@ class Files:
         file = self._open.pop(path)
         if self._whole is not None and file.is_whole and file.is_still_at(path):
             self._whole.sizes[str(path)] = file.size()
-        TURNS.opened(file.fd, -1)
+        TURNS.count_open(file.fd, -1)
         os.close(file.fd)
 
 
 class ClosedFiles:
-    """How long compressed files were when they were closed: one that is as long now ends with a whole member. Between a
-    stop and a start that is in a file, which a crash leaves nothing in."""
+    """Sizes of compressed files when they were closed. A file of the same size now ends with a whole member.
+
+    Between a stop and a start the sizes are in a file. After a crash that file does not exist.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._read = False
+        self._is_loaded = False
         self.sizes: dict[str, int] = {}
         """By path, in bytes."""
 
     def take(self, path: Path) -> bool:
-        """Whether more may be appended to the file at this path. Raises OSError."""
-        if not self._read:
-            self._read = True
-            self.sizes |= self._saved()
+        """Forget the size of a file; return whether relay may append to the file. Raises OSError."""
+        if not self._is_loaded:
+            self._is_loaded = True
+            with suppress(OSError, ValueError):
+                saved = json.loads(self._path.read_bytes())
+                self._path.unlink()
+                self.sizes |= saved if isinstance(saved, dict) else {}
         size = path.stat().st_size
         return size == 0 or self.sizes.pop(str(path), None) == size
 
     def save(self) -> None:
-        """Keep it for the next start; if that fails the files are set aside then."""
+        """Save the sizes for the next start. If that fails, the next start sets the files aside."""
         if self.sizes:
             with suppress(OSError):
                 self._path.parent.mkdir(mode=0o700, exist_ok=True)
                 self._path.write_text(json.dumps(self.sizes))
 
-    def _saved(self) -> dict[str, int]:
-        try:
-            sizes = json.loads(self._path.read_bytes())
-            self._path.unlink()
-        except (OSError, ValueError):
-            return {}
-        return sizes if isinstance(sizes, dict) else {}
-
 
 @dataclass(slots=True)
 class OpenFile:
-    """A file that is appended to."""
+    """A file to which relay appends."""
 
     fd: int
     since: float
-    """Monotonic seconds at which it was opened."""
+    """Monotonic time of the opening, in seconds."""
     is_whole: bool = True
-    """Whether it ends with what was written completely."""
+    """Whether the file ends with a complete write."""
 
     def size(self) -> int:
-        """Bytes in the file."""
+        """Return the bytes in the file. Raises OSError."""
         return os.fstat(self.fd).st_size
 
     def is_still_at(self, path: Path) -> bool:
-        """Whether the path still leads to this file: logrotate may have moved it."""
+        """Return whether the path still leads to this file: logrotate may have moved it. Raises OSError."""
         try:
             return os.path.samestat(os.fstat(self.fd), path.stat())
         except FileNotFoundError:
             return False
 
     def append(self, data: Iterable[bytes | bytearray]) -> None:
-        """Write and sync. Raises OSError, after which the file ends where it did before."""
+        """Write and sync. Raises OSError; the file then ends where it ended before."""
         good = self.size()
         try:
             for part in data:
@@ -226,7 +222,7 @@ class OpenFile:
             raise
 
     def cut_torn_line(self) -> int:
-        """Truncate behind the last line break; return how many bytes that took."""
+        """Truncate the file after its last line break; return how many bytes were cut off. Raises OSError."""
         size = end = self.size()
         while end > 0:
             start = max(0, end - CHUNK_BYTES)
@@ -241,14 +237,13 @@ class OpenFile:
 
 
 def check_regular(path: Path) -> None:
-    """Raise OSError if something is at this path that is no file of bytes: a pipe and a device can take no events back,
-    and put none on disk."""
+    """Raise OSError if the path is no regular file: a pipe or device cannot be truncated and puts nothing on disk."""
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, NOT_REGULAR, str(path))
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, each on disk when this returns. Raises OSError."""
+    """Make a folder and its parents. All are on disk when this returns. Raises OSError."""
     if not folder.is_dir():
         make_folder(folder.parent)
         folder.mkdir(mode=0o750, exist_ok=True)
@@ -256,7 +251,7 @@ def make_folder(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the names in a folder on disk. Raises OSError."""
+    """Sync the names in a folder to disk. Raises OSError."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

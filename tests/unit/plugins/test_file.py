@@ -24,8 +24,8 @@ from pydantic import ValidationError
 from relay.api import DELIVERED, Batch, Block, Kind, Retry, Skipped, User
 from relay_plugins.file import File
 from relay_plugins.file import writer as appending
-from relay_plugins.file.connector import file_name
-from relay_plugins.file.retention import FileLimits, Written, going
+from relay_plugins.file.connector import clean_name
+from relay_plugins.file.retention import FileLimits, WrittenFile, find_removable
 
 NOON = 1795348800.0  # 2026-11-22 12:00 UTC
 
@@ -101,7 +101,7 @@ async def test_hostile_types_do_not_leave_the_folder(connect, make_batch, make_e
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(min_size=1, max_size=256))
 def test_a_file_name_is_one_plain_visible_step(text):
-    name = file_name(text)
+    name = clean_name(text)
     assert name.isascii()
     assert "/" not in name
     assert not name.startswith(".")
@@ -217,15 +217,16 @@ async def test_files_are_bounded_together_and_the_highest_number_is_the_newest(c
 
 
 def test_an_open_file_stays_whatever_its_age():
-    files = [Written(Path(name), last, 10) for name, last in (("open", 1.0), ("new", 99.0), ("old", 50.0))]
+    files = [WrittenFile(Path(name), last, 10) for name, last in (("open", 1.0), ("new", 99.0), ("old", 50.0))]
     cases = [
         (FileLimits(), []),
         (FileLimits(keep=40), ["old"]),
         (FileLimits(max_total=25), ["old"]),
         (FileLimits(max_total=5), ["old", "new"]),
     ]
-    for limits, gone in cases:
-        assert [file.path.name for file in going(files, limits, 100.0, lambda path: path.name == "open")] == gone
+    for limits, names in cases:
+        found = find_removable(files, limits, 100.0, lambda path: path.name == "open")
+        assert [file.path.name for file in found] == names
 
 
 async def test_the_room_of_the_journal_is_left_free(connect, make_batch, tmp_path, monkeypatch):
