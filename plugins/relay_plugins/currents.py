@@ -22,19 +22,19 @@ from relay.api import (
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 DISABLED_AFTER_S: Final = 5 * 86400.0
-"""More than 5 days of failure, and Braze disables a Current. (Braze docs, Custom Currents Export.)"""
+"""Braze disables a Current after more than 5 days of failure. (Braze docs, Custom Currents Export.)"""
 NEITHER: Final = 'the body has neither "events" nor "event_type"'
 
 
 class Head(msgspec.Struct, gc=False):
-    """All that is read of an event on its way in; everything else passes as it came."""
+    """The fields that relay reads of an event on its way in. All other fields pass unread."""
 
     event_type: Name
     id: Name
 
 
 class Envelope(msgspec.Struct):
-    """The body of a request. Without `events` it may still be one event that nobody wrapped."""
+    """The body of a request. Without `events` the body may still be a single event."""
 
     events: list[msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
     event_type: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
@@ -64,28 +64,28 @@ class Currents(Source, type="currents"):
         """Split a request body into events. Raises `Malformed`."""
         body = request.body.strip()
         if not body:
-            return self._decoded([], Entries())
-        entries = _entries(body)
+            return self._build([], Entries())
+        entries = _split(body)
         try:
             if entries is not None:
                 # Decode all entries at once, if all of them are events
                 kinds = self._all_kinds
                 if not self.settings.dedupe:
                     return Decoded([kinds[decode_head(entry).event_type] for entry in entries], Entries(entries))
-                return self._decoded([decode_head(entry) for entry in entries], Entries(entries))
+                return self._build([decode_head(entry) for entry in entries], Entries(entries))
         except msgspec.ValidationError:
             pass
-        each = _each_entry(body) if entries is None else entries
-        return self._decoded(*read_entries(enumerate(each, 1), decode_head, "entry", "Currents event"))
+        each = _walk_entries(body) if entries is None else entries
+        return self._build(*read_entries(enumerate(each, 1), decode_head, "entry", "Currents event"))
 
-    def _decoded(self, heads: list[Head], bodies: Entries, unreadable: Sequence[Unreadable] = ()) -> Decoded:
+    def _build(self, heads: list[Head], bodies: Entries, unreadable: Sequence[Unreadable] = ()) -> Decoded:
         kinds = [self._all_kinds[head.event_type] for head in heads]
         return Decoded(kinds, bodies, unreadable, [head.id for head in heads] if self.settings.dedupe else None)
 
 
-def _entries(body: bytes) -> list[msgspec.Raw] | None:
-    """The events of a body, unread; None if only a look at each entry can tell. Raises `Malformed` for what is neither
-    an envelope nor an event."""
+def _split(body: bytes) -> list[msgspec.Raw] | None:
+    """Split a body into entries without reading them; return None if only a walk over each entry can. Raises
+    `Malformed` for a body that is neither an envelope nor an event."""
     try:
         if (len(body) > LARGE and is_dense(body)) or not (body.isascii() or is_utf8(body)):
             return None
@@ -102,8 +102,9 @@ def _entries(body: bytes) -> list[msgspec.Raw] | None:
     return [msgspec.Raw(body)]
 
 
-def _each_entry(body: bytes) -> Iterator[memoryview]:
-    """The entries of a body that was refused as a whole. Raises `Malformed`, and ValueError where it is no JSON."""
+def _walk_entries(body: bytes) -> Iterator[memoryview]:
+    """Yield the entries of a body that the decoder refuses. Raises `Malformed`, and ValueError at a place that is no
+    JSON."""
     walk, is_event, is_envelope = Walk(body), False, False
     for name, at in walk.members():
         if name == b"events":

@@ -40,12 +40,12 @@ except ImportError:
     compress = gzip.compress
 
 THREAD_BYTES: Final = 256 << 10
-"""From here on compressing takes longer than handing it to a thread."""
+"""Compressing a body of this size takes longer than starting a thread."""
 SINGLY_SHARE: Final = 0.9
-"""Of `timeout`; what was delivered one by one must be reported before the whole delivery counts as failed."""
+"""Share of `timeout` for single events. Delivered events must be reported before the whole delivery fails."""
 
 
-def _header(value: object) -> str | Secret:
+def _parse_header(value: object) -> str | Secret:
     if not isinstance(value, str):
         return HeaderSecret.parse(value)
     if not value.isprintable():
@@ -53,8 +53,8 @@ def _header(value: object) -> str | Secret:
     return value
 
 
-HeaderValue = Annotated[str | Secret, PlainValidator(_header, json_schema_input_type=str | Secret)]
-"""A string or, if it is secret, a reference."""
+HeaderValue = Annotated[str | Secret, PlainValidator(_parse_header, json_schema_input_type=str | Secret)]
+"""A string or, if the value is secret, a reference."""
 
 
 class Http(Connector, type="http"):
@@ -65,7 +65,7 @@ class Http(Connector, type="http"):
     """
 
     class Settings(HttpConnectorSettings):
-        """Where to send what, and how to prove that it comes from here."""
+        """Where to send events, in which form, and how to prove where they come from."""
 
         url: HttpUrl
         """URL that gets the events. relay sends it byte for byte as it is written. Only spaces and characters beyond
@@ -90,7 +90,7 @@ class Http(Connector, type="http"):
         before compression."""
 
         def contradictions(self) -> Iterator[Contradiction]:
-            """Headers that cannot be, and a secret that is none."""
+            """Yield headers that relay cannot send, and a signing secret that is none."""
             yield from super().contradictions()
             for name in self.headers:
                 if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
@@ -127,37 +127,36 @@ class Http(Connector, type="http"):
         return await self.reach(self.settings.url)
 
     async def deliver(self, batch: Batch) -> Sequence[Outcome] | None:
-        """Send the batch in one request or, with `body = "single"`, each event in its own."""
-        if self.settings.body == "single":
-            # Send one event after the other. A retry ends the batch, so that no earlier event is sent twice
-            deadline = asyncio.get_running_loop().time() + SINGLY_SHARE * self.settings.timeout
-            outcomes: list[Outcome] = []
-            for event in batch:
-                outcome = await self._deliver_one(event, deadline)
-                if isinstance(outcome, Retry | Unauthorized):
-                    return outcomes + [outcome] * (len(batch) - len(outcomes))
-                outcomes.append(outcome)
-            return outcomes
-        await self._send(self._body(batch), batch.id)
+        """Send the batch in one request or, with `body = "single"`, each event in its own request."""
+        match self.settings.body:
+            case "single":
+                return await self._send_each(batch)
+            case "ndjson":
+                body = batch.lines()
+            case "array":
+                body = batch.joined(b"[", b"]")
+            case "events":
+                body = batch.joined(b'{"events":[', b"]}")
+        await self._send(body, batch.id)
         return None
 
-    def _body(self, batch: Batch) -> bytes:
-        match self.settings.body:
-            case "ndjson":
-                return batch.lines()
-            case "array":
-                return batch.joined(b"[", b"]")
-        return batch.joined(b'{"events":[', b"]}")
-
-    async def _deliver_one(self, event: Event, deadline: float) -> Outcome:
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._send(event.body, _key_of(event))
-        except (Retry, Reject, Unauthorized) as outcome:
-            return outcome
-        except TimeoutError:
-            return Retry(f"not all of the batch could be sent within {SINGLY_SHARE:.0%} of `timeout`")
-        return DELIVERED
+    async def _send_each(self, batch: Batch) -> list[Outcome]:
+        """Send one event after the other. A retry ends the batch, so that no earlier event is sent twice."""
+        deadline = asyncio.get_running_loop().time() + SINGLY_SHARE * self.settings.timeout
+        outcomes: list[Outcome] = []
+        for event in batch:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._send(event.body, _make_key(event))
+                outcomes.append(DELIVERED)
+            except Reject as reject:
+                outcomes.append(reject)
+            except (Retry, Unauthorized) as outcome:
+                return outcomes + [outcome] * (len(batch) - len(outcomes))
+            except TimeoutError:
+                late = Retry(f"not all of the batch could be sent within {SINGLY_SHARE:.0%} of `timeout`")
+                return outcomes + [late] * (len(batch) - len(outcomes))
+        return outcomes
 
     async def _send(self, body: bytes, key: str) -> None:
         headers = self._headers | {"idempotency-key": key}
@@ -170,8 +169,8 @@ class Http(Connector, type="http"):
         await self.post(self.settings.url, body, headers, method=self.settings.method)
 
 
-def _key_of(event: Event) -> str:
-    """The event's id, or a digest of the event if it has none that a header can hold."""
+def _make_key(event: Event) -> str:
+    """Return the event's id, or a digest of the event if a header cannot hold the id."""
     with suppress(ValueError, LookupError):
         if event.id.isascii() and event.id.isprintable():
             return event.id

@@ -1,4 +1,4 @@
-"""The source type `json`: events from anywhere, one, several or line by line."""
+"""The source type `json`: events from any sender, as an object, an array or lines."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,7 +26,7 @@ from relay.api import (
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 Number = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-"""What every JSON reader keeps apart; larger ids would collide as floats."""
+"""Integers that every JSON reader tells apart; larger ids would collide as floats."""
 
 LINE: Final = re.compile(rb"\S(?:[^\n]*\S)?")
 
@@ -54,7 +54,7 @@ class Json(Source, type="json"):
         it."""
 
         def contradictions(self) -> Iterator[Contradiction]:
-            """Two are the same."""
+            """Yield `id_field` and `type_field` if they are the same."""
             if self.id_field == self.type_field:
                 yield "id_field type_field", "id_field and type_field are the same field"
 
@@ -75,66 +75,63 @@ class Json(Source, type="json"):
         """Split a request body into events. Raises `Malformed`."""
         body = request.body.strip()
         if not body:
-            return self._decoded([], Entries())
+            return self._build([], Entries())
         if body.startswith(b"["):
-            # Take an array apart at once; only if that fails look at each element
-            try:
-                entries = decode_array(body) if is_utf8(body) and not is_dense(body) else None
-            except UNREADABLE:
-                entries = None
-            if entries is not None and (decoded := self._good(entries)):
-                return decoded
-            return self._each(enumerate(Walk(body).elements() if entries is None else entries, 1), "entry")
-        reason = _why_no_value(body)
-        return self._lines(body, reason) if reason and not Walk(body).is_one_value() else self._one(body)
-
-    def _one(self, body: bytes) -> Decoded:
-        if is_utf8(body) and (decoded := self._good([body])):
+            return self._decode_array(body)
+        try:
+            if not body.isascii():
+                body.decode()
+            decode_raw(body)
+        except UNREADABLE as error:
+            if not Walk(body).is_one_value():
+                return self._decode_lines(body, why_unreadable(error))
+        if is_utf8(body) and (decoded := self._decode_at_once([body])):
             return decoded
-        found = self._each([(1, body)], "entry")
-        if found.unreadable:
-            raise Malformed(found.unreadable[0].reason.replace("entry 1", "the body"))
-        return found
+        decoded = self._decode_each([(1, body)], "entry")
+        if decoded.unreadable:
+            raise Malformed(decoded.unreadable[0].reason.replace("entry 1", "the body"))
+        return decoded
 
-    def _lines(self, body: bytes, why_not_one: str) -> Decoded:
+    def _decode_array(self, body: bytes) -> Decoded:
+        """Split an array at once; walk from element to element only if that fails."""
+        try:
+            entries = decode_array(body) if is_utf8(body) and not is_dense(body) else None
+        except UNREADABLE:
+            entries = None
+        if entries is not None and (decoded := self._decode_at_once(entries)):
+            return decoded
+        return self._decode_each(enumerate(Walk(body).elements() if entries is None else entries, 1), "entry")
+
+    def _decode_lines(self, body: bytes, why_not_one: str) -> Decoded:
+        """Split NDJSON into events. `why_not_one`: why the body is not one value. Raises `Malformed`."""
         if b"\n" not in body:
             raise Malformed(f"the body is not JSON: {why_not_one}")
-        if not is_dense(body, b"\n") and is_utf8(body) and (decoded := self._good(LINE.findall(body))):
+        if not is_dense(body, b"\n") and is_utf8(body) and (decoded := self._decode_at_once(LINE.findall(body))):
             return decoded
-        found = self._each(_numbered_lines(body), "line")
-        if not found.bodies:
-            raise Malformed(f"the body is not JSON ({why_not_one}), and as NDJSON: {found.unreadable[0].reason}")
-        return found
+        decoded = self._decode_each(_number_lines(body), "line")
+        if not decoded.bodies:
+            raise Malformed(f"the body is not JSON ({why_not_one}), and as NDJSON: {decoded.unreadable[0].reason}")
+        return decoded
 
-    def _good(self, entries: Sequence[Any]) -> Decoded | None:
-        """The events, if every entry is one."""
+    def _decode_at_once(self, entries: Sequence[Any]) -> Decoded | None:
+        """Decode entries if every entry is an event; else return None."""
         try:
-            return self._decoded([self._decode_head(entry) for entry in entries], Entries(entries))
+            return self._build([self._decode_head(entry) for entry in entries], Entries(entries))
         except UNREADABLE:
             return None
 
-    def _each(self, entries: Iterable[tuple[int, Any]], word: str) -> Decoded:
-        return self._decoded(*read_entries(entries, self._decode_head, word, "event"))
+    def _decode_each(self, entries: Iterable[tuple[int, Any]], word: str) -> Decoded:
+        """Decode numbered entries one by one. `word` names an entry in the reasons of unreadable entries."""
+        return self._build(*read_entries(entries, self._decode_head, word, "event"))
 
-    def _decoded(self, heads: list[Any], bodies: Entries, unreadable: Sequence[Unreadable] = ()) -> Decoded:
+    def _build(self, heads: list[Any], bodies: Entries, unreadable: Sequence[Unreadable] = ()) -> Decoded:
         kinds = [self._all_kinds[head.type] for head in heads]
         ids = [str(head.id) for head in heads] if self.settings.dedupe else None
         return Decoded(kinds, bodies, unreadable, ids)
 
 
-def _why_no_value(body: bytes) -> str:
-    """Why the decoder refuses a body; empty if it is a single value."""
-    try:
-        if not body.isascii():
-            body.decode()
-        decode_raw(body)
-    except UNREADABLE as error:
-        return why_unreadable(error)
-    return ""
-
-
-def _numbered_lines(body: bytes) -> Iterator[tuple[int, bytes]]:
-    """The lines that are not blank, with their numbers. Blank ones cost next to nothing, however many there are."""
+def _number_lines(body: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines that are not blank, with their numbers. Many blank lines cost next to nothing."""
     number, before = 1, 0
     for line in LINE.finditer(body):
         number += body.count(b"\n", before, line.start())

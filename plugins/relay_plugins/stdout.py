@@ -16,7 +16,7 @@ from pydantic import Field
 from relay.api import DELIVERED, Batch, Connector, ConnectorSettings, Outcome, Retry
 
 SHARE_OF_TIMEOUT: Final = 0.8
-"""Of `timeout`; what is written must be reported before the delivery counts as failed."""
+"""Share of `timeout` for writing. Written events must be reported before the delivery counts as failed."""
 PIECE: Final = select.PIPE_BUF
 """Bytes that a pipe takes without blocking, if it takes any; a file takes any number."""
 AGAIN_S: Final = 0.01
@@ -39,15 +39,16 @@ class Stdout(Connector, type="stdout"):
 
     @property
     def single_worker(self) -> bool:
-        """Several processes would mix their lines."""
+        """Return True: several processes would mix their lines."""
         return True
 
     async def deliver(self, batch: Batch) -> Sequence[Outcome] | None:
-        """Write the batch; `Retry` for the events that could not be written."""
-        return await self.run_blocking(_deliver, batch, time.monotonic() + SHARE_OF_TIMEOUT * self.settings.timeout)
+        """Write the batch; return `Retry` for the events that could not be written."""
+        return await self.run_blocking(_write, batch, time.monotonic() + SHARE_OF_TIMEOUT * self.settings.timeout)
 
 
-def _deliver(batch: Batch, until: float) -> list[Outcome] | None:
+def _write(batch: Batch, until: float) -> list[Outcome] | None:
+    """Write a batch until a time (monotonic seconds); return the outcomes, or None if all events are written."""
     written, problem = (0, CLOSED) if sys.stdout is None else OUTPUT.write(sys.stdout.fileno(), batch, until)
     if not problem:
         return None
@@ -59,42 +60,43 @@ def _deliver(batch: Batch, until: float) -> list[Outcome] | None:
 
 
 class Output:
-    """Standard output: the process has one, so all connectors write to it by turns."""
+    """Writes to the standard output of the process. All connectors write by turns."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._file: tuple[int, int] | None = None
-        """What is written to: device and inode."""
+        """Device and inode of the file behind standard output."""
         self._rest = b""
-        """What is still to come of a line."""
+        """The part of a torn line that is not written yet."""
         self._torn: int | None = None
-        """The offset of the event whose line that is."""
+        """Offset of the event whose line is torn."""
 
     def write(self, fd: int, batch: Batch, until: float) -> tuple[int, str]:
-        """Write up to that time (monotonic seconds); return how many events are written whole, and what kept the
-        others. Blocking."""
+        """Write until a time (monotonic seconds); return the number of complete events, and the problem of the other
+        events, or "". Blocks."""
         if not self._lock.acquire(timeout=max(0.0, until - time.monotonic())):
             return 0, STALLED
         try:
             # Another process may have left half a line at the end of the file: end that line first
             found = os.fstat(fd)
             if self._file != (file := (found.st_dev, found.st_ino)):
-                torn = stat.S_ISREG(found.st_mode) and _last_byte(fd) not in (b"", b"\n")
-                self._file, self._rest, self._torn = file, b"\n" if torn else b"", None
-            return self._write(fd, batch, until)
+                is_torn = stat.S_ISREG(found.st_mode) and _read_last_byte(fd) not in (b"", b"\n")
+                self._file, self._rest, self._torn = file, b"\n" if is_torn else b"", None
+            return self._write_lines(fd, batch, until)
         finally:
             self._lock.release()
 
-    def _write(self, fd: int, batch: Batch, until: float) -> tuple[int, str]:
+    def _write_lines(self, fd: int, batch: Batch, until: float) -> tuple[int, str]:
+        """Write the rest of a torn line, then the lines of a batch. Return the same as `write`."""
         lines, offsets = batch.lines(), batch.offsets()
-        before = int(offsets[0] == self._torn)  # whose rest comes first anyway
+        before = int(offsets[0] == self._torn)  # the rest of its line comes first anyway
         first = len(self._rest)
         data = self._rest + (lines[lines.index(b"\n") + 1 :] if before else lines)
-        written, problem = _put(fd, data, until)
+        written, problem = _write_bytes(fd, data, until)
         if not problem:
             self._rest, self._torn = b"", None
             return len(batch), ""
-        if problem == BROKEN:  # whoever reads next begins with a line of its own
+        if problem == BROKEN:  # the next reader begins with a line of its own
             self._rest, self._torn = b"", None
             return 0 if written < first else before + data.count(b"\n", first, written), problem
         if written < first:
@@ -110,8 +112,8 @@ class Output:
 OUTPUT: Final = Output()
 
 
-def _put(fd: int, data: bytes, until: float) -> tuple[int, str]:
-    """Write up to that time; return how many bytes are written, and what kept the others."""
+def _write_bytes(fd: int, data: bytes, until: float) -> tuple[int, str]:
+    """Write until a time (monotonic seconds); return the number of bytes written, and the problem, or ""."""
     view, at = memoryview(data), 0
     is_file, room = stat.S_ISREG(os.fstat(fd).st_mode), select.poll()
     room.register(fd, select.POLLOUT)
@@ -120,7 +122,7 @@ def _put(fd: int, data: bytes, until: float) -> tuple[int, str]:
             return at, STALLED
         try:
             at += os.write(fd, view[at:] if is_file else view[at : at + PIECE])
-        except BlockingIOError:  # there was less room than it said
+        except BlockingIOError:  # the pipe had less room than poll() said
             time.sleep(AGAIN_S)
             if time.monotonic() > until:
                 return at, STALLED
@@ -129,8 +131,8 @@ def _put(fd: int, data: bytes, until: float) -> tuple[int, str]:
     return at, ""
 
 
-def _last_byte(fd: int) -> bytes:
-    """The last byte of a file that is open for writing; empty if there is none, or it cannot be told."""
+def _read_last_byte(fd: int) -> bytes:
+    """Return the last byte of a file that is open for writing; b"" if the file is empty or unreadable."""
     try:
         with Path(f"/proc/self/fd/{fd}").open("rb") as file:
             size = file.seek(0, os.SEEK_END)
