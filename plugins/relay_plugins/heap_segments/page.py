@@ -1,6 +1,6 @@
-"""What a call of Heap's Segments Sync webhook says, read from its body. Pure.
+"""Reads the body of a call of Heap's Segments Sync webhook. Pure.
 
-No field is marked required in Heap's specification: without `sync_info` or without a task, a body is a sync by itself.
+No field is marked required in Heap's specification. A body without `sync_info` or without a task is a sync by itself.
 """
 
 from collections.abc import Sequence
@@ -15,28 +15,28 @@ from relay.api import why_unreadable as why
 
 SYNC, DRAIN = "segment.users.sync", "segment.users.drain"
 ID_CHARS: Final = 256
-"""Of a segment's or a sync's id: each change that is made of a page repeats it."""
+"""Longest id of a segment or a sync: each change that relay makes of a page repeats the id."""
 NOBODIES: Final = 10_000
-"""Users without an id that a page may have; a body with more of them is junk and is refused."""
+"""Most users without an id in a page; relay refuses a body with more of them."""
 Natural = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Id = Annotated[str, msgspec.Meta(max_length=ID_CHARS)] | Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class SegmentUser(msgspec.Struct):
-    """A user, by the value of the property that the customer chose as matching key; who has no value has no id."""
+    """A user, by the value of the matching key. A user without a value has no id."""
 
     id: Any = None
 
 
 class HeapSegment(msgspec.Struct):
-    """The segment that was synced."""
+    """The synced segment."""
 
     id: Id
     name: str | None = None
 
 
 class SyncInfo(msgspec.Struct):
-    """Which page of which sync this is."""
+    """The number of the page, and its sync."""
 
     sync_task_id: Id | None = None
     page_number: Natural | None = None
@@ -44,7 +44,7 @@ class SyncInfo(msgspec.Struct):
 
 
 class Data(msgspec.Struct):
-    """What has changed."""
+    """The changes of a page."""
 
     segment: HeapSegment
     sync_info: SyncInfo | None = None
@@ -53,7 +53,7 @@ class Data(msgspec.Struct):
 
 
 class SegmentCall(msgspec.Struct):
-    """The body of a call; all else in it is not needed."""
+    """The body of a call, without the fields that relay does not need."""
 
     action_type: str
     data: msgspec.Raw = msgspec.Raw(b"null")
@@ -61,12 +61,12 @@ class SegmentCall(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One call."""
+    """A page of a sync, from one call."""
 
     action: str
     segment: HeapSegment = field(default_factory=lambda: HeapSegment(""))
     task: str = ""
-    """Of the sync that this is a page of; empty: it is a sync by itself."""
+    """Id of the sync; empty: the page is a sync by itself."""
     number: int = 1
     pages: int = 1
     add: Sequence[SegmentUser] = ()
@@ -83,41 +83,38 @@ decode_info: Final = msgspec.json.Decoder(SyncInfo | None).decode
 
 
 def read_page(body: bytes) -> Page:
-    """The page that a body is; an unknown action has nothing else in it. Raises Malformed."""
+    """Return the page in a body. A page with an unknown action has nothing else in it. Raises Malformed."""
     try:
         if is_utf8(body) and not is_dense(body):
-            return _page(body)
+            call = decode_call(body)
+            if call.action_type not in (SYNC, DRAIN):
+                return Page(call.action_type)
+            data = decode_data(call.data)
+            return _make_page(call.action_type, data.segment, data.sync_info, data.add or (), data.remove or ())
     except UNREADABLE:
         pass
     try:
-        return _page_in_parts(body)
+        return _read_page_in_parts(body)
     except UNREADABLE as error:
         raise Malformed(f"the body is no segment sync: {why(error)}") from None
 
 
-def _page(body: bytes) -> Page:
-    call = decode_call(body)
-    if call.action_type not in (SYNC, DRAIN):
-        return Page(call.action_type)
-    data = decode_data(call.data)
-    return _made(call.action_type, data.segment, data.sync_info, data.add or (), data.remove or ())
-
-
-def _page_in_parts(body: bytes) -> Page:
-    """The page that a body is of which the decoder refuses something, perhaps in what is not needed or in one user."""
+def _read_page_in_parts(body: bytes) -> Page:
+    """Return the page in a body that the decoder refuses, perhaps for an unneeded field or for one user."""
     found = Walk(body).object()
     action = msgspec.json.decode(found.get(b"action_type", b"null"), type=str)
     if action not in (SYNC, DRAIN):
         return Page(action)
     data = Walk(bytes(found.get(b"data", b"null"))).object()
-    segment = decode_segment(_tame(data.get(b"segment", b"null")))
-    info = decode_info(_tame(data.get(b"sync_info", b"null")))
-    add, odd = _users(data.get(b"add", b"null"), "added user")
-    remove, more = _users(data.get(b"remove", b"null"), "removed user")
-    return _made(action, segment, info, add, remove, [*odd, *more])
+    segment = decode_segment(_repair(data.get(b"segment", b"null")))
+    info = decode_info(_repair(data.get(b"sync_info", b"null")))
+    add, odd = _read_users(data.get(b"add", b"null"), "added user")
+    remove, more = _read_users(data.get(b"remove", b"null"), "removed user")
+    return _make_page(action, segment, info, add, remove, [*odd, *more])
 
 
-def _users(array: bytes | memoryview, word: str) -> tuple[list[SegmentUser], list[Unreadable]]:
+def _read_users(array: bytes | memoryview, word: str) -> tuple[list[SegmentUser], list[Unreadable]]:
+    """Return the users of an array, and its unreadable elements. Raises Malformed if too many users have no id."""
     text = bytes(array)
     if text == b"null":
         return [], []
@@ -135,21 +132,22 @@ def _users(array: bytes | memoryview, word: str) -> tuple[list[SegmentUser], lis
 
 
 def is_id(value: Any) -> bool:
-    """Whether a value can be a user's id: text that is not empty, or an integer."""
+    """Return whether a value can be a user's id: text that is not empty, or an integer."""
     return isinstance(value, str | int) and value != "" and not isinstance(value, bool)
 
 
 def check_nobodies(number: int) -> None:
-    """Raise Malformed if so many users without an id are too many."""
+    """Raise Malformed if a page has too many users without an id."""
     if number > NOBODIES:
         raise Malformed(f"more than {NOBODIES:,} users of the page have no id: is the webhook's matching key right?")
 
 
-def _tame(part: bytes | memoryview) -> bytes:
+def _repair(part: bytes | memoryview) -> bytes:
+    """Replace invalid UTF-8 and unpaired surrogates, which the decoder refuses."""
     return without_surrogates(str(part, "utf-8", "replace").encode())
 
 
-def _made(
+def _make_page(
     action: str,
     segment: HeapSegment,
     info: SyncInfo | None,
@@ -157,6 +155,7 @@ def _made(
     remove: Sequence[SegmentUser],
     unreadable: Sequence[Unreadable] = (),
 ) -> Page:
+    """Return a page. Without a task the page is a sync by itself."""
     if info is None or info.sync_task_id in (None, ""):
         return Page(action, segment, add=add, remove=remove, unreadable=unreadable)
     number, pages = (1 if one is None else one for one in (info.page_number, info.total_pages))

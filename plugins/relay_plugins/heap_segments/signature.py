@@ -1,4 +1,4 @@
-"""How Heap proves that a call comes from it: `Heap-Hash: ts:<ms>,hmac:<base64>`.
+"""Checks that Heap signed a call: `Heap-Hash: ts:<ms>,hmac:<base64>`.
 
 The HMAC-SHA256 is over the timestamp and the body. (Heap docs, Segments Sync.)
 """
@@ -14,25 +14,30 @@ from relay_plugins.heap_segments.stringify import stringify
 
 HEADER: Final = "Heap-Hash"
 AHEAD_S: Final = 1.0
-"""How far in the future a signature may be. (Heap docs, Segments Sync: as the reference server has it.)"""
+"""Longest time by which a signature may be in the future. (Heap docs, Segments Sync: the reference server.)"""
 STAMP: Final = re.compile(r"\d{1,15}", re.ASCII)
 
 
 def check_signature(header: str | None, body: bytes, secret: bytes, *, max_age: float, reserialize: bool) -> None:
-    """Raise `Denied` unless the header signs the body, of late; `Malformed` if it is not of the agreed form."""
-    stamp, given = _read(header)
+    """Raise `Denied` unless the header signs the body and is at most `max_age` seconds old. Raise `Malformed` if the
+    header or, with `reserialize`, the body cannot be read."""
+    stamp, given = _parse_header(header)
     age = time.time() - int(stamp) / 1000
     if age < -AHEAD_S:
         raise Denied(f"the signature is from {-age:.0f} s in the future: is a clock wrong?")
     if age > max_age:
         raise Denied(f"the signature is {age:.0f} s old, {max_age:g} s are allowed: is a clock wrong?")
-    signed = _reserialized(body) if reserialize else body
+    try:
+        signed = stringify(body) if reserialize else body
+    except (ValueError, RecursionError) as error:
+        raise Malformed(f"the body is not JSON: {why_unreadable(error)}") from None
     if not hmac.compare_digest(hmac.digest(secret, stamp.encode() + signed, "sha256"), given):
         raise Denied("the signature does not fit: is the secret the webhook's?")
 
 
-def _read(header: str | None) -> tuple[str, bytes]:
-    """The timestamp in milliseconds, as it is written, and the HMAC. Raises Denied if there is none, Malformed."""
+def _parse_header(header: str | None) -> tuple[str, bytes]:
+    """Return the timestamp in milliseconds, as it is written, and the HMAC. Raises Denied if the header is missing,
+    Malformed."""
     if header is None:
         raise Denied("the header Heap-Hash is missing")
     fields = dict(part.strip().partition(":")[::2] for part in header.split(","))
@@ -43,11 +48,3 @@ def _read(header: str | None) -> tuple[str, bytes]:
     if not STAMP.fullmatch(stamp):
         raise Malformed("the header Heap-Hash is not of the form ts:<milliseconds>,hmac:<base64>")
     return stamp, given
-
-
-def _reserialized(body: bytes) -> bytes:
-    """The body as JavaScript's `JSON.stringify` writes it. Raises Malformed."""
-    try:
-        return stringify(body)
-    except (ValueError, RecursionError) as error:
-        raise Malformed(f"the body is not JSON: {why_unreadable(error)}") from None

@@ -1,6 +1,6 @@
-"""The source type `heap_segments`: who entered and left a Heap segment, as Heap's Segments Sync webhook says it.
+"""The source type `heap_segments`: users who entered or left a Heap segment, from Heap's Segments Sync webhook.
 
-Each call is a page of a sync: the users who came in or went since the last one. It becomes events of the type
+Each call is a page of a sync: the users who entered or left since the last sync. A page becomes events of the type
 `cohort.Change` with at most 1,000 users each, which the connector `braze_cohorts` understands.
 """
 
@@ -8,7 +8,6 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
-from itertools import chain
 from typing import Any, ClassVar, Final, Literal
 from uuid import uuid4
 
@@ -19,26 +18,26 @@ from pydantic import Field
 from relay.api import Contradiction, Decoded, Duration, Request, Secret, Source, SourceSettings, Unreadable
 from relay_plugins.heap_segments.page import DRAIN, SYNC, Page, SegmentUser, check_nobodies, is_id, read_page
 from relay_plugins.heap_segments.signature import HEADER, check_signature
-from relay_plugins.heap_segments.sync_watch import TOLD, Came, Sync, SyncWatch, told_in_words
+from relay_plugins.heap_segments.sync_watch import PAGES_SHOWN, SavedPage, Sync, SyncWatch, describe
 
 USERS: Final = 1000
-"""Users of one event: as many as Braze takes in a request."""
+"""Most users of one event: Braze takes as many in a request."""
 NAME_CHARS: Final = 256
-"""What is kept of a segment's name at most: each change that is made of a page repeats it."""
+"""Characters of a segment's name that relay keeps: each change that relay makes of a page repeats the name."""
 WEEK_S: Final = 7 * 86400.0
 EVENT_TYPE: Final = "cohort.Change"
 
 NOBODY: Final = re.compile(r"(external_id|device_id|email):|alias:[^:]*:?|alias::.*", re.DOTALL)
-"""Prefixes without anybody."""
+"""Prefixes without a user."""
 STRANGE_IDS: Final = 1000
-"""Ids that are none and are parked, of one page."""
+"""Most unusable ids of a page that relay parks."""
 
 Part = tuple[Sequence[str], Sequence[str]]
-"""Who came and who went."""
+"""Ids of added users, and ids of removed users."""
 
 
 class SyncOf(msgspec.Struct):
-    """Which page of which sync a change is from."""
+    """The page and the sync of a change."""
 
     task: str
     page: int
@@ -47,13 +46,13 @@ class SyncOf(msgspec.Struct):
 
 
 class CohortOf(msgspec.Struct):
-    """Which segment it is."""
+    """The segment of a change."""
 
     id: str
 
 
 class ChangeHead(msgspec.Struct):
-    """What is read of a change of ours once it is on disk."""
+    """The fields that relay reads of its own change once the change is on disk."""
 
     id: str
     cohort: CohortOf
@@ -62,10 +61,10 @@ class ChangeHead(msgspec.Struct):
     remove: list[msgspec.Raw]
 
     @property
-    def came(self) -> Came:
-        """The page that it is a part of."""
+    def page(self) -> SavedPage:
+        """The page of the change."""
         content, sides = self.id.rpartition(":")[2][:8], "+" * bool(self.add) + "-" * bool(self.remove)
-        return Came(self.cohort.id, self.sync.task, self.sync.page, self.sync.pages, dict.fromkeys(sides, content))
+        return SavedPage(self.cohort.id, self.sync.task, self.sync.page, self.sync.pages, dict.fromkeys(sides, content))
 
 
 decode_change = msgspec.json.Decoder(ChangeHead).decode
@@ -84,7 +83,7 @@ class HeapSegments(Source, type="heap_segments"):
     watches: ClassVar[bool] = True
 
     class Settings(SourceSettings):
-        """How Heap proves that a call comes from it, and what its user ids are in Braze."""
+        """How relay recognises calls of Heap, and what Heap's user ids are in Braze."""
 
         secret: Secret | None = None
         """Secret of the webhook in Heap: relay checks the signature in the header `Heap-Hash`. Heap sends no bearer
@@ -114,11 +113,11 @@ class HeapSegments(Source, type="heap_segments"):
 
         @property
         def is_open(self) -> bool:
-            """Whether calls need neither signature nor token."""
+            """Return whether calls need neither signature nor token."""
             return self.secret is None and super().is_open
 
         def contradictions(self) -> Iterator[Contradiction]:
-            """Two ways to prove who one is, of which Heap has one."""
+            """Yield `secret` with `tokens`: Heap sends no bearer token."""
             if self.secret is not None and self.tokens:
                 reason = "secret and tokens: Heap signs its calls and sends no bearer token; leave tokens out"
                 yield "secret tokens", reason
@@ -131,14 +130,14 @@ class HeapSegments(Source, type="heap_segments"):
         self._syncs = SyncWatch()
 
     def verify(self, request: Request) -> None:
-        """Raise `Denied` unless the call is signed, of late; `Malformed` if the header is not of the agreed form."""
+        """Raise `Denied` unless the call has a valid signature; `Malformed` if the signature cannot be read."""
         if self._secret is None:
             return
         header, reserialize = request.headers.get(HEADER), self.settings.signed == "reserialized"
         check_signature(header, request.body, self._secret, max_age=self.settings.max_age, reserialize=reserialize)
 
     def decode(self, request: Request) -> Decoded:
-        """Turn a page into changes of a cohort; ids that are none are unreadable. Raises `Malformed`."""
+        """Turn a page into changes of a cohort. Unusable ids are unreadable. Raises `Malformed`."""
         body = request.body.strip()
         if not body:
             return Decoded((), ())
@@ -146,24 +145,21 @@ class HeapSegments(Source, type="heap_segments"):
         if page.action not in (SYNC, DRAIN):
             self.log.warning("unknown action of Heap left out", action=page.action[:80])
             return Decoded((), ())
-        # Take the retired action `drain` as an empty membership of one page; `sync_info` may be missing
-        return (
-            self._decoded(Page(DRAIN, page.segment, f"{page.task or uuid4()}:drain"), [([], [])], full=True)
-            if page.action == DRAIN
-            else self._decoded(page, [*_parts(self._ids(page.add), self._ids(page.remove))], self._unreadable(page))
-        )
-
-    def _decoded(
-        self, page: Page, parts: Sequence[Part], odd: Iterable[Unreadable] = (), *, full: bool = False
-    ) -> Decoded:
+        if page.action == DRAIN:
+            # Take the retired action as an empty membership of one page; `sync_info` may be missing
+            page = Page(DRAIN, page.segment, f"{page.task or uuid4()}:drain")
         task = page.task or str(uuid4())
-        changes = [*self._changes(page, task, parts, full=full)]
+        changes = [*self._make_changes(page, task)]
         kinds, ids = [self.kind(EVENT_TYPE)] * len(changes), [change["id"] for change in changes]
+        unreadable = [*page.unreadable, *self._find_unreadable(page)]
         subject = f"page {self.name}:{page.segment.id}:{task}:{page.number}"
-        return Decoded(kinds, [orjson.dumps(change) for change in changes], [*page.unreadable, *odd], ids, subject)
+        return Decoded(kinds, [orjson.dumps(change) for change in changes], unreadable, ids, subject)
 
-    def _changes(self, page: Page, task: str, parts: Sequence[Part], *, full: bool) -> Iterator[dict[str, Any]]:
-        """A page that comes again has the same ids, so that it can be left out; one with other users has others."""
+    def _make_changes(self, page: Page, task: str) -> Iterator[dict[str, Any]]:
+        """Yield the changes of a page. A repeated page has the same ids, so that relay can leave the page out. A page
+        with other users has other ids."""
+        kind, _, label = self.settings.match.partition(":")
+        parts = _divide(self._list_ids(page.add), self._list_ids(page.remove))
         now, name = int(time.time()), (page.segment.name or "")[:NAME_CHARS]
         content = blake2b(orjson.dumps([name, parts]), digest_size=8).hexdigest()
         for number, (add, remove) in enumerate(parts):
@@ -172,7 +168,7 @@ class HeapSegments(Source, type="heap_segments"):
                 "id": f"{self.name}:{page.segment.id}:{task}:{page.number}:{number}:{content}",
                 "time": now,
                 "cohort": {"id": str(page.segment.id), "name": name},
-                "match": self._match(),
+                "match": {"alias_label": label} if kind == "alias" else kind,
                 "add": add,
                 "remove": remove,
                 "sync": {
@@ -181,22 +177,18 @@ class HeapSegments(Source, type="heap_segments"):
                     "pages": page.pages,
                     "part": number,
                     "parts": len(parts),
-                    "full": full,
+                    "full": page.action == DRAIN,
                 },
             }
 
-    def _match(self) -> str | dict[str, str]:
-        kind, _, label = self.settings.match.partition(":")
-        return {"alias_label": label} if kind == "alias" else kind
-
-    def _ids(self, users: Iterable[SegmentUser]) -> list[str]:
+    def _list_ids(self, users: Iterable[SegmentUser]) -> list[str]:
         return [str(user.id) for user in users if self._is_id(user.id)]
 
     def _is_id(self, value: Any) -> bool:
         return is_id(value) and (self.settings.match != "prefix" or not NOBODY.fullmatch(str(value)))
 
-    def _unreadable(self, page: Page) -> Iterator[Unreadable]:
-        """Those whom nobody could find, all in one."""
+    def _find_unreadable(self, page: Page) -> Iterator[Unreadable]:
+        """Yield all users without a usable id as one entry. Raises `Malformed` if they are too many."""
         if strange := [user.id for user in (*page.add, *page.remove) if not self._is_id(user.id)]:
             check_nobodies(len(strange))
             what = "with a prefix and nobody behind it, or " if self.settings.match == "prefix" else ""
@@ -206,47 +198,47 @@ class HeapSegments(Source, type="heap_segments"):
 
     @property
     def notice(self) -> str:
-        """Which syncs are incomplete."""
-        return told_in_words(self._syncs.incomplete(time.time()))
+        """Return a sentence on incomplete syncs."""
+        return describe(self._syncs.list_incomplete(time.time()))
 
     @property
     def incomplete(self) -> int:
-        """How many they are."""
-        return len(self._syncs.incomplete(time.time()))
+        """Return the number of incomplete syncs."""
+        return len(self._syncs.list_incomplete(time.time()))
 
     def kept(self, bodies: Sequence[Any]) -> None:
-        """Count the pages that are on disk. A sync that begins says of those before if pages of them never came."""
+        """Record the pages that are on disk. Log earlier syncs of a segment that lack pages once a new sync begins."""
         for head in map(decode_change, bodies):
             if head.sync.full:
                 continue
-            done, late = self._syncs.came(head.came, time.time())
+            done, late = self._syncs.record(head.page, time.time())
             if done is not None:
                 self.log.info("segment sync is complete after all", segment=done.segment, task=done.task)
-            self._tell(late)
+            self._log_incomplete(late)
 
     def look_after(self) -> None:
-        """Tell of syncs that wait for a page."""
-        self._tell(self._syncs.overdue(time.time() - self.settings.incomplete_after))
+        """Log syncs that wait too long for a page."""
+        self._log_incomplete(self._syncs.take_overdue(time.time() - self.settings.incomplete_after))
 
-    def _tell(self, late: Iterable[Sync]) -> None:
-        for one in late:
-            numbers = {"received": len(one.came), "pages": one.pages, "missing": one.missing[:TOLD]}
-            which = {"segment": one.segment, "task": one.task, "reason": str(one)}  # each differs: all are told
+    def _log_incomplete(self, syncs: Iterable[Sync]) -> None:
+        for sync in syncs:
+            numbers = {"received": len(sync.came), "pages": sync.pages, "missing": sync.missing[:PAGES_SHOWN]}
+            # the reasons differ, so that the log has every sync
+            which = {"segment": sync.segment, "task": sync.task, "reason": str(sync)}
             self.log.warning("segment sync was incomplete", **which, **numbers)
 
     def remember(self) -> str:
-        """The syncs."""
+        """Return the syncs as text."""
         return self._syncs.dump()
 
     def recall(self, memory: str) -> None:
-        """The syncs."""
+        """Go on with the syncs of `remember`."""
         self._syncs.load(memory)
 
 
-def _parts(add: Sequence[str], remove: Sequence[str]) -> Iterator[Part]:
-    """The users who came and who went, in portions; one that is empty still tells the segment's name."""
-    both = chain(
-        ((add[at : at + USERS], []) for at in range(0, len(add), USERS)),
-        (([], remove[at : at + USERS]) for at in range(0, len(remove), USERS)),
-    )
-    return both if add or remove else iter([([], [])])
+def _divide(add: Sequence[str], remove: Sequence[str]) -> list[Part]:
+    """Divide added and removed users into parts of at most USERS. A part without users still brings the segment's
+    name."""
+    added: list[Part] = [(add[at : at + USERS], []) for at in range(0, len(add), USERS)]
+    removed: list[Part] = [([], remove[at : at + USERS]) for at in range(0, len(remove), USERS)]
+    return [*added, *removed] or [([], [])]

@@ -14,7 +14,7 @@ from relay.api import Denied, Malformed, Request
 from relay_plugins.heap_segments import HeapSegments
 from relay_plugins.heap_segments.page import ID_CHARS, NOBODIES
 from relay_plugins.heap_segments.source import NAME_CHARS, USERS
-from relay_plugins.heap_segments.sync_watch import Came
+from relay_plugins.heap_segments.sync_watch import SavedPage
 
 SECRET = "whispered"
 NO_SEGMENT = b'{"action_type":"segment.users.sync","data":{"add":[{"id":"a"}]}}'
@@ -333,9 +333,11 @@ def test_a_task_that_is_always_the_same_hides_no_incomplete_sync(
 def test_what_is_remembered_of_syncs_is_small_whatever_comes(tmp_path: Path) -> None:
     made = source(tmp_path)
     for number in range(3000):
-        made._syncs.came(Came("s", f"t{number // 2}", number % 20, 10_000, {"+": "c0ffee11"}), time.time())
+        made._syncs.record(SavedPage("s", f"t{number // 2}", number % 20, 10_000, {"+": "c0ffee11"}), time.time())
     for number in range(12_000):
-        made._syncs.came(Came("s", f"long {number // 6000}", number % 6000, 10_000, {"+": "c0ffee11"}), time.time())
+        made._syncs.record(
+            SavedPage("s", f"long {number // 6000}", number % 6000, 10_000, {"+": "c0ffee11"}), time.time()
+        )
     kept(made, page(number=1, pages=10**15, task="endless"))
     assert len(made.remember()) < 400_000
     assert made.incomplete <= 1024
