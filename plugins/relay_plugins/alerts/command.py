@@ -1,4 +1,4 @@
-"""The alert type `command`: a program gets the message."""
+"""The alert type `command`: messages to a program."""
 
 import asyncio
 import json
@@ -12,11 +12,11 @@ from pydantic import Field
 from relay.api import Alert, AlertSettings, Message, Retry
 
 PASSED_ON: Final = ("PATH", "HOME", "LANG", "TZ")
-"""Of the environment. The rest may hold secrets."""
+"""Variables of the environment that the program gets. The others may hold secrets."""
 REAP_S: Final = 1.0
-"""Seconds that a killed program has to end."""
-SAID_BYTES: Final = 500
-"""Of what it writes to standard error, the last ones."""
+"""Seconds to wait for the end of a killed program."""
+STDERR_BYTES: Final = 500
+"""Bytes that relay keeps of the end of standard error."""
 
 
 class Command(Alert, type="command"):
@@ -27,7 +27,7 @@ class Command(Alert, type="command"):
     """
 
     class Settings(AlertSettings):
-        """What to run."""
+        """The program to run."""
 
         command: tuple[str, ...] = Field(min_length=1)
         """The program, a path or a name in $PATH, and its arguments: `["/usr/local/bin/page", "ops"]`."""
@@ -35,7 +35,7 @@ class Command(Alert, type="command"):
     settings: Settings
 
     async def send(self, message: Message) -> None:
-        """Run it."""
+        """Run the program and wait for its end. Raises `Retry` if the program fails."""
         process = await asyncio.create_subprocess_exec(
             *self.settings.command,
             stdin=asyncio.subprocess.PIPE,
@@ -48,23 +48,23 @@ class Command(Alert, type="command"):
             said = await _hand_over(process, json.dumps(message.data).encode())
             code = await process.wait()
         finally:
-            with suppress(ProcessLookupError):  # what it has started ends with it
+            with suppress(ProcessLookupError):  # programs that it has started end with it
                 os.killpg(process.pid, signal.SIGKILL)
-            with suppress(TimeoutError):  # a process that the kernel holds back costs no more than that
+            with suppress(TimeoutError):  # the kernel may hold a process back for longer
                 await asyncio.wait_for(process.wait(), REAP_S)
         if code:
             raise Retry(f"{self.settings.command[0]} ended with {code}{f': {said}' if said else ' and said nothing'}")
 
 
 async def _hand_over(process: asyncio.subprocess.Process, data: bytes) -> str:
-    """Hand it the message; return the last line that it writes to standard error."""
+    """Write the message to standard input; return the last line of standard error."""
     if process.stdin is None or process.stderr is None:
-        raise RuntimeError("it was started with both")
-    if not process.stdin.is_closing():  # a program need not read it, and may have ended already
+        raise RuntimeError("the process was started with both pipes")
+    if not process.stdin.is_closing():  # a program may end without reading
         process.stdin.write(data)
         process.stdin.close()
     said = b""
     while piece := await process.stderr.read(65536):
-        said = (said + piece)[-SAID_BYTES:]
+        said = (said + piece)[-STDERR_BYTES:]
     lines = said.decode(errors="replace").split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), "")

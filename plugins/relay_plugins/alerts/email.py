@@ -16,13 +16,13 @@ PORTS: Final = {"starttls": 587, "tls": 465, "none": 25}
 LACKING: Final = "takes aiosmtplib, which is not installed: /opt/relay/bin/pip install aiosmtplib"
 
 
-def _address(text: str) -> str:
+def _check_address(text: str) -> str:
     if text.count("@") != 1 or not text.isprintable() or " " in text or text[0] == "@" or text[-1] == "@":
         raise ValueError("expected an address such as ops@example.com")
     return text
 
 
-Address = Annotated[str, AfterValidator(_address)]
+Address = Annotated[str, AfterValidator(_check_address)]
 
 
 class Email(Alert, type="email"):
@@ -32,7 +32,7 @@ class Email(Alert, type="email"):
     """
 
     class Settings(AlertSettings):
-        """The server, and who writes to whom."""
+        """The server, the sender and the recipients."""
 
         host: str = Field(min_length=1)
         """The SMTP server."""
@@ -50,7 +50,7 @@ class Email(Alert, type="email"):
         """Addresses that get the messages."""
 
         def contradictions(self) -> Iterator[Contradiction]:
-            """A login has both, and is encrypted."""
+            """Yield a login without user or password, or without encryption."""
             if bool(self.user) != bool(self.password):
                 yield "user password", "user and password belong together: set both, or leave both out"
             elif self.user and self.tls == "none":
@@ -64,8 +64,8 @@ class Email(Alert, type="email"):
             raise ModuleNotFoundError(LACKING)
 
     async def send(self, message: Message) -> None:
-        """Hand it to the server, for all who are to get it."""
-        import aiosmtplib  # late, and only where it is used
+        """Send the message to all recipients. Raises `Unauthorized`, `Retry`."""
+        import aiosmtplib  # an extra of the package: imported only where it is used
 
         it = self.settings
         context = None if it.tls == "none" else await self.run_blocking(ssl.create_default_context)
@@ -81,29 +81,25 @@ class Email(Alert, type="email"):
             async with server:
                 if it.password:
                     await server.login(it.user, it.password.reveal())
-                await server.send_message(self.letter(message), sender=it.sender, recipients=[*it.to])
+                await server.send_message(self.make_email(message), sender=it.sender, recipients=[*it.to])
         except aiosmtplib.SMTPAuthenticationError as error:
             raise Unauthorized(f"{it.host} refuses the login: {error.code} {error.message}") from None
         except aiosmtplib.SMTPException as error:
-            raise Retry(f"{it.host}: {_said(error)}") from None
+            said, cause = str(error), str(error.__cause__ or "")
+            reason = " ".join(f"{said} {'' if cause in said else cause}".split()) or type(error).__name__
+            raise Retry(f"{it.host}: {reason}") from None
 
-    def letter(self, message: Message) -> "EmailMessage":
-        """The e-mail. Its Message-ID is the message's id, so that mail programs know one that comes twice."""
-        from email.message import EmailMessage  # late, as most do without
+    def make_email(self, message: Message) -> "EmailMessage":
+        """Return the e-mail. Its Message-ID is the id of the message, so that mail programs recognise a repetition."""
+        from email.message import EmailMessage  # slow to import, and rarely needed
         from email.utils import formatdate
 
-        letter = EmailMessage()
-        letter["From"] = self.settings.sender
-        letter["To"] = ", ".join(self.settings.to)
-        letter["Subject"] = " ".join(message.title.split())
-        letter["Date"] = formatdate(message.at)
-        letter["Message-ID"] = f"<{message.id}@{self.settings.sender.rpartition('@')[2]}>"
-        letter["Auto-Submitted"] = "auto-generated"
-        letter.set_content(message.text)
-        return letter
-
-
-def _said(error: Exception) -> str:
-    """What the server said, or what went wrong."""
-    said, cause = str(error), str(error.__cause__ or "")
-    return " ".join(f"{said} {'' if cause in said else cause}".split()) or type(error).__name__
+        email = EmailMessage()
+        email["From"] = self.settings.sender
+        email["To"] = ", ".join(self.settings.to)
+        email["Subject"] = " ".join(message.title.split())
+        email["Date"] = formatdate(message.at)
+        email["Message-ID"] = f"<{message.id}@{self.settings.sender.rpartition('@')[2]}>"
+        email["Auto-Submitted"] = "auto-generated"
+        email.set_content(message.text)
+        return email

@@ -1,6 +1,6 @@
-"""The alert type `slack`: messages in the form that Slack's incoming webhooks take, and Discord's and Teams' own.
+"""The alert type `slack`: messages in the form of Slack, Discord or Teams.
 
-Discord also takes Slack's form, at the webhook's URL with /slack behind it. Teams took `{"text": ...}` until Microsoft
+Discord also takes Slack's form, at the webhook's URL with /slack at the end. Teams took `{"text": ...}` until Microsoft
 switched off its Office 365 connectors in 2026; the webhooks of its Workflows take a message with an adaptive card.
 """
 
@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from typing import Any, Final, Literal
 
 from relay.api import Alert, Contradiction, HttpAlertSettings, Message
-from relay_plugins.alerts.url import SecretUrl, plain, problem_of
+from relay_plugins.alerts.url import SecretUrl, check_url, reveal_url
 
 MOST: Final = {"slack": 2000, "discord": 2000, "teams": 10_000}
-"""Characters of a message: Discord takes no more, in either form, and Teams takes 28 KB."""
+"""Most characters of a message. Discord takes no more in either form; Teams takes 28 KB."""
 ESCAPED: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
-"""In Slack's texts, where `<!channel>` would call everybody."""
+"""Characters to escape for Slack, where `<!channel>` would notify everybody."""
 
 
 class Slack(Alert, type="slack"):
@@ -34,13 +34,13 @@ class Slack(Alert, type="slack"):
         """
 
         def contradictions(self) -> Iterator[Contradiction]:
-            """A secret that is no URL."""
+            """Yield `url` if it is no http or https URL."""
             yield from super().contradictions()
-            if problem := problem_of(self.url):
+            if problem := check_url(self.url):
                 yield "url", problem
 
         def warnings(self) -> Iterator[Contradiction]:
-            """A secret that is written out."""
+            """Yield `url` if it is written out: it is a secret."""
             yield from super().warnings()
             if isinstance(self.url, str):
                 yield "url", 'whoever has it can post: it is a secret, such as { credential = "slack-webhook" }'
@@ -48,19 +48,19 @@ class Slack(Alert, type="slack"):
     settings: Settings
 
     async def send(self, message: Message) -> None:
-        """Post it."""
-        body = json.dumps(body_of(message, self.settings.form)).encode()
-        await self.post(plain(self.settings.url), body, {"content-type": "application/json"})
+        """Post the message. Raises what `post` raises."""
+        body = json.dumps(make_body(message, self.settings.form)).encode()
+        await self.post(reveal_url(self.settings.url), body, {"content-type": "application/json"})
 
 
-def body_of(message: Message, form: str) -> dict[str, Any]:
-    """The JSON of a message in a form."""
+def make_body(message: Message, form: str) -> dict[str, Any]:
+    """Return the JSON of a message in the form of a service."""
     most = MOST[form]
     if form == "discord":
         return {"content": message.brief(most), "allowed_mentions": {"parse": []}}
     if form == "teams":
         title, _, rest = message.brief(most).partition("\n\n")
-        blocks = [_block(title, weight="Bolder"), *map(_block, filter(None, rest.split("\n\n")))]
+        blocks = [_make_block(title, weight="Bolder"), *map(_make_block, filter(None, rest.split("\n\n")))]
         card = {"type": "AdaptiveCard", "version": "1.2", "body": blocks}
         card["$schema"] = "http://adaptivecards.io/schemas/adaptive-card.json"
         content_type = "application/vnd.microsoft.card.adaptive"
@@ -68,5 +68,5 @@ def body_of(message: Message, form: str) -> dict[str, Any]:
     return {"text": message.brief(most).translate(ESCAPED), "unfurl_links": False}
 
 
-def _block(text: str, **style: str) -> dict[str, Any]:
+def _make_block(text: str, **style: str) -> dict[str, Any]:
     return {"type": "TextBlock", "text": text.replace("\n", "\n\n"), "wrap": True, **style}

@@ -1,4 +1,4 @@
-"""URLs that may be secrets: chat services know nobody but by the URL."""
+"""URLs that may be secret: for a chat service the URL is the only proof of who posts."""
 
 from typing import Annotated, Any
 
@@ -9,25 +9,26 @@ from relay.api import HttpUrl, Secret
 _PLAIN: TypeAdapter[str] = TypeAdapter(HttpUrl)
 
 
-def _url(value: object) -> str | Secret:
+def _parse_url(value: object) -> str | Secret:
     return Secret.parse(value) if isinstance(value, dict | Secret) else _PLAIN.validate_python(value)
 
 
-SecretUrl = Annotated[str | Secret, PlainValidator(_url, json_schema_input_type=str | Secret)]
-"""An http or https URL or, if it is secret, a reference to one."""
+SecretUrl = Annotated[str | Secret, PlainValidator(_parse_url, json_schema_input_type=str | Secret)]
+"""An http or https URL or, if the URL is secret, a reference."""
 
 
-def problem_of(url: str | Secret) -> str | None:
-    """Why a secret is no URL; None if it is one, or cannot be read, which is told elsewhere."""
+def check_url(url: str | Secret) -> str | None:
+    """Return why a secret is no URL. Return None if it is a URL, or if relay cannot read the secret, which is reported
+    elsewhere."""
     try:
-        plain(url)
+        reveal_url(url)
     except (LookupError, ValidationError):
         is_read = isinstance(url, str) or url.problem is None
         return f"url: {url} does not hold an http or https URL" if is_read else None
     return None
 
 
-def plain(url: str | Secret) -> str:
-    """The URL itself. Raises LookupError, ValidationError."""
+def reveal_url(url: str | Secret) -> str:
+    """Return the URL itself. Raises LookupError, ValidationError."""
     value: Any = url if isinstance(url, str) else url.reveal()
     return _PLAIN.validate_python(value)

@@ -4,14 +4,14 @@ import json
 from collections.abc import Iterator
 
 from relay.api import Alert, BearerToken, Contradiction, HttpAlertSettings, Message, Secret, signed_headers, signing_key
-from relay_plugins.alerts.url import SecretUrl, plain, problem_of
+from relay_plugins.alerts.url import SecretUrl, check_url, reveal_url
 
 
 class Webhook(Alert, type="webhook"):
     """Posts messages as JSON. The `Idempotency-Key` is the id of the message."""
 
     class Settings(HttpAlertSettings):
-        """Where to send it, and how to prove that it comes from here."""
+        """Where to send messages, and how to prove where they come from."""
 
         url: SecretUrl
         """URL that gets the messages, or a reference if it is secret."""
@@ -21,9 +21,9 @@ class Webhook(Alert, type="webhook"):
         """Secret of Standard Webhooks (`whsec_...`): relay signs each request with it."""
 
         def contradictions(self) -> Iterator[Contradiction]:
-            """Secrets that are none."""
+            """Yield secrets that hold no URL or no signing key."""
             yield from super().contradictions()
-            if problem := problem_of(self.url):
+            if problem := check_url(self.url):
                 yield "url", problem
             if self.signing_secret and not self.signing_secret.problem:
                 try:
@@ -34,11 +34,11 @@ class Webhook(Alert, type="webhook"):
     settings: Settings
 
     async def send(self, message: Message) -> None:
-        """Post it."""
+        """Post the message. Raises what `post` raises."""
         body = json.dumps(message.data).encode()
         headers = {"content-type": "application/json", "idempotency-key": message.id}
         if self.settings.token:
             headers["authorization"] = f"Bearer {self.settings.token.reveal()}"
         if self.settings.signing_secret:
             headers |= signed_headers(signing_key(self.settings.signing_secret), message.id, body)
-        await self.post(plain(self.settings.url), body, headers)
+        await self.post(reveal_url(self.settings.url), body, headers)

@@ -1,6 +1,6 @@
-"""The filter type `redact`: takes out fields, and leaves all else as it came, byte for byte."""
+"""The filter type `redact`: removes fields. All other bytes of an event stay as they came."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from operator import call, is_
 from typing import Any, Final, Literal
@@ -15,13 +15,13 @@ from relay.api import Contradiction, Event, Filter, FilterSettings, Secret
 from relay_plugins.filters.field import FieldPath
 
 Change = Callable[[Raw], object]
-"""Gives what comes in place of a value: JSON as Raw, or something to encode, or GONE; the same object for no change."""
-GONE: Final = object()
-_parts: Final = msgspec.json.Decoder(dict[str, Raw] | list[Raw]).decode
+"""Returns the replacement of a value: Raw JSON, or an object to encode, or REMOVED; the same object for no change."""
+REMOVED: Final = object()
+_decode_parts: Final = msgspec.json.Decoder(dict[str, Raw] | list[Raw]).decode
 
 
 class _Name(str):
-    """A name that equals no other: an object may have the same one twice."""
+    """A name that equals no other name: an object may have the same name twice."""
 
     __slots__ = ()
     __hash__ = object.__hash__
@@ -29,60 +29,58 @@ class _Name(str):
     __ne__ = object.__ne__
 
 
-_all_parts: Final = msgspec.json.Decoder(dict[_Name, Raw], dec_hook=call).decode
+_decode_all_parts: Final = msgspec.json.Decoder(dict[_Name, Raw], dec_hook=call).decode
 
 
-def at(paths: Iterable[tuple[str, ...]], change: Change) -> Change:
-    """The change of whatever the paths lead to, as one of the whole value: all else stays as it is byte for byte. If an
-    object has a name twice, the paths lead to both.
+def make_change(paths: Iterable[tuple[str, ...]], change: Change) -> Change:
+    """Make a change of a whole value from a change of the values at some paths. All other bytes stay. If an object has
+    a name twice, a path leads to both values.
 
-    That raises msgspec.DecodeError, which is a ValueError, for malformed JSON."""
+    The change raises msgspec.DecodeError, which is a ValueError, for malformed JSON.
+    """
     if () in paths:
         return change
     rest = {step: [path[1:] for path in paths if path[0] in (step, "*")] for step, *_ in paths}
-    named = {step: at(following, change) for step, following in rest.items()}
+    named = {step: make_change(following, change) for step, following in rest.items()}
     each = named.pop("*", None)
     usual = [*named.items()]
 
-    def changed(value: Raw) -> object:
+    def change_value(value: Raw) -> object:
         try:
-            parts = _parts(value)
-        except msgspec.ValidationError:  # neither an object nor a list: no path leads on from there
+            parts = _decode_parts(value)
+        except msgspec.ValidationError:  # neither an object nor a list: no path leads further
             return value
         if isinstance(parts, list):
-            return _elements(value, parts, each) if each else value
+            if each is None:
+                return value
+            new = [*map(each, parts)]
+            return value if all(map(is_, new, parts)) else [part for part in new if part is not REMOVED]
         is_whole = len(encode(parts)) == memoryview(value).nbytes
         if is_whole and not each:
             return parts if _change_fields(parts, usual) else value
-        # what is not whole has blanks, or a name twice: of those the last one is in `parts`
-        fields: dict[Any, Any] = parts if is_whole else _all_parts(value)
+        # a value that is not whole has blanks, or a name twice: `parts` has only the last value of that name
+        fields: dict[Any, Any] = parts if is_whole else _decode_all_parts(value)
         ways = [(name, way) for name in fields if (way := named.get(str(name), each))]
         return fields if _change_fields(fields, ways) else value
 
-    return changed
+    return change_value
 
 
 def _change_fields(fields: dict[Any, Any], ways: Iterable[tuple[str, Change]]) -> bool:
-    """Change those of these names, in place; whether there was any to change."""
+    """Change the fields with these names in place; return whether any has changed."""
     is_changed = False
     for name, change in ways:
         old = fields.get(name)
         if old is None or (new := change(old)) is old:
             continue
         is_changed, fields[name] = True, new
-        if new is GONE:
+        if new is REMOVED:
             del fields[name]
     return is_changed
 
 
-def _elements(value: Raw, parts: Sequence[Raw], each: Change) -> object:
-    new = [*map(each, parts)]
-    is_same = all(map(is_, new, parts))
-    return value if is_same else [one for one in new if one is not GONE]
-
-
-def _needle(path: tuple[str, ...]) -> bytes:
-    """Bytes without which an event cannot hold the path, unless it writes names with \\u escapes."""
+def _make_needle(path: tuple[str, ...]) -> bytes:
+    """Return bytes without which an event cannot hold the path, unless the event has names with \\u escapes."""
     name = next((step for step in reversed(path) if step != "*"), "")
     has_only_one_spelling = name and name.isprintable() and not any(character in name for character in '"\\/')
     return f'"{name}"'.encode() if has_only_one_spelling else b""
@@ -92,7 +90,7 @@ class Redact(Filter, type="redact"):
     """Removes, masks or hashes fields. All else in an event stays as it came, byte for byte."""
 
     class Settings(FilterSettings):
-        """Which fields, and what becomes of them."""
+        """The fields, and what happens to them."""
 
         fields: tuple[FieldPath, ...] = Field(min_length=1)
         """The fields: dotted paths such as `"properties.email_address"`. `*` stands for any name or list element.
@@ -109,7 +107,7 @@ class Redact(Filter, type="redact"):
         addresses can be guessed."""
 
         def contradictions(self) -> Iterator[Contradiction]:
-            """What an action has no use for."""
+            """Yield settings that the action does not use."""
             for option, action in (("mask", "mask"), ("salt", "hash")):
                 if option in self.model_fields_set and self.action != action:
                     yield f"{option} action", f'{option} is for action = "{action}" only, and action is "{self.action}"'
@@ -118,18 +116,18 @@ class Redact(Filter, type="redact"):
 
     def __init__(self, name: str, settings: Settings) -> None:
         super().__init__(name, settings)
-        self._needles = {_needle(path) for path in settings.fields}
+        self._needles = {_make_needle(path) for path in settings.fields}
         salt = settings.salt.reveal().encode() if settings.salt else b""
         actions: dict[str, Change] = {
-            "remove": lambda value: GONE,
+            "remove": lambda value: REMOVED,
             "mask": lambda value: settings.mask,
-            "hash": lambda value: sha256(salt + _text(orjson.loads(memoryview(value)))).hexdigest(),
+            "hash": lambda value: sha256(salt + _make_text(orjson.loads(memoryview(value)))).hexdigest(),
         }
-        self._change = at(settings.fields, actions[settings.action])
+        self._change = make_change(settings.fields, actions[settings.action])
 
     def apply(self, event: Event) -> Event:
-        """Return the event without the fields' content, everything else as it came. Raises ValueError for an event that
-        cannot be decoded."""
+        """Return the event with the fields removed, masked or hashed. Raises ValueError if the event cannot be
+        decoded."""
         body = event.body
         for needle in self._needles:
             if needle in body:
@@ -142,6 +140,6 @@ class Redact(Filter, type="redact"):
         return event if new is raw else event.with_body(encode(new))
 
 
-def _text(value: Any) -> bytes:
-    """What is hashed of a value: a string's own characters, the JSON of anything else."""
+def _make_text(value: Any) -> bytes:
+    """Return the bytes to hash: the characters of a string, or the JSON of any other value."""
     return value.encode() if isinstance(value, str) else orjson.dumps(value, option=orjson.OPT_SORT_KEYS)

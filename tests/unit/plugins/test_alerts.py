@@ -26,7 +26,7 @@ from standardwebhooks import Webhook as Verifier
 from relay.api import Alarm, Alert, Message, Reject, Retry, Secret, Unauthorized
 from relay.testing import Destination, make_message
 from relay_plugins.alerts import Command, Email, Slack, Webhook
-from relay_plugins.alerts.slack import MOST, body_of
+from relay_plugins.alerts.slack import MOST, make_body
 
 ERROR = {"at": 1_800_000_000.0, "reason": "HTTP 503: <!channel> busy", "status": 503}
 FACTS = {"last_error": ERROR, "event": {"type": "users.messages.email.Open", "id": "e-1"}, "pending": 12}
@@ -220,11 +220,11 @@ async def test_chat_services_get_the_fields_that_they_take(form: Any) -> None:
     Draft202012Validator(FORMS[form]).validate(said)
     assert len(request.body) < 28_000
     assert "more: relay alerts show" in request.body.decode()
-    assert body_of(message, form) == said
+    assert make_body(message, form) == said
 
 
 def test_what_a_destination_says_calls_nobody_in_slack() -> None:
-    text = body_of(make_message(HEAP), "slack")["text"]
+    text = make_body(make_message(HEAP), "slack")["text"]
     assert "&lt;!channel&gt; busy" in text
     assert "<!channel>" not in text
     assert MOST["slack"] <= MOST["discord"] == 2000  # Discord takes both forms
