@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Final, Generic, TypeVar, cast
 
 from relay.api.internal import DEADLINE, cut
-from relay.stop import STOP, left
+from relay.stop import STOP, count_seconds_left
 from relay.words import REASON_CHARS
 
 T = TypeVar("T")
@@ -270,7 +270,7 @@ async def _end(task: asyncio.Task[Any], heed: float | None) -> None:
     task.cancel()
     until = time.monotonic() + (HEED_S if heed is None else heed)
     try:
-        while not task.done() and (rest := left(until if heed is not None else min(until, STOP.heeded))):
+        while not task.done() and (rest := count_seconds_left(until if heed is not None else min(until, STOP.heeded))):
             await asyncio.wait((task,), timeout=min(rest, LOOK_S))
     finally:
         if not task.done():

@@ -1,4 +1,4 @@
-"""What can happen to relay, and be wrong with it: one table for the history, for alerts, and for whoever selects."""
+"""The kinds of conditions and entries: one table for the history, for alerts, and for selections."""
 
 from types import MappingProxyType
 from typing import Final
@@ -27,7 +27,7 @@ CONDITIONS: Final = MappingProxyType(
         "reload_refused": "the configuration on disk has mistakes; the earlier configuration stays in force",
     }
 )
-"""What is wrong for a while, by kind."""
+"""Conditions, which last for a while, by kind."""
 
 FAMILIES: Final = MappingProxyType(
     {
@@ -36,8 +36,8 @@ FAMILIES: Final = MappingProxyType(
         **dict.fromkeys(("certificate_expiring", "certificate_expired"), "certificate"),
     }
 )
-"""Kinds of which a subject has one at a time, by what they have in common: from one to the other it is still the same
-trouble. Any other kind is by itself."""
+"""Families, by kind. A subject has one kind of a family at a time; a change within a family is no new condition. Any
+other kind is a family by itself."""
 
 
 ENDS: Final = MappingProxyType(
@@ -54,7 +54,7 @@ ENDS: Final = MappingProxyType(
         "worker_lost": "worker_recovered",
     }
 )
-"""How the end of a condition is called, where not `recovered`."""
+"""The entry that ends a condition, by the kind of the condition. For all other kinds it is `recovered`."""
 
 ENTRIES: Final = MappingProxyType(
     {
@@ -83,15 +83,15 @@ ENTRIES: Final = MappingProxyType(
         "restored": "the state folder was made of a backup",
     }
 )
-"""What happens, by kind."""
+"""Entries of the history, by kind."""
 
 ALERTED: Final = MappingProxyType({**CONDITIONS, "expired": ENTRIES["expired"]})
-"""What alerts can tell: what is wrong, and for a day what was lost."""
+"""Kinds that an alert can report: every condition, and for a day lost events."""
 
 KINDS: Final = MappingProxyType({**CONDITIONS, **ENTRIES})
-"""All that an entry of the history can be about."""
+"""Every kind that an entry of the history can have."""
 
 
-def family_of(kind: str) -> str:
-    """What a kind has in common with others, or else the kind."""
+def find_family(kind: str) -> str:
+    """Return the family of a kind. A kind without a family is its own."""
     return FAMILIES.get(kind, kind)

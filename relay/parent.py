@@ -1,4 +1,4 @@
-"""What a process that relay has started owes to the one that started it."""
+"""Ends a child process of relay together with its parent."""
 
 import ctypes
 import signal
@@ -9,5 +9,5 @@ PR_SET_PDEATHSIG: Final = 1
 
 
 def end_with_parent() -> None:
-    """Have this process stop when the one that started it is gone, however that ended."""
+    """Have the kernel send SIGTERM to this process when its parent process ends, however the parent ends."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

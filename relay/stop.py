@@ -1,8 +1,7 @@
-"""When this process has to have stopped: moments that the first signal sets, and that each step of the stop keeps to.
+"""The deadlines of a stop: the first signal sets them, and each step of the stop keeps to its deadline.
 
-How it fails and recovers: what hangs in spite of all that (a plugin that blocks the event loop, a thread, a disk) is
-left where it is. A thread that waits for nothing else ends the process. What was acknowledged is on disk, and what was
-delivered since the cursors were saved is delivered again.
+Failure and recovery: a plugin, a thread or a disk may hang in spite of the deadlines. Then a thread of its own ends the
+process. Acknowledged events are on disk. Events delivered since the last save of the cursors are delivered again.
 """
 
 import logging
@@ -15,12 +14,12 @@ from threading import Thread
 from typing import Final
 
 LEAST_S: Final = 1.0
-"""What a stop may take, however small the drain budget is."""
+"""Seconds that a stop may take, however small the drain budget is."""
 RESERVE_S: Final = 2.0
-"""Of the drain budget at most half, and so much at most, is kept for what comes after the deliveries."""
+"""Seconds of the drain budget, and at most half of the budget, are kept for the steps after the deliveries."""
 OWN_S: Final = 0.5
-"""Of the whole a fourth at most, and so much at most, is kept for relay's own work after connectors are closed or
-workers have ended."""
+"""Seconds, and at most a fourth of the stop, are kept for relay's own work after connectors are closed or workers
+have ended."""
 
 
 class Stop:
@@ -28,10 +27,10 @@ class Stop:
 
     def __init__(self) -> None:
         self.drain = 0.0
-        """What it may take, in seconds, by the configuration in force."""
+        """Seconds that the stop may take, by the configuration in force."""
         self._is_supervised = False
         self.cut = inf
-        """Deliveries under way are cut short."""
+        """Relay cuts deliveries under way short."""
         self.heeded = inf
         """Work that was cut short has ended, or is left behind."""
         self.closed = inf
@@ -39,7 +38,7 @@ class Stop:
         self.kept = inf
         """Listeners, journal and database are closed."""
         self.over = inf
-        """The process ends, whatever goes on."""
+        """The process ends, whatever still runs."""
         self._begun = SimpleQueue[None]()
 
     @property
@@ -52,19 +51,22 @@ class Stop:
         if self.has_begun:
             return
         now = time.monotonic()
-        found = [now + after for after in moments(self.drain, supervised=self._is_supervised)]
+        found = [now + after for after in plan_moments(self.drain, supervised=self._is_supervised)]
         self.cut, self.heeded, self.closed, self.kept, self.over = found
         self._begun.put(None)
 
     def watch(self, drain: float, *, supervised: bool = False, leave: Callable[[int], object] = os._exit) -> None:
-        """From now on have the process end in time, with exit code 0, from the moment that a stop begins. `drain`: what
-        that may take, in seconds; `supervised`: another process stops at the same time, and waits for this one."""
+        """Start the thread that ends the process with exit code 0 when a stop takes too long.
+
+        `drain`: seconds that a stop may take. `supervised`: another process stops at the same time, and waits for this
+        process.
+        """
         self.drain, self._is_supervised = drain, supervised
         Thread(target=self._watch, args=(leave,), name="stop", daemon=True).start()
 
     def _watch(self, leave: Callable[[int], object]) -> None:
         self._begun.get()
-        time.sleep(left(self.over))
+        time.sleep(count_seconds_left(self.over))
         advice = "what was acknowledged is on disk; find out what hangs: a plugin that blocks, a thread, or a disk"
         import structlog  # late: `relay check` does without it
 
@@ -74,25 +76,25 @@ class Stop:
         leave(0)
 
 
-def moments(drain: float, *, supervised: bool) -> tuple[float, float, float, float, float]:
-    """The moments of a stop that may take so long, in seconds from its begin."""
+def plan_moments(drain: float, *, supervised: bool) -> tuple[float, float, float, float, float]:
+    """Return the moments of a stop that may take `drain` seconds, in seconds from its beginning."""
     cut, end = max(drain - RESERVE_S, drain / 2), max(drain, LEAST_S)
     if supervised:
-        end -= _own(end)
-    own = _own(end)
+        end -= _find_own_share(end)
+    own = _find_own_share(end)
     closed = end - own
     return cut, (cut + closed) / 2, closed, end - own * 0.4, end - own * 0.1
 
 
-def _own(whole: float) -> float:
-    """What of a stop is relay's own."""
+def _find_own_share(whole: float) -> float:
+    """Return the seconds of a stop of `whole` seconds that are kept for relay's own work."""
     return min(OWN_S, whole / 4)
 
 
 STOP: Final = Stop()
-"""That of this process."""
+"""The stop of this process."""
 
 
-def left(moment: float, most: float = inf) -> float:
-    """The seconds until then, `most` at most."""
+def count_seconds_left(moment: float, most: float = inf) -> float:
+    """Return the seconds until a moment: at least 0, at most `most`."""
     return min(most, max(0.0, moment - time.monotonic()))

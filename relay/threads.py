@@ -16,7 +16,7 @@ from typing import Final, NoReturn, TypeVar, TypeVarTuple
 
 import structlog
 
-from relay.stop import STOP, left
+from relay.stop import STOP, count_seconds_left
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -58,13 +58,13 @@ def leave(code: int, *, at_once: bool = False) -> NoReturn:
     """End the process, without waiting for threads that hang; `at_once`: without taking anything apart."""
     for pool in (ADMIN, JOURNAL_READS, UNPACKING):
         pool.shutdown(wait=False, cancel_futures=True)
-    deadline = time.monotonic() + left(STOP.over, 2 * GRACE_S) / 2
+    deadline = time.monotonic() + count_seconds_left(STOP.over, 2 * GRACE_S) / 2
     others = [one for one in threading.enumerate() if one is not threading.current_thread() and not one.daemon]
     for thread in others:
         thread.join(max(0.0, deadline - time.monotonic()))
     if stuck := sorted(thread.name for thread in others if thread.is_alive()):
         log.warning("threads do not end, relay stops without them", threads=stuck)
-    if stuck or at_once or left(STOP.over) < EXIT_S:
+    if stuck or at_once or count_seconds_left(STOP.over) < EXIT_S:
         logging.shutdown()  # writes what waits
         os._exit(code)
     sys.exit(code)

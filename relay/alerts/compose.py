@@ -8,7 +8,7 @@ from typing import Any, Final
 from relay.alerts.schedule import FLAPS, AlertRules, Due, describe_changes, shorten
 from relay.api import Alarm
 from relay.api.internal import cut
-from relay.kinds import family_of
+from relay.kinds import find_family
 from relay.status import BUG, FAR_S, Condition, Status, diagnose
 from relay.words import REASON_CHARS, escape, format_span
 
@@ -74,7 +74,7 @@ def collect_facts(condition: Condition, status: Status) -> dict[str, Any]:
     """Return the facts of a condition, with the time at which the journal will be full."""
     facts = {name: _convert_plain(value) for name, value in condition.facts.items() if value is not None}
     full_in = status.journal.full_in
-    fills_journal = condition.kind == "journal_filling" or family_of(condition.kind) == "state"
+    fills_journal = condition.kind == "journal_filling" or find_family(condition.kind) == "state"
     if full_in is not None and full_in < FAR_S and fills_journal:
         facts["full_at"] = status.now + full_in
     return facts

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, NamedTuple
 
 from relay.api import AlertSettings
-from relay.kinds import ALERTED, family_of
+from relay.kinds import ALERTED, find_family
 from relay.status import Condition
 
 FLAPS: Final = 4
@@ -34,7 +34,7 @@ class Key(NamedTuple):
 
 def make_key(condition: Condition) -> Key:
     """Return the key under which a condition is tracked."""
-    return Key(condition.subject, family_of(condition.kind))
+    return Key(condition.subject, find_family(condition.kind))
 
 
 @dataclass(frozen=True, slots=True)

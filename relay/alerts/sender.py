@@ -28,7 +28,7 @@ from relay.config import Redaction
 from relay.guests import Late, call_guest, find_reason, run_limited
 from relay.state import KEPT, AlertMessage, Tracks, save_message, save_tracks
 from relay.status import AlertStatus, Condition, LastAlert, Status
-from relay.stop import STOP, left
+from relay.stop import STOP, count_seconds_left
 from relay.threads import ADMIN
 
 LONGEST_ASKED_S: Final = 3600.0
@@ -259,7 +259,7 @@ class Sender:
         try:
             await asyncio.shield(work)
         except asyncio.CancelledError:
-            await asyncio.wait([work], timeout=left(STOP.kept, self._times.close))
+            await asyncio.wait([work], timeout=count_seconds_left(STOP.kept, self._times.close))
             raise
 
     async def _write(self, save: "partial[None]") -> None:
@@ -278,7 +278,9 @@ class Sender:
         """Close its connections."""
         try:
             await run_limited(
-                self._alert.release, left(STOP.kept, self._times.close), f"alert {self._alert.name}: close"
+                self._alert.release,
+                count_seconds_left(STOP.kept, self._times.close),
+                f"alert {self._alert.name}: close",
             )
         except Exception as error:  # a plugin's own
             self._log.warning("alert is not closed", reason=self._clean(find_reason(error)))

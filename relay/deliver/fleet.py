@@ -28,7 +28,7 @@ from relay.deliver.opener import CLOSE_S
 from relay.deliver.replays import Replays
 from relay.journal import Journal
 from relay.state import Counts, Cursor, Pause, State, read_lane_ledgers
-from relay.stop import STOP, left
+from relay.stop import STOP, count_seconds_left
 from relay.threads import ADMIN
 
 SAVE_S: Final = 0.25
@@ -216,7 +216,7 @@ class Fleet:
             for lane in (*self.lanes, *self.replays.values()):
                 lane.close()
             self.releases = True
-            await _release_all(self.lanes, left(STOP.closed, CLOSE_S))
+            await _release_all(self.lanes, count_seconds_left(STOP.closed, CLOSE_S))
 
     async def _save_for_good(self) -> bool:
         """Save the cursors; return whether that succeeded."""

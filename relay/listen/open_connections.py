@@ -21,7 +21,7 @@ from aiohttp import web
 from relay.listen.connection import Connection, describe_client
 from relay.listen.limits import LINE_BYTES, ListenerLimits, bound_connections
 from relay.listen.refusal import BUG, ODD_EXPECT, Cause, Refusal
-from relay.stop import STOP, left
+from relay.stop import STOP, count_seconds_left
 
 PORTIONS: Final = 16
 """At the limit, one in so many connections is closed at a time."""
@@ -208,7 +208,7 @@ class Server(web.Server):
         """
         if self._making:
             await asyncio.wait(self._making)
-        await super().shutdown(left(STOP.kept, 2 * (STOP_S if timeout is None else timeout)) / 2)
+        await super().shutdown(count_seconds_left(STOP.kept, 2 * (STOP_S if timeout is None else timeout)) / 2)
 
 
 class AppRunner(web.AppRunner):

@@ -57,7 +57,7 @@ from relay.runtime.watchdog import Pulse, keep_reporting
 from relay.runtime.worker import Worker
 from relay.state import Entry, State, follow_pauses, keep_removing_parked, list_other_folders
 from relay.status import ReloadResult, ReloadWarning, merge_results, read_retired
-from relay.stop import STOP, left
+from relay.stop import STOP, count_seconds_left
 from relay.threads import ADMIN
 
 Load = Callable[[], Config]
@@ -356,7 +356,7 @@ class Daemon:
 
         self._fleet.stop()
         on_signal(lambda: cut_short("another signal"))
-        done, _ = await asyncio.wait([lanes], timeout=left(STOP.cut))
+        done, _ = await asyncio.wait([lanes], timeout=count_seconds_left(STOP.cut))
         if not done:
             cut_short("the drain budget is used up")
 

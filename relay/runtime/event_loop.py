@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 import structlog
 
 from relay.guests import format_trace
-from relay.stop import STOP, left
+from relay.stop import STOP, count_seconds_left
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ def end_tasks(loop: asyncio.AbstractEventLoop) -> bool:
         for task in tasks:
             task.cancel()
         with suppress(SystemExit, KeyboardInterrupt):
-            loop.run_until_complete(asyncio.wait(tasks, timeout=left(STOP.over, 2 * TO_END_S) / 2))
+            loop.run_until_complete(asyncio.wait(tasks, timeout=count_seconds_left(STOP.over, 2 * TO_END_S) / 2))
     if stuck := sorted(task.get_name() for task in asyncio.all_tasks(loop)):
         log.warning("tasks of plugins do not end, relay stops without them", tasks=stuck[:10])
         return False

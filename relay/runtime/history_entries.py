@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Final
 
-from relay.kinds import ENDS, family_of
+from relay.kinds import ENDS, find_family
 from relay.runtime.condition_watch import ConditionSnapshot
 from relay.state import AT_MOST, Entry, is_bound
 from relay.status import Condition
@@ -103,7 +103,7 @@ class HistoryEntries:
 
     def _find_changes(self, look: ConditionSnapshot) -> Iterator[Entry]:
         now = look.now
-        found = {(one.subject, family_of(one.kind)): one for one in look.conditions if one.kind not in TOLD_ELSEWHERE}
+        found = {(one.subject, find_family(one.kind)): one for one in look.conditions if one.kind not in TOLD_ELSEWHERE}
         present = {f"connector {lane.connector}" for lane in look.status.lanes}
         present |= {f"source {source.source}" for source in look.status.sources}
         for key in [*dict.fromkeys((*self._told, *found))]:

@@ -20,7 +20,7 @@ from relay.config import LOG, Config, find_changed_files, read_stamps
 from relay.runtime.condition_watch import ConditionSnapshot, ConditionWatch
 from relay.runtime.history_entries import HistoryEntries
 from relay.state import Entry, HistoryQuery, add_entries, count_erasures, find_done, find_last_run, read_history
-from relay.stop import STOP, left
+from relay.stop import STOP, count_seconds_left
 from relay.threads import ADMIN
 from relay.words import format_count, format_span, format_time
 
@@ -142,7 +142,7 @@ class History:
         self.note(
             Entry("stopped", "relay", f"relay stopped after {format_span(ran)}", about={"ran_s": round(ran, 1)}, at=now)
         )
-        seconds = left(STOP.kept, END_S)
+        seconds = count_seconds_left(STOP.kept, END_S)
         try:
             async with asyncio.timeout(seconds):
                 await self._write()

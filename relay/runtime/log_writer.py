@@ -13,7 +13,7 @@ from typing import Final
 
 import structlog
 
-from relay.stop import STOP, left
+from relay.stop import STOP, count_seconds_left
 
 QUEUE_BYTES: Final = 1 << 20
 AGAIN_S: Final = 1.0
@@ -109,4 +109,4 @@ class LogWriter(logging.Handler):
 
 
 def _choose_patience() -> float:
-    return max(LATE_S, left(STOP.over, STOP_S))
+    return max(LATE_S, count_seconds_left(STOP.over, STOP_S))

@@ -28,7 +28,7 @@ from relay.state import (
     make_worker_folder,
     open_both,
 )
-from relay.stop import STOP, left
+from relay.stop import STOP, count_seconds_left
 from relay.threads import ADMIN
 from relay.words import describe_error
 
@@ -118,7 +118,7 @@ def describe_full_disk(state: Path, config: Config) -> str:
 
 async def _close_both(journal: Journal, state: State) -> None:
     """Close both. If their disk hangs, the process ends without that."""
-    seconds = left(STOP.kept, CLOSE_S)
+    seconds = count_seconds_left(STOP.kept, CLOSE_S)
     try:
         async with asyncio.timeout(seconds):
             await journal.close()

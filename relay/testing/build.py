@@ -30,11 +30,11 @@ def make_batch(bodies: Sequence[bytes], *, source: str = "braze") -> Batch:
     the id and `time` the time. Raises ValueError if a body is not a JSON object with `event_type`.
     """
     now = time.time()
-    kinds = {name: Kind(source, name) for name in map(_type, bodies)}
-    return Batch([Block.of([Event(body, kinds[_type(body)], offset, now) for offset, body in enumerate(bodies)])])
+    kinds = {name: Kind(source, name) for name in map(_read_type, bodies)}
+    return Batch([Block.of([Event(body, kinds[_read_type(body)], offset, now) for offset, body in enumerate(bodies)])])
 
 
-def _type(body: bytes) -> str:
+def _read_type(body: bytes) -> str:
     event = orjson.loads(body)
     if not isinstance(event, dict) or "event_type" not in event:
         raise ValueError(f'expected an object with "event_type", got {body[:80]!r}')

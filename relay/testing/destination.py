@@ -92,12 +92,10 @@ class Received:
         try:
             envelope = _OBJECT.decode(body)
         except msgspec.DecodeError:
-            return body.splitlines() if b"\n" in body else _refuse(body)
+            if b"\n" not in body:
+                raise ValueError(f"the request holds no events that could be read: {body[:80]!r}") from None
+            return body.splitlines()
         return [body] if isinstance(envelope.events, msgspec.UnsetType) else [bytes(event) for event in envelope.events]
-
-
-def _refuse(body: bytes) -> list[bytes]:
-    raise ValueError(f"the request holds no events that could be read: {body[:80]!r}")
 
 
 class Destination:

@@ -42,7 +42,7 @@ from relay.runtime import (
     take_inherited,
 )
 from relay.state import list_worker_folders
-from relay.stop import STOP, left
+from relay.stop import STOP, count_seconds_left
 from relay.workers.control import JointView
 from relay.workers.respawn import Supervised
 from relay.workers.substitute import Substitute
@@ -222,7 +222,7 @@ async def _end_workers(notify: Notify, workers: Sequence[Supervised], running: S
     for each in workers:
         each.stop()
     on_signal(lambda: _signal_workers(workers, signal.SIGTERM))
-    _, stuck = await asyncio.wait(running, timeout=left(STOP.closed))
+    _, stuck = await asyncio.wait(running, timeout=count_seconds_left(STOP.closed))
     if stuck:
         log.error("workers do not stop, are killed", workers=len(stuck))
         _signal_workers(workers, signal.SIGKILL)
