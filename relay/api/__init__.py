@@ -3,7 +3,7 @@
 from relay.api.alert import Alarm, Alert, AlertSettings, Message
 from relay.api.authentication import check_hmac, check_secret, signed_headers, signing_key
 from relay.api.batch import Batch, Block
-from relay.api.connector import BatchSettings, Connector, ConnectorSettings, OtherId, RetrySettings, User
+from relay.api.connector import BatchSettings, Connector, ConnectorSettings, RetrySettings
 from relay.api.event import ERASED, REDACTED, Event, Kind, UnreadableEvent
 from relay.api.filter import Filter, FilterSettings
 from relay.api.hooks import hookimpl, hookspec
@@ -34,6 +34,7 @@ from relay.api.source import Decoded, Entries, Source, SourceSettings, Unreadabl
 from relay.api.transport.answer import Answered, check, retry_after
 from relay.api.transport.framing_headers import check_headers
 from relay.api.transport.route import HttpAlertSettings, HttpConnectorSettings
+from relay.api.user import OtherId, User
 
 __all__ = [
     "DELIVERED",

@@ -100,18 +100,15 @@ class Message:
     @property
     def title(self) -> str:
         """Return one line, for the subject of an e-mail."""
-        prefix = "[test] " if self.test else ""
-        return f"{prefix}{self.relay} on {self.host}: {self._summarize()}"
-
-    def _summarize(self) -> str:
+        prefix = f"{'[test] ' if self.test else ''}{self.relay} on {self.host}: "
         if len(self.alarms) == 1 and not self.left_out:
-            return _format_headline(self.alarms[0])
+            return prefix + _format_headline(self.alarms[0])
         over = all(one.state == "over" for one in self.alarms)
         number = len(self.alarms) + self.left_out
         named = [one.subject for one in self.alarms[:SUBJECTS]]
         more = number - len(named)
         subjects = ", ".join([*dict.fromkeys(named), *([f"{more} more"] if more else [])])
-        return f"{number} {'are over' if over else 'alarms'}: {subjects}"
+        return f"{prefix}{number} {'are over' if over else 'alarms'}: {subjects}"
 
     @property
     def text(self) -> str:
@@ -174,30 +171,19 @@ def _format_paragraph(one: Alarm) -> str:
     if one.kind == TEST:
         return one.sentence
     since = "trouble since" if one.was else "since"  # it began as the kind that it was
-    lines = [
-        f"{_format_headline(one)}, {since} {_format_time(one.since)}",
-        one.sentence,
-        one.changed,
-        *_list_facts(one),
-    ]
-    return "\n".join(line for line in lines if line)
-
-
-def _list_facts(one: Alarm) -> list[str]:
-    """List facts that the sentence of the alarm leaves out."""
-    lines, facts = [], one.facts
+    lines = [f"{_format_headline(one)}, {since} {_format_time(one.since)}", one.sentence, one.changed]
+    facts = one.facts
     error = facts.get("last_error")
     if error and str(error.get("reason")) not in one.sentence:
-        lines.append(
-            f"last error: {error.get('reason')}" + (f" at {_format_time(error['at'])}" if "at" in error else "")
-        )
+        when = f" at {_format_time(error['at'])}" if "at" in error else ""
+        lines.append(f"last error: {error.get('reason')}{when}")
     if event := facts.get("event"):
         lines.append(f"one of the events: {event.get('type')} {event.get('id')}")
     if full := facts.get("full_at"):
         lines.append(f"the journal is full at {_format_time(full)} if it goes on like this")
     if (deadline := facts.get("deadline")) and _format_time(deadline) not in one.sentence:
         lines.append(f"Braze disables the Current at {_format_time(deadline)}, after 5 days of errors")
-    return lines
+    return "\n".join(line for line in lines if line)
 
 
 def _format_time(seconds: float) -> str:

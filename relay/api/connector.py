@@ -5,7 +5,6 @@ Batching, selection, filters, retries, rate limits, parking and the cursor are t
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from inspect import iscoroutinefunction
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import (
     Any,
     ClassVar,
     Literal,
-    NamedTuple,
     Self,
     TypedDict,
     TypeVar,
@@ -33,6 +31,7 @@ from relay.api.plugin import Plugin
 from relay.api.settings import ByteSize, Contradiction, Duration, EventSelection, Rate, Settings, StartAt
 from relay.api.threads import LeftBehind, Threads, release
 from relay.api.transport.answer import Answered, check
+from relay.api.user import User
 
 if TYPE_CHECKING:
     import aiohttp
@@ -52,7 +51,6 @@ def _make_tuple(value: object) -> object:
 
 
 Status = Annotated[str, AfterValidator(_check_status), WithJsonSchema({"type": "string", "pattern": r"^[1-5]\d\d$"})]
-
 
 Group = Literal["type", "source", "hour"]
 """What the events of a group have in common; `hour` is that in which relay received them, in UTC."""
@@ -213,26 +211,6 @@ class ConnectorDefaults(TypedDict, total=False):
 
     batch: BatchDefaults
     retry: RetryDefaults
-
-
-class OtherId(NamedTuple):
-    """An id of a user that is neither Braze's nor an external id."""
-
-    kind: str
-    """`device_id`, `email`, or `alias:LABEL`."""
-    id: str
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    """A user to erase, with all ids that relay knows."""
-
-    user_id: str | None = None
-    """Braze's id."""
-    external_ids: tuple[str, ...] = ()
-    """Your own ids."""
-    other_ids: tuple[OtherId, ...] = ()
-    """Device ids and e-mail addresses in the user's events, and ids that the request named."""
 
 
 class Connector(Plugin):

@@ -34,6 +34,9 @@ class Kind:
         return not self.source and self.type == ERASED.type
 
 
+_make_kind: Final = lru_cache(1000)(Kind)
+"""Makes a kind, or returns the same object again: events are grouped by it."""
+
 ERASED: Final = Kind("", "relay.erased")
 """The kind of a tombstone: it stays in the journal in place of an erased event, so that offsets do not change."""
 
@@ -88,7 +91,12 @@ class Event(Struct, frozen=True, eq=False):
         """
         data = self._data
         if data is None:
-            data = _decode(self)
+            try:
+                data = orjson.loads(self.body)
+            except (ValueError, RecursionError) as error:
+                raise UnreadableEvent(self, "data", f"the event cannot be decoded: {error}") from None
+            if not isinstance(data, dict):
+                raise UnreadableEvent(self, "data", "the event is no JSON object")
             force_setattr(self, "_data", data)
         return data
 
@@ -146,19 +154,3 @@ class Event(Struct, frozen=True, eq=False):
         """
         kind = _make_kind(self.kind.source, type, self.kind.id_field, self.kind.time_field)
         return Event(self.body, kind, self.offset, self.received, self.part, self._data)
-
-
-@lru_cache(1000)
-def _make_kind(source: str, type: str, id_field: str, time_field: str) -> Kind:
-    """Make a kind, or return the same object again: events are grouped by it."""
-    return Kind(source, type, id_field, time_field)
-
-
-def _decode(event: Event) -> dict[str, Any]:
-    try:
-        data = orjson.loads(event.body)
-    except (ValueError, RecursionError) as error:
-        raise UnreadableEvent(event, "data", f"the event cannot be decoded: {error}") from None
-    if not isinstance(data, dict):
-        raise UnreadableEvent(event, "data", "the event is no JSON object")
-    return data

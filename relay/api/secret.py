@@ -66,13 +66,16 @@ class Secret:
     def _read(self) -> str:
         if self.how == "env":
             if self.name not in os.environ:
-                raise LookupError(f"the environment has no variable {self.name}{_suggest_name(self.name)}")
+                dollar = re.fullmatch(r"\$(\{)?([A-Za-z_]\w*)(?(1)\})", self.name, re.ASCII)
+                hint = f': write the name without the $, env = "{dollar[2]}"' if dollar else ""
+                raise LookupError(f"the environment has no variable {self.name}{hint}")
             content = os.environb[self.name.encode("utf-8", "surrogateescape")]
         else:
+            if self.how == "file" and not Path(self.name).is_absolute():
+                raise ValueError("write its path from / on: relay runs in another folder than you do")
+            path = Path(self.name) if self.how == "file" else _find_credential(self.name)
             try:
-                content = read_plain(
-                    _check_path(self.name) if self.how == "file" else _find_credential(self.name), MOST_BYTES
-                )
+                content = read_plain(path, MOST_BYTES)
             except NotPlain as error:
                 raise ValueError(f"it {error}") from None
         try:
@@ -105,10 +108,17 @@ class Secret:
             ((how, name),) = value.items()
             if how in WAYS and isinstance(name, str) and name:
                 return cls(how, name)
-        reason = f"{_explain_wrong(value)}a secret is a reference"
-        raise ValueError(
-            f"{reason if isinstance(value, dict) else f'{reason}, never the secret itself'}: {SECRET_FORMS}"
-        )
+        wrong, never = "", ""
+        if not isinstance(value, dict):
+            never = ", never the secret itself"
+        elif unknown := [key for key in value if key not in WAYS]:
+            near = find_closest(unknown[0], WAYS)
+            wrong = f"unknown key {unknown[0]}{f' (did you mean {near}?)' if near else ''}; "
+        elif len(value) > 1:
+            wrong = f"{' and '.join(value)}: one of them; "
+        else:
+            wrong = "".join(f"{how}: expected a name in quotes; " for how in value)
+        raise ValueError(f"{wrong}a secret is a reference{never}: {SECRET_FORMS}")
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -163,32 +173,6 @@ class BearerToken(HeaderSecret):
         if " " in self._value:
             return f"{self} holds a space: most senders do not send such a token"
         return super().doubt
-
-
-def _explain_wrong(reference: object) -> str:
-    """Explain what is wrong with a reference, without its values, which may be secrets."""
-    if not isinstance(reference, dict):
-        return ""
-    for key in reference:
-        if key not in WAYS:
-            near = find_closest(key, WAYS)
-            meant = f" (did you mean {near}?)" if near else ""
-            return f"unknown key {key}{meant}; "
-    if len(reference) > 1:
-        return f"{' and '.join(reference)}: one of them; "
-    return "".join(f"{how}: expected a name in quotes; " for how in reference)
-
-
-def _suggest_name(name: str) -> str:
-    """Suggest the name of a variable that is written with a dollar sign."""
-    variable = re.fullmatch(r"\$(\{)?([A-Za-z_]\w*)(?(1)\})", name, re.ASCII)
-    return f': write the name without the $, env = "{variable[2]}"' if variable else ""
-
-
-def _check_path(name: str) -> Path:
-    if not Path(name).is_absolute():
-        raise ValueError("write its path from / on: relay runs in another folder than you do")
-    return Path(name)
 
 
 def _find_credential(name: str) -> Path:

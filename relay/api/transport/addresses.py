@@ -37,10 +37,18 @@ def parse_networks(value: object) -> Networks:
     entries = value if isinstance(value, list | tuple) else [value]
     found, wrong = list[IPv4Network | IPv6Network](), list[str]()
     for entry in entries:
+        if entry == UNIX:
+            continue
+        text = entry if isinstance(entry, str) else ""
         try:
-            found += [_parse_network(entry)] if entry != UNIX else []
-        except ValueError as error:
-            wrong.append(str(error))
+            network = ip_network(text, strict=False)
+        except ValueError:
+            wrong.append(f"{entry!r} is no network")
+            continue
+        try:
+            found.append(ip_network(text))
+        except ValueError:
+            wrong.append(f'"{text}" is an address in a network: write "{network}", or leave out the /')
     if wrong:
         raise ValueError(f"{EXPECTED}: {'; '.join(wrong)}")
     return Networks(tuple(found), UNIX in entries)
@@ -49,18 +57,6 @@ def parse_networks(value: object) -> Networks:
 def write_networks(networks: Networks) -> list[str]:
     """Write what `parse_networks` reads."""
     return [*map(str, networks.networks), *([UNIX] if networks.unix else ())]
-
-
-def _parse_network(entry: object) -> IPv4Network | IPv6Network:
-    text = entry if isinstance(entry, str) else ""
-    try:
-        network = ip_network(text, strict=False)
-    except ValueError:
-        raise ValueError(f"{entry!r} is no network") from None
-    try:
-        return ip_network(text)
-    except ValueError:
-        raise ValueError(f'"{text}" is an address in a network: write "{network}", or leave out the /') from None
 
 
 NetworkList = Annotated[

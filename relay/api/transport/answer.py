@@ -49,7 +49,13 @@ def check(answer: "aiohttp.ClientResponse", body: bytes | None = None, answers: 
         raise Unauthorized(reason, status=answer.history[-1].status)
     if (answers.get(str(answer.status)) or _judge_status(answer.status)) == "deliver":
         return
-    said = _make_excerpt(_read_arrived(answer) if body is None else body)
+    if body is None:
+        try:
+            body = answer.content.read_nowait(EXCERPT_BYTES + 4)
+        except Exception:  # whatever ails the connection, the status is the news
+            body = b""
+    text = _UTF8("replace").decode(body[:EXCERPT_BYTES])
+    said = " ".join((text if len(body) <= EXCERPT_BYTES else cut(f"{text} ", len(text))).split())  # cut between words
     reason = f"HTTP {answer.status}{_describe_target(answer)}" + (f": {said}" if said else "")
     raise make_failure(answer.status, answer.headers, reason, said, answers)
 
@@ -106,18 +112,3 @@ def _describe_target(answer: "aiohttp.ClientResponse") -> str:
         return f" to {answer.url.join(type(answer.url)(location)).with_user(None).with_query(None).with_fragment(None)}"
     except (ValueError, TypeError):  # it is no URL
         return ""
-
-
-def _read_arrived(answer: "aiohttp.ClientResponse") -> bytes:
-    """Return the first bytes of the body that have arrived."""
-    try:
-        return answer.content.read_nowait(EXCERPT_BYTES + 4)
-    except Exception:  # whatever ails the connection, the status is the news
-        return b""
-
-
-def _make_excerpt(body: bytes) -> str:
-    """Return the first bytes as one line of text, cut between two words."""
-    said = _UTF8("replace").decode(body[:EXCERPT_BYTES])
-    whole = len(body) <= EXCERPT_BYTES
-    return " ".join((said if whole else cut(f"{said} ", len(said))).split())

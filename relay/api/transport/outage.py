@@ -42,23 +42,15 @@ def find_outcome(error: BaseException) -> Retry | Reject | Unauthorized | None:
         case OSError() | aiohttp.ClientError() | EOFError() | HTTPException():
             return Retry(describe_failure(error))
         case BaseExceptionGroup():
-            return _join_outcomes([find_outcome(one) for one in error.exceptions])
+            outcomes = [find_outcome(one) for one in error.exceptions]
+            if None not in outcomes:
+                return next(one for kind in (Unauthorized, Retry, Reject) for one in outcomes if isinstance(one, kind))
     return None
 
 
 def _is_refusal(error: aiohttp.ClientResponseError) -> bool:
     """Return whether the destination sent the status. aiohttp makes up a status for an answer that is no HTTP."""
     return type(error) is aiohttp.ClientResponseError and error.__cause__ is None and error.status >= 300
-
-
-def _join_outcomes(outcomes: list[Retry | Reject | Unauthorized | None]) -> Retry | Reject | Unauthorized | None:
-    if None in outcomes:
-        return None
-    for kind in (Unauthorized, Retry, Reject):
-        for outcome in outcomes:
-            if isinstance(outcome, kind):
-                return outcome
-    return None
 
 
 def describe_failure(error: BaseException, place: str = "") -> str:  # noqa: C901  a table

@@ -76,7 +76,12 @@ def validity(pem: str) -> Validity:
         ((_, certificate),) = _split_values(ssl.PEM_cert_to_DER_cert(first))
         fields = [*_split_values(_split_values(certificate)[0][1])]  # RFC 5280: what is signed comes first
         _, period = fields[4 if fields[0][0] == VERSION else 3]
-        begins, ends = (_parse_time(tag, text) for tag, text in _split_values(period))
+        begins, ends = (
+            datetime.strptime(text.decode(), "%y%m%d%H%M%SZ" if tag == SHORT_YEAR else "%Y%m%d%H%M%SZ")
+            .replace(tzinfo=UTC)
+            .timestamp()
+            for tag, text in _split_values(period)
+        )
     except IndexError as error:
         raise ValueError("it is no certificate") from error
     return Validity(begins, ends)
@@ -92,11 +97,6 @@ def _split_values(der: bytes) -> list[tuple[int, bytes]]:
         found.append((tag, der[at : at + size]))
         at += size
     return found
-
-
-def _parse_time(tag: int, text: bytes) -> float:
-    form = "%y%m%d%H%M%SZ" if tag == SHORT_YEAR else "%Y%m%d%H%M%SZ"
-    return datetime.strptime(text.decode(), form).replace(tzinfo=UTC).timestamp()
 
 
 def load_chain(context: ssl.SSLContext, certificate: str, key: str) -> None:

@@ -28,9 +28,5 @@ def read_plain(path: Path, most: int) -> bytes:
 def check_plain(mode: int) -> None:
     """Raise `NotPlain` for anything but a file, by its mode."""
     if not stat.S_ISREG(mode):
-        raise NotPlain(f"is {_describe_kind(mode)}, not a file")
-
-
-def _describe_kind(mode: int) -> str:
-    kinds = {stat.S_IFIFO: "a FIFO", stat.S_IFDIR: "a folder", stat.S_IFSOCK: "a socket"}
-    return kinds.get(stat.S_IFMT(mode), "a device")
+        kinds = {stat.S_IFIFO: "a FIFO", stat.S_IFDIR: "a folder", stat.S_IFSOCK: "a socket"}
+        raise NotPlain(f"is {kinds.get(stat.S_IFMT(mode), 'a device')}, not a file")
