@@ -112,9 +112,14 @@ def read_files(folders: Sequence[Path]) -> FoundFiles:
         if _read_file(path, path.name, path.name, reading):
             for override in _in_order([folder / f"{path.name}.d" for folder in folders], reading):
                 _read_file(override, f"{path.name}.d/{override.name}", path.name, reading)
-    reading.warnings.extend(_pointless_overrides(folders, {path.name for path in files}))
-    if not files and (deeper := _find_folder_above(folders)):
-        reading.mistakes.append(deeper)
+    names = {path.name for path in files}
+    for path in (path for folder in folders for path in sorted(folder.glob("*.toml.d"))):
+        if (overridden := path.name.removesuffix(".d")) not in names:
+            reading.warnings.append(Mistake(file=path.name, reason=f"overrides nothing: there is no {overridden}"))
+    above = [folder for folder in folders if not files and any((folder / "conf.d").glob("*.toml"))]
+    if above:
+        reason = f"there is no *.toml in {above[0]}: {above[0] / 'conf.d'} is probably meant"
+        reading.mistakes.append(Mistake(reason=reason))
     else:
         reading.warnings.extend(_find_unread_files(folders))
     if reading.unread:
@@ -172,7 +177,8 @@ def _read_file(path: Path, name: str, base: str, reading: FoundFiles) -> bool:
     """Read one file into `reading`; return False if it masks its name."""
     try:
         about = path.stat()
-        content = b"" if _is_null(about) else read_plain(path, MOST_BYTES)
+        is_null = stat.S_ISCHR(about.st_mode) and about.st_rdev == Path(os.devnull).stat().st_rdev
+        content = b"" if is_null else read_plain(path, MOST_BYTES)
         if not content:
             return False
         if about.st_mode & stat.S_IWOTH:
@@ -192,11 +198,6 @@ def _take(document: Document | Mistake, name: str, reading: FoundFiles) -> None:
         reading.unread.append(name)
     else:
         reading.documents.append(document)
-
-
-def _is_null(about: os.stat_result) -> bool:
-    """Return whether the file is /dev/null."""
-    return stat.S_ISCHR(about.st_mode) and about.st_rdev == Path(os.devnull).stat().st_rdev
 
 
 def _parse(name: str, base: str, content: bytes) -> Document | Mistake:
@@ -249,40 +250,18 @@ def _find_huge_numbers(path: KeyPath, value: object) -> Iterator[tuple[KeyPath, 
             yield path, "is no integer of 64 bits"
 
 
-def _pointless_overrides(folders: Sequence[Path], names: set[str]) -> Iterator[Mistake]:
-    for folder in folders:
-        for path in sorted(folder.glob("*.toml.d")):
-            overridden = path.name.removesuffix(".d")
-            if overridden not in names:
-                yield Mistake(file=path.name, reason=f"overrides nothing: there is no {overridden}")
-
-
 def _find_unread_files(folders: Sequence[Path]) -> Iterator[Mistake]:
     """Find files that look as if they were to be read."""
     for folder in folders:
         with suppress(OSError):  # that it cannot be read is told already
             for path in sorted(folder.iterdir()):
                 name = path.name
-                if _counts(f"{name}.toml") and not name.endswith((".toml", ".toml.d")):
-                    if path.suffix.lower() in LOOKALIKES:
-                        yield Mistake(file=name, reason="is not read: name it .toml, in lower case")
-                    elif any(path.glob("*.toml")):
-                        yield Mistake(
-                            file=name, reason=f"is a folder whose files are not read: {_advise_on_folder(name)}"
-                        )
-
-
-def _advise_on_folder(folder: str) -> str:
-    """Return where files of this folder belong."""
-    if not folder.endswith(".d"):
-        return "put them beside it"
-    overridden = f"{folder.removesuffix('.d')}.toml"
-    return f"name it {overridden}.d if it overrides keys of {overridden}, else put them beside it"
-
-
-def _find_folder_above(folders: Sequence[Path]) -> Mistake | None:
-    """Notice that the folder above the one with the files was named."""
-    for folder in folders:
-        if any((folder / "conf.d").glob("*.toml")):
-            return Mistake(reason=f"there is no *.toml in {folder}: {folder / 'conf.d'} is probably meant")
-    return None
+                if not _counts(f"{name}.toml") or name.endswith((".toml", ".toml.d")):
+                    continue
+                if path.suffix.lower() in LOOKALIKES:
+                    yield Mistake(file=name, reason="is not read: name it .toml, in lower case")
+                elif any(path.glob("*.toml")):
+                    advice, base = "put them beside it", f"{path.stem}.toml"
+                    if path.suffix == ".d":
+                        advice = f"name it {base}.d if it overrides keys of {base}, else {advice}"
+                    yield Mistake(file=name, reason=f"is a folder whose files are not read: {advice}")

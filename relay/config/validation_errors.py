@@ -90,22 +90,24 @@ def _find_contradictions(table: object, model: type[Settings], found: Sequence[E
     """Find contradictions that pydantic does not reach because of other wrong settings."""
     wrong = {_find_setting(model, detail["loc"]) for detail in found}
     while isinstance(table, dict) and () not in wrong:
-        fresh = _errors(_without(table, wrong), _make_lenient(model, wrong))
-        yield from (one for one in fresh if one["type"] == CONTRADICTION and not _is_about(one, wrong))
+        lenient = _make_optional(model, frozenset(place[0] for place in wrong if len(place) == 1))
+        rest = _without(table, wrong)
+        try:
+            with contained(until_ctrl_c=True):
+                validate(rest, lenient)
+        except ValidationError as error:
+            fresh = error.errors(include_url=False, include_input=False)
+        except Exception:  # a check that cannot do without what is missing: it is asked again when that is there
+            return
+        else:
+            return
+        faulty = {place[:depth] for place in wrong for depth in range(1, len(place) + 1)}  # with the tables around them
+        for one in fresh:
+            if one["type"] == CONTRADICTION and faulty.isdisjoint((*one["loc"], name) for name in one["ctx"]["about"]):
+                yield one
         if not (more := {_find_setting(model, one["loc"]) for one in fresh} - wrong):
             return
         wrong |= more
-
-
-def _errors(table: object, model: type[Settings]) -> list[ErrorDetails]:
-    try:
-        with contained(until_ctrl_c=True):
-            validate(table, model)
-    except ValidationError as error:
-        return error.errors(include_url=False, include_input=False)
-    except Exception:  # a check that cannot do without what is missing: it is asked again when that is there
-        return []
-    return []
 
 
 def _find_setting(model: type[Settings], place: Place) -> Place:
@@ -127,30 +129,22 @@ def _without(table: Mapping[str, Any], places: Iterable[Place]) -> dict[str, Any
     return rest
 
 
-def _make_lenient(model: type[S], places: Iterable[Place]) -> type[S]:
-    """Return the model with missing or wrong settings made optional."""
-    absent = {place[0] for place in places if len(place) == 1}
-    fields = [(name, field) for name, field in model.model_fields.items() if field.is_required()]
-    optional = frozenset(name for name, field in fields if (field.alias or name) in absent)
-    return _make_optional(model, optional) if optional else model
-
-
 @lru_cache(maxsize=64)
-def _make_optional(model: type[S], names: frozenset[str]) -> type[S]:
+def _make_optional(model: type[S], absent: frozenset[str | int]) -> type[S]:
     """Return the model with these settings optional. It is cached: making it takes longer than checking many tables."""
-    fields: dict[str, Any] = dict.fromkeys(names, (Any, None))
-    return create_model(model.__name__, __base__=model, **fields)
-
-
-def _is_about(contradiction: ErrorDetails, wrong: Iterable[Place]) -> bool:
-    about = {(*contradiction["loc"], name) for name in contradiction["ctx"]["about"]}
-    return not about.isdisjoint(place[:depth] for place in wrong for depth in range(1, len(place) + 1))
+    required = [(name, field) for name, field in model.model_fields.items() if field.is_required()]
+    fields: dict[str, Any] = {name: (Any, None) for name, field in required if (field.alias or name) in absent}
+    return create_model(model.__name__, __base__=model, **fields) if fields else model
 
 
 def _mistake(detail: ErrorDetails, model: type[Settings], path: Sequence[str | int], merged: Merged) -> Mistake:
     loc = tuple(part for part in detail["loc"] if part != KEY)
     if detail["type"] == CONTRADICTION:
-        return _make_contradiction(detail, (*path, *loc), merged)
+        # of the table, at the line of the first written setting that it is about
+        table = (*path, *loc)
+        places = [(*table, name) for name in detail["ctx"]["about"]]
+        place = next((one for one in places if one in merged.origins), table)
+        return replace(merged.make_mistake(place, detail["ctx"]["reason"]), key=format_path(table))
     *parents, last = loc or (None,)
     owner = _find_model(model, parents)
     unknown = detail["type"] == "extra_forbidden"
@@ -159,21 +153,16 @@ def _mistake(detail: ErrorDetails, model: type[Settings], path: Sequence[str | i
     return merged.make_mistake((*path, *loc), reason, suggestion, private=unknown or SECRET_FORMS in reason)
 
 
-def _make_contradiction(detail: ErrorDetails, table: Place, merged: Merged) -> Mistake:
-    """Make a mistake of the table, at the line of the first written setting that it is about."""
-    places = [(*table, name) for name in detail["ctx"]["about"]]
-    place = next((one for one in places if one in merged.origins), table)
-    return replace(merged.make_mistake(place, detail["ctx"]["reason"]), key=format_path(table))
-
-
 def _reason(detail: ErrorDetails, owner: type[BaseModel] | None, field: object) -> str:
     sentence = REASONS.get(detail["type"])
     if sentence is None:
         return detail["msg"]
-    units, said = _units(owner, field), detail.get("ctx", {})
+    known = owner.model_fields.get(str(field)) if owner else None
+    parsers = [part.func for part in known.metadata if isinstance(part, BeforeValidator)] if known else []
+    units = SECONDS if parse_duration in parsers else BYTES if parse_size in parsers else {}
     words = {
         name: _describe_pattern(value) if name == "pattern" else _format_limit(value, units)
-        for name, value in said.items()
+        for name, value in detail.get("ctx", {}).items()
     }
     return sentence.format(**words)
 
@@ -196,12 +185,6 @@ def _find_model(model: type[BaseModel], parents: Sequence[str | int]) -> type[Ba
             return None
         model = models[0]
     return model
-
-
-def _units(owner: type[BaseModel] | None, field: object) -> Mapping[str, float]:
-    known = owner.model_fields.get(str(field)) if owner else None
-    parsers = [part.func for part in known.metadata if isinstance(part, BeforeValidator)] if known else []
-    return SECONDS if parse_duration in parsers else BYTES if parse_size in parsers else {}
 
 
 def _format_limit(value: Any, units: Mapping[str, float]) -> Any:
