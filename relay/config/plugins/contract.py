@@ -107,8 +107,13 @@ def _changed(field: FieldInfo, name: str, known: FieldInfo) -> Iterator[tuple[st
         or not all(any(one == other or _is_narrower(one, other) for one in field.metadata) for other in known.metadata)
     ):
         yield name, "is a setting of every table: it keeps its type and its limits, or choose another name"
-    elif reason := _explain_default(field):
-        yield name, reason
+    elif not field.is_required():
+        # a default is a setting's result, not its text: seconds, not "30s"
+        kind = annotate(field.annotation, (part for part in field.metadata if isinstance(part, LIMITS)))
+        try:
+            TypeAdapter(kind).validate_python(field.get_default(call_default_factory=True), strict=True)
+        except ValidationError as error:
+            yield name, f"has a wrong default: {error.errors()[0]['msg']}"
 
 
 def _is_narrower(one: object, other: object) -> bool:
@@ -118,15 +123,3 @@ def _is_narrower(one: object, other: object) -> bool:
         case (Le(le=mine), Le(le=limit)) | (Lt(lt=mine), Lt(lt=limit)) | (Lt(lt=mine), Le(le=limit)):
             return bool(mine <= limit)  # type: ignore[operator]
     return False
-
-
-def _explain_default(field: FieldInfo) -> str:
-    """Explain that a default is a setting's result, not its text: seconds, not "30s"."""
-    if field.is_required():
-        return ""
-    kind = annotate(field.annotation, (part for part in field.metadata if isinstance(part, LIMITS)))
-    try:
-        TypeAdapter(kind).validate_python(field.get_default(call_default_factory=True), strict=True)
-    except ValidationError as error:
-        return f"has a wrong default: {error.errors()[0]['msg']}"
-    return ""

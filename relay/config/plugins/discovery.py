@@ -7,8 +7,8 @@ import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
-from importlib.metadata import Distribution, entry_points
+from functools import partial
+from importlib.metadata import entry_points
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -46,19 +46,17 @@ def find_candidates(folders: Sequence[Path]) -> Iterator[Candidate]:
                 found.setdefault(path.stem, path)
     for name, path in found.items():
         yield Candidate(name, str(path), "", partial(_load_drop_in, path), is_drop_in=True)
-    about = cache(_about)  # a distribution's metadata is read and parsed whole, README and all
+    points = set(entry_points(group="relay"))
+    # once per distribution: its metadata is read and parsed whole, README and all
+    about = {one: one.metadata for one in {point.dist for point in points} if one}
     installed = [
-        (*(about(point.dist) if point.dist else (point.value, "")), point) for point in set(entry_points(group="relay"))
+        (about[point.dist]["Name"], about[point.dist]["Version"], point) if point.dist else (point.value, "", point)
+        for point in points
     ]
     for origin, version, point in sorted(
         installed, key=lambda one: (one[0] != OWN, re.sub(r"[-_.]+", "-", one[0]).lower(), one[2].name)
     ):
         yield Candidate(point.name, origin, version, point.load, is_drop_in=False)
-
-
-def _about(distribution: Distribution) -> tuple[str, str]:
-    metadata = distribution.metadata
-    return metadata["Name"], metadata["Version"]
 
 
 def _is_plugin(path: Path) -> bool:
@@ -102,11 +100,10 @@ def find_place(module: ModuleType) -> Path | None:
 def read_stamp(path: Path) -> Stamp:
     """Return a stamp of the Python files there, which changes with them."""
     files = [path] if path.is_file() else sorted(path.rglob("*.py"))
-    return {str(file): _digest(file) for file in files}
-
-
-def _digest(file: Path) -> bytes:
-    try:
-        return hashlib.sha256(read_plain(file, MOST_BYTES)).digest()
-    except (OSError, NotPlain):
-        return b""
+    stamp = {}
+    for file in files:
+        try:
+            stamp[str(file)] = hashlib.sha256(read_plain(file, MOST_BYTES)).digest()
+        except (OSError, NotPlain):
+            stamp[str(file)] = b""
+    return stamp

@@ -187,11 +187,12 @@ class Registry:
                     self._stamps[place] = name, read_stamp(place)
                 things = _sort_by_key(_list_things(module))
                 version = version or str(getattr(module, "__version__", ""))
-                hints = [] if things else [*_advise_on_nameless(module)]
+                classes = () if things else _find_own_classes(module)
+                untyped = [(one.__name__, one.__bases__[0].__name__) for one in classes]
         except Exception as error:
             return PluginInfo(name, origin, version, error=name_error(error).strip())
-        for hint in hints:
-            self._note(candidate, hint)
+        for one, base in untyped:
+            self._note(candidate, f'class {one} has no type: write class {one}({base}, type="{one.lower()}")')
         where = origin if candidate.is_drop_in else f"{origin}, {place}"
         provided = self._claim(things, candidate, f"plugin {name} ({where})")
         self._code |= dict.fromkeys(provided, _named_with(origin if candidate.is_drop_in else place, name))
@@ -261,7 +262,7 @@ def _list_things(module: ModuleType) -> Iterator[Thing]:
         for answer in hook():
             yield from answer
     if not any(hook.name == "relay_types" for hook in hooks):
-        yield from filter(_is_named, _find_own_classes(module))
+        yield from (plugin for plugin in _find_own_classes(module) if vars(plugin).get("type"))
 
 
 def _find_own_classes(module: ModuleType) -> Iterator[type[Plugin]]:
@@ -272,34 +273,23 @@ def _find_own_classes(module: ModuleType) -> Iterator[type[Plugin]]:
             yield thing
 
 
-def _is_named(plugin: type[Plugin]) -> bool:
-    return bool(vars(plugin).get("type"))
+def _sort_by_key(things: Iterator[Any]) -> dict[tuple[str, str], Thing]:
+    """Return what a plugin provides by kind and name.
 
-
-def _advise_on_nameless(module: ModuleType) -> Iterator[str]:
-    """Yield what to do about the classes of a module that provides nothing."""
-    for plugin in _find_own_classes(module):
-        name, base = plugin.__name__, plugin.__bases__[0].__name__
-        yield f'class {name} has no type: write class {name}({base}, type="{name.lower()}")'
-
-
-def _sort_by_key(things: Iterator[Thing]) -> dict[tuple[str, str], Thing]:
-    """Return what a plugin provides by kind and name. Raises TypeError, ValueError if two things have one name."""
+    Raises TypeError if no plugin can provide a thing, ValueError if two things have one name.
+    """
     found: dict[tuple[str, str], Thing] = {}
     for thing in things:
-        kind, name = key = _find_key(thing)
+        kinds = [kind for kind, (base, _) in KINDS.items() if isinstance(thing, type) and issubclass(thing, base)]
+        if isinstance(thing, click.Command) and thing.name:
+            thing.get_short_help_str()  # which `relay --help` asks every command for
+            key = "command", thing.name
+        elif kinds and thing.type:
+            check_class(thing, *KINDS[kinds[0]])
+            key = kinds[0], thing.type
+        else:
+            what = "no connector, source, filter or alert class with a type name, and no command"
+            raise TypeError(f"{thing!r} is {what}")
         if found.setdefault(key, thing) is not thing:
-            raise ValueError(f"it provides {kind} {name} twice: give one of them another name")
+            raise ValueError(f"it provides {' '.join(key)} twice: give one of them another name")
     return found
-
-
-def _find_key(thing: Any) -> tuple[str, str]:
-    """Return kind and name of what a plugin provides. Raises TypeError if no plugin can provide it."""
-    if isinstance(thing, click.Command) and thing.name:
-        thing.get_short_help_str()  # which `relay --help` asks every command for
-        return "command", thing.name
-    for kind, (base, settings) in KINDS.items():
-        if isinstance(thing, type) and issubclass(thing, base) and thing.type:
-            check_class(thing, base, settings)
-            return kind, thing.type
-    raise TypeError(f"{thing!r} is no connector, source, filter or alert class with a type name, and no command")
