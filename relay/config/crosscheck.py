@@ -215,14 +215,8 @@ def find_large_batches(connectors: Mapping[str, Configured[Any, Any]], merged: M
                 f"{events:,} events are more than window = {window:,}: one batch goes at a time, and comes again whole;"
                 " raise window, or lower batch.events"
             )
-            yield merged.make_mistake(
-                _find_written(("connector", name), ("batch", "events"), ("window",), merged=merged), reason
-            )
-
-
-def _find_written(table: KeyPath, *keys: KeyPath, merged: Merged) -> KeyPath:
-    """Return the first of these keys that the table has; the table itself without any."""
-    return next((place for key in keys if (place := (*table, *key)) in merged.origins), table)
+            places = ("connector", name, "batch", "events"), ("connector", name, "window"), ("connector", name)
+            yield merged.make_mistake(next(place for place in places if place in merged.origins), reason)
 
 
 def find_rivalries(registry: Registry, merged: Merged) -> Iterator[Mistake]:

@@ -56,7 +56,8 @@ class _Pass:
         at = 0
         while token := _TOKEN.search(text, at):
             self._line += text.count("\n", at, token.start())
-            header = None if token["mark"] != "[" or not self._is_between() else _HEADER.match(text, token.start())
+            is_between = self._assigned is None and len(self._open) == 1
+            header = _HEADER.match(text, token.start()) if token["mark"] == "[" and is_between else None
             if header:
                 self._enter_table(_read_keys(header["key"]), again=header["again"] is not None)
             elif token["key"]:
@@ -68,9 +69,6 @@ class _Pass:
             end = (header or token).end()
             self._line += text.count("\n", token.start(), end)
             at = end
-
-    def _is_between(self) -> bool:
-        return self._assigned is None and len(self._open) == 1
 
     def _note(self, table: KeyPath, keys: KeyPath) -> KeyPath:
         for length in range(len(table) + 1, len(table) + len(keys) + 1):

@@ -226,18 +226,13 @@ class _Check:
             return None
         known = len(self.mistakes)
         settings = self._settings((kind, name), table, plugin.Settings)
-        if len(self.mistakes) > known:
-            self._blame_old_code(kind, plugin.type)
+        for stale in self.stale if len(self.mistakes) > known else ():
+            if self.registry.is_of(stale, kind, plugin.type):  # its new code may accept these settings
+                last = self.mistakes.pop()
+                reason = f"{last.reason}; the new code of plugin {stale} takes a restart"
+                self.mistakes.append(replace(last, reason=reason))
         file, line = self.merged.find_origin((kind, name)) or ("", None)
         return Configured(name, plugin, settings, file, line) if settings else None
-
-    def _blame_old_code(self, kind: str, type: object) -> None:
-        """Add to the last mistake that the plugin has new code, which may be right."""
-        for plugin in self.stale:
-            if self.registry.is_of(plugin, kind, type):
-                last = self.mistakes.pop()
-                reason = f"{last.reason}; the new code of plugin {plugin} takes a restart"
-                self.mistakes.append(replace(last, reason=reason))
 
     def _plugin(self, kind: str, name: str, table: dict[str, Any]) -> type[Plugin] | None:
         known = self.registry.get_types(kind)

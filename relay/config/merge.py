@@ -94,9 +94,10 @@ def list_leaves(path: KeyPath, value: object) -> Iterator[tuple[KeyPath, object]
     """Yield all values in a table or in settings. A reference to a secret is one value."""
     if isinstance(value, BaseModel):
         value = vars(value)
-    inner: list[tuple[Any, object]]
+    inner: list[tuple[Any, object]] = []
     if isinstance(value, Mapping) and not is_reference(value):
-        inner = _list_items(value)
+        with suppress(Exception), contained():  # a plugin's own mapping may raise
+            inner = list(value.items())
     elif isinstance(value, list | tuple | set | frozenset):
         inner = list(enumerate(value))
     else:
@@ -104,13 +105,6 @@ def list_leaves(path: KeyPath, value: object) -> Iterator[tuple[KeyPath, object]
         return
     for key, item in inner:
         yield from list_leaves((*path, key), item)
-
-
-def _list_items(value: Mapping[Any, object]) -> list[tuple[Any, object]]:
-    """Return the items of a mapping; nothing of a plugin's own mapping that raises."""
-    with suppress(Exception), contained():
-        return list(value.items())
-    return []
 
 
 def _is_table(value: object) -> TypeGuard[dict[str, Any]]:

@@ -6,6 +6,7 @@ whole URLs.
 
 import re
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from functools import partial
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
@@ -81,23 +82,18 @@ class LogRedaction:
 
     def clean(self, line: MutableMapping[str, Any]) -> None:
         """Hide secrets in the values of a line, and cut the values at TRACE_CHARS."""
-        cleans = [self._redaction(kind, line[kind]).clean for kind in KINDS if kind in line]
+        cleans: list[Callable[[str], str]] = []
+        for kind in KINDS:
+            named = (kind, str(line[kind])) if kind in line else None
+            if named in self._settings:
+                if (redaction := self._redactions.get(named)) is None:
+                    redaction = self._redactions[named] = Redaction(self._settings[named])
+                cleans.append(redaction.clean)
         if self._any is not None:
-            cleans.append(self._clean_any)
+            cleans.append(partial(self._any.sub, HIDDEN))
         for key, value in line.items():
             if key not in PLAIN:
                 line[key] = _cleaned(value, cleans)
-
-    def _clean_any(self, text: str) -> str:
-        return self._any.sub(HIDDEN, text) if self._any else text
-
-    def _redaction(self, kind: str, name: object) -> Redaction:
-        key = (kind, str(name))
-        if (found := self._redactions.get(key)) is None:
-            found = Redaction(self._settings.get(key, {}))
-            if key in self._settings:
-                self._redactions[key] = found
-        return found
 
 
 LOG: Final = LogRedaction()

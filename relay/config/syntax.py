@@ -33,16 +33,21 @@ def make_syntax_mistake(name: str, text: str, said: str) -> Mistake:
     lines = text.split("\n")
     match = re.search(r"at line (\d+), column (\d+)", said)
     number, column = (int(match[1]), int(match[2])) if match else (len(text.splitlines()), len(text))
-    line, unclosed = lines[number - 1], _find_unclosed(text)
+    unclosed = _find_unclosed(text)
     if unclosed is not None and unclosed <= (number, column):
         number, column = unclosed
         line = lines[number - 1]
-        reason = _without_end(line, column)
+        written = line[column - 1 :]
+        quote = written[:3] if written[:3] in ('"""', "'''") else written[0]
+        odd = next((f": {one} is no quote of TOML" for one in written if one in QUOTES), "")
+        reason = f"the text that begins in column {column} has no closing {quote}{odd}"
     else:
+        line = lines[number - 1]
+        foreign = (reason for start, reason in FOREIGN.items() if line.lstrip().startswith(start))
         reason = (
             _find_odd_character(line)
             or (_find_repeated(lines, number) if _TWICE.match(said) else None)
-            or (_foreign(line) if said.startswith("Invalid statement") else None)
+            or (next(foreign, None) if said.startswith("Invalid statement") else None)
             or (YAML if said.startswith("Expected '='") and _LIKE_YAML.match(line) else None)
             or said + _advise_on_word(line, column, said)
         )
@@ -61,14 +66,6 @@ def _find_unclosed(text: str) -> tuple[int, int] | None:
     return None
 
 
-def _without_end(line: str, column: int) -> str:
-    written = line[column - 1 :]
-    quote = written[:3] if written[:3] in ('"""', "'''") else written[0]
-    reason = f"the text that begins in column {column} has no closing {quote}"
-    odd = next((one for one in written if one in QUOTES), None)
-    return f"{reason}: {odd} is no quote of TOML" if odd else reason
-
-
 def _find_odd_character(line: str) -> str | None:
     """Name a character outside texts and comments that only looks like a quote or a space."""
     for column, one in enumerate(_WHOLE.sub(lambda found: "_" * len(found[0]), line), 1):
@@ -79,10 +76,6 @@ def _find_odd_character(line: str) -> str | None:
             cure = "write a plain space instead" if unicodedata.category(one) == "Zs" else "take it out"
             return f"in column {column} is a {named} (U+{ord(one):04X}), which cannot be seen: {cure}"
     return None
-
-
-def _foreign(line: str) -> str | None:
-    return next((reason for start, reason in FOREIGN.items() if line.lstrip().startswith(start)), None)
 
 
 def _find_repeated(lines: list[str], number: int) -> str | None:
