@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from ipaddress import ip_address
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Final
 
 from relay.config.address import Address, TcpAddress, UnixAddress, takes_ipv4
@@ -79,8 +79,10 @@ def find_shared_files(traits: Mapping[str, Traits], merged: Merged) -> Iterator[
     writers: dict[str, str] = {}
     for name, known in traits.items():
         if (path := known.local_path) is not None:
-            if path.is_absolute() and _is_no_file(path):
-                yield merged.make_mistake(("connector", name, "path"), f"{path} is no regular file: it takes no events")
+            with suppress(OSError):  # a path in a folder that cannot be read
+                if path.is_absolute() and path.exists() and not path.is_file():
+                    reason = f"{path} is no regular file: it takes no events"
+                    yield merged.make_mistake(("connector", name, "path"), reason)
             other = writers.setdefault(os.path.realpath(path), name)
             if other != name:
                 reason = f"[connector.{other}] writes to the same file: their lines are mixed there; give each its own"
@@ -99,10 +101,3 @@ def _find_removers(paths: Mapping[str, str], merged: Merged) -> Iterator[Mistake
                 if other != name and same_depth and PurePath(path).match(str(pattern)):
                     reason = f"also removes the files of [connector.{other}], by keep or max_total"
                     yield merged.make_mistake(("connector", name, "path"), f"{reason}: give each a folder of its own")
-
-
-def _is_no_file(path: Path) -> bool:
-    """Return whether something other than a file is at this path, as far as its folder may be read."""
-    with suppress(OSError):
-        return path.exists() and not path.is_file()
-    return False
