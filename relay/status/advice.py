@@ -61,17 +61,14 @@ def _advise_on_status(lane: LaneStatus, status: int | None) -> str:
         return f"put the address that it redirects to into {lane.file}"
     if status in (401, 403) and secrets:
         before = ": it was accepted until then" if lane.attempts.get("delivered") else ""
-        return f"check {secrets} in {lane.file}{before}; a new secret needs {_renewal(lane.secrets)}"
+        # a reload reads files, and nothing else
+        renewal = "relay reload" if all('(file "' in one for one in lane.secrets) else "systemctl restart relay"
+        return f"check {secrets} in {lane.file}{before}; a new secret needs {renewal}"
     if status in (401, 403):
         return f"{lane.file} sets no credentials: check the address, or set credentials"
     if status is not None:
         return f"check the address in {lane.file}"
     return f"check the address and {secrets or 'credentials'} in {lane.file}"
-
-
-def _renewal(secrets: Sequence[str]) -> str:
-    """Say what makes relay read these secrets anew: a reload reads files, and nothing else."""
-    return "relay reload" if all('(file "' in one for one in secrets) else "systemctl restart relay"
 
 
 def describe_reason(lane: LaneStatus) -> str:

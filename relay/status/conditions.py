@@ -4,14 +4,14 @@ A condition lasts over several checks of the status. Its kind and subject stay t
 facts are those of each check.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from relay.status.advice import advise_on_doubt, advise_on_lane
 from relay.status.diagnosis import (
     EXPIRED,
-    HealthFinding,
+    Diagnosis,
     classify_certificate,
     classify_journal,
     classify_lane,
@@ -22,7 +22,7 @@ from relay.status.diagnosis import (
     make_list_command,
     measure_wait,
 )
-from relay.status.model import AlertStatus, JournalStatus, LaneStatus, SourceStatus, Status
+from relay.status.model import JournalStatus, LaneStatus, SourceStatus, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +49,24 @@ class Condition:
 
 def find_conditions(status: Status) -> list[Condition]:
     """Find everything that is wrong."""
-    return [*_find(status)]
-
-
-def _find(status: Status) -> Iterator[Condition]:
-    now = status.now
+    now, found, conditions = status.now, diagnose(status), list[Condition]()
     for lane in status.lanes:
-        yield from _find_lane(lane, now)
-    found = diagnose(status)
+        conditions += _find_lane(lane, now)
     for source, finding in zip(status.sources, found.sources, strict=True):
-        yield from _find_source(source, finding.said, now)
+        conditions += _find_source(source, finding.said, now)
     if not status.workers:
-        yield from _find_journal("journal", found.journal.said, status.journal, now)
+        conditions += _find_journal("journal", found.journal.said, status.journal, now)
     for worker, finding in zip(status.workers, found.workers, strict=True):
         if worker.away or worker.journal is None:
-            yield Condition("worker_lost", finding.name, finding.said, now, {})
+            conditions.append(Condition("worker_lost", finding.name, finding.said, now, {}))
         else:
-            yield from _find_journal(f"journal of {finding.name}", finding.said, worker.journal, now)
+            conditions += _find_journal(f"journal of {finding.name}", finding.said, worker.journal, now)
+    return [*conditions, *_find_beside_events(status, found)]
+
+
+def _find_beside_events(status: Status, found: Diagnosis) -> Iterator[Condition]:
+    """Find what is wrong with erasures, doubts, certificates, alerts and the last reload."""
+    now = status.now
     for erasures, finding in zip(status.failing_erasures, found.erasures, strict=True):
         if not finding.ok:
             subject = "erasures" if erasures.connector is None else f"connector {erasures.connector}"
@@ -75,28 +76,16 @@ def _find(status: Status) -> Iterator[Condition]:
         subject = f"{doubt.what} of worker {doubt.worker}" if status.workers else doubt.what
         kind = "damaged" if doubt.is_damage else "doubt"
         yield Condition(kind, subject, finding.said, now, {"do": advise_on_doubt(doubt)})
-    yield from _find_certificates(status, found.certificates)
+    for certificate, finding in zip(status.certificates, found.certificates, strict=True):
+        if wrong := classify_certificate(certificate, now):
+            since = min(now, certificate.ends) if wrong == EXPIRED else now
+            yield Condition(wrong, finding.name, finding.said, since, {"ends": certificate.ends})
     for alert, finding in zip(status.alerts, found.alerts, strict=True):
-        yield from _find_alert(alert, finding.said)
-    yield from _find_reload(status, found.reload.said)
-
-
-def _find_reload(status: Status, said: str) -> Iterator[Condition]:
+        if alert.failing:
+            last = alert.last and {"at": alert.last.at, "reason": alert.last.problem}
+            yield Condition("alert_failing", f"alert {alert.alert}", finding.said, alert.failing, {"last_error": last})
     if refused := status.refused_reload:
-        yield Condition("reload_refused", "relay", said, refused.at, {"do": "relay check"})
-
-
-def _find_certificates(status: Status, findings: Sequence[HealthFinding]) -> Iterator[Condition]:
-    for certificate, finding in zip(status.certificates, findings, strict=True):
-        if kind := classify_certificate(certificate, status.now):
-            since = min(status.now, certificate.ends) if kind == EXPIRED else status.now
-            yield Condition(kind, finding.name, finding.said, since, {"ends": certificate.ends})
-
-
-def _find_alert(alert: AlertStatus, said: str) -> Iterator[Condition]:
-    if alert.failing:
-        facts = {"last_error": alert.last and {"at": alert.last.at, "reason": alert.last.problem}}
-        yield Condition("alert_failing", f"alert {alert.alert}", said, alert.failing, facts)
+        yield Condition("reload_refused", "relay", found.reload.said, refused.at, {"do": "relay check"})
 
 
 def _find_lane(lane: LaneStatus, now: float) -> Iterator[Condition]:

@@ -12,7 +12,6 @@ from relay.status.model import (
     CertificateStatus,
     JournalStatus,
     LaneStatus,
-    Refusing,
     SourceStatus,
     Status,
     WorkerStatus,
@@ -159,11 +158,10 @@ def classify_journal(journal: JournalStatus) -> list[str]:
 
 def describe_lane(lane: LaneStatus, now: float) -> str:
     """Describe a lane in a sentence: its state, what waits, what to do."""
-    how, advice, beside = (
-        [_describe_state(lane, now), _describe_waiting(lane, now)],
-        [*advise_in_parts(lane)],
-        [*_describe_extras(lane)],
-    )
+    waiting = f"{lane.pending:,} pending" if lane.pending else "nothing pending"
+    if lane.pending and (wait := measure_wait(lane, now)) >= 1:
+        waiting += f", the oldest for {format_span(wait)}"
+    how, advice, beside = [_describe_state(lane, now), waiting], advise_in_parts(lane), _describe_extras(lane)
     loses = lane.state == "refusing"  # then the loss and its deadline come first
     parts = [*how, *beside, *advice] if loses else [*how, *advice, *beside]
     return f"{lane.connector}: {'; '.join(parts)}"
@@ -171,7 +169,23 @@ def describe_lane(lane: LaneStatus, now: float) -> str:
 
 def describe_source(source: SourceStatus, lanes: Sequence[LaneStatus], now: float) -> str:
     """Describe a source in a sentence. `lanes`: those that may fill the journal."""
-    return f"{source.source}: {'; '.join([_describe_taking(source, lanes, now), *_describe_extras(source)])}"
+    if refusing := source.refusing:
+        parts = [f"has refused everything since {format_time(refusing.since)}: {refusing.status} {refusing.reason}"]
+        if refusing.deadline is not None:  # the sender is Braze
+            loses, ends = refusing.status in (401, 403), format_time(refusing.deadline)
+            later = "" if loses else "; later events are lost"
+            parts += [NOT_AGAIN] if loses else []
+            parts.append(f"Braze disables the Current at {ends}, after 5 days of errors{later}")
+        if refusing.status == 401:
+            known = f"{' and '.join(source.secrets) or 'those'} in {source.file}"
+            parts.append(f"compare the credentials of the sender with {known}")
+        if ALL_NEEDED in refusing.reason:
+            parts.append(advise_on_full(lanes))
+    elif source.last is None:
+        parts = ["no events since the start"]
+    else:
+        parts = [f"takes events, the last {format_span(now - source.last)} ago"]
+    return f"{source.source}: {'; '.join([*parts, *_describe_extras(source)])}"
 
 
 def describe_parked(one: LaneStatus | SourceStatus) -> str:
@@ -220,44 +234,6 @@ def _describe_parked(one: LaneStatus | SourceStatus) -> Iterator[str]:
         yield f"{events:,} parked removed so far, as there was no room for more (parked.max_size, journal.min_free)"
 
 
-def _describe_taking(source: SourceStatus, lanes: Sequence[LaneStatus], now: float) -> str:
-    if refusing := source.refusing:
-        said = f"has refused everything since {format_time(refusing.since)}: {refusing.status} {refusing.reason}"
-        return "; ".join(
-            [
-                said,
-                *_describe_sender(refusing),
-                *_advise_on_access(source, refusing.status),
-                *_advise_on_room(refusing, lanes),
-            ]
-        )
-    if source.last is None:
-        return "no events since the start"
-    return f"takes events, the last {format_span(now - source.last)} ago"
-
-
-def _describe_sender(refusing: Refusing) -> Iterator[str]:
-    """Yield what the refusals cost if the sender is Braze."""
-    if refusing.deadline is None:
-        return
-    loses = refusing.status in (401, 403)
-    if loses:
-        yield NOT_AGAIN
-    later = "" if loses else "; later events are lost"
-    yield f"Braze disables the Current at {format_time(refusing.deadline)}, after 5 days of errors{later}"
-
-
-def _advise_on_access(source: SourceStatus, status: int) -> Iterator[str]:
-    if status == 401:
-        known = f"{' and '.join(source.secrets) or 'those'} in {source.file}"
-        yield f"compare the credentials of the sender with {known}"
-
-
-def _advise_on_room(refusing: Refusing, lanes: Sequence[LaneStatus]) -> Iterator[str]:
-    if ALL_NEEDED in refusing.reason:
-        yield advise_on_full(lanes)
-
-
 def _describe_state(lane: LaneStatus, now: float) -> str:
     since = format_time(lane.since or now)
     reason = describe_reason(lane)
@@ -278,13 +254,6 @@ def _describe_state(lane: LaneStatus, now: float) -> str:
 
 def _is_behind(lane: LaneStatus, now: float) -> bool:
     return measure_wait(lane, now) >= BEHIND_S + lane.batch_wait
-
-
-def _describe_waiting(lane: LaneStatus, now: float) -> str:
-    if not lane.pending:
-        return "nothing pending"
-    oldest = f", the oldest for {format_span(measure_wait(lane, now))}" if measure_wait(lane, now) >= 1 else ""
-    return f"{lane.pending:,} pending{oldest}"
 
 
 def measure_wait(lane: LaneStatus, now: float) -> float:
@@ -315,14 +284,11 @@ def _diagnose_doubt(one: Doubt, lanes: Sequence[LaneStatus], *, several: bool) -
 
 def describe_doubt(one: Doubt, lost: Mapping[str, int]) -> str:
     """Describe a doubt. `lost`: the damaged events that each connector has ever counted."""
-    return f"{_describe_losers(lost, is_bound=is_bound(one.said))}; {one.said}" if one.is_damage else one.said
-
-
-def _describe_losers(lost: Mapping[str, int], *, is_bound: bool) -> str:
-    """Describe which connectors could not read how many events, ever."""
-    most = AT_MOST if is_bound else ""
+    if not one.is_damage:
+        return one.said
+    most = AT_MOST if is_bound(one.said) else ""
     found = [f"{name} has lost {most}{format_count(number, 'event')}" for name, number in lost.items() if number]
-    return ", ".join(found) or "no connector has lost an event"
+    return f"{', '.join(found) or 'no connector has lost an event'}; {one.said}"
 
 
 def _diagnose_worker(one: WorkerStatus, lanes: Sequence[LaneStatus]) -> HealthFinding:

@@ -16,7 +16,6 @@ from relay.status.model import (
     JournalStatus,
     LaneStatus,
     ListenerStatus,
-    Refusing,
     RemovedConnector,
     SourceStatus,
     Status,
@@ -77,32 +76,29 @@ def _predict_parked_full(lane: LaneStatus, parked: Sequence[ParkedTotal], most: 
 
 def keep_counts(last: Status) -> Status:
     """Return what remains of an ended process: everything that it had counted."""
-    sources = [replace(one, duplicates=0, refusing=None, rate=0.0, incomplete=0, notice="") for one in last.sources]
-    lanes = [_keep_lane_counts(lane) for lane in last.lanes]
-    journal = replace(last.journal, oldest=0, head=0, size=0, needed=0, capacity=0, full_in=None, refusing=None)
-    listeners = _drop_connections(last)
-    kept = replace(last, memory=0, sources=sources, lanes=lanes, journal=journal, listeners=listeners)
+    frozen = freeze(last)
+    sources = [replace(one, duplicates=0, refusing=None, incomplete=0, notice="") for one in frozen.sources]
+    healthy = [
+        replace(one, state="working", since=None, paused_until=None, breaker="closed", next_try=0.0)
+        for one in frozen.lanes
+    ]
+    lanes = [replace(one, accepted=0, outcomes={}, pending=0, oldest_pending=None, drained_in=0.0) for one in healthy]
+    journal = replace(frozen.journal, oldest=0, head=0, size=0, needed=0, capacity=0, refusing=None)
+    kept = replace(frozen, sources=sources, lanes=lanes, journal=journal)
     return replace(kept, parked=(), certificates=(), replays=(), gone=(), restart=())
-
-
-def _keep_lane_counts(lane: LaneStatus) -> LaneStatus:
-    healthy = replace(lane, state="working", since=None, paused_until=None, unanswered=0.0)
-    healthy = replace(healthy, breaker="closed", next_try=0.0, parked_rate=0.0)
-    return replace(healthy, accepted=0, outcomes={}, pending=0, oldest_pending=None, rate=0.0, drained_in=0.0)
 
 
 def freeze(last: Status) -> Status:
     """Return the last status of an absent worker: its events are on disk, and nothing moves."""
     sources = [replace(one, rate=0.0) for one in last.sources]
-    lanes = [_freeze_lane(lane) for lane in last.lanes]
+    lanes = [
+        replace(one, rate=0.0, parked_rate=0.0, drained_in=None if one.pending else 0.0, unanswered=0.0)
+        for one in last.lanes
+    ]
     replays = [replace(one, rate=0.0) for one in last.replays]
     journal = replace(last.journal, full_in=None)
-    listeners = _drop_connections(last)
+    listeners = {name: replace(one, connections=0) for name, one in last.listeners.items()}
     return replace(last, memory=0, sources=sources, lanes=lanes, journal=journal, replays=replays, listeners=listeners)
-
-
-def _drop_connections(last: Status) -> dict[str, ListenerStatus]:
-    return {name: replace(one, connections=0) for name, one in last.listeners.items()}
 
 
 def merge_listeners(
@@ -117,10 +113,6 @@ def merge_listeners(
         )
         for name, (one, other) in pairs.items()
     }
-
-
-def _freeze_lane(lane: LaneStatus) -> LaneStatus:
-    return replace(lane, rate=0.0, parked_rate=0.0, drained_in=None if lane.pending else 0.0, unanswered=0.0)
 
 
 def _merge_two(one: Status, other: Status) -> Status:
@@ -166,6 +158,8 @@ def _merge_removed(one: RemovedConnector, other: RemovedConnector) -> RemovedCon
 
 def _merge_sources(one: SourceStatus, other: SourceStatus) -> SourceStatus:
     last = _choose_largest(one.last, other.last)
+    # refusals count unless some worker has taken something since they began
+    refusals = [each for each in (one.refusing, other.refusing) if each and (last is None or each.since >= last)]
     return replace(
         other,
         accepted=one.accepted + other.accepted,
@@ -174,18 +168,12 @@ def _merge_sources(one: SourceStatus, other: SourceStatus) -> SourceStatus:
         requests=_add_counts(one.requests, other.requests),
         last=last,
         rate=one.rate + other.rate,
-        refusing=_merge_refusing([each for each in (one.refusing, other.refusing) if each], last),
+        refusing=min(refusals, key=lambda each: each.since, default=None),
         ack=one.ack + other.ack,
         incomplete=one.incomplete + other.incomplete,
         notice="; ".join(filter(None, (one.notice, other.notice))),
         unknown_types=sorted({*one.unknown_types, *other.unknown_types}),
     )
-
-
-def _merge_refusing(found: Sequence[Refusing], last: float | None) -> Refusing | None:
-    """Return the refusals of a source, unless some worker has taken something since they began."""
-    lasting = [one for one in found if last is None or one.since >= last]
-    return min(lasting, key=lambda one: one.since, default=None)
 
 
 def _merge_lanes(one: LaneStatus, other: LaneStatus) -> LaneStatus:

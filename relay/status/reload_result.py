@@ -1,6 +1,6 @@
 """The result of a reload, as a value and in words. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -56,7 +56,11 @@ class ReloadResult:
     @property
     def lines(self) -> list[str]:
         """Every change and warning, or every mistake, in words. Empty without changes."""
-        return [*(self.mistakes or _describe_result(self))]
+        if self.mistakes:
+            return [*self.mistakes]
+        restarts = [f"{name}: takes a restart" for name in self.restart_needed]
+        warnings = [f"warning: {warning.sentence}" for warning in self.warnings]
+        return [*map(_describe_change, self.changes), *restarts, *warnings]
 
     @property
     def said(self) -> list[str]:
@@ -83,12 +87,6 @@ def merge_results(results: Sequence[ReloadResult]) -> ReloadResult:
     return ReloadResult([*changes.values()], restart_needed, [*warnings.values()], mistakes)
 
 
-def _describe_result(result: ReloadResult) -> Iterator[str]:
-    yield from map(_describe_change, result.changes)
-    yield from (f"{name}: takes a restart" for name in result.restart_needed)
-    yield from (f"warning: {warning.sentence}" for warning in result.warnings)
-
-
 def _describe_change(change: ReloadChange) -> str:
     if change.kind == "setting":
         return f"{change.name}: {change.what}"
@@ -98,15 +96,11 @@ def _describe_change(change: ReloadChange) -> str:
         return f"{line}; goes on where it was, {pending} pending" if change.pending else line
     if change.kind == "source":
         return f"warning: {line}; {NOT_FOUND}"
-    return "; ".join([line, *_describe_left(change)])
-
-
-def _describe_left(change: ReloadChange) -> Iterator[str]:
-    """Yield what waits for a removed connector."""
     if change.pending:
         kept = f"kept until {format_span(change.kept_for)} old (journal.retention), as long as there is room"
-        yield f"{format_count(change.pending, 'pending event')} {kept}, in case it is added back"
+        line += f"; {format_count(change.pending, 'pending event')} {kept}, in case it is added back"
     if change.failing_erasures:
         what = f"{format_count(change.failing_erasures, 'erasure')} that failed there"
         verb = "waits" if change.failing_erasures == 1 else "wait"
-        yield f"{what} {verb} until {change.name} is added back, or relay forget {change.name} gives up"
+        line += f"; {what} {verb} until {change.name} is added back, or relay forget {change.name} gives up"
+    return line

@@ -15,7 +15,6 @@ from relay import __version__
 from relay.config import Config
 from relay.histogram import QUICK, SLOW, Histogram
 from relay.state import (
-    LaneLedger,
     Ledger,
     SourceLedger,
     find_acknowledged_head,
@@ -35,7 +34,7 @@ async def read_retired(state: Path, running: Collection[int], config: Config) ->
     Returns nothing if they cannot be read at the moment.
     """
     try:
-        return await ADMIN.run(_read_all, state, running, config)
+        return await ADMIN.run(_read_ledgers, state, running, config)
     except (OSError, sqlite3.Error) as error:
         log.error("the ledgers of former workers cannot be read", error=str(error))
         return []
@@ -48,23 +47,26 @@ def keep_configured(status: Status, config: Config) -> Status:
     return replace(status, sources=sources, lanes=lanes)
 
 
-def _read_all(state: Path, running: Collection[int], config: Config) -> list[Status]:
-    folders = list_worker_folders(state)
-    return [_read_ledgers(folder, config) for number, folder in folders.items() if number not in running]
-
-
-def _read_ledgers(folder: Path, config: Config) -> Status:
-    lanes = read_lane_ledgers(folder)
-    ledgers = {one.connector: one.ledger for one in lanes if one.connector in config.connectors}
-    counted = {one.source: one for one in read_source_ledgers(folder) if one.source in config.sources}
-    gone = [one for one in lanes if one.connector not in config.connectors]
-    mine = make_idle_status(find_acknowledged_head(lanes), ledgers, counted, config)
-    return replace(mine, gone=[_make_removed(one, config) for one in gone])
-
-
-def _make_removed(one: LaneLedger, config: Config) -> RemovedConnector:
-    is_off = f"connector.{one.connector}" in config.disabled
-    return RemovedConnector(connector=one.connector, pending=one.count_left(0), disabled=is_off)
+def _read_ledgers(state: Path, running: Collection[int], config: Config) -> list[Status]:
+    found = []
+    for number, folder in list_worker_folders(state).items():
+        if number in running:
+            continue
+        lanes = read_lane_ledgers(folder)
+        ledgers = {one.connector: one.ledger for one in lanes if one.connector in config.connectors}
+        counted = {one.source: one for one in read_source_ledgers(folder) if one.source in config.sources}
+        removed = [
+            RemovedConnector(
+                connector=one.connector,
+                pending=one.count_left(0),
+                disabled=f"connector.{one.connector}" in config.disabled,
+            )
+            for one in lanes
+            if one.connector not in config.connectors
+        ]
+        idle = make_idle_status(find_acknowledged_head(lanes), ledgers, counted, config)
+        found.append(replace(idle, gone=removed))
+    return found
 
 
 def make_idle_status(
@@ -73,14 +75,22 @@ def make_idle_status(
     """Make the status of an idle process with these ledgers."""
     now = time.time()
     return Status(
-        version=__version__,
-        now=now,
-        started=now,
-        cpu=0.0,
-        memory=0,
-        sources=[_make_source(name, config.sources[name].file, one.duplicates) for name, one in counted.items()],
+        version=__version__, now=now, started=now, cpu=0.0, memory=0,
+        sources=[
+            SourceStatus(
+                source=name, file=config.sources[name].file, accepted=0, unreadable=0, duplicates=one.duplicates,
+                requests={}, last=None, rate=0.0, refusing=None, ack=Histogram(QUICK),
+            )
+            for name, one in counted.items()
+        ],
         lanes=[
-            _make_lane(name, config.connectors[name].settings.type, config.connectors[name].file, ledger)
+            LaneStatus(
+                connector=name, type=config.connectors[name].settings.type, file=config.connectors[name].file,
+                state="working", since=None, breaker="closed", next_try=0.0, accepted=ledger.accepted,
+                outcomes=asdict(ledger.counts), pending=ledger.pending, oldest_pending=None, rate=0.0, drained_in=0.0,
+                last_error=None, parked_now=0, parked=0, attempts={}, attempt=Histogram(QUICK),
+                end_to_end=Histogram(SLOW),
+            )
             for name, ledger in ledgers.items()
         ],
         journal=JournalStatus(
@@ -88,20 +98,4 @@ def make_idle_status(
             syncs=Histogram(QUICK),
         ),
         parked=[],
-    )  # fmt: skip
-
-
-def _make_source(name: str, file: str, duplicates: int) -> SourceStatus:
-    return SourceStatus(
-        source=name, file=file, accepted=0, unreadable=0, duplicates=duplicates, requests={}, last=None, rate=0.0,
-        refusing=None, ack=Histogram(QUICK),
-    )  # fmt: skip
-
-
-def _make_lane(name: str, type: str, file: str, ledger: Ledger) -> LaneStatus:
-    return LaneStatus(
-        connector=name, type=type, file=file, state="working", since=None, breaker="closed",
-        next_try=0.0, accepted=ledger.accepted, outcomes=asdict(ledger.counts), pending=ledger.pending,
-        oldest_pending=None, rate=0.0, drained_in=0.0, last_error=None, parked_now=0, parked=0, attempts={},
-        attempt=Histogram(QUICK), end_to_end=Histogram(SLOW),
     )  # fmt: skip
