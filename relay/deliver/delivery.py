@@ -21,7 +21,7 @@ from relay.deliver.destination import SharedDestination
 from relay.deliver.park import Parking, find_key, find_keys
 from relay.deliver.result import AttemptResult, judge
 from relay.deliver.window import Window
-from relay.guests import call_guest, format_trace
+from relay.guests import call_guest
 from relay.state import State
 
 HANGS: Final = "not done in time, and the connector's thread hangs; nothing is tried again until it is back"
@@ -54,45 +54,35 @@ class Delivery:
         return Order(partial(find_key, self.destination.connector), limits, park=self.parking.parks_behind)
 
     async def finish(
-        self,
-        batch: Batch,
-        settle: Callable[[Settled], None],
-        cuts: Cuts | None = None,
-        before: int = 0,
+        self, batch: Batch, settle: Callable[[Settled], None], cuts: Cuts | None = None, before: int = 0
     ) -> None:
         """Deliver or park every event of a batch, and call `settle` with events that have their outcome. The events
         were tried `before` times until they were parked. `cuts` remember which parts go out alone. Raises Stopped."""
-        left = LeftBehind()
+        left, began, began_at = LeftBehind(), time.time(), time.monotonic()
         try:
-            await self._finish(batch, settle, cuts, before, left)
+            result = await self._attempt(batch, left, waited=False)
+            if result.delivered == len(batch):  # nearly always
+                return await self._settle(batch, result, settle, began, before)
+            keys = partial(find_keys, self.destination.connector) if self.destination.keeps_order else None
+            remainder = Remainder(batch, self.destination.settings.retry, began_at, keys, self.destination.random)
+            part = remainder.take()
+            while True:
+                part.batch.let_go()
+                following = self._record_result(remainder, part, result, cuts)
+                if not result.split:
+                    await self._settle(part.batch, result, settle, began, before)
+                for parked, refused in following.parked:
+                    await self._settle(parked, AttemptResult(refused=refused), settle, began, before)
+                if not remainder:
+                    return None
+                await self._wait_for_retry(remainder, left)
+                part = remainder.take()
+                if part.is_new and cuts is not None:
+                    cuts.add_batch(part.batch)
+                result = await self._attempt(part.batch, left, waited=part.alone)
         finally:
             if left:
                 self.left.take(left)
-
-    async def _finish(
-        self, batch: Batch, settle: Callable[[Settled], None], cuts: Cuts | None, before: int, left: LeftBehind
-    ) -> None:
-        began, began_at = time.time(), time.monotonic()
-        result = await self._attempt(batch, left, waited=False)
-        if result.delivered == len(batch):  # nearly always
-            return await self._settle(batch, result, settle, began, before)
-        keys = partial(find_keys, self.destination.connector) if self.destination.keeps_order else None
-        remainder = Remainder(batch, self.destination.settings.retry, began_at, keys, self.destination.random)
-        part = remainder.take()
-        while True:
-            part.batch.let_go()
-            following = self._record_result(remainder, part, result, cuts)
-            if not result.split:
-                await self._settle(part.batch, result, settle, began, before)
-            for parked, refused in following.parked:
-                await self._settle(parked, AttemptResult(refused=refused), settle, began, before)
-            if not remainder:
-                return None
-            await self._wait_for_retry(remainder, left)
-            part = remainder.take()
-            if part.is_new and cuts is not None:
-                cuts.add_batch(part.batch)
-            result = await self._attempt(part.batch, left, waited=part.alone)
 
     def _record_result(self, remainder: Remainder, part: Part, result: AttemptResult, cuts: Cuts | None) -> NextAttempt:
         """Record the result of an attempt; return what follows from it."""
@@ -131,23 +121,16 @@ class Delivery:
     ) -> None:
         if result.delivered == len(batch):
             self._settle_delivered(batch, settle)
-        else:
-            await self._settle_partly(batch, result, settle, began)
-        self.destination.attempt_log.add(batch, result, self._replay or 0, before)
-
-    async def _settle_partly(
-        self, batch: Batch, result: AttemptResult, settle: Callable[[Settled], None], began: float
-    ) -> None:
-        refused = [refusal.number for refusal in result.refused]
-        if result.delivered:
-            others = {*result.deferred_numbers, *result.skipped, *refused}
+        elif result.delivered:
+            others = {*result.deferred_numbers, *result.skipped, *(refusal.number for refusal in result.refused)}
             numbers = [number for number in range(len(batch)) if number not in others]
             self._settle_delivered(batch.pick(numbers), settle)
         if result.skipped:
             settle(Settled(batch.pick(result.skipped), "filtered"))
-        if refused:
+        if result.refused:
             await self.parking.park_refused(batch, result, began)
-            settle(Settled(batch.pick(refused), "parked"))
+            settle(Settled(batch.pick([refusal.number for refusal in result.refused]), "parked"))
+        self.destination.attempt_log.add(batch, result, self._replay or 0, before)
 
     def _settle_delivered(self, batch: Batch, settle: Callable[[Settled], None]) -> None:
         if self._replay is None:
@@ -159,33 +142,25 @@ class Delivery:
         return await self.admission.attempt(0 if waited else len(batch), work)
 
     async def _try(self, batch: Batch, left: LeftBehind, *, waited: bool) -> AttemptResult:
-        began = time.monotonic()
-        self.destination.health.unanswered.append(began)
-        try:
-            result = await self._call_connector(batch, left)
-        finally:
-            self.destination.health.unanswered.remove(began)
-        self.destination.record_attempt(batch, result, began)
-        self.admission.correct_rates(batch, result, waited=waited)
-        return result
-
-    async def _call_connector(self, batch: Batch, left: LeftBehind) -> AttemptResult:
-        """Call deliver(); return what came of it, in whatever form the connector answers."""
+        """Call deliver(); record and return the result, in whatever form the connector answers."""
+        destination, began = self.destination, time.monotonic()
+        destination.health.unanswered.append(began)
         try:
             with left.noted():
-                work, whose = partial(self.destination.connector.deliver, batch), {"connector": self.destination.name}
-                answer = await call_guest(work, "deliver", whose, self.destination.settings.timeout)
-            result = judge(len(batch), answer, self.destination.redact)
+                work, whose = partial(destination.connector.deliver, batch), {"connector": destination.name}
+                answer = await call_guest(work, "deliver", whose, destination.settings.timeout)
+            result = judge(len(batch), answer, destination.redact)
         except asyncio.CancelledError:
-            self.destination.breaker.record_no_result()
+            destination.breaker.record_no_result()
             raise
         except Exception as error:
             if left and isinstance(error, TimeoutError):
                 error = Retry(HANGS)
-            result = judge(len(batch), error, self.destination.redact, batch)
+            result = judge(len(batch), error, destination.redact, batch)
             if any(why.bug for why in result.deferred):
-                self.destination.health.record_bug(result.deferred[0].reason, partial(self._trace, error))
+                destination.health.record_bug(result.deferred[0].reason, error, destination.redact)
+        finally:
+            destination.health.unanswered.remove(began)
+        destination.record_attempt(batch, result, began)
+        self.admission.correct_rates(batch, result, waited=waited)
         return result
-
-    def _trace(self, error: Exception) -> str:
-        return self.destination.redact(format_trace(error))

@@ -8,6 +8,8 @@ from typing import Final
 
 import structlog
 
+from relay.guests import format_trace
+
 CHECK: Final = "check address and credentials; the events stay in the journal"
 MEND: Final = (
     "each event is parked: relay pause has further ones wait in the journal; relay parked show NUMBER shows one and the"
@@ -127,13 +129,13 @@ class Health:
             self._is_refusing_logged = False
             self._log.info("destination takes events again")
 
-    def record_bug(self, what: str, trace: Callable[[], str]) -> None:
+    def record_bug(self, what: str, error: Exception, redact: Callable[[str], str]) -> None:
         """Log that the connector has failed by a bug. The same bug is logged again, with its traceback, only after
-        QUIET_S."""
+        QUIET_S. `redact` removes from the traceback what must not be logged."""
         now, (before, logged_at) = time.monotonic(), self._logged_bug
         if what != before or now - logged_at > QUIET_S:
             self._logged_bug = what, now
-            self._log.error("connector raised", exception=trace())
+            self._log.error("connector raised", exception=redact(format_trace(error)))
 
     def record_success(self, began: float) -> None:
         """Record a delivery that got through and began at `began`, in monotonic seconds."""
