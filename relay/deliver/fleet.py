@@ -104,16 +104,12 @@ class Fleet:
         }
         await self._replays.remove_old_cuts()
         await self._replays.update(self._lanes)
-        await self._warn_abandoned(config.disabled)
-        await self.save()
-
-    async def _warn_abandoned(self, disabled: Sequence[str]) -> None:
-        """Log which connectors are no longer configured and have events to come: the journal does not wait for them."""
         for connector, pending in (await self.find_abandoned()).items():
-            if pending:
-                is_off = f"connector.{connector}" in disabled
+            if pending:  # the journal does not wait for them
+                is_off = f"connector.{connector}" in config.disabled
                 what = "connector is switched off but has events to come" if is_off else GONE
                 log.warning(what, connector=connector, pending=pending, advice=OFF_ADVICE if is_off else GONE_ADVICE)
+        await self.save()
 
     async def find_abandoned(self) -> dict[str, int]:
         """Return the connectors that ran and do not run now, each with how many of its pending events the journal still
@@ -207,16 +203,13 @@ class Fleet:
                     looking.cancel()
                 saving.cancel()
         finally:
-            await self._close()
-
-    async def _close(self) -> None:
-        try:
-            await self._save_for_good()
-        finally:
-            for lane in (*self.lanes, *self.replays.values()):
-                lane.close()
-            self.releases = True
-            await _release_all(self.lanes, count_seconds_left(STOP.closed, CLOSE_S))
+            try:
+                await self._save_for_good()
+            finally:
+                for ended in (*self.lanes, *self.replays.values()):
+                    ended.close()
+                self.releases = True
+                await _release_all(self.lanes, count_seconds_left(STOP.closed, CLOSE_S))
 
     async def _save_for_good(self) -> bool:
         """Save the cursors; return whether that succeeded."""

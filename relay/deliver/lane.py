@@ -129,8 +129,11 @@ class Lane:
         if not await self._wait_until_ready():
             return
         while not self._stop.is_set() and not self.has_ended:
-            if not await self._wait_for_threads():
-                continue
+            try:
+                await self._delivery.wait_for_threads(self._delivery.left, self._admission.sleep)
+            except Stopped:
+                async with self._awake:  # until the rest is over
+                    continue
             try:
                 async with self._awake:
                     await self._run()
@@ -142,15 +145,6 @@ class Lane:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(RESTART_S):
                         await self._stop.wait()
-
-    async def _wait_for_threads(self) -> bool:
-        """Wait until threads that were left behind are back. Return False after a rest, or if the lane is to stop."""
-        try:
-            await self._delivery.wait_for_threads(self._delivery.left, self._admission.sleep)
-        except Stopped:
-            async with self._awake:  # until the rest is over
-                return False
-        return True
 
     async def _wait_until_ready(self) -> bool:
         """Wait until the connector is open or the lane is to stop; return whether the connector is open."""
@@ -174,8 +168,11 @@ class Lane:
                         await asyncio.wait([*work, halted], return_when=asyncio.FIRST_COMPLETED)
                         for task in (*work, halted):
                             task.cancel()
-                finally:
-                    self._settle_partly()
+                finally:  # settle events with an outcome, of spans that were cut short: they are not sent again
+                    for each in [each for sent in self._under_way for each in self._settle_events(sent)]:
+                        self.cursor.settle_each(each.offsets, each.counts)
+                        self._window.settle(len(each.offsets), 0)  # the lane stops: nothing is waited for
+                    self._under_way.clear()
 
     @asynccontextmanager
     async def at_rest(self) -> AsyncIterator[None]:
@@ -293,16 +290,12 @@ class Lane:
         except Stopped:
             return
         sent.left -= 1
-        if not sent.left:
-            self._settle_span(sent)
-
-    def _settle_span(self, sent: "SpanInFlight") -> None:
-        """Settle a span: every event of it has an outcome."""
-        span = sent.span
-        counts = span.counts + Counts(parked=len(span.failed))
-        self._settle(span, sum((each.counts for each in self._settle_events(sent)), counts))
-        self._window.settle(len(span), size_of_span(span))
-        self._under_way.discard(sent)
+        if not sent.left:  # every event of the span has an outcome
+            span = sent.span
+            counts = span.counts + Counts(parked=len(span.failed))
+            self._settle(span, sum((each.counts for each in self._settle_events(sent)), counts))
+            self._window.settle(len(span), size_of_span(span))
+            self._under_way.discard(sent)
 
     def _settle_events(self, sent: "SpanInFlight") -> Iterator[Settled | SplitEvent]:
         """Yield the events of a span of which every part has an outcome."""
@@ -310,13 +303,6 @@ class Lane:
             self._parked_parts.record_outcome(each)
         for event in settle_whole_events(sent.span.batch, sent.settled) if sent.span.is_split else sent.settled:
             yield from self._parked_parts.settle_events(event)
-
-    def _settle_partly(self) -> None:
-        """Settle what has an outcome of the spans that were cut short, so that it is not sent again."""
-        for each in [each for sent in self._under_way for each in self._settle_events(sent)]:
-            self.cursor.settle_each(each.offsets, each.counts)
-            self._window.settle(len(each.offsets), 0)  # the lane stops: nothing is waited for
-        self._under_way.clear()
 
 
 @dataclass(slots=True, eq=False)

@@ -52,8 +52,13 @@ class OrderedDelivery:
         """Has tasks park events one after the other. An event that is parked before an earlier event could go first."""
 
     async def send(self, group: asyncio.TaskGroup, span: Span) -> None:
-        """Send what may go now. The rest follows in `run`."""
-        self._settle_known(span)
+        """Send what may go now. The rest follows in `run`. Events with an outcome by the route are settled at once."""
+        to_come = chain(span.batch.offsets() if span.batch else (), (failed.event.offset for failed in span.failed))
+        open_ranges = make_ranges(sorted({*to_come}))
+        ranges = span.ranges or ((span.start, span.stop),)
+        known = [one for start, stop in ranges for one in find_unsettled(start, stop, open_ranges)]
+        self._cursor.settle_ranges(known, span.counts)
+        self._window.settle(span.counts.total, 0)
         self.order.begin_parking(failed.event for failed in span.failed)
         if span.failed:
             await self._delivery.admission.start(group, partial(self._park_failed, span.failed), "park", 0)
@@ -119,15 +124,6 @@ class OrderedDelivery:
         self._freed.going.extend(freed.going)
         self._freed.behind.extend(freed.behind)
         self._has_freed.set()
-
-    def _settle_known(self, span: Span) -> None:
-        """Settle the events of a span that have their outcome already."""
-        to_come = chain(span.batch.offsets() if span.batch else (), (failed.event.offset for failed in span.failed))
-        open_ranges = make_ranges(sorted({*to_come}))
-        ranges = span.ranges or ((span.start, span.stop),)
-        clear = [one for start, stop in ranges for one in find_unsettled(start, stop, open_ranges)]
-        self._cursor.settle_ranges(clear, span.counts)
-        self._window.settle(span.counts.total, 0)
 
 
 def _make_batch(events: Sequence[Event]) -> Batch:

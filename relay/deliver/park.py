@@ -70,8 +70,13 @@ class Parking:
         await self.park([Parked.make(each.event, self._name, "filter", each.reason, attempts) for each in failed])
 
     async def park(self, parked: list[Parked]) -> None:
-        """Park events, and try until the state database takes them. Raises Stopped."""
-        parked = [self._label(one) for one in parked]
+        """Park events, and try until the state database takes them. Raises Stopped.
+
+        Each event gets the replay that parks it or, where later events of its key have to wait, its key."""
+        if self._replay is not None:
+            parked = [replace(one, replay=self._replay) for one in parked]
+        elif self.parks_behind:
+            parked = [replace(one, key=find_key(self._connector, one.event)) for one in parked]
         while True:
             try:
                 await self._state.park(parked)
@@ -81,14 +86,6 @@ class Parking:
             else:
                 self._metrics.parked += len(parked)
                 return
-
-    def _label(self, one: Parked) -> Parked:
-        """Add the replay that parks the event or, where later events of its key have to wait, its key."""
-        if self._replay is not None:
-            return replace(one, replay=self._replay)
-        if self.parks_behind:
-            return replace(one, key=find_key(self._connector, one.event))
-        return one
 
 
 def _reason_fields(reasons: Sequence[str]) -> dict[str, str | int]:
