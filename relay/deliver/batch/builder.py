@@ -87,37 +87,30 @@ class BatchBuilder:
         return self._rest is not None or self.events >= self.limits.events or self._size >= self.limits.size
 
     def _fill(self) -> None:
-        """Move what fits of the rest into the batch."""
-        block = self._rest
-        if block is None or not (room := self._count_fitting(block)):
+        """Move what fits of the rest into the batch, without an event of which not all parts fit. A batch begins with
+        all parts of an event, also if they exceed the limits."""
+        block, at = self._rest, self._rest_at
+        if block is None:
             return
-        taken = block.slice(self._rest_at, self._rest_at + room)
+        by_size = bisect_right(block.ends, block.start(at) + self.limits.size - self._size, lo=at) - at
+        stop = at + max(min(self.limits.events - self.events, by_size, len(block) - at), 0 if self._blocks else 1)
+        if block.parts is not None:
+            offsets = block.offsets
+            while at < stop < len(block) and offsets[stop - 1] == offsets[stop]:
+                stop -= 1
+            if stop == at and not self._blocks:
+                stop = bisect_right(offsets, offsets[stop], lo=stop)
+        if stop == at:
+            return
+        taken = block.slice(at, stop)
         self._blocks.append(taken)
-        self.events += room
+        self.events += stop - at
         if taken.parts is not None:
-            self._split += room - len({*taken.offsets})
+            self._split += stop - at - len({*taken.offsets})
         self._size += len(taken.body) + 1
-        self._rest_at += room
-        if self._rest_at == len(block):
+        self._rest_at = stop
+        if stop == len(block):
             self._rest = None
-
-    def _count_fitting(self, block: Block) -> int:
-        """Return how many of the next events of a block fit. An event larger than all limits goes alone."""
-        end = block.start(self._rest_at) + self.limits.size - self._size
-        by_size = bisect_right(block.ends, end, lo=self._rest_at) - self._rest_at
-        fit = min(self.limits.events - self.events, by_size, len(block) - self._rest_at)
-        fit = max(fit, 0 if self._blocks else 1)
-        return fit if block.parts is None else self._keep_events_whole(block, fit)
-
-    def _keep_events_whole(self, block: Block, fit: int) -> int:
-        """Return how many fit without an event of which not all parts fit. A batch begins with all parts of an
-        event."""
-        offsets, stop = block.offsets, self._rest_at + fit
-        while self._rest_at < stop < len(block) and offsets[stop - 1] == offsets[stop]:
-            stop -= 1
-        if stop == self._rest_at and not self._blocks:
-            stop = bisect_right(offsets, offsets[stop], lo=stop)
-        return stop - self._rest_at
 
     def take(self) -> Span:
         """Close the span behind the last event that fitted, return it, and begin the next span there."""

@@ -94,7 +94,9 @@ class Order:
                 admitted.behind.append(event)
                 self._begin(event, key)
                 continue
-            if not admitted.going or self._is_full(admitted.going[-1], size + len(event.body)):
+            if not admitted.going or (
+                len(admitted.going[-1]) >= self.limits.events or size + len(event.body) > self.limits.size
+            ):
                 together, size = set(), 0
             if key is not None and key in self._under_way and key not in together:
                 self._waiting.setdefault(key, []).append(event.with_body(event.body))
@@ -112,9 +114,6 @@ class Order:
         self._keys[event.offset, event.part] = key
         self._under_way[key] = self._under_way.get(key, 0) + 1
 
-    def _is_full(self, batch: Sequence[Event], size: int) -> bool:
-        return len(batch) >= self.limits.events or size > self.limits.size
-
     def settle(self, places: Iterable[Place], *, parked: bool) -> Admitted:
         """Settle events that were under way; return what may go because of that."""
         keys = [self._keys.pop(place) for place in places if place in self._keys]
@@ -127,9 +126,9 @@ class Order:
             self._under_way[key] -= 1
             if not self._under_way[key]:
                 del self._under_way[key]
-                if not self._is_for_together(key):
+                if (one := self._hand_key_on(key)) is None:
                     freed += ((event, key) for event in self._waiting.pop(key, []))
-                elif not (one := self._hand_key_on(key)).lacking:
+                elif not one.lacking:
                     together.append(one)
         admitted = self._admit(sorted(freed, key=lambda one: one[0].offset))
         for one in together:
@@ -138,18 +137,14 @@ class Order:
             admitted.behind.extend(behind)
         return admitted
 
-    def _is_for_together(self, key: str) -> bool:
-        """Whether a free key belongs to events that go together."""
-        if key not in self._together:
-            return False
-        waiting = self._waiting.get(key)
-        return not waiting or waiting[0].offset > self._together[key][0].find_first(key)
-
-    def _hand_key_on(self, key: str) -> Together:
-        """Give a free key to the first events that wait together for it; return those events."""
-        waiting = self._together[key]
-        one = waiting.popleft()
-        if not waiting:
+    def _hand_key_on(self, key: str) -> Together | None:
+        """Give a free key to the first events that wait together for it; return those events. Return None without any,
+        or if an earlier event of the key waits by itself."""
+        together, waiting = self._together.get(key), self._waiting.get(key)
+        if not together or (waiting and waiting[0].offset <= together[0].find_first(key)):
+            return None
+        one = together.popleft()
+        if not together:
             del self._together[key]
         one.lacking.remove(key)
         self._under_way[key] = one.keys[key]

@@ -62,11 +62,13 @@ class ParkedParts:
         if not self._untried:
             return span
         made = {*(span.batch.offsets() if span.batch else ()), *(failed.event.offset for failed in span.failed)}
-        counts = span.counts
+        counts, filtered, erased = span.counts, {*span.filtered}, {*span.erased}
+        unread = "expired" if counts.expired else "damaged" if counts.damaged else ""
         for start, stop in span.ranges or ((span.start, span.stop),):
             for offset in self._offsets[bisect_left(self._offsets, start) : bisect_left(self._offsets, stop)]:
                 if offset not in made and self._settle_event(offset):
-                    counts += Counts(parked=1) + Counts(**{_find_outcome(span, offset): -1})
+                    by_route = "filtered" if offset in filtered else "erased" if offset in erased else "unselected"
+                    counts += Counts(parked=1) + Counts(**{unread or by_route: -1})
         return replace(span, counts=counts)
 
     def record_outcome(self, settled: Settled) -> None:
@@ -99,10 +101,3 @@ class ParkedParts:
         if stays:
             self._report_staying()
         return stays
-
-
-def _find_outcome(span: Span, offset: int) -> str:
-    """Return how a span counts an event of which it makes nothing."""
-    if span.counts.expired or span.counts.damaged:
-        return "expired" if span.counts.expired else "damaged"
-    return "filtered" if offset in span.filtered else "erased" if offset in span.erased else "unselected"

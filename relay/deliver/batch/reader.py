@@ -96,20 +96,19 @@ class BatchReader:
         """Yield the events of a cut that can be read."""
         for start, stop in cut:
             at = start
-            while at < stop and (block := await self._read_block(at)) is not None:
+            while at < stop:
+                if not self._blocks or not self._blocks[0].offsets[0] <= at <= self._blocks[-1].offsets[-1]:
+                    self._blocks = await self._reader.read(at)
+                if not self._blocks:
+                    break
+                # The block with this offset or, if it cannot be read, the next block
+                block = self._blocks[bisect_left(self._blocks, at, key=lambda block: block.offsets[-1])]
                 first = block.offsets[0]
                 at, end = max(at, first), min(stop, block.offsets[-1] + 1)
                 for _, one, other in self._cut_pieces(block, at - first, end - first) if at < end else ():
                     yield block.slice(one, other)
                     await asyncio.sleep(0)
                 at = end
-
-    async def _read_block(self, offset: int) -> Block | None:
-        """Return the block with this offset or, if it cannot be read, the next block; None without one."""
-        if not self._blocks or not self._blocks[0].offsets[0] <= offset <= self._blocks[-1].offsets[-1]:
-            self._blocks = await self._reader.read(offset)
-        place = bisect_left(self._blocks, offset, key=lambda block: block.offsets[-1])
-        return self._blocks[place] if self._blocks else None
 
     def _take_piece(self) -> bool:
         """Route the next piece into the current batch; return False if the piece does not adjoin the batch."""
@@ -162,23 +161,24 @@ class BatchReader:
             async with asyncio.timeout_at(self._due):
                 return await self._read_on()
         except TimeoutError:
-            return bool(self._limits.align) and await self._may_grow()
-
-    async def _may_grow(self) -> bool:
-        """Return whether events may still come before the multiple of `align` at which the current batch ends."""
-        if asyncio.get_running_loop().time() >= self._oldest:
-            return False
-        if self._set_align_due() > 0:  # the clock was set back
-            return True
-        await self._journal.await_writer()  # those of a commit that was under way are there now
-        return self._journal.head > self._position
+            if not self._limits.align or asyncio.get_running_loop().time() >= self._oldest:
+                return False
+            if self._set_align_due() > 0:  # the clock was set back
+                return True
+            await self._journal.await_writer()  # events of a commit that was under way are there now
+            return self._journal.head > self._position
 
     async def _read_on(self) -> bool:
-        """Read the next blocks, or skip what is not wanted without reading it. Return False if the next events do not
-        adjoin the current batch."""
+        """Read the next blocks and queue their unsettled events, or skip what is not wanted without reading it. Return
+        False if the next events do not adjoin the current batch."""
         first = min(await self._reader.skip(self._position), self._until)
         if first == self._position:
-            self._queue_unsettled(await self._reader.read(first))
+            for block in await self._reader.read(first):
+                self._skip_missing(block.offsets[0])  # a gap before a block was removed by retention, or is damaged
+                start, stop = (min(offset, self._until) for offset in (block.offsets[0], block.offsets[-1] + 1))
+                for one, end in find_unsettled(start, stop, self._ahead):
+                    self._pieces += self._cut_pieces(block, one - start, end - start)
+                self._position = stop
             self._skip_missing(self._reader.offset)
             return True
         if self._builder.stop != self._position:
@@ -188,17 +188,6 @@ class BatchReader:
         self._builder.add(first, Routed(None))
         self._position = first
         return True
-
-    def _queue_unsettled(self, blocks: list[Block]) -> None:
-        """Queue the events of blocks that are not settled. A gap before a block was removed by retention, or is
-        damaged."""
-        for block in blocks:
-            self._skip_missing(block.offsets[0])
-            start, stop = (min(offset, self._until) for offset in (block.offsets[0], block.offsets[-1] + 1))
-            rest = find_unsettled(start, stop, self._ahead)
-            for first, last in rest:
-                self._pieces += self._cut_pieces(block, first - start, last - start)
-            self._position = stop
 
     def _skip_missing(self, offset: int) -> None:
         """Skip to this offset: nothing before it can be read."""

@@ -107,20 +107,12 @@ class Remainder:
         self._parts = [replace(part, due=0.0) for part in self._parts]
 
     def take(self) -> Part:
-        """Return the part to try next. Pass the result to `record`."""
+        """Return the part to try next. Pass the result to `record`. Events that wait for an earlier event of their key,
+        which is in another part, are set aside."""
         part = min(reversed(self._parts), key=lambda part: part.due)
         self._parts.remove(part)
-        return self._set_blocked_aside(part) if self._keys and self._parts else part
-
-    @cached_property
-    def _key_of_each(self) -> Sequence[str | None]:
-        keys = self._keys(self._batch) if self._keys else ()
-        self._batch.let_go()
-        return keys
-
-    def _set_blocked_aside(self, part: Part) -> Part:
-        """Set aside the events that wait for an earlier event of their key in another part. Return the others or,
-        without others, the part that goes first."""
+        if not (self._keys and self._parts):
+            return part
         keys = self._key_of_each
         blocking: dict[str, tuple[int, Part]] = {}
         for other in self._parts:
@@ -136,6 +128,12 @@ class Remainder:
         self._parts.insert(0, waiting)  # of those that are due at once it comes last
         free = [at for at in range(len(part.numbers)) if at not in {*blocked}]
         return part.pick(free, part.batch.attempt) if free else self.take()
+
+    @cached_property
+    def _key_of_each(self) -> Sequence[str | None]:
+        keys = self._keys(self._batch) if self._keys else ()
+        self._batch.let_go()
+        return keys
 
     def _halve(self, part: Part, attempt: int, *, by_size: bool = False, forward: bool = True) -> None:
         """Split a part in halves, which go one by one."""
@@ -168,7 +166,11 @@ class Remainder:
             return None
         single = result.by_event or len(part.numbers) == 1
         if not why.unauthorized and (part.last or now >= self._given_up):
-            self._give_up(replace(part, last=True), why, single=single)
+            self._failed_in_search += 1
+            if single:
+                self._park(part, why)
+            else:
+                self._halve(replace(part, last=True), part.batch.attempt)
             return None if why.bug else 0.0
         delay = self._delay(tried, why.after)
         if why.bug:
@@ -190,13 +192,6 @@ class Remainder:
     def _park(self, part: Part, why: Deferral) -> None:
         every = why._replace(numbers=range(len(part.batch)))
         self._to_park.append((Batch(part.batch.blocks, max(1, part.batch.attempt - 1)), every.make_refusals()))
-
-    def _give_up(self, part: Part, why: Deferral, *, single: bool) -> None:
-        self._failed_in_search += 1
-        if single:
-            self._park(part, why)
-        else:
-            self._halve(part, part.batch.attempt)
 
     def _search(self, part: Part, why: Deferral, due: float, *, single: bool, is_proven: bool) -> None:
         """Record that the connector has failed at these events by a bug: search the culprit, park it, or wait."""
