@@ -1,12 +1,11 @@
 """Checkpoints: saves what the lanes of a fleet know in one transaction, and tells the journal what is still needed."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
 
-from relay.deliver.lane import Snapshot
 from relay.deliver.live_lane import LiveLane
 from relay.deliver.replays import Replays
 from relay.journal import Journal
@@ -29,8 +28,10 @@ class RetentionFloor:
     async def keep(self, lanes: Sequence[LiveLane], needed: int, replay_floor: int) -> None:
         """Keep the events from `needed` on and, while space allows, from `replay_floor` on. Tell the journal after a
         change, and when events may have grown old."""
-        if lanes:
-            self._warn_if_full(lanes, needed)
+        if lanes and (fill := self._journal.measure_fill(needed)) > NEARLY_FULL:
+            slowest = min(lanes, key=lambda lane: lane.cursor.position).name
+            pending = self._journal.head - needed
+            log.error("journal fills up", used=f"{fill:.0%}", connector=slowest, pending=pending, advice=FULL_ADVICE)
         now = time.monotonic()
         if needed != self._kept or now - self._kept_at > TIDY_S:
             await self._journal.set_needed(needed, replay_floor)
@@ -38,13 +39,6 @@ class RetentionFloor:
         if now - self._forgot_at > TIDY_S:
             self._forgot_at = now
             await self._state.forget_attempts(self._journal.oldest)
-
-    def _warn_if_full(self, lanes: Sequence[LiveLane], needed: int) -> None:
-        fill = self._journal.measure_fill(needed)
-        if fill > NEARLY_FULL:
-            slowest = min(lanes, key=lambda lane: lane.cursor.position).name
-            pending = self._journal.head - needed
-            log.error("journal fills up", used=f"{fill:.0%}", connector=slowest, pending=pending, advice=FULL_ADVICE)
 
 
 NOTE_S: Final = 3600.0
@@ -67,15 +61,6 @@ class Checkpoint:
         head = self._journal.head
         live = {lane: lane.snapshot() for lane in lanes}
         replays = self._replays.snapshots()
-        await self._write(head, live, replays)
-        for lane, snapshot in live.items():
-            lane.mark_saved(snapshot)
-        self._replays.mark_saved(replays)
-        also = [also_needed()] if also_needed else []
-        needed = min([*also, *(snapshot.cursor.position for snapshot in live.values())], default=head)
-        await self._retention_floor.keep(lanes, needed, min(needed, self._replays.find_floor(needed)))
-
-    async def _write(self, head: int, live: Mapping[LiveLane, Snapshot], replays: Mapping[int, Snapshot]) -> None:
         cursors = {lane.name: snapshot.cursor for lane, snapshot in live.items()}
         changed = {name: cursor for name, cursor in cursors.items() if self._saved.get(name) != (cursor, head)}
         again = [one for snapshot in live.values() for one in (*snapshot.delivered_again, *snapshot.delivered_parts)]
@@ -87,6 +72,12 @@ class Checkpoint:
             self._journal.drop_saved_damage(len(damage))
             self._saved |= {name: (cursor, head) for name, cursor in changed.items()}
             self._saved_state = head, self._journal.clock.ahead > 0, time.monotonic()
+        for lane, snapshot in live.items():
+            lane.mark_saved(snapshot)
+        self._replays.mark_saved(replays)
+        also = [also_needed()] if also_needed else []
+        needed = min([*also, *(cursor.position for cursor in cursors.values())], default=head)
+        await self._retention_floor.keep(lanes, needed, min(needed, self._replays.find_floor(needed)))
 
     def _has_changed(self, head: int) -> bool:
         """Whether head or clock differ from the database, or the database was written an hour ago."""

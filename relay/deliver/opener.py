@@ -49,10 +49,26 @@ class Opener:
 
     async def open(self) -> None:
         """Open the plugin, as often as it takes."""
+        limit = self._guest.settings.open_timeout
         while not self._open.is_set():
-            self.problem = await self._try()
+            fault, self._begun = "", True
+            try:
+                with self._left.noted(), self._warn_if_slow(limit):
+                    await call_guest(self._guest.open, "open", self._whose, limit)
+            except Exception as error:
+                met = outage.find_outcome(error)
+                reason = self._clean(read_text(met.reason) if met and met.reason else name_error(error))
+                if isinstance(error, Late):
+                    reason = f"it was not ready within {limit:g}s (open_timeout)"
+                more = {} if met else {"exception": self._clean(format_trace(error))}
+                self._log.error(f"{self._kind} cannot be opened, tried again", reason=reason, in_s=AGAIN_S, **more)
+                await self.close()
+                fault = self._describe_fault(reason)
+            if self.problem and not fault:
+                self._log.info(f"{self._kind} is open")
+            self.problem = fault
             self._tried.set()
-            if not self.problem:
+            if not fault:
                 self._open.set()
                 return
             await asyncio.sleep(AGAIN_S)
@@ -78,26 +94,6 @@ class Opener:
             await call_guest(self._guest.release, "close", self._whose, within - heed, heed)
         except Exception as error:
             self._log.error(f"{self._kind} did not close", exception=self._clean(format_trace(error)))
-
-    async def _try(self) -> str:
-        """Open the plugin; return why that failed, or ""."""
-        limit = self._guest.settings.open_timeout
-        self._begun = True
-        try:
-            with self._left.noted(), self._warn_if_slow(limit):
-                await call_guest(self._guest.open, "open", self._whose, limit)
-        except Exception as error:
-            met = outage.find_outcome(error)
-            problem = self._clean(read_text(met.reason) if met and met.reason else name_error(error))
-            if isinstance(error, Late):
-                problem = f"it was not ready within {limit:g}s (open_timeout)"
-            more = {} if met else {"exception": self._clean(format_trace(error))}
-            self._log.error(f"{self._kind} cannot be opened, tried again", reason=problem, in_s=AGAIN_S, **more)
-            await self.close()
-            return self._describe_fault(problem)
-        if self.problem:
-            self._log.info(f"{self._kind} is open")
-        return ""
 
     @contextmanager
     def _warn_if_slow(self, limit: float) -> Iterator[None]:

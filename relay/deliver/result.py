@@ -104,28 +104,33 @@ def judge(
     if answer is None:
         return AttemptResult(delivered=size)
     try:
-        return _judge(size, answer, clean, batch)
-    except Exception as error:  # what it is made of is the connector's
-        return _blame_connector(size, clean(name_error(error)))
+        if isinstance(answer, BaseException):
+            return _judge_error(size, answer, clean, batch)
+        if not isinstance(answer, Sequence) or isinstance(answer, str | bytes):
+            wrong = f"deliver returned {type(answer).__name__}, not None or a list of outcomes"
+        elif len(answer) != size:
+            wrong = f"{len(answer)} outcomes for {size} events"
+        else:
+            return _judge_each(answer, clean)
+    except Exception as error:  # what the answer is made of is the connector's
+        wrong = name_error(error)
+    return _blame_connector(size, clean(wrong))
 
 
-def _judge(
-    size: int, answer: Sequence[Outcome] | BaseException, clean: Callable[[object], str], batch: Sequence[Event]
+def _judge_error(
+    size: int, error: BaseException, clean: Callable[[object], str], batch: Sequence[Event]
 ) -> AttemptResult:
-    if not isinstance(answer, BaseException):
-        wrong = _find_mistake(size, answer)
-        return _blame_connector(size, clean(wrong)) if wrong else _judge_each(answer, clean)
-    if (unreadable := next(_find_unreadable(answer), None)) and (refused := _refuse(unreadable, batch, clean)):
+    if (unreadable := next(_find_unreadable(error), None)) and (refused := _refuse(unreadable, batch, clean)):
         others = sorted({*range(size)}.difference(one.number for one in refused))
         waiting = [Deferral(others, NOT_SENT, after=0.0, alone=True)] if others else []
         return AttemptResult(deferred=waiting, refused=refused)
-    match outcome := outage.find_outcome(answer):
+    match outcome := outage.find_outcome(error):
         case Reject():
             refused = [_make_refusal(number, outcome, clean) for number in range(size)]
             return AttemptResult(refused=refused, split=size > 1, too_large=outcome.too_large)
         case Retry() | Unauthorized():
             return AttemptResult(deferred=[_make_deferral(range(size), outcome, clean)])
-    return _blame_connector(size, clean(name_error(_find_culprit(answer))))
+    return _blame_connector(size, clean(name_error(_find_culprit(error))))
 
 
 def _blame_connector(size: int, what: str) -> AttemptResult:
@@ -166,7 +171,9 @@ def _refuse(error: UnreadableEvent, batch: Sequence[Event], clean: Callable[[obj
 
 
 def _make_deferral(numbers: Sequence[int], outcome: Retry | Unauthorized, clean: Callable[[object], str]) -> Deferral:
-    after = _check_seconds(outcome.after) if isinstance(outcome, Retry) else None
+    after = outcome.after if isinstance(outcome, Retry) else None
+    if after is not None and not (isfinite(after) and after >= 0):  # the connector has changed the outcome
+        raise ValueError(f"Retry: after is a number of seconds, 0 or more, got {after!r:.80}")
     return Deferral(
         numbers,
         clean(outcome.reason) or "no reason given",
@@ -178,25 +185,9 @@ def _make_deferral(numbers: Sequence[int], outcome: Retry | Unauthorized, clean:
     )
 
 
-def _check_seconds(after: float | None) -> float | None:
-    """Return the wait of an outcome, which the connector may have changed after it was made. Raises ValueError."""
-    if after is None or (isfinite(after) and after >= 0):
-        return after
-    raise ValueError(f"Retry: after is a number of seconds, 0 or more, got {after!r:.80}")
-
-
 def _make_refusal(number: int, outcome: Reject, clean: Callable[[object], str]) -> DestinationRefusal:
     cause = "too_large" if outcome.too_large else "refused"
     return DestinationRefusal(number, clean(outcome.reason), cause, outcome.status, clean(outcome.answer))
-
-
-def _find_mistake(size: int, outcomes: object) -> str | None:
-    """Return why a connector's answer is no answer; None if it is one."""
-    if not isinstance(outcomes, Sequence) or isinstance(outcomes, str | bytes):
-        return f"deliver returned {type(outcomes).__name__}, not None or a list of outcomes"
-    if len(outcomes) != size:
-        return f"{len(outcomes)} outcomes for {size} events"
-    return None
 
 
 def _judge_each(outcomes: Sequence[object], clean: Callable[[object], str]) -> AttemptResult:
