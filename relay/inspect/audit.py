@@ -134,13 +134,19 @@ def merge_audits(found: Mapping[int, Audit]) -> WholeAudit:
         rows = [row for one in audits for row in one.connectors if row.connector == name]
         counts = {count: sum(getattr(row, count) for row in rows) for count in COUNTED}
         connectors.append(AuditRow(name, **counts, balances=all(row.balances for row in rows)))
+    sources = []
+    for name in sorted({ledger.source for one in audits for ledger in one.sources}):
+        ledgers = [ledger for one in audits for ledger in one.sources if ledger.source == name]
+        refusals = [ledger.refusals for ledger in ledgers if ledger.refusals]
+        first = min(refusals, key=lambda refusal: refusal.since, default=None)
+        sources.append(SourceLedger(name, sum(ledger.duplicates for ledger in ledgers), first))
     return WholeAudit(
         balances=all(one.balances for one in audits),
         segments=sum(one.segments for one in audits),
         oldest=sum(one.oldest for one in audits),
         head=sum(one.head for one in audits),
         connectors=connectors,
-        sources=_sum_sources([ledger for one in audits for ledger in one.sources]),
+        sources=sources,
         parked=sum_totals(total for one in audits for total in one.parked),
         problems=[f"worker {number}: {problem}" for number, one in found.items() for problem in one.problems],
         workers=[
@@ -148,17 +154,6 @@ def merge_audits(found: Mapping[int, Audit]) -> WholeAudit:
             for number, one in found.items()
         ],
     )
-
-
-def _sum_sources(found: Sequence[SourceLedger]) -> list[SourceLedger]:
-    """Sum each source's counts over all workers, with the time since which one of them has refused everything."""
-    summed = []
-    for name in sorted({one.source for one in found}):
-        parts = [one for one in found if one.source == name]
-        refusals = [one.refusals for one in parts if one.refusals]
-        first = min(refusals, key=lambda refusal: refusal.since, default=None)
-        summed.append(SourceLedger(name, sum(one.duplicates for one in parts), first))
-    return summed
 
 
 def audit(state: Path, journal: Path, kept_for: Collection[str] | None = None) -> Audit:
@@ -170,16 +165,10 @@ def audit(state: Path, journal: Path, kept_for: Collection[str] | None = None) -
     doubts = [one.said for one in find_worker_doubts(0, state, journal) if one.what == "journal"]
     if doubts and not has_tables(state):
         raise FileNotFoundError(doubts[0])
-    before, head = read_lane_ledgers(state), read_acknowledged(state)
-    parked = read_parked_offsets(state)
-    found = inspect_all(journal, head)
-    kept = [each for segment in found for each in _list_readable(segment)]
-    seen = AuditedState(
-        before=before, parked=parked, journal=found, kept=kept, after=read_lane_ledgers(state), acknowledged=head
-    )
+    seen = _read_state(state, journal)
     problems = [*find_journal_problems(seen), *doubts]
     rows = []
-    for lane in sorted(before, key=lambda lane: lane.connector):
+    for lane in sorted(seen.before, key=lambda lane: lane.connector):
         may_expire = kept_for is not None and lane.connector not in kept_for
         wrong = [*find_lane_problems(lane, seen, may_expire=may_expire)]
         ledger = lane.ledger
@@ -206,12 +195,20 @@ def audit(state: Path, journal: Path, kept_for: Collection[str] | None = None) -
     )
 
 
-def _list_readable(segment: Inspected) -> list[Range]:
-    """Return the readable offsets of a segment: connectors go on behind damage."""
-    if not segment.is_whole:
-        with suppress(FileNotFoundError):  # retention has just removed it
-            return find_unsettled(segment.base, segment.limit, plan_segment(segment).lost)
-    return [(segment.base, segment.end)]
+def _read_state(state: Path, journal: Path) -> AuditedState:
+    before, head = read_lane_ledgers(state), read_acknowledged(state)
+    parked = read_parked_offsets(state)
+    found = inspect_all(journal, head)
+    kept = list[Range]()
+    for segment in found:
+        readable = [(segment.base, segment.end)]
+        if not segment.is_whole:  # connectors go on behind damage
+            with suppress(FileNotFoundError):  # retention has just removed it
+                readable = find_unsettled(segment.base, segment.limit, plan_segment(segment).lost)
+        kept += readable
+    return AuditedState(
+        before=before, parked=parked, journal=found, kept=kept, after=read_lane_ledgers(state), acknowledged=head
+    )
 
 
 def find_journal_problems(seen: AuditedState) -> Iterator[str]:

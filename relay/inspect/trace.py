@@ -10,7 +10,6 @@ from relay.config import Config, Configured
 from relay.guests import contained
 from relay.inspect.search import PENDING, Aside, Found, LaneProgress
 from relay.route import Failed, apply_filter, number_parts, read_id
-from relay.state import Replay
 
 UNKNOWN: Final = "cannot be known from"
 """The prefix for a chain of filters whose result does not follow from the event."""
@@ -138,18 +137,15 @@ def _trace_connector(event: Event, connector: str, lane: LaneProgress | None, co
         has_ended = one.outcome == "pending" and current.get(one.replay) is not one  # with another outcome
         outcome = "not delivered" if has_ended else one.outcome
         tried.append(Tried(one.replay or None, one.attempts, outcome, one.answer, one.first, one.last))
-    wanted = () if way.wanted is False else lane.replays
-    resent = [_make_resent(one, event, lane) for one in wanted if Selection(one.entries).wants(event.type)]
+    resent = []
+    for replay in lane.replays if way.wanted is not False else ():
+        if Selection(replay.entries).wants(event.type):
+            state = "cancelled before it was sent again" if replay.cancelled else "is to be sent again"
+            if replay.cursor.is_settled(event.offset):
+                outcome = next((one.outcome for one in lane.attempts if one.replay == replay.number), "pending")
+                state = outcome if outcome in ("parked", "filtered") else "sent again"
+            resent.append(Resent(replay.number, state, replay.asked, replay.ended or replay.cancelled))
     return replace(way, state=lane.state or _describe_outcome(way, lane), attempts=tried, replays=resent)
-
-
-def _make_resent(one: Replay, event: Event, lane: LaneProgress) -> Resent:
-    noted = next((each.outcome for each in lane.attempts if each.replay == one.number), "pending")
-    if one.cursor.is_settled(event.offset):
-        state = noted if noted in ("parked", "filtered") else "sent again"
-    else:
-        state = "cancelled before it was sent again" if one.cancelled else "is to be sent again"
-    return Resent(one.number, state, one.asked, one.ended or one.cancelled)
 
 
 def _trace_route(event: Event, connector: str, config: Config | None) -> TracedConnector:
