@@ -56,22 +56,23 @@ class ConnectorErasure:
         while True:
             delay = LOOK_S
             try:
-                if self._is_anything() and (lacking := await self._find_lacking()):
-                    delay = await (
-                        self._proceed(lacking) if await self._threads_are_back(lacking) else self._hold(lacking)
-                    )
+                if self._is_anything():
+                    delay = await self._proceed()
             except (sqlite3.Error, OSError) as error:
                 log.error("erasures cannot be read", connector=self._connector.name, error=str(error))
             await asyncio.sleep(delay)
 
-    async def _find_lacking(self) -> list[Erasure]:
-        named = "user_id NOT NULL OR external_ids != '[]' OR other_ids != '[]'"
+    async def _proceed(self) -> float:
+        """Go on with the unconfirmed erasures; return the seconds until the next check.
+
+        The first worker calls erase() for users whose events no other worker holds. Another worker reports its threads.
+        """
+        name, named = self._connector.name, "user_id NOT NULL OR external_ids != '[]' OR other_ids != '[]'"
         condition = f"done IS NULL AND compacted NOT NULL AND ({named})"
         under_way = await self._state.read(lambda db: read_erasures(db, condition))
-        return [one for one in reversed(under_way) if one.lacks(self._connector.name)]
-
-    async def _threads_are_back(self, lacking: Sequence[Erasure]) -> bool:
-        """Return whether all threads that may hold events of these users are back, after LOOK_S at most."""
+        lacking = [one for one in reversed(under_way) if one.lacks(name)]
+        if not lacking:
+            return LOOK_S
         removed = {(one.number, one.compacted) for one in lacking}
         if removed - self._seen:
             self._left.take(self._in_threads())
@@ -79,14 +80,9 @@ class ConnectorErasure:
         with suppress(TimeoutError):
             async with asyncio.timeout(LOOK_S):
                 await self._left.back()
-        return not self._left
-
-    async def _proceed(self, lacking: Sequence[Erasure]) -> float:
-        """Go on once this worker's threads are back; return the seconds until the next check.
-
-        The first worker calls erase() for users whose events no other worker holds. Another worker reports its threads.
-        """
-        name, numbers = self._connector.name, [one.number for one in lacking]
+        if self._left:  # a thread may hold events of these users
+            return await self._hold(lacking)
+        numbers = [one.number for one in lacking]
         if self._worker:
             answers = dict.fromkeys(numbers, ConnectorAnswer(name, "done"))
             await self._state.run(lambda db: _save_unchanged(db, lacking, answers))
@@ -110,25 +106,18 @@ class ConnectorErasure:
         return LOOK_S
 
     async def _call_connector(self, lacking: Sequence[Erasure]) -> float:
-        """Call erase(); return the seconds until the next call."""
-        wanted = Wanted({one.number: one.user for one in lacking})
-        try:
-            result, notes = await self._call_erase(lacking, wanted)
-        except asyncio.CancelledError:  # by a stop or a reload, which may have been the end of this connector
-            await self._save_cut_short(lacking)
-            raise
-        # Make the answers to save. They name no user.
+        """Call erase() and save the answers; return the seconds until the next call."""
         name = self._connector.name
-        answers = dict.fromkeys(range(len(lacking)), ConnectorAnswer(name, "done"))
-        answers |= {
-            number: ConnectorAnswer(name, "done", wanted.hide(self._clean(read_text(note))))
-            for number, note in notes.items()
-        }
-        answers |= dict.fromkeys(result.skipped, ConnectorAnswer(name, "skipped", wanted.hide(result.why_skipped)))
-        for why in result.deferred:
-            answers |= dict.fromkeys(why.numbers, ConnectorAnswer(name, "failed", wanted.hide(why.reason)))
-        answers |= {one.number: ConnectorAnswer(name, "failed", wanted.hide(one.reason)) for one in result.refused}
-        answers = {lacking[number].number: answer for number, answer in answers.items()}
+        try:
+            result, answers = await self._call_erase(lacking)
+        except asyncio.CancelledError:  # by a stop or a reload, which may have been the end of this connector
+            unfinished = ConnectorAnswer(name, "failed", "cut short")
+            answers = {one.number: unfinished for one in lacking if not one.failed_at(name)}
+            try:
+                await self._state.run(lambda db: _save_unchanged(db, lacking, answers))
+            except sqlite3.Error as error:  # the stop goes on
+                log.error("erasures cannot be kept", connector=name, error=str(error))
+            raise
         await self._state.run(lambda db: _save_unchanged(db, lacking, answers))
         failed = [one for one in answers.values() if one.outcome == "failed"]
         if not failed:
@@ -143,36 +132,36 @@ class ConnectorErasure:
         news = {"users": len(failed), "reason": failed[0].reason, "next_try_s": round(delay, 3)}
         grave = result.refused or any(why.unauthorized for why in result.deferred)
         tell = log.error if grave else log.warning  # an error does not mend itself
-        tell("erasing failed at the connector", connector=self._connector.name, **news)
+        tell("erasing failed at the connector", connector=name, **news)
         return max(delay, LOOK_S)
 
-    async def _save_cut_short(self, lacking: Sequence[Erasure]) -> None:
-        """Save that these erasures are unfinished, unless they have failed before."""
-        failed = ConnectorAnswer(self._connector.name, "failed", "cut short")
-        answers = {one.number: failed for one in lacking if not one.failed_at(failed.connector)}
-        try:
-            await self._state.run(lambda db: _save_unchanged(db, lacking, answers))
-        except sqlite3.Error as error:  # the stop goes on
-            log.error("erasures cannot be kept", connector=self._connector.name, error=str(error))
-
-    async def _call_erase(self, lacking: Sequence[Erasure], wanted: Wanted) -> tuple[AttemptResult, Mapping[int, str]]:
-        """Call erase(); return the result, and the connector's notes on erased users."""
-        users = [one.user for one in lacking]
+    async def _call_erase(self, lacking: Sequence[Erasure]) -> tuple[AttemptResult, dict[int, ConnectorAnswer]]:
+        """Call erase(); return the result, and an answer for each erasure. The answers name no user."""
+        name, users, notes = self._connector.name, [one.user for one in lacking], dict[int, str]()
+        wanted = Wanted({one.number: one.user for one in lacking})
         if problem := await self._opener.wait_until_tried():
-            return judge(len(users), Retry(problem), self._clean), {}
-        try:
-            with self._left.noted():
-                work, whose = partial(self._connector.erase, users), {"connector": self._connector.name}
-                answer = await call_guest(work, "erase", whose, ERASE_S)
-            result = judge(len(users), answer, self._clean)
-            outcomes = enumerate(answer or ()) if result.by_event else ()
-            return result, {number: one.note for number, one in outcomes if isinstance(one, Delivered) and one.note}
-        except Exception as error:
-            result = judge(len(users), error, self._clean)
-            if any(why.bug for why in result.deferred):
-                told = wanted.hide(self._clean(format_trace(error)))
-                log.error("connector raised", connector=self._connector.name, exception=told)
-            return result, {}
+            result = judge(len(users), Retry(problem), self._clean)
+        else:
+            try:
+                with self._left.noted():
+                    work = partial(self._connector.erase, users)
+                    answer = await call_guest(work, "erase", {"connector": name}, ERASE_S)
+                result = judge(len(users), answer, self._clean)
+                outcomes = enumerate(answer or ()) if result.by_event else ()
+                notes = {number: one.note for number, one in outcomes if isinstance(one, Delivered) and one.note}
+            except Exception as error:
+                result = judge(len(users), error, self._clean)
+                if any(why.bug for why in result.deferred):
+                    told = wanted.hide(self._clean(format_trace(error)))
+                    log.error("connector raised", connector=name, exception=told)
+        answers = dict.fromkeys(range(len(lacking)), ConnectorAnswer(name, "done"))
+        for number, note in notes.items():
+            answers[number] = ConnectorAnswer(name, "done", wanted.hide(self._clean(read_text(note))))
+        answers |= dict.fromkeys(result.skipped, ConnectorAnswer(name, "skipped", wanted.hide(result.why_skipped)))
+        for why in result.deferred:
+            answers |= dict.fromkeys(why.numbers, ConnectorAnswer(name, "failed", wanted.hide(why.reason)))
+        answers |= {one.number: ConnectorAnswer(name, "failed", wanted.hide(one.reason)) for one in result.refused}
+        return result, {lacking[number].number: answer for number, answer in answers.items()}
 
 
 def _save_unchanged(db: sqlite3.Connection, asked: Sequence[Erasure], answers: Mapping[int, ConnectorAnswer]) -> None:
