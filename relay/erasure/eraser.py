@@ -134,16 +134,14 @@ class Eraser:
             for lane in told:
                 erasing = ConnectorErasure(lane, self._state, lambda: self._at_connectors, self._worker)
                 group.create_task(erasing.run(), name=f"erasures of {lane.name}")
-            group.create_task(self._keep_erasing([lane.name for lane in told]), name="erase")
-
-    async def _keep_erasing(self, told: Sequence[str]) -> None:
-        while True:
-            try:
-                await self.erase_due(told)
-                await asyncio.sleep(LOOK_S)
-            except Exception as error:
-                log.error("erasing failed, will be tried again", in_s=AGAIN_S, error=_describe_error(error))
-                await asyncio.sleep(AGAIN_S)
+            names = [lane.name for lane in told]
+            while True:
+                try:
+                    await self.erase_due(names)
+                    await asyncio.sleep(LOOK_S)
+                except Exception as error:
+                    log.error("erasing failed, will be tried again", in_s=AGAIN_S, error=_describe_error(error))
+                    await asyncio.sleep(AGAIN_S)
 
     async def erase_due(self, told: Sequence[str]) -> None:
         """Do the erasures that are due; `told`: the names of the running connectors."""
@@ -159,19 +157,30 @@ class Eraser:
             await self._compact(due[:USERS_A_PASS])
             self._next = time.monotonic() + self._settings.after * PASS_SPACING
         if over := [one.number for one in under_way if one.is_over(told)]:
-            await self._finish(over)
-
-    async def _finish(self, numbers: Sequence[int]) -> None:
-        await self._state.run(lambda db: forget_ids(db, numbers))
-        self._watch.forget()
-        await self._clean_database()
-        await self._state.run(lambda db: mark_done(db, numbers))
-        log.info("erasures done", erasures=sorted(numbers))
+            await self._state.run(lambda db: forget_ids(db, over))
+            self._watch.forget()
+            await self._clean_database()
+            await self._state.run(lambda db: mark_done(db, over))
+            log.info("erasures done", erasures=sorted(over))
 
     async def _compact(self, due: Sequence[Erasure]) -> None:
+        """Remove the users' events from the journal and the tables."""
         numbers = [one.number for one in due]
         try:
-            users = await self._remove_users(due)
+            segments = await self._journal.roll()
+            users = await self._share_ids({one.number: one.user for one in due}, segments)
+            wanted = Wanted({one.number: one.user for one in users})
+            offsets: Offsets = {}
+            for segment in segments:
+                offsets |= await self._remove_from(segment, wanted, {one.number: one.counted for one in due})
+            for path in await ADMIN.run(find_copies, self._journal.folder, wanted):
+                path.unlink()
+                log.warning("a damaged segment that was kept is removed: it names an erased user", file=path.name)
+            await self._fleet.rest_each_lane(lambda name: self._state.run(TableErasure(name, wanted, offsets)))
+            running = [lane.name for lane in self._fleet.lanes]
+            for connector in await self._state.read(lambda db: find_removed_connectors(db, running)):
+                await self._state.run(TableErasure(connector, wanted, offsets))
+            await self._state.run(TableErasure(None, wanted, offsets))
             await self._clean_database()
         except Exception as error:
             problem = _describe_error(error)
@@ -181,30 +190,8 @@ class Eraser:
         await self._state.run(lambda db: mark_erased(db, users))
         log.info("users erased from journal and tables", erasures=numbers)
 
-    async def _remove_users(self, due: Sequence[Erasure]) -> Sequence[Erasure]:
-        """Remove the users' events; return the erasures with all known ids."""
-        segments = await self._journal.roll()
-        users = await self._find_ids({one.number: one.user for one in due}, segments)
-        wanted = Wanted({one.number: one.user for one in users})
-        for folder in await ADMIN.run(list_other_folders, self._state.folder, self._worker):
-            await ADMIN.run(share_erasures, folder, users)
-            if not is_locked(folder):
-                log.warning("a worker that does not run erases at its next start", folder=str(folder))
-        offsets: Offsets = {}
-        for segment in segments:
-            offsets |= await self._remove_from(segment, wanted, {one.number: one.counted for one in due})
-        for path in await ADMIN.run(find_copies, self._journal.folder, wanted):
-            path.unlink()
-            log.warning("a damaged segment that was kept is removed: it names an erased user", file=path.name)
-        await self._fleet.rest_each_lane(lambda connector: self._state.run(TableErasure(connector, wanted, offsets)))
-        names = [lane.name for lane in self._fleet.lanes]
-        for connector in await self._state.read(lambda db: find_removed_connectors(db, names)):
-            await self._state.run(TableErasure(connector, wanted, offsets))
-        await self._state.run(TableErasure(None, wanted, offsets))
-        return users
-
-    async def _find_ids(self, users: Mapping[int, User], segments: Sequence[Segment]) -> list[Erasure]:
-        """Find and save all ids of the users.
+    async def _share_ids(self, users: Mapping[int, User], segments: Sequence[Segment]) -> list[Erasure]:
+        """Find and save all ids of the users, here and for the other workers; return the erasures with all ids.
 
         A device id of an external id stays unknown if only events with that external id tell it. Those events are found
         by the external id.
@@ -219,7 +206,12 @@ class Eraser:
         for part in parts:
             for number, more in part.items():
                 found[number] = merge_users(found[number], more)
-        return await self._state.run(lambda db: save_found_ids(db, found))
+        erasures = await self._state.run(lambda db: save_found_ids(db, found))
+        for folder in await ADMIN.run(list_other_folders, self._state.folder, self._worker):
+            await ADMIN.run(share_erasures, folder, erasures)
+            if not is_locked(folder):
+                log.warning("a worker that does not run erases at its next start", folder=str(folder))
+        return erasures
 
     async def _remove_from(self, segment: Segment, wanted: Wanted, known: Mapping[int, int]) -> Offsets:
         """Remove the users from a segment; return the offsets of their events.
