@@ -8,6 +8,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from typing import Final
 
 import structlog
@@ -51,24 +52,18 @@ class ErasureWatch:
         """Read all events as they come, for ever."""
         while True:
             try:
-                await self._read_on()
+                with closing(self._journal.open_reader()) as reader:
+                    while True:
+                        blocks = await reader.read(self.position)
+                        asked = [one for block in blocks for one in self._find_requests(block)] if self._on else []
+                        known = self._find_new_pairs(blocks) if self._identities else []
+                        if asked or known or time.monotonic() > self._saved_at + SAVE_S:
+                            await self._save(reader.offset, asked, known)
+                        self.position = reader.offset
             except Exception as error:  # the text of a bug might name a user
                 said = str(error) if isinstance(error, sqlite3.Error | OSError | Corrupt) else type(error).__name__
                 log.error("looking for erasures failed, goes on", in_s=AGAIN_S, error=said)
                 await asyncio.sleep(AGAIN_S)
-
-    async def _read_on(self) -> None:
-        reader = self._journal.open_reader()
-        try:
-            while True:
-                blocks = await reader.read(self.position)
-                asked = [one for block in blocks for one in self._find_requests(block)] if self._on else []
-                known = self._find_new_pairs(blocks) if self._identities else []
-                if asked or known or time.monotonic() > self._saved_at + SAVE_S:
-                    await self._save(reader.offset, asked, known)
-                self.position = reader.offset
-        finally:
-            reader.close()
 
     async def _save(self, position: int, asked: Sequence[Erasure], known: Sequence[tuple[str, str]]) -> None:
         await self._state.run(lambda db: save_watch(db, position, asked, known))

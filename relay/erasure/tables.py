@@ -7,7 +7,7 @@ messages stay, with "..." in place of the users' ids.
 import sqlite3
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -46,12 +46,46 @@ class TableErasure:
 
     def __call__(self, db: sqlite3.Connection) -> Counts:
         """Erase the users; return the change of the counts in the connector's cursor."""
+        gone = self._erase_parked(db)
+        cleared: list[int] = []
+        """Attempts whose answer is about the users' events, or names the users. Only the answer is removed."""
+        for row, ranges, answer in read_answers(db, self._connector):
+            whose = self._named_in(answer)
+            for start, stop in ranges:
+                offsets = self._sorted[bisect_left(self._sorted, start) : bisect_left(self._sorted, stop)]
+                whose = whose.union(*(self._offsets[offset] for offset in offsets))
+            if whose:
+                cleared.append(row)
+                self._counts["attempts"].update(whose)
+        clear_answers(db, cleared)
+        if self._connector is None:
+            history.hide_users(db, self._wanted)
+            alerts.hide_users(db, self._wanted)
+        add_counts(db, self._counts)
+        cursor = load_cursor(db, self._connector)
+        if cursor is None:
+            return NOTHING
+        events = sum(offset is not None and cursor.start <= offset and cursor.is_settled(offset) for offset in gone)
+        count_as_erased(db, self._connector, events)
+        return Counts(parked=-events, erased=events)
+
+    def _erase_parked(self, db: sqlite3.Connection) -> set[int | None]:
+        """Remove the users' parked events, and the users from the events that stay.
+
+        Return the offsets at which the lane had parked events and has none now. A replay has its own ledger.
+        """
         gone: list[ParkedRow] = []
         left: set[int | None] = set()
         """Offsets of which a parked event stays."""
         changes: list[tuple[str, object, int]] = []
         for row in read_rows(db, self._connector):
-            if whose := self._find_users(row):
+            whose = self._wanted.find_numbers(row.body)
+            if self._connector is None:
+                whose |= self._wanted.find_named(row.body.decode(errors="replace"))
+            else:
+                whose |= self._offsets.get(-1 if row.offset is None else row.offset, NOBODY)
+                whose |= self._wanted.find_by_key(row.key)
+            if whose:
                 gone.append(row)
                 self._counts["parked" if self._connector else "unreadable"].update(whose)
             else:
@@ -60,22 +94,7 @@ class TableErasure:
         delete_parked(db, [row.number for row in gone])
         for column, value, number in changes:
             change_parked(db, column, value, number)
-        self._erase_attempts(db)
-        if self._connector is None:
-            history.hide_users(db, self._wanted)
-            alerts.hide_users(db, self._wanted)
-        add_counts(db, self._counts)
-        return self._correct_cursor(db, {row.offset for row in gone if row.replay is None} - left)
-
-    def _find_users(self, row: ParkedRow) -> frozenset[int]:
-        whose = self._wanted.find_numbers(row.body)
-        if self._connector is None:
-            return whose | self._wanted.find_named(row.body.decode(errors="replace"))
-        return (
-            whose
-            | self._offsets.get(-1 if row.offset is None else row.offset, NOBODY)
-            | self._wanted.find_by_key(row.key)
-        )
+        return {row.offset for row in gone if row.replay is None} - left
 
     def _list_changes(self, row: ParkedRow) -> list[tuple[str, object, int]]:
         """List the changes to a parked event that stays: column, value, number."""
@@ -85,33 +104,6 @@ class TableErasure:
             body, named = self._wanted.remove_users(row.type, row.body)
             found += [("body", body, row.number)] if named else []
         return found
-
-    def _erase_attempts(self, db: sqlite3.Connection) -> None:
-        """Clear the answers to attempts that are about the users' events, or name the users. The attempts stay."""
-        gone: list[int] = []
-        for row, ranges, answer in read_answers(db, self._connector):
-            if whose := self._named_in(answer) | self._find_users_at(ranges):
-                gone.append(row)
-                self._counts["attempts"].update(whose)
-        clear_answers(db, gone)
-
-    def _find_users_at(self, ranges: Sequence[tuple[int, int]]) -> frozenset[int]:
-        return NOBODY.union(
-            *(
-                self._offsets[offset]
-                for start, stop in ranges
-                for offset in self._sorted[bisect_left(self._sorted, start) : bisect_left(self._sorted, stop)]
-            )
-        )
-
-    def _correct_cursor(self, db: sqlite3.Connection, gone: Collection[int | None]) -> Counts:
-        """Count the lane's parked events at these offsets as erased. A replay's events are in its own ledger."""
-        cursor = load_cursor(db, self._connector)
-        if cursor is None:
-            return NOTHING
-        events = sum(offset is not None and cursor.start <= offset and cursor.is_settled(offset) for offset in gone)
-        count_as_erased(db, self._connector, events)
-        return Counts(parked=-events, erased=events)
 
 
 def read_parked_ids(db: sqlite3.Connection, wanted: Wanted) -> dict[int, User]:
