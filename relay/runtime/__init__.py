@@ -6,7 +6,7 @@ from relay.runtime.event_loop import end_tasks, run_main
 from relay.runtime.history_writer import History
 from relay.runtime.journald import find_error_prefix
 from relay.runtime.logs import change_logs, count_dropped_lines, set_up_logs
-from relay.runtime.process import StartError, make_folder_error, make_listen_error, on_signal, take_inherited
+from relay.runtime.process import StartError, explain_listen_errors, make_folder_error, on_signal, take_inherited
 from relay.runtime.reload_report import (
     HANGUP,
     catch_bug,
@@ -37,12 +37,12 @@ __all__ = [
     "count_dropped_lines",
     "describe_flow",
     "end_tasks",
+    "explain_listen_errors",
     "find_error_prefix",
     "find_waiting",
     "follow_parent",
     "forget_removed",
     "make_folder_error",
-    "make_listen_error",
     "make_refused",
     "on_signal",
     "read_doubts_in",

@@ -11,11 +11,11 @@ import signal
 import socket
 import sqlite3
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from math import inf
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
@@ -35,8 +35,8 @@ from relay.runtime.history_writer import History
 from relay.runtime.logs import change_logs
 from relay.runtime.process import (
     StartError,
+    explain_listen_errors,
     make_limits,
-    make_listen_error,
     make_parked_limits,
     on_signal,
     open_state,
@@ -118,59 +118,60 @@ class Daemon:
 
         `hangup`: a reload was requested before. Raises StartError, ConfigError.
         """
+        worker = self._worker
         await self._open()
-        addresses = await self._listen()
-        if self._worker is None:
+        with explain_listen_errors(self._config):
+            await self._admin.start()
+            sockets = take_inherited() if worker is None else [socket.socket(fileno=fd) for fd in worker.fds]
+            addresses = await self._ingest.start(sockets, outlived=worker is None or worker.outlived)
+        if worker is None:
             await self._history.start()
         async with asyncio.TaskGroup() as group:
             lanes = group.create_task(self._fleet.run(), name="fleet")
-            self._chores.set_group(group)
-            for name, work in self._list_tasks():
-                self._chores.start(name, work)
-            if self._worker is None:
+            self._start_tasks(group)
+            if worker is None:
                 asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: self._ask_reload(by=HANGUP))
             if hangup.is_set():
                 self._ask_reload(by=HANGUP)
             beating = group.create_task(self._pulse.run(), name="signs of life")
             try:
                 tune_collector()
-                self._log_start(addresses)
+                told = {"version": __version__, "listen": addresses, **self._admin.addresses}
+                told |= {"sources": sorted(self._config.sources), "connectors": sorted(self._config.connectors)}
+                events = self._journal.head - self._journal.oldest
+                log.info("worker runs" if worker else "relay runs", **told, events_in_journal=events)
                 await self._await_end(stop)
-                STOP.begin()
-                self._watch.stop()
-                log.info("worker stops" if self._worker else "relay stops", drain_s=STOP.drain)
-                await self._notify.report_stopping()
-                await self._ingest.drain()
                 await self._end(lanes)
-                if self._worker is None:
-                    await self._history.end()
             finally:
                 self._chores.end()
                 await self._ingest.stop()
                 await self._admin.stop()
                 beating.cancel()
 
-    def _list_tasks(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
-        """Yield name and coroutine of each task beside the flow."""
-        yield "tidy parking", keep_removing_parked(self._state)
-        yield "watch certificates", self._ingest.watch_tls()
-        yield "look after sources", self._ingest.keep_asking_sources()
-        yield "look for room", self._keep_checking_room()
-        yield "sample the counters", self._status_reader.keep_sampling()
-        yield "erasures", self._eraser.run()
-        yield "reload", self._keep_reloading()
-        yield "keep the admin socket", self._admin.keep_socket()
+    def _start_tasks(self, group: asyncio.TaskGroup) -> None:
+        """Start each task beside the flow."""
+        self._chores.set_group(group)
+        start = self._chores.start
+        start("tidy parking", keep_removing_parked(self._state))
+        start("watch certificates", self._ingest.watch_tls())
+        start("look after sources", self._ingest.keep_asking_sources())
+        start("look for room", self._keep_checking_room())
+        start("sample the counters", self._status_reader.keep_sampling())
+        start("erasures", self._eraser.run())
+        start("reload", self._keep_reloading())
+        start("keep the admin socket", self._admin.keep_socket())
         if self._worker is None:
-            yield "watch what is wrong", self._watch.run(self._view.status)
-            yield "write the history", self._history.run()
-            yield "look around for the history", self._history.keep_checking()
-            yield "alerts", self._view.alerts.run()
+            start("watch what is wrong", self._watch.run(self._view.status))
+            start("write the history", self._history.run())
+            start("look around for the history", self._history.keep_checking())
+            start("alerts", self._view.alerts.run())
         else:
-            yield "say that the loop turns", keep_reporting(self._notify)
+            start("say that the loop turns", keep_reporting(self._notify))
         if self._first is not None:
-            yield "hand on to the first worker", self._first.run()
+            start("hand on to the first worker", self._first.run())
         elif self._worker is not None:
-            yield "keep for other workers", Others(self._ingest.keep, self._ingest.get_source).run(self._worker.first)
+            others = Others(self._ingest.keep, self._ingest.get_source)
+            start("keep for other workers", others.run(self._worker.first))
 
     async def _open(self) -> None:
         try:
@@ -203,21 +204,6 @@ class Daemon:
         """Set the events that the first worker must have in its journal, unless this is the first worker."""
         if self._first is not None:
             self._first.selections = [*self._fleet.single_worker_selections, *self._eraser.wants]
-
-    async def _listen(self) -> list[str]:
-        try:
-            await self._admin.start()
-        except OSError as error:
-            raise make_listen_error(self._config, error) from error
-        try:
-            if self._worker is None:
-                return await self._ingest.start(take_inherited())
-            sockets = [socket.socket(fileno=fd) for fd in self._worker.fds]
-            return await self._ingest.start(sockets, outlived=self._worker.outlived)
-        except OSError as error:
-            raise make_listen_error(self._config, error) from error
-        except TlsError as error:
-            raise StartError(str(error)) from error
 
     async def _keep_checking_room(self) -> None:
         """Notice a full disk before a sender does, for ever."""
@@ -324,15 +310,6 @@ class Daemon:
         self._chores.start("erasures", self._eraser.run())
         return changes
 
-    def _log_start(self, addresses: list[str]) -> None:
-        told = {"version": __version__, "listen": addresses, **self._admin.addresses}
-        told |= {"sources": sorted(self._config.sources), "connectors": sorted(self._config.connectors)}
-        events = self._journal.head - self._journal.oldest
-        if self._worker is None:
-            log.info("relay runs", **told, events_in_journal=events)
-        else:
-            log.info("worker runs", **told, events_in_journal=events)
-
     async def _await_end(self, stop: asyncio.Event) -> None:
         """Wait for the signal, or, if the worker only drains, for the end of the deliveries."""
         drains = self._worker is not None and self._worker.only_drains
@@ -342,7 +319,7 @@ class Daemon:
                     await stop.wait()
 
     async def _end(self, lanes: asyncio.Task[None]) -> None:
-        """Let the deliveries under way end within the drain budget, and close the connectors.
+        """Stop the flow in its order: deliveries under way end within the drain budget, connectors close.
 
         A second signal ends the wait.
         """
@@ -354,11 +331,18 @@ class Daemon:
             lanes.cancel()
             self._chores.end()
 
+        STOP.begin()
+        self._watch.stop()
+        log.info("worker stops" if self._worker else "relay stops", drain_s=STOP.drain)
+        await self._notify.report_stopping()
+        await self._ingest.drain()
         self._fleet.stop()
         on_signal(lambda: cut_short("another signal"))
         done, _ = await asyncio.wait([lanes], timeout=count_seconds_left(STOP.cut))
         if not done:
             cut_short("the drain budget is used up")
+        if self._worker is None:
+            await self._history.end()
 
 
 def _ignore_entry(_: Entry) -> None:

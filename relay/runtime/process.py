@@ -6,15 +6,15 @@ import os
 import signal
 import socket
 import sqlite3
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
 
-from relay.config import Config
+from relay.config import Config, TlsError
 from relay.inspect import advise_on_restore, describe_usage, measure_usage
 from relay.journal import Journal, JournalLimits, OtherJournal
 from relay.listen import ListenError
@@ -43,11 +43,17 @@ class StartError(Exception):
     """Raised when the daemon cannot start, with the reason."""
 
 
-def make_listen_error(config: Config, error: OSError) -> StartError:
-    """Make the error for listeners that cannot be bound, with the place of the setting that names the address."""
-    if not isinstance(error, ListenError):
-        return StartError(f"the admin API cannot listen: {error}")
-    return StartError(": ".join(filter(None, [config.written.get(error.key), str(error)])))
+@contextmanager
+def explain_listen_errors(config: Config) -> Iterator[None]:
+    """Raise StartError for a listener that cannot start, with the place of the setting that names its address."""
+    try:
+        yield
+    except TlsError as error:
+        raise StartError(str(error)) from error
+    except ListenError as error:
+        raise StartError(": ".join(filter(None, [config.written.get(error.key), str(error)]))) from error
+    except OSError as error:
+        raise StartError(f"the admin API cannot listen: {error}") from error
 
 
 def on_signal(act: Callable[[], object]) -> None:
@@ -93,8 +99,17 @@ async def open_state(config: Config, state_folder: Path, number: int) -> AsyncIt
     state.parked_limits = make_parked_limits(config)
     try:
         yield journal, state
-    finally:
-        await _close_both(journal, state)
+    finally:  # if the disk hangs, the process ends without a close
+        seconds = count_seconds_left(STOP.kept, CLOSE_S)
+        try:
+            async with asyncio.timeout(seconds):
+                await journal.close()
+                with suppress(sqlite3.Error):  # then the next start says that relay.db is older than the journal
+                    await state.save({}, journal.head)
+                await ADMIN.run(state.close)
+        except TimeoutError:
+            reason = "the disk of the state folder hangs; nothing that was acknowledged is lost"
+            log.error("journal and database are not closed", in_s=round(seconds, 1), reason=reason)
 
 
 def make_folder_error(config: Config, state: Path, error: OSError, number: int = 0) -> StartError:
@@ -114,20 +129,6 @@ def describe_full_disk(state: Path, config: Config) -> str:
     found = describe_usage(measure_usage(state, config.journal.path, config.runtime.workers))
     holds = f" (it holds {found})" if found else ""
     return f"its file system is full{holds}: free some space"
-
-
-async def _close_both(journal: Journal, state: State) -> None:
-    """Close both. If their disk hangs, the process ends without that."""
-    seconds = count_seconds_left(STOP.kept, CLOSE_S)
-    try:
-        async with asyncio.timeout(seconds):
-            await journal.close()
-            with suppress(sqlite3.Error):  # then the next start says that relay.db is older than the journal
-                await state.save({}, journal.head)
-            await ADMIN.run(state.close)
-    except TimeoutError:
-        why = "the disk of the state folder hangs; nothing that was acknowledged is lost"
-        log.error("journal and database are not closed", in_s=round(seconds, 1), reason=why)
 
 
 def make_limits(config: Config) -> JournalLimits:

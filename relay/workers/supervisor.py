@@ -36,8 +36,8 @@ from relay.runtime import (
     Notify,
     StartError,
     Worker,
+    explain_listen_errors,
     make_folder_error,
-    make_listen_error,
     on_signal,
     take_inherited,
 )
@@ -59,16 +59,16 @@ def is_needed(config: Config, state: Path) -> bool:
 
 def find_leftover(state: Path, workers: int) -> list[int]:
     """Return the surplus workers that still have something to do."""
-    return [number for number, folder in list_worker_folders(state).items() if number >= workers and _has_work(folder)]
-
-
-def _has_work(folder: Path) -> bool:
-    try:
-        return has_work(folder)
-    except (OSError, sqlite3.Error) as error:
-        advice = "what that worker has left is not delivered: see relay audit, and repair or restore its relay.db"
-        log.error("a worker that is no longer wanted is left out", folder=str(folder), error=str(error), advice=advice)
-        return False
+    found: list[int] = []
+    for number, folder in list_worker_folders(state).items():
+        try:
+            if number >= workers and has_work(folder):
+                found.append(number)
+        except (OSError, sqlite3.Error) as error:
+            advice = "what that worker has left is not delivered: see relay audit, and repair or restore its relay.db"
+            told = {"folder": str(folder), "error": str(error), "advice": advice}
+            log.error("a worker that is no longer wanted is left out", **told)
+    return found
 
 
 async def supervise(config: Config, load: Load, state: Path, new_code: Callable[[], Sequence[str]]) -> None:
@@ -82,10 +82,13 @@ async def supervise(config: Config, load: Load, state: Path, new_code: Callable[
     if failures := find_unmade(config, state).failures:
         raise ConfigError(make_mistakes(failures))
     passed = take_inherited()
-    sockets = _bind_ingest(config) if passed is None else [passed] * config.runtime.workers
+    with explain_listen_errors(config):
+        count = config.runtime.workers
+        sockets = bind(config.ingest.listen, count) if passed is None else [passed] * count
     for_admins: Bound = (), ()
     try:
-        for_admins = _bind_admin(config)  # before the workers start: what is in the way is told at once
+        with explain_listen_errors(config):  # before the workers start: what is in the way is told at once
+            for_admins = bind_admin(config.admin, config.metrics)
         with _make_rendezvous(state, config) as folder:
             workers = _make_workers(config, state, sockets, str(folder), outlived=passed is not None)
             view = JointView(config, load, state, workers)
@@ -123,20 +126,6 @@ def _make_rendezvous(state: Path, config: Config) -> Iterator[Path]:
         os.close(held)
 
 
-def _bind_ingest(config: Config) -> list[list[socket.socket]]:
-    try:
-        return bind(config.ingest.listen, config.runtime.workers)
-    except OSError as error:
-        raise make_listen_error(config, error) from error
-
-
-def _bind_admin(config: Config) -> Bound:
-    try:
-        return bind_admin(config.admin, config.metrics)
-    except OSError as error:
-        raise make_listen_error(config, error) from error
-
-
 def _make_workers(
     config: Config, state: Path, sockets: Sequence[Sequence[socket.socket]], rendezvous: str, *, outlived: bool
 ) -> list[Supervised]:
@@ -164,7 +153,7 @@ async def _run_workers(
             for each in workers
         ]
         substitute = Substitute(workers, sockets, lambda: view.config.ingest.tls)
-        beside = [group.create_task(substitute.run(), name="answer for workers that are away")]
+        answering = group.create_task(substitute.run(), name="answer for workers that are away")
         notify = Notify()
         asyncio.get_running_loop().add_signal_handler(
             signal.SIGHUP, lambda: group.create_task(view.reload(by=HANGUP), name="reload")
@@ -172,27 +161,18 @@ async def _run_workers(
         try:
             if await _await_ready(workers, stop):
                 await substitute.check()  # nobody is to be refused any more
-                async with _serve_admin(admin, config):
-                    await view.history.start(config.runtime.workers)
-                    await view.alerts.change(config, view.alerts.make_alerts(config))
-                    pulse = JointPulse(notify, view, workers)
-                    beside.append(group.create_task(view.alerts.run(), name="alerts"))
-                    beside.append(group.create_task(pulse.run(), name="signs of life"))
-                    beside.append(group.create_task(admin.keep_socket(), name="keep the admin socket"))
-                    _log_start(config, describe_sockets(sockets[0], config.ingest), admin)
-                    beside.append(group.create_task(view.history.run(), name="write the history"))
-                    beside.append(group.create_task(view.history.keep_checking(), name="look around for the history"))
+                pulse = JointPulse(notify, view, workers)
+                async with _serve(config, view, admin, group, pulse, describe_sockets(sockets[0], config.ingest)):
                     await stop.wait()
                     view.watch.stop()
                     if workers[0].worker.outlived:  # who connects from now on waits for the next relay
-                        beside[0].cancel()
+                        answering.cancel()
                     await _end_workers(notify, workers, running)
                     await view.history.end()
             else:
                 await _end_workers(notify, workers, running)
         finally:
-            for task in beside:
-                task.cancel()
+            answering.cancel()
 
 
 async def _await_ready(workers: Sequence[Supervised], stop: asyncio.Event) -> bool:
@@ -209,10 +189,30 @@ async def _await_ready(workers: Sequence[Supervised], stop: asyncio.Event) -> bo
     return not stop.is_set()
 
 
-def _log_start(config: Config, addresses: Sequence[str], admin: Admin) -> None:
-    told = {"version": __version__, "listen": addresses, **admin.addresses}
-    told |= {"sources": sorted(config.sources), "connectors": sorted(config.connectors)}
-    log.info("relay runs", workers=config.runtime.workers, **told)
+@asynccontextmanager
+async def _serve(
+    config: Config, view: JointView, admin: Admin, group: asyncio.TaskGroup, pulse: JointPulse, addresses: Sequence[str]
+) -> AsyncIterator[None]:
+    """Serve admins, write the history, send alerts and report signs of life. Raises StartError."""
+    tasks: list[asyncio.Task[None]] = []
+    with explain_listen_errors(config):
+        await admin.start()
+    try:
+        await view.history.start(config.runtime.workers)
+        await view.alerts.change(config, view.alerts.make_alerts(config))
+        tasks.append(group.create_task(view.alerts.run(), name="alerts"))
+        tasks.append(group.create_task(pulse.run(), name="signs of life"))
+        tasks.append(group.create_task(admin.keep_socket(), name="keep the admin socket"))
+        told = {"version": __version__, "listen": addresses, **admin.addresses}
+        told |= {"sources": sorted(config.sources), "connectors": sorted(config.connectors)}
+        log.info("relay runs", workers=config.runtime.workers, **told)
+        tasks.append(group.create_task(view.history.run(), name="write the history"))
+        tasks.append(group.create_task(view.history.keep_checking(), name="look around for the history"))
+        yield
+    finally:
+        await admin.stop()
+        for task in tasks:
+            task.cancel()
 
 
 async def _end_workers(notify: Notify, workers: Sequence[Supervised], running: Sequence[asyncio.Task[None]]) -> None:
@@ -226,19 +226,6 @@ async def _end_workers(notify: Notify, workers: Sequence[Supervised], running: S
     if stuck:
         log.error("workers do not stop, are killed", workers=len(stuck))
         _signal_workers(workers, signal.SIGKILL)
-
-
-@asynccontextmanager
-async def _serve_admin(admin: Admin, config: Config) -> AsyncIterator[None]:
-    """Serve the admin API. Raises StartError."""
-    try:
-        await admin.start()
-    except OSError as error:
-        raise make_listen_error(config, error) from error
-    try:
-        yield
-    finally:
-        await admin.stop()
 
 
 def _signal_workers(workers: Sequence[Supervised], number: int) -> None:
