@@ -6,7 +6,7 @@ earlier processes are kept, so that sums do not fall.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -102,33 +102,38 @@ class JointView:
 
     async def status(self) -> Status:
         """Return the status."""
-        running = [one.worker for one in self._workers if not one.over]
+        running = {one.worker.number: one.worker for one in self._workers if not one.over}
         async with asyncio.TaskGroup() as group:
             asked = {
-                worker.number: group.create_task(self._ask_status(worker), name=f"look at worker {worker.number}")
-                for worker in running
+                number: group.create_task(self._ask_status(worker), name=f"look at worker {number}")
+                for number, worker in running.items()
             }
             books = group.create_task(read_retired(self.folder, asked.keys(), self.config), name="look at other books")
             parked = group.create_task(read_parked_in(self.folder), name="count parked events")
             failing = group.create_task(read_failing_in(self.folder), name="look for erasures that fail")
             doubts = group.create_task(read_doubts_in(self.folder, self._used.journal.path), name="look for doubts")
         answers = {number: task.result() for number, task in asked.items()}
-        parts = [self._read_part(number, status, answers) for number, status in self._seen.items()]
-        before = [keep_configured(status, self.config) for status in self._before.values()]
-        found = [self._read_own(), *before, *parts, *books.result()]
+        found = [self._read_own(), *(keep_configured(before, self.config) for before in self._before.values())]
+        for number, last in self._seen.items():
+            if number not in answers:  # it has ended for good: its counts and its ledgers remain
+                found.append(keep_configured(keep_counts(last), self.config))
+            else:
+                found.append(last if answers[number] else freeze(last))
+        found += books.result()
         most = self.config.parked.max_size * self.config.runtime.workers
         whole = merge_statuses(found, parked.result(), failing.result(), doubts.result(), parked_most=most)
-        workers = [self._read_worker(number, away=status is None) for number, status in answers.items()]
+        workers = [
+            WorkerStatus(
+                worker=number,
+                away=answer is None,
+                started=seen.started if seen else None,
+                memory=seen.memory if seen and answer else 0,
+                journal=seen.journal if seen else None,
+            )
+            for number, answer in answers.items()
+            for seen in [self._seen.get(number)]
+        ]
         return replace(whole, workers=workers, alerts=self.alerts.statuses, refused_reload=self.refused_reload)
-
-    def _read_part(self, number: int, last: Status, answers: Mapping[int, Status | None]) -> Status:
-        """Return a worker's part of the status: its answer, or its last one.
-
-        The part of a worker that has ended for good is its counts and its ledgers.
-        """
-        if number not in answers:
-            return keep_configured(keep_counts(last), self.config)
-        return last if answers[number] else freeze(last)
 
     async def _ask_status(self, worker: Worker) -> Status | None:
         """Ask a worker for its status; return None if it is away."""
@@ -137,37 +142,30 @@ class JointView:
                 status = msgspec.json.decode(await answer.read(), type=Status)
         except (*GONE, msgspec.MsgspecError):
             return None
-        self._keep_status(
-            worker.number, status
-        )  # at once: others look as well, and may hear of its next process before
-        return status
-
-    def _keep_status(self, number: int, status: Status) -> None:
-        last = self._seen.get(number)
+        # Keep it at once: others ask as well, and may hear of the worker's next process before
+        number, last = worker.number, self._seen.get(worker.number)
         if last is not None and last.started != status.started:
-            ones = [before for before in (self._before.get(number),) if before]
-            self._before[number] = merge_statuses([*ones, keep_counts(last)], ())
+            before = [self._before[number]] if number in self._before else []
+            self._before[number] = merge_statuses([*before, keep_counts(last)], ())
         self._seen[number] = status
+        return status
 
     def _read_own(self) -> Status:
         """Return the status of the supervisor itself."""
-        mine = make_idle_status(0, {}, {}, self.config)
         newer = [
             f"the new code of plugin {plugin}, which worker {one.worker.number} runs already"
             for one in self._workers
             if not one.over
             for plugin in one.newer
         ]
-        restart = [*self._restart, *newer]
-        mine = replace(mine, started=self._started, cpu=measure_cpu(), memory=measure_memory(), restart=restart)
-        return replace(mine, dropped_log_lines=count_dropped_lines())
-
-    def _read_worker(self, number: int, *, away: bool) -> WorkerStatus:
-        seen = self._seen.get(number)
-        if seen is None:
-            return WorkerStatus(worker=number, away=away, started=None, memory=0, journal=None)
-        memory = 0 if away else seen.memory
-        return WorkerStatus(worker=number, away=away, started=seen.started, memory=memory, journal=seen.journal)
+        return replace(
+            make_idle_status(0, {}, {}, self.config),
+            started=self._started,
+            cpu=measure_cpu(),
+            memory=measure_memory(),
+            restart=[*self._restart, *newer],
+            dropped_log_lines=count_dropped_lines(),
+        )
 
     async def reload(self, *, dry_run: bool = False, by: str = "") -> ReloadResult:
         """Switch all workers to the configuration on disk, once each has made everything new: all of them or none.
@@ -186,11 +184,22 @@ class JointView:
         """Reload the workers one after the other until one refuses; return the result and the absent workers."""
         results: list[ReloadResult] = []
         away: list[Running] = []
+        url = f"http://worker{RELOAD_AS_VALUE}?dry_run={str(dry_run).lower()}"
         for one in [one for one in self._workers if not one.over]:
-            result = await self._reload_worker(one.worker, dry_run=dry_run)
-            if result is None:
+            name = f"worker {one.worker.number}"
+            try:
+                async with _open_session(one.worker, None) as session, session.post(url) as answer:
+                    if answer.ok:
+                        result = msgspec.json.decode(await answer.read(), type=ReloadResult)
+                    else:
+                        result = make_refused([f"{name}: HTTP {answer.status}"])
+            except GONE:
                 away.append(one)
-                result = ReloadResult(warnings=[away_warning(one.worker)])
+                result = ReloadResult(
+                    warnings=[ReloadWarning(name, f"{name} is away; it begins with this configuration")]
+                )
+            except msgspec.MsgspecError as error:
+                result = make_refused([f"{name}: {error}"])
             if not result.ok:
                 torn = [TORN] if results and not dry_run else []
                 return make_refused([*result.mistakes, *torn]), away
@@ -216,19 +225,6 @@ class JointView:
         for one in away:  # its process may have begun with the configuration before
             one.restart()
         return merge_results([done, compare_alerts_and_settings(old, new, self._restart)])
-
-    async def _reload_worker(self, worker: Worker, *, dry_run: bool) -> ReloadResult | None:
-        """Reload a worker; return the result, or None if it is away."""
-        url = f"http://worker{RELOAD_AS_VALUE}?dry_run={str(dry_run).lower()}"
-        try:
-            async with _open_session(worker, None) as session, session.post(url) as answer:
-                if not answer.ok:
-                    return make_refused([f"worker {worker.number}: HTTP {answer.status}"])
-                return msgspec.json.decode(await answer.read(), type=ReloadResult)
-        except GONE:
-            return None
-        except msgspec.MsgspecError as error:
-            return make_refused([f"worker {worker.number}: {error}"])
 
     async def pause(self, connector: str, until: float | None) -> bool:
         """Pause a connector in all workers until a time (Unix seconds) or until it is resumed.
@@ -327,12 +323,6 @@ class JointView:
             raise failed
 
 
-def away_warning(worker: Worker) -> ReloadWarning:
-    """Make the warning that a worker takes no part in a reload."""
-    name = f"worker {worker.number}"
-    return ReloadWarning(name, f"{name} is away; it begins with this configuration")
-
-
 async def _tap_worker(worker: Worker, query: Sequence[tuple[str, str]], lines: asyncio.Queue[bytes]) -> None:
     """Pass on the tap of a worker, over its restarts, for ever."""
     while True:
@@ -345,13 +335,9 @@ async def _tap_worker(worker: Worker, query: Sequence[tuple[str, str]], lines: a
                 rest = b""
                 async for piece in answer.content.iter_any():
                     *whole, rest = (rest + piece).split(b"\n")
-                    await lines.put(b"".join(_add_worker(worker, line) for line in whole))
+                    numbered = [b'{"worker":%d,%s\n' % (worker.number, line.removeprefix(b"{")) for line in whole]
+                    await lines.put(b"".join(numbered))
         await asyncio.sleep(AGAIN_S)
-
-
-def _add_worker(worker: Worker, line: bytes) -> bytes:
-    """Add the worker's number to a JSON object."""
-    return b'{"worker":%d,%s\n' % (worker.number, line.removeprefix(b"{"))
 
 
 async def _take_lines(lines: asyncio.Queue[bytes]) -> AsyncIterator[bytes]:

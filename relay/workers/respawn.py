@@ -176,42 +176,34 @@ class Supervised:
         """Receive messages. Kill a ready process that is silent for too long; a start may take its time."""
         loop, patience = asyncio.get_running_loop(), int(os.environ.get("WATCHDOG_USEC", "0")) / 1e6
         loop.add_reader(notify, self._note_all, notify)
+        silent, most = 0.0, patience or self._times.hang
         try:
-            while not self._is_hanging(patience):
+            while not self._is_ready or silent <= most:
                 await asyncio.sleep(self._times.check)
                 self._note_all(notify)  # before it is judged: this process may have slept
+                silent = time.monotonic() - (self._lived if patience else self._heard)
+            log.error("worker gives no sign of life, is killed", worker=self.worker.number, after_s=round(most, 1))
         finally:
             loop.remove_reader(notify)
         self.send_signal(signal.SIGKILL)
 
-    def _is_hanging(self, patience: float) -> bool:
-        """Return whether the process has been silent for too long. `patience`: the service manager's seconds, 0
-        without."""
-        now = time.monotonic()
-        silent, most = (now - self._lived, patience) if patience else (now - self._heard, self._times.hang)
-        if not self._is_ready or silent <= most:
-            return False
-        log.error("worker gives no sign of life, is killed", worker=self.worker.number, after_s=round(most, 1))
-        return True
-
     def _note_all(self, notify: socket.socket) -> None:
+        """Note all messages that have come."""
         with suppress(BlockingIOError):
             while True:
-                self._note(notify.recv(4096))
-
-    def _note(self, message: bytes) -> None:
-        if message.startswith(FAILURE):
-            self._failure = message.removeprefix(FAILURE).decode(errors="replace")
-            return
-        said = message.splitlines()
-        self._heard = time.monotonic()
-        if not LIFE.isdisjoint(said):
-            self._lived = self._heard
-        if b"READY=1" in said:
-            self._is_ready = True
-            self.ready.set()
-        if self._is_ready:
-            self._attended = self._heard
+                message = notify.recv(4096)
+                if message.startswith(FAILURE):
+                    self._failure = message.removeprefix(FAILURE).decode(errors="replace")
+                    continue
+                said = message.splitlines()
+                self._heard = time.monotonic()
+                if not LIFE.isdisjoint(said):
+                    self._lived = self._heard
+                if b"READY=1" in said:
+                    self._is_ready = True
+                    self.ready.set()
+                if self._is_ready:
+                    self._attended = self._heard
 
     def is_silent(self, seconds: float) -> bool:
         """Return whether a running process has given no sign of life for so long."""

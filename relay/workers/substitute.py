@@ -68,24 +68,22 @@ class Substitute:
         """Start where workers are away, and stop where one is back."""
         async with self._looking:
             for one, workers in self._workers.items():
-                await self._check_socket(one, workers)
-
-    async def _check_socket(self, one: socket, workers: Sequence[Supervised]) -> None:
-        told = {"workers": [each.worker.number for each in workers], "listen": format_address(one.getsockname())}
-        is_away, is_attended = all(worker.silence > AWAY_S for worker in workers), one in self._accepting
-        if is_attended and not is_away:
-            self._accepting.pop(one).close()
-            log.info("worker is back at its socket", **told)
-        elif is_away and not is_attended:
-            try:
-                context = None if one.family == AF_UNIX else await ADMIN.run(self._make_context)
-                self._accepting[one] = Acceptor(self._server, one.dup(), context)
-            except (TlsError, OSError) as error:
-                log.error("worker is away and nobody answers in its place", **told, reason=str(error))
-            else:
-                is_news = any(worker.ready.is_set() for worker in workers)
-                tell = log.error if is_news else log.info  # a first start may take long, with a large journal
-                tell("worker is away, its senders are answered 503", **told, always=True)
+                numbers = [each.worker.number for each in workers]
+                told = {"workers": numbers, "listen": format_address(one.getsockname())}
+                is_away, is_attended = all(worker.silence > AWAY_S for worker in workers), one in self._accepting
+                if is_attended and not is_away:
+                    self._accepting.pop(one).close()
+                    log.info("worker is back at its socket", **told)
+                elif is_away and not is_attended:
+                    try:
+                        context = None if one.family == AF_UNIX else await ADMIN.run(self._make_context)
+                        self._accepting[one] = Acceptor(self._server, one.dup(), context)
+                    except (TlsError, OSError) as error:
+                        log.error("worker is away and nobody answers in its place", **told, reason=str(error))
+                    else:
+                        is_news = any(worker.ready.is_set() for worker in workers)
+                        tell = log.error if is_news else log.info  # a first start may take long, with a large journal
+                        tell("worker is away, its senders are answered 503", **told, always=True)
 
     def _make_context(self) -> ssl.SSLContext | None:
         """Make a TLS context from the present files. A bad certificate replaces no good one. Raises TlsError."""

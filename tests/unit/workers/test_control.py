@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -60,17 +60,24 @@ class Faked:
         return web.Response(status=500, text="500 Internal Server Error")
 
 
-@pytest.fixture
-async def workers(tmp_path: Path) -> AsyncIterator[list[Faked]]:
+@asynccontextmanager
+async def serve(workers: Sequence[Faked]) -> AsyncIterator[None]:
+    """Answer at the sockets of these workers."""
     async with AsyncExitStack() as stack:
-        found = [Faked(Worker(number, 2, str(tmp_path), (), False, "journal")) for number in range(2)]
-        for one in found:
+        for one in workers:
             app = web.Application()
             app.router.add_route("*", "/{path:.*}", one.answer)
             runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
             await web.UnixSite(runner, str(one.worker.admin)).start()
+        yield
+
+
+@pytest.fixture
+async def workers(tmp_path: Path) -> AsyncIterator[list[Faked]]:
+    found = [Faked(Worker(number, 2, str(tmp_path), (), False, "journal")) for number in range(2)]
+    async with serve(found):
         yield found
 
 
@@ -228,34 +235,37 @@ class EmptyStatusReader:
         return a_status()
 
 
-def a_worker(state: Path, number: int) -> View:
+def a_view(state: Path, number: int) -> View:
     nothing = cast("Any", None)
     looks = cast("Any", EmptyStatusReader())
     return View(CONFIG, make_worker_folder(state, number), looks, nothing, nothing, nothing, nothing, alone=False)
+
+
+class Viewed(Faked):
+    """Answers with what the view of a worker sees."""
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        folder = Path(self.worker.rendezvous)
+        self.status = await a_view(folder, self.worker.number).status()
+        return await super().answer(request)
 
 
 async def test_status_of_four_workers_opens_each_database_once_per_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     states = [State(make_worker_folder(tmp_path, number), number) for number in range(4)]
-    views = [a_worker(tmp_path, number) for number in range(4)]
-    supervisor = joint(tmp_path, [Faked(Worker(number, 4, str(tmp_path), (), False, "journal")) for number in range(4)])
+    workers: list[Faked] = [Viewed(Worker(number, 4, str(tmp_path), (), False, "journal")) for number in range(4)]
     opened: list[str] = []
     connect = sqlite3.connect
-
-    async def look(worker: Worker) -> Status:
-        status = await views[worker.number].status()
-        supervisor._keep_status(worker.number, status)
-        return status
 
     def counting(database: Any, *args: Any, **options: Any) -> sqlite3.Connection:
         opened.append(str(database))
         return connect(database, *args, **options)
 
-    monkeypatch.setattr(supervisor, "_ask_status", look)
     monkeypatch.setattr(sqlite3, "connect", counting)
-    status = await supervisor.status()
-    assert len(status.workers) == 4
+    async with serve(workers):
+        status = await joint(tmp_path, workers).status()
+    assert [one.away for one in status.workers] == [False] * 4
     parked = 4
     failing = 4 + 1  # erasures at connectors are in the first database
     doubts = 4 * 2  # whether there are tables, and then what they hold
