@@ -67,15 +67,10 @@ def make_parked_entry(
     subject = f"source {which.source}" if which.source else "parked events"
     subject = f"connector {which.connector}" if which.connector else subject
     what = "dropped" if kind == "parked_dropped" else "to be delivered once more"
-    said = f"{format_count(events, 'parked event')} {what}{_describe_which(which)}"
+    selected = [("connector", which.connector), ("source", which.source), ("cause", which.cause)]
+    words = ", ".join(f"{name} {value}" for name, value in selected if value)
+    said = f"{format_count(events, 'parked event')} {what}" + (f" ({words})" if words else "")
     return Entry(kind, subject, said, by, {"events": events, "selected": given})
-
-
-def _describe_which(which: ParkedQuery) -> str:
-    """Describe which parked events were meant."""
-    given = [("connector", which.connector), ("source", which.source), ("cause", which.cause)]
-    said = [f"{name} {value}" for name, value in given if value]
-    return f" ({', '.join(said)})" if said else ""
 
 
 def make_erasure_entry(number: int, by: str) -> Entry:

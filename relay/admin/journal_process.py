@@ -78,7 +78,13 @@ def _start() -> tuple[Popen[bytes], socket.socket]:
 
 
 async def _read_pieces(process: Popen[bytes], reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    while piece := await _read(reader):
+    while True:
+        piece = b""
+        with suppress(ConnectionError):  # it has ended without a look at the question
+            async with _limit_time():
+                piece = await reader.read(PIECE)
+        if not piece:
+            break
         yield piece
     async with _limit_time():
         code = await ADMIN.run(process.wait)
@@ -91,13 +97,6 @@ async def _read_pieces(process: Popen[bytes], reader: asyncio.StreamReader) -> A
 def _read_error(process: Popen[bytes]) -> IO[bytes]:
     """Return its standard error, written before its end. Waits for nothing."""
     return cast("IO[bytes]", process.stderr)
-
-
-async def _read(reader: asyncio.StreamReader) -> bytes:
-    with suppress(ConnectionError):  # it has ended without a look at the question
-        async with _limit_time():
-            return await reader.read(PIECE)
-    return b""
 
 
 @asynccontextmanager

@@ -90,7 +90,7 @@ class Admin:
         """Make the unix socket again whenever somebody has removed it, until cancelled."""
         while True:
             await asyncio.sleep(LOOK_S)
-            if all(await ADMIN.run(_list_existing, self._sockets)):
+            if await ADMIN.run(all, map(Path.exists, self._sockets)):
                 continue
             try:
                 fresh = _bind_socket(self._sockets, self._group)
@@ -210,10 +210,6 @@ def open_to_group(path: Path, group: str) -> None:
         why = f"relay's user is not in it (Group={group} in the unit): {error.strerror}"
         raise OSError(f"admin.group: the socket cannot be given to the group {group}: {why}") from None
     path.chmod(0o660)
-
-
-def _list_existing(paths: Sequence[Path]) -> list[bool]:
-    return [path.exists() for path in paths]
 
 
 def _bind_path(path: Path) -> socket.socket:

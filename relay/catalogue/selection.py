@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
 from typing import Final
@@ -84,7 +84,10 @@ class Selection:
             return self._within.explain(type)
         first = self._named.get(type, len(self._entries))
         if self._has_lists:
-            first = min([first, *(self._named[name] for name in _find_lists(type) if name in self._named)])
+            lists = set[str]() if type in TYPES else {UNKNOWN}
+            if said := find_type(type):
+                lists |= {said.group, said.channel}
+            first = min([first, *(self._named[name] for name in lists & self._named.keys())])
         for number, matches in self._globs:
             if number < first and matches(type):
                 first = number
@@ -106,14 +109,6 @@ def drop_opt_in(entries: Sequence[str], accepted_types: Sequence[str] = ()) -> t
     naming = [entry for entry in entries if entry != "*" and not entry.startswith("!")]
     asked = {*accepted_types, *filter(Selection(naming).wants, OPT_IN if naming else ())}
     return (*entries, *(f"!{one}" for one in OPT_IN if one not in asked))
-
-
-def _find_lists(type: str) -> Iterator[str]:
-    """Yield the groups and channels of a type."""
-    if said := find_type(type):
-        yield from (said.group, said.channel)
-    if type not in TYPES:
-        yield UNKNOWN
 
 
 def suggest_entry(word: str) -> str | None:

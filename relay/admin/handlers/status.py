@@ -130,7 +130,10 @@ class StatusHandlers:
     async def pause(self, request: web.Request) -> web.StreamResponse:
         """Pause a connector."""
         connector = request.match_info["connector"]
-        until = _parse_until(request.query.get("until"))
+        given = request.query.get("until")
+        until = None if given is None else float(given)
+        if until is not None and not (isfinite(until) and until > time.time()):
+            raise ValueError(f"until is a time to come, in Unix seconds, not {given}")
         if changed := await self._control.pause(connector, until):
             self._control.note(make_pause_entry(connector, until, read_asker(request)))
         return make_answer({"connector": connector, "paused": True, "changed": changed})
@@ -150,11 +153,3 @@ class StatusHandlers:
         if retried := await self._control.try_now(connector):
             self._control.note(make_resume_entry(connector, read_asker(request), paused=False))
         return make_answer({"connector": connector, "retried": retried})
-
-
-def _parse_until(given: str | None) -> float | None:
-    """Return the time at which a pause ends by itself. Raises ValueError."""
-    until = None if given is None else float(given)
-    if until is not None and not (isfinite(until) and until > time.time()):
-        raise ValueError(f"until is a time to come, in Unix seconds, not {given}")
-    return until
