@@ -73,7 +73,13 @@ class Client:
         except (OSError, http.client.HTTPException) as error:
             raise Gone(f"relay has gone away: {error}") from None
         if answer.status >= http.HTTPStatus.BAD_REQUEST:
-            raise click.ClickException(_explain_refusal(answer))
+            hint = f" (the token is taken from ${TOKEN})" if answer.status == http.HTTPStatus.UNAUTHORIZED else ""
+            try:
+                said = str(msgspec.json.decode(answer.read())["detail"]) + hint
+            except (msgspec.DecodeError, KeyError, TypeError):  # an answer of a proxy, or of another server
+                said = f"HTTP {answer.status} {escape_text(answer.reason)}, which no relay has said"
+                said += ": is that its admin.listen?"
+            raise click.ClickException(said)
         return answer
 
     def _check_alive(self, prefix: str) -> None:
@@ -112,15 +118,6 @@ def find_login() -> str:
     except (KeyError, OSError):
         name = f"uid {os.getuid()}"
     return escape_text(name).encode("ascii", "backslashreplace").decode()
-
-
-def _explain_refusal(answer: http.client.HTTPResponse) -> str:
-    """Return why relay, or a proxy in front of it, has refused a request."""
-    hint = f" (the token is taken from ${TOKEN})" if answer.status == http.HTTPStatus.UNAUTHORIZED else ""
-    try:
-        return str(msgspec.json.decode(answer.read())["detail"]) + hint
-    except (msgspec.DecodeError, KeyError, TypeError):
-        return f"HTTP {answer.status} {escape_text(answer.reason)}, which no relay has said: is that its admin.listen?"
 
 
 class _Connection(http.client.HTTPConnection):

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from relay.api.internal import parse_duration, parse_time
-from relay.config import TcpAddress
+from relay.config import Mistake, TcpAddress, match_entries
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -50,7 +50,13 @@ def _keep_url(ctx: click.Context, param: click.Parameter, url: str | None) -> No
     sources = {name: ctx.get_parameter_source(name) for name in ("url", "state")}
     if url is None or sources == {"url": ParameterSource.ENVIRONMENT, "state": ParameterSource.COMMANDLINE}:
         return
-    if not _is_address(url):
+    try:
+        parts = urlsplit(url)
+        has_place = bool(parts.hostname) and parts.port != 0
+        is_address = url.startswith("unix:/") or (parts.scheme in ("http", "https") and has_place)
+    except ValueError:  # a port that is no number, for instance
+        is_address = False
+    if not is_address:
         raise click.BadParameter(f"{url} is neither http://HOST:PORT nor https://HOST nor unix:/PATH", ctx, param)
     ctx.meta[ADMIN_URL] = url
     if os.environ.get(TOKEN):
@@ -63,16 +69,6 @@ def warn_of_plain_http(url: str, token: str) -> None:
     if parts.scheme == "http" and not TcpAddress(parts.hostname or "", 0).is_loopback:
         said = f"{token} goes to {parts.hostname} over plain http, where others may read it: use https://"
         click.echo(f"warning: {said}", err=True)
-
-
-def _is_address(url: str) -> bool:
-    """Whether it is a unix socket, or has a host, and a port that can be."""
-    try:
-        parts = urlsplit(url)
-        has_place = bool(parts.hostname) and parts.port != 0
-    except ValueError:  # no number, for instance
-        return False
-    return url.startswith("unix:/") or (parts.scheme in ("http", "https") and has_place)
 
 
 url_option = click.option(
@@ -113,6 +109,15 @@ def events_option(help: str) -> Callable[[F], F]:
     return click.option(
         "--events", "entries", metavar="SELECTION", type=utf8, multiple=True, shell_complete=complete_entry, help=help
     )
+
+
+def warn_of_unknown_entries(entries: Sequence[str], made: Sequence[str]) -> None:
+    """Warn of each entry that matches no known event type, worded as in `relay check`.
+
+    `made`: the types that sources of relay make."""
+    for reason, suggestion in match_entries(entries, made):
+        if reason:
+            click.echo(f"warning: {Mistake(reason=reason, suggestion=suggestion)}", err=True)
 
 
 def moment_option(name: str, help: str) -> Callable[[F], F]:

@@ -116,13 +116,10 @@ def _summarize(found: Checked) -> Iterator[str]:
         config, loaded = found.loaded.config, found.loaded
         tables = {"source": config.sources, "connector": config.connectors, "filter": config.filters}
         tables |= {"alert": config.alerts} if loaded.merged.get_tables("alert") else {}
-        yield "good: " + ", ".join(
-            format_count(len(named), kind) + _format_disabled(kind, loaded) for kind, named in tables.items()
-        )
+        counts = []
+        for kind, named in tables.items():
+            disabled = sum(name.startswith(f"{kind}.") for name in loaded.disabled)
+            counts.append(format_count(len(named), kind) + (f" ({disabled} disabled)" if disabled else ""))
+        yield f"good: {', '.join(counts)}"
     if found.untried:
         yield f"not made, as their secrets cannot be read here: {', '.join(found.untried)}"
-
-
-def _format_disabled(kind: str, loaded: Loaded) -> str:
-    number = sum(name.startswith(f"{kind}.") for name in loaded.disabled)
-    return f" ({number} disabled)" if number else ""

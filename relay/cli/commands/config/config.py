@@ -38,7 +38,16 @@ def show(conf: Path | None, origin: bool, as_json: bool, plugin_folders: tuple[P
     registry = Registry.discover(plugin_folders or PLUGIN_FOLDERS)
     loaded = load([conf] if conf else CONF_FOLDERS, registry, secrets_required=False)
     if as_json:
-        click.echo(json.dumps([_make_entry(setting, loaded) for setting in list_effective(loaded)], indent=2))
+        settings = [
+            {
+                "key": format_path(one.path),
+                "value": one.value,
+                "origin": one.origin,
+                "disabled": format_path(_get_table_path(one)) in loaded.disabled,
+            }
+            for one in list_effective(loaded)
+        ]
+        click.echo(json.dumps(settings, indent=2))
     else:
         click.echo("\n".join(_format_settings(loaded, origin=origin)))
 
@@ -59,11 +68,6 @@ def schema(plugin_folders: tuple[Path, ...]) -> None:
 
 def _get_table_path(setting: Effective) -> tuple[str | int, ...]:
     return setting.path[: DEPTH.get(str(setting.path[0]), 1)]
-
-
-def _make_entry(setting: Effective, loaded: Loaded) -> dict[str, Any]:
-    key, disabled = format_path(setting.path), format_path(_get_table_path(setting)) in loaded.disabled
-    return {"key": key, "value": setting.value, "origin": setting.origin, "disabled": disabled}
 
 
 def _format_settings(loaded: Loaded, *, origin: bool) -> Iterator[str]:

@@ -1,16 +1,16 @@
 """`relay events`: the event types that are known, and which of them a selection takes."""
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import click
 
 from relay.catalogue import TYPES, Selection, drop_opt_in, suggest_entry
 from relay.cli.format import escape_text
-from relay.cli.options import complete_entry, events_option, plugins_option, utf8
-from relay.config import PLUGIN_FOLDERS, Mistake, Registry, match_entries
+from relay.cli.options import complete_entry, events_option, plugins_option, utf8, warn_of_unknown_entries
+from relay.config import PLUGIN_FOLDERS, Registry
 from relay.words import format_count
 
 
@@ -46,11 +46,15 @@ def events(pattern: str | None, entries: tuple[str, ...], as_json: bool, plugin_
         *(KnownType(name, **asdict(one)) for name, one in TYPES.items()),
         *(KnownType(one, "", "", "made") for one in made),
     ]
-    found = known if pattern is None else [*_match_types(pattern, known)]
+    found = known
+    if pattern is not None:
+        matching = Selection([pattern])
+        found = [one for one in known if matching.wants(one.type)]
+        found = found or [one for one in known if pattern.lower() in one.type.lower()]
     if entries:
-        found = [*_select_types(entries, found)]
-        for doubt in _find_unknown_entries(entries, made):
-            click.echo(f"warning: {doubt}", err=True)
+        selection = Selection(drop_opt_in([entry.strip() for entry in entries]))
+        found = [replace(one, entry=selection.explain(one.type)) for one in found if selection.wants(one.type)]
+        warn_of_unknown_entries(entries, made)
     if as_json:
         click.echo(json.dumps([*map(asdict, found)], indent=2))
     elif found:
@@ -60,32 +64,11 @@ def events(pattern: str | None, entries: tuple[str, ...], as_json: bool, plugin_
         raise click.ClickException("no type that is known" + (f" (did you mean {meant}?)" if meant else ""))
 
 
-def _match_types(pattern: str, known: Sequence[KnownType]) -> Iterator[KnownType]:
-    """Yield the types that a selection's entry matches; without any, the types whose name contains the entry."""
-    selection = Selection([pattern])
-    matched = [one for one in known if selection.wants(one.type)]
-    yield from matched or (one for one in known if pattern.lower() in one.type.lower())
-
-
-def _select_types(entries: Sequence[str], known: Sequence[KnownType]) -> Iterator[KnownType]:
-    selection = Selection(drop_opt_in([entry.strip() for entry in entries]))
-    for one in known:
-        if selection.wants(one.type):
-            yield KnownType(one.type, one.group, one.channel, one.status, selection.explain(one.type))
-
-
-def _find_unknown_entries(entries: Sequence[str], made: Sequence[str]) -> Iterator[Mistake]:
-    for reason, suggestion in match_entries(entries, made):
-        if reason:
-            yield Mistake(reason=reason, suggestion=suggestion)
-
-
 def _format_types(found: Sequence[KnownType]) -> list[str]:
     heads = ["type", "group", "channel", "status", *(["taken by"] if found[0].entry else [])]
-    rows = [[one.type, one.group or "-", one.channel or "-", one.status, *_entry(one)] for one in found]
+    rows = [
+        [one.type, one.group or "-", one.channel or "-", one.status, *([escape_text(one.entry)] if one.entry else [])]
+        for one in found
+    ]
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (heads, *rows)]
-
-
-def _entry(one: KnownType) -> list[str]:
-    return [escape_text(one.entry)] if one.entry else []

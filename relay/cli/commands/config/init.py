@@ -1,7 +1,6 @@
 """`relay init`: a configuration to start from, and the systemd unit."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -73,14 +72,9 @@ def _write_unit(unit: Path, folder: Path) -> bool:
         click.echo(f"left as it is: {unit} exists already")
         return False
     click.echo(f"wrote {unit}")
-    for why in _find_out_of_reach(Unit({}, read_service_settings(text)), folder):
-        click.echo(f"warning: the service cannot start like this: {why}", err=True)
+    service, hint = Unit({}, read_service_settings(text)), "warning: the service cannot start like this"
+    if why := explain_out_of_reach(service):
+        click.echo(f"{hint}: {why}; {WITHIN_REACH}", err=True)
+    if why := service.explain_unreadable(folder.absolute()):
+        click.echo(f"{hint}: {folder.absolute()}: {why}; have the configuration in {CONF_FOLDERS[0]}", err=True)
     return True
-
-
-def _find_out_of_reach(unit: Unit, folder: Path) -> Iterator[str]:
-    """Yield why the unit's user cannot run this installation of relay, or read its configuration."""
-    if why := explain_out_of_reach(unit):
-        yield f"{why}; {WITHIN_REACH}"
-    if why := unit.explain_unreadable(folder.absolute()):
-        yield f"{folder.absolute()}: {why}; have the configuration in {CONF_FOLDERS[0]}"

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from relay.cli.options import plugins_option
-from relay.config import PLUGIN_FOLDERS, PluginInfo, Registry
+from relay.config import PLUGIN_FOLDERS, Registry
 
 
 @click.command
@@ -21,11 +21,12 @@ def plugins(as_json: bool, plugin_folders: tuple[Path, ...]) -> None:
     Exit codes: 0 listed.
     """
     found = Registry.discover(plugin_folders or PLUGIN_FOLDERS).plugins
-    click.echo(
-        json.dumps([asdict(info) for info in found], indent=2) if as_json else "\n".join(map(_format_plugin, found))
-    )
-
-
-def _format_plugin(info: PluginInfo) -> str:
-    what = f"BROKEN: {' '.join(info.error.split())}" if info.error else ", ".join(info.provides) or "nothing"
-    return "\n    ".join([f"{info.name:<16} {info.version or '-':<10} {info.origin}", what, *info.notes])
+    if as_json:
+        click.echo(json.dumps([asdict(info) for info in found], indent=2))
+        return
+    lines = []
+    for info in found:
+        what = f"BROKEN: {' '.join(info.error.split())}" if info.error else ", ".join(info.provides) or "nothing"
+        head = f"{info.name:<16} {info.version or '-':<10} {info.origin}"
+        lines += [head, *(f"    {line}" for line in (what, *info.notes))]
+    click.echo("\n".join(lines))

@@ -94,26 +94,16 @@ def _read_value(field: FieldInfo, given: Sequence[Any]) -> Any:
     """Return the first reading that the setting accepts: the text itself, its TOML value, or a list of all texts."""
     if _holds_secrets(field):
         return [*given] if get_origin(field.annotation) is tuple else given[-1]
-    candidates = [*_list_readings(given[0])] if len(given) == 1 else []
+    candidates: list[Any] = []
+    if len(given) == 1:
+        candidates.append(given[0])
+        with suppress(tomllib.TOMLDecodeError):
+            candidates.append(tomllib.loads(f"value = {given[0]}")["value"])
     candidates.append([part.strip() for text in given for part in text.split(",")])
     with suppress(Exception), contained(until_ctrl_c=True):  # a plugin's own type; the check of the table tells
         setting = TypeAdapter[Any](annotate(field.annotation, field.metadata))
-        return next((one for one in candidates if _is_valid(setting, one)), candidates[0])
+        for one in candidates:
+            with suppress(ValidationError):
+                setting.validate_json(json.dumps(one, default=str), strict=True)
+                return one
     return candidates[0]
-
-
-def _list_readings(text: str) -> Iterator[Any]:
-    """Yield the text itself, then its value in TOML if there is one."""
-    yield text
-    try:
-        yield tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return
-
-
-def _is_valid(setting: "TypeAdapter[Any]", value: Any) -> bool:
-    try:
-        setting.validate_json(json.dumps(value, default=str), strict=True)
-    except ValidationError:
-        return False
-    return True

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
 import click
 
@@ -73,7 +73,10 @@ def doctor(conf: Path | None, state: Path, as_json: bool, plugin_folders: tuple[
         (place,) = examine("state folder", daemon.describe_place, it)
         counts = f"problems: {count['problem']}, warnings: {count['warning']}"
         click.echo("\n".join([f"{place.about} {place.said}", *map(_format_finding, findings), counts]))
-    _leave(1 if count["problem"] else 0)
+    code = 1 if count["problem"] else 0
+    if any(thread.name.startswith(THREAD) for thread in threading.enumerate()):
+        os._exit(code)  # a thread that hangs in the kernel would never end
+    raise SystemExit(code)
 
 
 def join_findings(findings: Sequence[Finding]) -> list[Finding]:
@@ -110,13 +113,6 @@ def examine(name: str, check: Check, it: Installation) -> list[Finding]:
         return [Finding("problem", name, f"cannot be looked at: {error}")]
     except click.ClickException as error:  # the relay that runs cannot be asked
         return [Finding("problem", name, error.message)]
-
-
-def _leave(code: int) -> NoReturn:
-    """Exit without waiting for threads that hang in the kernel."""
-    if any(thread.name.startswith(THREAD) for thread in threading.enumerate()):
-        os._exit(code)
-    raise SystemExit(code)
 
 
 def _make_installation(conf: Sequence[Path], plugin_folders: Sequence[Path], state: Path) -> Installation:

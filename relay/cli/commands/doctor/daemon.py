@@ -17,7 +17,11 @@ def check_answers(it: Installation) -> Iterator[Finding]:
     client = find_running(it.state)
     seen = msgspec.json.decode(client.read("GET", "/status"), type=Status) if client else None
     if seen is not None:
-        yield from _find_wrong(seen)
+        found = diagnose(seen)
+        named = [(f"connector {one.name}", one) for one in found.lanes]
+        named += [(f"source {one.name}", one) for one in found.sources]
+        named += [(one.name, one) for one in (found.journal, *found.workers, *found.erasures, found.reload)]
+        yield from (Finding("problem", about, one.said.partition(": ")[2]) for about, one in named if not one.ok)
     elif it.unit is None and (it.state / DATABASE).exists():
         yield Finding("warning", "relay", f"no relay runs with the state folder {it.state}")
     for one in seen.certificates if seen else _read_certificates(it):
@@ -36,17 +40,6 @@ def describe_place(it: Installation) -> Finding:
     else:
         said = "it does not exist, so no relay runs with it (--state DIR looks at another)"
     return Finding("ok", "state folder", f"{it.state}: {said}")
-
-
-def _find_wrong(seen: Status) -> Iterator[Finding]:
-    """Yield what the status shows to be wrong, except what other checks cover."""
-    found = diagnose(seen)
-    named = [(f"connector {one.name}", one) for one in found.lanes]
-    named += [(f"source {one.name}", one) for one in found.sources]
-    named += [(one.name, one) for one in (found.journal, *found.workers, *found.erasures, found.reload)]
-    for about, one in named:
-        if not one.ok:
-            yield Finding("problem", about, one.said.partition(": ")[2])
 
 
 def _read_certificates(it: Installation) -> list[CertificateStatus]:

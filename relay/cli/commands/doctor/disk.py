@@ -8,6 +8,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from statistics import quantiles
 from typing import Final
@@ -59,17 +60,11 @@ def check_database(it: Installation) -> Iterator[Finding]:
         except sqlite3.Error as error:
             yield Finding("problem", about, f"{folder / DATABASE}: {error}", advise_on_error(error))
             continue
-        yield from (
-            Finding("problem", one.what, describe_doubt(one, _read_damaged(folder)), advise_on_doubt(one))
-            for one in found
-        )
+        for one in found:
+            damaged = {lane.connector: lane.ledger.counts.damaged for lane in read_lanes_if_any(folder)}
+            yield Finding("problem", one.what, describe_doubt(one, damaged), advise_on_doubt(one))
         if not found and has_tables(folder):
             yield Finding("ok", about, f"{folder / DATABASE} knows its journal")
-
-
-def _read_damaged(folder: Path) -> dict[str, int]:
-    """Return the last saved damaged events of each connector. Raises sqlite3.Error."""
-    return {lane.connector: lane.ledger.counts.damaged for lane in read_lanes_if_any(folder)}
 
 
 def check_kind(it: Installation) -> Finding:
@@ -108,7 +103,10 @@ def check_room(it: Installation) -> Finding:
     limits = it.config.journal
     about = os.statvfs(find_existing(it.journal))
     free = about.f_bavail * about.f_frsize
-    used = sum(_measure_used(path) for journal in it.journals for path in journal.glob(f"*{SUFFIX}"))
+    used = 0
+    for path in (path for journal in it.journals for path in journal.glob(f"*{SUFFIX}")):
+        with suppress(FileNotFoundError):  # a segment that was removed meanwhile
+            used += path.stat().st_blocks * 512
     most = limits.max_size * len(it.journals)
     left = free + used - limits.min_free
     said = f"{format_size(free)} free, the journal has {format_size(used)} and may have {format_size(most)}"
@@ -145,14 +143,6 @@ def check_inodes(it: Installation) -> Finding:
     return Finding(
         level, "inodes", f"{about.f_favail:,} of {about.f_files:,} free{full}", "remove files of others: df -i"
     )
-
-
-def _measure_used(path: Path) -> int:
-    """Return the bytes that a file takes on disk; 0 for a file that was removed meanwhile."""
-    try:
-        return path.stat().st_blocks * 512
-    except FileNotFoundError:
-        return 0
 
 
 def check_sync(it: Installation) -> Iterator[Finding]:

@@ -1,7 +1,6 @@
 """`relay tail`: events as they pass."""
 
 import json
-from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -12,9 +11,9 @@ import click
 from relay.catalogue import Selection
 from relay.cli.client import Gone, require_running
 from relay.cli.format import escape_text, format_time
-from relay.cli.options import events_option, plugins_option, relay_options, utf8
+from relay.cli.options import events_option, plugins_option, relay_options, utf8, warn_of_unknown_entries
 from relay.cli.output import stop_unread
-from relay.config import PLUGIN_FOLDERS, Mistake, Registry, match_entries
+from relay.config import PLUGIN_FOLDERS, Registry
 from relay.words import format_count
 
 
@@ -41,22 +40,13 @@ def tail(
 
     Exit codes: 0 ended; 1 no relay runs, or no such connector.
     """
-    for doubt in _find_unknown_entries(entries, plugin_folders or PLUGIN_FOLDERS):
-        click.echo(f"warning: {doubt}", err=True)
+    if Selection(entries).warnings():  # else no plugin need be asked
+        warn_of_unknown_entries(entries, Registry.discover(plugin_folders or PLUGIN_FOLDERS).made)
     query = urlencode([("at", at), *(("events", entry) for entry in entries)])
     with suppress(KeyboardInterrupt, Gone):
         lines = require_running(state).read_lines(f"/tail?{query}", timeout=None)
         for line in stop_unread(islice(lines, limit)):
             click.echo(line.rstrip(b"\n") if as_json else _format_event(line))
-
-
-def _find_unknown_entries(entries: Sequence[str], plugin_folders: Sequence[Path]) -> Iterator[str]:
-    """Yield a warning for each entry that matches no known event type, worded as in `relay check`."""
-    if Selection(entries).warnings():  # else no plugin need be asked
-        made = Registry.discover(plugin_folders).made
-        for reason, suggestion in match_entries(entries, made):
-            if reason:
-                yield str(Mistake(reason=reason, suggestion=suggestion))
 
 
 def _format_event(line: bytes) -> str:
