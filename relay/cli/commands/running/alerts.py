@@ -45,17 +45,16 @@ def list_(state: Path, as_json: bool) -> None:
 
 def _format_alerts(found: list[AlertStatus]) -> Iterator[str]:
     header = ["alert", "type", "sent", "waiting", "given up", "last message (UTC)"]
-    yield from format_table([header, *map(_make_row, found)])
+    rows = [header]
+    for one in found:
+        last = "-"
+        if one.last is not None:
+            sent = "sent" if one.last.sent else f"not sent: {escape_text(one.last.problem)}"
+            last = f"{format_time(one.last.at)}, {sent}"
+        rows.append([one.alert, one.type, f"{one.sent:,}", f"{one.waiting:,}", f"{one.given_up:,}", last])
+    yield from format_table(rows)
     for one in found:
         yield from (f"{one.alert} has told: {escape_text(what)}" for what in one.told)
-
-
-def _make_row(one: AlertStatus) -> list[str]:
-    last = "-"
-    if one.last is not None:
-        how = "sent" if one.last.sent else f"not sent: {escape_text(one.last.problem)}"
-        last = f"{format_time(one.last.at)}, {how}"
-    return [one.alert, one.type, f"{one.sent:,}", f"{one.waiting:,}", f"{one.given_up:,}", last]
 
 
 @alerts.command

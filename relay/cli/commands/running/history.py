@@ -11,7 +11,7 @@ from relay.cli.format import escape_text, format_time
 from relay.cli.options import moment_option, relay_options, utf8
 from relay.cli.state_options import StateOptions, convert_errors
 from relay.kinds import KINDS
-from relay.state import Entry, HistoryQuery
+from relay.state import HistoryQuery
 
 
 @click.command
@@ -37,9 +37,8 @@ def history(
     if as_json:
         click.echo(json.dumps([asdict(one) | {"at": format_time(one.at)} for one in found], indent=2))
     else:
-        click.echo("\n".join(map(_format_entry, found)) or "nothing of that is in the history")
-
-
-def _format_entry(one: Entry) -> str:
-    by = f" (by {one.by})" if one.by else ""
-    return escape_text(f"{format_time(one.at)}  {one.kind:<17}  {one.sentence}{by}")
+        lines = []
+        for one in found:
+            by = f" (by {one.by})" if one.by else ""
+            lines.append(escape_text(f"{format_time(one.at)}  {one.kind:<17}  {one.sentence}{by}"))
+        click.echo("\n".join(lines) or "nothing of that is in the history")

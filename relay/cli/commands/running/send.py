@@ -160,9 +160,10 @@ async def _send(
 
 
 async def _request(session: aiohttp.ClientSession, url: str, body: bytes) -> tuple[aiohttp.ClientResponse, bytes]:
-    """Post a body; return the answer and its body. Raises ClickException if the server answers nothing at all.
+    """Post a body; return the answer and its body.
 
-    A post that takes longer than SLOW_S is slow only if the server answers another request within ALIVE_S."""
+    After SLOW_S without an answer, ask for something else. Raises ClickException if the server does not answer that
+    within ALIVE_S, or if the URL is none."""
 
     async def post() -> tuple[aiohttp.ClientResponse, bytes]:
         async with session.post(url, data=body, headers={"Content-Type": "application/json"}) as answer:
@@ -180,6 +181,10 @@ async def _request(session: aiohttp.ClientSession, url: str, body: bytes) -> tup
                     said = f"{url} does not answer within {ALIVE_S:g} s: is relay stopped?"
                     raise click.ClickException(said) from None
         return await posting
+    except aiohttp.NonHttpUrlClientError:
+        raise click.ClickException(f"{url!r} is no URL to send to: begin it with http:// or https://") from None
+    except aiohttp.InvalidURL:
+        raise click.ClickException(f"{url!r} is no URL such as http://127.0.0.1:8080/currents") from None
     finally:
         posting.cancel()
 
@@ -220,10 +225,6 @@ async def _post(
                 takes = "currents" if shape == "events" else "json"
                 raise click.ClickException(said + ADVICE.get(answer.status, "").format(shape=shape, takes=takes))
             wait = retry_after(answer.headers.get("Retry-After"), datetime.now(UTC))
-        except aiohttp.NonHttpUrlClientError:
-            raise click.ClickException(f"{url!r} is no URL to send to: begin it with http:// or https://") from None
-        except aiohttp.InvalidURL:
-            raise click.ClickException(f"{url!r} is no URL such as http://127.0.0.1:8080/currents") from None
         except (aiohttp.ClientError, TimeoutError) as error:
             if refused := await _explain_untrusted(error, url, context):
                 raise click.ClickException(f"{url}: {refused}") from None

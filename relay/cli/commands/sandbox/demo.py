@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -54,7 +55,7 @@ def sandbox(
                 raise click.UsageError(f"--{option} is for the demo: a scenario has a story of its own")
         _play_scenario(ctx, scenario, keep, as_json)
     terminal = sys.stderr.isatty()
-    show = _rewrite_line if terminal else _write_line
+    show = _rewrite_line if terminal else partial(click.echo, err=True)
     interval = TERMINAL_SECONDS if terminal else PLAIN_SECONDS
     try:
         with _make_folder(keep) as folder:
@@ -98,10 +99,6 @@ sandbox.add_command(heap)
 
 def _rewrite_line(line: str) -> None:
     click.echo(f"\r{line}\033[K", nl=False, file=get_plain(sys.stderr))
-
-
-def _write_line(line: str) -> None:
-    click.echo(line, err=True)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -32,7 +32,7 @@ from relay.sandbox import (
     shared_doors,
 )
 
-Work = Callable[[], Awaitable[None]]
+Work = Callable[[], Coroutine[Any, Any, None]]
 
 speed_option = click.option(
     "--speed", default=1.0, show_default=True, type=click.FloatRange(0.001), help="How fast its clock goes."
@@ -201,11 +201,7 @@ async def _until_stopped(stand_in: StandIn, client: CurrentsSender | SegmentSync
             await open_things.enter_async_context(client)
         click.echo(f"listening on {stand_in.url}")
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_run(one), name=f"stand-in {number}") for number, one in enumerate(work)]
+            tasks = [group.create_task(one(), name=f"stand-in {number}") for number, one in enumerate(work)]
             await stop.wait()
             for task in tasks:
                 task.cancel()
-
-
-async def _run(work: Work) -> None:
-    await work()

@@ -18,7 +18,13 @@ def switch_options(*models: type[Switches]) -> Callable[[F], F]:
 
     def add(command: F) -> F:
         for name, field in reversed(fields.items()):
-            command = _make_option(name, field)(command)
+            option = f"--{name.replace('_', '-')}"
+            kind: dict[str, Any] = {"is_flag": True}
+            if field.annotation is not bool:
+                kind = {"type": _find_type(field), "show_default": True}
+            elif field.default:
+                option += f"/--no-{name.replace('_', '-')}"
+            command = click.option(option, name, default=field.default, help=field.description, **kind)(command)
         return command
 
     return add
@@ -27,16 +33,6 @@ def switch_options(*models: type[Switches]) -> Callable[[F], F]:
 def pick_switches(model: type[Switches], options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that are switches of the model."""
     return {name: options[name] for name in model.model_fields if name in options}
-
-
-def _make_option(name: str, field: FieldInfo) -> Callable[[F], F]:
-    option = f"--{name.replace('_', '-')}"
-    if field.annotation is bool:
-        option += f"/--no-{name.replace('_', '-')}" if field.default else ""
-        return click.option(option, name, is_flag=True, default=field.default, help=field.description)
-    return click.option(
-        option, name, default=field.default, show_default=True, type=_find_type(field), help=field.description
-    )
 
 
 def _find_type(field: FieldInfo) -> Any:

@@ -11,7 +11,6 @@ from relay.cli.access import choose_access
 from relay.cli.format import format_size, format_table, format_time
 from relay.cli.state_options import StateOptions, add_places
 from relay.inspect import Audit, AuditRow, WholeAudit
-from relay.state import ParkedTotal, SourceLedger
 from relay.words import format_count
 
 
@@ -54,38 +53,26 @@ def _format_journal(found: Audit) -> str:
 
 
 def _format_counts(found: Audit) -> list[str]:
-    return [
-        "",
-        *_format_connectors(found.connectors),
-        "",
-        *map(_format_source, found.sources),
-        *map(_format_parked, found.parked),
-        "",
-    ]
-
-
-def _format_parked(one: ParkedTotal) -> str:
-    whose = f"{one.connector}, from {one.source}" if one.connector else f"source {one.source}"
-    removed = ", ".join(f"{events:,} by {setting}" for setting, events in one.removed.items())
-    lying = f"parked: {whose}: {one.cause}: {format_count(one.events, 'event')}, {format_size(one.bytes)}"
-    return f"{lying}; removed so far: {removed}" if removed else lying
-
-
-def _format_source(one: SourceLedger) -> str:
-    duplicates = f"source {one.source}: {format_count(one.duplicates, 'duplicate')} left out"
-    if one.refusals is None:
-        return duplicates
-    since, reason = format_time(one.refusals.since), f"{one.refusals.status} {one.refusals.reason}"
-    until = f"; its sender stops for good at {format_time(one.refusals.deadline)}" if one.refusals.deadline else ""
-    return f"{duplicates}; it has refused everything since {since}{until}: {reason}"
+    lines = ["", *_format_connectors(found.connectors), ""]
+    for source in found.sources:
+        line = f"source {source.source}: {format_count(source.duplicates, 'duplicate')} left out"
+        if refusals := source.refusals:
+            since, reason = format_time(refusals.since), f"{refusals.status} {refusals.reason}"
+            until = f"; its sender stops for good at {format_time(refusals.deadline)}" if refusals.deadline else ""
+            line = f"{line}; it has refused everything since {since}{until}: {reason}"
+        lines.append(line)
+    for parked in found.parked:
+        whose = f"{parked.connector}, from {parked.source}" if parked.connector else f"source {parked.source}"
+        removed = ", ".join(f"{events:,} by {setting}" for setting, events in parked.removed.items())
+        line = f"parked: {whose}: {parked.cause}: {format_count(parked.events, 'event')}, {format_size(parked.bytes)}"
+        lines.append(f"{line}; removed so far: {removed}" if removed else line)
+    return [*lines, ""]
 
 
 def _format_connectors(rows: Sequence[AuditRow]) -> list[str]:
     if not rows:
         return ["(no connector has run)"]
     plain = [*map(asdict, rows)]
-    return format_table([[*plain[0]], *([_format_value(value) for value in row.values()] for row in plain)])
-
-
-def _format_value(value: object) -> str:
-    return {True: "yes", False: "NO"}[value] if isinstance(value, bool) else str(value)
+    words = {True: "yes", False: "NO"}
+    cells = [[words[value] if isinstance(value, bool) else str(value) for value in row.values()] for row in plain]
+    return format_table([[*plain[0]], *cells])

@@ -14,7 +14,7 @@ from relay.cli.format import escape_text, format_time
 from relay.cli.options import relay_options, utf8
 from relay.cli.state_options import StateOptions, add_places, convert_errors, tell_problems
 from relay.inspect import Receipt, WorkerReceipt
-from relay.state import ConnectorAnswer, make_user
+from relay.state import make_user
 from relay.words import format_count
 
 WHO: Final = "say who: --user-id ID, --external-id ID"
@@ -66,7 +66,12 @@ def request(
     Exit codes: 0 requested; 1 not requested.
     """
     others = [OtherId("device_id", one) for one in devices] + [OtherId("email", one) for one in emails]
-    user = _read_user(user_id, external_ids, [*others, *map(_read_alias, aliases)])
+    for alias in aliases:
+        label, _, name = alias.partition(":")
+        if not label or not name:
+            raise click.BadParameter(f"{alias!r} is no LABEL:NAME", param_hint="--alias")
+        others.append(OtherId(f"alias:{label}", name))
+    user = _read_user(user_id, external_ids, others)
     with convert_errors():
         asked = choose_access(StateOptions(state)).ask_erasure(user)
     click.echo(f"erasure {asked.number} asked for; relay erasures show {asked.number} tells how far it is")
@@ -85,8 +90,15 @@ def list_(place: StateOptions, as_json: bool) -> None:
     found = choose_access(place).list_receipts()
     if as_json:
         click.echo(json.dumps([*map(_make_entry, found)], indent=2))
-    else:
-        click.echo("\n".join(map(_format_line, found)) or "no erasure was ever asked for")
+        return
+    lines = []
+    for one in found:
+        asker = one.by.type if one.by else one.asked_by or "an admin"
+        line = f"erasure {one.number}, asked {format_time(one.asked)} by {asker}: {_format_removed(one)}"
+        line += f"; due {format_time(one.due)}" if one.due else ""
+        failed = ", ".join(each.connector for each in one.connectors if each.outcome == "failed")
+        lines.append(f"{line}; failed at {failed}" if failed else line)
+    click.echo("\n".join(lines) or "no erasure was ever asked for")
 
 
 @erasures.command
@@ -127,13 +139,6 @@ def check(place: StateOptions, user_id: str | None, external_ids: tuple[str, ...
     raise SystemExit(1 if found.events or found.parked or found.problems else 0)
 
 
-def _read_alias(text: str) -> OtherId:
-    label, _, name = text.partition(":")
-    if not label or not name:
-        raise click.BadParameter(f"{text!r} is no LABEL:NAME", param_hint="--alias")
-    return OtherId(f"alias:{label}", name)
-
-
 def _read_user(user_id: str | None, external_ids: Sequence[str], other_ids: Sequence[OtherId] = ()) -> User:
     try:
         return make_user(user_id, external_ids, other_ids)
@@ -154,14 +159,6 @@ def _format_times(plain: dict[str, Any]) -> dict[str, Any]:
     return plain | {name: format_time(time) if time else None for name, time in times.items()}
 
 
-def _format_line(one: Receipt) -> str:
-    asker = one.by.type if one.by else one.asked_by or "an admin"
-    failed = ", ".join(each.connector for each in one.connectors if each.outcome == "failed")
-    line = f"erasure {one.number}, asked {format_time(one.asked)} by {asker}: {_format_removed(one)}"
-    due = f"; due {format_time(one.due)}" if one.due else ""
-    return f"{line}{due}{f'; failed at {failed}' if failed else ''}"
-
-
 def _format_removed(one: Receipt | WorkerReceipt) -> str:
     its = one.removed
     removed = f"{format_count(its.events, 'event')}, {its.parked + its.unreadable} parked"
@@ -175,6 +172,11 @@ def _format_receipt(one: Receipt) -> str:
     its = one.removed
     ids = f"forgotten {format_time(one.done)}" if one.done else "kept until the connectors have erased the user"
     due = format_time(one.due) if one.due else "as erasure.after says"
+    answers = []
+    for each in one.connectors:
+        reason = f" ({escape_text(each.reason)})" if each.reason else ""
+        outcome = f"{each.outcome}{reason}{AFTER.get(each.outcome, '')}"
+        answers.append(f"connector  {each.connector}: {outcome}, {format_time(each.at)}")
     lines = [
         f"erasure    {one.number}: {one.status}",
         f"asked      {format_time(one.asked)} by {asker}",
@@ -184,13 +186,8 @@ def _format_receipt(one: Receipt) -> str:
         f"parked     {its.parked} removed, {its.unreadable} unreadable ones removed",
         f"attempts   {format_count(its.attempts, 'answer')} removed",
         *(f"worker {part.worker:<4}{_format_removed(part)}" for part in one.workers),
-        *(f"connector  {each.connector}: {_format_answer(each)}, {format_time(each.at)}" for each in one.connectors),
+        *answers,
         f"ids        {ids}",
         *(f"sha256     {each}" for each in one.digests),
     ]
     return "\n".join(lines)
-
-
-def _format_answer(each: ConnectorAnswer) -> str:
-    reason = f" ({escape_text(each.reason)})" if each.reason else ""
-    return f"{each.outcome}{reason}{AFTER.get(each.outcome, '')}"

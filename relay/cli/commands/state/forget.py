@@ -1,13 +1,11 @@
 """`relay forget`: let go of a connector that is gone for good."""
 
-from collections.abc import Sequence
-
 import click
 
 from relay.cli.access import choose_access
 from relay.cli.options import utf8
 from relay.cli.state_options import StateOptions, add_places
-from relay.state import FailingErasures, ParkedQuery
+from relay.state import ParkedQuery
 from relay.words import format_count
 
 
@@ -32,14 +30,10 @@ def forget(place: StateOptions, connector: str, yes: bool) -> None:
             f"nothing is kept of a connector {connector} that is not configured; only of: {known}"
         )
     parked = access.count_parked(ParkedQuery(connector=connector))
-    erasures = _format_erasures(failing, connector)
+    failed = sum(one.erasures for one in failing if one.connector == connector)
+    erasures = f", {format_count(failed, 'erasure')} that failed there" if failed else ""
     what = f"{removed[connector]:,} pending and {parked:,} parked events of {connector}{erasures}"
     if not yes:
         click.confirm(f"{what} are lost with its position. Forget it?", abort=True)
     access.forget(connector)
     click.echo(f"{connector} is forgotten, with {what}")
-
-
-def _format_erasures(failing: Sequence[FailingErasures], connector: str) -> str:
-    failed = sum(one.erasures for one in failing if one.connector == connector)
-    return f", {format_count(failed, 'erasure')} that failed there" if failed else ""

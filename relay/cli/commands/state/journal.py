@@ -21,7 +21,7 @@ from relay.cli.state_options import (
     encode_workers,
     note_history,
 )
-from relay.inspect import PROBLEM, CheckedSegment, DumpPart, Repair, WorkerCheck, plan_repair
+from relay.inspect import PROBLEM, DumpPart, Repair, WorkerCheck, plan_repair
 from relay.inspect import repair as mend
 from relay.state import list_journals, mark_repaired, read_acknowledged
 from relay.words import format_count, format_ranges
@@ -63,13 +63,13 @@ def check(place: StateOptions, as_json: bool) -> None:
 def _format_worker(one: WorkerCheck) -> list[str]:
     if one.missing:
         return [f"there is no segment, but {format_count(one.missing, 'event')} were acknowledged"]
-    return [*map(_format_segment, one.segments)]
-
-
-def _format_segment(one: CheckedSegment) -> str:
-    times = f"{format_time(one.first)} to {format_time(one.last)}" if one.events else "-"
-    bounds = f"offsets {one.base} to {one.end}  {format_count(one.events, 'event')}"
-    return f"{one.path.rpartition('/')[2]}  {bounds}  {one.used} bytes  {times}  {one.said}"
+    lines = []
+    for segment in one.segments:
+        times = f"{format_time(segment.first)} to {format_time(segment.last)}" if segment.events else "-"
+        bounds = f"offsets {segment.base} to {segment.end}  {format_count(segment.events, 'event')}"
+        name = segment.path.rpartition("/")[2]
+        lines.append(f"{name}  {bounds}  {segment.used} bytes  {times}  {segment.said}")
+    return lines
 
 
 @journal.command

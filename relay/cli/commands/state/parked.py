@@ -112,14 +112,12 @@ def _format_table(rows: Iterator[list[str]]) -> Iterator[list[str]]:
     page = [_HEADINGS, *islice(rows, PAGE)]
     while page:
         widths = [max(width, *map(len, column)) for width, column in zip(widths, zip(*page, strict=True), strict=True)]
-        yield [_format_row(cells, widths) for cells in page]
+        lines = []
+        for *others, reason in page:
+            padded = (f"{cell:{side}{width}}" for cell, side, width in zip(others, "><<<><", widths, strict=False))
+            lines.append(escape_text("  ".join([*padded, reason])))
+        yield lines
         page = [*islice(rows, PAGE)]
-
-
-def _format_row(cells: list[str], widths: list[int]) -> str:
-    *others, reason = cells
-    padded = (f"{cell:{side}{width}}" for cell, side, width in zip(others, "><<<><", widths, strict=False))
-    return escape_text("  ".join([*padded, reason]))
 
 
 PAGE = 1000

@@ -136,13 +136,13 @@ def _follow(place: StateOptions, numbers: Sequence[int]) -> None:
     length = sum(one.stop - one.cursor.start for one in _find_replays(choose_access(place), numbers))
     with click.progressbar(length=length, label=f"replay {named}", file=get_plain(sys.stderr)) as bar:
         try:
-            while (
-                any(map(_is_unfinished, found := _find_replays(access := choose_access(place), numbers)))
-                and access.runs
-            ):
+            while True:
+                access = choose_access(place)
+                found = _find_replays(access, numbers)
                 bar.update(sum(one.cursor.counts.total for one in found) - bar.pos)
+                if all(one.status not in ("waiting", "running") for one in found) or not access.runs:
+                    break
                 time.sleep(LOOK_S)
-            bar.update(sum(one.cursor.counts.total for one in found) - bar.pos)
         except KeyboardInterrupt:
             click.echo(f"\nit goes on; relay replay cancel {named} ends it", err=True)
             raise SystemExit(0) from None
@@ -152,10 +152,6 @@ def _follow(place: StateOptions, numbers: Sequence[int]) -> None:
 
 def _find_replays(access: StateAccess, numbers: Sequence[int]) -> list[Replay]:
     return [_find_replay(access, number) for number in numbers]
-
-
-def _is_unfinished(one: Replay) -> bool:
-    return one.status in ("waiting", "running")
 
 
 @replay.command("list")

@@ -11,7 +11,7 @@ from relay.cli.access import choose_access
 from relay.cli.format import escape_text, format_time
 from relay.cli.options import utf8
 from relay.cli.state_options import StateOptions, add_places, encode_workers, tell_problems
-from relay.inspect import Aside, TracedConnector, WorkerTrace
+from relay.inspect import TracedConnector, WorkerTrace
 from relay.words import format_count
 
 PARTS_SHOWN: Final = 20
@@ -72,7 +72,12 @@ def _format_hits(hits: Sequence[WorkerTrace], *, several: bool) -> Iterator[str]
             yield f"offset {one.offset}: {came}, in {one.segment}"
             for way in one.connectors:
                 yield from _format_connector(way)
-        yield from map(_format_parked, found.parked)
+        for parked in found.parked:
+            whose = f"connector {parked.connector}" if parked.connector else f"source {parked.source}"
+            part = f"part {parked.part} of the event at offset {parked.offset}"
+            place = part if parked.part else f"offset {parked.offset} (no longer in the journal)"
+            place = "" if parked.offset is None else f", {place}"
+            yield f"parked under {whose}{place}: {parked.cause}: {escape_text(parked.reason)}"
 
 
 def _format_connector(way: TracedConnector) -> Iterator[str]:
@@ -98,11 +103,3 @@ def _format_connector(way: TracedConnector) -> Iterator[str]:
     for resent in way.replays:
         ended = f", ended {format_time(resent.ended)}" if resent.ended else ""
         yield f"    by replay {resent.replay}: {resent.state}, asked for {format_time(resent.asked)}{ended}"
-
-
-def _format_parked(one: Aside) -> str:
-    whose = f"connector {one.connector}" if one.connector else f"source {one.source}"
-    gone = f"offset {one.offset} (no longer in the journal)"
-    part = f"part {one.part} of the event at offset {one.offset}"
-    place = "" if one.offset is None else f", {part if one.part else gone}"
-    return f"parked under {whose}{place}: {one.cause}: {escape_text(one.reason)}"
