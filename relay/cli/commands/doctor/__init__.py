@@ -73,10 +73,9 @@ def doctor(conf: Path | None, state: Path, as_json: bool, plugin_folders: tuple[
         (place,) = examine("state folder", daemon.describe_place, it)
         counts = f"problems: {count['problem']}, warnings: {count['warning']}"
         click.echo("\n".join([f"{place.about} {place.said}", *map(_format_finding, findings), counts]))
-    code = 1 if count["problem"] else 0
     if any(thread.name.startswith(THREAD) for thread in threading.enumerate()):
-        os._exit(code)  # a thread that hangs in the kernel would never end
-    raise SystemExit(code)
+        os._exit(1 if count["problem"] else 0)  # a thread that hangs in the kernel would never end
+    raise SystemExit(1 if count["problem"] else 0)
 
 
 def join_findings(findings: Sequence[Finding]) -> list[Finding]:
