@@ -4,20 +4,20 @@ from relay.sandbox.braze.profiles import Profile
 from relay.sandbox.braze.reactions import CurrentsSwitches
 from relay.sandbox.braze.rest_api import CohortApi, CohortSwitches
 from relay.sandbox.braze.sender import CurrentsSender
-from relay.sandbox.braze.side_doors import cohort_doors, currents_doors
+from relay.sandbox.braze.side_doors import make_cohort_doors, make_currents_doors
 from relay.sandbox.clock import SandboxClock
 from relay.sandbox.daemon import SandboxError
 from relay.sandbox.demo import Demo
-from relay.sandbox.doors import shared_doors
+from relay.sandbox.doors import make_shared_doors
 from relay.sandbox.heap.segments import SegmentSync, SyncSwitches
 from relay.sandbox.heap.side_doors import HeapDoors
 from relay.sandbox.heap.track import ApiSwitches, HeapApi
 from relay.sandbox.heap.webhook import HeapWebhook, WebhookSwitches
-from relay.sandbox.report import Result, table
+from relay.sandbox.report import Result, format_result
 from relay.sandbox.scenario import Followed, Step
 from relay.sandbox.server import StandIn
-from relay.sandbox.shapes import make_event, types
-from relay.sandbox.stories import STORIES, play
+from relay.sandbox.shapes import list_types, make_event
+from relay.sandbox.stories import STORIES, play_story
 from relay.sandbox.stream import Stream
 from relay.sandbox.switches import Switches
 
@@ -44,11 +44,11 @@ __all__ = [
     "Switches",
     "SyncSwitches",
     "WebhookSwitches",
-    "cohort_doors",
-    "currents_doors",
+    "format_result",
+    "list_types",
+    "make_cohort_doors",
+    "make_currents_doors",
     "make_event",
-    "play",
-    "shared_doors",
-    "table",
-    "types",
+    "make_shared_doors",
+    "play_story",
 ]

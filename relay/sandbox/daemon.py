@@ -1,4 +1,4 @@
-"""A relay of the sandbox's own: the shipped conf.d with local addresses, run as a process of its own."""
+"""The relay of the sandbox: a process with the shipped conf.d and local addresses."""
 
 import asyncio
 import json
@@ -6,7 +6,7 @@ import shutil
 import socket
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,46 +18,46 @@ from relay.config import find_shipped
 READY_SECONDS: Final = 20.0
 STOP_SECONDS: Final = 20.0
 LOG_LINES: Final = 20
-"""Of relay's log, shown when it did not come up or went away."""
+"""Lines of the log that an error shows."""
 
 
 class SandboxError(Exception):
-    """The demonstration could not be run to its end; the text says why."""
+    """A demo or a scenario did not get to its end; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class DemoFolder:
-    """The folder of one demonstration, and the port that relay listens on in it."""
+    """The folder of a demo, and the port on which its relay listens."""
 
     folder: Path
     port: int
 
     @property
     def conf(self) -> Path:
-        """The configuration folder."""
+        """Return the configuration folder."""
         return self.folder / "conf.d"
 
     @property
     def state(self) -> Path:
-        """The state folder."""
+        """Return the state folder."""
         return self.folder / "state"
 
     @property
     def log(self) -> Path:
-        """What relay writes to its standard output and error."""
+        """Return the file with the standard output and error of relay."""
         return self.folder / "relay.log"
 
-    def url(self, path: str) -> str:
-        """Where relay listens."""
+    def make_url(self, path: str) -> str:
+        """Make a URL of relay."""
         return f"http://127.0.0.1:{self.port}{path}"
 
 
 def prepare(folder: Path, token: str, heap_url: str) -> DemoFolder:
-    """Copy the shipped conf.d there and add what must be local, as drop-ins. Raises SandboxError, OSError.
+    """Copy the shipped conf.d to a folder, and add local addresses and tokens as drop-ins.
 
-    `token` is what Braze needs towards relay, and relay towards Heap.
+    `token`: the token of Braze for relay, and of relay for Heap. Raises SandboxError, OSError.
     """
-    place = DemoFolder(folder, free_port())
+    place = DemoFolder(folder, find_free_port())
     try:
         shipped_conf = find_shipped("conf.d")
     except FileNotFoundError as error:
@@ -67,30 +67,31 @@ def prepare(folder: Path, token: str, heap_url: str) -> DemoFolder:
     file = folder / "token"
     file.touch(mode=0o600)
     file.write_text(token)
-    _drop_in(place, "00-relay.toml", "ingest", f'listen = "127.0.0.1:{place.port}"')
-    _drop_in(place, "20-braze.toml", "source.braze", f"tokens = [{{ file = {_quoted(file)} }}]")
-    heap = f"enabled = true\nendpoint = {_quoted(heap_url)}\ntoken = {{ file = {_quoted(file)} }}"
-    _drop_in(place, "60-heap.toml", "connector.heap", heap)
+    _write_drop_in(place, "00-relay.toml", "ingest", f'listen = "127.0.0.1:{place.port}"')
+    _write_drop_in(place, "20-braze.toml", "source.braze", f"tokens = [{{ file = {_quote_toml(file)} }}]")
+    heap = f"enabled = true\nendpoint = {_quote_toml(heap_url)}\ntoken = {{ file = {_quote_toml(file)} }}"
+    _write_drop_in(place, "60-heap.toml", "connector.heap", heap)
     return place
 
 
 @asynccontextmanager
-async def running(place: DemoFolder, command: Sequence[str]) -> AsyncIterator[Process]:
-    """Run relay and wait until it is ready; stop it with SIGTERM at the end. Raises SandboxError."""
+async def run_relay(place: DemoFolder, command: Sequence[str]) -> AsyncIterator[Process]:
+    """Run relay and wait until it is ready. Stop it with SIGTERM at the end. Raises SandboxError."""
     with place.log.open("wb") as log:
         options = ("run", "--conf", place.conf, "--state", place.state)
         process = await asyncio.create_subprocess_exec(*command, *options, stdout=log, stderr=log)
     try:
-        await _ready(place, process)
+        await _wait_until_ready(place, process)
         yield process
         if process.returncode is None:
             process.terminate()
         try:
             code = await asyncio.wait_for(process.wait(), STOP_SECONDS)
         except TimeoutError:
-            raise SandboxError(f"relay did not stop within {STOP_SECONDS:g} s of SIGTERM{_tail(place)}") from None
+            late = f"relay did not stop within {STOP_SECONDS:g} s of SIGTERM"
+            raise SandboxError(f"{late}{_describe_log_end(place)}") from None
         if code != 0:
-            raise SandboxError(f"relay stopped with exit code {code}{_tail(place)}")
+            raise SandboxError(f"relay stopped with exit code {code}{_describe_log_end(place)}")
     finally:
         if process.returncode is None:
             process.kill()
@@ -98,48 +99,44 @@ async def running(place: DemoFolder, command: Sequence[str]) -> AsyncIterator[Pr
 
 
 async def watch(place: DemoFolder, process: Process) -> None:
-    """Raise SandboxError as soon as relay goes away."""
+    """Raise SandboxError as soon as relay ends."""
     code = await process.wait()
-    raise SandboxError(f"relay went away with exit code {code}{_tail(place)}")
+    raise SandboxError(f"relay went away with exit code {code}{_describe_log_end(place)}")
 
 
-async def _ready(place: DemoFolder, process: Process) -> None:
+async def _wait_until_ready(place: DemoFolder, process: Process) -> None:
     try:
         async with asyncio.timeout(READY_SECONDS), aiohttp.ClientSession() as http:
-            while not await _answers(http, place.url("/readyz")):
+            while True:
+                with suppress(aiohttp.ClientError):
+                    async with http.get(place.make_url("/readyz")) as answer:
+                        if answer.status == 200:
+                            return
                 if process.returncode is not None:
-                    raise SandboxError(f"relay did not start: exit code {process.returncode}{_tail(place)}")
+                    raise SandboxError(f"relay did not start: exit code {process.returncode}{_describe_log_end(place)}")
                 await asyncio.sleep(0.05)
     except TimeoutError:
-        raise SandboxError(f"relay was not ready within {READY_SECONDS:g} s{_tail(place)}") from None
+        raise SandboxError(f"relay was not ready within {READY_SECONDS:g} s{_describe_log_end(place)}") from None
 
 
-async def _answers(http: aiohttp.ClientSession, url: str) -> bool:
-    try:
-        async with http.get(url) as answer:
-            return answer.status == 200
-    except aiohttp.ClientError:
-        return False
-
-
-def _tail(place: DemoFolder) -> str:
+def _describe_log_end(place: DemoFolder) -> str:
     lines = place.log.read_text("utf-8", "replace").splitlines()[-LOG_LINES:]
     return "; the end of its log:\n" + "\n".join(f"  {line}" for line in lines) if lines else " and wrote no log"
 
 
-def _drop_in(place: DemoFolder, name: str, table: str, settings: str) -> None:
+def _write_drop_in(place: DemoFolder, name: str, table: str, settings: str) -> None:
     folder = place.conf / f"{name}.d"
     folder.mkdir(exist_ok=True)
     (folder / "sandbox.toml").write_text(f"[{table}]\n{settings}\n")
 
 
-def _quoted(value: str | Path) -> str:
-    """A TOML string: for these JSON's form is the same."""
+def _quote_toml(value: str | Path) -> str:
+    """Quote a text as TOML. The form of JSON is valid TOML."""
     return json.dumps(str(value))
 
 
-def free_port() -> int:
-    """A port on which nothing listens at this moment."""
+def find_free_port() -> int:
+    """Return a local port on which nothing listens at this moment."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         return port

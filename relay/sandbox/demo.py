@@ -1,6 +1,6 @@
-"""The demonstration: Braze's stand-in sends to a relay with the shipped conf.d, which delivers to files and to Heap's.
+"""The demo: the stand-in of Braze sends to a relay with the shipped conf.d, which delivers to files and to Heap.
 
-At the end the books of relay are compared with what really was sent and what really arrived.
+At the end the demo compares the ledgers of relay with the events that were sent and the events that arrived.
 """
 
 import asyncio
@@ -20,18 +20,18 @@ import orjson
 
 from relay.sandbox.braze.reactions import CurrentsSwitches
 from relay.sandbox.braze.sender import CurrentsSender
-from relay.sandbox.daemon import DemoFolder, SandboxError, prepare, running, watch
+from relay.sandbox.daemon import DemoFolder, SandboxError, prepare, run_relay, watch
 from relay.sandbox.heap.webhook import HeapWebhook
-from relay.sandbox.report import ReportedLane, Result, progress
-from relay.sandbox.shapes import make_event, types
+from relay.sandbox.report import ReportedLane, Result, format_progress
+from relay.sandbox.shapes import list_types, make_event
 from relay.state import Ledger, list_parked, read_ledger
 
 UNREADABLE: Final = (b'"this is no event"',)
-"""Sent amid the others, to show what becomes of such."""
+"""Bodies that are sent among the events, to show the outcome of an unreadable event."""
 BREATH_EVENTS: Final = 100
 """Events between two breaks for the event loop."""
 SEND_SECONDS: Final = 120.0
-"""For sending, beyond what the wished rate takes by itself."""
+"""Longest time for sending, beyond the time that the rate takes by itself."""
 QUICK: Final = CurrentsSwitches(age=0.2, retry_first=0.2, retry_max=5.0)
 SETTLE_SECONDS: Final = 30.0
 POLL_SECONDS: Final = 0.1
@@ -39,41 +39,48 @@ POLL_SECONDS: Final = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demo:
-    """What to demonstrate, where, and how to show that it moves."""
+    """A demo: its folder, its events, and a callback for live counts."""
 
     folder: Path
-    """An existing, empty folder; all that comes about stays in it."""
+    """An existing, empty folder. The demo writes nothing elsewhere."""
     events: int
     rate: float = 0.0
-    """Events per second at most; 0 is no limit."""
+    """Events per second at most; 0: no limit."""
     show: Callable[[str], None]
     """Called with one line of counts every `interval` seconds."""
     interval: float = 1.0
     command: Sequence[str] = (sys.executable, "-m", "relay")
-    """What is relay."""
+    """The command that runs relay."""
 
     async def run(self) -> Result:
-        """Run it. Raises SandboxError if it could not be run to its end."""
+        """Run the demo. Raises SandboxError if it does not get to its end."""
         token = secrets.token_urlsafe(16)
         async with HeapWebhook(token=token) as heap:
             place = await asyncio.to_thread(prepare, self.folder, token, heap.url)
-            braze = CurrentsSender(place.url("/currents"), token=token, switches=QUICK)
-            async with running(place, self.command) as process, braze:
+            braze = CurrentsSender(place.make_url("/currents"), token=token, switches=QUICK)
+            async with run_relay(place, self.command) as process, braze:
                 statuses = await braze.probe()
                 if not all(status is not None and 200 <= status < 300 for status in statuses):
                     raise SandboxError(f"relay answered Braze's credential probes with {statuses}")
                 await self._send(place, process, braze)
-            return await asyncio.to_thread(_result, place, braze, heap)
+            return await asyncio.to_thread(_make_result, place, braze, heap)
 
     async def _send(self, place: DemoFolder, process: Process, braze: CurrentsSender) -> None:
+        """Send all events and wait until relay has settled them, with live counts. Raises SandboxError."""
+        seconds = SEND_SECONDS + (self.events / self.rate if self.rate else 0)
         try:
             async with asyncio.TaskGroup() as group:
                 aside = (
                     group.create_task(self._show(place, braze), name="live counts"),
                     group.create_task(watch(place, process), name="watch relay"),
                 )
-                await _send_all(braze, self.events, self.rate)
-                await _settle(place, braze)
+                try:
+                    await asyncio.wait_for(braze.send(_make_events(self.events, self.rate)), seconds)
+                except TimeoutError:
+                    raise SandboxError(f"{braze.counts} is all that could be sent in {seconds:g} s") from None
+                if braze.stopped:
+                    raise SandboxError(f"Braze would have stopped the Current: {braze.stopped}")
+                await _wait_until_settled(place, braze)
                 for task in aside:
                     task.cancel()
         except ExceptionGroup as errors:
@@ -81,24 +88,13 @@ class Demo:
 
     async def _show(self, place: DemoFolder, braze: CurrentsSender) -> None:
         while True:
-            self.show(progress(braze.counts, await asyncio.to_thread(_books, place.state)))
+            self.show(format_progress(braze.counts, await asyncio.to_thread(_read_ledgers, place.state)))
             await asyncio.sleep(self.interval)
 
 
-async def _send_all(braze: CurrentsSender, events: int, rate: float) -> None:
-    seconds = SEND_SECONDS + (events / rate if rate else 0)
-    try:
-        async with asyncio.timeout(seconds):
-            await braze.send(_events(events, rate))
-    except TimeoutError:
-        raise SandboxError(f"{braze.counts} is all that could be sent in {seconds:g} s") from None
-    if braze.stopped:
-        raise SandboxError(f"Braze would have stopped the Current: {braze.stopped}")
-
-
-async def _events(count: int, rate: float) -> AsyncIterator[tuple[str, bytes]]:
-    """Make events of every type in turn, and with the first of them the unreadable ones."""
-    rng, kinds, start = Random(), types(), time.monotonic()
+async def _make_events(count: int, rate: float) -> AsyncIterator[tuple[str, bytes]]:
+    """Make the unreadable bodies, then events of every type in turn."""
+    rng, kinds, start = Random(), list_types(), time.monotonic()
     for body in UNREADABLE:
         yield kinds[0], body
     for number in range(count):
@@ -108,38 +104,38 @@ async def _events(count: int, rate: float) -> AsyncIterator[tuple[str, bytes]]:
         yield kind, orjson.dumps(make_event(kind, rng, time.time()))
 
 
-async def _settle(place: DemoFolder, braze: CurrentsSender) -> None:
-    """Wait until relay's books know of every event and none is pending."""
+async def _wait_until_settled(place: DemoFolder, braze: CurrentsSender) -> None:
+    """Wait until the ledgers of relay have every event and no event is pending, at most SETTLE_SECONDS."""
     readable = braze.counts.accepted - len(UNREADABLE)
     with suppress(TimeoutError):  # the table shows what is pending
         async with asyncio.timeout(SETTLE_SECONDS):
             while True:
-                books = await asyncio.to_thread(_books, place.state)
-                if books and all(book.accepted >= readable and book.pending == 0 for book in books.values()):
+                ledgers = await asyncio.to_thread(_read_ledgers, place.state)
+                if ledgers and all(one.accepted >= readable and one.pending == 0 for one in ledgers.values()):
                     return
                 await asyncio.sleep(POLL_SECONDS)
 
 
-def _books(state: Path) -> dict[str, Ledger]:
+def _read_ledgers(state: Path) -> dict[str, Ledger]:
     try:
         return read_ledger(state)
     except (FileNotFoundError, sqlite3.OperationalError):
         return {}  # relay is just about to make the database
 
 
-def _result(place: DemoFolder, braze: CurrentsSender, heap: HeapWebhook) -> Result:
+def _make_result(place: DemoFolder, braze: CurrentsSender, heap: HeapWebhook) -> Result:
     ids: set[str] = set()
     for path in (place.state / "archive").glob("*.ndjson"):
         with path.open("rb") as lines:
             ids.update(orjson.loads(line)["id"] for line in lines)
     arrived = {"archive": len(ids), "heap": len(heap.ids)}
-    books = read_ledger(place.state)
-    if missing := arrived.keys() - books.keys():
+    ledgers = read_ledger(place.state)
+    if missing := arrived.keys() - ledgers.keys():
         raise SandboxError(f"relay kept no books for {', '.join(sorted(missing))}; its log is {place.log}")
     return Result(
         sent=braze.counts.sent,
         accepted=braze.counts.accepted,
         unreadable=len(UNREADABLE),
-        parked_at_source=sum(one.connector is None for one in list_parked(place.state)),
-        lanes=[ReportedLane(name, books[name], count) for name, count in arrived.items()],
+        parked_at_source=sum(parked.connector is None for parked in list_parked(place.state)),
+        lanes=[ReportedLane(name, ledgers[name], count) for name, count in arrived.items()],
     )

@@ -1,4 +1,4 @@
-"""Side doors of the stand-ins: what Braze and Heap themselves do not tell, and switches, time and faults on demand.
+"""Side doors of the stand-ins: data that Braze and Heap do not show, and switches, time and faults on demand.
 
 Paths start with `/_sandbox/`; bodies and answers are JSON.
 """
@@ -14,27 +14,27 @@ from relay.sandbox.server import DOORS, Fault, StandIn
 
 
 class Switched(Protocol):
-    """What has switches."""
+    """An object with switches."""
 
     @property
     def switches(self) -> Any:
-        """As they are set."""
+        """The present switches."""
 
     @switches.setter
     def switches(self, switches: Any) -> None: ...
 
 
-def get(name: str, look: Callable[[Any], Any]) -> web.RouteDef:
-    """A door to look through; `look` is given the query."""
+def get(name: str, show: Callable[[Any], Any]) -> web.RouteDef:
+    """Make a door that shows data. `show` gets the query."""
 
     async def answer(request: web.Request) -> web.Response:
-        return await _answer(look, request.query)
+        return await _answer(show, request.query)
 
     return web.get(DOORS + name, answer)
 
 
 def post(name: str, take: Callable[[Any], Any]) -> web.RouteDef:
-    """A door to act through; `take`, maybe a coroutine function, is given the JSON of the body, `{}` if it is empty."""
+    """Make a door that acts. `take`, maybe a coroutine function, gets the JSON of the body, `{}` if it is empty."""
 
     async def answer(request: web.Request) -> web.Response:
         try:
@@ -46,8 +46,8 @@ def post(name: str, take: Callable[[Any], Any]) -> web.RouteDef:
     return web.post(DOORS + name, answer)
 
 
-def shared_doors(server: StandIn, clock: SandboxClock, *owners: Switched) -> list[web.RouteDef]:
-    """Those that every stand-in has: `switches` of all owners, `faults`, `clock`."""
+def make_shared_doors(server: StandIn, clock: SandboxClock, *owners: Switched) -> list[web.RouteDef]:
+    """Make the doors that every stand-in has: `switches` of all owners, `faults`, `clock`."""
 
     def show(_: Any) -> dict[str, Any]:
         return {name: value for owner in owners for name, value in owner.switches.model_dump().items()}
@@ -56,7 +56,7 @@ def shared_doors(server: StandIn, clock: SandboxClock, *owners: Switched) -> lis
         if unknown := dict(given).keys() - show(None).keys():
             raise ValueError(f"there is no switch {', '.join(sorted(unknown))}")
         changed = [
-            owner.switches.changed(
+            owner.switches.replace(
                 **{name: value for name, value in given.items() if name in type(owner.switches).model_fields}
             )
             for owner in owners
@@ -65,8 +65,8 @@ def shared_doors(server: StandIn, clock: SandboxClock, *owners: Switched) -> lis
             owner.switches = switches
         return show(None)
 
-    def fault(given: Any) -> dict[str, int]:
-        server.faults.extend([one if isinstance(one, int) else Fault(**one) for one in given])
+    def add_faults(given: Any) -> dict[str, int]:
+        server.faults.extend([fault if isinstance(fault, int) else Fault(**fault) for fault in given])
         return {"faults": len(server.faults)}
 
     def forward(given: Any) -> dict[str, float]:
@@ -76,7 +76,7 @@ def shared_doors(server: StandIn, clock: SandboxClock, *owners: Switched) -> lis
     return [
         get("switches", show),
         post("switches", switch),
-        post("faults", fault),
+        post("faults", add_faults),
         get("clock", lambda _: {"now": clock()}),
         post("clock", forward),
     ]

@@ -1,23 +1,23 @@
-"""Limits over a window of time, in all and by identity."""
+"""Rate limits over a window of time: of all events, and of each identity."""
 
 from collections import Counter, deque
 from collections.abc import Sequence
 
 
 class RateWindow:
-    """What came in the last so many seconds, counted. What did not fit is not."""
+    """Counts the events of the last seconds. Events that did not fit are not counted."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._entries: deque[tuple[float, str]] = deque()
         self._counts: Counter[str] = Counter()
         self.most = 0
-        """What one window held at most, or would have held."""
+        """The largest count of a window, events that did not fit included."""
         self.most_of_one = 0
-        """The same of one identity."""
+        """The largest count of an identity in a window, events that did not fit included."""
 
     def fits(self, identities: Sequence[str], now: float, *, most: float, most_of_one: float) -> bool:
-        """Count these, if the window then holds no more than allowed; tell whether it does."""
+        """Count events by their identities, if the window keeps to both limits. Return whether it does."""
         while self._entries and self._entries[0][0] <= now - self._seconds:
             self._counts[self._entries.popleft()[1]] -= 1
         new = Counter(identities)

@@ -1,7 +1,7 @@
-"""The stage of a scenario: a real relay between stand-ins of Heap and Braze, what can happen there, what is checked.
+"""The stage of a scenario: a real relay between stand-ins of Heap and Braze, with actions and checks for stories.
 
-Users act in Heap, a segment of theirs becomes a Braze cohort, a campaign goes to the cohort, and Heap learns of its
-sends. `stories` has what happens.
+Users act in Heap, a segment of users becomes a Braze cohort, a campaign goes to the cohort, and Heap gets its sends.
+`stories` has the scenarios.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from relay.sandbox.braze.profiles import Profile
 from relay.sandbox.braze.rest_api import CohortApi
 from relay.sandbox.braze.sender import CurrentsSender
 from relay.sandbox.clock import SandboxClock
-from relay.sandbox.daemon import DemoFolder, SandboxError, free_port, running
+from relay.sandbox.daemon import DemoFolder, SandboxError, find_free_port, run_relay
 from relay.sandbox.heap.segments import SegmentSync, StandInSegment
 from relay.sandbox.heap.track import HeapApi
 from relay.sandbox.stream import Stream
@@ -60,7 +60,7 @@ data_import_key = {{ file = {token} }}
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One sentence of the story, and whether it is true."""
+    """One sentence of a story, with the expected and the found number."""
 
     text: str
     expected: int
@@ -68,13 +68,13 @@ class Step:
 
     @property
     def good(self) -> bool:
-        """Whether it is."""
+        """Return whether the sentence is true."""
         return self.expected == self.found
 
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """What happened to one user, as Heap has it, and in which cohorts the user ends."""
+    """The events of one user in Heap, and the cohorts of the user at the end."""
 
     user: str
     expected: Sequence[str]
@@ -82,13 +82,13 @@ class Followed:
 
     @property
     def good(self) -> bool:
-        """Whether it is what the story says."""
+        """Return whether the user has the events and cohorts of the story."""
         return [*self.expected] == [*self.found]
 
 
 @dataclass(slots=True)
 class Stage:
-    """What a story has to work with, and what it has told so far."""
+    """The stand-ins of a story, and the checks that the story has made."""
 
     heap: HeapApi
     braze: CohortApi
@@ -99,45 +99,44 @@ class Stage:
     told: list[Step | Followed] = field(default_factory=list)
 
     def tell(self, text: str, expected: int, found: int) -> None:
-        """Add a sentence."""
+        """Add a sentence with its numbers."""
         self.told.append(Step(text, expected, found))
 
     def follow(self, user: str, *expected: str) -> None:
-        """Add what has happened to a user: events by name, on which day, and the cohorts at the end."""
-        happened = [
-            f"day {round((_moment(event['timestamp']) - self.start) / DAY_S)}: {event['event']}"
-            for event in self.heap.events.values()
-            if event.get("identity") == user
-        ]
-        inside = [name for name in self.braze.profiles.names.values() if user in self.audience([name])]
+        """Add the events of a user, by day and name, and the cohorts at the end."""
+        happened = []
+        for event in self.heap.events.values():
+            if event.get("identity") == user:
+                passed = datetime.fromisoformat(event["timestamp"]).timestamp() - self.start
+                happened.append(f"day {round(passed / DAY_S)}: {event['event']}")
+        inside = [name for name in self.braze.profiles.names.values() if user in self.find_audience([name])]
         self.told.append(Followed(user, expected, [*happened, f"in: {', '.join(inside) or 'no cohort'}"]))
 
-    def did(self, event: str) -> set[str]:
-        """Who did something, as Heap has it."""
-        return {one["identity"] for one in self.heap.events.values() if one["event"] == event}
+    def find_users_with(self, event: str) -> set[str]:
+        """Return the identities with an event in Heap."""
+        return {found["identity"] for found in self.heap.events.values() if found["event"] == event}
 
-    def audience(self, includes: Sequence[str], excludes: Sequence[str] = ()) -> set[str]:
-        """Who is in a Braze segment with these cohort filters, by external id."""
-        return {str(profile.external_id) for profile in self.braze.audience(includes, excludes)}
+    def find_audience(self, includes: Sequence[str], excludes: Sequence[str] = ()) -> set[str]:
+        """Return the external ids of the users of a Braze segment by cohorts."""
+        return {str(profile.external_id) for profile in self.braze.find_audience(includes, excludes)}
 
     async def sync(self, segment: StandInSegment, members: int) -> tuple[int, int]:
-        """Have Heap tell who entered and left a segment, and wait until its cohort has so many members; return how many
-        users entered and left."""
-        changes = await self.syncs.sync(segment, segment.members(self.heap.events.values()))
-        await until(lambda: len(self.braze.members[str(segment.id)]) == members)
+        """Sync a segment, and wait until its cohort has `members` members. Return how many users entered and left."""
+        changes = await self.syncs.sync(segment, segment.find_members(self.heap.events.values()))
+        await wait_until(lambda: len(self.braze.members[str(segment.id)]) == members)
         return changes
 
     async def send(self, type: str, audience: Collection[str], name: str, seen_as: str) -> None:
-        """Send a message to everybody in the audience; Currents tells of each. Wait until Heap has all of them."""
+        """Send a message to the users of an audience. Wait until Heap has an event `seen_as` for each of them."""
         before = sum(event["event"] == seen_as for event in self.heap.events.values())
-        Stream(self.currents).campaign(type, audience, name)
+        Stream(self.currents).queue_campaign(type, audience, name)
         await self.flush()
-        await until(
+        await wait_until(
             lambda: sum(event["event"] == seen_as for event in self.heap.events.values()) >= before + len(audience)
         )
 
     async def flush(self) -> None:
-        """Have Braze send what it has. Raises SandboxError if relay does not take it."""
+        """Have Braze send its queued events. Raises SandboxError if relay does not accept them."""
         try:
             await asyncio.wait_for(self.currents.send(), WAIT_S)
         except TimeoutError:
@@ -147,10 +146,10 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(
+async def set_stage(
     folder: Path, known: Iterable[str], command: Sequence[str] = (sys.executable, "-m", "relay")
 ) -> AsyncIterator[Stage]:
-    """Set it up in a folder; Braze has the profiles of `known`, by external id. Raises SandboxError."""
+    """Run relay and the stand-ins in a folder. `known`: external ids of the users of Braze. Raises SandboxError."""
     token, clock = secrets.token_urlsafe(16), SandboxClock()
     profiles = map(Profile, known)
     async with (
@@ -159,15 +158,15 @@ async def stage(
     ):
         place = await asyncio.to_thread(_prepare, folder, token, heap.url, braze.url)
         async with (
-            running(place, command),
-            CurrentsSender(place.url("/currents"), token=token, clock=clock) as currents,
-            SegmentSync(place.url("/segments"), token, page=10) as syncs,
+            run_relay(place, command),
+            CurrentsSender(place.make_url("/currents"), token=token, clock=clock) as currents,
+            SegmentSync(place.make_url("/segments"), token, page=10) as syncs,
         ):
             yield Stage(heap, braze, currents, syncs, clock, clock())
 
 
-async def until(good: Callable[[], bool]) -> None:
-    """Wait for that, but not for ever: the story tells what is missing."""
+async def wait_until(good: Callable[[], bool]) -> None:
+    """Wait until a condition holds, but no longer than WAIT_S: the checks of the story show what is missing."""
     deadline = time.monotonic() + WAIT_S
     while True:
         if good() or time.monotonic() > deadline:
@@ -175,12 +174,8 @@ async def until(good: Callable[[], bool]) -> None:
         await asyncio.sleep(POLL_S)
 
 
-def _moment(timestamp: str) -> float:
-    return datetime.fromisoformat(timestamp).timestamp()
-
-
 def _prepare(folder: Path, token: str, heap: str, braze: str) -> DemoFolder:
-    place, file = DemoFolder(folder, free_port()), folder / "token"
+    place, file = DemoFolder(folder, find_free_port()), folder / "token"
     place.conf.mkdir()
     place.state.mkdir(mode=0o700)
     file.touch(mode=0o600)

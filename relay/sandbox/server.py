@@ -1,4 +1,4 @@
-"""What the stand-ins have in common: a local server, as a context manager, with faults on demand."""
+"""The base of the stand-ins: a local server, as a context manager, with faults on demand."""
 
 import asyncio
 import time
@@ -15,29 +15,29 @@ from aiohttp.typedefs import Handler
 from relay.sandbox.switches import ServerSwitches
 
 DOORS: Final = "/_sandbox/"
-"""Paths that are not the original's start so; they have no faults."""
+"""Start of the paths that the original does not have. Faults do not touch them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What to do to a request instead of the right thing."""
+    """What the server does to a request in place of the right answer."""
 
     status: int = 503
     applied: bool | None = None
-    """Whether the request has its effect all the same; None: if the status is 2xx."""
+    """Whether the request has its effect; None: if the status is 2xx."""
     delay: float = 0.0
-    """Real seconds to wait before it is looked at."""
+    """Real seconds to wait before the request is read."""
     cut: bool = False
-    """Read half of the body, then close the connection without an answer."""
+    """Whether to read half of the body, then close the connection without an answer."""
 
     @property
     def has_effect(self) -> bool:
-        """Whether the request is taken."""
+        """Return whether the request has its effect."""
         return 200 <= self.status < 300 if self.applied is None else self.applied
 
 
 class Refused(Exception):
-    """The answer to a request that cannot be taken."""
+    """The answer to a refused request."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -45,43 +45,43 @@ class Refused(Exception):
 
 
 class StandIn:
-    """A local server. Subclasses say what they take; `doors` are further routes, for looking in from outside."""
+    """A local server. A subclass lists the routes of the original; `doors` are further routes."""
 
     max_body: ClassVar[int] = 128 << 20
-    """Bytes; a batch of 100 events of Braze's 900 KB at most fits in."""
+    """Bytes: room for a batch of 100 events of 900 KB, the largest that Braze sends."""
 
     def __init__(self, switches: ServerSwitches, clock: Callable[[], float] = time.time) -> None:
         self.switches = switches
         self.clock = clock
         self.listen = ("127.0.0.1", 0)
-        """Host and port; port 0: a free one."""
+        """Host and port; port 0: a free port."""
         self.url = ""
-        """Where it listens, once it does."""
+        """URL of the server, once it listens."""
         self.doors: list[web.RouteDef] = []
         self.faults = deque[int | Fault]()
-        """Taken one per request before it behaves again; a number is a status."""
+        """Faults of the next requests, one each; a number is a status."""
         self.statuses: Counter[int] = Counter()
-        """How many requests were answered what."""
+        """Requests by the status of their answer."""
         self._rng = Random()
 
-    def routes(self) -> Iterable[web.RouteDef]:
-        """What it takes."""
+    def list_routes(self) -> Iterable[web.RouteDef]:
+        """Return the routes of the original."""
         raise NotImplementedError
 
     def admit(self) -> None:
-        """Count a request. Raises Refused when there are too many."""
+        """Count a request. Raises Refused beyond a limit."""
 
-    def headers(self) -> Mapping[str, str]:
-        """What every answer has."""
+    def make_headers(self) -> Mapping[str, str]:
+        """Return the headers of every answer."""
         return {}
 
     def answer(self, status: int, message: str) -> web.Response:
-        """An answer in the original's form."""
+        """Make an answer in the form of the original."""
         return web.Response(status=status, text=message)
 
     async def __aenter__(self) -> Self:
-        application = web.Application(client_max_size=self.max_body, middlewares=[self._through])
-        application.router.add_routes([*self.routes(), *self.doors])
+        application = web.Application(client_max_size=self.max_body, middlewares=[self._handle])
+        application.router.add_routes([*self.list_routes(), *self.doors])
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
         await self._runner.setup()
         await web.TCPSite(self._runner, *self.listen).start()
@@ -95,16 +95,10 @@ class StandIn:
         await self._runner.cleanup()
 
     @web.middleware
-    async def _through(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path.startswith(DOORS):
             return await handler(request)
-        answer = await self._answered(request, handler)
-        answer.headers.update(self.headers())
-        self.statuses[answer.status] += 1
-        return answer
-
-    async def _answered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        fault = self._fault()
+        fault = self._choose_fault()
         await asyncio.sleep(self.switches.slow + (fault.delay if fault else 0))
         try:
             self.admit()
@@ -112,15 +106,20 @@ class StandIn:
                 await request.content.readexactly((request.content_length or 0) // 2)
                 if request.transport is not None:
                     request.transport.abort()
-                return web.Response(status=fault.status)
-            if fault and not fault.has_effect:
-                raise Refused(fault.status, "injected")
-            answer = await handler(request)
+                answer: web.StreamResponse = web.Response(status=fault.status)
+            elif fault and not fault.has_effect:
+                answer = self.answer(fault.status, "injected")
+            else:
+                answer = await handler(request)
+                if fault and fault.status != answer.status:
+                    answer = self.answer(fault.status, "injected")
         except Refused as refused:
-            return self.answer(refused.status, str(refused))
-        return self.answer(fault.status, "injected") if fault and fault.status != answer.status else answer
+            answer = self.answer(refused.status, str(refused))
+        answer.headers.update(self.make_headers())
+        self.statuses[answer.status] += 1
+        return answer
 
-    def _fault(self) -> Fault | None:
+    def _choose_fault(self) -> Fault | None:
         if self.faults:
             fault = self.faults.popleft()
             return fault if isinstance(fault, Fault) else Fault(status=fault)

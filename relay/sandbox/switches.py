@@ -1,7 +1,7 @@
-"""Switches: how a stand-in behaves where the documentation leaves a choice, or where a test wants another mood.
+"""Switches: the behaviour of a stand-in where the documentation leaves a choice, or where a test wants another.
 
-Each is a field with its range and one sentence on what it does. The command line has an option for every one of them,
-and the side door `/_sandbox/switches` shows and changes them while the stand-in runs.
+Each switch is a field with its range and one sentence. The command line has an option for every switch. The side door
+`/_sandbox/switches` shows and changes the switches while the stand-in runs.
 """
 
 from typing import Annotated, Any, Self
@@ -9,26 +9,27 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 Share = Annotated[float, Field(ge=0, le=1)]
-"""From 0, never, to 1, always."""
+"""A share, from 0 (never) to 1 (always)."""
 Seconds = Annotated[float, Field(ge=0)]
 
 
 class Switches(BaseModel):
-    """Some of them, as they are set."""
+    """A set of switches. It never changes; `replace` makes another."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    def changed(self, **given: Any) -> Self:
-        """The same with some of them set anew. Raises ValueError for what does not exist or cannot be set so."""
+    def replace(self, **given: Any) -> Self:
+        """Return the switches with new values for some. Raises ValueError for an unknown switch or a wrong value."""
         try:
             return type(self).model_validate(self.model_dump() | given)
         except ValidationError as error:
-            found = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_url=False))
+            mistakes = error.errors(include_url=False)
+            found = (f"{'.'.join(map(str, mistake['loc']))}: {mistake['msg']}" for mistake in mistakes)
             raise ValueError("; ".join(found)) from None
 
 
 class ServerSwitches(Switches):
-    """Of everything that answers requests."""
+    """Switches of every stand-in that answers requests."""
 
     fail: Share = Field(0.0, description="Share of requests that fail.")
     fail_status: int = Field(503, ge=200, le=599, description="... and what they are answered.")

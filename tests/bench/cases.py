@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from relay.config.model import RuntimeSettings
-from relay.sandbox.shapes import types
+from relay.sandbox.shapes import list_types
 
-HALF: Final = list(types())[::2]
+HALF: Final = list(list_types())[::2]
 ENTRIES: Final = 1000
 MANY: Final = 50
 API_EVENTS: Final = 8_000

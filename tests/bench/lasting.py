@@ -19,7 +19,7 @@ from worker import Worker, working
 from relay.api import Kind
 from relay.journal.retention import JournalLimits
 from relay.journal.writer import Writer
-from relay.sandbox.shapes import make_event, types
+from relay.sandbox.shapes import list_types, make_event
 
 BATCH: Final = 100
 TENTHS: Final = 10
@@ -123,9 +123,9 @@ def retain(folder: Path, size: int) -> None:
     """Write a journal of so many bytes that somebody settled long ago. Blocking."""
     rng = random.Random(1)
     kinds, bodies = [], []
-    known = {name: Kind("braze", name) for name in types()}
+    known = {name: Kind("braze", name) for name in list_types()}
     for _ in range(GROUP_EVENTS):
-        name = rng.choice(types())
+        name = rng.choice(list_types())
         kinds.append(known[name])
         bodies.append(orjson.dumps(make_event(name, rng, time.time())))
     writer = Writer(folder, JournalLimits(max_size=2 * size, retention=FOREVER))

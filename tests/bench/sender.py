@@ -18,7 +18,7 @@ import orjson
 from numbering import DIGITS, MARK, digits
 from worker import Command, serve
 
-from relay.sandbox.shapes import make_event, types
+from relay.sandbox.shapes import list_types, make_event
 
 CONNECTIONS: Final = 64
 AGAIN_SECONDS: Final = 0.1
@@ -28,7 +28,7 @@ LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 def request(host: str, path: str, token: str, batch: int, rng: random.Random) -> bytearray:
     """A whole request with events of all types."""
     blank = (MARK + digits(0)).decode()
-    events = [make_event(rng.choice(types()), rng, time.time()) | {"id": blank} for _ in range(batch)]
+    events = [make_event(rng.choice(list_types()), rng, time.time()) | {"id": blank} for _ in range(batch)]
     body = orjson.dumps({"events": events})
     head = (
         f"POST {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n"

@@ -178,7 +178,7 @@ class Stage:
 
     def switch(self, **switches: Any) -> None:
         """Set switches of the stand-in of Heap."""
-        self.heap.switches = self.heap.switches.changed(**switches)
+        self.heap.switches = self.heap.switches.replace(**switches)
 
     async def relay(self, *words: str) -> tuple[int, str]:
         """Give a command; return its exit code and all that it writes."""

@@ -68,16 +68,16 @@ async def test_very_many_members_over_kills_and_faults(daemon: Daemon, tmp_path:
         for number, (add, remove) in enumerate(syncs):
             assert (await daemon.post(page_of(f"sync-{number}", add, remove), "/segments"))[0] == 200
         for done in (REQUESTS // 9, REQUESTS * 4 // 7, REQUESTS * 6 // 7):
-            await daemon.until(lambda: len(api.books.ids), lambda requests, least=done: requests > least)
+            await daemon.until(lambda: len(api.received.ids), lambda requests, least=done: requests > least)
             await daemon.kill()
             api.faults.extend([Fault(503), Fault(423), Fault(500, applied=True)])
             await daemon.start()
         assert daemon.ledger()["braze"].pending > 0, "it was killed in the middle"
         await daemon.settled("braze", REQUESTS)
         assert inside(api, "42") == {f"user-{number}" for number in range(MANY) if number % 2 or number % 4 == 0}
-        assert max(api.books.ids) == 1000
-        assert api.books.conflicts == 0, "order per cohort"
-        assert len(api.books.ids) <= REQUESTS + 3 * WINDOW + 3, (
+        assert max(api.received.ids) == 1000
+        assert api.received.conflicts == 0, "order per cohort"
+        assert len(api.received.ids) <= REQUESTS + 3 * WINDOW + 3, (
             "at most the window again after a kill, and what had no answer"
         )
         assert await daemon.stop() == 0
@@ -95,7 +95,7 @@ async def test_the_requests_of_an_hour_are_never_more_than_braze_takes(
         for cohort in range(10):
             assert (await daemon.post(page_of("one", range(10), segment=cohort), "/segments"))[0] == 200
         await daemon.settled("braze", 10)
-        assert api.books.statuses == {201: 20}, "a name and members for each; none was beyond the limit"
+        assert api.received.statuses == {201: 20}, "a name and members for each; none was beyond the limit"
         assert await daemon.stop() == 0
 
 
@@ -131,7 +131,7 @@ async def test_however_pages_come_who_is_told_of_is_in_it(
             assert await sync.sync(segment, {f"user-{number}" for number in range(50)}) == (50, 0)
             await daemon.settled("braze", expected // 10)
             assert len(inside(api, "42")) == expected
-            assert sum(api.books.ids) == expected, "a repeated page changes nothing"
+            assert sum(api.received.ids) == expected, "a repeated page changes nothing"
         assert await daemon.stop() == 0
 
 
@@ -160,9 +160,9 @@ async def test_files_are_pushed_compared_and_sent_again(daemon: Daemon, tmp_path
         assert (code, out) == (0, "vip: 2,000 users, +500 -1,000 of 2,500 members\n")
         await daemon.settled("braze", 5)
         assert inside(api, "vip") == {f"user-{number}" for number in range(1000, 3000)}
-        assert sum(api.books.ids) == 2500 + 500 + 1000
+        assert sum(api.received.ids) == 2500 + 500 + 1000
 
-        assert api.books.names["vip"] == ["VIPs"]
+        assert api.received.names["vip"] == ["VIPs"]
         (known,) = orjson.loads((await cohorts("list", "--json", *state))[1])
         assert (known["id"], known["name"], known["members"]) == ("vip", "VIPs", 2000)
         head, row = (await cohorts("list", *state))[1].splitlines()
@@ -174,7 +174,7 @@ async def test_files_are_pushed_compared_and_sent_again(daemon: Daemon, tmp_path
         assert len((await cohorts("members", "vip", *state))[1].splitlines()) == 2000
         assert (await cohorts("resync", "vip", *state, *url))[0] == 0
         await daemon.settled("braze", 6)
-        assert sum(api.books.ids) == 4000 + 2000
+        assert sum(api.received.ids) == 4000 + 2000
 
         half = b"external_id;name\n" + b"".join(b"user-%d;A\n" % number for number in range(1000, 1999))
         push = ("push", "-", "--cohort", "vip", *state, *url)
@@ -258,7 +258,7 @@ async def test_another_braze_has_every_cohort_after_a_resync_of_all(daemon: Daem
         assert (code, len(out.splitlines())) == (0, 2)
         await daemon.settled("braze", 4)
         assert inside(new, "42") == inside(new, "43") == {f"user-{number}" for number in range(10)}
-        assert new.books.ids == [10, 10]
+        assert new.received.ids == [10, 10]
 
         old.members.clear()
         configure(daemon, tmp_path, old.url)

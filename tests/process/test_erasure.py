@@ -96,7 +96,7 @@ async def test_a_delete_request_leaves_no_byte_of_the_user_and_a_receipt(daemon:
         CohortApi(users, partner_key=SECRET, data_import_key=SECRET) as braze,
     ):
         dead.behaviour, picky.behaviour = Answer(status=503, body=said), Answer(status=400, body=said)
-        heap.switches = heap.switches.changed(pending=1_000_000)
+        heap.switches = heap.switches.replace(pending=1_000_000)
         configure(daemon, tmp_path, dead, picky, heap, braze)
         await daemon.start()
         assert (await daemon.post(page_of("bert", EXTERNAL), "/segments"))[0] == 200
@@ -119,7 +119,7 @@ async def test_a_delete_request_leaves_no_byte_of_the_user_and_a_receipt(daemon:
         assert (one.type, one.source, one.events, one.changed) == ("users.UserDeleteRequest", "braze", 6, 1)
         assert {*left(daemon.state)} <= {"relay.db", "relay.db-wal"}, "only whom Heap has to delete"
 
-        heap.switches = heap.switches.changed(pending=1)
+        heap.switches = heap.switches.replace(pending=1)
         await daemon.start()
         one = await until(daemon, lambda one: bool(one.done))
         assert {each.connector: each.outcome for each in one.answers} == {

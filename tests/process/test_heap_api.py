@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from relay.cli.main import relay as cli
 from relay.sandbox.heap.track import HeapApi
-from relay.sandbox.shapes import make_event, types
+from relay.sandbox.shapes import list_types, make_event
 from tests.conftest import LONG
 from tests.daemon import Daemon
 
@@ -75,7 +75,7 @@ async def test_an_app_unknown_to_heap_is_unauthorized_and_says_what_to_check(dae
 
 async def test_every_type_of_event_is_good_enough_for_heap(daemon: Daemon) -> None:
     rng = random.Random(4)
-    events = [make_event(kind, rng, time.time()) for kind in types()]
+    events = [make_event(kind, rng, time.time()) for kind in list_types()]
     left_out = [event for event in events if event["event_type"] in ("users.UserDeleteRequest", "users.UserOrphan")]
     meant = [event for event in events if event not in left_out]
     known = [event for event in meant if event["user"].get("external_user_id")]

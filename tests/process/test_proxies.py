@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from relay.cli.client import require_running
-from relay.sandbox.daemon import free_port
+from relay.sandbox.daemon import find_free_port
 from relay.status.model import Status
 from relay.testing import make_event
 from tests.certificates import Authority
@@ -93,7 +93,7 @@ async def test_relay_is_well_behind_a_proxy(daemon: Daemon, proxy: Callable[...,
     if shutil.which(proxy.__name__) is None and "CI" not in os.environ:
         pytest.skip(f"{proxy.__name__} is not here: apt install {proxy.__name__}")
     folder = daemon.state.parent
-    authority, port = Authority(folder), free_port()
+    authority, port = Authority(folder), find_free_port()
     authority.issue()
     context = ssl.create_default_context(cafile=authority.ca)
     connections: list[http.client.HTTPSConnection] = []

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from relay.cli.main import relay as cli
-from relay.sandbox.daemon import free_port
+from relay.sandbox.daemon import find_free_port
 from relay.testing import Answer, Destination, make_event
 from tests.daemon import Daemon
 from tests.process.test_workers import children
@@ -293,7 +293,7 @@ async def test_what_workers_accepted_that_are_no_longer_wanted_still_counts(daem
 async def test_a_socket_that_systemd_passes_replaces_ingest_listen(
     daemon: Daemon, systemd: Systemd, tmp_path: Path, kind: str
 ) -> None:
-    port, path = free_port(), tmp_path / "passed.sock"
+    port, path = find_free_port(), tmp_path / "passed.sock"
     place = {"tcp": f"127.0.0.1:{port}", "unix": str(path)}[kind]
     daemon.wrapper = ["systemd-socket-activate", f"--listen={place}", "--setenv=NOTIFY_SOCKET", "--setenv=PYTHONPATH"]
     daemon.configure("10-all", TABLES.split("[connector")[0])

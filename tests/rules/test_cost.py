@@ -32,7 +32,7 @@ from relay.deliver.live_lane import LiveLane
 from relay.ingest.server import Ingest
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
-from relay.sandbox.shapes import make_event, types
+from relay.sandbox.shapes import list_types, make_event
 from relay.state.database import State
 from relay_plugins.currents import Currents
 from relay_plugins.http import Http
@@ -181,7 +181,7 @@ def request(body: bytes) -> web.Request:
 def bodies(batch: int) -> list[bytes]:
     """The fixed input."""
     rng = Random(1)
-    events = [make_event(rng.choice(types()), rng, 0.0) for _ in range(REQUESTS[batch] * batch)]
+    events = [make_event(rng.choice(list_types()), rng, 0.0) for _ in range(REQUESTS[batch] * batch)]
     return [orjson.dumps({"events": events[at : at + batch]}) for at in range(0, len(events), batch)]
 
 

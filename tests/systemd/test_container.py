@@ -23,7 +23,7 @@ import yaml
 from click.testing import CliRunner
 
 from relay.cli.main import relay
-from relay.sandbox.daemon import free_port
+from relay.sandbox.daemon import find_free_port
 from relay.testing import make_event
 
 CONTAINER = Path(__file__).parents[2] / "systemd" / "examples" / "container"
@@ -76,7 +76,7 @@ def contained(folder: Path, port: int) -> Iterator[tuple[list[str], dict[str, st
 
 @pytest.mark.skipif(not is_possible(), reason="takes root, and namespaces")
 def test_the_entry_point_runs_without_rights_on_a_read_only_root(tmp_path: Path) -> None:
-    port = free_port()
+    port = find_free_port()
     assert said("ENTRYPOINT") == ["relay"]
     with contained(tmp_path, port) as (command, env):
         module = [*command, sys.executable, "-m"]

@@ -1,4 +1,4 @@
-"""What Braze does with the events of a Current: queues and batches by type, the life of the whole. No I/O in here."""
+"""A Current of Braze: queues and batches by type, retries, and the end of the Current. No I/O."""
 
 import heapq
 import math
@@ -8,7 +8,15 @@ from random import Random
 from typing import Final
 
 from relay.catalogue import TYPES
-from relay.sandbox.braze.reactions import DAY_S, PAGES, CurrentsSwitches, Reaction, ReactionRules, after, backoff
+from relay.sandbox.braze.reactions import (
+    DAY_S,
+    PAGES,
+    CurrentsSwitches,
+    Reaction,
+    ReactionRules,
+    choose_reaction,
+    compute_backoff,
+)
 
 BATCH_EVENTS: Final = 100
 MOST_BYTES: Final = 900_000
@@ -17,9 +25,9 @@ MOST_BYTES: Final = 900_000
 
 @dataclass(slots=True)
 class CurrentCounts:
-    """Events by what became of them: sent = accepted + dropped + lost + what waits.
+    """Events by their outcome: sent = accepted + dropped + lost + waiting.
 
-    `retried` and `repeated` count an event each time it goes out again, because it had to or by `repeat`.
+    `retried` counts an event at every retry, `repeated` at every repetition by the switches `repeat` and `repeat_part`.
     """
 
     sent: int = 0
@@ -27,68 +35,68 @@ class CurrentCounts:
     retried: int = 0
     repeated: int = 0
     dropped: int = 0
-    """Given up."""
+    """Braze has given the events up."""
     lost: int = 0
-    """Never queued: over 900 KB, or come while the Current was stopped."""
+    """Never queued: over 900 KB, or sent while the Current was stopped."""
 
 
 @dataclass(frozen=True, slots=True)
 class CurrentBatch:
-    """What goes out in one request."""
+    """The events of one request."""
 
     events: tuple[bytes, ...]
     since: float
-    """When it was complete."""
+    """Time at which the batch was complete."""
     attempt: int = 1
     refused: bool = False
     again: bool = False
-    """Accepted before."""
+    """A repetition: the destination has accepted the events before."""
 
-    def body(self) -> bytes:
-        """As Braze sends it."""
+    def make_body(self) -> bytes:
+        """Return the body that Braze sends."""
         return b'{"events":[' + b",".join(self.events) + b"]}"
 
-    def halves(self) -> "Sequence[CurrentBatch]":
-        """The same in two."""
+    def split_in_halves(self) -> "Sequence[CurrentBatch]":
+        """Return two batches with a half of the events each."""
         middle = len(self.events) // 2
         return [replace(self, events=part, attempt=1) for part in (self.events[:middle], self.events[middle:])]
 
-    def singles(self) -> "Sequence[CurrentBatch]":
-        """The same one by one."""
+    def split_in_singles(self) -> "Sequence[CurrentBatch]":
+        """Return a batch for each event."""
         return [replace(self, events=(event,), attempt=1, refused=True) for event in self.events]
 
 
 @dataclass(slots=True)
 class Current:
-    """One Current. Whoever has the connections takes batches from it and settles them; `now` is Unix seconds."""
+    """One Current. A sender takes batches from it and settles them. `now` is Unix seconds."""
 
     switches: CurrentsSwitches = field(default_factory=CurrentsSwitches)
     rng: Random = field(default_factory=Random)
     counts: CurrentCounts = field(default_factory=CurrentCounts)
     waiting: int = 0
-    """Events that were sent but neither accepted nor dropped so far."""
+    """Events that were queued, and are neither accepted nor dropped."""
     failing_since: float | None = None
     """The first failure after the last 2xx."""
     stopped: str | None = None
-    """Why Braze has given it up."""
+    """Why Braze has stopped the Current."""
     _stopped_at: float = 0.0
     _filling: dict[str, tuple[float, list[bytes]]] = field(default_factory=dict)
-    """Of each type, since when it fills and with what."""
+    """The incomplete batch of each type: time of the first event, and the events."""
     _ready: list[tuple[float, int, CurrentBatch]] = field(default_factory=list)
-    """A heap by when they are due."""
+    """A heap of complete batches by the time at which they are due."""
     _number: int = 0
 
     @property
     def rules(self) -> ReactionRules:
-        """Those that are in force."""
+        """The rules in force."""
         return PAGES[self.switches.page]
 
-    def queues(self) -> dict[str, int]:
-        """Events of each type whose batch is not full."""
+    def count_filling(self) -> dict[str, int]:
+        """Count the events of each incomplete batch, by type."""
         return {kind: len(events) for kind, (_, events) in self._filling.items()}
 
     def add(self, kind: str, body: bytes, now: float) -> bool:
-        """Queue an event, if the Current has its type. Tell whether there is something new to wait for."""
+        """Queue an event, if the Current has its type. Return whether the time of the next batch may have changed."""
         if self.switches.entitlement == "messages" and kind in TYPES and TYPES[kind].group != "message_engagement":
             return False
         self.counts.sent += 1
@@ -103,58 +111,65 @@ class Current:
         return len(events) in (1, BATCH_EVENTS)
 
     def flush(self, now: float) -> None:
-        """Wait for no more events."""
+        """Complete all batches at once."""
         for kind in [*self._filling]:
             self._complete(kind, now)
 
     def take(self, now: float) -> CurrentBatch | None:
-        """The next batch to send, if one is due."""
-        self._look(now)
+        """Return the next batch to send, or None if no batch is due."""
+        self._advance(now)
         if self.stopped or not self._ready or self._ready[0][0] > now:
             return None
         return heapq.heappop(self._ready)[2]
 
-    def due(self) -> float:
-        """When `take` is to be called again, if nothing else happens before."""
+    def find_due(self) -> float:
+        """Return the time of the next call of `take`, if nothing else happens before."""
         if self.stopped:
             return self._stopped_at + self.rules.keep if self.waiting else math.inf
         moments = [since + self.switches.age for since, _ in self._filling.values()]
-        return min([*moments, *(due for due, _, _ in self._ready[:1]), self._deadline()])
+        return min([*moments, *(due for due, _, _ in self._ready[:1]), self._find_deadline()])
 
     def settle(self, batch: CurrentBatch, status: int | None, now: float) -> None:
-        """Draw the conclusions from an answer; None is a network error."""
-        match after(status, len(batch.events), refused=batch.refused):
+        """Retry, drop or finish a batch after its answer; None is a network error."""
+        match choose_reaction(status, len(batch.events), refused=batch.refused):
             case Reaction.DONE:
-                self._done(batch, now)
+                self._accept(batch, now)
             case Reaction.DROP:
                 self._drop(batch)
             case Reaction.SINGLES:
-                self._again(batch.singles(), now)
+                self._retry_all(batch.split_in_singles(), now)
             case Reaction.HALVES:
-                self._again(batch.halves(), now)
+                self._retry_all(batch.split_in_halves(), now)
             case Reaction.WAIT:
-                self._wait(batch, now)
+                if self.failing_since is None:
+                    self.failing_since = now
+                pause = compute_backoff(batch.attempt, self.switches.retry_first, self.switches.retry_max, self.rng)
+                self._retry(batch, now, pause, self.rules.failing_for)
             case Reaction.WRONG:
-                self._wrong(batch, f"HTTP {status}", now)
+                if self.rules.wrong_again is None:
+                    self._stop(f"HTTP {status}", now)
+                    self._drop(batch)
+                else:
+                    self._retry(batch, now, self.rng.uniform(*self.rules.wrong_again), self.rules.wrong_for)
 
     def enable(self, now: float) -> None:
-        """Switch it on again by hand; what is still queued goes out."""
-        self._look(now)
+        """Switch a stopped Current on again. The events that are still queued are sent."""
+        self._advance(now)
         self.stopped = self.failing_since = None
 
-    def _look(self, now: float) -> None:
-        """Do what is due by itself."""
+    def _advance(self, now: float) -> None:
+        """Complete batches by age, disable the Current after its last day, drop the events of a stopped Current."""
         for kind, (since, _) in [*self._filling.items()]:
             if since + self.switches.age <= now:
                 self._complete(kind, now)
-        if not self.stopped and now >= self._deadline():
+        if not self.stopped and now >= self._find_deadline():
             self._stop(f"disabled after {self.rules.disable_after / DAY_S:g} days of errors", now)
         if self.stopped and now >= self._stopped_at + self.rules.keep:
             self.flush(now)
             while self._ready:
                 self._drop(self._ready.pop()[2])
 
-    def _deadline(self) -> float:
+    def _find_deadline(self) -> float:
         return math.inf if self.failing_since is None else self.failing_since + self.rules.disable_after
 
     def _complete(self, kind: str, now: float) -> None:
@@ -165,12 +180,12 @@ class Current:
         self._number += 1
         heapq.heappush(self._ready, (due, self._number, batch))
 
-    def _again(self, batches: Sequence[CurrentBatch], due: float) -> None:
+    def _retry_all(self, batches: Sequence[CurrentBatch], due: float) -> None:
         for batch in batches:
             self.counts.retried += len(batch.events)
             self._put(batch, due)
 
-    def _done(self, batch: CurrentBatch, now: float) -> None:
+    def _accept(self, batch: CurrentBatch, now: float) -> None:
         self.failing_since = None
         if batch.again:
             return
@@ -190,21 +205,12 @@ class Current:
             self.counts.dropped += len(batch.events)
             self.waiting -= len(batch.events)
 
-    def _wait(self, batch: CurrentBatch, now: float) -> None:
-        if self.failing_since is None:
-            self.failing_since = now
-        if now - batch.since > self.rules.failing_for:
-            return self._drop(batch)
-        pause = backoff(batch.attempt, self.switches.retry_first, self.switches.retry_max, self.rng)
-        return self._again([replace(batch, attempt=batch.attempt + 1)], now + pause)
-
-    def _wrong(self, batch: CurrentBatch, reason: str, now: float) -> None:
-        if self.rules.wrong_again is None:
-            self._stop(reason, now)
-            return self._drop(batch)
-        if now - batch.since > self.rules.wrong_for:
-            return self._drop(batch)
-        return self._again([replace(batch, attempt=batch.attempt + 1)], now + self.rng.uniform(*self.rules.wrong_again))
+    def _retry(self, batch: CurrentBatch, now: float, pause: float, longest: float) -> None:
+        """Retry a batch after a pause, or drop a batch that is older than `longest` seconds."""
+        if now - batch.since > longest:
+            self._drop(batch)
+        else:
+            self._retry_all([replace(batch, attempt=batch.attempt + 1)], now + pause)
 
     def _stop(self, reason: str, now: float) -> None:
         if not self.stopped:

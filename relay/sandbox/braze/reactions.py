@@ -1,6 +1,7 @@
-"""What follows which answer to a Current, by Braze's documentation ("Custom Currents Export"): by its current page, or
-by an older one that differs. Where both are silent (waits between attempts, a single event that is too large, from when
-the queue of a disabled Current is kept) the choice is ours.
+"""Reactions of Braze to answers, by its documentation ("Custom Currents Export"): the current page, or an older page.
+
+The pages differ. Three choices are ours, since no page says more: the waits between attempts, a single event that is
+too large, and the time for which the queue of a disabled Current is kept.
 """
 
 import math
@@ -18,7 +19,7 @@ HOUR_S, DAY_S = 3600.0, 86_400.0
 
 
 class CurrentsSwitches(Switches):
-    """Of the sending half of Braze. Times are seconds of its clock, but for `timeout`."""
+    """Switches of the sending half of Braze. Times are seconds of its clock, except `timeout`."""
 
     page: Literal["current", "older"] = Field(
         "current",
@@ -41,18 +42,18 @@ class CurrentsSwitches(Switches):
 
 @dataclass(frozen=True, slots=True)
 class ReactionRules:
-    """What errors lead to, in seconds."""
+    """What follows an error. Times are seconds."""
 
     wrong_again: tuple[float, float] | None
-    """Wait so long after 401, 403, 404; None: stop the Current, and do not send the events again."""
+    """Range of the wait after 401, 403, 404; None: stop the Current, and do not send the events again."""
     wrong_for: float = math.inf
-    """... and drop the events after so long."""
+    """Drop events after this time of 401, 403, 404."""
     failing_for: float = math.inf
-    """Drop events after so long of 429, 5xx and network errors."""
+    """Drop events after this time of 429, 5xx and network errors."""
     disable_after: float = math.inf
-    """Disable the Current after so long without a 2xx."""
+    """Disable the Current after this time without a 2xx."""
     keep: float = 7 * DAY_S
-    """What waits in a Current that is stopped."""
+    """Keep the events of a stopped Current for this time."""
 
 
 PAGES: Final = {
@@ -62,7 +63,7 @@ PAGES: Final = {
 
 
 class Reaction(Enum):
-    """What Braze does about a batch after an answer."""
+    """What Braze does with a batch after an answer."""
 
     DONE = auto()
     SINGLES = auto()
@@ -72,11 +73,11 @@ class Reaction(Enum):
     WRONG = auto()
 
 
-def after(status: int | None, size: int, *, refused: bool = False) -> Reaction:
-    """Decide about a batch of `size` events by the answer's status; None is a network error.
+def choose_reaction(status: int | None, size: int, *, refused: bool = False) -> Reaction:
+    """Choose the reaction of a batch of `size` events to the status of an answer; None is a network error.
 
-    `refused` says that the batch was answered 400 before. What Braze does with a single event that is answered 413
-    is not documented; here it is dropped.
+    `refused`: whether a request with the batch was answered 400 before. Braze does not document its reaction to 413
+    for a single event; the stand-in drops the event.
     """
     match status:
         case 400:
@@ -91,6 +92,6 @@ def after(status: int | None, size: int, *, refused: bool = False) -> Reaction:
             return Reaction.WAIT
 
 
-def backoff(attempt: int, first: float, most: float, rng: Random) -> float:
-    """Seconds to wait after attempt number `attempt`, from 1: half to all of `first` * 2^n, `most` at most."""
+def compute_backoff(attempt: int, first: float, most: float, rng: Random) -> float:
+    """Return the seconds to wait after an attempt: half to all of `first` * 2^(attempt - 1), at most `most`."""
     return min(most, first * 2.0 ** min(attempt - 1, 60)) * rng.uniform(0.5, 1)

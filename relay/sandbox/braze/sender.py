@@ -1,4 +1,4 @@
-"""A stand-in for the sending half of Braze Currents: connections that send what `Current` says."""
+"""A stand-in for the sending half of Braze Currents: the connections of a `Current`."""
 
 import asyncio
 import io
@@ -22,7 +22,7 @@ PROBES: Final = (b"", b'{"events":[]}')
 class CurrentsSender:
     """Sends events as a Current does: a queue and batches per event type, several connections, retries by status.
 
-    A context manager. `counts` is up to date while it sends; `stopped` says why Braze would have given up the Current.
+    It is a context manager. `counts` is up to date while it sends.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class CurrentsSender:
         switches: CurrentsSwitches = DEFAULT,
         clock: SandboxClock | None = None,
     ) -> None:
-        """Events are taken from a stream while fewer than `room` wait."""
+        """`room`: number of waiting events from which `feed` takes no more events."""
         self.clock = clock or SandboxClock()
         self.current = Current(switches)
         self._url = URL(url, encoded=True)  # the query string stays as it was written
@@ -44,17 +44,17 @@ class CurrentsSender:
 
     @property
     def counts(self) -> CurrentCounts:
-        """What became of the events."""
+        """Return the counts of the events by their outcome."""
         return self.current.counts
 
     @property
     def stopped(self) -> str | None:
-        """Why Braze has given it up."""
+        """Return the reason for which Braze would have stopped the Current, or None."""
         return self.current.stopped
 
     @property
     def switches(self) -> CurrentsSwitches:
-        """How it behaves."""
+        """Return the switches in force."""
         return self.current.switches
 
     @switches.setter
@@ -72,16 +72,16 @@ class CurrentsSender:
         await self._http.close()
 
     async def probe(self, token: str | None = None) -> list[int | None]:
-        """Check the credentials as Braze does, with an empty body and with no events; return both statuses."""
+        """Probe the credentials as Braze does: with an empty body, then with no events. Return both statuses."""
         return [await self._post(body, token or self._token) for body in PROBES]
 
     def add(self, kind: str, body: bytes) -> None:
-        """Queue an event."""
+        """Queue the body of an event. `kind`: its event type."""
         if self.current.add(kind, body, self.clock()):
             self.clock.ring()
 
     def flush(self) -> None:
-        """Send what waits for its batch to fill."""
+        """Send the events of incomplete batches."""
         self.current.flush(self.clock())
         self.clock.ring()
 
@@ -91,40 +91,39 @@ class CurrentsSender:
         self.clock.ring()
 
     async def send(self, events: AsyncIterable[tuple[str, bytes]] | None = None) -> None:
-        """Send (type, body) pairs, and what is queued, until all is settled or the Current is `stopped`."""
+        """Send (type, body) pairs and all queued events. Return when all are settled or the Current is `stopped`."""
         async with asyncio.TaskGroup() as group:
             work = group.create_task(self.run(), name="currents")
             if events is not None:
                 await self.feed(events)
             self.flush()
-            await self._until(lambda: not self.current.waiting)
+            await self._wait_until(lambda: not self.current.waiting)
             work.cancel()
 
     async def feed(self, events: AsyncIterable[tuple[str, bytes]]) -> None:
-        """Queue (type, body) pairs, as there is room; `run` sends them."""
+        """Queue (type, body) pairs as there is room. `run` sends them."""
         async for kind, body in events:
             self.add(kind, body)
-            await self._until(lambda: self.current.waiting < self._room)
+            await self._wait_until(lambda: self.current.waiting < self._room)
 
     async def run(self) -> None:
-        """Send what is queued, for ever."""
+        """Send queued events until cancelled."""
         async with asyncio.TaskGroup() as group:
             for number in range(self._connections):
-                group.create_task(self._connection(), name=f"currents {number}")
+                group.create_task(self._run_connection(), name=f"currents {number}")
 
-    async def _until(self, good: Callable[[], bool]) -> None:
+    async def _wait_until(self, good: Callable[[], bool]) -> None:
         while not good() and not self.stopped:
             await self.clock.doze()
 
-    async def _connection(self) -> None:
+    async def _run_connection(self) -> None:
         while True:
             batch = self.current.take(self.clock())
             if batch is None:
-                await self.clock.doze(self.current.due())
+                await self.clock.doze(self.current.find_due())
                 continue
-            leave = self._rng.random() < self.switches.hang_up
-            send = self._hang_up if leave else self._post
-            status = await send(batch.body(), self._token)
+            send = self._hang_up if self._rng.random() < self.switches.hang_up else self._post
+            status = await send(batch.make_body(), self._token)
             self.current.settle(batch, status, self.clock())
             self.clock.ring()
 
@@ -132,15 +131,15 @@ class CurrentsSender:
         timeout = aiohttp.ClientTimeout(total=self.switches.timeout)
         try:
             async with self._http.post(
-                self._url, data=io.BytesIO(body), headers=_headers(token), allow_redirects=False, timeout=timeout
+                self._url, data=io.BytesIO(body), headers=_make_headers(token), allow_redirects=False, timeout=timeout
             ) as answer:
                 return answer.status
         except (aiohttp.ClientError, TimeoutError):
             return None
 
     async def _hang_up(self, body: bytes, token: str | None) -> None:
-        """Send the whole request, and close before the answer comes: nobody knows what became of it."""
-        url, fields = self._url, _headers(token) | {"Host": self._url.authority, "Content-Length": str(len(body))}
+        """Send the whole request, and close the connection before the answer comes. The outcome stays unknown."""
+        url, fields = self._url, _make_headers(token) | {"Host": self._url.authority, "Content-Length": str(len(body))}
         head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         try:
             async with asyncio.timeout(self.switches.timeout):
@@ -152,5 +151,5 @@ class CurrentsSender:
             return
 
 
-def _headers(token: str | None) -> dict[str, str]:
+def _make_headers(token: str | None) -> dict[str, str]:
     return HEADERS | ({"Authorization": f"Bearer {token}"} if token else {})

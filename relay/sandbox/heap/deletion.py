@@ -3,7 +3,7 @@
 from base64 import b64decode
 from binascii import Error
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Final
 
 import orjson
 from aiohttp import web
@@ -18,14 +18,14 @@ MOST_USERS: Final = 10_000
 
 
 class DeletionSwitches(Switches):
-    """Of the deletion of users."""
+    """Switches of the deletion of users."""
 
     production: bool = Field(True, description="It is the Main Production environment, which alone may delete users.")
     pending: int = Field(1, ge=0, description="Looks at a deletion of users before it is complete.")
 
 
 class Deletions:
-    """The requests to delete users of one app."""
+    """The requests to delete users of an app."""
 
     def __init__(
         self,
@@ -34,21 +34,22 @@ class Deletions:
         clock: Callable[[], float],
         delete: Callable[[Iterable[str]], None],
     ) -> None:
-        """`credentials` are "app_id:api_key"."""
+        """`credentials`: "app_id:api_key". `delete`: deletes the users with these identities."""
         self._credentials, self._switches, self._clock, self._delete = credentials, switches, clock, delete
         self.requests: list[list[str]] = []
         """The identities of each request."""
         self.deleted: list[str] = []
-        """Those of the requests that are complete."""
-        self._looks: list[int] = []
+        """The identities of all complete requests."""
+        self._polls: list[int] = []
+        """How often the status of each request was asked."""
         self._tokens: dict[str, float] = {}
 
-    def routes(self) -> list[web.RouteDef]:
-        """The calls."""
+    def list_routes(self) -> list[web.RouteDef]:
+        """Return the routes of the calls."""
         return [
             web.post(f"{PATH}/auth_token", self._give_token),
-            web.post(f"{PATH}/user_deletion", self._take),
-            web.get(PATH + "/deletion_status/{number}", self._status),
+            web.post(f"{PATH}/user_deletion", self._request_deletion),
+            web.get(PATH + "/deletion_status/{number}", self._show_status),
         ]
 
     async def _give_token(self, request: web.Request) -> web.Response:
@@ -63,40 +64,38 @@ class Deletions:
         self._tokens[token] = self._clock() + TOKEN_S
         return web.json_response({"access_token": token})
 
-    async def _take(self, request: web.Request) -> web.Response:
+    async def _request_deletion(self, request: web.Request) -> web.Response:
         self._check_token(request)
+        identities = []
         try:
-            identities = [_identity(user) for user in orjson.loads(await request.read())["users"]]
+            for user in orjson.loads(await request.read())["users"]:
+                (identity,) = (user[name] for name in ("identity", "user_id") if name in user)
+                identities.append(str(identity))
         except (ValueError, LookupError, TypeError):
             raise Refused(400, "users should be a list of identity or user_id") from None
         if len(identities) > MOST_USERS:
             raise Refused(400, f"at most {MOST_USERS} users")
         number = len(self.requests)
         self.requests.append(identities)
-        self._looks.append(0)
+        self._polls.append(0)
         location = f"{PATH}/deletion_status/{number}"
         said = {"deletion_request_id": str(number), "status": "pending", "deletion_request_location": location}
         return web.json_response(said)
 
-    async def _status(self, request: web.Request) -> web.Response:
+    async def _show_status(self, request: web.Request) -> web.Response:
         self._check_token(request)
         number = int(request.match_info["number"])
         if number >= len(self.requests):
             raise Refused(404, "no such request")
-        self._looks[number] += 1
-        if self._looks[number] <= self._switches().pending:
+        self._polls[number] += 1
+        if self._polls[number] <= self._switches().pending:
             return web.json_response({"status": "pending"})
         self.deleted += self.requests[number]
         self._delete(self.requests[number])
         return web.json_response({"status": "complete"})
 
     def _check_token(self, request: web.Request) -> None:
-        """Raises Refused."""
+        """Raise Refused, unless the token of a request is valid."""
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
         if self._tokens.get(token, 0.0) <= self._clock():
             raise Refused(401, "Unauthorized")
-
-
-def _identity(user: dict[str, Any]) -> str:
-    (identity,) = (user[name] for name in ("identity", "user_id") if name in user)
-    return str(identity)

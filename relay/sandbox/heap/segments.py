@@ -1,6 +1,7 @@
-"""A stand-in for Heap's segments: who did one thing and not another, and the Segments Sync webhook that tells of it.
+"""A stand-in for Heap's segments, and the Segments Sync webhook that sends their changes.
 
-(Heap docs, Segments Sync.) How often Heap sends again what was not answered 200 is not documented; here it is ours.
+(Heap docs, Segments Sync.) Heap does not document how often it sends a call again that was not answered 200. The number
+is ours.
 """
 
 import asyncio
@@ -32,11 +33,11 @@ FIELDS: Final = [
     }
 ]
 AGES: Final = {"stale": 120.0, "future": -60.0}
-"""Seconds; a receiver takes what is at most 60 old and at most 1 ahead."""
+"""Age of a signature in seconds. A receiver takes signatures that are at most 60 old and at most 1 ahead."""
 
 
 class SyncSwitches(Switches):
-    """Of Heap's Segments Sync webhook."""
+    """Switches of Heap's Segments Sync webhook."""
 
     page: int = Field(1000, ge=1, description="Maximum number of users of a page.")
     mixed: bool = Field(True, description="Whoever came and whoever left share pages.")
@@ -56,15 +57,15 @@ class SyncSwitches(Switches):
 
 @dataclass(frozen=True, slots=True)
 class StandInSegment:
-    """Users who did something and, so far, not something else."""
+    """The users with the event `did` and without the event `did_not`."""
 
     id: int
     name: str
     did: str
     did_not: str = ""
 
-    def members(self, events: Iterable[Mapping[str, Any]]) -> set[str]:
-        """Who is in it, by the events that Heap has."""
+    def find_members(self, events: Iterable[Mapping[str, Any]]) -> set[str]:
+        """Return the members by the events that Heap has."""
         did = defaultdict[str, set[str]](set)
         for event in events:
             if "identity" in event:
@@ -73,10 +74,10 @@ class StandInSegment:
 
 
 class SegmentSync:
-    """Tells a webhook who entered and left segments since the last time. A context manager."""
+    """Tells a webhook which users entered and left segments since the last sync. It is a context manager."""
 
     def __init__(self, url: str, secret: str, **switches: Any) -> None:
-        """`switches` are those of `SyncSwitches`."""
+        """`switches`: fields of `SyncSwitches`."""
         self.switches = SyncSwitches(**switches)
         self._url, self._secret, self._customer = url, secret.encode(), str(uuid4())
         self._told = defaultdict[int, set[str]](set)
@@ -91,38 +92,41 @@ class SegmentSync:
         await self._http.close()
 
     async def sync(self, segment: StandInSegment, members: set[str]) -> tuple[int, int]:
-        """Tell the changes, page by page; return how many entered and left. Raises TimeoutError if no 200 comes."""
+        """Send the changes of a segment by pages, and return how many users entered and left.
+
+        Raises TimeoutError if a page is not answered 200.
+        """
         told = self._told[segment.id]
-        came = sorted(members if self.switches.full else members - told)
-        went = sorted(told - members)
-        pages = [*self._pages(segment, came, went)]
+        entered = sorted(members if self.switches.full else members - told)
+        left = sorted(told - members)
+        pages = [*self._make_pages(segment, entered, left)]
         pages = pages[:-1] if self.switches.lose_last_page else pages
         pages = pages * 2 if self.switches.repeat_pages else pages
         for body in Random().sample(pages, len(pages)) if self.switches.shuffle_pages else pages:
             await self._post(body)
         self._told[segment.id] = set(members)
-        return len(came), len(went)
+        return len(entered), len(left)
 
     async def sample(self, segment: StandInSegment) -> None:
-        """Send what the button "Send sample segment" sends; nothing is remembered of it."""
-        for body in self._pages(segment, ["sample-1", "sample-2"], []):
+        """Send the users of the button "Send sample segment". A later sync knows nothing of them."""
+        for body in self._make_pages(segment, ["sample-1", "sample-2"], []):
             await self._post(body)
 
     async def drain(self, segment: StandInSegment) -> None:
-        """Tell that the segment is empty, with an action that Heap has retired."""
-        await self._post(self._body(segment, DRAIN, 1, 1, str(uuid4()), []))
+        """Send the action that empties a segment. Heap has retired the action."""
+        await self._post(self._make_body(segment, DRAIN, 1, 1, str(uuid4()), []))
         self._told[segment.id] = set()
 
-    def _pages(self, segment: StandInSegment, came: Sequence[str], went: Sequence[str]) -> Iterator[bytes]:
-        adds, removes = [("add", user) for user in came], [("remove", user) for user in went]
+    def _make_pages(self, segment: StandInSegment, entered: Sequence[str], left: Sequence[str]) -> Iterator[bytes]:
+        adds, removes = [("add", user) for user in entered], [("remove", user) for user in left]
         size = self.switches.page
         kinds = [adds + removes] if self.switches.mixed else [adds, removes]
         pages = [users[first : first + size] for users in kinds for first in range(0, len(users), size)] or [[]]
         task = str(uuid4())
         for number, page in enumerate(pages):
-            yield self._body(segment, SYNC, number + 1, len(pages), task, page)
+            yield self._make_body(segment, SYNC, number + 1, len(pages), task, page)
 
-    def _body(
+    def _make_body(
         self, segment: StandInSegment, action: str, number: int, total: int, task: str, page: Sequence[tuple[str, str]]
     ) -> bytes:
         users = {what: [{"id": user} for kind, user in page if kind == what] for what in ("add", "remove")}

@@ -1,6 +1,8 @@
-"""The side doors of Heap's stand-in: events and users, what Heap sees for itself, segments and their sync."""
+"""Side doors of the stand-in of Heap: events, users, captured events, segments and their sync."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from aiohttp import web
@@ -16,69 +18,61 @@ SYNC_S: Final = 4 * 3600.0
 
 @dataclass(slots=True)
 class HeapDoors:
-    """What Heap knows, and the segments that `webhook`, if there is one, is told of."""
+    """The data of Heap, and the segments that are synced to `webhook`, if there is a webhook."""
 
     heap: HeapApi
     webhook: SegmentSync | None = None
     segments: dict[int, StandInSegment] = field(default_factory=dict)
 
-    def routes(self) -> list[web.RouteDef]:
-        """The doors."""
+    def list_routes(self) -> list[web.RouteDef]:
+        """Return the routes of the doors."""
         return [
-            get("events", self._events),
+            get("events", self._show_events),
             get("users", lambda _: self.heap.users),
             get("accounts", lambda _: self.heap.accounts),
-            get("books", self._books),
+            get("books", self._show_counts),
             post("capture", self._capture),
             post("segments", self._add_segment),
-            get("members", lambda query: sorted(self._members(self.segments[int(query["segment"])]))),
-            post("sync", self._sync_now),
-            post("sample", self._sample),
-            post("drain", self._drain),
+            get("members", lambda query: sorted(self._find_members(self.segments[int(query["segment"])]))),
+            post("sync", lambda _: self.sync()),
+            post("sample", partial(self._send_segment, SegmentSync.sample)),
+            post("drain", partial(self._send_segment, SegmentSync.drain)),
         ]
 
     async def sync(self) -> dict[str, Any]:
-        """Tell the webhook of every segment. Raises TimeoutError, ValueError."""
-        told: dict[str, Any] = {}
+        """Sync every segment to the webhook. Raises TimeoutError, and ValueError without a webhook."""
+        webhook, changes = self._require_webhook(), dict[str, Any]()
         for segment in self.segments.values():
-            came, went = await self._hook().sync(segment, self._members(segment))
-            told[segment.name] = {"add": came, "remove": went}
-        return told
+            entered, left = await webhook.sync(segment, self._find_members(segment))
+            changes[segment.name] = {"add": entered, "remove": left}
+        return changes
 
     async def keep_syncing(self, clock: SandboxClock) -> None:
-        """Do so again and again."""
+        """Sync every segment every 4 hours of a clock, until cancelled."""
         while True:
             await clock.sleep(SYNC_S)
             try:
                 await self.sync()
             except TimeoutError:
-                continue  # as Heap: what was not taken comes with the next one
+                continue  # as Heap: the next sync has the changes that were not taken
 
-    async def _sync_now(self, _: Any) -> Any:
-        self._hook()
-        return await self.sync()
-
-    async def _sample(self, given: Any) -> Any:
-        await self._hook().sample(self.segments[int(given["segment"])])
+    async def _send_segment(self, send: Callable[[SegmentSync, StandInSegment], Awaitable[None]], given: Any) -> Any:
+        await send(self._require_webhook(), self.segments[int(given["segment"])])
         return {}
 
-    async def _drain(self, given: Any) -> Any:
-        await self._hook().drain(self.segments[int(given["segment"])])
-        return {}
-
-    def _hook(self) -> SegmentSync:
+    def _require_webhook(self) -> SegmentSync:
         if self.webhook is None:
             raise ValueError("start it with --segments-url")
         return self.webhook
 
-    def _members(self, segment: StandInSegment) -> set[str]:
-        return segment.members(self.heap.events.values())
+    def _find_members(self, segment: StandInSegment) -> set[str]:
+        return segment.find_members(self.heap.events.values())
 
-    def _events(self, query: Any) -> Any:
+    def _show_events(self, query: Any) -> Any:
         wanted = query.get("identity")
         return [event for event in self.heap.events.values() if wanted in (None, event.get("identity"))]
 
-    def _books(self, _: Any) -> Any:
+    def _show_counts(self, _: Any) -> Any:
         return {
             "events": len(self.heap.events),
             "duplicates": self.heap.duplicates,
@@ -95,4 +89,4 @@ class HeapDoors:
     def _add_segment(self, given: Any) -> Any:
         segment = StandInSegment(int(given["id"]), str(given["name"]), str(given["did"]), str(given.get("did_not", "")))
         self.segments[segment.id] = segment
-        return {"members": len(self._members(segment))}
+        return {"members": len(self._find_members(segment))}

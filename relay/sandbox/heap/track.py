@@ -1,12 +1,13 @@
 """A stand-in for Heap's server-side API: events, properties of users and of accounts, single and bulk, and identify.
 
-It answers as Heap's documentation says. That it refuses a whole body for one bad item, and answers 429 beyond its
-limits, is not documented but likely; there are switches for both. How it deletes users is in `deletion`.
+It answers as Heap's documentation says. Two answers are likely, not documented: it refuses a whole body for one bad
+item, and answers 429 beyond its limits. Switches change both. `deletion` deletes users.
 """
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from math import inf
 from typing import Any, Final, Literal
 
@@ -16,12 +17,12 @@ from pydantic import Field
 
 from relay.sandbox.heap.deletion import Deletions, DeletionSwitches
 from relay.sandbox.heap.validation import (
-    Wrong,
-    as_stored,
-    wrong_with_account,
-    wrong_with_event,
-    wrong_with_identify,
-    wrong_with_user,
+    Check,
+    check_account,
+    check_event,
+    check_identify,
+    check_user,
+    convert_properties,
 )
 from relay.sandbox.limits import RateWindow
 from relay.sandbox.server import Refused, StandIn
@@ -30,14 +31,14 @@ from relay.sandbox.switches import ServerSwitches
 MINUTE_S, HALF_MINUTE_S, MONTH_S = 60.0, 30.0, 30 * 86_400.0
 MOST_ITEMS: Final = 1000
 MOST_DEVICES: Final = 10
-"""Anonymous users that one identity may be given in a month."""
+"""Anonymous users that may get the same identity in a month."""
 HOSTS: Final = {"us": "heapanalytics.com", "eu": "c.eu.heap-api.com"}
 
 Items = Sequence[Mapping[str, Any]]
 
 
 class ApiSwitches(DeletionSwitches, ServerSwitches):
-    """Of Heap's server-side API."""
+    """Switches of Heap's server-side API."""
 
     per_app: int = Field(15_000, ge=1, description="Events that bulk calls may bring in a minute of its clock ...")
     per_identity: int = Field(1000, ge=1, description="... and of one identity.")
@@ -58,16 +59,16 @@ class HeapApi(StandIn):
     def __init__(
         self, app_id: str = "1", *, api_key: str = "key", clock: Callable[[], float] = time.time, **switches: Any
     ) -> None:
-        """`switches` are those of `ApiSwitches`."""
+        """`switches`: fields of `ApiSwitches`."""
         super().__init__(ApiSwitches(**switches), clock)
         self.events: dict[str, dict[str, Any]] = {}
-        """By idempotency key: of several with one key the first."""
+        """Events by idempotency key. The first event with a key stays."""
         self.users: dict[str, dict[str, Any]] = {}
-        """Properties by identity; whoever was named once is one."""
+        """Properties by identity, of every identity that a call has named."""
         self.accounts: dict[str, dict[str, Any]] = {}
         """Properties by account."""
         self.identities: dict[str, str] = {}
-        """Of anonymous users, by `user_id`."""
+        """Identities of anonymous users, by `user_id`."""
         self.minute = RateWindow(MINUTE_S)
         self.duplicates = 0
         self.deletions = Deletions(f"{app_id}:{api_key}", lambda: self.switches, clock, self._forget)
@@ -75,18 +76,20 @@ class HeapApi(StandIn):
         self._singles = {"events": RateWindow(HALF_MINUTE_S), "users": RateWindow(HALF_MINUTE_S)}
         self._month = RateWindow(MONTH_S)
 
-    def routes(self) -> Iterable[web.RouteDef]:
-        """The calls."""
+    def list_routes(self) -> Iterable[web.RouteDef]:
+        """Return the routes of the calls."""
+        add_to_users = partial(_add_properties, self.users, "identity")
+        add_to_accounts = partial(_add_properties, self.accounts, "account_id")
         return [
-            self._call("/api/track", "events", wrong_with_event, self._track),
-            self._call("/api/add_user_properties", "users", wrong_with_user, self._add_user_properties),
-            self._call("/api/add_account_properties", "accounts", wrong_with_account, self._add_account_properties),
-            self._call("/api/v1/identify", "", wrong_with_identify, self._identify),
-            *self.deletions.routes(),
+            self._make_route("/api/track", "events", check_event, self._track),
+            self._make_route("/api/add_user_properties", "users", check_user, add_to_users),
+            self._make_route("/api/add_account_properties", "accounts", check_account, add_to_accounts),
+            self._make_route("/api/v1/identify", "", check_identify, self._identify),
+            *self.deletions.list_routes(),
         ]
 
     def remember(self, key: str, event: Mapping[str, Any]) -> None:
-        """Take an event, unless there is one with this key."""
+        """Take an event, unless an event with this key is there."""
         if key in self.events:
             self.duplicates += 1
             return
@@ -95,20 +98,21 @@ class HeapApi(StandIn):
             self.users.setdefault(event["identity"], {})
 
     def capture(self, event: str, identities: Iterable[str]) -> None:
-        """What Heap sees for itself, on the customer's pages."""
+        """Take an event of each user, as Heap sees them itself on the customer's pages."""
         for identity in identities:
             self.remember(f"captured {len(self.events)}", {"event": event, "identity": identity})
 
     def _forget(self, identities: Iterable[str]) -> None:
-        gone = {*identities}
-        self.events = {key: event for key, event in self.events.items() if event.get("identity") not in gone}
-        self.users = {user: properties for user, properties in self.users.items() if user not in gone}
+        deleted = {*identities}
+        self.events = {key: event for key, event in self.events.items() if event.get("identity") not in deleted}
+        for identity in deleted:
+            self.users.pop(identity, None)
 
-    def _call(self, path: str, key: str, wrong: Wrong, take: Callable[[Items], None]) -> web.RouteDef:
+    def _make_route(self, path: str, key: str, check: Check, take: Callable[[Items], None]) -> web.RouteDef:
         async def answer(request: web.Request) -> web.Response:
-            fields = self._fields(await request.read())
+            fields = self._read_fields(await request.read())
             items = fields.get(key, [fields])
-            good, complaint = _sorted_out(items, key or "events", wrong)
+            good, complaint = _sort_items(items, key or "events", check)
             if complaint and not (self.switches.partial and key in fields):
                 raise Refused(400, complaint)
             other = HOSTS["eu" if self.switches.region == "us" else "us"]
@@ -121,7 +125,7 @@ class HeapApi(StandIn):
 
         return web.post(path, answer)
 
-    def _fields(self, body: bytes) -> dict[str, Any]:
+    def _read_fields(self, body: bytes) -> dict[str, Any]:
         try:
             fields = orjson.loads(body)
         except orjson.JSONDecodeError:
@@ -133,7 +137,7 @@ class HeapApi(StandIn):
         return fields
 
     def _fits(self, items: Items, key: str, *, bulk: bool) -> bool:
-        """Whether items are within the limits. Raises Refused."""
+        """Count items, if they are within the limits, and return whether they are. Raises Refused."""
         identities = [str(item.get("identity") or item.get("user_id")) for item in items]
         if bulk:
             most, of_one = self.switches.per_app, self.switches.per_identity
@@ -150,18 +154,10 @@ class HeapApi(StandIn):
         for item in items:
             kept = {key: value for key, value in item.items() if key != "app_id"}
             key = item.get("idempotency_key") or f"none {len(self.events)}"
-            self.remember(key, kept | {"properties": as_stored(item.get("properties", {}))})
-
-    def _add_user_properties(self, items: Items) -> None:
-        for item in items:
-            self.users.setdefault(item["identity"], {}).update(as_stored(item["properties"]))
-
-    def _add_account_properties(self, items: Items) -> None:
-        for item in items:
-            self.accounts.setdefault(item["account_id"], {}).update(as_stored(item["properties"]))
+            self.remember(key, kept | {"properties": convert_properties(item.get("properties", {}))})
 
     def _identify(self, items: Items) -> None:
-        """Give an anonymous user an identity, once; beyond the limits nothing happens, and nobody is told."""
+        """Give an anonymous user an identity, once. Beyond the limits it does nothing, and says nothing."""
         for item in items:
             user_id, identity = item["user_id"], item["identity"]
             if user_id in self.identities:
@@ -175,13 +171,19 @@ class HeapApi(StandIn):
                         event["identity"] = identity
 
 
-def _sorted_out(items: Any, key: str, wrong: Wrong) -> tuple[Items, str]:
-    """The good items, and what is wrong with the first that is not."""
+def _add_properties(owners: dict[str, dict[str, Any]], key: str, items: Items) -> None:
+    """Add the properties of items to their owners. `key`: the field of an item that names its owner."""
+    for item in items:
+        owners.setdefault(item[key], {}).update(convert_properties(item["properties"]))
+
+
+def _sort_items(items: Any, key: str, check: Check) -> tuple[Items, str]:
+    """Return the good items, and the complaint about the first bad item. Raises Refused."""
     if not isinstance(items, list) or len(items) > MOST_ITEMS:
         raise Refused(400, f"postBody.{key} should be an array of at most {MOST_ITEMS} items")
     good, complaint = [], ""
     for number, item in enumerate(items):
-        said = next((f".{one}" for one in wrong(item)), "") if isinstance(item, dict) else " should be object"
+        said = next((f".{wrong}" for wrong in check(item)), "") if isinstance(item, dict) else " should be object"
         if said:
             complaint = complaint or f"postBody.{key}[{number}]{said}"
         else:

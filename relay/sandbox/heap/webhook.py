@@ -1,6 +1,6 @@
-"""A stand-in for the webhook endpoint that Heap gives its customers, which takes what a Custom HTTP Current sends.
+"""A stand-in for Heap's webhook, which takes the events of a Custom HTTP Current.
 
-What Heap calls an event is not documented; here it is its Currents type.
+Heap does not document the name that it gives to an event. Here the name is the Currents type.
 """
 
 from collections import Counter
@@ -20,7 +20,7 @@ PREFIX: Final = "braze-"
 
 
 class WebhookSwitches(ServerSwitches):
-    """Of Heap's webhook."""
+    """Switches of Heap's webhook."""
 
     identity: Literal["external_user_id", "user_id"] = Field(
         "external_user_id", description="The field of Braze that is the identity."
@@ -32,9 +32,9 @@ class WebhookSwitches(ServerSwitches):
 
 
 class HeapWebhook(StandIn):
-    """A local server, as a context manager, that remembers ids and types of the events it has taken.
+    """A local server, as a context manager. It remembers ids and types of accepted events.
 
-    `take` is called with the id and, as Heap sees it, each event that it has not had before.
+    It calls `take` with the id and the form in Heap of each event that it has not had before.
     """
 
     switches: WebhookSwitches
@@ -46,19 +46,19 @@ class HeapWebhook(StandIn):
         take: Callable[[str, Mapping[str, Any]], None] | None = None,
         **switches: Any,
     ) -> None:
-        """`switches` are those of `WebhookSwitches`."""
+        """`switches`: fields of `WebhookSwitches`."""
         super().__init__(WebhookSwitches(**switches))
         self.ids: set[str] = set()
         self.types: Counter[str] = Counter()
-        """Events per type, each counted once."""
+        """Events per type, without duplicates."""
         self.duplicates = 0
-        self.nobody = 0
+        self.without_identity = 0
         """Events without the chosen identity."""
         self._expected = f"Bearer {token}".encode() if token else None
-        self._hand_on = take
+        self._hand_over = take
 
-    def routes(self) -> Iterable[web.RouteDef]:
-        """The webhook."""
+    def list_routes(self) -> Iterable[web.RouteDef]:
+        """Return the route of the webhook."""
         return [web.post("/webhook", self._take)]
 
     async def __aenter__(self) -> Self:
@@ -73,7 +73,7 @@ class HeapWebhook(StandIn):
         body = await request.read()
         try:
             events = orjson.loads(body)["events"] if body else []
-            seen = [(event["id"], event["event_type"], self._mapped(event)) for event in events]
+            seen = [(event["id"], event["event_type"], self._map_event(event)) for event in events]
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError):
             raise Refused(400, 'expected {"events":[...]}, each with id and event_type') from None
         if self.switches.without_identity == "refuse" and any(mapped is None for _, _, mapped in seen):
@@ -84,13 +84,13 @@ class HeapWebhook(StandIn):
                 continue
             self.ids.add(event_id)
             self.types[kind] += 1
-            self.nobody += mapped is None
-            if mapped is not None and self._hand_on is not None:
-                self._hand_on(event_id, mapped)
+            self.without_identity += mapped is None
+            if mapped is not None and self._hand_over is not None:
+                self._hand_over(event_id, mapped)
         return web.json_response({"taken": len(events)})
 
-    def _mapped(self, event: Mapping[str, Any]) -> dict[str, Any] | None:
-        """An event as Heap sees it; None without identity."""
+    def _map_event(self, event: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the form of an event in Heap; None without identity."""
         identity = event.get("user", {}).get(self.switches.identity)
         if not identity:
             return None

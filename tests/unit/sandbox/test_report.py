@@ -1,7 +1,7 @@
 import pytest
 
 from relay.sandbox.braze.current import CurrentCounts
-from relay.sandbox.report import ReportedLane, Result, progress, table
+from relay.sandbox.report import ReportedLane, Result, format_progress, format_result
 from relay.state.cursor import Counts as Outcomes
 from relay.state.cursor import Ledger
 
@@ -15,7 +15,7 @@ def result(*, accepted=101, parked_at_source=1, ledger_accepted=100, arrived=60,
 def test_a_ledger_that_agrees_with_arrivals_balances():
     good = result()
     assert good.all_balance
-    assert good.rows() == [
+    assert good.make_rows() == [
         {
             "connector": "heap",
             "accepted": 100,
@@ -29,8 +29,8 @@ def test_a_ledger_that_agrees_with_arrivals_balances():
             "balances": True,
         }
     ]
-    assert "sent 101, accepted (2xx) 101, parked at the source 1 (1 sent unreadable on purpose)" in table(good)
-    assert table(good).endswith("Everything balances.")
+    assert "sent 101, accepted (2xx) 101, parked at the source 1 (1 sent unreadable on purpose)" in format_result(good)
+    assert format_result(good).endswith("Everything balances.")
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_a_ledger_that_agrees_with_arrivals_balances():
 )
 def test_a_gap_anywhere_is_seen(wrong):
     assert not result(**wrong).all_balance
-    assert "NOT" in table(result(**wrong))
+    assert "NOT" in format_result(result(**wrong))
 
 
 def test_without_a_lane_nothing_is_proved():
@@ -56,5 +56,5 @@ def test_without_a_lane_nothing_is_proved():
 
 def test_progress_is_one_line():
     books = {"archive": Ledger(1000, Outcomes(delivered=900)), "heap": Ledger(1000, Outcomes(unselected=1000))}
-    line = progress(CurrentCounts(sent=1200, accepted=1100), books)
+    line = format_progress(CurrentCounts(sent=1200, accepted=1100), books)
     assert line == ("1,200 sent, 1,100 accepted | archive 900 delivered, 100 pending | heap 0 delivered, 0 pending")

@@ -11,7 +11,7 @@ from relay.cli.main import relay
 from relay.sandbox import scenario
 from relay.sandbox.heap.segments import SegmentSync, StandInSegment
 from relay.sandbox.scenario import Followed, Step
-from relay.sandbox.stories import STORIES, play
+from relay.sandbox.stories import STORIES, play_story
 from relay.testing import Destination
 from tests.forks import Forks
 
@@ -19,7 +19,7 @@ from tests.forks import Forks
 @pytest.mark.parametrize("name", STORIES)
 async def test_a_story_comes_true_and_follows_two_users(name: str, tmp_path: Path, relay_forks: Forks) -> None:
     """Looked at as well: the demo (test_sandbox_demo.py), and the fields that events have (test_sandbox_shapes.py)."""
-    told = await play(name, tmp_path, command=relay_forks.command)
+    told = await play_story(name, tmp_path, command=relay_forks.command)
     assert [one for one in told if not one.good] == []
     assert len([one for one in told if isinstance(one, Step)]) >= 9
     assert len([one for one in told if isinstance(one, Followed)]) == 2
@@ -53,7 +53,7 @@ async def test_a_story_that_does_not_come_true_is_told_so(monkeypatch: pytest.Mo
 
 def test_a_segment_is_who_did_one_thing_and_not_the_other() -> None:
     events = [{"event": what, "identity": who} for who, what in (("a", "in"), ("b", "in"), ("b", "out"), ("c", "out"))]
-    assert StandInSegment(1, "s", "in", "out").members(events) == {"a"}
+    assert StandInSegment(1, "s", "in", "out").find_members(events) == {"a"}
     assert not Step("x", 1, 2).good
 
 

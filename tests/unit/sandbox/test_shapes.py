@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from relay.catalogue import TYPES
-from relay.sandbox.shapes import make_event, types
+from relay.sandbox.shapes import list_types, make_event
 
 SAMPLES = Path(__file__).parents[4] / "shared" / "samples" / "currents"
 CURRENT = sorted(name for name, known in TYPES.items() if known.status == "current")
@@ -19,7 +19,7 @@ def some_events(type: str) -> list[dict]:
 
 
 def test_every_current_type_of_the_catalogue_has_a_shape_and_no_other():
-    assert sorted(types()) == CURRENT
+    assert sorted(list_types()) == CURRENT
 
 
 @pytest.mark.parametrize("type", CURRENT)

@@ -10,7 +10,7 @@ from relay.sandbox.braze.current import MOST_BYTES
 from relay.sandbox.braze.oddities import ODDITIES
 from relay.sandbox.braze.reactions import CurrentsSwitches
 from relay.sandbox.braze.sender import CurrentsSender
-from relay.sandbox.shapes import make_event, types
+from relay.sandbox.shapes import list_types, make_event
 from relay.sandbox.stream import Stream
 from relay.testing import Destination
 
@@ -40,7 +40,7 @@ def plain():
 @pytest.mark.parametrize(
     ("name", "seen"),
     [
-        ("unknown_type", lambda event: event["event_type"] not in types()),
+        ("unknown_type", lambda event: event["event_type"] not in list_types()),
         ("unknown_field", lambda event: isinstance(event["properties"].get("field_of_a_later_release"), dict)),
         ("no_external_user_id", lambda event: "external_user_id" not in event["user"] and "user_id" in event["user"]),
         ("no_user_id", lambda event: "user_id" not in event["user"] and "external_user_id" in event["user"]),
@@ -69,7 +69,7 @@ def test_each_oddity_has_been_looked_at():
 
 async def test_test_events_are_one_of_each_chosen_type_with_senseless_values():
     async with Destination() as destination, CurrentsSender(destination.url) as braze:
-        assert Stream.of(braze, ["email", "users.behaviors.Purchase"]).test_events() > 5
+        assert Stream.select(braze, ["email", "users.behaviors.Purchase"]).queue_test_events() > 5
         await braze.send()
     events = [json.loads(body) for body in destination.bodies()]
     assert len({event["event_type"] for event in events}) == len(events) == braze.counts.accepted
@@ -79,8 +79,8 @@ async def test_test_events_are_one_of_each_chosen_type_with_senseless_values():
 
 async def test_a_stream_has_all_chosen_types_and_oddities_in_their_share():
     async with CurrentsSender("http://127.0.0.1:9", switches=CurrentsSwitches(odd=0.5)) as braze:
-        stream, seen = Stream.of(braze, ["email"]), []
-        async for kind, body in stream.events(rate=20_000):
+        stream, seen = Stream.select(braze, ["email"]), []
+        async for kind, body in stream.make_events(rate=20_000):
             assert json.loads(body)["event_type"] == kind
             seen.append(kind)
             if len(seen) == 400:
@@ -91,7 +91,7 @@ async def test_a_stream_has_all_chosen_types_and_oddities_in_their_share():
 
 async def test_a_campaign_goes_to_each_of_its_audience():
     async with Destination() as destination, CurrentsSender(destination.url) as braze:
-        assert Stream(braze).campaign(OPEN, {"anna", "bert"}, "Come back") == 2
+        assert Stream(braze).queue_campaign(OPEN, {"anna", "bert"}, "Come back") == 2
         await braze.send()
     events = [json.loads(body) for body in destination.bodies()]
     assert [event["user"]["external_user_id"] for event in events] == ["anna", "bert"]
@@ -101,8 +101,8 @@ async def test_a_campaign_goes_to_each_of_its_audience():
 async def test_what_there_is_not_cannot_be_sent():
     async with CurrentsSender("http://127.0.0.1:9") as braze:
         with pytest.raises(KeyError):
-            Stream(braze).send("users.messages.pigeon.Send", 1, None, {})
+            Stream(braze).queue_events("users.messages.pigeon.Send", 1, None, {})
         with pytest.raises(KeyError):
-            Stream(braze).send(OPEN, 1, "purple", {})
+            Stream(braze).queue_events(OPEN, 1, "purple", {})
         with pytest.raises(ValueError, match="no event type is pigeons"):
-            Stream.of(braze, ["pigeons"])
+            Stream.select(braze, ["pigeons"])

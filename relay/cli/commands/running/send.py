@@ -24,7 +24,7 @@ from relay.api.internal import cut, find_closest, one_line
 from relay.cli.format import escape_text
 from relay.cli.options import complete_entry, warn_of_plain_http
 from relay.cli.output import get_plain
-from relay.sandbox import make_event, types
+from relay.sandbox import list_types, make_event
 from relay.words import format_count
 
 TRIES: Final = 8
@@ -272,7 +272,7 @@ def _make_sample(type_name: str) -> dict[str, Any]:
     try:
         return make_event(type_name, Random(), time.time())
     except KeyError:
-        near = find_closest(type_name, types(), cutoff=0.5)
+        near = find_closest(type_name, list_types(), cutoff=0.5)
         meant = f": did you mean {near}?" if near else ", see relay events"
         raise click.UsageError(f"there is no sample of the type {type_name}{meant}") from None
 

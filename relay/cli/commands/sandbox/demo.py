@@ -16,7 +16,7 @@ from click.core import ParameterSource
 
 from relay.cli.commands.sandbox.stand_ins import braze, heap
 from relay.cli.output import get_plain
-from relay.sandbox import STORIES, Demo, Followed, Result, SandboxError, Step, play, table
+from relay.sandbox import STORIES, Demo, Followed, Result, SandboxError, Step, format_result, play_story
 
 TERMINAL_SECONDS: Final = 0.2
 PLAIN_SECONDS: Final = 1.0
@@ -66,14 +66,14 @@ def sandbox(
     finally:
         if terminal:
             _rewrite_line("")
-    click.echo(json.dumps(_make_summary(result), indent=2) if as_json else table(result))
+    click.echo(json.dumps(_make_summary(result), indent=2) if as_json else format_result(result))
     ctx.exit(0 if result.all_balance else 1)
 
 
 def _play_scenario(ctx: click.Context, scenario: str, keep: Path | None, as_json: bool) -> None:
     try:
         with _make_folder(keep) as folder:
-            played = asyncio.run(play(scenario, folder))
+            played = asyncio.run(play_story(scenario, folder))
     except (SandboxError, TimeoutError) as error:
         raise click.ClickException(str(error)) from None
     good = all(one.good for one in played)
@@ -120,6 +120,6 @@ def _make_summary(result: Result) -> dict[str, object]:
         "accepted": result.accepted,
         "unreadable": result.unreadable,
         "parked_at_source": result.parked_at_source,
-        "connectors": result.rows(),
+        "connectors": result.make_rows(),
         "balances": result.all_balance,
     }

@@ -27,9 +27,9 @@ from relay.sandbox import (
     Stream,
     SyncSwitches,
     WebhookSwitches,
-    cohort_doors,
-    currents_doors,
-    shared_doors,
+    make_cohort_doors,
+    make_currents_doors,
+    make_shared_doors,
 )
 
 Work = Callable[[], Coroutine[Any, Any, None]]
@@ -112,19 +112,19 @@ def braze(
     keys = {name: options[name] for name in ("partner", "partner_key", "data_import_key", "rest_key")}
     users = [Profile(f"user-{number}") for number in range(profiles)]
     api = CohortApi(users, clock=clock, **keys, **pick_switches(CohortSwitches, options))
-    api.doors = cohort_doors(api)
+    api.doors = make_cohort_doors(api)
     if send_to is None:
-        api.doors += shared_doors(api, clock, api)
+        api.doors += make_shared_doors(api, clock, api)
         return _serve(api, listen)
     switches = CurrentsSwitches(**pick_switches(CurrentsSwitches, options))
     token = os.environ.get(token_env)
     sender = CurrentsSender(send_to, token=token, connections=connections, switches=switches, clock=clock)
     try:
-        stream = Stream.of(sender, events)
+        stream = Stream.select(sender, events)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--events") from None
-    api.doors += [*shared_doors(api, clock, api, sender), *currents_doors(api, sender, stream)]
-    return _serve(api, listen, sender, sender.run, lambda: sender.feed(stream.events(rate)))
+    api.doors += [*make_shared_doors(api, clock, api, sender), *make_currents_doors(api, sender, stream)]
+    return _serve(api, listen, sender, sender.run, lambda: sender.feed(stream.make_events(rate)))
 
 
 @click.command
@@ -174,7 +174,7 @@ def heap(
     webhook = HeapWebhook(token=webhook_token, take=api.remember, **pick_switches(WebhookSwitches, options))
     doors = HeapDoors(api, sync)
     owners = [api, webhook] if sync is None else [api, webhook, sync]
-    api.doors = [*webhook.routes(), *doors.routes(), *shared_doors(api, clock, *owners)]
+    api.doors = [*webhook.list_routes(), *doors.list_routes(), *make_shared_doors(api, clock, *owners)]
     if sync is None:
         return _serve(api, listen)
     return _serve(api, listen, sync, lambda: doors.keep_syncing(clock))

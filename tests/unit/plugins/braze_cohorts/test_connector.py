@@ -36,8 +36,8 @@ async def test_only_what_braze_does_not_know_is_sent(tmp_path: Path) -> None:
         again = change(["a", "b"], [])
         assert await told(braze, again, again, change([], ["a"]), change(["b"], name="Lost carts")) == [DELIVERED] * 4
         assert inside(api) == {"b"}
-        assert api.books.names["7"] == ["Carts", "Lost carts"]
-        assert api.books.ids == [2, 1]
+        assert api.received.names["7"] == ["Carts", "Lost carts"]
+        assert api.received.ids == [2, 1]
         (known,) = cohorts(tmp_path / "cohorts" / "braze.db")
         assert (known.id, known.name, known.members, known.task) == ("7", "Lost carts", 1, "t")
 
@@ -53,8 +53,8 @@ async def test_neighbours_go_as_one_request_with_the_newest_action_of_each_user(
         ]
         await told_for_good(braze, events)
         assert inside(api) == {"b", "c", "d"}
-        assert api.books.ids == [4]
-        assert api.books.names["7"] == ["Lost"]
+        assert api.received.ids == [4]
+        assert api.received.names["7"] == ["Lost"]
 
 
 async def test_none_goes_before_an_earlier_one_of_its_cohort(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ async def test_a_long_change_goes_on_where_it_was(tmp_path: Path, monkeypatch: p
             assert (first.hold_lane, first.after) == (False, 0)
             await told_for_good(braze, [event])
             assert len(inside(api)) == left
-        assert api.books.ids == [1000] * 60, "nobody is told twice"
+        assert api.received.ids == [1000] * 60, "nobody is told twice"
 
 
 async def test_what_braze_did_not_take_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -132,14 +132,14 @@ async def test_ids_of_all_kinds_count_together(tmp_path: Path) -> None:
     ids = [f"{kind}:{number}" for number in range(400) for kind in ("external_id", "device_id", "alias:crm")]
     async with CohortApi(named("1")) as api, connected(api, tmp_path) as braze:
         assert await told(braze, change(ids, match="prefix")) == [DELIVERED]
-        assert api.books.ids == [1000, 200]
+        assert api.received.ids == [1000, 200]
 
 
 async def test_no_request_is_larger_than_braze_takes(tmp_path: Path) -> None:
     users = [f"{number}".rjust(1500, "\x01") for number in range(1000)]
     async with CohortApi(named(*users)) as api, connected(api, tmp_path) as braze:
         assert await told(braze, change(users)) == [DELIVERED], "beyond 4 MB it answers 413"
-        assert len(api.books.ids) > 1
+        assert len(api.received.ids) > 1
         assert len(inside(api)) == 1000
 
 
@@ -148,7 +148,7 @@ async def test_what_is_known_outlives_a_restart(tmp_path: Path) -> None:
         for _ in range(2):
             async with connected(api, tmp_path) as braze:
                 assert await told(braze, change(["a"])) == [DELIVERED]
-        assert api.books.ids == [1]
+        assert api.received.ids == [1]
         assert members(tmp_path / "cohorts" / "braze.db", "7") == [Member("external_id", "a")]
 
 
@@ -189,8 +189,8 @@ async def test_whom_braze_does_not_know_it_ignores_until_they_are_sent_again(tmp
         event = change(ids, match="prefix", sync={"resend": True})
         assert await told(braze, event, event) == [DELIVERED] * 2
         assert api.members["7"] == {profiles[0], profiles[2], profiles[3]}
-        assert api.books.unknown == 4
-        assert api.books.ids == [5, 5]
+        assert api.received.unknown == 4
+        assert api.received.ids == [5, 5]
         await told(braze, change([], ["external_id:a"], match="prefix"), change(sync={"resend": True}))
         assert api.members["7"] == {profiles[2], profiles[3]}, "whoever has left is not sent again"
 
@@ -205,7 +205,7 @@ async def test_another_braze_gets_everybody_before_the_next_change(
             assert "another Braze" not in capsys.readouterr().out
         for _ in range(2):
             async with connected(new, tmp_path) as braze:
-                assert ("another Braze" in capsys.readouterr().out) == (not new.books.ids)
+                assert ("another Braze" in capsys.readouterr().out) == (not new.received.ids)
                 new.faults.extend([Fault(201), Fault(201), Fault(500)])
                 await told_for_good(braze, [change([], ["user-0"], name="")])
                 new.faults.clear()
@@ -214,8 +214,8 @@ async def test_another_braze_gets_everybody_before_the_next_change(
                 await told(braze, change(cohort="8", name="", sync={"resend": True}))
                 assert inside(new, "8") == {*users[:5]}
         assert inside(old) == {*users}, "it is not asked any more"
-        assert new.books.names == {"7": ["Carts"], "8": ["Others", "Others"]}
-        assert new.books.ids == [1000, 500, 1, 5, 1, 5], "nobody twice, but for the resync"
+        assert new.received.names == {"7": ["Carts"], "8": ["Others", "Others"]}
+        assert new.received.ids == [1000, 500, 1, 5, 1, 5], "nobody twice, but for the resync"
 
 
 async def test_members_sent_to_one_braze_count_for_that_braze_alone(tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ async def test_a_database_from_before_targets_were_kept_is_taken_as_sent(tmp_pat
             db.execute("DROP TABLE target")
         async with connected(api, tmp_path) as braze:
             await told(braze, change(["b"]))
-        assert api.books.ids == [1, 1]
+        assert api.received.ids == [1, 1]
 
 
 async def test_who_is_erased_in_the_middle_of_a_change_is_in_no_file_either(tmp_path: Path) -> None:
@@ -288,7 +288,7 @@ async def test_large_changes_are_cut(tmp_path: Path) -> None:
     users = [f"user-{number}" for number in range(2500)]
     async with CohortApi(named(*users)) as api, connected(api, tmp_path) as braze:
         assert await told(braze, change(users)) == [DELIVERED]
-        assert api.books.ids == [1000, 1000, 500]
+        assert api.received.ids == [1000, 1000, 500]
         assert len(inside(api)) == 2500
 
 
@@ -310,7 +310,7 @@ async def test_braze_limits_an_hour(tmp_path: Path) -> None:
         assert first == DELIVERED
         assert isinstance(second, Retry)
         assert 0 < (second.after or 0) <= 3600
-        assert api.books.statuses[429] == 0, "it was told that none are left"
+        assert api.received.statuses[429] == 0, "it was told that none are left"
     async with CohortApi(named("a"), hourly=0) as api, connected(api, tmp_path) as braze:
         (refused,) = await told(braze, change(["a"], cohort="9"))
         assert isinstance(refused, Retry)
@@ -341,8 +341,8 @@ async def test_attributes_of_users_who_exist(tmp_path: Path, style: str) -> None
     ):
         ids = [f"external_id:user-{number}" for number in range(101)]
         await told(braze, change([*ids, "alias:crm:17"], match="prefix"), change([], ["user-0"]))
-        assert api.books.ids == [75, 27, 1]
-        assert api.books.unknown == 1
+        assert api.received.ids == [75, 27, 1]
+        assert api.received.unknown == 1
         name, yes, no = ("heap_cohort_7", True, False) if style == "boolean" else ("heap_cohorts", ["7"], [])
         assert [api.attributes[user][name] for user in users] == [no] + [yes] * 100
 
@@ -471,7 +471,7 @@ def test_whatever_happens_the_membership_is_right_in_the_end(batches: list[Any])
                         for step in steps:
                             members_after(expected, step)
                 assert {cohort: inside(api, cohort) for cohort in expected} == expected
-                assert api.books.conflicts == 0
+                assert api.received.conflicts == 0
                 known = {cohort.id: cohort.members for cohort in cohorts(Path(folder) / "cohorts" / "braze.db")}
                 assert known == {cohort: len(expected[cohort]) for cohort in known}
 
@@ -516,7 +516,7 @@ async def test_who_is_erased_is_in_no_file_any_more(tmp_path: Path) -> None:
             Delivered("not looked for: external ids: none is known"),
         ]
         assert inside(api) == inside(api, "8") == {*users} - {"user-1234", "anna-77"}
-        assert api.books.ids[-2:] == [2, 2]
+        assert api.received.ids[-2:] == [2, 2]
         found = [*(tmp_path / "cohorts").iterdir()]
         assert not any(one in path.read_bytes() for path in found for one in (b"user-1234", b"anna-77", b"5f3a"))
         known = {member.id for member in members(tmp_path / "cohorts" / "braze.db", "7")}

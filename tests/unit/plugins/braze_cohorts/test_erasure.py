@@ -82,9 +82,9 @@ async def test_a_failing_cohort_stops_no_erasure_in_other_cohorts(tmp_path: Path
         assert not files_name("user-1", tmp_path), "who is gone everywhere is in no file"
         api.faults.append(Fault(400))
         assert isinstance((await braze.erase([ANNA]))[0], Reject)
-        sent = len(api.books.ids)
+        sent = len(api.received.ids)
         assert await braze.erase(users) == [DELIVERED] * 3
-        assert api.books.ids[sent:] == [1], "only what is left"
+        assert api.received.ids[sent:] == [1], "only what is left"
 
 
 async def test_what_was_taken_out_before_a_failure_is_not_taken_out_again(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ async def test_what_was_taken_out_before_a_failure_is_not_taken_out_again(tmp_pa
         api.faults.extend([Fault(201), Fault(503)])
         assert isinstance((await braze.erase(everybody))[0], Retry)
         assert await braze.erase(everybody) == [DELIVERED]
-        assert (inside(api), api.books.ids[2:]) == (set(), [1000, 501])
+        assert (inside(api), api.received.ids[2:]) == (set(), [1000, 501])
 
 
 async def test_what_braze_does_not_take_of_an_erasure_is_told_without_the_user(
@@ -122,7 +122,7 @@ async def test_who_was_brought_to_another_braze_already_is_taken_out_of_it(tmp_p
             assert last not in inside(new)
             assert await braze.erase([ANNA, User(None, (last,))]) == [DELIVERED] * 2
             assert "anna" not in inside(new)
-            assert new.books.ids == [1000, 1], "nobody who is not there"
+            assert new.received.ids == [1000, 1], "nobody who is not there"
             assert await told(braze, change()) == [DELIVERED]
             assert inside(new) == {*USERS} - {"anna", last}
 
@@ -159,7 +159,7 @@ async def test_an_erasure_skips_users_that_braze_refused_or_has_removed(tmp_path
         api.faults.extend([Fault(201), Fault(400), Fault(500)])
         await told(braze, change(["anna"]), change(["user-1"]), change([], ["user-1"]))
         assert await braze.erase([ANNA, User(None, ("user-1",))]) == [DELIVERED] * 2
-        assert api.books.ids == [1]
+        assert api.received.ids == [1]
 
 
 async def test_an_erasure_uses_every_id_and_the_receipt_says_what_is_unknown(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ async def test_ten_thousand_users_go_in_one_request(tmp_path: Path) -> None:
 
 async def test_a_deletion_that_is_pending_is_asked_after_and_not_made_again(tmp_path: Path) -> None:
     async with HeapApi(api_key=KEY) as heap, connected(heap.url, tmp_path) as connector:
-        heap.switches = heap.switches.changed(pending=3)
+        heap.switches = heap.switches.replace(pending=3)
         *pending, skipped = await connector.erase(USERS)
         assert [(one.reason, one.after) for one in pending if isinstance(one, Retry)] == [(PENDING, 60)] * 2
         assert skipped == Skipped(deletion.UNKNOWN)
@@ -78,7 +78,7 @@ async def outcomes(connector: Heap, *users: User) -> list[str]:
 
 async def test_who_comes_later_does_not_restart_what_is_pending(tmp_path: Path) -> None:
     async with HeapApi(api_key=KEY) as heap, connected(heap.url, tmp_path) as connector:
-        heap.switches = heap.switches.changed(pending=4)  # looks; of a call there are two
+        heap.switches = heap.switches.replace(pending=4)  # looks; of a call there are two
         assert await outcomes(connector, ANNA) == ["Retry"]
         assert await outcomes(connector, ANNA, BERT) == ["Retry", "Retry"]
         assert await outcomes(connector, ANNA, BERT) == ["Delivered", "Retry"]
@@ -89,7 +89,7 @@ async def test_who_comes_later_does_not_restart_what_is_pending(tmp_path: Path) 
 
 async def test_an_identity_that_is_deleted_waits_for_the_others_of_the_user(tmp_path: Path) -> None:
     async with HeapApi(api_key=KEY) as heap, connected(heap.url, tmp_path) as connector:
-        heap.switches = heap.switches.changed(pending=2)
+        heap.switches = heap.switches.replace(pending=2)
         assert await outcomes(connector, ANNA) == ["Retry"]
         both = User("u1", ("anna", "ann"))
         assert await outcomes(connector, both) == ["Retry"]
@@ -101,7 +101,7 @@ async def test_who_is_to_be_erased_once_more_is_requested_once_more(tmp_path: Pa
     async with HeapApi(api_key=KEY) as heap, connected(heap.url, tmp_path) as connector:
         assert await outcomes(connector, ANNA) == ["Delivered"]
         assert await outcomes(connector, ANNA) == ["Delivered"]
-        heap.switches = heap.switches.changed(pending=2)
+        heap.switches = heap.switches.replace(pending=2)
         assert await outcomes(connector, ANNA) == ["Retry"]
         assert await outcomes(connector, ANNA, ANNA) == ["Retry", "Retry"]
         assert await outcomes(connector, ANNA, ANNA) == ["Delivered", "Delivered"]
@@ -163,7 +163,7 @@ async def test_a_token_is_good_for_five_minutes_of_heaps_clock(tmp_path: Path) -
         return now[0]
 
     async with HeapApi(api_key=KEY, clock=clock) as heap, connected(heap.url, tmp_path) as connector:
-        heap.switches = heap.switches.changed(pending=0)
+        heap.switches = heap.switches.replace(pending=0)
         assert [type(outcome) for outcome in await connector.erase(USERS)] == [Unauthorized, Unauthorized, Skipped]
 
 

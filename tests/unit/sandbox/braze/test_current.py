@@ -47,8 +47,8 @@ def test_a_batch_goes_out_when_it_is_full_or_five_minutes_old():
         made.add("a", b"a", float(number))
     made.add("b", b"b", 50.0)
     assert sizes(made, 120.0) == [100]
-    assert made.queues() == {"a": 20, "b": 1}
-    assert made.due() == 350.0
+    assert made.count_filling() == {"a": 20, "b": 1}
+    assert made.find_due() == 350.0
     assert sizes(made, 350.0) == [1]
     assert sizes(made, 399.0) == []
     assert sizes(made, 400.0) == [20]
@@ -70,16 +70,16 @@ def test_five_days_of_errors_disable_it_and_the_queue_is_kept_seven_more():
     made = filled(100)
     now = 0.0
     while not made.stopped:
-        now = max(now, made.due())
+        now = max(now, made.find_due())
         answer(made, 503, now)
     made.add(KIND, b"new", now)
     assert made.stopped == "disabled after 5 days of errors"
     assert 5 * DAY_S <= now < 5 * DAY_S + 600
     assert (made.waiting, made.counts.lost) == (100, 1)
-    assert made.due() == now + 7 * DAY_S
-    assert made.take(made.due() - 1) is None
+    assert made.find_due() == now + 7 * DAY_S
+    assert made.take(made.find_due() - 1) is None
     assert made.waiting == 100
-    assert made.take(made.due()) is None
+    assert made.take(made.find_due()) is None
     assert (made.waiting, made.counts.dropped) == (0, 100)
     assert balanced(made)
 
@@ -107,7 +107,7 @@ def test_by_the_older_page_it_goes_on_and_drops_events_in_the_end(status, after)
     made = filled(100, page="older")
     now = 0.0
     while made.waiting:
-        now = max(now, made.due())
+        now = max(now, made.find_due())
         assert answer(made, status, now)
     assert not made.stopped
     assert after < now < after + 600
@@ -117,7 +117,7 @@ def test_by_the_older_page_it_goes_on_and_drops_events_in_the_end(status, after)
 def test_wrong_credentials_are_retried_after_2_to_5_minutes_by_older_rules():
     made = filled(1, page="older")
     answer(made, 403, 0.0)
-    assert 120 <= made.due() <= 300
+    assert 120 <= made.find_due() <= 300
 
 
 def test_accepted_batches_come_again_whole_or_in_part_with_the_same_events():

@@ -37,7 +37,7 @@ async def change(api: CohortApi, *changes: Any, **fields: Any) -> tuple[int, str
 
 
 def inside(api: CohortApi, cohort: str = "7") -> set[str]:
-    return {profile.name for profile in api.profiles.inside(cohort)}
+    return {profile.name for profile in api.profiles.find_members(cohort)}
 
 
 @pytest.mark.parametrize(
@@ -68,8 +68,8 @@ async def test_what_is_wrong_is_named(fields, status, said):
         answer = await (change if "cohort_changes" in fields else name)(api, **fields)
     assert answer[0] == status
     assert said in answer[1]
-    assert not api.books.names
-    assert not api.books.ids
+    assert not api.received.names
+    assert not api.received.ids
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ async def test_only_known_users_enter_and_devices_only_of_anonymous_ones():
     async with CohortApi(USERS) as api:
         await change(api, {"device_ids": ["phone", "watch", "tablet", "fridge"], "user_ids": ["nobody"]})
         assert inside(api) == {"tablet"}
-        assert api.books.unknown == 4
+        assert api.received.unknown == 4
         assert len(api.profiles.all) == 3
         await change(api, {"user_ids": ["anna"], "aliases": [ALIAS]})
         await change(api, {"device_ids": ["phone", "tablet"], "should_remove": True})
@@ -110,7 +110,7 @@ async def test_user_ids_may_hold_all_kinds_of_ids():
     async with CohortApi(USERS) as api:
         await change(api, {"user_ids": ["anna", "tablet", "phone", ALIAS]})
         assert inside(api) == {"anna", "tablet", "crm:17"}
-        assert api.books.unknown == 1
+        assert api.received.unknown == 1
 
 
 async def test_a_cohort_is_renamed_by_naming_it_again_and_segments_go_by_names():
@@ -119,10 +119,10 @@ async def test_a_cohort_is_renamed_by_naming_it_again_and_segments_go_by_names()
         await name(api, name="Lost carts")
         await change(api, {"user_ids": ["anna", "tablet"]})
         await change(api, {"user_ids": ["tablet"]}, cohort_id="8")
-        assert api.books.names["7"] == ["Carts", "Lost carts"]
-        assert {one.name for one in api.audience(["Lost carts"], ["8"])} == {"anna"}
-        assert {one.name for one in api.audience([], ["7"])} == {"crm:17"}
-        assert api.audience(["Carts"]) == set()
+        assert api.received.names["7"] == ["Carts", "Lost carts"]
+        assert {one.name for one in api.find_audience(["Lost carts"], ["8"])} == {"anna"}
+        assert {one.name for one in api.find_audience([], ["7"])} == {"crm:17"}
+        assert api.find_audience(["Carts"]) == set()
 
 
 async def test_switches_refuse_unnamed_cohorts_and_disabled_partners():
@@ -130,7 +130,7 @@ async def test_switches_refuse_unnamed_cohorts_and_disabled_partners():
         assert (await change(api, {"user_ids": ["anna"]}))[0] == 400
         await name(api)
         assert (await change(api, {"user_ids": ["anna"]}))[0] == 201
-        api.switches = api.switches.changed(partner_enabled=False)
+        api.switches = api.switches.replace(partner_enabled=False)
         assert await name(api) == (401, "the partner is not enabled for this customer")
 
 
@@ -140,7 +140,7 @@ async def test_two_changes_of_a_cohort_at_a_time_are_one_too_many():
         others = await asyncio.gather(*(change(api, {"user_ids": ["anna"]}, cohort_id=one) for one in "89"))
     assert sorted(status for status, _ in both) == [201, 423]
     assert [status for status, _ in others] == [201, 201]
-    assert api.books.conflicts == 1
+    assert api.received.conflicts == 1
 
 
 async def test_requests_are_counted_by_the_hour_and_answers_say_how_many_remain():
@@ -192,6 +192,6 @@ async def test_faults_with_and_without_effect():
         api.faults.append(Fault(status=201, applied=False))
         assert (await change(api, {"user_ids": ["tablet"], "should_remove": True}))[0] == 201
         assert inside(api) == {"anna", "tablet"}
-        api.switches = api.switches.changed(fail=1, fail_status=503, fail_applied=True)
+        api.switches = api.switches.replace(fail=1, fail_status=503, fail_applied=True)
         assert (await change(api, {"user_ids": ["anna", "tablet"], "should_remove": True}))[0] == 503
         assert inside(api) == set()

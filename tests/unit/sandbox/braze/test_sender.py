@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from relay.sandbox.braze.reactions import CurrentsSwitches, Reaction, after, backoff
+from relay.sandbox.braze.reactions import CurrentsSwitches, Reaction, choose_reaction, compute_backoff
 from relay.sandbox.braze.sender import CurrentsSender
 from relay.testing import Answer, Destination, Reset
 
@@ -55,7 +55,7 @@ async def send(destination: Destination, events: Iterable[tuple[str, bytes]], **
     ],
 )
 def test_what_follows_an_answer(status, size, refused, expected):
-    assert after(status, size, refused=refused) is expected
+    assert choose_reaction(status, size, refused=refused) is expected
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ async def test_without_a_token_there_is_no_authorization():
 def test_waits_grow_up_to_a_limit_with_jitter():
     rng = Random(1)
     for attempt, longest in [(1, 1), (2, 2), (5, 16), (9, 60), (10_000, 60)]:
-        waits = [backoff(attempt, 1, 60, rng) for _ in range(50)]
+        waits = [compute_backoff(attempt, 1, 60, rng) for _ in range(50)]
         assert longest / 2 <= min(waits) < max(waits) <= longest
 
 
@@ -151,7 +151,7 @@ async def test_a_sender_that_hangs_up_sends_again_until_it_gets_an_answer():
     async with Destination() as destination, sender(destination.url, hang_up=1) as braze, asyncio.TaskGroup() as group:
         sending = group.create_task(braze.send(stream(some(3))), name="send")
         await destination.requested(3)
-        braze.switches = braze.switches.changed(hang_up=0)
+        braze.switches = braze.switches.replace(hang_up=0)
         await sending
     assert braze.counts.accepted == 3
     assert len(set(destination.bodies())) == 3

@@ -49,7 +49,7 @@ async def test_one_bad_item_has_the_whole_body_refused_and_is_named(item, said):
         status, text = await call(heap, TRACK, {"events": [{"event": "e", "identity": "a"}, item]})
         assert (status, text.startswith("postBody.events[1]" + said)) == (400, True), text
         assert not heap.events
-        heap.switches = heap.switches.changed(partial=True)
+        heap.switches = heap.switches.replace(partial=True)
         assert await call(heap, TRACK, {"events": [{"event": "e", "identity": "a"}, item]}) == (200, text)
         assert len(heap.events) == 1
 
@@ -122,7 +122,7 @@ async def test_limits_are_of_a_moving_minute_and_by_identity():
         now = 60.0
         assert (await call(heap, TRACK, bulk(3)))[0] == 200
         assert (heap.minute.most, heap.minute.most_of_one) == (6, 4)
-        heap.switches = heap.switches.changed(over_limit="drop")
+        heap.switches = heap.switches.replace(over_limit="drop")
         assert (await call(heap, TRACK, bulk(1)))[0] == 200
     assert len(heap.events) == 8
 

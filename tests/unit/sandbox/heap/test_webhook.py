@@ -79,8 +79,8 @@ async def test_events_without_the_chosen_identity_are_forgotten_or_refused():
     mixed = {"events": [event(1, user_id="b1"), event(2, external_user_id="anna")]}
     async with HeapWebhook(take=seen.__setitem__) as heap:
         assert await post(heap.url, json=mixed) == 200
-        assert (seen.keys(), heap.nobody) == ({"2"}, 1)
-        heap.switches = heap.switches.changed(without_identity="refuse")
+        assert (seen.keys(), heap.without_identity) == ({"2"}, 1)
+        heap.switches = heap.switches.replace(without_identity="refuse")
         assert await post(heap.url, json={"events": [event(3, user_id="b1"), event(4, external_user_id="x")]}) == 400
         assert seen.keys() == {"2"}
 
