@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from relay.api import Block
-from relay.journal import HEADER, READ_BYTES, Corrupt, SegmentReader, list_segment_files, parse_base
+from relay.journal import HEADER, READ_BYTES, Corrupt, SegmentReader, list_segment_files, parse_base, read_written
 from relay.state import list_journals, read_acknowledged
 from relay.words import format_count
 
@@ -117,7 +117,7 @@ class Inspected:
     def _classify_end(self, fd: int, header: bytes) -> None:
         """Name what follows the good records, by its bytes. `header`: the first of them."""
         if any(header):
-            self.behind = len(os.pread(fd, os.fstat(fd).st_size - self.used, self.used).rstrip(b"\0"))
+            self.behind = len(read_written(fd, self.used))
         if self.end < self.limit:
             self.condition = "damaged" if self.behind else "gap"
         elif self.behind:

@@ -25,6 +25,7 @@ FRESH: Final = ".fresh"
 DAMAGED: Final = ".damaged"
 """The suffix of a damaged segment that is kept beside its replacement."""
 READ_BYTES: Final = 1 << 20
+ZEROS: Final = bytes(1 << 20)
 
 
 class Corrupt(Exception):
@@ -277,7 +278,7 @@ def find_end(path: Path) -> Ending:
     """Read a segment to its last whole record. Raises Corrupt if the file does not begin as a segment; OSError."""
     reader = SegmentReader(path)
     try:
-        data = os.pread(reader.fd, os.fstat(reader.fd).st_size, 0)
+        data = read_written(reader.fd)
     finally:
         reader.close()
     good, used, end, received, events = reader.base, PREFIX.size, reader.base, 0.0, 0
@@ -285,7 +286,16 @@ def find_end(path: Path) -> Ending:
         if at == used and header.offset == good:
             good, used = header.end, at + header.size
         end, received, events = header.end, header.received_us / 1e6 or received, events + header.events
-    return Ending(end, good, used, received, events, any(data[used:].rstrip(b"\0")))
+    return Ending(end, good, used, received, events, used < len(data))
+
+
+def read_written(fd: int, start: int = 0) -> bytes:
+    """Read a segment from byte `start` on, without the zeros that follow its records. No record ends in a zero. Raises
+    OSError."""
+    end = os.fstat(fd).st_size
+    while end - start >= len(ZEROS) and os.pread(fd, len(ZEROS), end - len(ZEROS)) == ZEROS:
+        end -= len(ZEROS)  # a start after a crash finds megabytes of room that nobody has used
+    return os.pread(fd, end - start, start).rstrip(b"\0")
 
 
 def count_whole_events(path: Path) -> int:
