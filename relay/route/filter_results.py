@@ -144,8 +144,12 @@ def _check_event(event: Event, made: object) -> None:
     )
     if not here:
         raise Wrong("apply returned another event, which came at another time: make events by event.with_data")
-    if made.kind is not event.kind:
-        _check_kind(event.kind, made.kind)
+    if (kind := made.kind) is not event.kind:
+        if type(kind) is not Kind or _origin(kind) != _origin(event.kind):
+            raise Wrong("apply returned an event of another source: make events by event.with_data and event.with_type")
+        name = kind.type
+        if not (type(name) is str and 0 < len(name) <= TYPE_CHARS and name.isprintable()):
+            raise Wrong(f"apply returned an event of the type {name!r:.80}: a type has 1 to {TYPE_CHARS:,} characters")
     if made.body is not event.body:
         try:
             if type(made.body) is bytes and is_utf8(made.body):
@@ -154,13 +158,6 @@ def _check_event(event: Event, made: object) -> None:
         except UNREADABLE:
             pass
         raise Wrong("apply returned an event that is not a JSON object")
-
-
-def _check_kind(kind: Kind, made: object) -> None:
-    if type(made) is not Kind or _origin(made) != _origin(kind):
-        raise Wrong("apply returned an event of another source: make events by event.with_data and event.with_type")
-    if not (type(made.type) is str and 0 < len(made.type) <= TYPE_CHARS and made.type.isprintable()):
-        raise Wrong(f"apply returned an event of the type {made.type!r:.80}: a type has 1 to {TYPE_CHARS:,} characters")
 
 
 def _size(events: Sequence[Event]) -> int:

@@ -9,7 +9,7 @@ from operator import attrgetter
 from time import perf_counter
 from typing import Final, NamedTuple
 
-from relay.api import Block, Event, Filter, Kind
+from relay.api import Block, Event, Filter
 from relay.catalogue import Selection
 from relay.route.filter_results import Failed, apply_chain
 
@@ -46,27 +46,25 @@ class Route:
     def __call__(self, block: Block, *, part: bool = False) -> Routed:
         """Route a block. With `part`, a block with filters is routed as far as is enough for once."""
         erased = [kind for kind in block.kinds if kind.is_erased] if "" in map(_source_of, block.kinds) else ()
-        selected = self._select(block, erased)
+        wants = [*map(self.selection.wants, map(_type_of, block.kinds))]
+        if erased:
+            wants = [wanted and kind not in erased for wanted, kind in zip(wants, block.kinds, strict=True)]
+        selected: Block | None = block
+        if not all(wants):
+            numbers = [number for number, kind in enumerate(block.index) if wants[kind]] if any(wants) else ()
+            if len(numbers) < len(block):
+                selected = block.pick(numbers) if numbers else None
         if selected is None:
             routed = NOTHING
         elif self.filters:
             routed = self._filter(selected, part=part)
         else:
             routed = Routed(selected)
-        return routed._replace(erased=_erased(block, routed.stop)) if erased else routed
-
-    def _select(self, block: Block, erased: Sequence[Kind]) -> Block | None:
-        wants = [*map(self.selection.wants, map(_type_of, block.kinds))]
-        if erased:
-            wants = [wanted and kind not in erased for wanted, kind in zip(wants, block.kinds, strict=True)]
-        if all(wants):
-            return block
-        if not any(wants):
-            return None
-        numbers = [number for number, kind in enumerate(block.index) if wants[kind]]
-        if len(numbers) == len(block):
-            return block
-        return block.pick(numbers) if numbers else None
+        if not erased:
+            return routed
+        events, stop = zip(block.offsets, block.index, strict=True), routed.stop
+        offsets = [offset for offset, kind in events if block.kinds[kind].is_erased and (stop is None or offset < stop)]
+        return routed._replace(erased=offsets)
 
     def _filter(self, block: Block, *, part: bool) -> Routed:
         kept: list[Event] = []
@@ -95,8 +93,3 @@ class Route:
         self, kept: Sequence[Event], filtered: Sequence[int], failed: Sequence[Failed], stop: int | None = None
     ) -> Routed:
         return Routed(Block.of(kept) if kept else None, filtered, failed, stop=stop)
-
-
-def _erased(block: Block, stop: int | None) -> list[int]:
-    events = zip(block.offsets, block.index, strict=True)
-    return [offset for offset, kind in events if block.kinds[kind].is_erased and (stop is None or offset < stop)]
