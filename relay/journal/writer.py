@@ -255,11 +255,14 @@ class Writer:
 
     def _find_missing(self) -> None:
         """Find the closed segments that somebody has removed or truncated. Raises OSError."""
-        sealed = self.segments[:-1] if self._open else self.segments
-        sizes = [_read_size(segment.path) for segment in sealed]
-        missing = [segment for segment, size in zip(sealed, sizes, strict=True) if size is None]
-        for segment, size in zip(sealed, sizes, strict=True):
-            if size is not None and size < segment.size:
+        missing = []
+        for segment in self.segments[:-1] if self._open else self.segments:
+            try:
+                size = segment.path.stat().st_size
+            except OSError:
+                missing.append(segment)
+                continue
+            if size < segment.size:
                 left = segment.path.read_bytes()
                 salt = parse_salt(left, segment.base)
                 self._rewrite(segment, segment.end, left, secrets.randbits(32) if salt is None else salt)
@@ -278,13 +281,23 @@ class Writer:
             return False
 
     def _open_for(self, needed: int) -> Open:
-        """Return the open segment if the record fits, else a new one."""
+        """Return the open segment if the record fits, else a new one. Raises OSError."""
         if self._open is not None and self._open.at + needed < self._open.size:
             return self._open
         size = max(self.limits.segment_size, needed + PREFIX.size + 1)
-        self._make_room(size)
+        expendable, lack = self._find_room(size)
+        if lack:
+            raise OSError(errno.ENOSPC, lack)
+        self._remove(expendable)
         self.segments = [segment for segment in self.segments if segment.base != self.head]  # it held no event
-        fd, salt = self._create_segment(size)
+        try:
+            fd, salt = create_segment(self.folder, self.head, size)
+        except OSError as error:
+            if error.errno == errno.ENOSPC and has_no_inodes(self.folder):
+                raise OSError(errno.ENOSPC, NO_INODES) from None
+            if error.errno == errno.ENOSPC and (fillers := self.fillers()):
+                raise OSError(errno.ENOSPC, f"{error.strerror}; the file system holds {fillers}") from None
+            raise
         if self._open is not None:
             self._seal(self._open)
         path = make_path(self.folder, self.head)
@@ -293,45 +306,28 @@ class Writer:
         self.segments = [*self.segments, fresh]
         return self._open
 
-    def _create_segment(self, size: int) -> tuple[int, int]:
-        """Create the next segment. Raises OSError."""
-        try:
-            return create_segment(self.folder, self.head, size)
-        except OSError as error:
-            if error.errno == errno.ENOSPC and has_no_inodes(self.folder):
-                raise OSError(errno.ENOSPC, NO_INODES) from None
-            if error.errno == errno.ENOSPC and (fillers := self.fillers()):
-                raise OSError(errno.ENOSPC, f"{error.strerror}; the file system holds {fillers}") from None
-            raise
-
-    def _make_room(self, size: int) -> None:
-        """Remove segments to make room for a segment of so many bytes. Raises OSError if that would not suffice."""
-        limits, free = self.limits, self._measure_free()
-        lacking = size + max(self.size - limits.max_size, limits.min_free - free)
-        going = choose_expendable(self.segments, limits, self.keep, self.replay_floor, self._now, lacking)
-        if lacking > sum(segment.size for segment in going):
-            raise OSError(errno.ENOSPC, self._describe_full(size, free))
-        self._remove(going)
-
     def find_lack(self) -> str:
         """Return why the next group would find no room; "" if it would, or a segment is open. Raises OSError."""
         if self._open is not None:
             return ""
-        size, limits, free = self.limits.segment_size, self.limits, self._measure_free()
-        lacking = size + max(self.size - limits.max_size, limits.min_free - free)
-        going = choose_expendable(self.segments, limits, self.keep, self.replay_floor, self._now, lacking)
-        return self._describe_full(size, free) if lacking > sum(segment.size for segment in going) else ""
+        _, lack = self._find_room(self.limits.segment_size)
+        return lack
 
-    def _describe_full(self, size: int, free: float) -> str:
-        """Describe why there is no room, and what to do."""
-        least = self.limits.min_free
+    def _find_room(self, size: int) -> tuple[Sequence[Segment], str]:
+        """Return the segments to remove for a segment of so many bytes, and why that would not suffice; "" if it would.
+        Raises OSError."""
+        limits, free, least = self.limits, self._measure_free(), self.limits.min_free
+        lacking = size + max(self.size - limits.max_size, least - free)
+        expendable = choose_expendable(self.segments, limits, self.keep, self.replay_floor, self._now, lacking)
+        if lacking <= sum(segment.size for segment in expendable):
+            return expendable, ""
         if free - size >= least:
-            return "the journal has reached its max_size and every event in it is still needed"
+            return (), "the journal has reached its max_size and every event in it is still needed"
         parts = f"the next segment {math.ceil(size / MIB)} MiB, journal.min_free {math.ceil(least / MIB)} MiB"
         numbers = f"{free // MIB:.0f} MiB free, {math.ceil((size + least) / MIB)} MiB needed: {parts}"
         filled = f"; it holds {fillers}" if (fillers := self.fillers()) else ""
         lower = ", or lower journal.min_free" if free >= size else ""
-        return f"the journal's file system is full ({numbers}{filled}): free some space{lower}"
+        return (), f"the journal's file system is full ({numbers}{filled}): free some space{lower}"
 
     def _measure_free(self) -> float:
         """Return the bytes that the file system has for relay."""
@@ -382,11 +378,3 @@ def _is_in_place(opened: Open) -> bool:
     except OSError:
         return False
     return found.st_ino == opened.inode and found.st_size >= opened.size
-
-
-def _read_size(path: Path) -> int | None:
-    """Return the size of a file; None without a file."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return None
