@@ -3,6 +3,7 @@
 relay does not touch a journal that is not the database's, because its offsets mean other events. See `identify`.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -60,11 +61,15 @@ def describe_mismatch(folder: Path, known: KnownJournal | None) -> str:
     found = read_identity(folder)
     if found == known.identity:
         return ""
-    end = _find_folder_end(folder)
+    end, paths = 0, list_segment_files(folder)
+    for path in reversed(paths):
+        with suppress(Corrupt):
+            end = find_end(path).end
+            break
     if found is None and end >= known.head:
         return ""
     holds = "holds no journal"
-    if paths := list_segment_files(folder):
+    if paths:
         holds = f"holds another journal, with offsets from {parse_base(paths[0])} up to {end}"
     elif found is not None:
         holds = "holds another journal, without events"
@@ -82,13 +87,3 @@ def read_identity(folder: Path) -> str | None:
 def write_identity(folder: Path, identity: str) -> None:
     """Give a folder an id, durably. Raises OSError."""
     replace_text(folder / FILE_NAME, f"{identity}\n")
-
-
-def _find_folder_end(folder: Path) -> int:
-    """Return the offset behind the last whole record of a folder; 0 without any."""
-    for path in reversed(list_segment_files(folder)):
-        try:
-            return find_end(path).end
-        except Corrupt:
-            continue
-    return 0

@@ -70,9 +70,12 @@ class Reader:
     def _read_disk(self, offset: int) -> tuple[list[Block], int]:
         """Read the blocks from this offset on; return them, and the offset for the next read."""
         with self._lock:
-            segment, end = self._locate(offset)
-            if segment is None:
-                return [], end
+            segments, head = self._writer.segments, self._head()
+            if not segments:
+                return [], head
+            place = max(0, bisect_right(segments, offset, key=lambda segment: segment.base) - 1)
+            segment = segments[place]  # the one of the offset, or the next
+            end = min(segments[place + 1].base, head) if place + 1 < len(segments) else head
             start = max(offset, segment.base)
             try:
                 if self._segment is None or self._segment.path != segment.path or self._segment.is_replaced:
@@ -108,14 +111,6 @@ class Reader:
         """Close the file, so that a removed or replaced file takes no more space. Blocking."""
         with self._lock:
             self._close()
-
-    def _locate(self, offset: int) -> tuple[Segment | None, int]:
-        """Find the segment of an offset, or the next one, and the end of its readable part. None: no segment up to the
-        head."""
-        segments, head = self._writer.segments, self._head()
-        place = max(0, bisect_right(segments, offset, key=lambda segment: segment.base) - 1)
-        following = segments[place + 1].base if place + 1 < len(segments) else head
-        return (segments[place] if segments else None), min(following, head)
 
     def _close(self) -> None:
         if self._segment is not None:

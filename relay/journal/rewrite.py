@@ -77,17 +77,16 @@ def rewrite(segment: Segment, wanted: Wanted) -> Path:
 
 def find_copies(folder: Path, wanted: Wanted) -> list[Path]:
     """Find the damaged segments kept by a repair that name one of the users. Raises OSError."""
-    return [path for path in folder.glob(f"*{DAMAGED}") if _names_user(path, wanted)]
-
-
-def _names_user(path: Path, wanted: Wanted) -> bool:
-    before = b""
-    with path.open("rb") as file:
-        while piece := file.read(PIECE_BYTES):
-            if wanted.find_named((before + piece).decode(errors="replace")):
-                return True
-            before = piece[-LONGEST_ID:]
-    return False
+    found = []
+    for path in folder.glob(f"*{DAMAGED}"):
+        before = b""
+        with path.open("rb") as file:
+            while piece := file.read(PIECE_BYTES):
+                if wanted.find_named((before + piece).decode(errors="replace")):
+                    found.append(path)
+                    break
+                before = piece[-LONGEST_ID:]
+    return found
 
 
 def _make_records(reader: SegmentReader, end: int, wanted: Wanted) -> Iterator[bytes]:

@@ -66,20 +66,18 @@ class Subscribers:
         for kind in block.kinds:
             if len(woken) == len(self._subscribers):
                 break
-            woken |= self._find_wanting(kind.type)
+            wanting = self._wanting.get(kind.type)
+            if wanting is None:
+                if len(self._wanting) >= TYPES_REMEMBERED:
+                    self._wanting.clear()
+                wanting = frozenset(waiter for waiter in self._subscribers if waiter.wants(kind.type))
+                self._wanting[kind.type] = wanting
+            woken |= wanting
         for waiter in woken:
             waiter.wake(block.offsets[0])
         self._head = block.offsets[-1] + 1
         if self._timer is None and len(woken) < len(self._subscribers):
             self._timer = asyncio.get_running_loop().call_later(QUIET_S, self._wake_all)
-
-    def _find_wanting(self, type: str) -> frozenset[Subscriber]:
-        found = self._wanting.get(type)
-        if found is None:
-            if len(self._wanting) >= TYPES_REMEMBERED:
-                self._wanting.clear()
-            found = self._wanting[type] = frozenset(waiter for waiter in self._subscribers if waiter.wants(type))
-        return found
 
     def _wake_all(self) -> None:
         self._timer = None

@@ -115,13 +115,15 @@ class Wanted:
             data = orjson.loads(without_surrogates(body))
         except ValueError:
             return body, NOBODY
-        gone, match = NOBODY, _find_kind(data.get("match", EXTERNAL_ID))
+        match = data.get("match", EXTERNAL_ID)
+        kind = f"alias:{match.get('alias_label')}" if isinstance(match, dict) else _normalize_id(match)
+        gone = NOBODY
         for name in LISTS[type]:
             users = data.get(name)
             for user in users if isinstance(users, list) else ():
-                gone |= self._find_listed(_normalize_id(user), match)
+                gone |= self._find_listed(_normalize_id(user), kind)
             if gone and isinstance(users, list):
-                data[name] = [user for user in users if not self._find_listed(_normalize_id(user), match)]
+                data[name] = [user for user in users if not self._find_listed(_normalize_id(user), kind)]
         return (orjson.dumps(data), gone) if gone else (body, NOBODY)
 
     def find_named(self, text: str) -> frozenset[int]:
@@ -151,18 +153,17 @@ class Wanted:
 
     def _find_listed(self, user: str, kind: str) -> frozenset[int]:
         """Return the erasures of an entry of such a list. Its ids are of one kind, or begin with their kind."""
-        if kind in (EXTERNAL_ID, PREFIX):
-            found = self._by_external_id.get(user.removeprefix(f"{EXTERNAL_ID}:"), NOBODY)
-            found |= self._by_external_id.get(user, NOBODY)
-            return found if kind == EXTERNAL_ID else found | self._find_prefixed(user)
-        return self._by_other_id.get((kind, user), NOBODY)
-
-    def _find_prefixed(self, user: str) -> frozenset[int]:
-        kind, _, rest = user.partition(":")
-        if kind == "alias":
-            label, _, rest = rest.partition(":")
-            kind = f"alias:{label}"
-        return self._by_other_id.get((kind, rest), NOBODY)
+        if kind not in (EXTERNAL_ID, PREFIX):
+            return self._by_other_id.get((kind, user), NOBODY)
+        found = self._by_external_id.get(user.removeprefix(f"{EXTERNAL_ID}:"), NOBODY)
+        found |= self._by_external_id.get(user, NOBODY)
+        if kind == PREFIX:
+            own, _, rest = user.partition(":")
+            if own == "alias":
+                label, _, rest = rest.partition(":")
+                own = f"alias:{label}"
+            found |= self._by_other_id.get((own, rest), NOBODY)
+        return found
 
     def _find_id(self, one: str) -> frozenset[int]:
         return self._by_user_id.get(one, NOBODY) | self._by_external_id.get(one, NOBODY)
@@ -177,19 +178,17 @@ class Erased:
         self.changed: dict[int, frozenset[int]] = {}
         """The users who were named, among others, at these offsets."""
         self._bodies: dict[int, bytes] = {}
-        for number, (body, kind) in enumerate(zip(block.bodies(), block.index, strict=True)):
-            if not block.kinds[kind].is_erased:
-                self._erase_event(block, number, body, wanted)
+        for number, (body, index) in enumerate(zip(block.bodies(), block.index, strict=True)):
+            offset, kind = block.offsets[number], block.kinds[index]
+            if kind.is_erased:
+                continue
+            if whose := wanted.find_numbers(body):
+                self.erased[offset] = whose
+            elif kind.type in LISTS:
+                rest, named = wanted.remove_users(kind.type, body)
+                if named:
+                    self.changed[offset], self._bodies[number] = named, rest
         self._block = block
-
-    def _erase_event(self, block: Block, number: int, body: bytes, wanted: Wanted) -> None:
-        offset, kind = block.offsets[number], block.kinds[block.index[number]]
-        if whose := wanted.find_numbers(body):
-            self.erased[offset] = whose
-        elif kind.type in LISTS:
-            rest, named = wanted.remove_users(kind.type, body)
-            if named:
-                self.changed[offset], self._bodies[number] = named, rest
 
     @property
     def block(self) -> Block:
@@ -207,12 +206,11 @@ class Erased:
 def _decode_head(body: bytes) -> _Head:
     try:
         return _HEAD.decode(body)
-    except (msgspec.DecodeError, RecursionError):
-        return _decode_odd_head(without_surrogates(body))
-
-
-def _decode_odd_head(body: bytes) -> _Head:
-    """Decode an event whose user or properties are no objects, or that held an unpaired surrogate."""
+    except (
+        msgspec.DecodeError,
+        RecursionError,
+    ):  # user or properties are no objects, or there is an unpaired surrogate
+        body = without_surrogates(body)
     try:
         data = orjson.loads(body)
     except ValueError:
@@ -231,10 +229,6 @@ def _normalize_id(value: Any) -> str:
 
 def _compile_alone(one: str) -> re.Pattern[str]:
     return re.compile(rf"(?<!\w){re.escape(one)}(?!\w)")
-
-
-def _find_kind(match: Any) -> str:
-    return f"alias:{match.get('alias_label')}" if isinstance(match, dict) else _normalize_id(match)
 
 
 def _index_pairs(pairs: Iterable[tuple[K, int]]) -> dict[K, frozenset[int]]:
