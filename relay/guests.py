@@ -194,20 +194,16 @@ class _Steps(Generic[T]):
 def wrap_escape(error: BaseException) -> BaseException:
     """Return an error of a guest, or an Escape for an error that is no Exception. A cancellation by somebody else stays
     as it is."""
-    if isinstance(error, Exception) or (isinstance(error, asyncio.CancelledError) and _is_cancelled()):
+    if isinstance(error, Exception):
         return error
+    if isinstance(error, asyncio.CancelledError):
+        with suppress(RuntimeError):  # in a thread there is no task
+            task = asyncio.current_task()
+            if task is not None and task.cancelling() > 0:
+                return error
     escape = Escape(f"{name_error(error)} (a plugin must not raise that)")
     escape.__cause__ = error
     return escape
-
-
-def _is_cancelled() -> bool:
-    """Return whether somebody else has cancelled the task."""
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:  # in a thread
-        return False
-    return task is not None and task.cancelling() > 0
 
 
 def is_same(one: object, other: object) -> bool:

@@ -10,7 +10,7 @@ import socket
 import ssl
 import traceback
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final, cast, get_args
@@ -141,9 +141,16 @@ class Server(web.Server):
         """Return whether there is room for another connection. Closes some unused ones if needed."""
         if self.connected < self.bound:
             return True
-        longest = heapq.nsmallest(max(1, self.bound // PORTIONS), self._list_free(), key=lambda one: one[0])
-        for _, _, close in longest:
-            close()
+        free: list[tuple[float, str, Connection | asyncio.Task[None]]]
+        free = [(one.waiting_since, one.client, one) for one in self.open if one.is_free]
+        free += ((since, client, task) for task, (since, client) in self._shaking.items())
+        longest = heapq.nsmallest(max(1, self.bound // PORTIONS), free, key=lambda one: one[0])
+        for _, _, unused in longest:
+            if isinstance(unused, Connection):
+                unused.abort()
+            else:
+                del self._shaking[unused]
+                unused.cancel()
         self.refused["evicted"] += len(longest)
         if longest:
             ((most, _),) = Counter(client for _, client, _ in longest).most_common(1)
@@ -151,18 +158,6 @@ class Server(web.Server):
             told = {"listener": self.name, "client": most, "reason": reason, "closed": len(longest)}
             log.warning("connections without a request closed", **told)
         return bool(longest)
-
-    def _list_free(self) -> Iterator[tuple[float, str, Callable[[], None]]]:
-        """Yield each connection without a request: since when it waits, its client, and what closes it."""
-        for connection in self.open:
-            if connection.is_free:
-                yield connection.waiting_since, connection.client, connection.abort
-        for task, (since, client) in self._shaking.items():
-            yield since, client, partial(self._cancel_connecting, task)
-
-    def _cancel_connecting(self, task: asyncio.Task[None]) -> None:
-        del self._shaking[task]
-        task.cancel()
 
     def count_refusal(self, refusal: Refusal, client: str) -> None:
         """Log a refused request, and count it."""
