@@ -66,7 +66,10 @@ class Checkpoint:
         again = [one for snapshot in live.values() for one in (*snapshot.delivered_again, *snapshot.delivered_parts)]
         attempts = [one for snapshot in live.values() for one in snapshot.attempts]
         damage = self._journal.unsaved_damage
-        if changed or replays or again or attempts or damage or self._has_changed(head):
+        known, was_ahead, saved_at = self._saved_state
+        self._journal.clock.now()  # brings `ahead` up to date
+        is_due = head != known or was_ahead != (self._journal.clock.ahead > 0) or time.monotonic() - saved_at > NOTE_S
+        if changed or replays or again or attempts or damage or is_due:
             others = {number: snapshot.cursor for number, snapshot in replays.items()}
             await self._state.save(changed, head, again, others, attempts, damage)
             self._journal.drop_saved_damage(len(damage))
@@ -78,12 +81,6 @@ class Checkpoint:
         also = [also_needed()] if also_needed else []
         needed = min([*also, *(cursor.position for cursor in cursors.values())], default=head)
         await self._retention_floor.keep(lanes, needed, min(needed, self._replays.find_floor(needed)))
-
-    def _has_changed(self, head: int) -> bool:
-        """Whether head or clock differ from the database, or the database was written an hour ago."""
-        known, ahead, at = self._saved_state
-        self._journal.clock.now()
-        return head != known or ahead != (self._journal.clock.ahead > 0) or time.monotonic() - at > NOTE_S
 
     def forget(self, lane: str) -> None:
         """Forget what is on disk of a lane that has ended."""

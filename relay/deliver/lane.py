@@ -126,7 +126,12 @@ class Lane:
 
     async def run(self) -> None:
         """Deliver until `stop` or the end; return when the deliveries under way have ended."""
-        if not await self._wait_until_ready():
+        async with asyncio.TaskGroup() as group:
+            ready = group.create_task(self._ready(), name=f"lane {self.name}: connector is open")
+            stopped = group.create_task(self._stop.wait(), name=f"lane {self.name}: stop")
+            await _wait_for_first((ready, stopped))
+            is_ready = ready.done()
+        if not is_ready:
             return
         while not self._stop.is_set() and not self.has_ended:
             try:
@@ -146,17 +151,6 @@ class Lane:
                     async with asyncio.timeout(RESTART_S):
                         await self._stop.wait()
 
-    async def _wait_until_ready(self) -> bool:
-        """Wait until the connector is open or the lane is to stop; return whether the connector is open."""
-        async with asyncio.TaskGroup() as group:
-            ready = group.create_task(self._ready(), name=f"lane {self.name}: connector is open")
-            stopped = group.create_task(self._stop.wait(), name=f"lane {self.name}: stop")
-            await asyncio.wait((ready, stopped), return_when=asyncio.FIRST_COMPLETED)
-            is_ready = ready.done()
-            for task in (ready, stopped):
-                task.cancel()
-        return is_ready
-
     async def _run(self) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(None) as self._patience:
@@ -165,9 +159,7 @@ class Lane:
                     async with asyncio.TaskGroup() as group:
                         work = self._start_tasks(group)
                         halted = group.create_task(self._halt.wait(), name=f"lane {self.name}: halt")
-                        await asyncio.wait([*work, halted], return_when=asyncio.FIRST_COMPLETED)
-                        for task in (*work, halted):
-                            task.cancel()
+                        await _wait_for_first((*work, halted))
                 finally:  # settle events with an outcome, of spans that were cut short: they are not sent again
                     for each in [each for sent in self._under_way for each in self._settle_events(sent)]:
                         self.cursor.settle_each(each.offsets, each.counts)
@@ -230,16 +222,27 @@ class Lane:
         self._cuts.close(make_settled_test(self._saved))
 
     async def _read_spans(self, group: asyncio.TaskGroup) -> None:
+        """Send span after span. Settle at once a span without events to send or park."""
         cuts = resume(self._cuts.all, self.cursor, min(self._journal.head, self.until))
         reader = BatchReader(self._journal, self.cursor, self._route, self._limits, self.until, cuts)
         try:
             while (found := await reader.read_next()) is not None:
                 span = self._parked_parts.correct_counts(found)
-                if span.batch is None and not span.failed:
-                    self._settle_at_once(span)
+                if span.batch is not None or span.failed:
+                    await self._admission.admit(len(span), size_of_span(span))
+                    await self._send(group, span)
                     continue
-                await self._admission.admit(len(span), size_of_span(span))
-                await self._send(group, span)
+                if expired := span.counts.expired:
+                    why = "they had to leave the journal before they were delivered"
+                    log.error("events expired", connector=self.name, events=expired, offset=span.start, reason=why)
+                if damaged := span.counts.damaged:
+                    where = {"offset": span.start, "up_to_offset": span.stop}
+                    where |= {"replay": True} if self.until < ENDLESS else {}
+                    why = "they could not be read when their turn came"
+                    log.error("events are damaged", connector=self.name, events=damaged, **where, reason=why)
+                self._settle(span, span.counts)
+                if self.cursor.position >= self._journal.head and self.destination.in_flight.is_idle:
+                    self.destination.health.record_recovery()  # what failed is erased, expired or damaged by now
         finally:
             reader.close()
 
@@ -262,18 +265,6 @@ class Lane:
         self._under_way.add(sent)
         for one in batches:
             await self._admission.start(group, partial(self._deliver, sent, one), "deliver", len(one))
-
-    def _settle_at_once(self, span: Span) -> None:
-        if expired := span.counts.expired:
-            why = "they had to leave the journal before they were delivered"
-            log.error("events expired", connector=self.name, events=expired, offset=span.start, reason=why)
-        if damaged := span.counts.damaged:
-            fields = {"connector": self.name, "events": damaged, "offset": span.start, "up_to_offset": span.stop}
-            fields |= {"replay": True} if self.until < ENDLESS else {}
-            log.error("events are damaged", **fields, reason="they could not be read when their turn came")
-        self._settle(span, span.counts)
-        if self.cursor.position >= self._journal.head and self.destination.in_flight.is_idle:
-            self.destination.health.record_recovery()  # what failed is gone: erased, expired or damaged
 
     def _settle(self, span: Span, counts: Counts) -> None:
         if span.ranges:
@@ -318,6 +309,13 @@ class SpanInFlight:
 
     def __post_init__(self) -> None:
         self.failed = self.span.failed
+
+
+async def _wait_for_first(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Wait until one of these tasks ends, then cancel the others."""
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
 
 
 def size_of_span(span: Span) -> int:

@@ -14,7 +14,6 @@
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from math import inf
 from typing import Final, NamedTuple
 
@@ -77,6 +76,8 @@ class Remainder:
         self, batch: Batch, retry: RetrySettings, now: float, keys: Keys | None, chance: random.Random
     ) -> None:
         self._batch, self._retry, self._keys, self._chance = batch, retry, keys, chance
+        self._key_of_each: Sequence[str | None] | None = None
+        """The key of each event, once it was needed."""
         self._parts = [Part(batch, range(len(batch)))]
         self._given_up = now + retry.give_up_after if retry.give_up_after else inf
         self._failed_in_search, self._most = 0, len(batch).bit_length() + SPARE
@@ -113,6 +114,9 @@ class Remainder:
         self._parts.remove(part)
         if not (self._keys and self._parts):
             return part
+        if self._key_of_each is None:
+            self._key_of_each = self._keys(self._batch)
+            self._batch.let_go()
         keys = self._key_of_each
         blocking: dict[str, tuple[int, Part]] = {}
         for other in self._parts:
@@ -128,12 +132,6 @@ class Remainder:
         self._parts.insert(0, waiting)  # of those that are due at once it comes last
         free = [at for at in range(len(part.numbers)) if at not in {*blocked}]
         return part.pick(free, part.batch.attempt) if free else self.take()
-
-    @cached_property
-    def _key_of_each(self) -> Sequence[str | None]:
-        keys = self._keys(self._batch) if self._keys else ()
-        self._batch.let_go()
-        return keys
 
     def _halve(self, part: Part, attempt: int, *, by_size: bool = False, forward: bool = True) -> None:
         """Split a part in halves, which go one by one."""
