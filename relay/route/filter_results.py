@@ -42,10 +42,22 @@ Made = Event | Sequence[Event] | Failed | None
 
 
 def apply_filter(step: Filter, event: Event) -> Made:
-    """Apply one filter to an event. If the filter raises, this costs only this event."""
+    """Apply one filter to an event, and check its result. If the filter raises, this costs only this event."""
     try:
         made = step.apply(event)
-        return made if made is event or made is None else _check_result(event, made)
+        if made is event or made is None:
+            return made
+        if not isinstance(made, list):
+            _check_event(event, made)
+            _check_bytes(len(made.body) - len(event.body))
+            return made
+        if len(made) > MOST_PARTS:
+            raise Wrong(f"apply returned {len(made):,} events, at most {MOST_PARTS:,} can be made of one")
+        for one in made:
+            if one is not event:
+                _check_event(event, one)
+        _check_size(len(made), _size(made) - len(event.body))
+        return made[0] if len(made) == 1 else [*made] or None
     except Wrong as error:
         return Failed(event, f"filter {step.name}: {error}")
     except UnreadableEvent as error:
@@ -115,21 +127,6 @@ def number_parts(parts: Sequence[Event]) -> list[Event]:
             seen[own] = 1
         found.append(Event(body, part.kind, part.offset, part.received, number))
     return found
-
-
-def _check_result(event: Event, made: object) -> Event | Sequence[Event] | None:
-    """Check what a filter returned, and return it. Raises Wrong."""
-    if not isinstance(made, list):
-        _check_event(event, made)
-        _check_bytes(len(made.body) - len(event.body))  # type: ignore[attr-defined]  # it is an event
-        return made  # type: ignore[return-value]
-    if len(made) > MOST_PARTS:
-        raise Wrong(f"apply returned {len(made):,} events, at most {MOST_PARTS:,} can be made of one")
-    for one in made:
-        if one is not event:
-            _check_event(event, one)
-    _check_size(len(made), _size(made) - len(event.body))
-    return made[0] if len(made) == 1 else [*made] or None
 
 
 def _check_event(event: Event, made: object) -> None:
