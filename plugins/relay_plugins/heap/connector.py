@@ -1,4 +1,4 @@
-"""The connector type `heap`: Currents events to the webhook URL that Heap gives its customers, or to its server API."""
+"""The connector type `heap`: Currents events to the webhook that Heap gives its customers, or to Heap's server API."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,21 +26,21 @@ from relay_plugins.heap.translate import MOST_CHARACTERS
 API_RATE: Final = 245.0
 """Events per second, with a burst of one second: below 15,000 in any minute."""
 WEBHOOK_EVENTS: Final = 100
-"""Of a request, as Braze batches them (Braze docs, Custom Currents Export)."""
+"""Events of a request, as Braze batches them (Braze docs, Custom Currents Export)."""
 API_EVENTS: Final = 250
-"""Of a request: about what may go in a second."""
+"""Events of a request: about as many as may go in a second."""
 API_ONLY: Final = frozenset({"region", "without_identity", "prefix", "names"})
 FOR_DELETION: Final = frozenset({"app_id", "identity"})
-"""What the webhook has no use for, but the deletion of users."""
+"""Settings that the deletion of users needs, and the webhook does not."""
 
 
-def _event_name(name: str) -> str:
+def _check_event_name(name: str) -> str:
     if {"{", "}"}.intersection(name.replace(OWN_NAME, "")):
         raise ValueError(f"only {OWN_NAME} can be filled in, got {name!r}")
     return name
 
 
-EventName = Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS), AfterValidator(_event_name)]
+EventName = Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS), AfterValidator(_check_event_name)]
 
 
 class Heap(Connector, type="heap", batch={"events": WEBHOOK_EVENTS}):
@@ -55,7 +55,7 @@ class Heap(Connector, type="heap", batch={"events": WEBHOOK_EVENTS}):
     erasure_setting: ClassVar[str] = "api_key"
 
     class Settings(HttpConnectorSettings):
-        """Where Heap takes the events, and in what form."""
+        """Where Heap takes events, and in which form."""
 
         mode: Literal["webhook", "api"] = "webhook"
         """Where events go. `"webhook"`: the webhook that Heap set up for Braze. `"api"`: Heap's server-side API.
@@ -92,7 +92,7 @@ class Heap(Connector, type="heap", batch={"events": WEBHOOK_EVENTS}):
         key needs the `app_id` of that environment."""
 
         @model_validator(mode="after")
-        def _defaults_of_the_api(self) -> Self:  # they go by another field: pydantic has no other way
+        def _set_defaults_of_the_api(self) -> Self:  # the defaults depend on `mode`: pydantic has no other way
             if self.mode == "api" and "rate" not in self.model_fields_set:
                 vars(self)["rate"] = API_RATE
             if self.mode == "api" and "events" not in self.batch.model_fields_set:
@@ -100,7 +100,7 @@ class Heap(Connector, type="heap", batch={"events": WEBHOOK_EVENTS}):
             return self
 
         def contradictions(self) -> Iterator[Contradiction]:
-            """What the mode needs, and what it has no use for."""
+            """Yield settings that the mode needs, and settings that it does not use."""
             yield from super().contradictions()
             if self.mode == "webhook":
                 if self.endpoint is None:
@@ -108,7 +108,7 @@ class Heap(Connector, type="heap", batch={"events": WEBHOOK_EVENTS}):
                     yield "endpoint mode", reason
                 for strange in sorted(API_ONLY & self.model_fields_set):
                     yield f"{strange} mode", f'{strange} is for mode = "api"; this is mode = "webhook"'
-                yield from self._contradictions_of_deletion()
+                yield from self._check_deletion()
                 return
             if self.app_id is None:
                 yield "app_id mode", "app_id is missing: in Heap under Account > Manage > Account Settings"
@@ -119,7 +119,7 @@ class Heap(Connector, type="heap", batch={"events": WEBHOOK_EVENTS}):
             if (events := self.batch.events) > MOST_ITEMS:
                 yield "batch mode", f"batch.events: Heap's API takes {MOST_ITEMS:,} at most, got {events:,}"
 
-        def _contradictions_of_deletion(self) -> Iterator[Contradiction]:
+        def _check_deletion(self) -> Iterator[Contradiction]:
             if self.api_key is None:
                 for strange in sorted(FOR_DELETION & self.model_fields_set):
                     yield f"{strange} mode", f'{strange} is for mode = "api", or for deleting users: set api_key, too'
@@ -142,11 +142,12 @@ class Heap(Connector, type="heap", batch={"events": WEBHOOK_EVENTS}):
 
     @property
     def keeps_order(self) -> bool:
-        """Whether `key` says anything."""
+        """Return whether `key` returns keys."""
         return self._api is not None or bool(self.settings.order_by)
 
     def key(self, event: Event) -> str | None:
-        """Changes of one profile stay in order in the mode `api`: of each property Heap keeps what came last."""
+        """Return the key by `order_by`; without it the identity of an updated profile in the mode `api`. Heap keeps the
+        value of a property that came last."""
         if self.settings.order_by:
             return super().key(event)
         identity = event.user.get(self.settings.identity) if self._api and event.type == PROFILE else None
@@ -160,7 +161,7 @@ class Heap(Connector, type="heap", batch={"events": WEBHOOK_EVENTS}):
         return None
 
     async def erase(self, users: Sequence[User]) -> list[Outcome]:
-        """Have Heap delete the users, by its User Deletion API; without `api_key` nothing is done."""
+        """Delete the users with Heap's User Deletion API; return `Skipped` without `api_key`."""
         if self._deletion is None:
             return [Skipped("not supported: it needs app_id and api_key")] * len(users)
         return await self._deletion.erase(users)

@@ -18,7 +18,7 @@ from relay.catalogue import TYPES
 from relay.testing import Answer, Destination
 from relay_plugins.heap import Heap, translate
 from relay_plugins.heap.limits import HeapLimits
-from relay_plugins.heap.translate import NAMES_REMEMBERED, flat, readable
+from relay_plugins.heap.translate import NAMES_REMEMBERED, flatten, make_readable
 
 Make = Callable[..., Heap]
 LATER = 1_790_000_009_500
@@ -427,11 +427,11 @@ async def test_what_a_busy_identity_has_too_much_waits_alone(heap: Destination, 
     ],
 )
 def test_names_can_be_read(event_type: str, name: str) -> None:
-    assert readable(event_type) == name
+    assert make_readable(event_type) == name
 
 
 def test_no_two_types_have_one_name() -> None:
-    names = [readable(name) for name in TYPES]
+    names = [make_readable(name) for name in TYPES]
     assert len(set(names)) == len(names) > 90
 
 
@@ -451,7 +451,7 @@ def test_no_two_types_have_one_name() -> None:
     ],
 )
 def test_properties_are_flat(given_: dict[str, Any], taken: dict[str, Any]) -> None:
-    assert flat(given_) == taken
+    assert flatten(given_) == taken
 
 
 JSON = st.recursive(
@@ -463,7 +463,7 @@ JSON = st.recursive(
 
 @given(st.dictionaries(st.text() | st.sampled_from(["id", "ID"]), JSON, max_size=4))
 def test_heap_takes_whatever_comes_out(values: dict[str, Any]) -> None:
-    for key, value in flat(values).items():
+    for key, value in flatten(values).items():
         assert len(key) < 1025
         assert key.lower() != "id"
         assert isinstance(value, str | int | float)
@@ -474,17 +474,17 @@ def test_heap_takes_whatever_comes_out(values: dict[str, Any]) -> None:
 @given(st.dictionaries(st.text() | st.sampled_from(["id", "ID", "name"]), JSON, max_size=4))
 def test_properties_whose_names_were_seen_before_come_out_the_same(values: dict[str, Any]) -> None:
     translate._usual.clear()
-    assert flat(deepcopy(values)) == flat(deepcopy(values))
+    assert flatten(deepcopy(values)) == flatten(deepcopy(values))
 
 
 def test_of_names_that_senders_make_up_not_all_are_remembered() -> None:
     for number in range(2 * NAMES_REMEMBERED):
-        readable(f"made.up.{number}")
-        flat({f"made up {number}": 1})
-    flat({"name": 1})
+        make_readable(f"made.up.{number}")
+        flatten({f"made up {number}": 1})
+    flatten({"name": 1})
     assert "name" in translate._usual
     assert len(translate._usual) <= NAMES_REMEMBERED
-    assert readable.cache_info().currsize <= NAMES_REMEMBERED
+    assert make_readable.cache_info().currsize <= NAMES_REMEMBERED
 
 
 STEPS = st.lists(
@@ -502,11 +502,11 @@ def test_no_minute_ever_holds_more_than_the_limits(steps: list[tuple[float, list
     )
     for wait, identities, latency, share in steps:
         now += wait
-        for answer, booking in sorted((each for each in open_ if each[0] <= now), key=lambda each: each[0]):
-            limits.answered(booking, answer)
-            open_.remove((answer, booking))
-        booking, numbers = limits.book(identities, now)
-        open_.append((now + latency, booking))
+        for answer, reservation in sorted((each for each in open_ if each[0] <= now), key=lambda each: each[0]):
+            limits.finish(reservation, answer)
+            open_.remove((answer, reservation))
+        reservation, numbers = limits.reserve(identities, now)
+        open_.append((now + latency, reservation))
         arrived += [(now + latency * share, identities[number]) for number in numbers]
     for start, _ in arrived:
         minute = [identity for moment, identity in arrived if start <= moment < start + 59.999]
