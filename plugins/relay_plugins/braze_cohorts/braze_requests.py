@@ -1,6 +1,6 @@
-"""The two ways to tell Braze who is in a cohort: requests as values, and how many may be sent."""
+"""Requests that tell Braze the members of cohorts, in two ways, and the limits on such requests."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
@@ -15,14 +15,14 @@ JSON: Final = {"Content-Type": "application/json"}
 
 
 class HourlyLimit(NamedTuple):
-    """So many requests in so many seconds, of the clock: the hour from 9:00 to 10:00."""
+    """Most requests in a period of the clock, such as the hour from 9:00 to 10:00."""
 
     requests: int
     seconds: float
 
 
 class CohortRequest(NamedTuple):
-    """What to post."""
+    """A request to post."""
 
     path: str
     body: bytes
@@ -30,83 +30,81 @@ class CohortRequest(NamedTuple):
 
 
 class Partner:
-    """The partner API for cohorts: `/partners/NAME/cohorts` and `.../cohorts/users`. (Braze docs, Cohort import.)"""
+    """Makes requests of the partner API for cohorts: `/partners/NAME/cohorts` and `.../cohorts/users`. (Braze docs,
+    Cohort import.)"""
 
     most: Final = 1000
     cannot_find: Final = EMAIL
-    """The kind of ids by which Braze finds no user here."""
+    """The kind of ids by which this API finds no user."""
     limit: Final = HourlyLimit(250_000, 3600)
 
     def __init__(self, partner: str, partner_key: str, data_import_key: str) -> None:
         self._path = f"/partners/{partner}/cohorts"
-        self.target = f"{partner} {_mark(data_import_key)}"
+        self.target = f"{partner} {_hash_key(data_import_key)}"
         self._keys = {"partner_api_key": partner_key, "client_secret": data_import_key}
 
     def introduce(self, change: Change, created: float) -> CohortRequest | None:
-        """Tell the cohort's name."""
+        """Return the request that tells the cohort's name."""
         moment = datetime.fromtimestamp(created, UTC).isoformat(timespec="seconds")
-        return self._request("", {"cohort_id": change.cohort, "name": change.title, "created_at": moment})
+        return self._make_request("", {"cohort_id": change.cohort, "name": change.title, "created_at": moment})
 
     def change(self, change: Change, portion: Portion) -> CohortRequest:
-        """Tell who came and who left."""
-        changes = [
-            _users(members) | {"should_remove": removed}
-            for members, removed in ((portion.remove, True), (portion.add, False))
-            if members
-        ]
-        return self._request("/users", {"cohort_id": change.cohort, "cohort_changes": changes})
+        """Return the request that adds and removes users."""
+        changes = list[dict[str, Any]]()
+        for members, removed in ((portion.remove, True), (portion.add, False)):
+            users = {
+                "user_ids": [member.id for member in members if member.kind == EXTERNAL_ID],
+                "device_ids": [member.id for member in members if member.kind == DEVICE_ID],
+                "aliases": [_make_alias(member) for member in members if member.kind.startswith(ALIAS)],
+            }
+            if members:
+                changes.append({key: ids for key, ids in users.items() if ids} | {"should_remove": removed})
+        return self._make_request("/users", {"cohort_id": change.cohort, "cohort_changes": changes})
 
-    def _request(self, path: str, fields: dict[str, Any]) -> CohortRequest:
+    def _make_request(self, path: str, fields: dict[str, Any]) -> CohortRequest:
         return CohortRequest(self._path + path, orjson.dumps(self._keys | fields), JSON)
 
 
 class Attributes:
-    """`/users/track`: one attribute per cohort, true or false, or one list of cohorts. (Braze docs, Track users.)"""
+    """Makes requests of `/users/track`: one attribute per cohort, true or false, or one list of cohorts. (Braze docs,
+    Track users.)"""
 
     most: Final = 75
     cannot_find: Final = DEVICE_ID
     limit: Final = HourlyLimit(1000, 1.5)
-    """Braze takes 3,000 in 3 seconds: no 3 seconds touch more than three times 1.5."""
+    """Braze takes 3,000 requests in 3 seconds. Any 3 seconds touch at most three periods of 1.5 seconds."""
 
     def __init__(self, rest_key: str, attribute: str, *, listed: bool) -> None:
         self._attribute, self._listed = attribute, listed
         self._headers = JSON | {"Authorization": f"Bearer {rest_key}"}
-        self.target = f"{attribute} {'listed ' if listed else ''}{_mark(rest_key)}"
+        self.target = f"{attribute} {'listed ' if listed else ''}{_hash_key(rest_key)}"
 
     def introduce(self, change: Change, created: float) -> CohortRequest | None:
-        """Nothing: an attribute has no name but its own."""
+        """Return None: Braze needs no name of a cohort here."""
         return None
 
     def change(self, change: Change, portion: Portion) -> CohortRequest:
-        """Set the attribute of existing users."""
-        attributes = [
-            _user(member)
-            | {
-                "_update_existing_only": True,
-                self._attribute.replace("{id}", change.cohort).replace("{name}", change.slug): self._value(
-                    change, inside=inside
-                ),
-            }
-            for members, inside in ((portion.remove, False), (portion.add, True))
-            for member in members
-        ]
+        """Return the request that sets the attribute of existing users."""
+        name = self._attribute.replace("{id}", change.cohort).replace("{name}", change.slug)
+        attributes = list[dict[str, Any]]()
+        for members, inside in ((portion.remove, False), (portion.add, True)):
+            value = {"add" if inside else "remove": [change.cohort]} if self._listed else inside
+            for member in members:
+                is_alias = member.kind.startswith(ALIAS)
+                user = {"user_alias": _make_alias(member)} if is_alias else {member.kind: member.id}
+                attributes.append(user | {"_update_existing_only": True, name: value})
         return CohortRequest("/users/track", orjson.dumps({"attributes": attributes}), self._headers)
-
-    def _value(self, change: Change, *, inside: bool) -> bool | dict[str, list[str]]:
-        if not self._listed:
-            return inside
-        return {"add" if inside else "remove": [change.cohort]}
 
 
 class Budget:
-    """How many requests may still be sent for now."""
+    """Counts the requests of the present period."""
 
     def __init__(self, limit: HourlyLimit) -> None:
         self._limit = limit
         self._period, self._sent, self._closed_until = 0, 0, 0.0
 
     def take(self, now: float) -> float:
-        """Book a request at this time (Unix seconds); return 0, or the seconds to wait until one may be sent."""
+        """Count a request at a time (Unix seconds) and return 0, or return the seconds to wait for the next request."""
         period = int(now / self._limit.seconds)
         if period != self._period:
             self._period, self._sent = period, 0
@@ -117,43 +115,29 @@ class Budget:
         self._sent += 1
         return 0.0
 
-    def told(self, headers: Mapping[str, str], now: float) -> None:
-        """Heed what an answer says: `x-ratelimit-remaining`, `x-ratelimit-reset` (Unix seconds)."""
+    def record_answer(self, headers: Mapping[str, str], now: float) -> None:
+        """Close the period if an answer says so: `x-ratelimit-remaining`, `x-ratelimit-reset` (Unix seconds)."""
         reset = headers.get("x-ratelimit-reset", "")
         if headers.get("x-ratelimit-remaining") == "0" and reset.isdecimal():
             self._closed_until = min(float(reset), now + LONGEST_S)
 
 
-def errors_in(body: bytes) -> list[str]:
-    """What Braze did not take although it answered 2xx. (Braze docs, API errors: non-fatal errors.)"""
+def read_errors(body: bytes) -> list[str]:
+    """Return the errors in an answer with 2xx: entries that Braze did not take. (Braze docs, API errors: non-fatal
+    errors.)"""
     try:
-        said = orjson.loads(body)
+        answer = orjson.loads(body)
     except orjson.JSONDecodeError:
         return []
-    errors = said.get("errors") if isinstance(said, dict) else None
+    errors = answer.get("errors") if isinstance(answer, dict) else None
     found = errors if isinstance(errors, list) else [errors] if errors else []
     return [error if isinstance(error, str) else orjson.dumps(error).decode() for error in found]
 
 
-def _mark(key: str) -> str:
-    """What tells the keys of two workspaces apart, and says nothing of them: 32 bits fit too many keys."""
+def _hash_key(key: str) -> str:
+    """Return 32 bits of a hash: they tell the keys of two workspaces apart, and reveal no key."""
     return sha256(key.encode()).hexdigest()[:8]
 
 
-def _users(members: Sequence[Member]) -> dict[str, Any]:
-    found = {
-        "user_ids": [member.id for member in members if member.kind == EXTERNAL_ID],
-        "device_ids": [member.id for member in members if member.kind == DEVICE_ID],
-        "aliases": [_alias(member) for member in members if member.kind.startswith(ALIAS)],
-    }
-    return {key: users for key, users in found.items() if users}
-
-
-def _user(member: Member) -> dict[str, Any]:
-    if member.kind.startswith(ALIAS):
-        return {"user_alias": _alias(member)}
-    return {member.kind: member.id}
-
-
-def _alias(member: Member) -> dict[str, str]:
+def _make_alias(member: Member) -> dict[str, str]:
     return {"alias_name": member.id, "alias_label": member.kind.removeprefix(ALIAS)}

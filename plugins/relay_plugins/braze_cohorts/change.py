@@ -1,4 +1,4 @@
-"""A change of a cohort, as an event says it and as requests carry it. Pure."""
+"""Changes of cohorts: read from events, merged, and split into the portions of requests. Pure."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,11 +12,11 @@ from relay.api import Event, Reject
 EVENT_TYPE: Final = "cohort.Change"
 EXTERNAL_ID, DEVICE_ID, EMAIL, ALIAS = "external_id", "device_id", "email", "alias:"
 MOST_BYTES: Final = 3_000_000
-"""Of the ids of one request; Braze takes bodies of 4 MB (Braze docs, API limits)."""
+"""Most bytes of the ids of one request. Braze takes bodies of 4 MB (Braze docs, API limits)."""
 WORST_BYTES: Final = 6
-"""What a byte of an id can become in JSON."""
+"""Most bytes that one byte of an id takes in JSON."""
 FRAME_BYTES: Final = 50
-"""What JSON puts around an id."""
+"""Most bytes that JSON adds to an id."""
 LONGEST_SLUG: Final = 100
 
 
@@ -30,43 +30,43 @@ class Member(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """Who came into a cohort and who left it."""
+    """The users who entered and left a cohort."""
 
     cohort: str
     name: str
-    """Empty: the one it has."""
+    """Name of the cohort; empty: its present name."""
     add: Sequence[Member]
     remove: Sequence[Member]
-    """None of them is in `add` too: what an event both removes and adds, it adds."""
+    """Never has a member of `add`: an event that both removes and adds a user adds the user."""
     offset: int
-    """Of the event in the journal: later changes have higher ones."""
+    """Offset of the event in the journal. Later changes have higher offsets."""
     task: str
     page: int
     pages: int
     part: int
     parts: int
     full: bool
-    """All changes of this task together name every member: who is in none of them has left."""
+    """Whether all changes of this task together name every member. Users in none of the changes have left."""
     slug: str = ""
-    """The cohort's first name, as a part of an attribute's name; empty where no attribute has it."""
+    """Part of an attribute's name, from the cohort's first name; empty if no attribute needs it."""
     resend: bool
-    """Send everybody who is known to be in the cohort as well."""
+    """Whether to send all known members as well."""
 
     @property
     def title(self) -> str:
-        """The name of a cohort that has none yet."""
+        """The name, or the id of a cohort without a name."""
         return self.name or self.cohort
 
 
 class Portion(NamedTuple):
-    """What goes into one request."""
+    """The users of one request."""
 
     add: list[Member]
     remove: list[Member]
 
 
-def change_of(event: Event) -> Change:
-    """Read an event of the type `cohort.Change`. Raises Reject if it is none."""
+def read_change(event: Event) -> Change:
+    """Read an event of the type `cohort.Change`. Raises Reject if the event is no change of a cohort."""
     if event.type != EVENT_TYPE:
         raise Reject(f"is of the type {event.type}; the connector takes {EVENT_TYPE}")
     try:
@@ -76,13 +76,13 @@ def change_of(event: Event) -> Change:
         match = ALIAS + str(match["alias_label"]) if isinstance(match, dict) else str(match)
         if match not in (EXTERNAL_ID, DEVICE_ID, EMAIL, "prefix") and not match.startswith(ALIAS):
             raise ValueError(f"match is {match!r}, not external_id, device_id, email, prefix or an alias_label")
-        add = dict.fromkeys(member_of(_text(user), match) for user in data.get("add", ()))
-        remove = dict.fromkeys(member_of(_text(user), match) for user in data.get("remove", ()))
+        add = dict.fromkeys(read_member(_read_id(user), match) for user in data.get("add", ()))
+        remove = dict.fromkeys(read_member(_read_id(user), match) for user in data.get("remove", ()))
         numbers: dict[str, Any] = {
             key: int(sync.get(key, usual)) for key, usual in (("page", 1), ("pages", 1), ("part", 0), ("parts", 1))
         }
         return Change(
-            cohort=_text(cohort["id"]),
+            cohort=_read_id(cohort["id"]),
             name=str(cohort.get("name") or ""),
             add=[*add],
             remove=[member for member in remove if member not in add],
@@ -96,8 +96,9 @@ def change_of(event: Event) -> Change:
         raise Reject(f"is no change of a cohort: {type(error).__name__}: {error}") from None
 
 
-def everything(cohort: str, offset: int) -> Change:
-    """All that is known of a cohort, once more. The offset is before every event: it makes nobody a newer member."""
+def make_resend(cohort: str, offset: int) -> Change:
+    """Return the change that sends all known members of a cohort again. With an offset before every event no member
+    becomes newer."""
     return Change(
         cohort=cohort,
         name="",
@@ -114,16 +115,18 @@ def everything(cohort: str, offset: int) -> Change:
     )
 
 
-def cohort_of(event: Event) -> str | None:
-    """The id of the cohort that an event is about; None if it is about none."""
+def read_cohort_id(event: Event) -> str | None:
+    """Return the id of the cohort in an event; None if the event names none."""
     cohort = event.data.get("cohort")
     return str(cohort["id"]) if isinstance(cohort, dict) and "id" in cohort else None
 
 
-def member_of(user: str, match: str) -> Member:
-    """Who an id means. With the match `prefix` it says so itself; one that does not is an external id.
+def read_member(user: str, match: str) -> Member:
+    """Return the member that an id names. With the match `prefix` the id names its kind; without a prefix it is an
+    external id.
 
-    Raises ValueError if there is nothing behind the prefix, or an alias has no label or no name."""
+    Raises ValueError if there is nothing after the prefix, or an alias has no label or no name.
+    """
     if match != "prefix":
         return Member(match, user)
     kind, found, rest = user.partition(":")
@@ -137,20 +140,20 @@ def member_of(user: str, match: str) -> Member:
     return Member(ALIAS + label, name) if kind + found == ALIAS else Member(kind, rest)
 
 
-def without(change: Change, kind: str) -> Change:
-    """The change without the users whose ids are of one kind."""
+def drop_kind(change: Change, kind: str) -> Change:
+    """Return the change without the users whose ids are of one kind."""
     add, remove = ([one for one in members if one.kind != kind] for members in (change.add, change.remove))
     return replace(change, add=add, remove=remove)
 
 
-def slug_of(name: str) -> str:
-    """A name as a part of an attribute's name: ASCII letters and digits with `_` between words; may be empty."""
+def make_slug(name: str) -> str:
+    """Return a name as part of an attribute's name: ASCII letters and digits with `_` between words. May be empty."""
     plain = normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9]+", "_", plain).strip("_")[:LONGEST_SLUG].rstrip("_")
 
 
-def runs(changes: Iterable[tuple[int, Change]], most: int) -> Iterator[list[tuple[int, Change]]]:
-    """Neighbours among the changes of a cohort that may go as one: plain changes, with `most` users at most."""
+def split_runs(changes: Iterable[tuple[int, Change]], most: int) -> Iterator[list[tuple[int, Change]]]:
+    """Split the numbered changes of a cohort into runs to merge: plain changes in a row with `most` users at most."""
     run, users = list[tuple[int, Change]](), 0.0
     for number, change in changes:
         more = inf if change.full or change.resend else len(change.add) + len(change.remove)
@@ -163,8 +166,8 @@ def runs(changes: Iterable[tuple[int, Change]], most: int) -> Iterator[list[tupl
         yield run
 
 
-def merged(changes: Sequence[Change]) -> Change:
-    """Neighbouring changes as one: of each user the newest action counts, and the newest name."""
+def merge(changes: Sequence[Change]) -> Change:
+    """Merge changes in a row. For each user the newest action counts. The newest name counts."""
     if len(changes) == 1:
         return changes[0]
     inside = dict[Member, bool]()
@@ -178,8 +181,8 @@ def merged(changes: Sequence[Change]) -> Change:
     )
 
 
-def portions(add: Sequence[Member], remove: Sequence[Member], most: int) -> Iterator[Portion]:
-    """Cut a change into requests of at most `most` users and MOST_BYTES."""
+def split_portions(add: Sequence[Member], remove: Sequence[Member], most: int) -> Iterator[Portion]:
+    """Split users into the portions of requests, with `most` users and MOST_BYTES at most."""
     portion, size = Portion([], []), 0
     for members, into in ((remove, 1), (add, 0)):
         for member in members:
@@ -193,8 +196,8 @@ def portions(add: Sequence[Member], remove: Sequence[Member], most: int) -> Iter
         yield portion
 
 
-def _text(value: Any) -> str:
-    """An id, as Braze takes it."""
+def _read_id(value: Any) -> str:
+    """Return an id as text. Raises TypeError if the value is no id."""
     if not isinstance(value, str | int) or isinstance(value, bool) or value == "":
         raise TypeError(f"{value!r} is no id")
     return str(value)

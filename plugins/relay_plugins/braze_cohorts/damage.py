@@ -1,4 +1,4 @@
-"""What spreadsheets and databases make of ids: found before a push replaces a membership by it. Pure."""
+"""Finds ids that spreadsheets and databases have damaged, before a push replaces a membership. Pure."""
 
 import re
 from collections.abc import Sequence
@@ -14,41 +14,41 @@ SUMS: Final = (
 )
 
 
-def _whole(pattern: str) -> re.Pattern[str]:
+def _compile(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern, re.IGNORECASE)
 
 
-NUMBER: Final = _whole(r"\d+([.,]0+)?")
-FRACTION: Final = _whole(r"\d+[.,]0+")
-SUM: Final = _whole(rf"({SUMS})[\s:]*[\d.,]*")
-COUNT: Final = _whole(r"\(?\d[\d.,]* (rows?|row\(s\)|records?|zeilen?|lignes?|filas?)( \w+)*\)?")
+NUMBER: Final = _compile(r"\d+([.,]0+)?")
+FRACTION: Final = _compile(r"\d+[.,]0+")
+SUM: Final = _compile(rf"({SUMS})[\s:]*[\d.,]*")
+COUNT: Final = _compile(r"\(?\d[\d.,]* (rows?|row\(s\)|records?|zeilen?|lignes?|filas?)( \w+)*\)?")
 DAMAGE: Final = (
     (
-        _whole(r"\d([.,]\d+)?E\+\d+"),
+        _compile(r"\d([.,]\d+)?E\+\d+"),
         f"is what a spreadsheet shows of a long number: its last digits are lost; {AS_TEXT}",
     ),
     (
-        _whole(
+        _compile(
             r"nan|null|\(null\)|none|nil|undefined|<na>|n/?a|n\.a\.|\\n|[+-]?inf(inity)?|[-?.\u2013\u2014]+|"
             r"#nv|#\u00a1?[\w/]+[!?]|#n/[ad]"
         ),
         "stands for a value that is missing or wrong: remove the line",
     ),
-    (_whole(r"true|false|wahr|falsch|vrai|faux"), f"is a truth value and no id: remove the line, or {AS_TEXT}"),
-    (_whole(r"=.*|'.*"), "is a guard or formula of a spreadsheet and no bare id: export its value alone"),
+    (_compile(r"true|false|wahr|falsch|vrai|faux"), f"is a truth value and no id: remove the line, or {AS_TEXT}"),
+    (_compile(r"=.*|'.*"), "is a guard or formula of a spreadsheet and no bare id: export its value alone"),
     (SUM, "is the line of a sum and no user: remove it"),
     (COUNT, "is the line of a count and no user: remove it"),
-    (_whole(r"\d{1,3}(,\d{3})+"), f"is a number that a spreadsheet has parted by thousands; {AS_TEXT}"),
+    (_compile(r"\d{1,3}(,\d{3})+"), f"is a number that a spreadsheet has parted by thousands; {AS_TEXT}"),
     (
-        _whole(rf"\d{{1,2}}[. /-]{{1,2}}{MONTHS}([. /-]+\d{{2,4}})?|{MONTHS}[. /-]+\d{{2,4}}"),
+        _compile(rf"\d{{1,2}}[. /-]{{1,2}}{MONTHS}([. /-]+\d{{2,4}})?|{MONTHS}[. /-]+\d{{2,4}}"),
         f"is what a spreadsheet has taken for a date; {AS_TEXT}",
     ),
 )
-"""What a user may look like that is no id, and what that is."""
+"""Patterns of damaged ids, and the words for each."""
 
 
 def check_undamaged(users: Sequence[str]) -> None:
-    """Raise ValueError if some of the users are no ids, but what a program has made of them."""
+    """Raise ValueError if a program has damaged some of the users."""
     for user in users:
         problem = next((what for pattern, what in DAMAGE if pattern.fullmatch(user)), "")
         if not user.isprintable():
@@ -62,5 +62,5 @@ def check_undamaged(users: Sequence[str]) -> None:
 
 
 def is_sum(row: Sequence[str]) -> bool:
-    """Whether a line is that of a sum, or a count."""
+    """Return whether a line is the line of a sum or of a count."""
     return any(SUM.fullmatch(cell.strip()) or COUNT.fullmatch(cell.strip()) for cell in row)

@@ -1,4 +1,4 @@
-"""Erases users from all cohorts: one cohort after another, and what fails in one keeps no other from its turn."""
+"""Erases users from all cohorts, one cohort after another. A failure in one cohort does not stop the others."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -9,20 +9,20 @@ from relay.api import Delivered, Outcome, Reject, Retry, User
 from relay_plugins.braze_cohorts.change import ALIAS, DEVICE_ID, EMAIL, EXTERNAL_ID, Member
 from relay_plugins.braze_cohorts.store import CohortStore
 
-TakeOut = Callable[[str, Sequence[Member]], Awaitable[None]]
-"""Takes users out of a cohort. Raises Retry, Reject, Unauthorized."""
+RemoveMembers = Callable[[str, Sequence[Member]], Awaitable[None]]
+"""Removes users from a cohort. Raises Retry, Reject, Unauthorized."""
 UNTOLD: Final = {
     EXTERNAL_ID: "external ids: none is known",
     DEVICE_ID: "device ids: the user's events told none",
     EMAIL: "e-mail addresses: the user's events told none",
     ALIAS.rstrip(":"): "aliases: the request named none (relay erasures request --alias)",
 }
-"""What the receipt says where a cohort has members by a kind of id of which the user's are not known."""
+"""Words of the receipt for a kind of id that members have, if no such id of the user is known."""
 
 
-async def erase(known: CohortStore, users: Sequence[User], take_out: TakeOut) -> list[Outcome]:
-    """Have the users taken out everywhere; of each, what became of it: `Retry` and `Reject` are for those of whom
-    something is left somewhere. Raises Retry, Unauthorized, sqlite3.Error."""
+async def erase(store: CohortStore, users: Sequence[User], remove: RemoveMembers) -> list[Outcome]:
+    """Remove the users from all cohorts; return an outcome for each. Users with a trace left in a cohort get `Retry` or
+    `Reject`. Raises Retry, Unauthorized, sqlite3.Error."""
     # List every id by which a user may be a member of a cohort
     named = [
         [Member(EXTERNAL_ID, one) for one in user.external_ids] + [Member(*one) for one in user.other_ids]
@@ -30,19 +30,19 @@ async def erase(known: CohortStore, users: Sequence[User], take_out: TakeOut) ->
     ]
     ids = [one for members in named for one in members]
     failed = dict[str, Outcome]()
-    for cohort in await known.run(partial(known.where, ids)):
+    for cohort in await store.run(partial(store.find_cohorts, ids)):
         try:
-            await take_out(cohort, ids)
+            await remove(cohort, ids)
         except (Retry, Reject) as outcome:
             failed[cohort] = outcome
-    if not await known.run(known.clean):
+    if not await store.run(store.clean):
         raise Retry("another process is reading what Braze knows of the cohorts")
-    left = await known.run(partial(known.where, ids))
-    kinds = await known.run(known.kinds)
-    return [_outcome(members, left, failed, kinds) for members in named]
+    left = await store.run(partial(store.find_cohorts, ids))
+    kinds = await store.run(store.list_kinds)
+    return [_find_outcome(members, left, failed, kinds) for members in named]
 
 
-def _outcome(
+def _find_outcome(
     members: Sequence[Member],
     left: Mapping[str, Sequence[Member]],
     failed: Mapping[str, Outcome],

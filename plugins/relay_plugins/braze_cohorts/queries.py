@@ -1,4 +1,4 @@
-"""What the databases of a state folder say, to those who only look: `cohorts/CONNECTOR.db`."""
+"""Reads the databases of a state folder without writing: `cohorts/CONNECTOR.db`."""
 
 import sqlite3
 from contextlib import closing
@@ -16,7 +16,6 @@ SELECT id, name, (SELECT count(*) FROM member WHERE cohort = cohort.id), created
 FROM cohort LEFT JOIN error ON error.cohort = cohort.id LEFT JOIN left_out ON left_out.cohort = cohort.id
 """
 
-
 UNFINISHED: Final = """
 SELECT sum(came), sum(parts) FROM (
     SELECT count(*) AS came, max(parts) AS parts FROM part
@@ -27,7 +26,7 @@ SELECT sum(came), sum(parts) FROM (
 
 
 class Cohort(NamedTuple):
-    """A cohort as Braze was told of it."""
+    """A cohort as Braze was told."""
 
     id: str
     name: str
@@ -36,36 +35,36 @@ class Cohort(NamedTuple):
     synced: float
     task: str
     errors: int
-    """How many entries Braze named as wrong in answers that otherwise succeeded."""
+    """Entries that Braze named as wrong in answers that otherwise succeeded."""
     last_error: str
     left_out: int
-    """How many ids in changes were of a kind by which Braze cannot find users: device ids for attributes, for one."""
+    """Ids of a kind by which Braze cannot find users, such as device ids for attributes."""
 
 
-def databases(state: Path) -> dict[str, Path]:
-    """The databases in a state folder, by connector."""
+def find_databases(state: Path) -> dict[str, Path]:
+    """Return the databases in a state folder, by connector."""
     return {path.stem: path for path in sorted((state / FOLDER).glob("*.db"))}
 
 
-def cohorts(path: Path) -> list[Cohort]:
-    """Every cohort of a connector. Raises sqlite3.Error."""
-    with closing(_read_only(path)) as db:
+def read_cohorts(path: Path) -> list[Cohort]:
+    """Return every cohort of a connector. Raises sqlite3.Error."""
+    with closing(_connect(path)) as db:
         return [Cohort(*row) for row in db.execute(COHORTS)]
 
 
-def members(path: Path, cohort: str) -> list[Member]:
-    """Who is in a cohort, as Braze was told. Raises sqlite3.Error."""
-    with closing(_read_only(path)) as db:
+def read_members(path: Path, cohort: str) -> list[Member]:
+    """Return the members of a cohort as Braze was told. Raises sqlite3.Error."""
+    with closing(_connect(path)) as db:
         return [Member(*row) for row in db.execute(MEMBERS, (cohort,))]
 
 
-def unfinished(path: Path, cohort: str) -> tuple[int, int] | None:
-    """How many parts have come of a whole membership that is not complete, and of how many; None if there is none.
+def read_unfinished(path: Path, cohort: str) -> tuple[int, int] | None:
+    """Return how many parts of an incomplete whole membership have come, and of how many; None if there is none.
     Raises sqlite3.Error."""
-    with closing(_read_only(path)) as db:
+    with closing(_connect(path)) as db:
         came, parts = db.execute(UNFINISHED, {"cohort": cohort}).fetchone()
         return (came, parts) if came else None
 
 
-def _read_only(path: Path) -> sqlite3.Connection:
+def _connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_S)

@@ -1,4 +1,4 @@
-"""Which Braze, and in what way: the settings of the connector."""
+"""The settings of the connector: which Braze, and how relay tells it of cohorts."""
 
 import re
 from collections.abc import Iterator
@@ -23,11 +23,11 @@ NEEDS: Final = {"cohort": ("partner", "partner_key", "data_import_key"), "attrib
 ARRAY_SIZE: Final = 25
 """Elements of an array of custom attributes by default (Braze docs, User attributes object)."""
 TAKES: Final = NEEDS | {"attribute": ("rest_key", "attribute", "style", "array_size")}
-"""Settings by mode: those that it cannot do without, and all that only it has."""
+"""Settings that only one mode has, by mode. NEEDS has the settings that a mode requires."""
 
 
 class CohortSettings(HttpConnectorSettings):
-    """Which Braze, and in what way."""
+    """Which Braze, and how relay tells it of cohorts."""
 
     events: EventSelection = (EVENT_TYPE,)
     """Which events the connector gets. It takes the type `cohort.Change` alone."""
@@ -66,13 +66,13 @@ class CohortSettings(HttpConnectorSettings):
 
     @field_validator("cluster")
     @classmethod
-    def _known_cluster(cls, cluster: str | None) -> str | None:
+    def _check_cluster(cls, cluster: str | None) -> str | None:
         if cluster is not None and cluster not in HOSTS:
             raise ValueError(f"there is no {cluster}; known are {', '.join(HOSTS)}")
         return cluster
 
     def contradictions(self) -> Iterator[Contradiction]:
-        """Where Braze is, and what the mode needs or has no use for."""
+        """Yield a missing host, settings that the mode needs, and settings that it does not use."""
         yield from super().contradictions()
         if (self.cluster is None) == (self.endpoint is None):
             yield "cluster endpoint", "set either cluster or endpoint"
@@ -93,7 +93,7 @@ class CohortSettings(HttpConnectorSettings):
             yield "array_size style", 'array_size is for style = "array"'
 
     def warnings(self) -> Iterator[Contradiction]:
-        """Arrays that overflow."""
+        """Yield `style` if arrays may overflow."""
         yield from super().warnings()
         if self.style == "array" and self.array_size is None:
             reason = (

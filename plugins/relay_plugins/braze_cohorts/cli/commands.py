@@ -1,4 +1,4 @@
-"""`relay cohorts`: what Braze was told of each cohort, and whole memberships from files."""
+"""`relay cohorts`: shows what Braze was told of cohorts, and pushes whole memberships from files."""
 
 import json
 from datetime import UTC, datetime
@@ -8,21 +8,21 @@ from typing import IO, Any
 
 import click
 
-from relay_plugins.braze_cohorts.cli.files import Form, users_in
+from relay_plugins.braze_cohorts.cli.files import Form, read_users
 from relay_plugins.braze_cohorts.cli.membership import (
     Pushing,
-    confirmed,
-    counted,
-    effect_of,
-    events_of,
-    match_of,
+    compare,
+    confirm,
+    format_count,
+    make_events,
+    parse_match,
     pushing_options,
     send,
 )
 from relay_plugins.braze_cohorts.cli.options import (
-    cohort,
     connector_option,
-    database,
+    find_cohort,
+    find_database,
     form_options,
     json_option,
     state_option,
@@ -30,8 +30,7 @@ from relay_plugins.braze_cohorts.cli.options import (
     url_option,
 )
 from relay_plugins.braze_cohorts.cli.watch import watch
-from relay_plugins.braze_cohorts.queries import cohorts as known_cohorts
-from relay_plugins.braze_cohorts.queries import members, unfinished
+from relay_plugins.braze_cohorts.queries import read_cohorts, read_members, read_unfinished
 
 
 @click.group
@@ -48,7 +47,7 @@ def list_(state: Path, connector: str | None, as_json: bool) -> None:
 
     Exit codes: 0 listed.
     """
-    found = known_cohorts(database(state, connector))
+    found = read_cohorts(find_database(state, connector))
     if as_json:
         return click.echo(json.dumps([one._asdict() for one in found], indent=2))
     width = max((len(one.id) for one in found), default=0)
@@ -56,7 +55,7 @@ def list_(state: Path, connector: str | None, as_json: bool) -> None:
     for one in found:
         errors = f"  ({one.errors:,} entries refused, see show)" if one.errors else ""
         errors += f"  ({one.left_out:,} ids left out, see show)" if one.left_out else ""
-        click.echo(f"{one.id:{width}}  {one.members:11,}  {_moment(one.synced):20}  {one.name}{errors}")
+        click.echo(f"{one.id:{width}}  {one.members:11,}  {_format_time(one.synced):20}  {one.name}{errors}")
     return None
 
 
@@ -70,19 +69,19 @@ def show(cohort_id: str, state: Path, connector: str | None, as_json: bool) -> N
 
     Exit codes: 0 shown; 1 relay knows no such cohort.
     """
-    path = database(state, connector)
-    found, coming = cohort(path, cohort_id)._asdict(), unfinished(path, cohort_id)
+    path = find_database(state, connector)
+    found, coming = find_cohort(path, cohort_id)._asdict(), read_unfinished(path, cohort_id)
     if as_json:
         parts = dict(zip(("came", "of"), coming, strict=True)) if coming else None
         return click.echo(json.dumps(found | {"coming": parts}, indent=2))
-    if not found["task"]:  # the cohort was introduced, no change of it is through
+    if not found["task"]:  # Braze has the name of the cohort, and no change yet
         found["synced"] = "not yet"
     if coming:
         found["coming"] = (
             f"{coming[0]:,} of {coming[1]:,} parts of a whole membership; who leaves, leaves with the last"
         )
     for name, value in found.items():
-        click.echo(f"{name.replace('_', ' '):10} {_moment(value) if isinstance(value, float) else value}")
+        click.echo(f"{name.replace('_', ' '):10} {_format_time(value) if isinstance(value, float) else value}")
     return None
 
 
@@ -98,9 +97,9 @@ def members_(cohort_id: str, state: Path, connector: str | None, as_json: bool) 
 
     Exit codes: 0 listed; 1 relay knows no such cohort.
     """
-    path = database(state, connector)
-    cohort(path, cohort_id)
-    for member in members(path, cohort_id):
+    path = find_database(state, connector)
+    find_cohort(path, cohort_id)
+    for member in read_members(path, cohort_id):
         click.echo(json.dumps(member._asdict()) if as_json else f"{member.kind}:{member.id}")
 
 
@@ -121,9 +120,9 @@ def diff(
 
     Exit codes: 0 shown; 1 FILE names no user, or cannot be read.
     """
-    match_of(form["match"])
-    users = users_in(file, Form(**form))
-    effect = effect_of(database(state, connector), cohort_id, users, form["match"])
+    parse_match(form["match"])
+    users = read_users(file, Form(**form))
+    effect = compare(find_database(state, connector), cohort_id, users, form["match"])
     signed = {"add": ("+", effect.add), "remove": ("-", effect.remove)}
     named = {key: (sign, [f"{one.kind}:{one.id}" for one in some]) for key, (sign, some) in signed.items()}
     if as_json:
@@ -138,9 +137,7 @@ def diff(
 
 @cohorts.command
 @click.argument("file", type=click.File("rb"))
-@click.option(
-    "--cohort", "cohort_id", required=True, metavar="ID", callback=lambda *given: _not_empty(given[2]), help="Its id."
-)
+@click.option("--cohort", "cohort_id", required=True, metavar="ID", help="Its id.")
 @click.option("--name", help="Its name in Braze (default: the one it has, or the id).")
 @pushing_options
 def push(file: IO[bytes], cohort_id: str, name: str | None, pushing: Pushing) -> None:
@@ -156,13 +153,15 @@ def push(file: IO[bytes], cohort_id: str, name: str | None, pushing: Pushing) ->
 
     Exit codes: 0 pushed; 1 refused, not confirmed, or FILE names no user.
     """
-    users = users_in(file, pushing.form)
-    effect = pushing.effect(cohort_id, users)
-    told = f"{cohort_id}: {counted(len(users), 'user')}, {effect or 'compared with nothing'}"
+    if not cohort_id.strip():
+        raise click.BadParameter("a cohort's id is not empty", param_hint="'--cohort'")
+    users = read_users(file, pushing.form)
+    effect = pushing.compare(cohort_id, users)
+    summary = f"{cohort_id}: {format_count(len(users), 'user')}, {effect or 'compared with nothing'}"
     if effect and effect.is_drastic and not pushing.drastic:
-        confirmed(f"{told}\nMore than half of the members would leave. Push all the same?")
+        confirm(f"{summary}\nMore than half of the members would leave. Push all the same?")
     pushing.send(cohort_id, name or "", users)
-    click.echo(told)
+    click.echo(summary)
 
 
 @cohorts.command
@@ -180,10 +179,10 @@ def empty(
 
     Exit codes: 0 sent to relay; 1 refused, not confirmed, or relay knows no such cohort.
     """
-    known = cohort(database(state, connector), cohort_id)
+    known = find_cohort(find_database(state, connector), cohort_id)
     if not yes:
-        confirmed(f"Remove all {counted(known.members, 'member')} of {cohort_id}?")
-    send(ctx, events_of(cohort_id, "", "external_id", (), full=True), url, token_env)
+        confirm(f"Remove all {format_count(known.members, 'member')} of {cohort_id}?")
+    send(ctx, make_events(cohort_id, "", "external_id", (), full=True), url, token_env)
     click.echo(f"{cohort_id}: everybody leaves")
 
 
@@ -212,11 +211,11 @@ def resync(
     """
     if (cohort_id is None) != every:
         raise click.UsageError("say either ID or --all")
-    path = database(state, connector)
-    ids = [one.id for one in known_cohorts(path)] if cohort_id is None else [cohort(path, cohort_id).id]
+    path = find_database(state, connector)
+    ids = [one.id for one in read_cohorts(path)] if cohort_id is None else [find_cohort(path, cohort_id).id]
     if not ids:
         raise click.ClickException("relay knows no cohort yet")
-    send(ctx, chain.from_iterable(events_of(one, "", "external_id", (), resend=True) for one in ids), url, token_env)
+    send(ctx, chain.from_iterable(make_events(one, "", "external_id", (), resend=True) for one in ids), url, token_env)
     for one in ids:
         click.echo(f"{one}: every member is sent once more")
 
@@ -224,11 +223,5 @@ def resync(
 cohorts.add_command(watch)
 
 
-def _not_empty(cohort_id: str) -> str:
-    if not cohort_id.strip():
-        raise click.BadParameter("a cohort's id is not empty")
-    return cohort_id
-
-
-def _moment(seconds: float) -> str:
+def _format_time(seconds: float) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"

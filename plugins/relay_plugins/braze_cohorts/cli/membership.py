@@ -1,4 +1,4 @@
-"""Whole memberships: compared with what Braze was told, turned into events, handed to a running relay."""
+"""Compares whole memberships with what Braze was told, and sends them as events to a running relay."""
 
 import sqlite3
 import time
@@ -13,28 +13,28 @@ from uuid import uuid4
 import click
 import orjson
 
-from relay_plugins.braze_cohorts.change import ALIAS, EVENT_TYPE, Member, member_of
+from relay_plugins.braze_cohorts.change import ALIAS, EVENT_TYPE, Member, read_member
 from relay_plugins.braze_cohorts.cli.files import Form
 from relay_plugins.braze_cohorts.cli.options import (
     NotFound,
     connector_option,
-    database,
+    find_database,
     form_options,
     state_option,
     token_option,
     url_option,
     yes_option,
 )
-from relay_plugins.braze_cohorts.queries import members
+from relay_plugins.braze_cohorts.queries import read_members
 
 USERS: Final = 1000
-"""Of one event."""
+"""Most users of one event."""
 EVENTS: Final = 20
-"""Of one request to relay."""
+"""Most events of one request to relay."""
 
 
-def match_of(text: str) -> str | dict[str, str]:
-    """What the ids are, as events say it. Raises BadParameter."""
+def parse_match(text: str) -> str | dict[str, str]:
+    """Return the field `match` of events for the option --match. Raises BadParameter."""
     if text.startswith(ALIAS) and len(text) > len(ALIAS):
         return {"alias_label": text.removeprefix(ALIAS)}
     if text in ("external_id", "device_id", "email", "prefix"):
@@ -44,7 +44,7 @@ def match_of(text: str) -> str | dict[str, str]:
     )
 
 
-def events_of(
+def make_events(
     cohort: str,
     name: str,
     match: str | dict[str, str],
@@ -53,7 +53,7 @@ def events_of(
     full: bool = False,
     resend: bool = False,
 ) -> Iterator[bytes]:
-    """The users as changes of a cohort; `full` and `resend` as in `Change`."""
+    """Yield the users as changes of a cohort; `full` and `resend` as in `Change`."""
     task, parts = str(uuid4()), max(1, -(-len(users) // USERS))
     for part in range(parts):
         sync = {"task": task, "page": 1, "pages": 1, "part": part, "parts": parts, "full": full, "resend": resend}
@@ -71,7 +71,7 @@ def events_of(
 
 
 def send(ctx: click.Context, events: Iterable[bytes], url: str, token_env: str) -> None:
-    """As `relay send` does. Raises ClickException if they are refused."""
+    """Send events with `relay send`. Raises ClickException if relay refuses them."""
     root = ctx.find_root()
     command = root.command.get_command(root, "send") if isinstance(root.command, click.Group) else None
     if command is None:
@@ -88,20 +88,21 @@ def send(ctx: click.Context, events: Iterable[bytes], url: str, token_env: str) 
             raise click.ClickException(reason) from None
 
 
-def counted(number: int, noun: str) -> str:
-    """So many of them: "1 user", "1,200 users"."""
+def format_count(number: int, noun: str) -> str:
+    """Return a number and its noun: "1 user", "1,200 users"."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 class Effect(NamedTuple):
-    """Who would come and go, and how many are in it now."""
+    """What a push changes in a cohort."""
 
     add: list[Member]
     remove: list[Member]
     known: int
+    """Number of members before the push."""
 
     def __str__(self) -> str:
-        return f"+{len(self.add):,} -{len(self.remove):,} of {counted(self.known, 'member')}"
+        return f"+{len(self.add):,} -{len(self.remove):,} of {format_count(self.known, 'member')}"
 
     @property
     def is_drastic(self) -> bool:
@@ -109,31 +110,32 @@ class Effect(NamedTuple):
         return 2 * len(self.remove) > self.known
 
 
-def effect_of(path: Path, cohort: str, users: Iterable[str], match: str) -> Effect:
-    """Compare with what is in the database of a connector. Raises sqlite3.Error."""
-    known = {*members(path, cohort)}
-    wanted = {member_of(user, match) for user in users}
+def compare(path: Path, cohort: str, users: Iterable[str], match: str) -> Effect:
+    """Compare users with the members in the database of a connector. Raises sqlite3.Error."""
+    known = {*read_members(path, cohort)}
+    wanted = {read_member(user, match) for user in users}
     return Effect(sorted(wanted - known), sorted(known - wanted), len(known))
 
 
 class Pushing(NamedTuple):
-    """How files are pushed."""
+    """The options of a push."""
 
     ctx: click.Context
     form: Form
     state: Path
     connector: str | None
     drastic: bool
-    """Even if more than half of the known members would leave."""
+    """Whether to push even if more than half of the known members would leave."""
     url: str
     token_env: str
 
-    def effect(self, cohort_id: str, users: Sequence[str]) -> Effect | None:
-        """What it would change of the members that the state folder knows; None if nobody can tell, and need not.
+    def compare(self, cohort_id: str, users: Sequence[str]) -> Effect | None:
+        """Compare users with the members in the state folder; return None without a database if the push is `drastic`.
 
-        Raises ClickException, `NotFound` if there is no database."""
+        Raises ClickException, `NotFound` if there is no database.
+        """
         try:
-            return effect_of(database(self.state, self.connector), cohort_id, users, self.form.match)
+            return compare(find_database(self.state, self.connector), cohort_id, users, self.form.match)
         except NotFound as error:
             if self.drastic:
                 return None
@@ -143,12 +145,12 @@ class Pushing(NamedTuple):
 
     def send(self, cohort_id: str, name: str, users: Sequence[str]) -> None:
         """Make these users the whole membership of a cohort. Raises ClickException."""
-        events = events_of(cohort_id, name, match_of(self.form.match), users, full=True)
+        events = make_events(cohort_id, name, parse_match(self.form.match), users, full=True)
         send(self.ctx, events, self.url, self.token_env)
 
 
-def confirmed(question: str) -> None:
-    """Return if an admin says yes. Raises Abort, and ClickException where there is nobody to say anything."""
+def confirm(question: str) -> None:
+    """Ask a question. Raises Abort unless the answer is yes, ClickException if nobody can answer."""
     try:
         answer = click.confirm(question, err=True)
     except click.Abort:
@@ -158,7 +160,7 @@ def confirmed(question: str) -> None:
 
 
 def pushing_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options, and hand on what they say as `pushing`."""
+    """Add the options of a push; the command gets their values as `pushing`."""
 
     @form_options
     @yes_option
@@ -183,7 +185,7 @@ def pushing_options(command: Callable[..., None]) -> Callable[..., None]:
         connector: str | None,
         **options: Any,
     ) -> None:
-        match_of(match)
+        parse_match(match)
         form = Form(match, column, header, as_is)
         command(pushing=Pushing(ctx, form, state, connector, yes, url, token_env), **options)
 

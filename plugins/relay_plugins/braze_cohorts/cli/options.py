@@ -1,4 +1,4 @@
-"""Options that several of the commands have, and which database and cohort they name."""
+"""Options of several commands, and the databases and cohorts that they name."""
 
 import os
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from relay_plugins.braze_cohorts.queries import Cohort, cohorts, databases
+from relay_plugins.braze_cohorts.queries import Cohort, find_databases, read_cohorts
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -37,17 +37,17 @@ as_is_option = click.option("--as-is", is_flag=True, help="Take ids that look li
 
 
 def form_options(command: F) -> F:
-    """Add those that say how a file is read."""
+    """Add the options that say how a file is read."""
     return match_option(column_option(header_option(as_is_option(command))))
 
 
 class NotFound(click.ClickException):
-    """There is no such database."""
+    """A connector without a database."""
 
 
-def database(state: Path, connector: str | None) -> Path:
-    """The database of a connector, which need not be named if it is the only one. Raises NotFound."""
-    found = databases(state)
+def find_database(state: Path, connector: str | None) -> Path:
+    """Return the database of a connector; None names the only connector. Raises NotFound."""
+    found = find_databases(state)
     if connector is None and len(found) == 1:
         return next(iter(found.values()))
     if connector in found:
@@ -63,9 +63,9 @@ def database(state: Path, connector: str | None) -> Path:
     )
 
 
-def cohort(path: Path, cohort_id: str) -> Cohort:
-    """What is known of a cohort. Raises ClickException if that is nothing."""
-    for one in cohorts(path):
-        if one.id == cohort_id:
-            return one
+def find_cohort(path: Path, cohort_id: str) -> Cohort:
+    """Return a cohort. Raises ClickException if relay does not know the cohort."""
+    for cohort in read_cohorts(path):
+        if cohort.id == cohort_id:
+            return cohort
     raise click.ClickException(f"relay knows no cohort {cohort_id}; relay cohorts list has them all")

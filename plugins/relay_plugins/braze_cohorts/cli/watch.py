@@ -1,4 +1,4 @@
-"""`relay cohorts watch`: every file that comes into a folder is the whole membership of a cohort."""
+"""`relay cohorts watch`: pushes every file that comes into a folder as the whole membership of a cohort."""
 
 import time
 from pathlib import Path
@@ -6,9 +6,9 @@ from typing import Final
 
 import click
 
-from relay_plugins.braze_cohorts.cli.files import users_in
-from relay_plugins.braze_cohorts.cli.membership import Pushing, counted, pushing_options
-from relay_plugins.braze_cohorts.cli.options import NotFound, database
+from relay_plugins.braze_cohorts.cli.files import read_users
+from relay_plugins.braze_cohorts.cli.membership import Pushing, format_count, pushing_options
+from relay_plugins.braze_cohorts.cli.options import NotFound, find_database
 
 ENDINGS: Final = (".csv", ".ndjson")
 DONE, FAILED = ".done", ".failed"
@@ -30,48 +30,42 @@ def watch(folder: Path, every: float, once: bool, pushing: Pushing) -> None:
     Exit codes: 0 ended, or --once and every file was pushed; 1 --once and a file failed.
     """
     if not pushing.drastic:
-        database(pushing.state, pushing.connector)
+        find_database(pushing.state, pushing.connector)
     while True:
-        good = [push_file(pushing, path) for path in waiting(folder)]
+        pushed = [push_file(pushing, path) for path in list_waiting(folder)]
         if once:
-            pushing.ctx.exit(0 if all(good) else 1)
+            pushing.ctx.exit(0 if all(pushed) else 1)
         time.sleep(every)
 
 
-def waiting(folder: Path) -> list[Path]:
-    """The files to push, the oldest first."""
+def list_waiting(folder: Path) -> list[Path]:
+    """Return the files to push, the oldest first. Raises OSError."""
     found = [path for path in folder.iterdir() if path.suffix.lower() in ENDINGS and not path.name.startswith(".")]
     return sorted(found, key=lambda path: path.stat().st_mtime)
 
 
 def push_file(pushing: Pushing, path: Path) -> bool:
-    """Push one, or say why not; tell whether that went well."""
+    """Push a file, or print why not; rename the file unless a later push may succeed. Return whether it was pushed."""
     try:
-        users, told = _looked_at(pushing, path)
-    except NotFound as error:  # not the file's fault: it stays for the next look
-        return _failed(path, error)
+        with path.open("rb") as file:
+            users = read_users(file, pushing.form)
+        effect = pushing.compare(path.stem, users)
+        if effect and effect.is_drastic and not pushing.drastic:
+            raise click.ClickException(f"{effect}: more than half would leave; with --yes such files are pushed, too")
+    except NotFound as error:  # not the file's fault: it stays for the next round
+        return _report_failure(path, error)
     except (click.ClickException, OSError) as error:
         path.rename(path.with_name(path.name + FAILED))
-        return _failed(path, error)
+        return _report_failure(path, error)
     try:
         pushing.send(path.stem, "", users)
-    except click.ClickException as error:  # nor this
-        return _failed(path, error)
+    except click.ClickException as error:  # not the file's fault either
+        return _report_failure(path, error)
     path.rename(path.with_name(path.name + DONE))
-    click.echo(f"{path}: {told}")
+    click.echo(f"{path}: {format_count(len(users), 'user')}" + (f", {effect}" if effect else ""))
     return True
 
 
-def _looked_at(pushing: Pushing, path: Path) -> tuple[list[str], str]:
-    """Its users, and what that means. Raises ClickException, OSError."""
-    with path.open("rb") as file:
-        users = users_in(file, pushing.form)
-    effect = pushing.effect(path.stem, users)
-    if effect and effect.is_drastic and not pushing.drastic:
-        raise click.ClickException(f"{effect}: more than half would leave; with --yes such files are pushed, too")
-    return users, counted(len(users), "user") + (f", {effect}" if effect else "")
-
-
-def _failed(path: Path, error: click.ClickException | OSError) -> bool:
+def _report_failure(path: Path, error: click.ClickException | OSError) -> bool:
     click.echo(f"{path}: {error.format_message() if isinstance(error, click.ClickException) else error}", err=True)
     return False

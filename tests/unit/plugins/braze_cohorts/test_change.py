@@ -2,7 +2,7 @@
 
 import pytest
 
-from relay_plugins.braze_cohorts.change import member_of
+from relay_plugins.braze_cohorts.change import read_member
 
 
 @pytest.mark.parametrize(
@@ -19,10 +19,10 @@ from relay_plugins.braze_cohorts.change import member_of
     ],
 )
 def test_what_an_id_means(user: str, match: str, member: tuple[str, str]) -> None:
-    assert member_of(user, match) == member
+    assert read_member(user, match) == member
 
 
 @pytest.mark.parametrize("user", ["external_id:", "device_id:", "alias:crm:", "alias:crm", "alias:", "alias::17"])
 def test_a_prefix_with_nothing_behind_it_names_nobody(user: str) -> None:
     with pytest.raises(ValueError, match="names nobody"):
-        member_of(user, "prefix")
+        read_member(user, "prefix")

@@ -21,9 +21,9 @@ from relay.sandbox.braze.rest_api import CohortApi, Fault, Profile
 from relay.testing import Answer, Destination
 from relay_plugins.braze_cohorts import BrazeCohorts
 from relay_plugins.braze_cohorts.braze_requests import Attributes, Budget, HourlyLimit, Partner
-from relay_plugins.braze_cohorts.change import Member, portions
+from relay_plugins.braze_cohorts.change import Member, split_portions
 from relay_plugins.braze_cohorts.cli.commands import cohorts as command
-from relay_plugins.braze_cohorts.queries import cohorts, members, unfinished
+from relay_plugins.braze_cohorts.queries import read_cohorts, read_members, read_unfinished
 from tests.unit.plugins.braze_cohorts.cohort_changes import change, connected, inside, told
 
 
@@ -38,7 +38,7 @@ async def test_only_what_braze_does_not_know_is_sent(tmp_path: Path) -> None:
         assert inside(api) == {"b"}
         assert api.received.names["7"] == ["Carts", "Lost carts"]
         assert api.received.ids == [2, 1]
-        (known,) = cohorts(tmp_path / "cohorts" / "braze.db")
+        (known,) = read_cohorts(tmp_path / "cohorts" / "braze.db")
         assert (known.id, known.name, known.members, known.task) == ("7", "Lost carts", 1, "t")
 
 
@@ -98,7 +98,7 @@ async def test_what_braze_did_not_take_is_counted(tmp_path: Path, capsys: pytest
     async with Destination(201, Answer(status=201, body=said), Answer(status=201, body=said)) as api:
         async with connected(api, tmp_path) as braze:
             assert await told(braze, change(["a"]), change(["b"])) == [DELIVERED] * 2
-        (known,) = cohorts(tmp_path / "cohorts" / "braze.db")
+        (known,) = read_cohorts(tmp_path / "cohorts" / "braze.db")
         assert (known.members, known.errors) == (2, 4)
         assert known.last_error == '{"type":"bad alias of ...","index":0}', "without the partner's key"
         assert "Braze took a change only in part" in capsys.readouterr().out
@@ -115,7 +115,7 @@ async def test_a_long_answer_of_braze_is_not_missed(tmp_path: Path, body: bytes,
     async with Destination(201, Answer(status=201, body=body)) as api:
         async with connected(api, tmp_path) as braze:
             assert await told(braze, change(["a"])) == [DELIVERED]
-        (known,) = cohorts(tmp_path / "cohorts" / "braze.db")
+        (known,) = read_cohorts(tmp_path / "cohorts" / "braze.db")
         assert (known.errors, known.last_error) == (errors, first)
 
 
@@ -149,7 +149,7 @@ async def test_what_is_known_outlives_a_restart(tmp_path: Path) -> None:
             async with connected(api, tmp_path) as braze:
                 assert await told(braze, change(["a"])) == [DELIVERED]
         assert api.received.ids == [1]
-        assert members(tmp_path / "cohorts" / "braze.db", "7") == [Member("external_id", "a")]
+        assert read_members(tmp_path / "cohorts" / "braze.db", "7") == [Member("external_id", "a")]
 
 
 async def test_a_complete_full_sync_removes_users_in_none_of_its_pages(tmp_path: Path) -> None:
@@ -159,10 +159,10 @@ async def test_a_complete_full_sync_removes_users_in_none_of_its_pages(tmp_path:
         await told(braze, change(["c"], sync=lost))
         assert inside(api) == {"a", "b", "c"}, "its last page never came"
         path = tmp_path / "cohorts" / "braze.db"
-        assert unfinished(path, "7") == (1, 1), "of the pages that have come"
+        assert read_unfinished(path, "7") == (1, 1), "of the pages that have come"
         half = {"task": "half", "parts": 3, "full": True}
         await told(braze, change(["b"], sync=half), change(["c"], sync=half | {"part": 1}))
-        assert (unfinished(path, "7"), unfinished(path, "8")) == ((2, 3), None)
+        assert (read_unfinished(path, "7"), read_unfinished(path, "8")) == ((2, 3), None)
         shown = CliRunner().invoke(command, ["show", "7", "--state", str(tmp_path)]).output
         assert "\nlast error \n" in shown
         assert "\ncoming     2 of 3 parts of a whole membership" in shown
@@ -170,7 +170,7 @@ async def test_a_complete_full_sync_removes_users_in_none_of_its_pages(tmp_path:
         await told(braze, change(["b"], sync=whole | {"page": 2}), change(["d"]), change(["c"], sync=whole))
         assert inside(api) == {"b", "c", "d"}, "who came in the meantime stays"
         await told(braze, change(sync={"task": "drain", "full": True}))
-        assert (inside(api), unfinished(path, "7")) == (set(), None)
+        assert (inside(api), read_unfinished(path, "7")) == (set(), None)
 
 
 async def test_a_resend_during_a_full_sync_is_no_membership_in_that_sync(tmp_path: Path) -> None:
@@ -281,7 +281,7 @@ async def test_another_braze_is_not_asked_to_remove_whom_it_was_never_told_of(tm
             await told(braze, change(["a"]))
         async with connected(new, tmp_path) as braze:
             await braze.erase([User(None, ("a",))])
-        assert members(tmp_path / "cohorts" / "braze.db", "7") == []
+        assert read_members(tmp_path / "cohorts" / "braze.db", "7") == []
 
 
 async def test_large_changes_are_cut(tmp_path: Path) -> None:
@@ -361,7 +361,7 @@ async def test_users_with_a_kind_of_id_unknown_to_braze_are_skipped_and_counted(
             assert await told(braze, event, change(["device_id:phone"], match="prefix")) == [DELIVERED] * 2
             tracked = {user.external_id for user, values in api.attributes.items() if values.get("heap_cohort_7")}
             assert (tracked if mode == "attribute" else inside(api)) == kept
-            (known,) = cohorts(folder / "cohorts" / "braze.db")
+            (known,) = read_cohorts(folder / "cohorts" / "braze.db")
             assert known.left_out == (2 if mode == "attribute" else 1)
         said = capsys.readouterr().out
         assert "users left out: Braze cannot find them by such an id" in said
@@ -392,7 +392,7 @@ async def test_an_array_that_overflows_is_told(tmp_path: Path, capsys: pytest.Ca
         connected(api, tmp_path, mode="attribute", style="array", array_size=2) as braze,
     ):
         for number in (1, 2, 3):
-            braze._next_look = 0
+            braze._next_check = 0
             assert not braze.notice
             await told(braze, change(["a"], cohort=str(number)))
         assert [values["heap_cohorts"] for values in api.attributes.values()] == [["2", "3"]], "as Braze does it"
@@ -423,7 +423,7 @@ async def test_what_is_no_change_is_refused_alone(tmp_path: Path, body: dict[str
 )
 def test_portions_hold_everything_once_and_in_order(add: list[str], remove: list[str], most: int) -> None:
     coming, leaving = ([Member("external_id", user) for user in users] for users in (add, remove))
-    found = [*portions(coming, leaving, most)]
+    found = [*split_portions(coming, leaving, most)]
     assert [member for portion in found for member in portion.add] == coming
     assert [member for portion in found for member in portion.remove] == leaving
     assert all(0 < len(portion.add) + len(portion.remove) <= most for portion in found)
@@ -472,7 +472,7 @@ def test_whatever_happens_the_membership_is_right_in_the_end(batches: list[Any])
                             members_after(expected, step)
                 assert {cohort: inside(api, cohort) for cohort in expected} == expected
                 assert api.received.conflicts == 0
-                known = {cohort.id: cohort.members for cohort in cohorts(Path(folder) / "cohorts" / "braze.db")}
+                known = {cohort.id: cohort.members for cohort in read_cohorts(Path(folder) / "cohorts" / "braze.db")}
                 assert known == {cohort: len(expected[cohort]) for cohort in known}
 
     asyncio.run(play())
@@ -504,8 +504,8 @@ async def test_who_is_erased_is_in_no_file_any_more(tmp_path: Path) -> None:
     users = [*(f"user-{number}" for number in range(3000)), "anna-77"]
     async with CohortApi(named(*users)) as api, connected(api, tmp_path) as braze:
         await told(braze, change(users), change(users, cohort="8"))
-        await braze._known.run(
-            lambda: braze._known._db.execute("PRAGMA secure_delete = OFF").close()
+        await braze._store.run(
+            lambda: braze._store._db.execute("PRAGMA secure_delete = OFF").close()
         )  # as it may be built
         gone = [User("5f3a", ("user-1234", "anna-77")), User("5f3b")]
         api.faults.append(Fault(503))
@@ -519,12 +519,12 @@ async def test_who_is_erased_is_in_no_file_any_more(tmp_path: Path) -> None:
         assert api.received.ids[-2:] == [2, 2]
         found = [*(tmp_path / "cohorts").iterdir()]
         assert not any(one in path.read_bytes() for path in found for one in (b"user-1234", b"anna-77", b"5f3a"))
-        known = {member.id for member in members(tmp_path / "cohorts" / "braze.db", "7")}
+        known = {member.id for member in read_members(tmp_path / "cohorts" / "braze.db", "7")}
         assert known == {*users} - {"user-1234", "anna-77"}
         with closing(sqlite3.connect(tmp_path / "cohorts" / "braze.db", isolation_level=None)) as db:
             db.execute("BEGIN")
             db.execute("SELECT * FROM cohort").fetchall()
-            await braze._known.run(lambda: braze._known._db.execute("PRAGMA busy_timeout = 50").close())
+            await braze._store.run(lambda: braze._store._db.execute("PRAGMA busy_timeout = 50").close())
             with pytest.raises(Retry, match="another process is reading"):
                 await braze.erase([User(None, ("user-5",))])
         await braze.erase([User(None, ("user-5",))])

@@ -7,7 +7,7 @@ from typing import Any
 import click
 import pytest
 
-from relay_plugins.braze_cohorts.cli.files import Form, users_in
+from relay_plugins.braze_cohorts.cli.files import Form, read_users
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from relay_plugins.braze_cohorts.cli.files import Form, users_in
     ],
 )
 def test_users_in_files(text: str, users: list[str]) -> None:
-    assert users_in(BytesIO(text.encode()), Form()) == users
+    assert read_users(BytesIO(text.encode()), Form()) == users
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_users_in_files(text: str, users: list[str]) -> None:
     ],
 )
 def test_the_column_with_the_users_is_found(text: str, form: dict[str, Any], users: list[str]) -> None:
-    assert users_in(BytesIO(text.encode()), Form(**form)) == users
+    assert read_users(BytesIO(text.encode()), Form(**form)) == users
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_file_that_may_mean_something_else_is_refused(text: str, form: dict[st
     file = BytesIO(text.encode())
     file.name = "users.csv"
     with pytest.raises(click.ClickException, match=mistake):
-        users_in(file, Form(**form))
+        read_users(file, Form(**form))
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_files_that_name_nobody_or_cannot_be_read(data: bytes, mistake: str) -> 
     file = BytesIO(data)
     file.name = "users.csv"
     with pytest.raises(click.ClickException, match=mistake):
-        users_in(file, Form())
+        read_users(file, Form())
 
 
 HEAPS_EXPORT = "User ID,Identity,Joined\n8210047391,user-1,2026\n8210047392,user-2,2026\n"
@@ -118,7 +118,7 @@ HEAPS_EXPORT = "User ID,Identity,Joined\n8210047391,user-1,2026\n8210047392,user
 )
 def test_what_heap_and_spreadsheets_write_is_read(data: bytes, form: dict[str, Any], users: list[str]) -> None:
     """Looked at as well: NDJSON, `--column`, UTF-16 of both orders, and what is refused below."""
-    assert users_in(BytesIO(data), Form(**form)) == users
+    assert read_users(BytesIO(data), Form(**form)) == users
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_damage_and_columns_that_disagree_are_refused(text: str, mistake: str) -
     file = BytesIO(text.encode())
     file.name = "users.csv"
     with pytest.raises(click.ClickException, match=mistake):
-        users_in(file, Form())
+        read_users(file, Form())
 
 
 DAMAGED = {
@@ -170,9 +170,9 @@ def test_ids_that_look_mangled_by_programs_are_refused_unless_confirmed(value: s
     file.name = name
     said = mistake.replace("is that of a sum", "is that of a sum|is the line of a")
     with pytest.raises(click.ClickException, match=f"({said}).*; if that is right, say --as-is"):
-        users_in(file, Form())
+        read_users(file, Form())
     file.seek(0)
-    assert users_in(file, Form(as_is=True)) == ["user-1", value]
+    assert read_users(file, Form(as_is=True)) == ["user-1", value]
 
 
 @pytest.mark.parametrize(
@@ -187,14 +187,14 @@ def test_ids_that_look_mangled_by_programs_are_refused_unless_confirmed(value: s
 )
 def test_headers_that_repeat_and_mixed_columns_are_refused(text: str, mistake: str) -> None:
     with pytest.raises(click.ClickException, match=mistake):
-        users_in(csv_of(text), Form())
+        read_users(csv_of(text), Form())
     with pytest.raises(click.ClickException, match="which has the users"):
-        users_in(csv_of("x,X\na,b\n"), Form(column="x"))
+        read_users(csv_of("x,X\na,b\n"), Form(column="x"))
 
 
 @pytest.mark.parametrize("user", ["1E5", "a-", "Total Ltd", "sum-17", "nancy", "infinite", "1.234", "jan", "mar17"])
 def test_ids_that_only_resemble_damage_are_taken(user: str) -> None:
-    assert users_in(csv_of(f'external_id\nuser-1\n"{user}"\nuser-2\n'), Form()) == ["user-1", user, "user-2"]
+    assert read_users(csv_of(f'external_id\nuser-1\n"{user}"\nuser-2\n'), Form()) == ["user-1", user, "user-2"]
 
 
 def csv_of(text: str) -> BytesIO:
@@ -222,7 +222,7 @@ QUOTED = b'"external_id"\n"user-30"\n'
 def test_quotes_are_csv_where_anything_says_so(name: str, form: dict[str, Any], data: bytes, users: list[str]) -> None:
     file = BytesIO(data)
     file.name = name
-    assert users_in(file, Form(**form)) == users
+    assert read_users(file, Form(**form)) == users
 
 
 @pytest.mark.parametrize(
@@ -236,4 +236,4 @@ def test_mistakes_in_ndjson_say_where(data: bytes, mistake: str) -> None:
     file = BytesIO(data)
     file.name = "vip.ndjson"
     with pytest.raises(click.ClickException, match=mistake):
-        users_in(file, Form())
+        read_users(file, Form())
