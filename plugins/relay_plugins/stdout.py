@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -80,8 +81,11 @@ class Output:
             # Another process may have left half a line at the end of the file: end that line first
             found = os.fstat(fd)
             if self._file != (file := (found.st_dev, found.st_ino)):
-                is_torn = stat.S_ISREG(found.st_mode) and _read_last_byte(fd) not in (b"", b"\n")
-                self._file, self._rest, self._torn = file, b"\n" if is_torn else b"", None
+                self._file, self._rest, self._torn = file, b"", None
+                if stat.S_ISREG(found.st_mode) and found.st_size:
+                    with suppress(OSError), Path(f"/proc/self/fd/{fd}").open("rb") as begun:  # if relay may read it
+                        begun.seek(found.st_size - 1)
+                        self._rest = b"" if begun.read(1) in (b"", b"\n") else b"\n"
             return self._write_lines(fd, batch, until)
         finally:
             self._lock.release()
@@ -129,14 +133,3 @@ def _write_bytes(fd: int, data: bytes, until: float) -> tuple[int, str]:
         except OSError as error:
             return at, os.strerror(error.errno or 0)
     return at, ""
-
-
-def _read_last_byte(fd: int) -> bytes:
-    """Return the last byte of a file that is open for writing; b"" if the file is empty or unreadable."""
-    try:
-        with Path(f"/proc/self/fd/{fd}").open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - 1))
-            return file.read(1)
-    except OSError:
-        return b""

@@ -8,6 +8,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
@@ -112,7 +113,14 @@ class File(Connector, type="file", batch={"events": 10_000, "size": "8MiB", "age
         def warnings(self) -> Iterator[Contradiction]:
             """Yield `path` if files without a limit grow on the disk of the journal."""
             yield from super().warnings()
-            if not (self.keep or self.max_total) and _is_beside_journal(self.path):
+            if self.keep or self.max_total:
+                return
+            state, folder = Path(os.environ.get("STATE_DIRECTORY", STATE)), Path(self.path.partition("{")[0])
+            is_beside = not folder.is_absolute()
+            with suppress(OSError):  # a folder does not exist, or relay may not look at it
+                place = next(place for place in (folder, *folder.parents) if place.exists())
+                is_beside |= place.stat().st_dev == state.stat().st_dev
+            if is_beside:
                 reason = "grows without limit on the file system of the journal: when it is full senders are refused"
                 yield "path", f"{reason}; set keep or max_total, or give it a disk of its own"
 
@@ -285,18 +293,6 @@ class Share:
     def list_events(self) -> Iterator[int]:
         """Return the numbers of the events in the batch."""
         return (before + number for before, numbers in self.numbers for number in numbers)
-
-
-def _is_beside_journal(path: str) -> bool:
-    """Return whether a path leads to the state folder or to the file system of relay's usual state folder."""
-    state, folder = Path(os.environ.get("STATE_DIRECTORY", STATE)), PurePath(path.partition("{")[0])
-    if not folder.is_absolute():
-        return True
-    try:
-        place = next(place for place in (Path(folder), *Path(folder).parents) if place.exists())
-        return place.stat().st_dev == state.stat().st_dev
-    except OSError:  # the folder does not exist, or relay may not look at it
-        return False
 
 
 def clean_name(text: str) -> str:

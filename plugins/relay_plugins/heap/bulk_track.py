@@ -146,7 +146,11 @@ class HeapApp:
         while parts and time.monotonic() < until:
             part, outcome = await self._attempt(call, parts.pop(), outcomes)
             if isinstance(outcome, Reject) and len(part) > 1:
-                parts, refusal = [*parts, *reversed(_split(part, outcome))], outcome
+                refusal, named = outcome, NAMED.search(outcome.answer)
+                if named and (number := int(named[1])) < len(part):
+                    parts += [[*part[:number], *part[number + 1 :]], part[number : number + 1]]
+                else:  # nobody knows which item it is: try the halves
+                    parts += [part[len(part) // 2 :], part[: len(part) // 2]]
                 continue
             settled = True
             _set_outcome(outcomes, part, outcome)
@@ -196,12 +200,3 @@ def _set_outcome(outcomes: list[Outcome], items: Iterable[Item], outcome: Outcom
     for item in items:
         for number in item.numbers:
             outcomes[number] = outcome
-
-
-def _split(items: Sequence[Item], refusal: Reject) -> tuple[Sequence[Item], Sequence[Item]]:
-    """Split the item that a refusal names from the others. Split in halves if the refusal names none."""
-    named = NAMED.search(refusal.answer)
-    if named and (number := int(named[1])) < len(items):
-        return items[number : number + 1], [*items[:number], *items[number + 1 :]]
-    middle = len(items) // 2
-    return items[:middle], items[middle:]

@@ -50,7 +50,7 @@ class Deletion:
         if self._settings.identity == "external_user_id":
             identities = [user.external_ids for user in users]
         else:
-            identities = [[user.user_id] if user.user_id else [] for user in users]
+            identities = [(user.user_id,) if user.user_id else () for user in users]
         count = Counter(chain(*identities))
         results = await self._delete(count.items()) if count else {}
         outcomes = list[Outcome]()
@@ -72,23 +72,19 @@ class Deletion:
         new = [one for one in wanted if one not in self._requests]
         results: dict[Entry, Outcome] = {}
         for at in range(0, len(new), MOST_USERS):
-            results |= await self._request(new[at : at + MOST_USERS], bearer)
+            part = new[at : at + MOST_USERS]
+            body = orjson.dumps({"users": [{"identity": identity} for identity, _ in part]})
+            try:
+                answer = await self._call("POST", "user_deletion", bearer, body)
+                self._requests |= dict.fromkeys(part, str(answer.get("deletion_request_id") or ""))
+            except (Retry, Reject, Unauthorized) as error:
+                results |= dict.fromkeys(part, error)
         found = await self._wait_for_requests(bearer)
         pending = Retry("Heap has taken the deletion and not completed it yet", after=LATER_S)
         results |= {one: found[request] or pending for one, request in self._requests.items()}
         lost = (Reject, Unauthorized)  # Heap answers 404 or the like: relay makes the request again
         self._requests = {one: at for one, at in self._requests.items() if not isinstance(found[at], lost)}
         return results
-
-    async def _request(self, new: Sequence[Entry], bearer: str) -> Mapping[Entry, Outcome]:
-        """Request the deletion of identities. Return the outcomes if the request fails; else nothing."""
-        body = orjson.dumps({"users": [{"identity": identity} for identity, _ in new]})
-        try:
-            answer = await self._call("POST", "user_deletion", bearer, body)
-        except (Retry, Reject, Unauthorized) as error:
-            return dict.fromkeys(new, error)
-        self._requests |= dict.fromkeys(new, str(answer.get("deletion_request_id") or ""))
-        return {}
 
     async def _wait_for_requests(self, bearer: str) -> Mapping[str, Outcome | None]:
         """Ask for the status of each request until all are complete, at most LOOK_S seconds. Return the outcomes; None

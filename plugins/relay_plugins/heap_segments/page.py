@@ -93,24 +93,19 @@ def read_page(body: bytes) -> Page:
             return _make_page(call.action_type, data.segment, data.sync_info, data.add or (), data.remove or ())
     except UNREADABLE:
         pass
-    try:
-        return _read_page_in_parts(body)
+    try:  # read only what is needed, and each user alone
+        found = Walk(body).object()
+        action = msgspec.json.decode(found.get(b"action_type", b"null"), type=str)
+        if action not in (SYNC, DRAIN):
+            return Page(action)
+        parts = Walk(bytes(found.get(b"data", b"null"))).object()
+        segment = decode_segment(_repair(parts.get(b"segment", b"null")))
+        info = decode_info(_repair(parts.get(b"sync_info", b"null")))
+        add, odd = _read_users(parts.get(b"add", b"null"), "added user")
+        remove, more = _read_users(parts.get(b"remove", b"null"), "removed user")
+        return _make_page(action, segment, info, add, remove, [*odd, *more])
     except UNREADABLE as error:
         raise Malformed(f"the body is no segment sync: {why(error)}") from None
-
-
-def _read_page_in_parts(body: bytes) -> Page:
-    """Return the page in a body that the decoder refuses, perhaps for an unneeded field or for one user."""
-    found = Walk(body).object()
-    action = msgspec.json.decode(found.get(b"action_type", b"null"), type=str)
-    if action not in (SYNC, DRAIN):
-        return Page(action)
-    data = Walk(bytes(found.get(b"data", b"null"))).object()
-    segment = decode_segment(_repair(data.get(b"segment", b"null")))
-    info = decode_info(_repair(data.get(b"sync_info", b"null")))
-    add, odd = _read_users(data.get(b"add", b"null"), "added user")
-    remove, more = _read_users(data.get(b"remove", b"null"), "removed user")
-    return _make_page(action, segment, info, add, remove, [*odd, *more])
 
 
 def _read_users(array: bytes | memoryview, word: str) -> tuple[list[SegmentUser], list[Unreadable]]:

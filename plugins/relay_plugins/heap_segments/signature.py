@@ -21,7 +21,15 @@ STAMP: Final = re.compile(r"\d{1,15}", re.ASCII)
 def check_signature(header: str | None, body: bytes, secret: bytes, *, max_age: float, reserialize: bool) -> None:
     """Raise `Denied` unless the header signs the body and is at most `max_age` seconds old. Raise `Malformed` if the
     header or, with `reserialize`, the body cannot be read."""
-    stamp, given = _parse_header(header)
+    if header is None:
+        raise Denied("the header Heap-Hash is missing")
+    fields = dict(part.strip().partition(":")[::2] for part in header.split(","))
+    try:
+        stamp, given = fields["ts"], base64.b64decode(fields["hmac"], validate=True)
+    except (KeyError, ValueError):
+        stamp = ""
+    if not STAMP.fullmatch(stamp):
+        raise Malformed("the header Heap-Hash is not of the form ts:<milliseconds>,hmac:<base64>")
     age = time.time() - int(stamp) / 1000
     if age < -AHEAD_S:
         raise Denied(f"the signature is from {-age:.0f} s in the future: is a clock wrong?")
@@ -33,18 +41,3 @@ def check_signature(header: str | None, body: bytes, secret: bytes, *, max_age: 
         raise Malformed(f"the body is not JSON: {why_unreadable(error)}") from None
     if not hmac.compare_digest(hmac.digest(secret, stamp.encode() + signed, "sha256"), given):
         raise Denied("the signature does not fit: is the secret the webhook's?")
-
-
-def _parse_header(header: str | None) -> tuple[str, bytes]:
-    """Return the timestamp in milliseconds, as it is written, and the HMAC. Raises Denied if the header is missing,
-    Malformed."""
-    if header is None:
-        raise Denied("the header Heap-Hash is missing")
-    fields = dict(part.strip().partition(":")[::2] for part in header.split(","))
-    try:
-        stamp, given = fields["ts"], base64.b64decode(fields["hmac"], validate=True)
-    except (KeyError, ValueError):
-        stamp = ""
-    if not STAMP.fullmatch(stamp):
-        raise Malformed("the header Heap-Hash is not of the form ts:<milliseconds>,hmac:<base64>")
-    return stamp, given

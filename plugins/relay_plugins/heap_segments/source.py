@@ -31,7 +31,6 @@ NOBODY: Final = re.compile(r"(external_id|device_id|email):|alias:[^:]*:?|alias:
 """Prefixes without a user."""
 STRANGE_IDS: Final = 1000
 """Most unusable ids of a page that relay parks."""
-
 Part = tuple[Sequence[str], Sequence[str]]
 """Ids of added users, and ids of removed users."""
 
@@ -151,34 +150,37 @@ class HeapSegments(Source, type="heap_segments"):
         task = page.task or str(uuid4())
         changes = [*self._make_changes(page, task)]
         kinds, ids = [self.kind(EVENT_TYPE)] * len(changes), [change["id"] for change in changes]
-        unreadable = [*page.unreadable, *self._find_unreadable(page)]
         subject = f"page {self.name}:{page.segment.id}:{task}:{page.number}"
+        unreadable = [*page.unreadable]
+        if strange := [user.id for user in (*page.add, *page.remove) if not self._is_id(user.id)]:
+            check_nobodies(len(strange))
+            what = "with a prefix and nobody behind it, or " if self.settings.match == "prefix" else ""
+            reason = f"users of a page {what}without an id that is text or an integer: {len(strange):,}"
+            parked = msgspec.json.encode({"segment": str(page.segment.id), "ids": strange[:STRANGE_IDS]})
+            unreadable.append(Unreadable(parked, f"{reason}; the others are taken"))
         return Decoded(kinds, [orjson.dumps(change) for change in changes], unreadable, ids, subject)
 
     def _make_changes(self, page: Page, task: str) -> Iterator[dict[str, Any]]:
         """Yield the changes of a page. A repeated page has the same ids, so that relay can leave the page out. A page
         with other users has other ids."""
         kind, _, label = self.settings.match.partition(":")
-        parts = _divide(self._list_ids(page.add), self._list_ids(page.remove))
+        add, remove = self._list_ids(page.add), self._list_ids(page.remove)
+        parts: list[Part] = [(add[at : at + USERS], []) for at in range(0, len(add), USERS)]
+        parts += [([], remove[at : at + USERS]) for at in range(0, len(remove), USERS)]
+        parts = parts or [([], [])]  # a part without users still brings the segment's name
         now, name = int(time.time()), (page.segment.name or "")[:NAME_CHARS]
         content = blake2b(orjson.dumps([name, parts]), digest_size=8).hexdigest()
-        for number, (add, remove) in enumerate(parts):
+        for number, (added, removed) in enumerate(parts):
+            sync = {"task": task, "page": page.number, "pages": page.pages, "part": number, "parts": len(parts)}
             yield {
                 "event_type": EVENT_TYPE,
                 "id": f"{self.name}:{page.segment.id}:{task}:{page.number}:{number}:{content}",
                 "time": now,
                 "cohort": {"id": str(page.segment.id), "name": name},
                 "match": {"alias_label": label} if kind == "alias" else kind,
-                "add": add,
-                "remove": remove,
-                "sync": {
-                    "task": task,
-                    "page": page.number,
-                    "pages": page.pages,
-                    "part": number,
-                    "parts": len(parts),
-                    "full": page.action == DRAIN,
-                },
+                "add": added,
+                "remove": removed,
+                "sync": sync | {"full": page.action == DRAIN},
             }
 
     def _list_ids(self, users: Iterable[SegmentUser]) -> list[str]:
@@ -186,15 +188,6 @@ class HeapSegments(Source, type="heap_segments"):
 
     def _is_id(self, value: Any) -> bool:
         return is_id(value) and (self.settings.match != "prefix" or not NOBODY.fullmatch(str(value)))
-
-    def _find_unreadable(self, page: Page) -> Iterator[Unreadable]:
-        """Yield all users without a usable id as one entry. Raises `Malformed` if they are too many."""
-        if strange := [user.id for user in (*page.add, *page.remove) if not self._is_id(user.id)]:
-            check_nobodies(len(strange))
-            what = "with a prefix and nobody behind it, or " if self.settings.match == "prefix" else ""
-            reason = f"users of a page {what}without an id that is text or an integer: {len(strange):,}"
-            body = msgspec.json.encode({"segment": str(page.segment.id), "ids": strange[:STRANGE_IDS]})
-            yield Unreadable(body, f"{reason}; the others are taken")
 
     @property
     def notice(self) -> str:
@@ -234,11 +227,3 @@ class HeapSegments(Source, type="heap_segments"):
     def recall(self, memory: str) -> None:
         """Go on with the syncs of `remember`."""
         self._syncs.load(memory)
-
-
-def _divide(add: Sequence[str], remove: Sequence[str]) -> list[Part]:
-    """Divide added and removed users into parts of at most USERS. A part without users still brings the segment's
-    name."""
-    added: list[Part] = [(add[at : at + USERS], []) for at in range(0, len(add), USERS)]
-    removed: list[Part] = [([], remove[at : at + USERS]) for at in range(0, len(remove), USERS)]
-    return [*added, *removed] or [([], [])]
