@@ -32,7 +32,7 @@ def make_syntax_mistake(name: str, text: str, said: str) -> Mistake:
     """Make a mistake from the parser's message about the text of a file."""
     lines = text.split("\n")
     match = re.search(r"at line (\d+), column (\d+)", said)
-    number, column = (int(match[1]), int(match[2])) if match else (len(text.splitlines()), len(text))
+    number, column = (int(match[1]), int(match[2])) if match else (len(text.removesuffix("\n").split("\n")), len(text))
     unclosed = _find_unclosed(text)
     if unclosed is not None and unclosed <= (number, column):
         number, column = unclosed

@@ -73,6 +73,7 @@ def test_a_byte_order_mark_is_left_out(tmp_path: Path, registry: Registry) -> No
             f"[filter.r]\ntype = 'redact'\nfields = ['ok', '{'a.' * 3000}a']",
             "a.toml:3: filter.r.fields[1]: a path has at most 100 parts, this one has 3,001",
         ),
+        ('\nx = ["a\u2028b\u2028c",', "a.toml:2: not TOML: Invalid value (at end of document)"),
         ("# number\nrate = " + "1" * 5000, "a.toml:2: a number of more than 4,300 digits"),
         ("[journal]\nmax_size = 0x" + "f" * 5000, "a.toml:2: journal.max_size: is no integer of 64 bits"),
         (f"[journal]\nmax_size = '{'9' * 5000}MiB'", "a.toml:2: journal.max_size: a size is at most 8388607TiB"),
@@ -80,7 +81,7 @@ def test_a_byte_order_mark_is_left_out(tmp_path: Path, registry: Registry) -> No
     ],
 )
 def test_what_cannot_be_read_or_used_is_one_mistake(tmp_path: Path, registry: Registry, text, expected) -> None:
-    (tmp_path / "a.toml").write_text(text)
+    (tmp_path / "a.toml").write_text(text, encoding="utf-8")
     (tmp_path / "b.toml").write_text(SOURCE + ARCHIVE)
     began = time.process_time()
     assert told(tmp_path, registry) == [expected]
