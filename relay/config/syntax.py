@@ -5,7 +5,7 @@ import unicodedata
 from typing import Final
 
 from relay.config.excerpt import make_excerpt
-from relay.config.line_numbers import locate_last
+from relay.config.line_numbers import KeyPath, locate_last
 from relay.config.mistake import Mistake, format_path
 
 QUOTES: Final = "\u201c\u201d\u201e\u201f\u2018\u2019\u201a\u201b\u00ab\u00bb\u2033\u2032\u00b4`"
@@ -24,6 +24,10 @@ FOREIGN: Final = {
     ">>>>>>>": "a merge was not completed: keep one of both sides, and remove its marks",
 }
 """Beginnings of lines that are no TOML, and what to do."""
+_TYPE: Final = re.compile(r"\s*type\s*=\s*(?P<name>[a-z][a-z_-]*)\s*")
+"""A line with the type of a plugin and nothing else: lower-case letters, which tokens rarely are."""
+_TYPED: Final = ("source", "connector", "filter", "alert")
+"""Tables whose tables have a type."""
 _LIKE_YAML: Final = re.compile(r"\s*(?:- )?[\w.-]+:(?:\s|$)")
 _TWICE: Final = re.compile(r"Cannot (?:declare|overwrite|mutate)")
 
@@ -51,7 +55,12 @@ def make_syntax_mistake(name: str, text: str, said: str) -> Mistake:
             or (YAML if said.startswith("Expected '='") and _LIKE_YAML.match(line) else None)
             or said + _advise_on_word(line, column, said)
         )
-    shown = make_excerpt(line, private=True) if match or unclosed else ""
+    # Any key of a file that is not TOML may be a misspelled secret. Only the type of a plugin is known to be none.
+    path: KeyPath = ()
+    if (typed := _TYPE.fullmatch(line)) and typed.start("name") == column - 1:
+        path, _ = locate_last("\n".join(lines[:number]))
+    is_type = len(path) == 3 and path[0] in _TYPED
+    shown = make_excerpt(line, private=not is_type) if match or unclosed else ""
     return Mistake(file=name, line=number, reason=f"not TOML: {reason}", excerpt=shown)
 
 

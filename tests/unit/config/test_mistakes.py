@@ -98,6 +98,33 @@ def test_what_is_no_toml_is_told_as_its_writer_sees_it(
         assert found.startswith(f"a.toml:{expected}")
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("[connector.x]\ntype = http", "type = http"),
+        ("[source.x]\nrate = 1\n  type=heap_segments ", "  type=heap_segments"),
+        ("[connector.x]\ntype = hunter2", "type = ..."),
+        ("[connector.x]\ntype = http # hunter", "type = ..."),
+        ("[connector.x]\ntype = http token = hunter", "type = ..."),
+        ("[connector.x]\ntype = 'hunter", "type = ..."),
+        ("[connector.x]\ntypo = hunter", "typo = ..."),
+        ("[connector.x]\ntokens = [\ntype = hunter", "type = ..."),
+        ("[connector.x.headers]\ntype = hunter", "type = ..."),
+        ("[ingest.tls]\ntype = hunter", "type = ..."),
+    ],
+)
+def test_an_unquoted_type_is_shown_and_no_other_value(
+    tmp_path: Path, registry: Registry, text: str, shown: str
+) -> None:
+    """A file that is not TOML may have a secret anywhere else."""
+    (tmp_path / "a.toml").write_text(text)
+    with pytest.raises(ConfigError) as raised:
+        load([tmp_path], registry)
+    (mistake,) = [one for one in raised.value.mistakes if one.file == "a.toml"]
+    assert mistake.excerpt == shown
+    assert "hunter" not in str(raised.value)
+
+
 @pytest.mark.promise(7)
 @pytest.mark.parametrize(
     ("text", "expected"),
