@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import sqlite3
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -75,7 +75,15 @@ class Alerts:
                 if kept and (lost := sum(one.is_waiting for one in kept[1])):
                     why = "it was removed or switched off"
                     log.warning("messages of an alert are dropped", alert=name, messages=lost, reason=why)
-            tracks, messages = await self._read_saved(fresh, {*config.alerts}) if fresh or gone else ({}, [])
+            tracks: Mapping[str, Tracks] = {}
+            messages: Sequence[AlertMessage] = []
+            if fresh or gone:
+                try:
+                    await ADMIN.run(forget_alerts, self._folder, {*config.alerts})
+                    tracks, messages = await ADMIN.run(read_alerts, self._folder, fresh)
+                except (OSError, sqlite3.Error) as error:
+                    advice = "they may tell some of it again"
+                    log.error("what alerts remember cannot be read", error=str(error), advice=advice)
             self._config = config
             for name, alert in made.items():
                 saved = tracks.get(name, {}), [one for one in messages if one.alert == name]
@@ -83,17 +91,6 @@ class Alerts:
                 file, relay = config.alerts[name].file, config.runtime.name
                 self._senders[name] = Sender(alert, file, relay, self._host, self._folder, *kept, self._times)
                 self._start_sender(name)
-
-    async def _read_saved(
-        self, names: Collection[str], kept: Collection[str]
-    ) -> tuple[Mapping[str, Tracks], Sequence[AlertMessage]]:
-        """Read the saved memory and messages of alerts; forget removed alerts."""
-        try:
-            await ADMIN.run(forget_alerts, self._folder, kept)
-            return await ADMIN.run(read_alerts, self._folder, names)
-        except (OSError, sqlite3.Error) as error:
-            log.error("what alerts remember cannot be read", error=str(error), advice="they may tell some of it again")
-            return {}, []
 
     def take_snapshot(self, look: AlertSnapshot) -> None:
         """Take a snapshot of what is wrong."""

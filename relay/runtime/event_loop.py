@@ -36,14 +36,10 @@ def run_main(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, T]) -> T
             log.error("a task of a plugin tried to end relay, which goes on", exception=format_trace(error))
 
 
-def _ignore_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Ignore the errors of tasks that are being ended."""
-
-
 def end_tasks(loop: asyncio.AbstractEventLoop) -> bool:
     """End the remaining tasks and the loop; return whether that worked."""
     if tasks := asyncio.all_tasks(loop):
-        loop.set_exception_handler(_ignore_error)  # asyncio's streams complain of a cancellation
+        loop.set_exception_handler(lambda *_: None)  # asyncio's streams complain of a cancellation
         for task in tasks:
             task.cancel()
         with suppress(SystemExit, KeyboardInterrupt):

@@ -110,7 +110,17 @@ def change_logs(settings: LogSettings, worker: int | None = None) -> None:
         if isinstance(handler, LogWriter):
             colors = os.isatty(handler.fd)
             console = settings.format == "console" or (settings.format == "auto" and colors)
-            made = _make_formatter(_make_processors(worker), console=console, colors=colors)
+            if console:
+                render = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
+                last: list[Any] = [structlog.processors.format_exc_info, _hide_secrets, _escape, render]
+            else:
+                renamer = structlog.processors.EventRenamer("message")  # an event is something else here
+                as_json = structlog.processors.JSONRenderer(serializer=_encode_json)
+                last = [structlog.processors.format_exc_info, _hide_secrets, renamer, as_json]
+            made = structlog.stdlib.ProcessorFormatter(
+                foreign_pre_chain=_make_processors(worker),
+                processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+            )
             handler.setFormatter(_Prioritized(made) if is_journal(handler.fd) else made)
 
 
@@ -149,20 +159,6 @@ class _Numbered:
     def __call__(self, _: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         line.setdefault("worker", self._worker)
         return line
-
-
-def _make_formatter(shared: list[Any], *, console: bool, colors: bool) -> logging.Formatter:
-    if console:
-        render = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
-        last: list[Any] = [structlog.processors.format_exc_info, _hide_secrets, _escape, render]
-    else:
-        renamer = structlog.processors.EventRenamer("message")  # an event is something else here
-        as_json = structlog.processors.JSONRenderer(serializer=_encode_json)
-        last = [structlog.processors.format_exc_info, _hide_secrets, renamer, as_json]
-    return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=shared,
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
-    )
 
 
 def _hide_secrets(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -22,7 +22,6 @@ from relay.runtime.logs import (
     QUIET_S,
     VARIANTS,
     Repeats,
-    _make_formatter,
     change_logs,
     count_dropped_lines,
     set_up_logs,
@@ -203,9 +202,14 @@ def test_no_value_commands_the_terminal(logs: Callable[..., None], tmp_path: Pat
 
 
 @pytest.mark.parametrize("colors", [False, True])
-def test_only_relay_itself_colours_a_line(colors: bool) -> None:
-    record = logging.LogRecord("library", logging.WARNING, "", 0, "it said %s", (EVIL,), None)
-    line = _make_formatter([structlog.stdlib.add_log_level], console=True, colors=colors).format(record)
+def test_only_relay_itself_colours_a_line(logs: Callable[..., None], *, colors: bool) -> None:
+    reader, fd = os.openpty() if colors else os.pipe()  # a terminal gets colours
+    logs(fd, format="console")
+    logging.getLogger("library").warning("it said %s", EVIL)
+    logging.getLogger().handlers[0].flush()
+    line = os.read(reader, 65536).decode()
+    for end in (reader, fd):
+        os.close(end)
     assert "it said evil\\u001b[31m" in line
     assert ("\x1b[" in line) is colors
     assert "\x1b[31m\x9b" not in line
