@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.parse import quote
@@ -313,7 +314,7 @@ class JointView:
                 for one in self._workers
             ]
             try:
-                yield _take_lines(lines)
+                yield (await lines.get() for _ in repeat(None))
             except Exception as error:  # the group would wrap it
                 failed = error
             finally:
@@ -338,11 +339,6 @@ async def _tap_worker(worker: Worker, query: Sequence[tuple[str, str]], lines: a
                     numbered = [b'{"worker":%d,%s\n' % (worker.number, line.removeprefix(b"{")) for line in whole]
                     await lines.put(b"".join(numbered))
         await asyncio.sleep(AGAIN_S)
-
-
-async def _take_lines(lines: asyncio.Queue[bytes]) -> AsyncIterator[bytes]:
-    while True:
-        yield await lines.get()
 
 
 @asynccontextmanager

@@ -82,15 +82,19 @@ async def supervise(config: Config, load: Load, state: Path, new_code: Callable[
     if failures := find_unmade(config, state).failures:
         raise ConfigError(make_mistakes(failures))
     passed = take_inherited()
+    count = config.runtime.workers
     with explain_listen_errors(config):
-        count = config.runtime.workers
         sockets = bind(config.ingest.listen, count) if passed is None else [passed] * count
     for_admins: Bound = (), ()
     try:
         with explain_listen_errors(config):  # before the workers start: what is in the way is told at once
             for_admins = bind_admin(config.admin, config.metrics)
         with _make_rendezvous(state, config) as folder:
-            workers = _make_workers(config, state, sockets, str(folder), outlived=passed is not None)
+            fds = {number: [one.fileno() for one in mine] for number, mine in enumerate(sockets)}
+            fds |= {number: [] for number in find_leftover(state, count)}  # these only deliver what they have
+            place, outlived, journal = str(folder), passed is not None, str(config.journal.path)
+            shares = [Worker(number, count, place, mine, outlived, journal) for number, mine in fds.items()]
+            workers = [Supervised(one) for one in shares]
             view = JointView(config, load, state, workers)
             admin = Admin(view, config.admin, config.metrics, bound=for_admins)
             await _run_workers(config, view, admin, workers, sockets, stop, new_code)
@@ -124,18 +128,6 @@ def _make_rendezvous(state: Path, config: Config) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(held)
-
-
-def _make_workers(
-    config: Config, state: Path, sockets: Sequence[Sequence[socket.socket]], rendezvous: str, *, outlived: bool
-) -> list[Supervised]:
-    number, journal = config.runtime.workers, str(config.journal.path)
-    fds = [[one.fileno() for one in mine] for mine in sockets]
-    left = find_leftover(state, number)
-    return [
-        *(Supervised(Worker(each, number, rendezvous, fds[each], outlived, journal)) for each in range(number)),
-        *(Supervised(Worker(each, number, rendezvous, (), outlived, journal)) for each in left),
-    ]
 
 
 async def _run_workers(
