@@ -29,8 +29,13 @@ class Allowed:
 
 def find_client(request: web.BaseRequest, proxies: Networks) -> Peer | None:
     """Return the address of the client; None if a trusted proxy does not tell it."""
+    connection = request.get_extra_info("socket")
+    if connection is not None and connection.family == socket.AF_UNIX:
+        peer: Peer | None = UNIX
+    else:
+        peer = parse_hop(request.remote or "")
     hops = ",".join(request.headers.getall("X-Forwarded-For", ()))
-    return skip_proxies(_peer(request), hops.split(",") if hops else [], proxies)
+    return skip_proxies(peer, hops.split(",") if hops else [], proxies)
 
 
 def describe_client(request: web.BaseRequest, proxies: Networks) -> str:
@@ -56,10 +61,3 @@ def parse_hop(text: str) -> IPv4Address | IPv6Address | None:
         address = ip_address(match[1] or match[2] if match else text.strip())
         return getattr(address, "ipv4_mapped", None) or address  # as a listener for both sees IPv4
     return None
-
-
-def _peer(request: web.BaseRequest) -> Peer | None:
-    connection = request.get_extra_info("socket")
-    if connection is not None and connection.family == socket.AF_UNIX:
-        return UNIX
-    return parse_hop(request.remote or "")

@@ -155,7 +155,7 @@ class Intake:
         return response
 
     async def _take(self, request: web.BaseRequest) -> web.Response:
-        """Put the events of a request on disk, and answer it. Raises Problem."""
+        """Put the events of a request on disk, and answer it: 200 if nothing came. Raises Problem."""
         asked = Request(b"", request.headers, request.rel_url.raw_query_string)
         try:
             self.calls.authorize(asked)
@@ -179,7 +179,10 @@ class Intake:
             if self._limit is not None:
                 self._limit.take(events + unreadable)
             accepted = await self._keep(decoded)
-        return self._accept(accepted, unreadable, events - accepted)
+        self.traffic.count_events(accepted, unreadable)
+        counts = b'{"accepted":%d,"parked":%d,"duplicates":%d}' % (accepted, unreadable, events - accepted)
+        status = self.source.accepted_status if events or unreadable else 200
+        return web.Response(status=status, body=counts, headers=JSON)
 
     async def _read_large(self, asked: Request) -> Decoded | Response:
         """Read a body of more than LARGE bytes in the source's own thread, one body at a time. Raises Problem."""
@@ -236,7 +239,11 @@ class Intake:
         """
         if decoded.bodies and (reason := self._journal.refusing):
             raise Unavailable(reason)
-        parked = self._make_parked(decoded)
+        source, clean = self.source.name, self.calls.clean
+        parked = [
+            Parked(source, None, None, None, "unreadable", clean(cut(one.reason, REASON_CHARS)), 0, one.body)
+            for one in decoded.unreadable
+        ]
         numbers = await self._await_database(self._state.park(parked))
         try:
             accepted = await self._append(decoded) if decoded.bodies else 0
@@ -244,7 +251,7 @@ class Intake:
             with suppress(sqlite3.Error):  # then they lie there twice when they come again
                 await self._await_database(self._state.unpark(numbers))
             raise
-        log.warning("unreadable events parked", source=self.source.name, events=len(numbers), reason=parked[0].reason)
+        log.warning("unreadable events parked", source=source, events=len(numbers), reason=parked[0].reason)
         return accepted
 
     async def _await_database(self, work: Awaitable[T]) -> T:
@@ -272,7 +279,11 @@ class Intake:
     async def keep(self, decoded: Decoded) -> int:
         """Put events on disk in this worker's journal; return how many were no duplicates. Raises Unavailable."""
         events = len(decoded.bodies)
-        if self.duplicates is None or not self._has_ids(decoded):
+        if self.duplicates is None or decoded.ids is None:
+            if self.duplicates is not None:
+                reason = f"sources of type {self.source.type} do not tell the ids of their events"
+                advice = "remove the source's `dedupe`, or have the plugin fill `Decoded.ids`"
+                log.error("duplicates cannot be recognized", source=self.source.name, reason=reason, advice=advice)
             await self._journal.append(decoded.kinds, decoded.bodies)
             if self.source.watches:
                 await self._tell_source(decoded)
@@ -307,29 +318,6 @@ class Intake:
             await self._await_database(self._state.save_memory(self.source.name, memory))
         except sqlite3.Error as error:
             log.error("saving what a source remembers failed", source=self.source.name, error=str(error))
-
-    def _has_ids(self, decoded: Decoded) -> bool:
-        if decoded.ids is not None:
-            return True
-        source = self.source
-        reason = f"sources of type {source.type} do not tell the ids of their events"
-        advice = "remove the source's `dedupe`, or have the plugin fill `Decoded.ids`"
-        log.error("duplicates cannot be recognized", source=source.name, reason=reason, advice=advice)
-        return False
-
-    def _make_parked(self, decoded: Decoded) -> list[Parked]:
-        source, clean = self.source.name, self.calls.clean
-        return [
-            Parked(source, None, None, None, "unreadable", clean(cut(one.reason, REASON_CHARS)), 0, one.body)
-            for one in decoded.unreadable
-        ]
-
-    def _accept(self, accepted: int, parked: int, duplicates: int) -> web.Response:
-        """Make the answer: 202 or the source's own status if anything came, else 200."""
-        self.traffic.count_events(accepted, parked)
-        body = b'{"accepted":%d,"parked":%d,"duplicates":%d}' % (accepted, parked, duplicates)
-        status = self.source.accepted_status if accepted or parked or duplicates else 200
-        return web.Response(status=status, body=body, headers=JSON)
 
 
 def _convert_response(response: Response) -> web.Response:

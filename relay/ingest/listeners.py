@@ -3,7 +3,6 @@
 import socket
 import stat
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -49,10 +48,10 @@ def _bind(address: Address, found: list[list[socket.socket]], *, takes_ipv4: boo
             mine.append(shared)
         return
     for family, *_, where in dict.fromkeys(socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)):
-        at_port = partial(_bind_port, family, takes_ipv4=takes_ipv4)
-        first = at_port(where)
-        for mine in found:
-            mine.append(first if mine is found[0] else at_port(first.getsockname(), beside=first))
+        first = _bind_port(family, where, takes_ipv4=takes_ipv4)
+        found[0].append(first)
+        for mine in found[1:]:
+            mine.append(_bind_port(family, first.getsockname(), takes_ipv4=takes_ipv4, beside=first))
 
 
 def _bind_port(family: int, where: object, *, takes_ipv4: bool, beside: socket.socket | None = None) -> socket.socket:
@@ -74,9 +73,15 @@ def _bind_port(family: int, where: object, *, takes_ipv4: bool, beside: socket.s
 
 
 def _bind_path(path: Path) -> socket.socket:
+    if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
+        # Remove a socket file that nobody listens on, left over from a crash
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(path))
+            except ConnectionRefusedError:
+                path.unlink()
     one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        _remove_stale(path)
         one.bind(str(path))
         path.chmod(0o666)  # as open as a local port; who may reach it is up to its folder
         one.listen(BACKLOG)
@@ -84,14 +89,3 @@ def _bind_path(path: Path) -> socket.socket:
         one.close()
         raise
     return one
-
-
-def _remove_stale(path: Path) -> None:
-    """Remove a socket file that nobody listens on, left over from a crash."""
-    if not (path.exists() and stat.S_ISSOCK(path.stat().st_mode)):
-        return
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink()

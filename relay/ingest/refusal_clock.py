@@ -68,8 +68,12 @@ class RefusalClock:
             log.info("source takes events again", source=self._source.name, after_h=hours)
 
     def _warn(self, refusals: Refusals) -> None:
-        """Log what to do, and the time left."""
-        until = {} if refusals.deadline is None else {"deadline": format_time(refusals.deadline)}
+        """Log what to do. If the sender is Braze, also log what is lost, and the deadline."""
+        advice, until = ADVICE.get(refusals.status, OTHER_ADVICE), {}
+        if refusals.deadline is not None:
+            loses = refusals.status in (401, 403)
+            advice = (LOST if loses else "") + advice + STOPS + ("" if loses else LATER_LOST)
+            until = {"deadline": format_time(refusals.deadline)}
         log.error(
             "source has refused everything for too long",
             source=self._source.name,
@@ -78,17 +82,8 @@ class RefusalClock:
             status=refusals.status,
             reason=refusals.reason,
             **until,
-            advice=_choose_advice(refusals),
+            advice=advice,
         )
-
-
-def _choose_advice(refusals: Refusals) -> str:
-    """Return what to do, and what is lost if the sender is Braze."""
-    advice = ADVICE.get(refusals.status, OTHER_ADVICE)
-    if refusals.deadline is None:
-        return advice
-    loses = refusals.status in (401, 403)
-    return (LOST if loses else "") + advice + STOPS + ("" if loses else LATER_LOST)
 
 
 def _age(refusals: Refusals) -> float:

@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
@@ -35,6 +34,7 @@ STOP_S: Final = 5.0
 LOOK_AFTER_S: Final = 60.0
 LINGER_S: Final = 0.25
 """Seconds for the last connections to an inherited socket to send a request and get the answer."""
+OWN_PATHS: Final = ("/healthz", "/readyz", "/openapi.yaml")
 OWN_ITEMS: Final = frozenset({"heap_segments"})
 """Source types with a path item of their own in the OpenAPI document."""
 log = structlog.stdlib.get_logger()
@@ -113,31 +113,23 @@ class Ingest:
         self._set_sources(sources)
 
     def _set_sources(self, sources: Sequence[Source]) -> None:
-        before = self._intakes
-        self._intakes = {source.name: self._make_intake(source) for source in sources}
-        self._paths = {intake.source.settings.path: intake for intake in self._intakes.values()}
-        gone = [intake for name, intake in before.items() if self._intakes.get(name) is not intake]
-        self._removed += [replace(one.ledger, refusals=None) for one in gone if one.source.name not in self._intakes]
-
-    def _make_intake(self, source: Source) -> Intake:
-        """Return the source's present intake, or a new one with the counts of the old one."""
-        before = self._intakes.get(source.name)
-        if before is not None and before.source is source:
-            return before
-        fresh = Intake(
-            source,
-            self._settings,
-            self.body_memory,
-            self._journal,
-            self._state,
-            self._source_saver.save_soon,
-            self._first,
-        )
-        if before is not None:
-            fresh.take_over(before)
-        if fresh.duplicates is not None:
-            self._duplicates.add(fresh.duplicates)
-        return fresh
+        """Give each source its present intake, or a new one with the counts of the old one."""
+        before, intakes = self._intakes, dict[str, Intake]()
+        for source in sources:
+            old = before.get(source.name)
+            if old is not None and old.source is source:
+                intakes[source.name] = old
+                continue
+            save_soon = self._source_saver.save_soon
+            fresh = Intake(source, self._settings, self.body_memory, self._journal, self._state, save_soon, self._first)
+            if old is not None:
+                fresh.take_over(old)
+            if fresh.duplicates is not None:
+                self._duplicates.add(fresh.duplicates)
+            intakes[source.name] = fresh
+        self._intakes = intakes
+        self._paths = {intake.source.settings.path: intake for intake in intakes.values()}
+        self._removed += [replace(old.ledger, refusals=None) for name, old in before.items() if name not in intakes]
 
     async def start(self, sockets: Sequence[socket.socket] | None = None, *, outlived: bool = True) -> list[str]:
         """Listen on the inherited sockets, or on the configured addresses; return the addresses.
@@ -154,13 +146,13 @@ class Ingest:
         self._runner = web.ServerRunner(self.server, handle_signals=False, shutdown_timeout=STOP_S)
         await self._runner.setup()
         listening = bind(self._settings.listen)[0] if sockets is None else sockets
-        self._accepting = [Acceptor(self.server, one, self._choose_tls(one)) for one in listening]
+        tls = self._certificates.context if self._certificates else None
+        self._accepting = [
+            Acceptor(self.server, one, None if one.family == socket.AF_UNIX else tls) for one in listening
+        ]
         self._outlived = sockets is not None and outlived
         self._ready = True
         return describe_sockets(listening, self._settings)
-
-    def _choose_tls(self, one: socket.socket) -> ssl.SSLContext | None:
-        return self._certificates.context if self._certificates and one.family != socket.AF_UNIX else None
 
     async def _restore(self) -> None:
         """Restore the sources' counts, and remove what no source needs any more."""
@@ -233,38 +225,31 @@ class Ingest:
         """Answer a request on any path. A table of paths is faster than a router."""
         if (intake := self._paths.get(request.path)) is not None:
             return await intake.handle(request)
-        own = {
-            "/healthz": self._serve_health,
-            "/readyz": self._serve_readiness,
-            "/openapi.yaml": self._serve_contract,
-        }.get(request.path)
-        if own is None:
-            # Refuse a request to an unknown path. The sender's source may have been removed or moved.
-            self.unrouted += 1
-            near = guess_path(request.path, self._paths)
-            advice = "" if near is None else f"; the path of source {self._paths[near].source.name} is {near}"
-            problem = Problem(404, f"no source has the path {mask_path(request.path)}{advice}")
-            if request.method == "POST":
-                by = describe_client(request, self._settings.trusted_proxies)
-                log.warning("request refused", client=by, status=problem.status, reason=problem.detail)
-            return problem.make_response(request)
+        if request.path not in OWN_PATHS:
+            return self._refuse_path(request)
         if request.method not in ("GET", "HEAD"):
             return Problem(405, "this is only to be read", Allow="GET, HEAD").make_response(request)
-        return await own(request)
-
-    async def _serve_health(self, _: web.BaseRequest) -> web.Response:
-        return web.json_response({"status": "alive"})
-
-    async def _serve_readiness(self, request: web.BaseRequest) -> web.Response:
+        if request.path == "/healthz":
+            return web.json_response({"status": "alive"})
+        if request.path == "/openapi.yaml":
+            text = render_contract({path: intake.source for path, intake in self._paths.items()})
+            return web.Response(text=text, content_type="application/yaml")
         if not self._ready:
             return make_busy("relay is stopping", DRAIN_RETRY_AFTER_S).make_response(request)
         if reason := self._journal.refusing:
             return make_busy(reason, FULL_RETRY_AFTER_S).make_response(request)
         return web.json_response({"status": "ready"})
 
-    async def _serve_contract(self, _: web.BaseRequest) -> web.Response:
-        text = render_contract({path: intake.source for path, intake in self._paths.items()})
-        return web.Response(text=text, content_type="application/yaml")
+    def _refuse_path(self, request: web.BaseRequest) -> web.Response:
+        """Refuse a request to an unknown path. The sender's source may have been removed or moved."""
+        self.unrouted += 1
+        near = guess_path(request.path, self._paths)
+        advice = "" if near is None else f"; the path of source {self._paths[near].source.name} is {near}"
+        problem = Problem(404, f"no source has the path {mask_path(request.path)}{advice}")
+        if request.method == "POST":
+            by = describe_client(request, self._settings.trusted_proxies)
+            log.warning("request refused", client=by, status=problem.status, reason=problem.detail)
+        return problem.make_response(request)
 
 
 def make_limits(settings: IngestSettings) -> ListenerLimits:
@@ -287,12 +272,8 @@ def _reuse_source(known: Source | None, source: Source) -> Source:
 def render_contract(sources: Mapping[str, Source]) -> str:
     """Return the OpenAPI document with the paths of these sources."""
     text = files("relay.ingest").joinpath("openapi.yaml").read_text("utf-8")
-    items = {path: _choose_item(source) for path, source in sources.items()}
-    return text + "".join(f'  {path}:\n    $ref: "#/components/pathItems/{item}"\n' for path, item in items.items())
-
-
-def _choose_item(source: Source) -> str:
-    """Return the name of a source's path item in the OpenAPI document."""
-    if source.type in OWN_ITEMS:
-        return source.type
-    return "challengedSource" if "GET" in source.methods else "source"
+    for path, source in sources.items():
+        usual = "challengedSource" if "GET" in source.methods else "source"
+        item = source.type if source.type in OWN_ITEMS else usual
+        text += f'  {path}:\n    $ref: "#/components/pathItems/{item}"\n'
+    return text

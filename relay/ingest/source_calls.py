@@ -113,7 +113,20 @@ class SourceCalls:
         """Return the source's own answer to a request, or None. Raises Problem."""
         try:
             response = self._call_timed("respond", request, most)
-            return None if response is None else _check_response(response)
+            if response is None:
+                return None
+            if not isinstance(response, Response):
+                raise Wrong(f"respond returned {describe_answer(response)}, not a Response or None")
+            body = response.body.encode() if isinstance(response.body, str) else response.body
+            if not isinstance(body, bytes) or len(body) > RESPONSE_BYTES:
+                raise Wrong(
+                    f"respond returned a body that is no text or bytes, or has more than {RESPONSE_BYTES:,} bytes"
+                )
+            if not isinstance(response.status, int) or not 200 <= response.status < 300:
+                raise Wrong("respond returned a status that is not from 200 to 299: it has to raise instead")
+            if not isinstance(response.content_type, str) or not CONTENT_TYPE.fullmatch(response.content_type):
+                raise Wrong("respond returned a content type that is none")
+            return Response(body, response.content_type, response.status)
         except BaseException as error:
             raise self._convert_error("respond", error) from None
 
@@ -200,19 +213,6 @@ def _check_nothing(call: str, answer: object) -> None:
     """Check that a method that reports errors by raising has returned None. Raises Wrong."""
     if answer is not None:
         raise Wrong(f"{call} returned {describe_answer(answer)}: it has to return nothing, and to raise what is wrong")
-
-
-def _check_response(response: object) -> Response:
-    if not isinstance(response, Response):
-        raise Wrong(f"respond returned {describe_answer(response)}, not a Response or None")
-    body = response.body.encode() if isinstance(response.body, str) else response.body
-    if not isinstance(body, bytes) or len(body) > RESPONSE_BYTES:
-        raise Wrong(f"respond returned a body that is no text or bytes, or has more than {RESPONSE_BYTES:,} bytes")
-    if not isinstance(response.status, int) or not 200 <= response.status < 300:
-        raise Wrong("respond returned a status that is not from 200 to 299: it has to raise instead")
-    if not isinstance(response.content_type, str) or not CONTENT_TYPE.fullmatch(response.content_type):
-        raise Wrong("respond returned a content type that is none")
-    return Response(body, response.content_type, response.status)
 
 
 def _check_memory(memory: object) -> str:

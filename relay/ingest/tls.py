@@ -89,25 +89,22 @@ class Certificates:
         while True:
             left = self.validity.ends - time.time()
             await asyncio.sleep(min(WATCH_S, left + 1) if left > 0 else WATCH_S)  # its end is told at once
-            await self._check()
-
-    async def _check(self) -> None:
-        try:
-            renewed = await self.reload()
-            reason = await ADMIN.run(expiry_warning, self._settings)
-        except Exception as error:  # whatever it is, listening goes on
-            self._log_failure(error, CHECKED_AGAIN)
-            return
-        self._failure = ""
-        if renewed:
-            log.info("certificate renewed")
-            self._told = -REMIND_S
-        expired = not self.validity.is_good(time.time())
-        is_news = time.monotonic() - self._told > REMIND_S or expired > self._told_expired
-        if reason and is_news:
-            told = {"listener": "ingest", "files": self._settings.files, "ends": format_time(self.validity.ends)}
-            log.error("certificate needs renewal", **told, reason=reason)
-            self._told, self._told_expired = time.monotonic(), expired
+            try:
+                renewed = await self.reload()
+                reason = await ADMIN.run(expiry_warning, self._settings)
+            except Exception as error:  # whatever it is, listening goes on
+                self._log_failure(error, CHECKED_AGAIN)
+                continue
+            self._failure = ""
+            if renewed:
+                log.info("certificate renewed")
+                self._told = -REMIND_S
+            expired = not self.validity.is_good(time.time())
+            is_news = time.monotonic() - self._told > REMIND_S or expired > self._told_expired
+            if reason and is_news:
+                told = {"listener": "ingest", "files": self._settings.files, "ends": format_time(self.validity.ends)}
+                log.error("certificate needs renewal", **told, reason=reason)
+                self._told, self._told_expired = time.monotonic(), expired
 
     def _log_failure(self, error: Exception, advice: str) -> None:
         if str(error) != self._failure:

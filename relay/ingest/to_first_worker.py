@@ -102,7 +102,11 @@ class First:
         try:
             if self._writer is None:
                 raise Unavailable(AWAY)
-            self._writer.write(_encode(_make_handed(number, source, decoded)))
+            table = {kind: place for place, kind in enumerate(dict.fromkeys(decoded.kinds))}
+            kinds = [(kind.type, kind.id_field, kind.time_field) for kind in table]
+            index, bodies = [table[kind] for kind in decoded.kinds], [bytes(body) for body in decoded.bodies]
+            handed = Handed(number, source, kinds, index, bodies, decoded.ids, decoded.subject)
+            self._writer.write(_encode(handed))
             async with asyncio.timeout(KEEP_S):
                 await self._writer.drain()
                 kept: Kept = await answer
@@ -138,15 +142,12 @@ class First:
                         "the first worker is away", unanswered=len(self._waiting), reason=_describe_error(error)
                     )
             finally:
-                self._disconnect()
-
-    def _disconnect(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-        self._writer = None
-        for answer in self._waiting.values():
-            if not answer.done():
-                answer.set_exception(ConnectionError(AWAY))
+                if self._writer is not None:
+                    self._writer.close()
+                self._writer = None
+                for answer in self._waiting.values():
+                    if not answer.done():
+                        answer.set_exception(ConnectionError(AWAY))
 
 
 class Others:
@@ -187,17 +188,16 @@ class Others:
 
     async def _answer(self, handed: Handed, writer: asyncio.StreamWriter) -> None:
         try:
-            kept = Kept(handed.number, await self._keep(handed.source, self._read_decoded(handed)))
+            source = self._source(handed.source)
+            known = [Source.kind(source, *fields) for fields in handed.kinds]  # a plugin may have another `kind`
+            kinds = [known[place] for place in handed.index]
+            decoded = Decoded(kinds, handed.bodies, (), handed.ids, handed.subject)
+            kept = Kept(handed.number, await self._keep(handed.source, decoded))
         except Exception as error:
             kept = Kept(handed.number, 0, find_reason(error))
         with suppress(*LOST):  # who asked may be no more
             writer.write(_encode(kept))
             await writer.drain()
-
-    def _read_decoded(self, handed: Handed) -> Decoded:
-        source = self._source(handed.source)
-        known = [Source.kind(source, *fields) for fields in handed.kinds]  # a plugin may have another `kind`
-        return Decoded([known[place] for place in handed.index], handed.bodies, (), handed.ids, handed.subject)
 
 
 def _clear_socket(socket: Path) -> None:
@@ -208,14 +208,6 @@ def _clear_socket(socket: Path) -> None:
 
 def _describe_error(error: Exception) -> str:
     return "it has closed the connection" if isinstance(error, EOFError) else str(error) or type(error).__name__
-
-
-def _make_handed(number: int, source: str, decoded: Decoded) -> Handed:
-    table = {kind: place for place, kind in enumerate(dict.fromkeys(decoded.kinds))}
-    kinds = [(kind.type, kind.id_field, kind.time_field) for kind in table]
-    index = [table[kind] for kind in decoded.kinds]
-    bodies = [bytes(body) for body in decoded.bodies]
-    return Handed(number, source, kinds, index, bodies, decoded.ids, decoded.subject)
 
 
 def _encode(message: Any) -> bytes:

@@ -215,17 +215,17 @@ async def until(seen: Any, wanted: Any) -> None:
 async def test_changes_are_noticed_and_told_once(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tls, "WATCH_S", 0.01)
     looks = 0
-    look = tls.Certificates._check
+    reload = tls.Certificates.reload
 
-    async def counted(self: tls.Certificates) -> None:
+    async def counted(self: tls.Certificates) -> bool:
         nonlocal looks
-        await look(self)
         looks += 1
+        return await reload(self)
 
     async def looked() -> bool:
         return looks >= 5
 
-    monkeypatch.setattr(tls.Certificates, "_check", counted)
+    monkeypatch.setattr(tls.Certificates, "reload", counted)
     before = await relay.serial()
     with capture_logs() as logs:
         async with asyncio.TaskGroup() as group:

@@ -107,8 +107,9 @@ async def _dies_while_it_waits(group: asyncio.TaskGroup, socket: Path, source: C
             await there.keep("s", decoded(source, "a"))
 
     waiting = group.create_task(wait(), name="one that waits")
+    hearing = group.create_task(there.run(), name="first that ends")
     await asked.wait()
-    there._disconnect()
+    hearing.cancel()
     await waiting
 
 
