@@ -12,7 +12,7 @@ from pydantic import Field
 
 from relay.api.plugin import Plugin
 from relay.api.settings import Duration, Settings
-from relay.api.threads import Threads, release
+from relay.api.threads import release
 from relay.api.transport.answer import Answered
 
 if TYPE_CHECKING:
@@ -214,10 +214,6 @@ class Alert(Plugin):
         from relay.api.transport.http import make_session
 
         return make_session(CONNECTIONS, self.settings.timeout, self.run_blocking, self.settings)
-
-    @cached_property
-    def _threads(self) -> Threads:
-        return Threads(f"alert {self.name}", 1)
 
     async def run_blocking(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
         """Run work that blocks in the alert's own thread, and return its result."""

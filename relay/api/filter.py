@@ -1,7 +1,6 @@
 """The base of every filter: one event in; the same, a changed one, several, or nothing out."""
 
 from collections.abc import Callable
-from functools import cached_property
 from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, TypeVarTuple
@@ -11,7 +10,7 @@ from pydantic import Field
 from relay.api.event import Event
 from relay.api.plugin import Plugin
 from relay.api.settings import Duration, Settings
-from relay.api.threads import Threads, release
+from relay.api.threads import release
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -57,10 +56,6 @@ class Filter(Plugin):
     def __init__(self, name: str, settings: FilterSettings) -> None:
         self.name = name
         self.settings = settings
-
-    @cached_property
-    def _threads(self) -> Threads:
-        return Threads(f"filter {self.name}", 1)
 
     async def run_blocking(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
         """Run work that blocks, such as reading a file in `open`, in the filter's own thread; return its result."""

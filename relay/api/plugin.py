@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from relay.api.settings import Settings, replace_defaults
+from relay.api.threads import Threads
 
 if TYPE_CHECKING:
     import structlog
@@ -36,6 +37,11 @@ class Plugin:
                 cls.Settings = replace_defaults(cls.Settings, defaults)
             except TypeError as error:
                 raise TypeError(f"class {cls.__name__}: {error}") from None
+
+    @cached_property
+    def _threads(self) -> Threads:
+        """Return the plugin's own thread."""
+        return Threads(f"{self._noun} {self.name}", 1)
 
     @cached_property
     def log(self) -> "structlog.stdlib.BoundLogger":
