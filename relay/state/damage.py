@@ -39,22 +39,23 @@ def describe_damage(found: Sequence[Damage], *, is_bound: bool = False) -> str:
         return ""
     files = {one.file: [each for each in found if each.file == one.file] for one in found}
     events = sum(stop - start for start, stop in merge_overlapping((one.start, one.stop) for one in found))
-    shown, more = [*map(_describe_file, files.values())][:SHOWN], len(files) - SHOWN
-    rest = [f"and in {format_count(more, 'more file')}"] if more > 0 else []
+    parts = []
+    for file, its in [*files.items()][:SHOWN]:
+        offsets = format_ranges([*merge_overlapping((one.start, one.stop) for one in its)])
+        saved = [one.saved for one in its if one.saved is not None]
+        others = (
+            f"; the file's {format_count(max(saved), 'other event')} can be read and are delivered" if saved else ""
+        )
+        parts.append(f"offsets {offsets} in {file} ({its[0].reason}{others})")
+    if (more := len(files) - SHOWN) > 0:
+        parts.append(f"and in {format_count(more, 'more file')}")
     most = AT_MOST if is_bound else ""
-    return f"{most}{format_count(events, 'event')} cannot be read: {'; '.join([*shown, *rest])}"
+    return f"{most}{format_count(events, 'event')} cannot be read: {'; '.join(parts)}"
 
 
 def is_bound(said: str) -> bool:
     """Return whether a sentence of `describe_damage` gives an upper bound, not a count."""
     return said.startswith(AT_MOST)
-
-
-def _describe_file(found: Sequence[Damage]) -> str:
-    offsets, first = format_ranges([*merge_overlapping((one.start, one.stop) for one in found)]), found[0]
-    saved = [one.saved for one in found if one.saved is not None]
-    others = f"; the file's {format_count(max(saved), 'other event')} can be read and are delivered" if saved else ""
-    return f"offsets {offsets} in {first.file} ({first.reason}{others})"
 
 
 def was_damaged(folder: Path, offset: int) -> bool:

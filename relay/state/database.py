@@ -288,9 +288,9 @@ class State:
         """Read without waiting for other processes' transactions. Raises sqlite3.Error."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, self._db)
 
-    def _begin(self) -> None:
-        """Begin to write. Only the first caller who finds the lock held waits for LOCKED_S, until the lock was free
-        again."""
+    def _run_transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run work as one transaction. Only the first caller who finds the lock held waits for LOCKED_S, until the lock
+        was free again."""
         try:
             self._db.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
@@ -301,9 +301,6 @@ class State:
         if self._is_locked:
             self._is_locked = False
             self._db.execute(f"PRAGMA busy_timeout = {round(1000 * LOCKED_S)}")
-
-    def _run_transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        self._begin()
         try:
             result = work(self._db)
             if isinstance(result, sqlite3.Cursor):  # it would be let go of in a thread that has no business here

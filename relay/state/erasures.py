@@ -39,6 +39,7 @@ _AGAIN: Final = """
     SET user_id = ?, external_ids = ?, other_ids = ?, digests = ?, compacted = NULL, done = NULL, counted = 0
     WHERE number = ?
 """
+_FORGET_DONE: Final = "DELETE FROM erasure_answer WHERE number = ? AND outcome IN ('done', 'skipped')"
 _ANSWERED: Final = """
     INSERT INTO erasure_answer VALUES (?, ?, ?, ?, 1, ?) ON CONFLICT DO UPDATE
     SET outcome = excluded.outcome, reason = excluded.reason, attempts = attempts + 1, at = excluded.at
@@ -102,14 +103,10 @@ def share_erasures(folder: Path, users: Sequence[Erasure]) -> None:
             if other is None:
                 add_erasure(db, one)
             elif not {*one.digests} <= {*other.digests}:
-                _begin_again(db, other, one.user)
+                merged = replace(other, user=merge_users(one.user, other.user))
+                db.execute(_AGAIN, (merged.user.user_id, *_encode_ids(merged), one.number))
+                db.execute(_FORGET_DONE, (one.number,))
         db.execute("COMMIT")
-
-
-def _begin_again(db: sqlite3.Connection, one: Erasure, user: User) -> None:
-    known = replace(one, user=merge_users(user, one.user))
-    db.execute(_AGAIN, (known.user.user_id, *_encode_ids(known), one.number))
-    db.execute("DELETE FROM erasure_answer WHERE number = ? AND outcome IN ('done', 'skipped')", (one.number,))
 
 
 def read_erasures(db: sqlite3.Connection, condition: str = "TRUE") -> list[Erasure]:
@@ -120,14 +117,14 @@ def read_erasures(db: sqlite3.Connection, condition: str = "TRUE") -> list[Erasu
         answers.setdefault(number, []).append(ConnectorAnswer(*answer))
     rows = db.execute(f"SELECT {_COLUMNS} FROM erasure WHERE {condition} ORDER BY number DESC")  # noqa: S608
     names = [column[0] for column in rows.description]
-    return [_parse_row(dict(zip(names, row, strict=True)), answers) for row in rows]
-
-
-def _parse_row(row: dict[str, Any], answers: Mapping[int, Sequence[ConnectorAnswer]]) -> Erasure:
-    external_ids, other_ids = json.loads(row.pop("external_ids")), json.loads(row.pop("other_ids"))
-    user = User(row.pop("user_id"), tuple(external_ids), tuple(OtherId(*one) for one in other_ids))
-    given = row | {"digests": json.loads(row["digests"])}
-    return Erasure(user=user, answers=answers.get(row["number"], ()), **given)
+    found = []
+    for values in rows:
+        row: dict[str, Any] = dict(zip(names, values, strict=True))
+        external_ids, other_ids = json.loads(row.pop("external_ids")), json.loads(row.pop("other_ids"))
+        user = User(row.pop("user_id"), tuple(external_ids), tuple(OtherId(*one) for one in other_ids))
+        given = row | {"digests": json.loads(row["digests"])}
+        found.append(Erasure(user=user, answers=answers.get(row["number"], ()), **given))
+    return found
 
 
 def add_erasure(db: sqlite3.Connection, one: Erasure) -> int:

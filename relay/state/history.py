@@ -91,7 +91,11 @@ def add_entries(folder: Path, entries: Sequence[Entry], keep: float = 0.0, most:
 def read_history(folder: Path, wanted: HistoryQuery | None = None) -> list[Entry]:
     """Read the selected entries, the last one last."""
     with closing(connect(folder, "ro")) as db:
-        return [*_read(db.execute(_QUERY, asdict(wanted or HistoryQuery())))][::-1]
+        rows = db.execute(_QUERY, asdict(wanted or HistoryQuery())).fetchall()
+    return [
+        Entry(kind, subject, sentence, by, json.loads(about), at, number)
+        for kind, subject, sentence, by, about, at, number in reversed(rows)
+    ]
 
 
 def find_last_run(folder: Path) -> tuple[str, float] | None:
@@ -103,11 +107,6 @@ def find_last_run(folder: Path) -> tuple[str, float] | None:
     with closing(connect(folder, "ro")) as db:
         row = db.execute(_LAST_RUN).fetchone()
     return None if row is None else (row[0], row[1])
-
-
-def _read(rows: sqlite3.Cursor) -> Iterator[Entry]:
-    for kind, subject, sentence, by, about, at, number in rows:
-        yield Entry(kind, subject, sentence, by, json.loads(about), at, number)
 
 
 def hide_users(db: sqlite3.Connection, wanted: Wanted) -> None:

@@ -163,16 +163,14 @@ def describe_accepting(what: Literal["journal", "clock"], state: Path, path: Pat
     """Describe in a sentence what accepting the journal or the clock does. Raises sqlite3.Error, OSError."""
     if what == "clock":
         return "accepting the clock ends this warning, and events, ids and parked events age by the clock again"
-    if any(
-        has_tables(folder) and _is_other(folder, journal) for folder, journal in list_journals(state, path).values()
-    ):
-        return "accepting this journal has every connector get all events of it"
+    for folder, journal in list_journals(state, path).values():
+        if not has_tables(folder):
+            continue
+        with closing(connect(folder, "ro")) as db:
+            known = read_known_journal(db)
+        if describe_mismatch(journal, known):
+            return "accepting this journal has every connector get all events of it"
     return "accepting the journal ends this warning, and changes nothing else: what is lost stays lost"
-
-
-def _is_other(folder: Path, journal: Path) -> bool:
-    with closing(connect(folder, "ro")) as db:
-        return bool(describe_mismatch(journal, read_known_journal(db)))
 
 
 def accept_clock(state: Path) -> None:

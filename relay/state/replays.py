@@ -69,12 +69,11 @@ def ask_replay(folder: Path, replay: Replay) -> int:
 def cancel_replay(folder: Path, number: int) -> bool:
     """End a replay where it is; return False if it does not run or wait."""
     query = "UPDATE replay SET cancelled = ? WHERE number = ? AND ended IS NULL AND cancelled IS NULL"
-    return any(_execute(mine, query, (time.time(), number)) for mine in list_worker_folders(folder).values())
-
-
-def _execute(folder: Path, query: str, values: Sequence[float]) -> int:
-    with closing(connect(folder, "rw")) as db:
-        return db.execute(query, values).rowcount
+    for mine in list_worker_folders(folder).values():
+        with closing(connect(mine, "rw")) as db:
+            if db.execute(query, (time.time(), number)).rowcount:
+                return True
+    return False
 
 
 def list_replays(folder: Path) -> list[Replay]:

@@ -156,34 +156,30 @@ class Seen:
         newest = found.pop(subject, None)
         return {one for one, at in found.items() if at == newest}
 
-    def _note(self, ids: Sequence[str]) -> None:
-        now = self._read_clock()
-        generation = self._open_newest(now)
-        with self._survive_failure(generation):
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-            generation.note(_make_digests(ids), now)
-
-    def _supersede(self, subject: str) -> None:
-        now = self._read_clock()
-        generation = self._open_newest(now)
-        with self._survive_failure(generation):
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-            generation.note_durably(_make_digests([subject]), now)
-            return
-        while self._list_generations():  # better a duplicate than to leave out what a subject has come back to
-            with suppress(OSError):
-                self._list_generations().pop().remove()
-
-    def _open_newest(self, now: int) -> Generation:
-        """Return the generation to write to. A new one replaces the one before the last."""
-        known = self._list_generations()
+    def _note(self, ids: Sequence[str], *, durably: bool = False) -> bool:
+        """Note ids in the newest generation; return False if that failed. A new generation replaces the one before the
+        last."""
+        now, known = self._read_clock(), self._list_generations()
         if not known or abs(now - known[-1].start) >= self.window * 1e6:  # abs: a wrong clock is not waited for
             known.append(Generation(self._folder / f"{self._source}.{now}.db", now))
         for old in known[:-2]:
             with self._survive_failure(old):
                 old.remove()
                 known.remove(old)
-        return known[-1]
+        newest = known[-1]
+        with self._survive_failure(newest):
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            note = newest.note_durably if durably else newest.note
+            note(_make_digests(ids), now)
+            return True
+        return False
+
+    def _supersede(self, subject: str) -> None:
+        if self._note([subject], durably=True):
+            return
+        while self._list_generations():  # better a duplicate than to leave out what a subject has come back to
+            with suppress(OSError):
+                self._list_generations().pop().remove()
 
     def _list_generations(self) -> list[Generation]:
         """Return the generations, the newest last."""

@@ -7,12 +7,12 @@ transactions.
 """
 
 import math
-import os
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from shutil import disk_usage
 
 from relay.state.database_file import measure_free
 from relay.state.parked.table import (
@@ -99,12 +99,7 @@ def _measure_spare(db: sqlite3.Connection, folder: Path, limits: ParkedLimits) -
     """Return the free bytes beyond `min_free`, on the disk and in the database; much without a limit."""
     if not limits.min_free:
         return 1 << 62
-    return _measure_free(folder) + measure_free(db) - limits.min_free
-
-
-def _measure_free(folder: Path) -> int:
-    system = os.statvfs(folder)
-    return system.f_bavail * system.f_frsize
+    return disk_usage(folder).free + measure_free(db) - limits.min_free
 
 
 def _remove_by_size(db: sqlite3.Connection, size: int) -> list[RemovedParked]:

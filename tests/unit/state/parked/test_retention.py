@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -192,7 +193,7 @@ async def test_unreadable_ones_leave_twice_min_free_and_others_wait_for_it(
     tmp_path: Path, state: State, monkeypatch: Any
 ) -> None:
     free = 2_500_000
-    monkeypatch.setattr(parked_limits, "_measure_free", lambda folder: free)
+    monkeypatch.setattr(parked_limits, "disk_usage", lambda folder: SimpleNamespace(free=free))
     await state.park([junk(n, 100_000) for n in range(4)])
     state.parked_limits = ParkedLimits(min_free=1_000_000)
     await state.park([junk(4, 100_000)])
