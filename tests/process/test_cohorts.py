@@ -291,7 +291,7 @@ async def test_a_push_without_exactly_one_cohort_to_compare_is_refused(daemon: D
         (daemon.state / "cohorts" / "renamed.db").write_bytes((daemon.state / "cohorts" / "braze.db").read_bytes())
         code, _, err = await cohorts(*push, "vip", "--state", daemon.state, stdin=b"user-1")
         assert code == 1
-        assert "name one of the connectors by --connector: braze, renamed; of one that is gone for good" in err
+        assert "by --connector: braze, renamed; if a connector does not exist any more, remove" in err
         braze = ("--state", daemon.state, "--connector", "braze")
         assert (await cohorts(*push, "vip", *braze, stdin=b"user-1"))[0] == 0
         assert await daemon.stop() == 0

@@ -1,4 +1,4 @@
-"""URLs that may be secret: for a chat service the URL is the only proof of who posts."""
+"""URLs that may be secret: whoever has the URL of a chat service can post."""
 
 from typing import Annotated, Any
 

@@ -173,9 +173,8 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
         store, unknown_kind = self._store, self._braze.cannot_find
         if await store.run(partial(store.is_elsewhere, change.cohort)):
             # Send this Braze all that another Braze was told of the cohort
-            self._warn_of_left_out(
-                change.cohort, await store.run(partial(store.forget_kind, change.cohort, unknown_kind))
-            )
+            forgotten = await store.run(partial(store.forget_kind, change.cohort, unknown_kind))
+            self._warn_of_left_out(change.cohort, forgotten)
             await self._send_change(make_resend(change.cohort, store.before), until)
             await store.run(partial(store.save_target, change.cohort))
             change = replace(change, resend=False)

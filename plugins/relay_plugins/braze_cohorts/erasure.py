@@ -11,7 +11,7 @@ from relay_plugins.braze_cohorts.store import CohortStore
 
 RemoveMembers = Callable[[str, Sequence[Member]], Awaitable[None]]
 """Removes users from a cohort. Raises Retry, Reject, Unauthorized."""
-UNTOLD: Final = {
+NOT_SEARCHED: Final = {
     EXTERNAL_ID: "external ids: none is known",
     DEVICE_ID: "device ids: the user's events told none",
     EMAIL: "e-mail addresses: the user's events told none",
@@ -51,6 +51,6 @@ def _find_outcome(
     for cohort, ids in left.items():
         if not {*members}.isdisjoint(ids):
             return failed.get(cohort) or Retry("came into a cohort meanwhile")
-    told = {member.kind.partition(":")[0] for member in members}
-    untold = [reason for kind, reason in UNTOLD.items() if kind in kinds - told]
-    return Delivered(f"not looked for: {'; '.join(untold)}" if untold else "")
+    known = {member.kind.partition(":")[0] for member in members}
+    reasons = [reason for kind, reason in NOT_SEARCHED.items() if kind in kinds - known]
+    return Delivered(f"not looked for: {'; '.join(reasons)}" if reasons else "")

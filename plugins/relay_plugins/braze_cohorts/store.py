@@ -92,7 +92,7 @@ class CohortStore:
     _db: sqlite3.Connection
 
     def __init__(self, path: Path, target: str) -> None:
-        """`target` names the Braze that the connector sends to, and the way."""
+        """`target` names the Braze to which the connector sends, and how the connector sends."""
         self._path, self._target = path, target
         self._thread = _start_thread()
         self.before: Final = -1 - crc32(target.encode())
@@ -103,13 +103,13 @@ class CohortStore:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def open(self) -> None:
-        """Open the database; create it if it does not exist. Raises OSError with an advice."""
+        """Open the database; create it if it does not exist. Raises OSError with advice."""
         self._path.parent.mkdir(mode=0o700, exist_ok=True)
         try:
             self._db = sqlite3.connect(self._path, timeout=BUSY_S)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.executescript(files(__package__).joinpath("store.sql").read_text())
-            with self._db:  # a database from before this table is taken for one of this target
+            with self._db:  # a database without this table belongs to this target
                 self._db.execute("INSERT OR IGNORE INTO target SELECT id, ? FROM cohort", (self._target,))
         except sqlite3.Error as error:
             raise OSError(f"{self._path}: {error}; {ADVICE}") from error
@@ -202,7 +202,7 @@ class CohortStore:
             self._db.executemany(FORGET_ASKED, [(change.cohort, *member) for member in chain(*portion)])
 
     def save_errors(self, change: Change, errors: Sequence[str]) -> None:
-        """Save the errors of entries that Braze did not take of a change. There is at least one error."""
+        """Save the errors in the answer to a change; at least one error."""
         with self._db:
             self._db.execute(SAVE_ERRORS, (change.cohort, len(errors), errors[0]))
 
@@ -292,5 +292,5 @@ class CohortStore:
     def _find_traces(self, members: Sequence[Member], cohort: str | None = None) -> Iterable[tuple[str, Member, bool]]:
         """Yield cohorts, users in them, and whether this Braze may have the user there."""
         given = {"members": json.dumps(members), "cohort": cohort, "target": self._target, "before": self.before}
-        for found, kind, one, here in self._db.execute(TRACES, given):
-            yield found, Member(kind, one), here
+        for found, kind, user, here in self._db.execute(TRACES, given):
+            yield found, Member(kind, user), here

@@ -142,7 +142,7 @@ class File(Connector, type="file", batch={"events": 10_000, "size": "8MiB", "age
             max_size=settings.max_size or settings.max_total // PARTS,
             max_age=settings.max_age,
             ending=ending,
-            whole=None if settings.compress == "none" else ClosedFiles(folder / "closed" / name),
+            closed=None if settings.compress == "none" else ClosedFiles(folder / "closed" / name),
             warn=lambda what, path: self.log.warning(what, path=str(path)),
         )
 

@@ -63,14 +63,14 @@ class Files:
         max_size: int,
         max_age: float,
         ending: str,
-        whole: "ClosedFiles | None",
+        closed: "ClosedFiles | None",
         warn: Callable[[str, Path], None],
     ) -> None:
-        """`whole`: None for plain lines."""
+        """`closed`: sizes of compressed files; None for plain lines."""
         self._max_size = max_size
         self._max_age = max_age
         self._ending = ending
-        self._whole = whole
+        self._closed = closed
         self._warn = warn
         self.opened_total = 0
         """Number of times that a file was opened."""
@@ -98,8 +98,8 @@ class Files:
         with self._lock:
             for path in list(self._open):
                 self._close(path)
-            if self._whole is not None:
-                self._whole.save()
+            if self._closed is not None:
+                self._closed.save()
 
     def is_open(self, path: Path) -> bool:
         """Return whether the file at this path is open, here or in another connector."""
@@ -126,11 +126,11 @@ class Files:
         make_folder(path.parent)
         check_regular(path)
         self.opened_total += 1
-        if self._whole is not None and path.exists() and not TURNS.is_open(path) and not self._whole.take(path):
+        if self._closed is not None and path.exists() and not TURNS.is_open(path) and not self._closed.take(path):
             self._set_aside(path)
         file = OpenFile(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640), time.monotonic())
         try:
-            if self._whole is None and file.cut_torn_line():
+            if self._closed is None and file.cut_torn_line():
                 self._warn("cut off a line that was not completely written; its event is written again", path)
             sync_folder(path.parent)
         except OSError:
@@ -148,8 +148,8 @@ class Files:
 
     def _close(self, path: Path) -> None:
         file = self._open.pop(path)
-        if self._whole is not None and file.is_whole and file.is_still_at(path):
-            self._whole.sizes[str(path)] = file.size()
+        if self._closed is not None and file.is_whole and file.is_still_at(path):
+            self._closed.sizes[str(path)] = file.size()
         TURNS.count_open(file.fd, -1)
         os.close(file.fd)
 

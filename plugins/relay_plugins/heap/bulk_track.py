@@ -149,7 +149,7 @@ class HeapApp:
                 refusal, named = outcome, NAMED.search(outcome.answer)
                 if named and (number := int(named[1])) < len(part):
                     parts += [[*part[:number], *part[number + 1 :]], part[number : number + 1]]
-                else:  # nobody knows which item it is: try the halves
+                else:  # the refusal names no item: try the halves
                     parts += [part[len(part) // 2 :], part[: len(part) // 2]]
                 continue
             settled = True

@@ -22,7 +22,7 @@ PATH: Final = "/api/public/v0"
 MOST_USERS: Final = 10_000
 ASK_S: Final = (0.5, 2.0, 5.0, 10.0, 20.0)
 """Seconds to wait after each question for the status of requests. After the last wait they count as pending."""
-LOOK_S: Final = 180.0
+STATUS_S: Final = 180.0
 """Seconds in which relay asks for the status of all requests, the oldest first: less than the token lives, and less
 than an erasure may take."""
 ANSWER_S: Final = 10.0
@@ -40,7 +40,7 @@ class Deletion:
 
     def __init__(self, settings: Any, connector: Connector) -> None:
         self._settings, self._connector = settings, connector
-        other = settings.endpoint if settings.mode == "api" else None  # in the mode `webhook` it is the webhook's URL
+        other = settings.endpoint if settings.mode == "api" else None  # the webhook has another URL
         self._url = (other or HOST).rstrip("/") + PATH
         self._requests: dict[Entry, str] = {}
         """Ids of the pending requests, the oldest first."""
@@ -87,11 +87,11 @@ class Deletion:
         return results
 
     async def _wait_for_requests(self, bearer: str) -> Mapping[str, Outcome | None]:
-        """Ask for the status of each request until all are complete, at most LOOK_S seconds. Return the outcomes; None
-        for a request that is not complete."""
+        """Ask for the status of each request until all are complete, for STATUS_S seconds at most. Return the outcomes;
+        None for a request that is not complete."""
         found: dict[str, Outcome | None] = dict.fromkeys(self._requests.values())
         with suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_S):
+            async with asyncio.timeout(STATUS_S):
                 for wait in ASK_S:
                     for request in [one for one, outcome in found.items() if outcome is None]:
                         found[request] = await self._ask_status(request, bearer)

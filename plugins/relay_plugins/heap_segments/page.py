@@ -16,7 +16,7 @@ from relay.api import why_unreadable as why
 SYNC, DRAIN = "segment.users.sync", "segment.users.drain"
 ID_CHARS: Final = 256
 """Longest id of a segment or a sync: each change that relay makes of a page repeats the id."""
-NOBODIES: Final = 10_000
+MOST_WITHOUT_ID: Final = 10_000
 """Most users without an id in a page; relay refuses a body with more of them."""
 Natural = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Id = Annotated[str, msgspec.Meta(max_length=ID_CHARS)] | Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
@@ -113,12 +113,12 @@ def _read_users(array: bytes | memoryview, word: str) -> tuple[list[SegmentUser]
     text = bytes(array)
     if text == b"null":
         return [], []
-    nobodies = count(1)
+    without_id = count(1)
 
     def decode(entry: bytes) -> SegmentUser:
         user = decode_user(entry)
         if not is_id(user.id):
-            check_nobodies(next(nobodies))
+            check_without_id(next(without_id))
         return user
 
     # an element is small: as bytes it takes a quarter of the memory of a view
@@ -131,10 +131,12 @@ def is_id(value: Any) -> bool:
     return isinstance(value, str | int) and value != "" and not isinstance(value, bool)
 
 
-def check_nobodies(number: int) -> None:
+def check_without_id(number: int) -> None:
     """Raise Malformed if a page has too many users without an id."""
-    if number > NOBODIES:
-        raise Malformed(f"more than {NOBODIES:,} users of the page have no id: is the webhook's matching key right?")
+    if number > MOST_WITHOUT_ID:
+        raise Malformed(
+            f"more than {MOST_WITHOUT_ID:,} users of the page have no id: is the webhook's matching key right?"
+        )
 
 
 def _repair(part: bytes | memoryview) -> bytes:

@@ -16,7 +16,7 @@ import orjson
 from pydantic import Field
 
 from relay.api import Contradiction, Decoded, Duration, Request, Secret, Source, SourceSettings, Unreadable
-from relay_plugins.heap_segments.page import DRAIN, SYNC, Page, SegmentUser, check_nobodies, is_id, read_page
+from relay_plugins.heap_segments.page import DRAIN, SYNC, Page, SegmentUser, check_without_id, is_id, read_page
 from relay_plugins.heap_segments.signature import HEADER, check_signature
 from relay_plugins.heap_segments.sync_watch import PAGES_SHOWN, SavedPage, Sync, SyncWatch, describe
 
@@ -27,7 +27,7 @@ NAME_CHARS: Final = 256
 WEEK_S: Final = 7 * 86400.0
 EVENT_TYPE: Final = "cohort.Change"
 
-NOBODY: Final = re.compile(r"(external_id|device_id|email):|alias:[^:]*:?|alias::.*", re.DOTALL)
+EMPTY_PREFIX: Final = re.compile(r"(external_id|device_id|email):|alias:[^:]*:?|alias::.*", re.DOTALL)
 """Prefixes without a user."""
 STRANGE_IDS: Final = 1000
 """Most unusable ids of a page that relay parks."""
@@ -153,7 +153,7 @@ class HeapSegments(Source, type="heap_segments"):
         subject = f"page {self.name}:{page.segment.id}:{task}:{page.number}"
         unreadable = [*page.unreadable]
         if strange := [user.id for user in (*page.add, *page.remove) if not self._is_id(user.id)]:
-            check_nobodies(len(strange))
+            check_without_id(len(strange))
             what = "with a prefix and nobody behind it, or " if self.settings.match == "prefix" else ""
             reason = f"users of a page {what}without an id that is text or an integer: {len(strange):,}"
             parked = msgspec.json.encode({"segment": str(page.segment.id), "ids": strange[:STRANGE_IDS]})
@@ -187,7 +187,7 @@ class HeapSegments(Source, type="heap_segments"):
         return [str(user.id) for user in users if self._is_id(user.id)]
 
     def _is_id(self, value: Any) -> bool:
-        return is_id(value) and (self.settings.match != "prefix" or not NOBODY.fullmatch(str(value)))
+        return is_id(value) and (self.settings.match != "prefix" or not EMPTY_PREFIX.fullmatch(str(value)))
 
     @property
     def notice(self) -> str:

@@ -79,7 +79,7 @@ class Form(NamedTuple):
 def read_users(file: IO[bytes], form: Form) -> list[str]:
     """Return the users in a file, each once. Raises ClickException if the file is unreadable or names no user."""
     try:
-        users = [*dict.fromkeys(_read_lines(file, form))]
+        users = [*dict.fromkeys(_read_text(file, form))]
         for user in users:
             read_member(user, form.match)
         if not form.as_is:
@@ -93,7 +93,7 @@ def read_users(file: IO[bytes], form: Form) -> list[str]:
     return users
 
 
-def _read_lines(file: IO[bytes], form: Form) -> Iterable[str]:
+def _read_text(file: IO[bytes], form: Form) -> Iterable[str]:
     """Return the users line by line. The text is UTF-8 or, after a byte order mark, UTF-16. Raises ValueError."""
     start = file.readline()
     if start.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):

@@ -58,7 +58,7 @@ def find_database(state: Path, connector: str | None) -> Path:
             " name the state folder of relay by --state"
         )
     raise NotFound(
-        f"name one of the connectors by --connector: {', '.join(found)}; of one that is gone for good"
+        f"name one of the connectors by --connector: {', '.join(found)}; if a connector does not exist any more,"
         f" remove {state}/cohorts/NAME.db*"
     )
 

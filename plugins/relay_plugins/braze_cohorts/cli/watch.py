@@ -16,7 +16,7 @@ DONE, FAILED = ".done", ".failed"
 
 @click.command
 @click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--every", default=10.0, show_default=True, type=click.FloatRange(0.1), help="Seconds between two looks.")
+@click.option("--every", default=10.0, show_default=True, type=click.FloatRange(0.1), help="Seconds between searches.")
 @click.option("--once", is_flag=True, help="Push what is there, then end: with 1 if a file failed.")
 @pushing_options
 def watch(folder: Path, every: float, once: bool, pushing: Pushing) -> None:

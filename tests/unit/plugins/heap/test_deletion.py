@@ -147,7 +147,7 @@ async def test_what_is_found_out_in_time_counts_however_much_is_left_to_ask(
     async with Destination() as heap, connected(heap.url, tmp_path) as connector:
         heap.script.extend([TOKEN, Answer(body=TAKEN % 1), PENDS, PENDS])
         assert await outcomes(connector, ANNA) == ["Retry"]
-        monkeypatch.setattr(deletion, "LOOK_S", 1.0)
+        monkeypatch.setattr(deletion, "STATUS_S", 1.0)
         heap.script.extend([TOKEN, Answer(body=TAKEN % 2), DONE, Answer(hang=True)])
         assert await outcomes(connector, ANNA, BERT) == ["Delivered", "Retry"]
         heap.script.extend([TOKEN, DONE])

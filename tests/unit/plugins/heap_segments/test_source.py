@@ -12,7 +12,7 @@ import pytest
 
 from relay.api import Denied, Malformed, Request
 from relay_plugins.heap_segments import HeapSegments
-from relay_plugins.heap_segments.page import ID_CHARS, NOBODIES
+from relay_plugins.heap_segments.page import ID_CHARS, MOST_WITHOUT_ID
 from relay_plugins.heap_segments.source import NAME_CHARS, USERS
 from relay_plugins.heap_segments.sync_watch import SavedPage
 
@@ -195,7 +195,7 @@ def test_what_is_odd_beside_the_users_costs_nothing(tmp_path: Path, name: bytes,
 @pytest.mark.parametrize("odd", [b"{}", b'{"id":""}', b'{"id":[]}'])
 def test_users_without_an_id_cost_little_and_too_many_are_refused(tmp_path: Path, odd: bytes) -> None:
     """Looked at as well: users that the decoder refuses, of which more than 1,000 are refused in every source."""
-    body = orjson.dumps(page(add=1)).replace(b'{"id":"in-0"}', (odd + b",") * NOBODIES + b'{"id":"in-0"}')
+    body = orjson.dumps(page(add=1)).replace(b'{"id":"in-0"}', (odd + b",") * MOST_WITHOUT_ID + b'{"id":"in-0"}')
     decoded = source(tmp_path).decode(Request(body))
     assert [orjson.loads(one)["add"] for one in decoded.bodies] == [["in-0"]]
     (unreadable,) = decoded.unreadable
