@@ -1,7 +1,7 @@
 """Heap's User Deletion API: a token that lives for 5 minutes, requests with up to 10,000 users, and their status.
 
-(Heap docs, User deletion.) relay asks for the status of a request until the request is complete, even if other users
-are to be deleted meanwhile. After a restart relay requests the same users again, which deletes nothing more.
+(Heap docs, User deletion.) relay asks for the status of a request until the request is complete, also while it
+deletes other users. After a restart relay requests the same users again, which deletes nothing more.
 """
 
 import asyncio

@@ -75,8 +75,8 @@ class SyncWatch:
         another sync with its task has begun. The sync with the newest page is last."""
 
     def record(self, page: SavedPage, now: float) -> tuple[Sync | None, list[Sync]]:
-        """Record a page that is on disk. Return its sync if that was reported as incomplete and is complete now, and
-        the incomplete syncs of the segment to report, because another sync has begun."""
+        """Record a page that is on disk. Return its sync if the page completes a sync that was reported as incomplete.
+        Also return the incomplete syncs of the segment to report, because another sync has begun."""
         sync = self._syncs.pop((page.segment, page.task, CURRENT), None)
         content = {f"{page.number}{side}": value for side, value in page.content.items()}
         begun = sync is None or any(sync.contents.get(key, value) != value for key, value in content.items())
