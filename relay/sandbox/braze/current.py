@@ -68,7 +68,7 @@ class CurrentBatch:
 
 @dataclass(slots=True)
 class Current:
-    """One Current. A sender takes batches from it and settles them. `now` is Unix seconds."""
+    """A Current. A sender takes batches from the Current and settles them. `now` is Unix seconds."""
 
     switches: CurrentsSwitches = field(default_factory=CurrentsSwitches)
     rng: Random = field(default_factory=Random)

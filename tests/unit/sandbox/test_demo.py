@@ -88,7 +88,7 @@ def test_the_command_shows_that_everything_balances(tmp_path, relay_forks):
 
 
 class Impostor:
-    """The least that looks like relay from outside: takes events, archives and forwards them, keeps books."""
+    """The least that looks like relay from outside: takes events, archives and forwards them, keeps ledgers."""
 
     def __init__(self, fault: str, conf: Path, state: Path) -> None:
         self.fault = fault

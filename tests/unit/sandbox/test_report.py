@@ -55,6 +55,6 @@ def test_without_a_lane_nothing_is_proved():
 
 
 def test_progress_is_one_line():
-    books = {"archive": Ledger(1000, Outcomes(delivered=900)), "heap": Ledger(1000, Outcomes(unselected=1000))}
-    line = format_progress(CurrentCounts(sent=1200, accepted=1100), books)
+    ledgers = {"archive": Ledger(1000, Outcomes(delivered=900)), "heap": Ledger(1000, Outcomes(unselected=1000))}
+    line = format_progress(CurrentCounts(sent=1200, accepted=1100), ledgers)
     assert line == ("1,200 sent, 1,100 accepted | archive 900 delivered, 100 pending | heap 0 delivered, 0 pending")
