@@ -82,7 +82,7 @@ def translate(
     details = error.errors(include_url=False, include_input=False)
     more = _find_contradictions(table, model, details)
     clean = Redaction(table if isinstance(table, dict) else {}).clean
-    found = [_mistake(detail, model, path, merged) for detail in (*details, *more)]
+    found = [_make_mistake(detail, model, path, merged) for detail in (*details, *more)]
     return [replace(one, reason=clean(read_text(one.reason))) for one in found]
 
 
@@ -91,7 +91,7 @@ def _find_contradictions(table: object, model: type[Settings], found: Sequence[E
     wrong = {_find_setting(model, detail["loc"]) for detail in found}
     while isinstance(table, dict) and () not in wrong:
         lenient = _make_optional(model, frozenset(place[0] for place in wrong if len(place) == 1))
-        rest = _without(table, wrong)
+        rest = _leave_out(table, wrong)
         try:
             with contained(until_ctrl_c=True):
                 validate(rest, lenient)
@@ -118,7 +118,7 @@ def _find_setting(model: type[Settings], place: Place) -> Place:
     return place[:depth]
 
 
-def _without(table: Mapping[str, Any], places: Iterable[Place]) -> dict[str, Any]:
+def _leave_out(table: Mapping[str, Any], places: Iterable[Place]) -> dict[str, Any]:
     rest = deepcopy(dict(table))
     for *parents, last in places:
         inner: Any = rest
@@ -137,7 +137,7 @@ def _make_optional(model: type[S], absent: frozenset[str | int]) -> type[S]:
     return create_model(model.__name__, __base__=model, **fields) if fields else model
 
 
-def _mistake(detail: ErrorDetails, model: type[Settings], path: Sequence[str | int], merged: Merged) -> Mistake:
+def _make_mistake(detail: ErrorDetails, model: type[Settings], path: Sequence[str | int], merged: Merged) -> Mistake:
     loc = tuple(part for part in detail["loc"] if part != KEY)
     if detail["type"] == CONTRADICTION:
         # of the table, at the line of the first written setting that it is about
@@ -148,23 +148,18 @@ def _mistake(detail: ErrorDetails, model: type[Settings], path: Sequence[str | i
     *parents, last = loc or (None,)
     owner = _find_model(model, parents)
     unknown = detail["type"] == "extra_forbidden"
-    reason = _reason(detail, owner, last)
+    reason = detail["msg"]
+    if sentence := REASONS.get(detail["type"]):
+        field = owner.model_fields.get(str(last)) if owner else None
+        parsers = [part.func for part in field.metadata if isinstance(part, BeforeValidator)] if field else []
+        units = SECONDS if parse_duration in parsers else BYTES if parse_size in parsers else {}
+        limits = {
+            name: _describe_pattern(value) if name == "pattern" else _format_limit(value, units)
+            for name, value in detail.get("ctx", {}).items()
+        }
+        reason = sentence.format(**limits)
     suggestion = find_closest(last, owner.model_fields) if unknown and owner else None
     return merged.make_mistake((*path, *loc), reason, suggestion, private=unknown or SECRET_FORMS in reason)
-
-
-def _reason(detail: ErrorDetails, owner: type[BaseModel] | None, field: object) -> str:
-    sentence = REASONS.get(detail["type"])
-    if sentence is None:
-        return detail["msg"]
-    known = owner.model_fields.get(str(field)) if owner else None
-    parsers = [part.func for part in known.metadata if isinstance(part, BeforeValidator)] if known else []
-    units = SECONDS if parse_duration in parsers else BYTES if parse_size in parsers else {}
-    words = {
-        name: _describe_pattern(value) if name == "pattern" else _format_limit(value, units)
-        for name, value in detail.get("ctx", {}).items()
-    }
-    return sentence.format(**words)
 
 
 def _describe_pattern(pattern: str) -> str:
