@@ -121,10 +121,9 @@ def take_step(
     wrong: dict[Key, Condition] = {}
     known = {key for key, track in memory.items() if track.told is not None}
     for one in conditions:
-        if rules.is_told(one) or (
-            make_key(one) in known and rules.is_about(one.subject)
-        ):  # what was told has not ended
-            wrong.setdefault(make_key(one), one)
+        key = make_key(one)  # known: what was told has not ended
+        if rules.is_told(one) or (key in known and rules.is_about(one.subject)):
+            wrong.setdefault(key, one)
     turned = {
         key: replace(track, wrong=False, turned=now) if track.wrong and key not in unsettled else track
         for key, track in memory.items()

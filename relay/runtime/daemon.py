@@ -137,9 +137,7 @@ class Daemon:
                 events = self._journal.head - self._journal.oldest
                 log.info("worker runs" if worker else "relay runs", **told, events_in_journal=events)
                 drains = worker is not None and worker.only_drains
-                while not stop.is_set() and not (
-                    drains and await self._fleet.is_idle() and await self._eraser.is_idle()
-                ):
+                while not (stop.is_set() or (drains and await self._fleet.is_idle() and await self._eraser.is_idle())):
                     with suppress(TimeoutError):
                         async with asyncio.timeout(LOOK_S if drains else None):
                             await stop.wait()

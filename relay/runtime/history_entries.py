@@ -93,7 +93,7 @@ class HistoryEntries:
                 self._count_rise(kind, subject, lane.outcomes.get(kind, 0), lane.outcomes.get(kind, 0))
         for source in look.status.sources:
             self._count_rise("parked", f"source {source.source}", source.unreadable, 0)
-        # A pause that has ended by itself is entered by nobody else
+        # Nobody else enters the end of a pause by time
         resumed = [
             Entry("resumed", one.subject, f"{_find_name(one.subject)} goes on: its pause is over", at=look.now)
             for one in look.ended
@@ -172,7 +172,7 @@ class HistoryEntries:
 
 
 def _make_change(subject: str, told: Told, condition: Condition | None, now: float) -> Entry:
-    """Make the entry of a condition that has begun or changed; None: of its end."""
+    """Make the entry of a condition that began, changed or ended. `condition`: None at its end."""
     about: dict[str, Any] = {}
     left_out = told.left_out - 1
     more = f"; {format_count(left_out, 'change')} before that are left out" if left_out > 0 else ""

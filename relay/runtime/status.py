@@ -72,8 +72,10 @@ class StatusReader:
 
     async def read_status(self, config: Config, restart: Sequence[str]) -> Status:
         """Return the status by the configuration in force. `restart`: what waits for a restart."""
-        shown, tls = self._ingest.certificate, config.ingest.tls
-        files = tls.files if tls else ""  # to go without TLS takes a restart
+        certificates: list[CertificateStatus] = []
+        if shown := self._ingest.certificate:
+            files = config.ingest.tls.files if config.ingest.tls else ""  # to go without TLS takes a restart
+            certificates = [CertificateStatus(certificate="ingest", begins=shown.begins, ends=shown.ends, files=files)]
         return Status(
             version=__version__,
             now=time.time(),
@@ -86,9 +88,7 @@ class StatusReader:
             strays=self._ingest.unrouted,
             dropped_log_lines=count_dropped_lines(),
             listeners={"ingest": ListenerStatus(connections=self._ingest.connections, refused=self._ingest.refused)},
-            certificates=[CertificateStatus(certificate="ingest", begins=shown.begins, ends=shown.ends, files=files)]
-            if shown
-            else [],
+            certificates=certificates,
             parked=(),
             gone=await self._read_removed(config),
             replays=[
