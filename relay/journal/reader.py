@@ -74,7 +74,7 @@ class Reader:
             if not segments:
                 return [], head
             place = max(0, bisect_right(segments, offset, key=lambda segment: segment.base) - 1)
-            segment = segments[place]  # the one of the offset, or the next
+            segment = segments[place]  # it holds the offset, or it is the first
             end = min(segments[place + 1].base, head) if place + 1 < len(segments) else head
             start = max(offset, segment.base)
             try:

@@ -117,14 +117,14 @@ class Wanted:
             return body, NOBODY
         match = data.get("match", EXTERNAL_ID)
         kind = f"alias:{match.get('alias_label')}" if isinstance(match, dict) else _normalize_id(match)
-        gone = NOBODY
+        found = NOBODY
         for name in LISTS[type]:
             users = data.get(name)
             for user in users if isinstance(users, list) else ():
-                gone |= self._find_listed(_normalize_id(user), kind)
-            if gone and isinstance(users, list):
+                found |= self._find_listed(_normalize_id(user), kind)
+            if found and isinstance(users, list):
                 data[name] = [user for user in users if not self._find_listed(_normalize_id(user), kind)]
-        return (orjson.dumps(data), gone) if gone else (body, NOBODY)
+        return (orjson.dumps(data), found) if found else (body, NOBODY)
 
     def find_named(self, text: str) -> frozenset[int]:
         """Return the erasures whose ids stand by themselves in a text."""
@@ -206,12 +206,9 @@ class Erased:
 def _decode_head(body: bytes) -> _Head:
     try:
         return _HEAD.decode(body)
-    except (
-        msgspec.DecodeError,
-        RecursionError,
-    ):  # user or properties are no objects, or there is an unpaired surrogate
+    except (msgspec.DecodeError, RecursionError):
         body = without_surrogates(body)
-    try:
+    try:  # user or properties are no objects, or there was an unpaired surrogate
         data = orjson.loads(body)
     except ValueError:
         return _Head()
