@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any, TypeVar
 
 import aiohttp
@@ -100,6 +101,10 @@ class Daemon:
             code = await self._process.wait()
             await self._reading
         return code
+
+    async def run(self, *arguments: str) -> CompletedProcess[bytes]:
+        """Run a command on the state folder of this daemon, in a process of its own, to its end."""
+        return await asyncio.to_thread(self._forks.run, *arguments, "--state", str(self.state))
 
     async def stop(self) -> int:
         self.signal(signal.SIGTERM)

@@ -4,7 +4,6 @@ import asyncio
 import os
 import random
 import signal
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 
 from relay.testing import Answer, Destination, make_event
 from tests.daemon import Daemon
+from tests.forks import Forks
 
 WINDOW = 400
 ROUNDS = int(os.environ.get("RELAY_KILL_ROUNDS", "5"))
@@ -188,17 +188,13 @@ async def test_a_destination_that_refuses_connections_is_logged_once_and_waits(d
     assert "hush-hush" not in "".join(daemon.stderr)
 
 
-async def test_a_second_relay_on_the_same_state_folder_is_refused(daemon: Daemon) -> None:
+async def test_a_second_relay_on_the_same_state_folder_is_refused(daemon: Daemon, relay_forks: Forks) -> None:
     daemon.configure("10-all", TABLES % ("http://127.0.0.1:1/", WINDOW, WINDOW))
     await daemon.start()
     arguments = ["run", "--conf", str(daemon.conf), "--state", str(daemon.state)]
-    second = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "relay", *arguments, stderr=asyncio.subprocess.PIPE
-    )
-    async with asyncio.timeout(20):
-        _, said = await second.communicate()
+    second = await asyncio.to_thread(relay_forks.run, *arguments)
     assert second.returncode == 1
-    assert f"in use by another relay (process {daemon.pid})".encode() in said
+    assert f"in use by another relay (process {daemon.pid})".encode() in second.stderr
     assert (await daemon.post(b'{"events":[%s]}' % make_event()))[0] == 202
 
 

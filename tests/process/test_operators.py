@@ -27,6 +27,7 @@ from relay.admin import server
 from relay.cli.main import relay as cli
 from relay.testing import Answer, Destination, make_event
 from tests.daemon import Daemon
+from tests.forks import Forks
 
 SOURCE = '[source.braze]\ntype="currents"\npath="/currents"\n'
 ADMIN = '[admin]\nlisten = "127.0.0.1:0"\ntokens = [{ env = "ADMIN" }]\n'
@@ -38,10 +39,6 @@ def relay(*words: object, **env: str) -> tuple[int, str]:
     """A command in this process, which is not the daemon's."""
     result = CliRunner().invoke(cli, [*map(str, words)], env=env)
     return result.exit_code, result.output
-
-
-def spawn(*words: object, **options: Any) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "relay", *map(str, words)], **options)
 
 
 async def send(daemon: Daemon, *events: bytes) -> None:
@@ -225,7 +222,7 @@ async def test_a_quiet_status_says_only_what_is_wrong(daemon: Daemon) -> None:
         assert await daemon.stop() == 0
 
 
-async def test_what_prints_without_end_ends_when_nobody_reads(daemon: Daemon) -> None:
+async def test_what_prints_without_end_ends_when_nobody_reads(daemon: Daemon, relay_forks: Forks) -> None:
     daemon.configure("10-source", SOURCE + FILE)
     await daemon.start()
     await send(daemon, *(make_event(n=n) for n in range(500)), *(b"7" for _ in range(20)))
@@ -233,7 +230,10 @@ async def test_what_prints_without_end_ends_when_nobody_reads(daemon: Daemon) ->
     reading, writing = os.pipe()
     lines = ("tail", "top --every 0.1", "journal dump", "parked export", "parked list", "status")
     running = {
-        line: spawn(*line.split(), "--state", daemon.state, stdout=writing, stderr=subprocess.PIPE) for line in lines
+        line: subprocess.Popen(
+            [*relay_forks.command, *line.split(), "--state", daemon.state], stdout=writing, stderr=subprocess.PIPE
+        )
+        for line in lines
     }
     os.close(reading)
     os.close(writing)
@@ -251,7 +251,7 @@ async def test_what_prints_without_end_ends_when_nobody_reads(daemon: Daemon) ->
     assert await daemon.stop() == 0
 
 
-async def test_top_fits_a_small_terminal(daemon: Daemon) -> None:
+async def test_top_fits_a_small_terminal(daemon: Daemon, relay_forks: Forks) -> None:
     daemon.configure("10-source", SOURCE)
     for number in range(12):
         daemon.configure(f"20-{number}", FILE.replace("archive", f"archive-{number}"))
@@ -259,7 +259,8 @@ async def test_top_fits_a_small_terminal(daemon: Daemon) -> None:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 10, 50, 0, 0))
     env = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
-    process = spawn("top", "--times", 1, "--state", daemon.state, stdout=theirs, env=env)
+    top = [*relay_forks.command, "top", "--times", "1", "--state", daemon.state]
+    process = subprocess.Popen(top, stdout=theirs, env=env)
     os.close(theirs)
     shown = b""
     with os.fdopen(ours, "rb", buffering=0) as terminal:

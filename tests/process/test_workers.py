@@ -6,9 +6,7 @@ import re
 import shutil
 import signal
 import socket
-import sys
 import time
-from asyncio.subprocess import DEVNULL
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -232,7 +230,6 @@ async def test_they_need_no_temporary_folder_and_no_short_path(daemon: Daemon, m
     workers' sockets that somebody removes; one process and several, and the commands."""
     monkeypatch.setenv("TMPDIR", "/not/there")
     daemon.state = daemon.state / ("pvc-0a1b2c3d-0000-4444-8888-999999999999-" * 2) / "state"
-    daemon.wrapper = ["env"]  # relay starts an interpreter for each worker
     workers(daemon, 2)
     daemon.configure("10-source", SOURCE + 'dedupe = "1h"\n')
     await daemon.start()
@@ -255,11 +252,7 @@ async def test_they_need_no_temporary_folder_and_no_short_path(daemon: Daemon, m
 
 
 async def command(daemon: Daemon, *arguments: str) -> Any:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "relay", *arguments, "--state", str(daemon.state), stdout=asyncio.subprocess.PIPE
-    )
-    out, _ = await process.communicate()
-    return orjson.loads(out)
+    return orjson.loads((await daemon.run(*arguments)).stdout)
 
 
 async def answers_within(daemon: Daemon, seconds: float) -> set[int]:
@@ -319,7 +312,7 @@ async def test_a_worker_that_is_started_again_takes_the_configuration_in_force(d
         override.write_text(f'[connector.hook]\nurl = "{destination.url}?first"\n')
         await daemon.start()
         daemon.configure("30-wrong", "[connector.hook]\nnonsense = 1")
-        assert await reload_code(daemon) == 78
+        assert (await daemon.run("reload")).returncode == 78
         assert seen(daemon).refused_reload is not None
         await begun_again(daemon, 1)
         assert await paths_taken(daemon, destination) == {"/?first"}
@@ -328,7 +321,7 @@ async def test_a_worker_that_is_started_again_takes_the_configuration_in_force(d
         daemon.configure("40-journal", "[journal]\npath = 'elsewhere'")
         await begun_again(daemon, 1)
         assert await paths_taken(daemon, destination) == {"/?first"}
-        assert await reload_code(daemon) == 0
+        assert (await daemon.run("reload")).returncode == 0
         assert await paths_taken(daemon, destination) == {"/?second"}
         override.write_text("[[[")
         await begun_again(daemon, 1)
@@ -365,13 +358,6 @@ async def test_a_worker_restarted_with_newer_plugin_code_is_reported(daemon: Dae
     await daemon.until(lambda: daemon.logged("worker runs"), bool, 90)
     assert await waiting() == []
     assert await daemon.stop() == 0
-
-
-async def reload_code(daemon: Daemon) -> int | None:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "relay", "reload", "--state", str(daemon.state), stdout=DEVNULL, stderr=DEVNULL
-    )
-    return await process.wait()
 
 
 async def test_while_a_worker_hangs_its_senders_are_answered(daemon: Daemon) -> None:
