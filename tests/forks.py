@@ -218,13 +218,16 @@ def be(module: str, arguments: Sequence[str], environ: dict[str, str]) -> None:
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[1])
+    with suppress(ImportError):
+        import uvloop  # noqa: F401  the event loop of relay, if it is installed
     import relay.cli.commands.running.run  # noqa: F401  what `main` will look for
     from relay.cli.main import main
+    from relay.config.load import load
     from relay.config.plugins.registry import Registry
     from relay.inspect.subprocess import main as read_journal
     from tests.forked_children import fork_children, name_process
 
-    Registry.discover(())
+    load([Path(__file__).parents[1] / "conf.d"], Registry.discover(()))  # what is made once per process is made here
     gc.freeze()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who interrupts the tests ends them one after the other
     with socket.socket(fileno=int(sys.argv[1])) as orders, socket.socket(fileno=int(sys.argv[2])) as door:
