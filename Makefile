@@ -12,6 +12,7 @@ test: .venv/dev.done  ## lint, types, import rules, and every test
 	$(MAKE) --no-print-directory --jobs=2 lint pytest
 
 pytest: .venv/dev.done
+	-$(BIN)/pytest --collect-only -qq >/dev/null  # one process compiles the tests, instead of each of them
 	$(BIN)/pytest -n 6
 
 test-quick: .venv/dev.done  ## the tests without the slow ones
