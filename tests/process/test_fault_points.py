@@ -1,6 +1,6 @@
 """kill -9 between each pair of steps of a commit, a cursor save, a segment's making and removal, and the recovery.
 
-`make test` takes one of twenty places of death, and one of each kind of step; `make faults` all.
+`make test` takes one of forty places of death, and one of each kind of step; `make faults` all.
 """
 
 from collections import Counter
@@ -17,7 +17,7 @@ from tests.process.self_kill import harness
 
 pytestmark = pytest.mark.slow
 WINDOW = 20
-STRIDE, RECOVERIES = (1, 6) if LONG else (20, 1)
+STRIDE, RECOVERIES = (1, 6) if LONG else (40, 1)
 STEPS = {
     "pwritev",
     "pwritev, half",
