@@ -259,7 +259,7 @@ async def test_top_fits_a_small_terminal(daemon: Daemon, relay_forks: Forks) -> 
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 10, 50, 0, 0))
     env = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
-    top = [*relay_forks.command, "top", "--times", "1", "--state", daemon.state]
+    top = [*relay_forks.command, "top", "--times", "1", "--state", str(daemon.state)]
     process = subprocess.Popen(top, stdout=theirs, env=env)
     os.close(theirs)
     shown = b""
