@@ -71,8 +71,11 @@ def doctor(conf: Path | None, state: Path, as_json: bool, plugin_folders: tuple[
         click.echo(json.dumps(found, indent=2))
     else:
         (place,) = examine("state folder", daemon.describe_place, it)
-        counts = f"problems: {count['problem']}, warnings: {count['warning']}"
-        click.echo("\n".join([f"{place.about} {place.said}", *map(_format_finding, findings), counts]))
+        lines = [f"{place.about} {place.said}"]
+        for one in findings:
+            advice = [f"{'':<29} -> {one.advice}"] if one.advice else []
+            lines += [f"{one.level:<8} {one.about:<20} {one.said}", *advice]
+        click.echo("\n".join([*lines, f"problems: {count['problem']}, warnings: {count['warning']}"]))
     if any(thread.name.startswith(THREAD) for thread in threading.enumerate()):
         os._exit(1 if count["problem"] else 0)  # a thread that hangs in the kernel would never end
     raise SystemExit(1 if count["problem"] else 0)
@@ -133,8 +136,3 @@ def _make_installation(conf: Sequence[Path], plugin_folders: Sequence[Path], sta
         warnings=loaded.warnings if loaded else error.warnings,
         unit=there if there and [*there.conf] == [folder.absolute() for folder in conf] else None,
     )
-
-
-def _format_finding(finding: Finding) -> str:
-    line = f"{finding.level:<8} {finding.about:<20} {finding.said}"
-    return f"{line}\n{'':<29} -> {finding.advice}" if finding.advice else line

@@ -10,7 +10,7 @@ import stat
 import subprocess
 import sysconfig
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -102,8 +102,11 @@ class Unit:
     def explain_unwritable(self, path: Path) -> str | None:
         """Return why its user cannot write a file; None if it can. Raises OSError if unknown."""
         place = path.resolve()
-        if any(place.is_relative_to(folder) for folder in self._list_own_folders()):
-            return None
+        for name, above in FOLDERS.items():
+            for folder in (word.partition(":")[0] for word in self.settings.get(name, ())):
+                private = above / "private" / folder  # where a user that does not stay has it
+                if place.is_relative_to((above / folder).resolve()) or place.is_relative_to(private):
+                    return None
         if hidden := self._explain_hidden(path):
             return hidden
         how = self._get_last("ProtectSystem")
@@ -112,12 +115,6 @@ class Unit:
         if any(map(place.is_relative_to, covers)) and not any(map(place.is_relative_to, writable)):
             return f"ProtectSystem={how} in {NAME} makes it read-only"
         return self._explain_mode(find_existing(place), stat.S_IWOTH)
-
-    def _list_own_folders(self) -> Iterator[Path]:
-        for name, above in FOLDERS.items():
-            for word in self.settings.get(name, ()):
-                yield (above / word.partition(":")[0]).resolve()
-                yield above / "private" / word.partition(":")[0]  # where a user that does not stay has it
 
     def _explain_hidden(self, path: Path) -> str | None:
         hiding = {

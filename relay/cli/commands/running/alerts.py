@@ -1,7 +1,6 @@
 """`relay alerts`: how alerts are, a test of one, and what they would tell now."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -37,24 +36,18 @@ def list_(state: Path, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.format(answer).decode())
     elif found:
-        click.echo("\n".join(_format_alerts(found)))
+        rows = [["alert", "type", "sent", "waiting", "given up", "last message (UTC)"]]
+        for one in found:
+            last = "-"
+            if one.last is not None:
+                sent = "sent" if one.last.sent else f"not sent: {escape_text(one.last.problem)}"
+                last = f"{format_time(one.last.at)}, {sent}"
+            rows.append([one.alert, one.type, f"{one.sent:,}", f"{one.waiting:,}", f"{one.given_up:,}", last])
+        told = [f"{one.alert} has told: {escape_text(what)}" for one in found for what in one.told]
+        click.echo("\n".join([*format_table(rows), *told]))
     else:
         click.echo("no [alert.NAME] is configured")
     raise SystemExit(1 if any(one.failing for one in found) else 0)
-
-
-def _format_alerts(found: list[AlertStatus]) -> Iterator[str]:
-    header = ["alert", "type", "sent", "waiting", "given up", "last message (UTC)"]
-    rows = [header]
-    for one in found:
-        last = "-"
-        if one.last is not None:
-            sent = "sent" if one.last.sent else f"not sent: {escape_text(one.last.problem)}"
-            last = f"{format_time(one.last.at)}, {sent}"
-        rows.append([one.alert, one.type, f"{one.sent:,}", f"{one.waiting:,}", f"{one.given_up:,}", last])
-    yield from format_table(rows)
-    for one in found:
-        yield from (f"{one.alert} has told: {escape_text(what)}" for what in one.told)
 
 
 @alerts.command

@@ -218,7 +218,10 @@ async def _post(
             answer, content = await _request(session, url, body)
             said = f"HTTP {answer.status}: {cut(escape_text(content.decode(errors='replace')), 300)}"
             if answer.ok:
-                return _read_counts(url, content)
+                try:
+                    return {key: int(count) for key, count in orjson.loads(content).items()}
+                except (ValueError, TypeError, AttributeError):
+                    raise click.ClickException(f"{url} takes the events, but it is no relay") from None
             if answer.status == 413:
                 raise _TooLarge(said)
             if answer.status != 429 and answer.status < 500:
@@ -258,13 +261,6 @@ async def _explain_untrusted(error: Exception, url: str, context: ssl.SSLContext
             finally:
                 writer.transport.abort()
     return None
-
-
-def _read_counts(url: str, body: bytes) -> dict[str, int]:
-    try:
-        return {key: int(count) for key, count in orjson.loads(body).items()}
-    except (ValueError, TypeError, AttributeError):
-        raise click.ClickException(f"{url} takes the events, but it is no relay") from None
 
 
 def _make_sample(type_name: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from click.core import ParameterSource
 
 from relay.cli.commands.sandbox.stand_ins import braze, heap
 from relay.cli.output import get_plain
-from relay.sandbox import STORIES, Demo, Followed, Result, SandboxError, Step, format_result, play_story
+from relay.sandbox import STORIES, Demo, Result, SandboxError, Step, format_result, play_story
 
 TERMINAL_SECONDS: Final = 0.2
 PLAIN_SECONDS: Final = 1.0
@@ -77,20 +77,18 @@ def _play_scenario(ctx: click.Context, scenario: str, keep: Path | None, as_json
     except (SandboxError, TimeoutError) as error:
         raise click.ClickException(str(error)) from None
     good = all(one.good for one in played)
-    steps = [
-        {"step": one.text, "expected": one.expected, "found": one.found} for one in played if isinstance(one, Step)
-    ]
-    users = [asdict(one) for one in played if isinstance(one, Followed)]
+    steps, users, lines = [], [], []
+    for one in played:
+        if isinstance(one, Step):
+            steps.append({"step": one.text, "expected": one.expected, "found": one.found})
+            line, expected = f"{one.found:4} {one.text}", f"{one.expected} expected"
+        else:
+            users.append(asdict(one))
+            line, expected = f"     {one.user}: {'; '.join(one.found)}", f"expected {'; '.join(one.expected)}"
+        lines.append(line if one.good else f"{line}  WRONG: {expected}")
     plain = {"scenario": scenario, "steps": steps, "users": users, "as_told": good}
-    click.echo(json.dumps(plain, indent=2) if as_json else "\n".join(map(_format_step, played)))
+    click.echo(json.dumps(plain, indent=2) if as_json else "\n".join(lines))
     ctx.exit(0 if good else 1)
-
-
-def _format_step(one: Step | Followed) -> str:
-    if isinstance(one, Step):
-        return f"{one.found:4} {one.text}" + ("" if one.good else f"  WRONG: {one.expected} expected")
-    wrong = "" if one.good else f"  WRONG: expected {'; '.join(one.expected)}"
-    return f"     {one.user}: {'; '.join(one.found)}{wrong}"
 
 
 sandbox.add_command(braze)
