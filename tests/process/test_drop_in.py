@@ -56,7 +56,7 @@ async def test_defaults_of_a_drop_in_hold_for_relay_and_every_command(daemon: Da
     """Defaults of a batch beside what is written, a batch larger than the window, a stateful filter, commands with
     `--plugins` while relay runs and after it.
 
-    Looked at: audit, trace, replay, journal, forget, erasures; `test_docs` sees that all of them take the option."""
+    Looked at: audit, trace, replay, journal, forget, erasures; `test_reference` sees that all take the option."""
     (daemon.plugins / "lake.py").write_text(PLUGIN)
     daemon.configure("10-all", TABLES)
     code, out, _ = await run(daemon, "check")

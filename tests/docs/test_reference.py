@@ -21,7 +21,7 @@ from tests.docs.generate.guarantees import marked_tests
 from tests.docs.generate.pages import PAGES, is_current
 from tests.docs.generate.promises import PROMISES
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 REGISTRY = Registry.discover(())
 if "alert" not in {provided.partition(" ")[0] for info in REGISTRY.plugins for provided in info.provides}:
