@@ -17,7 +17,7 @@ from tests.process.self_kill import harness
 
 pytestmark = pytest.mark.slow
 WINDOW = 20
-STRIDE, RECOVERIES = (1, 6) if LONG else (40, 1)
+STRIDE, RECOVERIES, AGAIN = (1, 6, 1) if LONG else (40, 1, 3)
 STEPS = {
     "pwritev",
     "pwritev, half",
@@ -84,7 +84,7 @@ def test_a_kill_between_any_two_steps_of_the_recovery_loses_nothing(tmp_path: Pa
         for first in range(between // 2, len(steps), between):
             folder = tmp_path / str(first)
             it.run(folder, first)
-            kills = 1
-            while it.run(folder, kills, sends=False)[0]:
-                kills += 1
+            kills, die_at = 1, 1
+            while it.run(folder, die_at, sends=False)[0]:
+                kills, die_at = kills + 1, die_at + AGAIN
             check(folder, kills)

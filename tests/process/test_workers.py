@@ -101,7 +101,6 @@ async def test_they_share_the_connections_and_everything_arrives_once(daemon: Da
 
 
 async def test_a_worker_that_is_killed_comes_back_and_nothing_accepted_is_lost(daemon: Daemon) -> None:
-    daemon.wrapper = ["env"]  # relay starts an interpreter for each worker
     workers(daemon, 2)
     async with Destination() as destination:
         hook(daemon, destination.url)
