@@ -59,9 +59,12 @@ def describe_error(error: OSError) -> str:
 
 def escape(text: str) -> str:
     """Escape what commands a terminal, as JSON and TOML do."""
-    return COMMANDING.sub(
-        lambda found: f"\\u{ord(found[0]):04x}" if found[0] <= "\uffff" else f"\\U{ord(found[0]):08x}", text
-    )
+    return COMMANDING.sub(_escape_character, text)
+
+
+def _escape_character(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def escape_json(text: str) -> str:

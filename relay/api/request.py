@@ -60,17 +60,22 @@ class Request(msgspec.Struct, gc=False):  # made in C: each request makes one
         Malformed.
         """
         try:
-            try:
-                value = orjson.loads(self.body)
-            except ValueError:
-                if (tame := without_surrogates(self.body)) == self.body:
-                    raise
-                value = orjson.loads(tame)
+            value = _decode_with_surrogates(self.body)
         except ValueError as error:
             raise Malformed(f"the body is not JSON: {error}") from None
         if not isinstance(value, kind):
             raise Malformed(f"the body is not {'an object' if kind is dict else f'of the type {kind.__name__}'}")
         return value
+
+
+def _decode_with_surrogates(body: bytes) -> Any:
+    """Decode JSON in which unpaired surrogates are no mistake. Raises ValueError."""
+    try:
+        return orjson.loads(body)
+    except ValueError:
+        if (tame := without_surrogates(body)) == body:
+            raise
+        return orjson.loads(tame)
 
 
 @dataclass(frozen=True, slots=True)

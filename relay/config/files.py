@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -113,7 +114,7 @@ def read_files(folders: Sequence[Path]) -> FoundFiles:
             for override in _in_order([folder / f"{path.name}.d" for folder in folders], reading):
                 _read_file(override, f"{path.name}.d/{override.name}", path.name, reading)
     names = {path.name for path in files}
-    for path in (path for folder in folders for path in sorted(folder.glob("*.toml.d"))):
+    for path in chain(*(sorted(folder.glob("*.toml.d")) for folder in folders)):
         if (overridden := path.name.removesuffix(".d")) not in names:
             reading.warnings.append(Mistake(file=path.name, reason=f"overrides nothing: there is no {overridden}"))
     above = [folder for folder in folders if not files and any((folder / "conf.d").glob("*.toml"))]

@@ -226,8 +226,9 @@ class _Check:
             return None
         known = len(self.mistakes)
         settings = self._settings((kind, name), table, plugin.Settings)
-        for stale in self.stale if len(self.mistakes) > known else ():
-            if self.registry.is_of(stale, kind, plugin.type):  # its new code may accept these settings
+        has_mistakes = len(self.mistakes) > known
+        for stale in self.stale:
+            if has_mistakes and self.registry.is_of(stale, kind, plugin.type):  # its new code may accept these settings
                 last = self.mistakes.pop()
                 reason = f"{last.reason}; the new code of plugin {stale} takes a restart"
                 self.mistakes.append(replace(last, reason=reason))

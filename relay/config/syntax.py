@@ -5,7 +5,7 @@ import unicodedata
 from typing import Final
 
 from relay.config.excerpt import make_excerpt
-from relay.config.line_numbers import KeyPath, locate_last
+from relay.config.line_numbers import locate_last
 from relay.config.mistake import Mistake, format_path
 
 QUOTES: Final = "\u201c\u201d\u201e\u201f\u2018\u2019\u201a\u201b\u00ab\u00bb\u2033\u2032\u00b4`"
@@ -41,10 +41,7 @@ def make_syntax_mistake(name: str, text: str, said: str) -> Mistake:
     if unclosed is not None and unclosed <= (number, column):
         number, column = unclosed
         line = lines[number - 1]
-        written = line[column - 1 :]
-        quote = written[:3] if written[:3] in ('"""', "'''") else written[0]
-        odd = next((f": {one} is no quote of TOML" for one in written if one in QUOTES), "")
-        reason = f"the text that begins in column {column} has no closing {quote}{odd}"
+        reason = _explain_unclosed(line, column)
     else:
         line = lines[number - 1]
         foreign = (reason for start, reason in FOREIGN.items() if line.lstrip().startswith(start))
@@ -56,11 +53,7 @@ def make_syntax_mistake(name: str, text: str, said: str) -> Mistake:
             or said + _advise_on_word(line, column, said)
         )
     # Any key of a file that is not TOML may be a misspelled secret. Only the type of a plugin is known to be none.
-    path: KeyPath = ()
-    if (typed := _TYPE.fullmatch(line)) and typed.start("name") == column - 1:
-        path, _ = locate_last("\n".join(lines[:number]))
-    is_type = len(path) == 3 and path[0] in _TYPED
-    shown = make_excerpt(line, private=not is_type) if match or unclosed else ""
+    shown = make_excerpt(line, private=not _is_type(lines, number, column)) if match or unclosed else ""
     return Mistake(file=name, line=number, reason=f"not TOML: {reason}", excerpt=shown)
 
 
@@ -73,6 +66,23 @@ def _find_unclosed(text: str) -> tuple[int, int] | None:
             return before.count("\n") + 1, begins.start() - before.rfind("\n")
         at = whole.end()
     return None
+
+
+def _explain_unclosed(line: str, column: int) -> str:
+    """Explain that a text has no end, and name a quote in it that only looks like its end."""
+    written = line[column - 1 :]
+    quote = written[:3] if written[:3] in ('"""', "'''") else written[0]
+    odd = next((f": {one} is no quote of TOML" for one in written if one in QUOTES), "")
+    return f"the text that begins in column {column} has no closing {quote}{odd}"
+
+
+def _is_type(lines: list[str], number: int, column: int) -> bool:
+    """Return whether the line holds the type of a plugin, which begins in this column, and nothing else."""
+    typed = _TYPE.fullmatch(lines[number - 1])
+    if typed is None or typed.start("name") != column - 1:
+        return False
+    path, _ = locate_last("\n".join(lines[:number]))
+    return len(path) == 3 and path[0] in _TYPED
 
 
 def _find_odd_character(line: str) -> str | None:

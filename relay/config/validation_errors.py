@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any, Final, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ValidationError, create_model
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from relay.api import Settings
@@ -148,18 +149,23 @@ def _make_mistake(detail: ErrorDetails, model: type[Settings], path: Sequence[st
     *parents, last = loc or (None,)
     owner = _find_model(model, parents)
     unknown = detail["type"] == "extra_forbidden"
-    reason = detail["msg"]
-    if sentence := REASONS.get(detail["type"]):
-        field = owner.model_fields.get(str(last)) if owner else None
-        parsers = [part.func for part in field.metadata if isinstance(part, BeforeValidator)] if field else []
-        units = SECONDS if parse_duration in parsers else BYTES if parse_size in parsers else {}
-        limits = {
-            name: _describe_pattern(value) if name == "pattern" else _format_limit(value, units)
-            for name, value in detail.get("ctx", {}).items()
-        }
-        reason = sentence.format(**limits)
+    reason = _explain(detail, owner.model_fields.get(str(last)) if owner else None)
     suggestion = find_closest(last, owner.model_fields) if unknown and owner else None
     return merged.make_mistake((*path, *loc), reason, suggestion, private=unknown or SECRET_FORMS in reason)
+
+
+def _explain(detail: ErrorDetails, field: FieldInfo | None) -> str:
+    """Explain pydantic's error about a setting, with limits in the units of the setting."""
+    sentence = REASONS.get(detail["type"])
+    if sentence is None:
+        return detail["msg"]
+    parsers = [part.func for part in field.metadata if isinstance(part, BeforeValidator)] if field else []
+    units = SECONDS if parse_duration in parsers else BYTES if parse_size in parsers else {}
+    limits = {
+        name: _describe_pattern(value) if name == "pattern" else _format_limit(value, units)
+        for name, value in detail.get("ctx", {}).items()
+    }
+    return sentence.format(**limits)
 
 
 def _describe_pattern(pattern: str) -> str:

@@ -136,16 +136,16 @@ class ConnectorErasure:
         return max(delay, LOOK_S)
 
     async def _call_erase(self, lacking: Sequence[Erasure]) -> tuple[AttemptResult, dict[int, ConnectorAnswer]]:
-        """Call erase(); return the result, and an answer for each erasure. The answers name no user."""
-        name, users, notes = self._connector.name, [one.user for one in lacking], dict[int, str]()
+        """Call erase(); return the result, and an answer for each erasure."""
+        users, notes = [one.user for one in lacking], dict[int, str]()
         wanted = Wanted({one.number: one.user for one in lacking})
         if problem := await self._opener.wait_until_tried():
             result = judge(len(users), Retry(problem), self._clean)
         else:
             try:
                 with self._left.noted():
-                    work = partial(self._connector.erase, users)
-                    answer = await call_guest(work, "erase", {"connector": name}, ERASE_S)
+                    work, whose = partial(self._connector.erase, users), {"connector": self._connector.name}
+                    answer = await call_guest(work, "erase", whose, ERASE_S)
                 result = judge(len(users), answer, self._clean)
                 outcomes = enumerate(answer or ()) if result.by_event else ()
                 notes = {number: one.note for number, one in outcomes if isinstance(one, Delivered) and one.note}
@@ -153,15 +153,23 @@ class ConnectorErasure:
                 result = judge(len(users), error, self._clean)
                 if any(why.bug for why in result.deferred):
                     told = wanted.hide(self._clean(format_trace(error)))
-                    log.error("connector raised", connector=name, exception=told)
-        answers = dict.fromkeys(range(len(lacking)), ConnectorAnswer(name, "done"))
+                    log.error("connector raised", connector=self._connector.name, exception=told)
+        answers = self._make_answers(result, notes, len(lacking), wanted)
+        return result, {lacking[number].number: answer for number, answer in answers.items()}
+
+    def _make_answers(
+        self, result: AttemptResult, notes: Mapping[int, str], size: int, wanted: Wanted
+    ) -> dict[int, ConnectorAnswer]:
+        """Make the answer for each of `size` users, by the user's number in the call. The answers name no user."""
+        name = self._connector.name
+        answers = dict.fromkeys(range(size), ConnectorAnswer(name, "done"))
         for number, note in notes.items():
             answers[number] = ConnectorAnswer(name, "done", wanted.hide(self._clean(read_text(note))))
         answers |= dict.fromkeys(result.skipped, ConnectorAnswer(name, "skipped", wanted.hide(result.why_skipped)))
         for why in result.deferred:
             answers |= dict.fromkeys(why.numbers, ConnectorAnswer(name, "failed", wanted.hide(why.reason)))
         answers |= {one.number: ConnectorAnswer(name, "failed", wanted.hide(one.reason)) for one in result.refused}
-        return result, {lacking[number].number: answer for number, answer in answers.items()}
+        return answers
 
 
 def _save_unchanged(db: sqlite3.Connection, asked: Sequence[Erasure], answers: Mapping[int, ConnectorAnswer]) -> None:

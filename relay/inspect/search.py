@@ -124,10 +124,7 @@ def search_all(state: Path, path: Path, id: str) -> list[Found]:
     """
     folders = list_journals(state, path)
     saved = {number: read_lanes_if_any(folder) for number, (folder, _) in folders.items()}
-    parked = list[tuple[int, Aside]]()
-    with suppress(FileNotFoundError):
-        for one in islice((each for each in read_parked(state, ParkedQuery()) if _is_of(each, id)), FOUND):
-            parked.append((find_worker(one.number), _make_aside(one)))
+    parked = _find_parked(state, id)
     found, room = [], Room(FOUND, FOUND_BYTES)
     for number, (folder, journal) in folders.items():
         listed = list_segments(journal, read_acknowledged(folder))
@@ -148,6 +145,15 @@ def search_all(state: Path, path: Path, id: str) -> list[Found]:
             for offset, (event, segment) in events.items()
         ]
         found.append(Found(number, sightings, mine, [*problems, *describe_segments(listed)]))
+    return found
+
+
+def _find_parked(state: Path, id: str) -> list[tuple[int, Aside]]:
+    """Find parked events with an id, at most FOUND, each with its worker."""
+    found = list[tuple[int, Aside]]()
+    with suppress(FileNotFoundError):
+        for one in islice((each for each in read_parked(state, ParkedQuery()) if _is_of(each, id)), FOUND):
+            found.append((find_worker(one.number), _make_aside(one)))
     return found
 
 

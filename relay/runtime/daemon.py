@@ -55,7 +55,7 @@ from relay.runtime.status import StatusReader
 from relay.runtime.systemd import Notify
 from relay.runtime.watchdog import Pulse, keep_reporting
 from relay.runtime.worker import Worker
-from relay.state import State, follow_pauses, keep_removing_parked, list_other_folders
+from relay.state import Entry, State, follow_pauses, keep_removing_parked, list_other_folders
 from relay.status import ReloadResult, ReloadWarning, merge_results, read_retired
 from relay.stop import STOP, count_seconds_left
 from relay.threads import ADMIN
@@ -100,7 +100,7 @@ class Daemon:
         self._status_reader = StatusReader(self._fleet, self._ingest, journal)
         self._watch = ConditionWatch()
         self._history = History(state.folder, lambda: self._config, self._watch)
-        note = self._history.note if worker is None else lambda _: None  # the supervisor of several workers tells it
+        note = self._history.note if worker is None else _ignore_entry  # the supervisor of several workers writes it
         self._view = View(
             config, state.folder, self._status_reader, self._fleet, journal, self.reload, note, alone=worker is None
         )
@@ -136,11 +136,7 @@ class Daemon:
                 told |= {"sources": sorted(self._config.sources), "connectors": sorted(self._config.connectors)}
                 events = self._journal.head - self._journal.oldest
                 log.info("worker runs" if worker else "relay runs", **told, events_in_journal=events)
-                drains = worker is not None and worker.only_drains
-                while not (stop.is_set() or (drains and await self._fleet.is_idle() and await self._eraser.is_idle())):
-                    with suppress(TimeoutError):
-                        async with asyncio.timeout(LOOK_S if drains else None):
-                            await stop.wait()
+                await self._await_end(stop)
                 await self._end(lanes)
             finally:
                 self._chores.end()
@@ -314,6 +310,14 @@ class Daemon:
         self._chores.start("erasures", self._eraser.run())
         return changes
 
+    async def _await_end(self, stop: asyncio.Event) -> None:
+        """Wait for the signal or, if the worker only drains, for the end of the deliveries and erasures."""
+        drains = self._worker is not None and self._worker.only_drains
+        while not (stop.is_set() or (drains and await self._fleet.is_idle() and await self._eraser.is_idle())):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S if drains else None):
+                    await stop.wait()
+
     async def _end(self, lanes: asyncio.Task[None]) -> None:
         """Stop the flow in its order: deliveries under way end within the drain budget, connectors close.
 
@@ -339,6 +343,10 @@ class Daemon:
             cut_short("the drain budget is used up")
         if self._worker is None:
             await self._history.end()
+
+
+def _ignore_entry(_: Entry) -> None:
+    """Write no entry of the history."""
 
 
 def build_sources(config: Config) -> list[Source]:

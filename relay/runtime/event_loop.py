@@ -39,7 +39,7 @@ def run_main(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, T]) -> T
 def end_tasks(loop: asyncio.AbstractEventLoop) -> bool:
     """End the remaining tasks and the loop; return whether that worked."""
     if tasks := asyncio.all_tasks(loop):
-        loop.set_exception_handler(lambda *_: None)  # asyncio's streams complain of a cancellation
+        loop.set_exception_handler(_ignore_error)  # asyncio's streams complain of a cancellation
         for task in tasks:
             task.cancel()
         with suppress(SystemExit, KeyboardInterrupt):
@@ -51,3 +51,7 @@ def end_tasks(loop: asyncio.AbstractEventLoop) -> bool:
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
     return True
+
+
+def _ignore_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Ignore an error of a task that is being ended."""

@@ -99,17 +99,22 @@ async def open_state(config: Config, state_folder: Path, number: int) -> AsyncIt
     state.parked_limits = make_parked_limits(config)
     try:
         yield journal, state
-    finally:  # if the disk hangs, the process ends without a close
-        seconds = count_seconds_left(STOP.kept, CLOSE_S)
-        try:
-            async with asyncio.timeout(seconds):
-                await journal.close()
-                with suppress(sqlite3.Error):  # then the next start says that relay.db is older than the journal
-                    await state.save({}, journal.head)
-                await ADMIN.run(state.close)
-        except TimeoutError:
-            reason = "the disk of the state folder hangs; nothing that was acknowledged is lost"
-            log.error("journal and database are not closed", in_s=round(seconds, 1), reason=reason)
+    finally:
+        await _close_both(journal, state)
+
+
+async def _close_both(journal: Journal, state: State) -> None:
+    """Close journal and database, unless their disk hangs: then the process ends without a close."""
+    seconds = count_seconds_left(STOP.kept, CLOSE_S)
+    try:
+        async with asyncio.timeout(seconds):
+            await journal.close()
+            with suppress(sqlite3.Error):  # then the next start says that relay.db is older than the journal
+                await state.save({}, journal.head)
+            await ADMIN.run(state.close)
+    except TimeoutError:
+        reason = "the disk of the state folder hangs; nothing that was acknowledged is lost"
+        log.error("journal and database are not closed", in_s=round(seconds, 1), reason=reason)
 
 
 def make_folder_error(config: Config, state: Path, error: OSError, number: int = 0) -> StartError:

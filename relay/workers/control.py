@@ -9,7 +9,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from itertools import repeat
 from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.parse import quote
@@ -109,7 +108,7 @@ class JointView:
                 number: group.create_task(self._ask_status(worker), name=f"look at worker {number}")
                 for number, worker in running.items()
             }
-            books = group.create_task(read_retired(self.folder, asked.keys(), self.config), name="look at other books")
+            retired = group.create_task(read_retired(self.folder, asked.keys(), self.config), name="read other ledgers")
             parked = group.create_task(read_parked_in(self.folder), name="count parked events")
             failing = group.create_task(read_failing_in(self.folder), name="look for erasures that fail")
             doubts = group.create_task(read_doubts_in(self.folder, self._used.journal.path), name="look for doubts")
@@ -120,21 +119,19 @@ class JointView:
                 found.append(keep_configured(keep_counts(last), self.config))
             else:
                 found.append(last if answers[number] else freeze(last))
-        found += books.result()
+        found += retired.result()
         most = self.config.parked.max_size * self.config.runtime.workers
         whole = merge_statuses(found, parked.result(), failing.result(), doubts.result(), parked_most=most)
-        workers = [
-            WorkerStatus(
-                worker=number,
-                away=answer is None,
-                started=seen.started if seen else None,
-                memory=seen.memory if seen and answer else 0,
-                journal=seen.journal if seen else None,
-            )
-            for number, answer in answers.items()
-            for seen in [self._seen.get(number)]
-        ]
+        workers = [self._describe_worker(number, is_away=answer is None) for number, answer in answers.items()]
         return replace(whole, workers=workers, alerts=self.alerts.statuses, refused_reload=self.refused_reload)
+
+    def _describe_worker(self, number: int, *, is_away: bool) -> WorkerStatus:
+        """Return a worker's own row, from its last answer."""
+        last = self._seen.get(number)
+        if last is None:
+            return WorkerStatus(worker=number, away=is_away, started=None, memory=0, journal=None)
+        memory = 0 if is_away else last.memory
+        return WorkerStatus(worker=number, away=is_away, started=last.started, memory=memory, journal=last.journal)
 
     async def _ask_status(self, worker: Worker) -> Status | None:
         """Ask a worker for its status; return None if it is away."""
@@ -314,7 +311,7 @@ class JointView:
                 for one in self._workers
             ]
             try:
-                yield (await lines.get() for _ in repeat(None))
+                yield _take_lines(lines)
             except Exception as error:  # the group would wrap it
                 failed = error
             finally:
@@ -339,6 +336,11 @@ async def _tap_worker(worker: Worker, query: Sequence[tuple[str, str]], lines: a
                     numbered = [b'{"worker":%d,%s\n' % (worker.number, line.removeprefix(b"{")) for line in whole]
                     await lines.put(b"".join(numbered))
         await asyncio.sleep(AGAIN_S)
+
+
+async def _take_lines(lines: asyncio.Queue[bytes]) -> AsyncIterator[bytes]:
+    while True:
+        yield await lines.get()
 
 
 @asynccontextmanager

@@ -79,6 +79,13 @@ def _change_fields(fields: dict[Any, Any], ways: Iterable[tuple[str, Change]]) -
     return is_changed
 
 
+def _find_needle(path: tuple[str, ...]) -> bytes:
+    """Return bytes that every event with this field has, unless the event writes names with \\u escapes."""
+    name = next((step for step in reversed(path) if step != "*"), "")
+    has_only_one_spelling = name and name.isprintable() and not any(character in name for character in '"\\/')
+    return f'"{name}"'.encode() if has_only_one_spelling else b""
+
+
 class Redact(Filter, type="redact"):
     """Removes, masks or hashes fields. All else in an event stays as it came, byte for byte."""
 
@@ -109,12 +116,7 @@ class Redact(Filter, type="redact"):
 
     def __init__(self, name: str, settings: Settings) -> None:
         super().__init__(name, settings)
-        self._needles = set[bytes]()
-        """An event with one of the fields has some of these bytes, unless the event has names with \\u escapes."""
-        for path in settings.fields:
-            name = next((step for step in reversed(path) if step != "*"), "")
-            has_only_one_spelling = name and name.isprintable() and not any(character in name for character in '"\\/')
-            self._needles.add(f'"{name}"'.encode() if has_only_one_spelling else b"")
+        self._needles = {_find_needle(path) for path in settings.fields}
         salt = settings.salt.reveal().encode() if settings.salt else b""
         actions: dict[str, Change] = {
             "remove": lambda value: REMOVED,

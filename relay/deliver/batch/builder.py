@@ -87,8 +87,8 @@ class BatchBuilder:
         return self._rest is not None or self.events >= self.limits.events or self._size >= self.limits.size
 
     def _fill(self) -> None:
-        """Move what fits of the rest into the batch, without an event of which not all parts fit. A batch begins with
-        all parts of an event, also if they exceed the limits."""
+        """Move what fits of the rest into the batch, without an event of which not all parts fit. The first event of a
+        batch goes in with all its parts, also if it exceeds the limits."""
         block, at = self._rest, self._rest_at
         if block is None:
             return

@@ -162,8 +162,9 @@ async def _send(
 async def _request(session: aiohttp.ClientSession, url: str, body: bytes) -> tuple[aiohttp.ClientResponse, bytes]:
     """Post a body; return the answer and its body.
 
-    After SLOW_S without an answer, ask for something else. Raises ClickException if the server does not answer that
-    within ALIVE_S, or if the URL is none."""
+    After SLOW_S without an answer, check that the server answers anything. Raises ClickException if it does not, or if
+    the URL is none.
+    """
 
     async def post() -> tuple[aiohttp.ClientResponse, bytes]:
         async with session.post(url, data=body, headers={"Content-Type": "application/json"}) as answer:
@@ -173,13 +174,7 @@ async def _request(session: aiohttp.ClientSession, url: str, body: bytes) -> tup
     try:
         await asyncio.wait([posting], timeout=SLOW_S)
         if not posting.done():
-            with suppress(aiohttp.ClientError, ValueError, OSError):  # the post itself reports every other problem
-                try:
-                    async with asyncio.timeout(ALIVE_S), session.get(URL(url).origin() / "healthz"):
-                        pass
-                except TimeoutError:
-                    said = f"{url} does not answer within {ALIVE_S:g} s: is relay stopped?"
-                    raise click.ClickException(said) from None
+            await _check_alive(session, url)
         return await posting
     except aiohttp.NonHttpUrlClientError:
         raise click.ClickException(f"{url!r} is no URL to send to: begin it with http:// or https://") from None
@@ -187,6 +182,16 @@ async def _request(session: aiohttp.ClientSession, url: str, body: bytes) -> tup
         raise click.ClickException(f"{url!r} is no URL such as http://127.0.0.1:8080/currents") from None
     finally:
         posting.cancel()
+
+
+async def _check_alive(session: aiohttp.ClientSession, url: str) -> None:
+    """Raise ClickException if the server answers nothing within ALIVE_S. The post reports every other problem."""
+    with suppress(aiohttp.ClientError, ValueError, OSError):
+        try:
+            async with asyncio.timeout(ALIVE_S), session.get(URL(url).origin() / "healthz"):
+                return
+        except TimeoutError:
+            raise click.ClickException(f"{url} does not answer within {ALIVE_S:g} s: is relay stopped?") from None
 
 
 class _TooLarge(Exception):
