@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -68,22 +68,14 @@ class Alerts:
         An alert continues where its namesake in the last relay was. Removed alerts are forgotten.
         """
         async with self._turn:
-            gone = {*self._senders} - {*config.alerts}
+            removed = {*self._senders} - {*config.alerts}
             fresh = {*config.alerts} - {*self._senders}
-            for name in gone:
+            for name in removed:
                 kept = await self._end_sender(name)
                 if kept and (lost := sum(one.is_waiting for one in kept[1])):
                     why = "it was removed or switched off"
                     log.warning("messages of an alert are dropped", alert=name, messages=lost, reason=why)
-            tracks: Mapping[str, Tracks] = {}
-            messages: Sequence[AlertMessage] = []
-            if fresh or gone:
-                try:
-                    await ADMIN.run(forget_alerts, self._folder, {*config.alerts})
-                    tracks, messages = await ADMIN.run(read_alerts, self._folder, fresh)
-                except (OSError, sqlite3.Error) as error:
-                    advice = "they may tell some of it again"
-                    log.error("what alerts remember cannot be read", error=str(error), advice=advice)
+            tracks, messages = await self._read_saved(fresh, {*config.alerts}) if fresh or removed else ({}, [])
             self._config = config
             for name, alert in made.items():
                 saved = tracks.get(name, {}), [one for one in messages if one.alert == name]
@@ -91,6 +83,17 @@ class Alerts:
                 file, relay = config.alerts[name].file, config.runtime.name
                 self._senders[name] = Sender(alert, file, relay, self._host, self._folder, *kept, self._times)
                 self._start_sender(name)
+
+    async def _read_saved(
+        self, names: Collection[str], kept: Collection[str]
+    ) -> tuple[Mapping[str, Tracks], Sequence[AlertMessage]]:
+        """Read the saved memory and messages of alerts; forget all alerts that are not `kept`."""
+        try:
+            await ADMIN.run(forget_alerts, self._folder, kept)
+            return await ADMIN.run(read_alerts, self._folder, names)
+        except (OSError, sqlite3.Error) as error:
+            log.error("what alerts remember cannot be read", error=str(error), advice="they may tell some of it again")
+            return {}, []
 
     def take_snapshot(self, look: AlertSnapshot) -> None:
         """Take a snapshot of what is wrong."""

@@ -49,21 +49,8 @@ class Opener:
 
     async def open(self) -> None:
         """Open the plugin, as often as it takes."""
-        limit = self._guest.settings.open_timeout
         while not self._open.is_set():
-            fault, self._begun = "", True
-            try:
-                with self._left.noted(), self._warn_if_slow(limit):
-                    await call_guest(self._guest.open, "open", self._whose, limit)
-            except Exception as error:
-                met = outage.find_outcome(error)
-                reason = self._clean(read_text(met.reason) if met and met.reason else name_error(error))
-                if isinstance(error, Late):
-                    reason = f"it was not ready within {limit:g}s (open_timeout)"
-                more = {} if met else {"exception": self._clean(format_trace(error))}
-                self._log.error(f"{self._kind} cannot be opened, tried again", reason=reason, in_s=AGAIN_S, **more)
-                await self.close()
-                fault = self._describe_fault(reason)
+            fault = await self._try_once()
             if self.problem and not fault:
                 self._log.info(f"{self._kind} is open")
             self.problem = fault
@@ -74,6 +61,24 @@ class Opener:
             await asyncio.sleep(AGAIN_S)
             while self._left:  # noqa: ASYNC110  a thread that is not back: another attempt would leave one more behind
                 await asyncio.sleep(AGAIN_S)
+
+    async def _try_once(self) -> str:
+        """Open the plugin, or close what has opened; return why it could not be opened, or ""."""
+        limit = self._guest.settings.open_timeout
+        self._begun = True
+        try:
+            with self._left.noted(), self._warn_if_slow(limit):
+                await call_guest(self._guest.open, "open", self._whose, limit)
+        except Exception as error:
+            met = outage.find_outcome(error)
+            reason = self._clean(read_text(met.reason) if met and met.reason else name_error(error))
+            if isinstance(error, Late):
+                reason = f"it was not ready within {limit:g}s (open_timeout)"
+            more = {} if met else {"exception": self._clean(format_trace(error))}
+            self._log.error(f"{self._kind} cannot be opened, tried again", reason=reason, in_s=AGAIN_S, **more)
+            await self.close()
+            return self._describe_fault(reason)
+        return ""
 
     async def wait_until_open(self) -> None:
         """Wait until the plugin is open."""

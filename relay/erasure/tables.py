@@ -46,7 +46,7 @@ class TableErasure:
 
     def __call__(self, db: sqlite3.Connection) -> Counts:
         """Erase the users; return the change of the counts in the connector's cursor."""
-        gone = self._erase_parked(db)
+        emptied = self._erase_parked(db)
         cleared: list[int] = []
         """Attempts whose answer is about the users' events, or names the users. Only the answer is removed."""
         for row, ranges, answer in read_answers(db, self._connector):
@@ -65,7 +65,7 @@ class TableErasure:
         cursor = load_cursor(db, self._connector)
         if cursor is None:
             return NOTHING
-        events = sum(offset is not None and cursor.start <= offset and cursor.is_settled(offset) for offset in gone)
+        events = sum(offset is not None and cursor.start <= offset and cursor.is_settled(offset) for offset in emptied)
         count_as_erased(db, self._connector, events)
         return Counts(parked=-events, erased=events)
 
@@ -74,7 +74,7 @@ class TableErasure:
 
         Return the offsets at which the lane had parked events and has none now. A replay has its own ledger.
         """
-        gone: list[ParkedRow] = []
+        removed: list[ParkedRow] = []
         left: set[int | None] = set()
         """Offsets of which a parked event stays."""
         changes: list[tuple[str, object, int]] = []
@@ -86,15 +86,15 @@ class TableErasure:
                 whose |= self._offsets.get(-1 if row.offset is None else row.offset, NOBODY)
                 whose |= self._wanted.find_by_key(row.key)
             if whose:
-                gone.append(row)
+                removed.append(row)
                 self._counts["parked" if self._connector else "unreadable"].update(whose)
             else:
                 left.add(None if row.replay else row.offset)
                 changes += self._list_changes(row)
-        delete_parked(db, [row.number for row in gone])
+        delete_parked(db, [row.number for row in removed])
         for column, value, number in changes:
             change_parked(db, column, value, number)
-        return {row.offset for row in gone if row.replay is None} - left
+        return {row.offset for row in removed if row.replay is None} - left
 
     def _list_changes(self, row: ParkedRow) -> list[tuple[str, object, int]]:
         """List the changes to a parked event that stays: column, value, number."""

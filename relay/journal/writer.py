@@ -290,14 +290,7 @@ class Writer:
             raise OSError(errno.ENOSPC, lack)
         self._remove(expendable)
         self.segments = [segment for segment in self.segments if segment.base != self.head]  # it held no event
-        try:
-            fd, salt = create_segment(self.folder, self.head, size)
-        except OSError as error:
-            if error.errno == errno.ENOSPC and has_no_inodes(self.folder):
-                raise OSError(errno.ENOSPC, NO_INODES) from None
-            if error.errno == errno.ENOSPC and (fillers := self.fillers()):
-                raise OSError(errno.ENOSPC, f"{error.strerror}; the file system holds {fillers}") from None
-            raise
+        fd, salt = self._create_segment(size)
         if self._open is not None:
             self._seal(self._open)
         path = make_path(self.folder, self.head)
@@ -305,6 +298,17 @@ class Writer:
         fresh = Segment(path, self.head, self.head, size, time.time())
         self.segments = [*self.segments, fresh]
         return self._open
+
+    def _create_segment(self, size: int) -> tuple[int, int]:
+        """Create the next segment. Raises OSError; on a full file system it says what fills it."""
+        try:
+            return create_segment(self.folder, self.head, size)
+        except OSError as error:
+            if error.errno == errno.ENOSPC and has_no_inodes(self.folder):
+                raise OSError(errno.ENOSPC, NO_INODES) from None
+            if error.errno == errno.ENOSPC and (fillers := self.fillers()):
+                raise OSError(errno.ENOSPC, f"{error.strerror}; the file system holds {fillers}") from None
+            raise
 
     def find_lack(self) -> str:
         """Return why the next group would find no room; "" if it would, or a segment is open. Raises OSError."""

@@ -182,22 +182,13 @@ class JointView:
         """Reload the workers one after the other until one refuses; return the result and the absent workers."""
         results: list[ReloadResult] = []
         away: list[Running] = []
-        url = f"http://worker{RELOAD_AS_VALUE}?dry_run={str(dry_run).lower()}"
         for one in [one for one in self._workers if not one.over]:
-            name = f"worker {one.worker.number}"
-            try:
-                async with _open_session(one.worker, None) as session, session.post(url) as answer:
-                    if answer.ok:
-                        result = msgspec.json.decode(await answer.read(), type=ReloadResult)
-                    else:
-                        result = make_refused([f"{name}: HTTP {answer.status}"])
-            except GONE:
+            result = await _reload_worker(one.worker, dry_run=dry_run)
+            if result is None:
                 away.append(one)
-                result = ReloadResult(
-                    warnings=[ReloadWarning(name, f"{name} is away; it begins with this configuration")]
-                )
-            except msgspec.MsgspecError as error:
-                result = make_refused([f"{name}: {error}"])
+                name = f"worker {one.worker.number}"
+                warning = ReloadWarning(name, f"{name} is away; it begins with this configuration")
+                result = ReloadResult(warnings=[warning])
             if not result.ok:
                 torn = [TORN] if results and not dry_run else []
                 return make_refused([*result.mistakes, *torn]), away
@@ -319,6 +310,20 @@ class JointView:
                     task.cancel()
         if failed is not None:
             raise failed
+
+
+async def _reload_worker(worker: Worker, *, dry_run: bool) -> ReloadResult | None:
+    """Reload a worker; return the result, None if the worker is away."""
+    url = f"http://worker{RELOAD_AS_VALUE}?dry_run={str(dry_run).lower()}"
+    try:
+        async with _open_session(worker, None) as session, session.post(url) as answer:
+            if not answer.ok:
+                return make_refused([f"worker {worker.number}: HTTP {answer.status}"])
+            return msgspec.json.decode(await answer.read(), type=ReloadResult)
+    except GONE:
+        return None
+    except msgspec.MsgspecError as error:
+        return make_refused([f"worker {worker.number}: {error}"])
 
 
 async def _tap_worker(worker: Worker, query: Sequence[tuple[str, str]], lines: asyncio.Queue[bytes]) -> None:

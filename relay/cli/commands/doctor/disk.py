@@ -104,9 +104,10 @@ def check_room(it: Installation) -> Finding:
     about = os.statvfs(find_existing(it.journal))
     free = about.f_bavail * about.f_frsize
     used = 0
-    for path in (path for journal in it.journals for path in journal.glob(f"*{SUFFIX}")):
-        with suppress(FileNotFoundError):  # a segment that was removed meanwhile
-            used += path.stat().st_blocks * 512
+    for journal in it.journals:
+        for path in journal.glob(f"*{SUFFIX}"):
+            with suppress(FileNotFoundError):  # a segment that was removed meanwhile
+                used += path.stat().st_blocks * 512
     most = limits.max_size * len(it.journals)
     left = free + used - limits.min_free
     said = f"{format_size(free)} free, the journal has {format_size(used)} and may have {format_size(most)}"
