@@ -91,7 +91,8 @@ def _find_contradictions(table: object, model: type[Settings], found: Sequence[E
     """Find contradictions that pydantic does not reach because of other wrong settings."""
     wrong = {_find_setting(model, detail["loc"]) for detail in found}
     while isinstance(table, dict) and () not in wrong:
-        lenient = _make_optional(model, frozenset(place[0] for place in wrong if len(place) == 1))
+        required = [(name, field.alias or name) for name, field in model.model_fields.items() if field.is_required()]
+        lenient = _make_optional(model, frozenset(name for name, alias in required if (alias,) in wrong))
         rest = _leave_out(table, wrong)
         try:
             with contained(until_ctrl_c=True):
@@ -131,10 +132,9 @@ def _leave_out(table: Mapping[str, Any], places: Iterable[Place]) -> dict[str, A
 
 
 @lru_cache(maxsize=64)
-def _make_optional(model: type[S], absent: frozenset[str | int]) -> type[S]:
+def _make_optional(model: type[S], names: frozenset[str]) -> type[S]:
     """Return the model with these settings optional. It is cached: making it takes longer than checking many tables."""
-    required = [(name, field) for name, field in model.model_fields.items() if field.is_required()]
-    fields: dict[str, Any] = {name: (Any, None) for name, field in required if (field.alias or name) in absent}
+    fields: dict[str, Any] = dict.fromkeys(names, (Any, None))
     return create_model(model.__name__, __base__=model, **fields) if fields else model
 
 

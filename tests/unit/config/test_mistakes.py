@@ -4,8 +4,10 @@ Looked at as well: mistakes of one setting alone (test_load.py), files nobody sh
 """
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import create_model
 
 from relay.config.load import load
 from relay.config.mistake import ConfigError
@@ -265,6 +267,23 @@ def test_files_that_are_not_read_are_told(tmp_path: Path, registry: Registry) ->
         "warning: d.yml: is not read: name it .toml, in lower case",
         "warning: more: is a folder whose files are not read: put them beside it",
     ]
+
+
+def test_tables_that_lack_the_same_setting_share_one_lenient_model(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Making a model takes longer than checking many tables."""
+    made = list[str]()
+
+    def count(name: str, **given: Any) -> Any:
+        made.append(name)
+        return create_model(name, **given)
+
+    monkeypatch.setattr("relay.config.validation_errors.create_model", count)
+    tables = [f'[connector.c{n}]\ntype = "http"\nodd_{n} = 1\n' for n in range(9)]
+    (tmp_path / "a.toml").write_text(SOURCE + "".join(tables))
+    assert len(told(tmp_path, registry)) == 2 * len(tables)
+    assert len(made) <= 1
 
 
 def test_the_folder_above_conf_d_is_a_mistake(tmp_path: Path, registry: Registry) -> None:
