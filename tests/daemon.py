@@ -94,6 +94,12 @@ class Daemon:
     def logged(self, event: str) -> list[dict[str, Any]]:
         return [line for line in self.logs if line["message"] == event]
 
+    def list_complaints(self) -> list[str]:
+        """Return the log messages above info, but those on the configuration, and on a plugin that a busy machine has
+        kept waiting."""
+        logged = [line["message"] for line in self.logs if line["level"] != "info"]
+        return [one for one in logged if not one.startswith("configuration: ") and one != "a plugin held up relay"]
+
     async def ended(self) -> int:
         assert self._process is not None
         assert self._reading is not None
