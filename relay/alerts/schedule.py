@@ -121,13 +121,11 @@ def take_step(
     wrong: dict[Key, Condition] = {}
     known = {key for key, track in memory.items() if track.told is not None}
     for one in conditions:
-        key = make_key(one)  # known: what was told has not ended
+        key = make_key(one)  # a known thing is told until it ends, whatever its kind is now
         if rules.is_told(one) or (key in known and rules.is_about(one.subject)):
             wrong.setdefault(key, one)
     turned = {
-        key: replace(track, wrong=False, turned=now) if track.wrong and key not in unsettled else track
-        for key, track in memory.items()
-        if key not in wrong
+        key: track if key in unsettled else _track_well(track, now) for key, track in memory.items() if key not in wrong
     }
     turned |= {key: _track_wrong(memory.get(key), one, now) for key, one in wrong.items()}
     turned = {key: _limit_times(track, now, now - rules.window) for key, track in turned.items()}
@@ -142,6 +140,11 @@ def take_step(
         if after.wrong or after.told is not None or after.turns:
             left[key] = after
     return left, due
+
+
+def _track_well(track: Track, now: float) -> Track:
+    """Track a thing that is not wrong now."""
+    return replace(track, wrong=False, turned=now) if track.wrong else track
 
 
 def _track_wrong(track: Track | None, condition: Condition, now: float) -> Track:

@@ -3,7 +3,7 @@
 It covers single tables. Only `relay check` knows the relations between tables and between limits.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from pydantic.json_schema import GenerateJsonSchema
@@ -45,10 +45,7 @@ def make_schema(registry: Registry, tell: Callable[[str], object] = lambda _: No
     inner: dict[str, Any] = {}
     for table in parts.values():
         inner |= table.pop("$defs", {})
-    unfinished: dict[str, Any] = {}
-    for kind in KINDS:  # a table whose type is in another file: only its keys are known
-        keys = {key for name in registry.get_types(kind) for key in parts[f"{kind}.{name}"]["properties"]}
-        unfinished[kind] = {"title": f"{kind} without type", "propertyNames": {"enum": sorted(keys - {"type"})}}
+    unfinished = {kind: _make_unfinished(kind, [*registry.get_types(kind)], parts) for kind in KINDS}
     tables = {kind: _named(kind, [*registry.get_types(kind)]) for kind in KINDS}
     return {
         "$schema": DIALECT,
@@ -106,6 +103,12 @@ def _typed(kind: str, name: str, plugin: type[Plugin]) -> dict[str, Any]:
         for setting in plugin.per_type_settings if issubclass(plugin, Connector) else ():
             properties[plugin.Settings.model_fields[setting].alias or setting]["propertyNames"] = _link("event type")
     return table
+
+
+def _make_unfinished(kind: str, names: list[str], parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema of a table whose type is in another file: only its keys are known."""
+    keys = {key for name in names for key in parts[f"{kind}.{name}"]["properties"]}
+    return {"title": f"{kind} without type", "propertyNames": {"enum": sorted(keys - {"type"})}}
 
 
 def _named(kind: str, names: list[str]) -> dict[str, Any]:

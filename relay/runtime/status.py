@@ -72,10 +72,6 @@ class StatusReader:
 
     async def read_status(self, config: Config, restart: Sequence[str]) -> Status:
         """Return the status by the configuration in force. `restart`: what waits for a restart."""
-        certificates: list[CertificateStatus] = []
-        if shown := self._ingest.certificate:
-            files = config.ingest.tls.files if config.ingest.tls else ""  # to go without TLS takes a restart
-            certificates = [CertificateStatus(certificate="ingest", begins=shown.begins, ends=shown.ends, files=files)]
         return Status(
             version=__version__,
             now=time.time(),
@@ -88,7 +84,7 @@ class StatusReader:
             strays=self._ingest.unrouted,
             dropped_log_lines=count_dropped_lines(),
             listeners={"ingest": ListenerStatus(connections=self._ingest.connections, refused=self._ingest.refused)},
-            certificates=certificates,
+            certificates=self._read_certificates(config),
             parked=(),
             gone=await self._read_removed(config),
             replays=[
@@ -128,6 +124,13 @@ class StatusReader:
             unknown_types=[*traffic.unknown_types],
             secrets=list_secrets(f"source {name}", config.sources[name].settings, config),
         )
+
+    def _read_certificates(self, config: Config) -> list[CertificateStatus]:
+        shown, tls = self._ingest.certificate, config.ingest.tls
+        if shown is None:
+            return []
+        files = tls.files if tls else ""  # to go without TLS takes a restart
+        return [CertificateStatus(certificate="ingest", begins=shown.begins, ends=shown.ends, files=files)]
 
     async def _read_removed(self, config: Config) -> list[RemovedConnector]:
         try:

@@ -187,8 +187,6 @@ def _make_journal(status: Status) -> Iterator[Metric]:
 
 def _make_deliver(status: Status) -> Iterator[Metric]:
     lanes, by = status.lanes, ("connector",)
-    failing = dict.fromkeys(["", *(one.connector for one in lanes)], 0.0)
-    failing |= {one.connector or "": max(0.0, status.now - one.since) for one in status.failing_erasures}
     yield _make_counter(
         "relay_deliver_events",
         "Events by outcome: delivered, unselected, filtered, expired, damaged, erased. Kept for ever.",
@@ -253,7 +251,7 @@ def _make_deliver(status: Status) -> Iterator[Metric]:
         "Seconds for which the oldest erasure has failed at the connector; 0: none fails. Without connector: in the"
         " journal and the tables.",
         by,
-        (((connector,), seconds) for connector, seconds in failing.items()),
+        (((connector,), seconds) for connector, seconds in _measure_failing(status).items()),
     )
     yield _make_gauge(
         "relay_parked_events",
@@ -277,6 +275,12 @@ def _make_deliver(status: Status) -> Iterator[Metric]:
             for setting in SETTINGS.values()
         ),
     )
+
+
+def _measure_failing(status: Status) -> dict[str, float]:
+    """Return for how many seconds erasures have failed, by connector; "": in the journal and the tables."""
+    none = dict.fromkeys(["", *(one.connector for one in status.lanes)], 0.0)
+    return none | {one.connector or "": max(0.0, status.now - one.since) for one in status.failing_erasures}
 
 
 def _make_alerts(status: Status) -> Iterator[Metric]:
