@@ -172,7 +172,7 @@ def _format_paragraph(one: Alarm) -> str:
         return one.sentence
     since = "trouble since" if one.was else "since"  # it began as the kind that it was
     lines = [f"{_format_headline(one)}, {since} {_format_time(one.since)}", one.sentence, one.changed]
-    facts = one.facts
+    facts = one.facts  # show those that the sentence leaves out
     error = facts.get("last_error")
     if error and str(error.get("reason")) not in one.sentence:
         when = f" at {_format_time(error['at'])}" if "at" in error else ""

@@ -176,7 +176,7 @@ class Supervised:
         """Receive messages. Kill a ready process that is silent for too long; a start may take its time."""
         loop, patience = asyncio.get_running_loop(), int(os.environ.get("WATCHDOG_USEC", "0")) / 1e6
         loop.add_reader(notify, self._note_all, notify)
-        silent, most = 0.0, patience or self._times.hang
+        silent, most = 0.0, patience or self._times.hang  # without a service manager there is no patience
         try:
             while not self._is_ready or silent <= most:
                 await asyncio.sleep(self._times.check)

@@ -160,7 +160,7 @@ class BatchReader:
         try:
             async with asyncio.timeout_at(self._due):
                 return await self._read_on()
-        except TimeoutError:
+        except TimeoutError:  # up to the multiple of `align` at which the batch ends, events may still come
             if not self._limits.align or asyncio.get_running_loop().time() >= self._oldest:
                 return False
             if self._set_align_due() > 0:  # the clock was set back

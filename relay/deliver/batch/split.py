@@ -108,8 +108,7 @@ class Remainder:
         self._parts = [replace(part, due=0.0) for part in self._parts]
 
     def take(self) -> Part:
-        """Return the part to try next. Pass the result to `record`. Events that wait for an earlier event of their key,
-        which is in another part, are set aside."""
+        """Return the part to try next. Pass the result to `record`."""
         part = min(reversed(self._parts), key=lambda part: part.due)
         self._parts.remove(part)
         if not (self._keys and self._parts):
@@ -117,7 +116,11 @@ class Remainder:
         if self._key_of_each is None:
             self._key_of_each = self._keys(self._batch)
             self._batch.let_go()
-        keys = self._key_of_each
+        return self._set_blocked_aside(part, self._key_of_each)
+
+    def _set_blocked_aside(self, part: Part, keys: Sequence[str | None]) -> Part:
+        """Set aside the events that wait for an earlier event of their key in another part. Return the other events or,
+        without others, the part that goes first."""
         blocking: dict[str, tuple[int, Part]] = {}
         for other in self._parts:
             for number in other.numbers:

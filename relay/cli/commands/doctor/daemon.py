@@ -18,6 +18,7 @@ def check_answers(it: Installation) -> Iterator[Finding]:
     seen = msgspec.json.decode(client.read("GET", "/status"), type=Status) if client else None
     if seen is not None:
         found = diagnose(seen)
+        # Other checks cover doubts, alerts and certificates
         named = [(f"connector {one.name}", one) for one in found.lanes]
         named += [(f"source {one.name}", one) for one in found.sources]
         named += [(one.name, one) for one in (found.journal, *found.workers, *found.erasures, found.reload)]
