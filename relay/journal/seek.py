@@ -12,27 +12,34 @@ def find_offset_at(segments: Sequence[Segment], head: int, received: float) -> i
     Skips damage. Blocking: reads the segment of that time, and perhaps the one before. Raises OSError.
     """
     for segment in segments:
-        if segment.written < received:
-            continue
-        try:
-            reader = SegmentReader(segment.path)
-        except Corrupt:
-            continue
-        offset, end = segment.base, min(segment.end, head)
-        with closing(reader):
-            while offset < end:
-                try:
-                    blocks = reader.read(offset, end)
-                except Corrupt:
-                    if not reader.find(offset):
-                        break
-                    offset = max(offset, reader.offset)
-                    continue
-                for block in blocks:
-                    if block.received >= received:
-                        return block.offsets[0]
-                offset = reader.offset
+        if segment.written >= received:
+            found = _find_offset_in(segment, min(segment.end, head), received)
+            if found is not None:
+                return found
     return head
+
+
+def _find_offset_in(segment: Segment, end: int, received: float) -> int | None:
+    """Find the offset in one segment, below `end`; None without any."""
+    try:
+        reader = SegmentReader(segment.path)
+    except Corrupt:
+        return None
+    offset = segment.base
+    with closing(reader):
+        while offset < end:
+            try:
+                blocks = reader.read(offset, end)
+            except Corrupt:
+                if not reader.find(offset):
+                    return None
+                offset = max(offset, reader.offset)
+                continue
+            for block in blocks:
+                if block.received >= received:
+                    return block.offsets[0]
+            offset = reader.offset
+    return None
 
 
 def find_received_at(segments: Sequence[Segment], head: int, offset: int) -> float | None:
