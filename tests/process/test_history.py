@@ -64,7 +64,6 @@ async def test_all_that_happens_to_a_daemon_is_told_once_and_outlasts_its_end(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RELAY_TEST_TOKEN", SECRET)
-    daemon.configure("10-source", '[source.braze]\ntype="currents"\npath="/currents"\n[erasure]\nafter = "0s"')
     async with (
         Destination() as good,
         Destination(*[503] * 10_000) as busy,
@@ -72,52 +71,85 @@ async def test_all_that_happens_to_a_daemon_is_told_once_and_outlasts_its_end(
         Destination() as no,
     ):
         closed.behaviour, no.behaviour = 401, 400
-        for name, one in {"good": good, "busy": busy, "closed": closed, "no": no, "gone": good}.items():
-            daemon.configure(f"20-{name}", HOOK % (name, one.url))
-        await daemon.start()
-        for number in range(3):
-            assert (await daemon.post(b'{"events":[%s,7]}' % make_event(number=number)))[0] == 202
-        await daemon.settled("good", 3)
-        await has(
-            daemon,
-            ("failing", "connector busy", ""),
-            ("unauthorized", "connector closed", ""),
-            ("parked", "connector no", ""),
-            ("parked", "source braze", ""),
-        )
-        relay(daemon, "pause", "good")
-        relay(daemon, "resume", "good")
-        relay(daemon, "replay", "--connector", "good", "--yes", "--detach")
-        await ask(daemon, "/erasures", f"Eve\u202e  of  {SECRET} {'x' * 300}", {"user_id": USER})
-        relay(daemon, "parked", "drop", "--connector", "no", "--yes")
-        relay(daemon, "accept", "clock", "--yes")
-        (daemon.conf / "20-gone.toml").write_text("[connector.gone]\ntypo = 1")
-        await has(daemon, ("config_changed", "relay", ""))
-        relay(daemon, "reload")
-        (daemon.conf / "20-gone.toml").unlink()
-        daemon.signal(signal.SIGHUP)
-        await has(daemon, ("reloaded", "relay", "SIGHUP"))
-        relay(daemon, "forget", "gone", "--yes")
+        await start_with_trouble(daemon, {"good": good, "busy": busy, "closed": closed, "no": no, "gone": good})
+        await act_as_admin(daemon)
+        await change_configuration(daemon)
         busy.script.clear()
         closed.behaviour = 200
-        relay(daemon, "resume", "closed")
-        await has(
-            daemon,
-            ("recovered", "connector busy", ""),
-            ("recovered", "connector closed", ""),
-            ("replay_done", "connector good", ""),
-            ("erased", "erasure 1", ""),
-            ("forgotten", "connector gone", ME),
-        )
+        await recover(daemon)
         await daemon.kill()
         relay(daemon, "pause", "busy")
         before = told(daemon)
         await daemon.start()
         assert await daemon.stop() == 0
-    found = read_history(daemon.state)
     assert told(daemon)[: len(before)] == before, "what was written stays"
-    (asked,) = [one.by for one in found if one.kind == "erasure_requested"]
-    assert asked == f"Eve of ... {'x' * 89}"
+    found = read_history(daemon.state)
+    assert_each_entry_is_there_once(daemon, find_asker(found))
+    assert_second_start_tells_of_the_kill(daemon, found)
+    assert_replays_and_erasures_are_told_of(daemon, found)
+    assert_nothing_names_a_secret_or_a_user(found)
+    assert_command_shows_the_same(daemon, found)
+
+
+async def start_with_trouble(daemon: Daemon, destinations: dict[str, Destination]) -> None:
+    """Start relay with a connector for each destination, and wait until all that fails there has its entry."""
+    daemon.configure("10-source", '[source.braze]\ntype="currents"\npath="/currents"\n[erasure]\nafter = "0s"')
+    for name, one in destinations.items():
+        daemon.configure(f"20-{name}", HOOK % (name, one.url))
+    await daemon.start()
+    for number in range(3):
+        assert (await daemon.post(b'{"events":[%s,7]}' % make_event(number=number)))[0] == 202
+    await daemon.settled("good", 3)
+    await has(
+        daemon,
+        ("failing", "connector busy", ""),
+        ("unauthorized", "connector closed", ""),
+        ("parked", "connector no", ""),
+        ("parked", "source braze", ""),
+    )
+
+
+async def act_as_admin(daemon: Daemon) -> None:
+    relay(daemon, "pause", "good")
+    relay(daemon, "resume", "good")
+    relay(daemon, "replay", "--connector", "good", "--yes", "--detach")
+    await ask(daemon, "/erasures", f"Eve\u202e  of  {SECRET} {'x' * 300}", {"user_id": USER})
+    relay(daemon, "parked", "drop", "--connector", "no", "--yes")
+    relay(daemon, "accept", "clock", "--yes")
+
+
+async def change_configuration(daemon: Daemon) -> None:
+    """Have a reload refused, and another one remove a connector, which is then forgotten."""
+    (daemon.conf / "20-gone.toml").write_text("[connector.gone]\ntypo = 1")
+    await has(daemon, ("config_changed", "relay", ""))
+    relay(daemon, "reload")
+    (daemon.conf / "20-gone.toml").unlink()
+    daemon.signal(signal.SIGHUP)
+    await has(daemon, ("reloaded", "relay", "SIGHUP"))
+    relay(daemon, "forget", "gone", "--yes")
+
+
+async def recover(daemon: Daemon) -> None:
+    """Wait until everything is well again, and until all that was asked for is done."""
+    relay(daemon, "resume", "closed")
+    await has(
+        daemon,
+        ("recovered", "connector busy", ""),
+        ("recovered", "connector closed", ""),
+        ("replay_done", "connector good", ""),
+        ("erased", "erasure 1", ""),
+        ("forgotten", "connector gone", ME),
+    )
+
+
+def find_asker(found: Sequence[Entry]) -> str:
+    """Return by whom the erasure was requested: a name without what a terminal or a reader must not get."""
+    (asker,) = [one.by for one in found if one.kind == "erasure_requested"]
+    assert asker == f"Eve of ... {'x' * 89}"
+    return asker
+
+
+def assert_each_entry_is_there_once(daemon: Daemon, asker: str) -> None:
     expected = [
         ("started", "relay", ""),
         ("failing", "connector busy", ""),
@@ -129,7 +161,7 @@ async def test_all_that_happens_to_a_daemon_is_told_once_and_outlasts_its_end(
         ("resumed", "connector closed", ME),
         ("replay_started", "connector good", ME),
         ("replay_done", "connector good", ""),
-        ("erasure_requested", "erasure 1", asked),
+        ("erasure_requested", "erasure 1", asker),
         ("erased", "erasure 1", ""),
         ("parked_dropped", "connector no", ME),
         ("accepted", "clock", ME),
@@ -148,22 +180,31 @@ async def test_all_that_happens_to_a_daemon_is_told_once_and_outlasts_its_end(
         one for one in Counter(told(daemon)) - Counter(expected) if one[0] not in ("refusing", "parked", "expired")
     }
     assert (missing, beyond) == (Counter(), set())
+
+
+def assert_second_start_tells_of_the_kill(daemon: Daemon, found: Sequence[Entry]) -> None:
     starts = [one for one in found if one.kind == "started"]
     assert [one.about["stopped_before"] for one in starts] == [None, False]
     assert "not ended by a stop" in starts[1].sentence
     assert len(daemon.logged("the last run has not ended by a stop")) == 1
+
+
+def assert_replays_and_erasures_are_told_of(daemon: Daemon, found: Sequence[Entry]) -> None:
+    """See what was done, and that each list says by whom."""
     assert [one.sentence for one in found if one.kind == "erased"] == [
         "erasure 1 is done: 0 events and 0 parked removed"
     ]
-    assert f'"asked_by": "{asked}"' in relay(daemon, "erasures", "list", "--json")
+    assert f'"asked_by": "{find_asker(found)}"' in relay(daemon, "erasures", "list", "--json")
     assert f" by {ME}: done" in relay(daemon, "replay", "list")
+
+
+def assert_nothing_names_a_secret_or_a_user(found: Sequence[Entry]) -> None:
     everything = str(found)
     assert SECRET not in everything
     assert USER not in everything
-    _check_the_command(daemon, found)
 
 
-def _check_the_command(daemon: Daemon, found: Sequence[Entry]) -> None:
+def assert_command_shows_the_same(daemon: Daemon, found: Sequence[Entry]) -> None:
     """Without a relay that runs, `relay history` shows the same, by name, kind and number."""
     lines = relay(daemon, "history").splitlines()
     assert len(lines) == len(found)
