@@ -79,10 +79,11 @@ def find_shared_files(traits: Mapping[str, Traits], merged: Merged) -> Iterator[
     writers: dict[str, str] = {}
     for name, known in traits.items():
         if (path := known.local_path) is not None:
+            is_other = False
             with suppress(OSError):  # a path in a folder that cannot be read
-                if path.is_absolute() and path.exists() and not path.is_file():
-                    reason = f"{path} is no regular file: it takes no events"
-                    yield merged.make_mistake(("connector", name, "path"), reason)
+                is_other = path.is_absolute() and path.exists() and not path.is_file()
+            if is_other:
+                yield merged.make_mistake(("connector", name, "path"), f"{path} is no regular file: it takes no events")
             other = writers.setdefault(os.path.realpath(path), name)
             if other != name:
                 reason = f"[connector.{other}] writes to the same file: their lines are mixed there; give each its own"

@@ -166,7 +166,9 @@ def _find_events(listed: Sequence[Inspected], room: Room, id: str) -> tuple[dict
     needle = id.encode() if is_plain else b""
     found: dict[int, tuple[Event, str]] = {}
     for segment, block in read_all_blocks(listed):
-        for event in block if needle in block.body else ():
+        if needle not in block.body:
+            continue
+        for event in block:
             if needle in event.body and _read_id(event) == id:
                 if not room.take(event):
                     return found, [f"there are more events with this id, from offset {event.offset} on"]

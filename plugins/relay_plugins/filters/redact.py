@@ -79,13 +79,6 @@ def _change_fields(fields: dict[Any, Any], ways: Iterable[tuple[str, Change]]) -
     return is_changed
 
 
-def _find_needle(path: tuple[str, ...]) -> bytes:
-    """Return bytes that every event with this field has, unless the event writes names with \\u escapes."""
-    name = next((step for step in reversed(path) if step != "*"), "")
-    has_only_one_spelling = name and name.isprintable() and not any(character in name for character in '"\\/')
-    return f'"{name}"'.encode() if has_only_one_spelling else b""
-
-
 class Redact(Filter, type="redact"):
     """Removes, masks or hashes fields. All else in an event stays as it came, byte for byte."""
 
@@ -138,6 +131,13 @@ class Redact(Filter, type="redact"):
         raw = Raw(body)
         new = self._change(raw)
         return event if new is raw else event.with_body(encode(new))
+
+
+def _find_needle(path: tuple[str, ...]) -> bytes:
+    """Return bytes that every event with this field has, unless the event writes names with \\u escapes."""
+    name = next((step for step in reversed(path) if step != "*"), "")
+    has_only_one_spelling = name and name.isprintable() and not any(character in name for character in '"\\/')
+    return f'"{name}"'.encode() if has_only_one_spelling else b""
 
 
 def _make_text(value: Any) -> bytes:
