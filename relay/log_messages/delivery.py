@@ -88,7 +88,7 @@ DELIVERIES: Final = (
         "events are damaged",
         "error",
         "The journal could not read events when their turn came. They are lost for this connector.",
-        "Put a good copy of the file back or run `relay journal repair`, then `relay replay`.",
+        "Put a good copy of the file back, restart relay, then run `relay replay`. A repair brings no event back.",
     ),
 )
 

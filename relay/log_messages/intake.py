@@ -9,7 +9,8 @@ REQUESTS: Final = (
         "request refused",
         "warning",
         "A request was answered with an error. `status`, `reason` and `client` say which, why and whose.",
-        "Compare the settings of the sender with those of the source. A 503 passes by itself.",
+        "Compare the settings of the sender with those of the source."
+        " A 503 for a full journal or disk lasts until you make room. Other 503 pass by themselves.",
     ),
     LogMessage(
         "answering a request failed",

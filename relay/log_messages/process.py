@@ -176,7 +176,7 @@ WORKERS: Final = (
         "the ledgers of former workers cannot be read",
         "error",
         "The status lacks the counts of former workers for now. Deliveries are not affected.",
-        "Look at `error`, and at the folders `worker-N` in the state folder.",
+        "Look at `error`, and at the folders `workers/N` in the state folder.",
     ),
     LogMessage(
         "the socket of a worker was removed, is made anew",

@@ -16,8 +16,10 @@ PROMISES: Final[dict[int, Promise]] = {
     1: Promise(
         "2xx means on disk.",
         "relay answers after the fsync of the commit that holds the event. `kill -9` or a power cut after a 2xx loses"
-        " nothing. Two settings may remove an undelivered event later, and relay counts such events:"
-        ' `journal.on_full = "expire_oldest"`, and the limits in `[parked]`.',
+        " nothing. By itself, relay removes an undelivered event later only under"
+        ' `journal.on_full = "expire_oldest"` and the limits in `[parked]`. relay counts such events. Pending events'
+        " of a removed or disabled connector stay for `journal.retention` only. Erasures, `relay forget` and"
+        " `relay parked drop` give up events, too.",
     ),
     2: Promise(
         "Nothing vanishes.",
