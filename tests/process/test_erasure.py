@@ -98,62 +98,82 @@ async def test_a_delete_request_leaves_no_byte_of_the_user_and_a_receipt(daemon:
         dead.behaviour, picky.behaviour = Answer(status=503, body=said), Answer(status=400, body=said)
         heap.switches = heap.switches.replace(pending=1_000_000)
         configure(daemon, tmp_path, dead, picky, heap, braze)
-        await daemon.start()
-        assert (await daemon.post(page_of("bert", EXTERNAL), "/segments"))[0] == 200
-        await daemon.post(body_of(of_user(), of_other(), make_event(user={"external_user_id": EXTERNAL})))
-        await daemon.settled("cohorts", 4)
-        await daemon.kill()
-        await daemon.start()
-        await daemon.post(body_of(of_other(), of_user(text="é"), make_event(user={"user_id": USER})))
-        awkward = json.dumps({"user_id": USER, "external_user_id": AWKWARD})
-        await daemon.post(b'{"event_type":"own","id":"1","user":%s}' % awkward.replace("/", "\\/").encode())
-        assert (await daemon.post(body_of(b'{"broken": "%s"}' % USER.encode(), of_other())))[1]["parked"] == 1
-        await daemon.until(daemon.parked, lambda found: len(found) == 10)
-        assert sorted(left(daemon.state)) != []
-
+        await leave_the_user_everywhere(daemon)
         dead.behaviour, picky.behaviour = 503, 400  # what they say from now on does not name the user
         logged = len(daemon.stderr)
-        await daemon.post(body_of(make_event("users.UserDeleteRequest", user={"user_id": USER})))
-        one = await until(daemon, lambda one: len(one.answers) == 3)
-        await daemon.kill()
-        assert (one.type, one.source, one.events, one.changed) == ("users.UserDeleteRequest", "braze", 6, 1)
-        assert {*left(daemon.state)} <= {"relay.db", "relay.db-wal"}, "only whom Heap has to delete"
-
+        await erase_all_but_what_heap_needs(daemon)
         heap.switches = heap.switches.replace(pending=1)
         await daemon.start()
-        one = await until(daemon, lambda one: bool(one.done))
-        assert {each.connector: each.outcome for each in one.answers} == {
-            "cohorts": "done",
-            "dead": "skipped",
-            "heap": "done",
-            "picky": "skipped",
-        }
+        await erase_the_rest(daemon)
         assert {*heap.deletions.deleted} == {EXTERNAL, AWKWARD}
         assert {event["identity"] for event in heap.events.values()} == {"bert"}
-        assert (one.parked, one.unreadable, one.user.user_id, one.user.external_ids) == (7, 1, None, ())
-        assert one.attempts > 0
-        assert left(daemon.state) == []
-
-        await daemon.post(body_of(of_other()))
-        await daemon.settled("picky", 11)
-        dead.behaviour = 200
-        books = await daemon.settled("dead", 11)
-        assert books.counts == Counts(delivered=4, unselected=1, erased=6)
-        assert daemon.ledger()["picky"].counts == Counts(parked=4, unselected=1, erased=6)
-        assert all(event["user"] == OTHER for event in dead.events())
-        assert [one.answer for one in daemon.parked()] == ["no such user ..., or ..."] * 3 + ["{}"]
-        for code, arguments in (
-            (0, ("audit",)),
-            (0, ("journal", "check")),
-            (0, ("erasures", "check", "--user-id", USER)),
-        ):
-            assert (relay(*arguments, "--state", daemon.state, "--conf", daemon.conf))[0] == code
-        code, out = relay("erasures", "show", 1, "--json", "--state", daemon.state)
-        shown = json.loads(out)
-        assert (code, shown["status"]) == (0, "done")
-        assert {*shown["digests"]} == {make_digest(USER), make_digest(EXTERNAL), make_digest(AWKWARD)}
+        await assert_other_users_are_served(daemon, dead)
+        assert_checks_find_nothing(daemon)
+        assert_receipt_knows_digests_alone(daemon)
         assert await daemon.stop() == 0
     assert not any(one in line for line in daemon.stderr[logged:] for one in (USER, EXTERNAL))
+
+
+async def leave_the_user_everywhere(daemon: Daemon) -> None:
+    """Have the user in two segments, in a cohort, among the parked events, and in what destinations answered."""
+    await daemon.start()
+    assert (await daemon.post(page_of("bert", EXTERNAL), "/segments"))[0] == 200
+    await daemon.post(body_of(of_user(), of_other(), make_event(user={"external_user_id": EXTERNAL})))
+    await daemon.settled("cohorts", 4)
+    await daemon.kill()
+    await daemon.start()
+    await daemon.post(body_of(of_other(), of_user(text="é"), make_event(user={"user_id": USER})))
+    awkward = json.dumps({"user_id": USER, "external_user_id": AWKWARD})
+    await daemon.post(b'{"event_type":"own","id":"1","user":%s}' % awkward.replace("/", "\\/").encode())
+    assert (await daemon.post(body_of(b'{"broken": "%s"}' % USER.encode(), of_other())))[1]["parked"] == 1
+    await daemon.until(daemon.parked, lambda found: len(found) == 10)
+    assert sorted(left(daemon.state)) != []
+
+
+async def erase_all_but_what_heap_needs(daemon: Daemon) -> None:
+    """Request the erasure, and kill relay while Heap has not yet confirmed."""
+    await daemon.post(body_of(make_event("users.UserDeleteRequest", user={"user_id": USER})))
+    one = await until(daemon, lambda one: len(one.answers) == 3)
+    await daemon.kill()
+    assert (one.type, one.source, one.events, one.changed) == ("users.UserDeleteRequest", "braze", 6, 1)
+    assert {*left(daemon.state)} <= {"relay.db", "relay.db-wal"}, "only whom Heap has to delete"
+
+
+async def erase_the_rest(daemon: Daemon) -> None:
+    one = await until(daemon, lambda one: bool(one.done))
+    assert {each.connector: each.outcome for each in one.answers} == {
+        "cohorts": "done",
+        "dead": "skipped",
+        "heap": "done",
+        "picky": "skipped",
+    }
+    assert (one.parked, one.unreadable, one.user.user_id, one.user.external_ids) == (7, 1, None, ())
+    assert one.attempts > 0
+    assert left(daemon.state) == []
+
+
+async def assert_other_users_are_served(daemon: Daemon, dead: Destination) -> None:
+    """Only events of the other user are delivered, and parked answers no longer name the user."""
+    await daemon.post(body_of(of_other()))
+    await daemon.settled("picky", 11)
+    dead.behaviour = 200
+    ledger = await daemon.settled("dead", 11)
+    assert ledger.counts == Counts(delivered=4, unselected=1, erased=6)
+    assert daemon.ledger()["picky"].counts == Counts(parked=4, unselected=1, erased=6)
+    assert all(event["user"] == OTHER for event in dead.events())
+    assert [one.answer for one in daemon.parked()] == ["no such user ..., or ..."] * 3 + ["{}"]
+
+
+def assert_checks_find_nothing(daemon: Daemon) -> None:
+    for arguments in (("audit",), ("journal", "check"), ("erasures", "check", "--user-id", USER)):
+        assert (relay(*arguments, "--state", daemon.state, "--conf", daemon.conf))[0] == 0
+
+
+def assert_receipt_knows_digests_alone(daemon: Daemon) -> None:
+    code, out = relay("erasures", "show", 1, "--json", "--state", daemon.state)
+    shown = json.loads(out)
+    assert (code, shown["status"]) == (0, "done")
+    assert {*shown["digests"]} == {make_digest(USER), make_digest(EXTERNAL), make_digest(AWKWARD)}
 
 
 async def asked(daemon: Daemon, *arguments: Any) -> str:
