@@ -62,59 +62,73 @@ async def test_what_admins_ask_is_told_of_all_and_what_they_do_is_done_in_all(
     async with Destination() as destination:
         hook(daemon, destination.url)
         await daemon.start()
-        for number in range(40):
-            await send(daemon, batch_of(number))
-        await send(daemon, [*batch_of(40), {"nonsense": True}])
-        await daemon.settled("hook", 41)
-        now = await daemon.until(lambda: seen(daemon), lambda now: now.lanes[0].outcomes["delivered"] == 41)
-        assert (now.sources[0].accepted, now.sources[0].unreadable, now.journal.head) == (41, 1, 41)
-        assert [(one.worker, one.away) for one in now.workers] == [(0, False), (1, False)]
-        assert sum(one.journal.head for one in now.workers if one.journal) == 41
-        assert sum(one.events for one in now.parked) == 1
-        told = await daemon.metrics()
-        assert told['relay_ingest_accepted_events_total{source="braze"}'] == 41
-        assert told['relay_deliver_end_to_end_seconds_count{connector="hook"}'] == 41
-        assert told['relay_parked_events{cause="unreadable",connector="",source="braze"}'] == 1
-        assert relay(daemon, "status")[0] == 0
-        audited = await asyncio.to_thread(require_running(daemon.state).ask, "GET", "/audit")
-        assert (audited["balances"], [one["worker"] for one in audited["workers"]]) == (True, [0, 1])
-
-        more = f'[connector.more]\ntype = "http"\nurl = "{destination.url}"\nevents = ["sms"]\n'
-        daemon.configure("30-more", more + "rate = -1")
-        assert (await asyncio.to_thread(relay, daemon, "reload"))[0] == 78
-        daemon.configure("30-more", more)
-        assert await asyncio.to_thread(relay, daemon, "reload") == (0, "connector more: added\n")
-        assert [lane.connector for lane in seen(daemon).lanes] == ["hook", "more"]
-
-        assert relay(daemon, "pause", "hock") == (1, "")
-        assert relay(daemon, "pause", "hook") == (0, "hook is paused; relay resume hook ends it\n")
-        printing = asyncio.get_running_loop().create_task(
-            asyncio.to_thread(relay, daemon, "tail", "--limit", 30, "--json"), name="relay tail"
-        )
-        number = 41
-        while not printing.done():  # it takes a moment until all of them are tapped
-            await send(daemon, batch_of(number))
-            number += 1
-        lines = [*map(json.loads, printing.result()[1].splitlines())]
-        assert {line["worker"] for line in lines} == {0, 1}
-        assert sorted(numbers_at(destination)) == [*range(41)]
-        assert relay(daemon, "resume", "hook") == (0, "hook goes on\n")
-        await daemon.settled("hook", number)
-        assert sorted(numbers_at(destination)) == [*range(number)]
-
-        assert seen(daemon).journal.head == number
-        os.kill(children(daemon)[1], signal.SIGKILL)
-        while not (now := seen(daemon)).workers[1].away:
-            await asyncio.sleep(0.01)
-        assert (now.sources[0].accepted, now.journal.head) == (number, number), "as it was seen last"
-        code, screen = relay(daemon, "status")
-        assert (code, "worker 1: is away" in screen) == (1, True)
-        now = await daemon.until(lambda: seen(daemon), lambda now: not now.workers[1].away)
-        assert (now.sources[0].accepted, now.journal.head) == (number, number), "counters do not fall"
-        assert (await daemon.metrics())["relay_runtime_workers_away"] == 0
-
+        await assert_status_and_metrics_are_of_both(daemon)
+        await assert_reload_is_of_both(daemon, destination)
+        number = await assert_pause_and_tail_are_of_both(daemon, destination)
+        await assert_killed_worker_counts_as_seen_last(daemon, number)
         assert await daemon.stop() == 0
         assert not any((tmp_path / "run").iterdir())
+
+
+async def assert_status_and_metrics_are_of_both(daemon: Daemon) -> None:
+    for number in range(40):
+        await send(daemon, batch_of(number))
+    await send(daemon, [*batch_of(40), {"nonsense": True}])
+    await daemon.settled("hook", 41)
+    now = await daemon.until(lambda: seen(daemon), lambda now: now.lanes[0].outcomes["delivered"] == 41)
+    assert (now.sources[0].accepted, now.sources[0].unreadable, now.journal.head) == (41, 1, 41)
+    assert [(one.worker, one.away) for one in now.workers] == [(0, False), (1, False)]
+    assert sum(one.journal.head for one in now.workers if one.journal) == 41
+    assert sum(one.events for one in now.parked) == 1
+    told = await daemon.metrics()
+    assert told['relay_ingest_accepted_events_total{source="braze"}'] == 41
+    assert told['relay_deliver_end_to_end_seconds_count{connector="hook"}'] == 41
+    assert told['relay_parked_events{cause="unreadable",connector="",source="braze"}'] == 1
+    assert relay(daemon, "status")[0] == 0
+    audited = await asyncio.to_thread(require_running(daemon.state).ask, "GET", "/audit")
+    assert (audited["balances"], [one["worker"] for one in audited["workers"]]) == (True, [0, 1])
+
+
+async def assert_reload_is_of_both(daemon: Daemon, destination: Destination) -> None:
+    more = f'[connector.more]\ntype = "http"\nurl = "{destination.url}"\nevents = ["sms"]\n'
+    daemon.configure("30-more", more + "rate = -1")
+    assert (await asyncio.to_thread(relay, daemon, "reload"))[0] == 78
+    daemon.configure("30-more", more)
+    assert await asyncio.to_thread(relay, daemon, "reload") == (0, "connector more: added\n")
+    assert [lane.connector for lane in seen(daemon).lanes] == ["hook", "more"]
+
+
+async def assert_pause_and_tail_are_of_both(daemon: Daemon, destination: Destination) -> int:
+    """Pause a lane that has 41 events, tail what comes meanwhile, and resume; return the number of all events."""
+    assert relay(daemon, "pause", "hock") == (1, "")
+    assert relay(daemon, "pause", "hook") == (0, "hook is paused; relay resume hook ends it\n")
+    printing = asyncio.get_running_loop().create_task(
+        asyncio.to_thread(relay, daemon, "tail", "--limit", 30, "--json"), name="relay tail"
+    )
+    number = 41
+    while not printing.done():  # it takes a moment until all of them are tapped
+        await send(daemon, batch_of(number))
+        number += 1
+    lines = [*map(json.loads, printing.result()[1].splitlines())]
+    assert {line["worker"] for line in lines} == {0, 1}
+    assert sorted(numbers_at(destination)) == [*range(41)]
+    assert relay(daemon, "resume", "hook") == (0, "hook goes on\n")
+    await daemon.settled("hook", number)
+    assert sorted(numbers_at(destination)) == [*range(number)]
+    return number
+
+
+async def assert_killed_worker_counts_as_seen_last(daemon: Daemon, events: int) -> None:
+    assert seen(daemon).journal.head == events
+    os.kill(children(daemon)[1], signal.SIGKILL)
+    while not (now := seen(daemon)).workers[1].away:
+        await asyncio.sleep(0.01)
+    assert (now.sources[0].accepted, now.journal.head) == (events, events), "as it was seen last"
+    code, screen = relay(daemon, "status")
+    assert (code, "worker 1: is away" in screen) == (1, True)
+    now = await daemon.until(lambda: seen(daemon), lambda now: not now.workers[1].away)
+    assert (now.sources[0].accepted, now.journal.head) == (events, events), "counters do not fall"
+    assert (await daemon.metrics())["relay_runtime_workers_away"] == 0
 
 
 async def test_commands_read_the_journals_of_all_workers_also_of_removed_ones(daemon: Daemon) -> None:
