@@ -172,61 +172,102 @@ async def test_damage_in_a_sealed_segment_is_skipped_and_shows_until_repaired(da
     async with Destination() as hook:
         hook.behaviour = 503
         daemon.configure("10-all", SOURCE + HOOK % hook.url)
-        sent = [make_event(n=n) for n in range(40)]
-        for part in (sent[:20], sent[20:]):  # a segment each, with two records each
-            await daemon.start()
-            for group in (part[:10], part[10:]):
-                assert (await daemon.post(b'{"events":[%s]}' % b",".join(group)))[0] == 202
-            assert await daemon.stop() == 0
+        sent = await fill_two_segments(daemon)
         path = min((daemon.state / "journal").glob("*.log"))
         whole = path.read_bytes()
-        path.write_bytes(whole[:-3] + b"???")
+        damaged = whole[:-3] + b"???"
+        path.write_bytes(damaged)
         hook.behaviour = 200
         await daemon.start()
-        books = await daemon.settled("hook", 40)
-        assert (books.counts.delivered, books.counts.damaged) == (30, 10)
-        assert Counter(hook.bodies()) == Counter(sent[:10] + sent[20:])  # each once
-        (told,) = daemon.logged("events of the journal cannot be read")
-        assert (told["level"], told["file"], told["repair_saves"]) == ("error", path.name, 10)
-        assert (told["events"], told["offset"], told["up_to_offset"]) == (10, 10, 20)
-        (told,) = daemon.logged("events are damaged")
-        assert (told["connector"], told["events"], told["offset"], told["up_to_offset"]) == ("hook", 10, 10, 20)
-        assert not daemon.logged("lane failed, starts again")
+        await assert_the_rest_is_delivered_once(daemon, hook, sent[:10] + sent[20:])
+        assert_damage_is_logged(daemon, path.name)
         said = f"10 events cannot be read: offsets 10-19 in {path.name} (bad record at byte "
-        for command in ("status", "doctor", "audit"):
-            found = await run(daemon, command)
-            assert (found.exit_code, said in found.stdout) == (1, True), found
-            assert "(offset 10); the file's 10 other events can be read and are delivered)" in found.stdout
-        told = await daemon.metrics()
-        assert told['relay_deliver_events_total{connector="hook",outcome="damaged"}'] == 10
-        assert told['relay_deliver_events_total{connector="hook",outcome="expired"}'] == 0
-        assert (told["relay_journal_lost_events_total"], told['relay_runtime_doubtful{what="journal"}']) == (10, 1)
-        again = await run(daemon, "replay", "--connector", "hook", "--rate", "0", "--yes")
-        assert (again.exit_code, "delivered 30, damaged 10" in again.stdout) == (0, True), again.output
-        assert f"{path.name}: damaged" in again.stderr
-        assert len(daemon.logged("events of the journal cannot be read")) == 1
-        assert daemon.logged("replay is done")[0]["damaged"] == 10
-        assert (await run(daemon, "accept", "journal", "--yes")).exit_code == 0
-        assert (await run(daemon, "status")).exit_code == 0
-        assert "cannot be read" not in (await run(daemon, "doctor")).stdout
+        await assert_damage_shows(daemon, said)
+        await assert_replay_skips_damage(daemon, path.name)
+        await assert_accepted_damage_is_quiet(daemon)
         assert await daemon.stop() == 0
 
         path.write_bytes(whole)
         trace = await run(daemon, "trace", orjson.loads(sent[12])["id"])
         assert "damaged: it could not be read when its turn came" in trace.stdout, trace.output
-        path.write_bytes(whole[:-3] + b"???")
-        with closing(sqlite3.connect(daemon.state / "relay.db")) as db, db:
-            db.execute("UPDATE damage SET accepted = NULL")
-        assert said in (await run(daemon, "doctor")).stdout
-        repaired = await run(daemon, "journal", "repair", "--yes")
-        assert (repaired.exit_code, "10 events saved, 10 lost: offsets 10-19" in repaired.stdout) == (0, True), repaired
-        assert (await run(daemon, "audit")).exit_code == 0
+        path.write_bytes(damaged)
+        await assert_repair_saves_what_can_be_read(daemon, said)
         await daemon.start()
-        assert f"the journal was repaired: {path.name}" in (await run(daemon, "history")).stdout
-        again = await run(daemon, "replay", "--connector", "hook", "--rate", "0", "--yes")
-        assert (again.exit_code, "delivered 30, damaged 10" in again.stdout) == (0, True), again.output
-        assert (await run(daemon, "status")).exit_code == 0
+        await assert_repaired_journal_is_well(daemon, path.name)
         assert await daemon.stop() == 0
+
+
+async def fill_two_segments(daemon: Daemon) -> list[bytes]:
+    """Accept 40 events, half of them in each segment, ten in a record; return the events."""
+    sent = [make_event(n=n) for n in range(40)]
+    for part in (sent[:20], sent[20:]):  # each run begins a segment
+        await daemon.start()
+        for group in (part[:10], part[10:]):
+            assert (await daemon.post(b'{"events":[%s]}' % b",".join(group)))[0] == 202
+        assert await daemon.stop() == 0
+    return sent
+
+
+async def assert_the_rest_is_delivered_once(daemon: Daemon, hook: Destination, rest: list[bytes]) -> None:
+    ledger = await daemon.settled("hook", 40)
+    assert (ledger.counts.delivered, ledger.counts.damaged) == (30, 10)
+    assert Counter(hook.bodies()) == Counter(rest)
+
+
+def assert_damage_is_logged(daemon: Daemon, file: str) -> None:
+    (told,) = daemon.logged("events of the journal cannot be read")
+    assert (told["level"], told["file"], told["repair_saves"]) == ("error", file, 10)
+    assert (told["events"], told["offset"], told["up_to_offset"]) == (10, 10, 20)
+    (told,) = daemon.logged("events are damaged")
+    assert (told["connector"], told["events"], told["offset"], told["up_to_offset"]) == ("hook", 10, 10, 20)
+    assert not daemon.logged("lane failed, starts again")
+
+
+async def assert_damage_shows(daemon: Daemon, said: str) -> None:
+    """See the damage in each command that looks at the journal, and in the metrics."""
+    for command in ("status", "doctor", "audit"):
+        found = await run(daemon, command)
+        assert (found.exit_code, said in found.stdout) == (1, True), found
+        assert "(offset 10); the file's 10 other events can be read and are delivered)" in found.stdout
+    told = await daemon.metrics()
+    assert told['relay_deliver_events_total{connector="hook",outcome="damaged"}'] == 10
+    assert told['relay_deliver_events_total{connector="hook",outcome="expired"}'] == 0
+    assert (told["relay_journal_lost_events_total"], told['relay_runtime_doubtful{what="journal"}']) == (10, 1)
+
+
+async def assert_replay_skips_damage(daemon: Daemon, file: str) -> None:
+    again = await replay_all(daemon)
+    assert f"{file}: damaged" in again.stderr
+    assert len(daemon.logged("events of the journal cannot be read")) == 1
+    assert daemon.logged("replay is done")[0]["damaged"] == 10
+
+
+async def replay_all(daemon: Daemon) -> Result:
+    again = await run(daemon, "replay", "--connector", "hook", "--rate", "0", "--yes")
+    assert (again.exit_code, "delivered 30, damaged 10" in again.stdout) == (0, True), again.output
+    return again
+
+
+async def assert_accepted_damage_is_quiet(daemon: Daemon) -> None:
+    assert (await run(daemon, "accept", "journal", "--yes")).exit_code == 0
+    assert (await run(daemon, "status")).exit_code == 0
+    assert "cannot be read" not in (await run(daemon, "doctor")).stdout
+
+
+async def assert_repair_saves_what_can_be_read(daemon: Daemon, said: str) -> None:
+    """Repair a journal whose damage nobody has accepted."""
+    with closing(sqlite3.connect(daemon.state / "relay.db")) as db, db:
+        db.execute("UPDATE damage SET accepted = NULL")
+    assert said in (await run(daemon, "doctor")).stdout
+    repaired = await run(daemon, "journal", "repair", "--yes")
+    assert (repaired.exit_code, "10 events saved, 10 lost: offsets 10-19" in repaired.stdout) == (0, True), repaired
+    assert (await run(daemon, "audit")).exit_code == 0
+
+
+async def assert_repaired_journal_is_well(daemon: Daemon, file: str) -> None:
+    assert f"the journal was repaired: {file}" in (await run(daemon, "history")).stdout
+    await replay_all(daemon)
+    assert (await run(daemon, "status")).exit_code == 0
 
 
 async def test_each_worker_tells_of_its_own_database_and_journal(daemon: Daemon) -> None:
