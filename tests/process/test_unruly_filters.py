@@ -152,11 +152,13 @@ def orders(count: int) -> list[bytes]:
     return [make_event("shop.Order")[:-1] + b',"items":["a%d","b%d"]}' % (n, n) for n in range(count)]
 
 
-async def test_a_filter_written_wrong_costs_its_own_lane_alone(daemon: Daemon) -> None:
-    async def relay(*words: str) -> Result:
-        where = ["--state", str(daemon.state), *(() if words[0] == "status" else ("--conf", str(daemon.conf)))]
-        return await asyncio.to_thread(CliRunner().invoke, cli, [*words, *where])
+async def run(daemon: Daemon, *words: str) -> Result:
+    """Run a command in a thread, as it may want an answer of what runs here."""
+    where = ["--state", str(daemon.state), *(() if words[0] == "status" else ("--conf", str(daemon.conf)))]
+    return await asyncio.to_thread(CliRunner().invoke, cli, [*words, *where])
 
+
+async def test_a_filter_written_wrong_costs_its_own_lane_alone(daemon: Daemon) -> None:
     (daemon.plugins / "unruly.py").write_text(PLUGIN)
     daemon.state.mkdir()
     (daemon.state / "prices").write_text("12")
@@ -169,51 +171,67 @@ async def test_a_filter_written_wrong_costs_its_own_lane_alone(daemon: Daemon) -
         assert (await daemon.post(b"[%s]" % b",".join(sent), "/shop"))[0] == 202
         await healthy.received(5, timeout=20)
         assert sorted(healthy.bodies()) == sorted(sent)
-
-        await split.received(10, timeout=20)
-        ids = {event["item"]: event["id"] for event in split.events()}
-        plain = [json.loads(body)["id"] for body in sent]
-        assert ids == {f"a{n}": one for n, one in enumerate(plain)} | {
-            f"b{n}": f"{one}-2" for n, one in enumerate(plain)
-        }
-        assert {event["price"] for event in split.events()} == {"12"}
-        took = await daemon.until(
-            lambda: [line for line in daemon.logged("took") if line["connector"] == "split_too"], bool
-        )
-        assert took[0]["types"] == ["shop.Item"]
-
-        found = await daemon.until(daemon.parked, lambda seen: len(seen) >= 5 * len(SAID))
-        for what, reason in SAID.items():
-            mine = [one for one in found if one.connector == f"with_{what}"]
-            assert [(one.cause, one.offset) for one in mine] == [("filter", n) for n in range(5)]
-            assert all(one.reason.startswith(f"filter {what}: {reason}") for one in mine)
-
-        await daemon.settled("with_fails", 5, within=40)
-        told = {
-            line["filter"]: line["reason"]
-            for line in daemon.logged("filter cannot be opened, tried again")
-            if line["connector"] == f"with_{line['filter']}"
-        }
-        late = "it was not ready within 0.3s (open_timeout)"
-        assert told == {"fails": "LookupError: no table yet", "hangs": late, "deaf": late}
-        assert daemon.logged("filter is open")
-        lanes = {one["connector"]: one for one in json.loads((await relay("status", "--json")).output)["lanes"]}
-        assert lanes["with_hangs"]["last_error"]["reason"] == f"cannot be opened: filter hangs: {late}"
-        assert (lanes["with_hangs"]["pending"], lanes["healthy"]["state"]) == (5, "working")
-        blocked = daemon.logged("a plugin held up relay")
-        calls = {(line.get("filter") or line.get("connector"), line["call"]) for line in blocked}
-        assert {("slow", "apply"), ("blocking", "deliver"), ("sluggish", "__init__")} <= calls
-        assert {("slow_key", "key"), ("slow_key", "notice")} <= calls
+        ids = [json.loads(body)["id"] for body in sent]
+        await assert_split_events_have_ids_of_their_own(daemon, split, ids)
+        await assert_wrong_results_are_parked(daemon)
+        await assert_open_that_fails_holds_its_lane(daemon)
+        assert_slow_calls_are_named(daemon)
         assert [line["filter"] for line in daemon.logged("prices are read")].count("items") == 2
-
-        traced = json.loads((await relay("trace", plain[0], "--json", "--plugins", str(daemon.plugins))).output)
-        ways = {one["connector"]: one for one in traced["journal"][0]["connectors"]}
-        assert ways["split"]["filters"] == "cannot be known from items, which is open in its lane alone"
-        assert ways["with_text"]["state"].startswith("parked (filter: filter text: ")
-        audit = await relay("audit")
-        assert audit.exit_code == 0, audit.output
+        await assert_trace_and_audit_know_the_filters(daemon, ids[0])
         assert await daemon.stop() == 0
         assert sorted((daemon.state / "closed").read_text().splitlines()) == ["items 5", "items 5", "slow 5"]
+
+
+async def assert_split_events_have_ids_of_their_own(daemon: Daemon, split: Destination, ids: list[str]) -> None:
+    """See two events for each, at both connectors that have this filter."""
+    await split.received(10, timeout=20)
+    found = {event["item"]: event["id"] for event in split.events()}
+    assert found == {f"a{n}": one for n, one in enumerate(ids)} | {f"b{n}": f"{one}-2" for n, one in enumerate(ids)}
+    assert {event["price"] for event in split.events()} == {"12"}
+    took = await daemon.until(
+        lambda: [line for line in daemon.logged("took") if line["connector"] == "split_too"], bool
+    )
+    assert took[0]["types"] == ["shop.Item"]
+
+
+async def assert_wrong_results_are_parked(daemon: Daemon) -> None:
+    found = await daemon.until(daemon.parked, lambda seen: len(seen) >= 5 * len(SAID))
+    for what, reason in SAID.items():
+        mine = [one for one in found if one.connector == f"with_{what}"]
+        assert [(one.cause, one.offset) for one in mine] == [("filter", n) for n in range(5)]
+        assert all(one.reason.startswith(f"filter {what}: {reason}") for one in mine)
+
+
+async def assert_open_that_fails_holds_its_lane(daemon: Daemon) -> None:
+    """See a filter open at the second try, and others that never do; the status has both."""
+    await daemon.settled("with_fails", 5, within=40)
+    told = {
+        line["filter"]: line["reason"]
+        for line in daemon.logged("filter cannot be opened, tried again")
+        if line["connector"] == f"with_{line['filter']}"
+    }
+    late = "it was not ready within 0.3s (open_timeout)"
+    assert told == {"fails": "LookupError: no table yet", "hangs": late, "deaf": late}
+    assert daemon.logged("filter is open")
+    lanes = {one["connector"]: one for one in json.loads((await run(daemon, "status", "--json")).output)["lanes"]}
+    assert lanes["with_hangs"]["last_error"]["reason"] == f"cannot be opened: filter hangs: {late}"
+    assert (lanes["with_hangs"]["pending"], lanes["healthy"]["state"]) == (5, "working")
+
+
+def assert_slow_calls_are_named(daemon: Daemon) -> None:
+    blocked = daemon.logged("a plugin held up relay")
+    calls = {(line.get("filter") or line.get("connector"), line["call"]) for line in blocked}
+    assert {("slow", "apply"), ("blocking", "deliver"), ("sluggish", "__init__")} <= calls
+    assert {("slow_key", "key"), ("slow_key", "notice")} <= calls
+
+
+async def assert_trace_and_audit_know_the_filters(daemon: Daemon, event: str) -> None:
+    traced = json.loads((await run(daemon, "trace", event, "--json", "--plugins", str(daemon.plugins))).output)
+    ways = {one["connector"]: one for one in traced["journal"][0]["connectors"]}
+    assert ways["split"]["filters"] == "cannot be known from items, which is open in its lane alone"
+    assert ways["with_text"]["state"].startswith("parked (filter: filter text: ")
+    audit = await run(daemon, "audit")
+    assert audit.exit_code == 0, audit.output
 
 
 @pytest.mark.parametrize("what", ["hangs", "deaf"])
