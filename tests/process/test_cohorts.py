@@ -140,62 +140,92 @@ async def test_files_are_pushed_compared_and_sent_again(daemon: Daemon, tmp_path
         configure(daemon, tmp_path, api.url)
         await daemon.start()
         state, url = ("--state", daemon.state), ("--url", daemon.url + "/cohorts")
-        first = "external_id,city\n" + "".join(f"user-{number},Graz\n" for number in range(2500))
-        named = ("--cohort", "vip", "--name", "VIPs", *state, *url)
-        code, out, err = await cohorts("push", "-", *named, stdin=first.encode())
-        assert (code, out, err) == (0, "vip: 2,500 users, +2,500 -0 of 0 members\n", "")
-        await daemon.settled("braze", 3)
-        assert len(inside(api, "vip")) == 2500
-
         file = tmp_path / "users.ndjson"
         file.write_text("".join(f'{{"external_id": "user-{number}"}}\n' for number in range(1000, 3000)))
-        code, out, err = await cohorts("diff", "vip", file, "--json", *state)
-        assert {key: len(users) for key, users in orjson.loads(out).items()} == {"add": 500, "remove": 1000}
-        assert (await cohorts("diff", "vip", file, "--summary", *state))[1] == "+500 -1,000 of 2,500 members\n"
-        assert (await cohorts("diff", "vip", file, *state))[1].splitlines()[:2] == [
-            "+500 -1,000 of 2,500 members",
-            "+ external_id:user-2500",
-        ]
-        code, out, _ = await cohorts("push", file, "--cohort", "vip", *state, *url)
-        assert (code, out) == (0, "vip: 2,000 users, +500 -1,000 of 2,500 members\n")
-        await daemon.settled("braze", 5)
-        assert inside(api, "vip") == {f"user-{number}" for number in range(1000, 3000)}
-        assert sum(api.received.ids) == 2500 + 500 + 1000
-
-        assert api.received.names["vip"] == ["VIPs"]
-        (known,) = orjson.loads((await cohorts("list", "--json", *state))[1])
-        assert (known["id"], known["name"], known["members"]) == ("vip", "VIPs", 2000)
-        head, row = (await cohorts("list", *state))[1].splitlines()
-        assert head.split() == ["cohort", "members", "last", "change", "name"]
-        assert (row.split()[:2], row.split()[-1]) == (["vip", "2,000"], "VIPs")
-        shown = dict(line.split(maxsplit=1) for line in (await cohorts("show", "vip", *state))[1].splitlines()[:5])
-        assert (shown["name"], shown["members"]) == ("VIPs", "2000")
-        assert shown["synced"].endswith("Z")
-        assert len((await cohorts("members", "vip", *state))[1].splitlines()) == 2000
-        assert (await cohorts("resync", "vip", *state, *url))[0] == 0
+        await push_first_members(daemon, api)
+        await assert_diff_shows_what_a_push_would_change(daemon, file)
+        await push_changes_alone(daemon, api, file)
+        await assert_commands_show_the_cohort(daemon)
+        assert (await cohorts("resync", "vip", *options_of(daemon)))[0] == 0
         await daemon.settled("braze", 6)
         assert sum(api.received.ids) == 4000 + 2000
-
-        half = b"external_id;name\n" + b"".join(b"user-%d;A\n" % number for number in range(1000, 1999))
-        push = ("push", "-", "--cohort", "vip", *state, *url)
-        code, _, err = await cohorts(*push, stdin=half)
-        assert code == 1, "it asked, and nobody answered"
-        assert "nobody answers; --yes does it without asking" in err
-        assert "+0 -1,001 of 2,000 members" in err
-        assert (await cohorts(*push, "--yes", stdin=half))[0] == 0
-        await daemon.settled("braze", 7)
-        assert inside(api, "vip") == {f"user-{number}" for number in range(1000, 1999)}
-        assert (await cohorts("empty", "vip", *state, *url))[0] == 1
-        for typo in ("vpi", ""):
-            code, _, err = await cohorts("empty", typo, "--yes", *state, *url)
-            assert (code, err) == (1, f"Error: relay knows no cohort {typo}; relay cohorts list has them all\n")
-        assert (await cohorts("empty", "vip", "--yes", *state, *url))[:2] == (0, "vip: everybody leaves\n")
-        await daemon.settled("braze", 8)
-        assert inside(api, "vip") == set()
-
+        await assert_large_removals_are_asked_for(daemon, api)
+        await assert_empty_needs_a_known_cohort(daemon, api)
         for wrong in (("show", "none", *state), ("push", "-", "--cohort", "vip", *url), ("list", "--state", tmp_path)):
             assert (await cohorts(*wrong))[0] == 1
         assert await daemon.stop() == 0
+
+
+def options_of(daemon: Daemon) -> tuple[object, ...]:
+    """Return the options by which a command finds the state folder and the source of pushed members."""
+    return "--state", daemon.state, "--url", daemon.url + "/cohorts"
+
+
+async def push_first_members(daemon: Daemon, api: CohortApi) -> None:
+    first = "external_id,city\n" + "".join(f"user-{number},Graz\n" for number in range(2500))
+    named = ("--cohort", "vip", "--name", "VIPs", *options_of(daemon))
+    code, out, err = await cohorts("push", "-", *named, stdin=first.encode())
+    assert (code, out, err) == (0, "vip: 2,500 users, +2,500 -0 of 0 members\n", "")
+    await daemon.settled("braze", 3)
+    assert len(inside(api, "vip")) == 2500
+
+
+async def assert_diff_shows_what_a_push_would_change(daemon: Daemon, file: Path) -> None:
+    state = ("--state", daemon.state)
+    _, out, _ = await cohorts("diff", "vip", file, "--json", *state)
+    assert {key: len(users) for key, users in orjson.loads(out).items()} == {"add": 500, "remove": 1000}
+    assert (await cohorts("diff", "vip", file, "--summary", *state))[1] == "+500 -1,000 of 2,500 members\n"
+    assert (await cohorts("diff", "vip", file, *state))[1].splitlines()[:2] == [
+        "+500 -1,000 of 2,500 members",
+        "+ external_id:user-2500",
+    ]
+
+
+async def push_changes_alone(daemon: Daemon, api: CohortApi, file: Path) -> None:
+    code, out, _ = await cohorts("push", file, "--cohort", "vip", *options_of(daemon))
+    assert (code, out) == (0, "vip: 2,000 users, +500 -1,000 of 2,500 members\n")
+    await daemon.settled("braze", 5)
+    assert inside(api, "vip") == {f"user-{number}" for number in range(1000, 3000)}
+    assert sum(api.received.ids) == 2500 + 500 + 1000
+    assert api.received.names["vip"] == ["VIPs"]
+
+
+async def assert_commands_show_the_cohort(daemon: Daemon) -> None:
+    state = ("--state", daemon.state)
+    (known,) = orjson.loads((await cohorts("list", "--json", *state))[1])
+    assert (known["id"], known["name"], known["members"]) == ("vip", "VIPs", 2000)
+    head, row = (await cohorts("list", *state))[1].splitlines()
+    assert head.split() == ["cohort", "members", "last", "change", "name"]
+    assert (row.split()[:2], row.split()[-1]) == (["vip", "2,000"], "VIPs")
+    shown = dict(line.split(maxsplit=1) for line in (await cohorts("show", "vip", *state))[1].splitlines()[:5])
+    assert (shown["name"], shown["members"]) == ("VIPs", "2000")
+    assert shown["synced"].endswith("Z")
+    assert len((await cohorts("members", "vip", *state))[1].splitlines()) == 2000
+
+
+async def assert_large_removals_are_asked_for(daemon: Daemon, api: CohortApi) -> None:
+    """Push a file without half of the members: it takes --yes."""
+    half = b"external_id;name\n" + b"".join(b"user-%d;A\n" % number for number in range(1000, 1999))
+    push = ("push", "-", "--cohort", "vip", *options_of(daemon))
+    code, _, err = await cohorts(*push, stdin=half)
+    assert code == 1, "it asked, and nobody answered"
+    assert "nobody answers; --yes does it without asking" in err
+    assert "+0 -1,001 of 2,000 members" in err
+    assert (await cohorts(*push, "--yes", stdin=half))[0] == 0
+    await daemon.settled("braze", 7)
+    assert inside(api, "vip") == {f"user-{number}" for number in range(1000, 1999)}
+
+
+async def assert_empty_needs_a_known_cohort(daemon: Daemon, api: CohortApi) -> None:
+    """Empty a cohort: it takes its name and --yes."""
+    where = options_of(daemon)
+    assert (await cohorts("empty", "vip", *where))[0] == 1
+    for typo in ("vpi", ""):
+        code, _, err = await cohorts("empty", typo, "--yes", *where)
+        assert (code, err) == (1, f"Error: relay knows no cohort {typo}; relay cohorts list has them all\n")
+    assert (await cohorts("empty", "vip", "--yes", *where))[:2] == (0, "vip: everybody leaves\n")
+    await daemon.settled("braze", 8)
+    assert inside(api, "vip") == set()
 
 
 async def test_a_folder_is_watched(daemon: Daemon, tmp_path: Path) -> None:
