@@ -189,6 +189,8 @@ def _check_url(value: object) -> str:
         url = None
     if url is None or url.scheme not in ("http", "https") or not url.host:
         raise ValueError(f'expected a URL such as "https://host/path", got {value!r}')
+    if not url.host.strip("."):
+        raise ValueError("a URL needs the name of a host, not dots: write the real address")
     if url.user or url.password:
         raise ValueError("a URL must not hold user or password: they would show up in logs")
     written = str(value)

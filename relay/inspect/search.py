@@ -222,7 +222,7 @@ def _list_progress(
 def _describe_state(offset: int, lane: LaneLedger, reason: str, *, is_damaged: bool) -> str | None:
     """Return the lane's state for the event; None if it is settled, and neither parked nor damaged."""
     if offset < lane.cursor.start:
-        return "before the lane began"
+        return "before the connector began"
     if not lane.is_settled(offset):
         return PENDING
     if reason:

@@ -45,7 +45,10 @@ def compare_configs(old: Config, new: Config, changes: Changes, restart: Sequenc
         *(ReloadChange("connector", name, "changed") for name in changes.changed),
         *(_make_removed("connector", name, new) for name in changes.removed),
     ]
-    sources = _compare_tables("source", old.sources, new.sources, new)
+    sources = [
+        replace(one, disables=one.what in REMOVED and old.sources[one.name].plugin.disabled_after is not None)
+        for one in _compare_tables("source", old.sources, new.sources, new)
+    ]
     warnings = [ReloadWarning(f"connector {name}", doubt) for name, doubt in changes.unready.items()]
     return replace(own, changes=[*connectors, *sources, *own.changes], warnings=warnings)
 

@@ -7,7 +7,8 @@ from typing import Final, Literal
 from relay.words import format_count, format_span
 
 NOTHING: Final = "nothing has changed"
-NOT_FOUND: Final = "its path answers 404 now, which ends in Braze disabling a Current"
+NOT_FOUND: Final = "its path answers 404 now"
+DISABLED: Final = "which ends in Braze disabling a Current"
 REMOVED: Final = ("removed", "switched off")
 Kind = Literal["connector", "source", "alert", "setting"]
 What = Literal["added", "changed", "removed", "switched off", "needs no restart any more"]
@@ -26,6 +27,8 @@ class ReloadChange:
     """Failed erasures at a removed connector."""
     kept_for: float = 0.0
     """Seconds for which the journal keeps the events of a removed connector."""
+    disables: bool = False
+    """Whether the sender of a removed source stops for good after a time of errors, as Braze does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,7 @@ def _describe_change(change: ReloadChange) -> str:
         pending = format_count(change.pending, "event")
         return f"{line}; goes on where it was, {pending} pending" if change.pending else line
     if change.kind == "source":
-        return f"warning: {line}; {NOT_FOUND}"
+        return f"warning: {line}; {NOT_FOUND}" + (f", {DISABLED}" if change.disables else "")
     if change.pending:
         kept = f"kept until {format_span(change.kept_for)} old (journal.retention), as long as there is room"
         line += f"; {format_count(change.pending, 'pending event')} {kept}, in case it is added back"

@@ -17,8 +17,13 @@ from tests.docs.pages import PROSE, ROOT, blocks, long_sentences, sentences
 
 REGISTRY = Registry.discover([])
 MEDIAN_WORDS = 15
-OF_THE_READER = ("No such file or directory", ".type: is missing", "there is no source or connector")
-"""Mistakes of examples that are a part of a table, or that name files and tables of the reader."""
+OF_THE_READER = (
+    "No such file or directory",
+    ".type: is missing",
+    "there is no source or connector",
+    "write the real address",
+)
+"""Mistakes of examples that are a part of a table, or that name files, tables and addresses of the reader."""
 
 each_prose_page = pytest.mark.parametrize("page", PROSE, ids=lambda page: str(page.relative_to(ROOT)))
 

@@ -248,7 +248,7 @@ def traced(state: Path, id: str) -> dict[str, tuple[str | None, str | None, str]
 async def test_trace_tells_the_way_of_an_event_in_every_connector(state: Path) -> None:
     assert traced(state, IDS[1]) == {
         "all": ("*", None, "delivered at the first attempt"),
-        "mail": ("email", "dropped by only_ads", "before the lane began"),
+        "mail": ("email", "dropped by only_ads", "before the connector began"),
         "new": (None, None, "never ran"),
     }
     assert traced(state, IDS[2])["mail"] == ("email", "changed by mask", "parked (refused: HTTP 422)")

@@ -12,7 +12,7 @@ from aiohttp import web
 from click.testing import CliRunner
 
 from relay.cli.main import relay as cli
-from relay.status.reload_result import NOT_FOUND
+from relay.status.reload_result import DISABLED, NOT_FOUND
 from relay.testing import Destination, make_event
 from tests.conftest import LONG
 from tests.daemon import Daemon
@@ -170,12 +170,14 @@ async def test_a_hangup_reloads_and_what_takes_a_restart_is_said(daemon: Daemon)
         assert (await daemon.post(numbered(1)))[0] == 401
         daemon.configure("10-source", SOURCE)
         daemon.configure("11-more", '[source.more]\ntype = "json"\npath = "/more"')
+        daemon.configure("12-old", SOURCE.replace("braze", "old").replace("/currents", "/old"))
         daemon.configure("05-runtime", "[runtime]\nworkers = 2\n[journal]\nretention = '1h'")
         daemon.signal(signal.SIGHUP)
         await daemon.until(lambda: daemon.logged("configuration reloaded"), bool)
         assert daemon.logged("configuration reloaded")[0]["changes"] == [
             "source braze: changed",
             "source more: added",
+            "source old: added",
             "journal.retention: changed",
             "runtime.workers: takes a restart",
         ]
@@ -184,6 +186,7 @@ async def test_a_hangup_reloads_and_what_takes_a_restart_is_said(daemon: Daemon)
         await destination.received(2)
 
         (daemon.conf / "11-more.toml").unlink()
+        (daemon.conf / "12-old.toml").unlink()
         daemon.configure("10-source", SOURCE.replace("/currents", "/elsewhere"))
         daemon.configure("05-runtime", "[ingest]\nmax_body = '1KiB'")
         code, out, _ = await relay(daemon, "reload")
@@ -192,6 +195,7 @@ async def test_a_hangup_reloads_and_what_takes_a_restart_is_said(daemon: Daemon)
             [
                 "source braze: changed",
                 f"warning: source more: removed; {NOT_FOUND}",
+                f"warning: source old: removed; {NOT_FOUND}, {DISABLED}",
                 "ingest.max_body: changed",
                 "journal.retention: changed",
                 "runtime.workers: needs no restart any more",

@@ -220,6 +220,14 @@ def test_an_unquoted_type_is_shown_and_no_other_value(
             HTTP + '"https://a. example/"',
             ["7: connector.h.url: a URL has no blank at its ends or in its host: take it out"],
         ),
+        (
+            HTTP + '"https://..."',
+            ["7: connector.h.url: a URL needs the name of a host, not dots: write the real address"],
+        ),
+        (
+            HTTP + '"https://…/events"',
+            ["7: connector.h.url: a URL needs the name of a host, not dots: write the real address"],
+        ),
         (HTTP + '"https://a.example/x%20y"', []),
         (
             HTTP + '"https://a.example/"\nca = "/no/ca.pem"\ncertificate = "/no/c.pem"\nkey = "/no/k.pem"',

@@ -59,7 +59,7 @@ async def test_it_sends_what_happened(tmp_path, monkeypatch):
 CONNECTOR_TABLE: Final = """\
   [connector.{name}]
   type  = "{name}"
-  url   = "https://..."
+  url   = "https://host.example/events"
   token = {{ credential = "{name}-token" }}"""
 
 SOURCE: Final = Template("""\
@@ -208,7 +208,7 @@ async def test_it_says_what_is_wrong(monkeypatch):
 ALERT_TABLE: Final = """\
   [alert.{name}]
   type = "{name}"
-  url  = "https://..."
+  url  = "https://host.example/alerts"
   key  = {{ credential = "{name}-key" }}"""
 
 NEXT: Final = """
