@@ -124,8 +124,8 @@ class ConnectorSettings(Settings):
     type: str
     """Type of the connector: a type below, or the type of a plugin."""
     enabled: bool = True
-    """Whether the connector runs. A connector that is switched off keeps its position. The journal treats its pending
-    events like settled events.
+    """Whether the connector runs. A connector that is switched off keeps its position. The journal keeps its pending
+    events for `journal.retention` only, and removes them sooner if it needs room.
 
     A connector that is switched on again continues at its position. Events that have left the journal count as expired.
     The same is true of a connector that is removed or renamed, and comes back under its name.
@@ -339,7 +339,9 @@ class Connector(Plugin):
         return None
 
     def key(self, event: Event) -> str | None:
-        """Return the key of an event: events of one key are sent in order, never in one batch; None: no order.
+        """Return the key of an event; None: no order. relay delivers events of one key in order.
+
+        With `after_parked = "park"`, a batch has at most one event of each key.
 
         The default is the value at `order_by`. A connector that answers per event must not answer `Retry` for an event
         and deliver a later event of its key.

@@ -94,8 +94,8 @@ class HeapSegments(Source, type="heap_segments"):
         With `"reserialized"` relay writes numbers, the order of names and surrogates as JavaScript does: `1.0` is `1`.
         """
         dedupe: Duration = Field(WEEK_S, ge=0, le=WEEK_S)
-        """Time in which relay leaves out a page that comes again. If other users have come with the same number since,
-        relay applies the page again. 0: relay applies every page."""
+        """Time in which relay leaves out a page that comes again. relay applies a page again if a different page with
+        the same page number came in between. 0: relay applies every page."""
         incomplete_after: Duration = Field(3600.0, ge=60)
         """Time that a sync may wait for its next page. After that relay reports the sync as incomplete. relay checks
         once a minute."""

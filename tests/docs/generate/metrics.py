@@ -21,8 +21,8 @@ listen = ["127.0.0.1:9464"]     # Prometheus scrapes http://127.0.0.1:9464/metri
 [Monitoring](../guide/monitoring.md) shows how to scrape, and has rules and a dashboard.
 
 - Counters begin with 0 when relay starts. Those marked *kept for ever* outlast restarts, and are exact.
-- With several workers the metrics are of all workers together. Counters go on when one worker starts again. A worker
-  that was killed loses what it has counted in its last 5 seconds, but for what is kept for ever.
+- With several workers the metrics are of all workers together. Counters go on when one worker starts again. A killed
+  worker loses its counts of the last 5 seconds. Counters marked *kept for ever* lose nothing.
 - A histogram `NAME` is read as `NAME_bucket`, `NAME_count` and `NAME_sum`.
 - Labels are names of the configuration and words of fixed lists. Event types are no label: senders make them up.
 """

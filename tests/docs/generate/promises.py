@@ -97,9 +97,9 @@ Braze's empty probes check the token and do nothing.
     ),
     9: Promise(
         "Secrets are references.",
-        "No log, error or parked reason has a secret. A destination's answer or an exception may repeat a secret of its"
-        " connector. `...` then stands for the secret, if the secret has 4 characters or more. `...` also stands for"
-        " everything after the host in a connector's URL.",
+        "No log, error or parked reason has a secret of 4 characters or more. A destination's answer or an exception"
+        " may repeat a secret of its connector: `...` then stands for the secret. `...` also stands for everything"
+        " after the host in a connector's URL.",
     ),
     10: Promise(
         "Order is kept where it is asked for.",

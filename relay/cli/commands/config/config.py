@@ -20,7 +20,7 @@ DEPTH = {"source": 2, "connector": 2, "filter": 2, "alert": 2}
 
 @click.group
 def config() -> None:
-    """Show the configuration in force, and the schema of its files."""
+    """Show the settings in the files of conf.d, and the schema of these files."""
 
 
 @config.command

@@ -22,13 +22,15 @@ UNKNOWN_NAMED: Final = 10
 
 @click.command
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--quiet", is_flag=True, help="Print nothing if all is well, else only what is wrong.")
+@click.option(
+    "--quiet", is_flag=True, help="Print nothing if all is well, else the sentences on problems and parked events."
+)
 @relay_options
 def status(state: Path, as_json: bool, quiet: bool) -> None:
     """Show on one screen how the running relay is.
 
-    It shows sources, journal and connectors. Below the figures, sentences say what needs a look. Parked events alone
-    are no failure.
+    It shows sources, journal and connectors. Below the figures, sentences say what needs a look. A paused connector
+    needs a look. Parked events alone are no failure.
 
     Exit codes: 0 all well; 1 something needs a look, or no relay runs.
     """

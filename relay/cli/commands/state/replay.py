@@ -61,11 +61,11 @@ def replay(
     yes: bool,
     detach: bool,
 ) -> None:
-    """Deliver a range of the journal once more to one connector.
+    """Deliver a range of the journal to one connector, again or for the first time.
 
     Counts the events first, says how long it will take, and asks. The connector gets them beside its live events,
     through its selection and filters as they are now. Its own position stays where it is. A replay goes on after a
-    restart, and Ctrl-C leaves it running. Events that the connector has yet to get for the first time are left out.
+    restart, and Ctrl-C leaves it running. Events that are pending for the connector are left out.
     What cannot be delivered is parked.
 
     Exit codes: 0 done, or begun with --detach; 1 nothing to replay, not confirmed, or cancelled.
@@ -94,7 +94,7 @@ def replay(
     if dry_run:
         return
     if not yes:
-        click.confirm(f"Send {format_count(wanted, 'event')} to {connector} once more?", abort=True)
+        click.confirm(f"Send {format_count(wanted, 'event')} to {connector}?", abort=True)
     replays = [
         (part.worker, Replay(connector, Cursor(part.start, part.start), part.stop, entries or ("*",), share * rate))
         for part, share in parts

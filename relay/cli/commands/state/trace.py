@@ -27,9 +27,9 @@ def trace(place: StateOptions, id: str, as_json: bool) -> None:
 
     Looks in the journal and among the parked events. For each connector it says whether the selection wants the event
     and by which entry, and what the filters make of it. It says whether the event is delivered, pending or parked, and
-    after how many attempts and which answer, if that was not the first. `not delivered` counts attempts at a batch that
-    was then tried in parts. An event that came several times is shown as often. What relay has not noted follows from
-    the configuration as it is now, and the command says so.
+    after how many attempts and which answer, if that was not the first. `not delivered` counts failed attempts before
+    the last attempt, or before relay divided the batch. Each arrival of an event is shown by itself. What relay has not
+    noted follows from the configuration as it is now, and the command says so.
 
     Exit codes: 0 found; 1 not found.
     """
