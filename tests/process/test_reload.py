@@ -66,7 +66,7 @@ def numbers_at(destination: Destination) -> list[int]:
 async def relay(daemon: Daemon, *arguments: str) -> tuple[int, str, str]:
     """Run a command in this process, which is not the daemon's: exit code, output, errors."""
     given = [*arguments, "--state", str(daemon.state)]
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         result = await asyncio.to_thread(CliRunner().invoke, cli, given)
     return result.exit_code, result.stdout, result.stderr
 

@@ -90,8 +90,8 @@ async def test_a_log_that_cannot_be_written_holds_up_nothing(
         await started(daemon, hook.url, free_port())
         for number in range(30):  # each of these is worth a line
             for body, path, said in ((b"{}", f"/wrong/{number}/" + "x" * 150, 404), (b"[x", "/currents", 400)):
-                while (status := (await daemon.post(body, path))[0]) == 503 and workers > 1:
-                    await asyncio.sleep(0.1)  # one that is slow to start on a busy machine
+                while (status := (await daemon.post(body, path))[0]) == 503:
+                    await asyncio.sleep(0.1)  # a worker is slow to start on a busy machine, or a disk
                 assert status == said
         assert (await daemon.post(b'{"events":[%s]}' % make_event()))[0] == 202
         await hook.received(1, timeout=20)

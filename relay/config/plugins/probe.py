@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-PROBE_S: Final = 15.0
-"""Seconds that loading all plugins may take."""
+PROBE_S: Final = 25.0
+"""Seconds that loading all plugins may take, also on a busy machine. A command waits 30 s for an answer."""
 
 
 @dataclass(frozen=True, slots=True)
