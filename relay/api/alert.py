@@ -44,8 +44,8 @@ class AlertSettings(Settings):
     only: tuple[str, ...] = Field(default=(), min_length=1)
     """Subjects that the alert reports, such as `["heap", "source braze"]`. Left out: all subjects.
 
-    A subject is the name of a connector or source, or one of `"connector"`, `"source heap"`, `"journal"`, `"worker 1"`,
-    `"erasures"`, `"certificate"`, `"alert"`, `"clock"`, `"relay"`.
+    A subject is a name (`"heap"`), a kind and a name (`"source heap"`), or a kind (`"connector"`: all connectors). The
+    kinds are `connector`, `source`, `journal`, `worker`, `erasures`, `certificate`, `alert`, `clock` and `relay`.
     """
     after: Duration = Field(default=300.0, ge=0)
     """Time that a problem must last before the alert reports the problem, and must be over before the alert reports the

@@ -21,7 +21,9 @@ class DeletionSwitches(Switches):
     """Switches of the deletion of users."""
 
     production: bool = Field(True, description="It is the Main Production environment, which alone may delete users.")
-    pending: int = Field(1, ge=0, description="Looks at a deletion of users before it is complete.")
+    pending: int = Field(
+        1, ge=0, description="Status requests with the answer `pending` before a deletion of users is complete."
+    )
 
 
 class Deletions:

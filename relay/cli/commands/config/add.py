@@ -105,8 +105,10 @@ def _make_place_options(kind: str, plugin: type[Plugin]) -> Iterator[click.Optio
     conf = CONF_FOLDERS[0]
     yield click.Option(["--conf"], metavar="DIR", type=CONF, default=conf, show_default=True, help="Where to write it.")
     if issubclass(plugin.Settings, SourceSettings):
-        where = f"a credential is a file in {CREDENTIALS}; without --token-from it is NAME-token"
-        about = f"Make a random token, too, and write it where --token-from says: {where}."
+        about = (
+            "Also write a random token to the place in --token-from. A credential is a file in"
+            f" {CREDENTIALS}. The default is the credential NAME-token."
+        )
         yield click.Option(["--make-token"], is_flag=True, help=about)
 
 

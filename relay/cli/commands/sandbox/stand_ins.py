@@ -56,9 +56,9 @@ def _read_address(ctx: click.Context, param: click.Parameter, value: str) -> tup
     help="Users user-0, user-1, ... (made-up events are of the first 500).",
 )
 @click.option("--partner", default="heap", show_default=True, help="The partner's name in the paths.")
-@click.option("--partner-key", default="partner", show_default=True, help="What it takes for the partner's key.")
-@click.option("--data-import-key", default="import", show_default=True, help="... for the data import key.")
-@click.option("--rest-key", default="rest", show_default=True, help="... for a REST key, by /users/track.")
+@click.option("--partner-key", default="partner", show_default=True, help="The partner key that the stand-in accepts.")
+@click.option("--data-import-key", default="import", show_default=True, help="The data import key that it accepts.")
+@click.option("--rest-key", default="rest", show_default=True, help="The REST key that /users/track accepts.")
 @speed_option
 @click.option("--send-to", metavar="URL", help="Have a Current, and send its events there.")
 @click.option("--token-env", metavar="NAME", default="RELAY_TOKEN", show_default=True, help="Variable with its token.")
@@ -130,7 +130,7 @@ def braze(
 @click.command
 @click.option("--listen", default="127.0.0.1:9102", show_default=True, callback=_read_address, help="HOST:PORT.")
 @click.option("--app-id", default="1", show_default=True, help="The app it knows.")
-@click.option("--api-key", default="key", show_default=True, help="What it takes to delete users.")
+@click.option("--api-key", default="key", show_default=True, help="The key that the deletion of users accepts.")
 @click.option("--webhook-token", help="The bearer token that /webhook wants.")
 @speed_option
 @click.option("--segments-url", metavar="URL", help="Where segments are synced to, every 4 hours of its clock.")
