@@ -8,7 +8,7 @@ from typing import Final, Literal
 from relay.inspect import Backup
 from relay.state import Entry, Forgotten, ParkedQuery, Replay
 from relay.status import ReloadResult
-from relay.words import COMMANDING, format_count, format_time
+from relay.words import COMMANDING, format_count, format_ranges, format_time
 
 SAID: Final = 50
 """Changes or mistakes of a reload that are kept."""
@@ -45,7 +45,7 @@ def make_forget_entry(kept: Forgotten, by: str) -> Entry:
 def make_replay_entry(replay: Replay, number: int) -> Entry:
     """Make the entry of a requested replay."""
     start, stop = replay.cursor.start, replay.stop
-    said = f"replay {number} of {replay.connector} was asked for: offsets {start} up to {stop}"
+    said = f"replay {number} of {replay.connector} was asked for: offsets {format_ranges([(start, stop)])}"
     about = {"number": number, "start": start, "stop": stop, "events": [*replay.entries], "rate": replay.rate}
     return Entry("replay_started", f"connector {replay.connector}", said, replay.asked_by, about)
 

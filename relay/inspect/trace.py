@@ -14,7 +14,7 @@ from relay.route import Failed, apply_filter, number_parts, read_id
 UNKNOWN: Final = "cannot be known from"
 """The prefix for a chain of filters whose result does not follow from the event."""
 GONE: Final = "was parked, and is not parked any more"
-UNLESS_CHANGED: Final = "unless its events or filters have changed since"
+IF_UNCHANGED: Final = "if its `events` and `filters` are still the same"
 OTHERS: Final = {"filtered": "filtered", "unselected": "unselected"}
 
 
@@ -219,4 +219,4 @@ def _describe_outcome(way: TracedConnector, lane: LaneProgress) -> str:
         return f"{outcomes['delivered']}, or dropped by a filter"
     by_filters = "filtered" if filters.startswith("dropped") else "delivered"
     guess = outcomes[by_filters if way.wanted else "unselected"]
-    return f"{guess}, {UNLESS_CHANGED}" if guess in possible else " or ".join(possible)
+    return f"{guess}, {IF_UNCHANGED}" if guess in possible else " or ".join(possible)

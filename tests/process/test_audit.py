@@ -253,7 +253,7 @@ async def test_trace_tells_the_way_of_an_event_in_every_connector(state: Path) -
     }
     assert traced(state, IDS[2])["mail"] == ("email", "changed by mask", "parked (refused: HTTP 422)")
     assert traced(state, IDS[4])["all"] == ("*", None, "pending")
-    changed = "unless its events or filters have changed since"
+    changed = "if its `events` and `filters` are still the same"
     assert traced(state, "77")["mail"] == (None, None, f"unselected, {changed}")
     text = run(state, "trace", IDS[2]).stdout
     assert f"offset 2: {OPEN.type} from braze, received 20" in text

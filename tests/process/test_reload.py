@@ -234,7 +234,7 @@ async def test_pending_events_of_a_removed_connector_show_until_it_is_forgotten(
         hook(daemon, "web", web.url)
         assert (await relay(daemon, "reload"))[1] == "connector web: added; goes on where it was, 31 events pending\n"
         code, _, error = await relay(daemon, "forget", "web", "--yes")
-        assert (code, "nothing is kept of a connector web that is not configured" in error) == (1, True)
+        assert (code, "the connector web is still configured: remove its table first" in error) == (1, True)
         assert (await relay(daemon, "resume", "web"))[0] == 0
         await web.received(31)
         await daemon.settled("web", 31)

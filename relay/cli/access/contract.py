@@ -1,6 +1,6 @@
 """The interface of commands to a state folder."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from relay.api import User
@@ -28,8 +28,10 @@ class Resumed(NamedTuple):
 class RemovedConnectors(NamedTuple):
     """What is kept of connectors that are not configured."""
 
+    configured: Collection[str]
+    """The connectors that are configured."""
     pending: Mapping[str, int]
-    """Pending events by connector."""
+    """Pending events by removed connector."""
     failing_erasures: Sequence[FailingErasures]
     """Failing erasures, at configured connectors as well."""
 

@@ -159,7 +159,7 @@ class LocalAccess:
             )
         ledgers = state.read_ledger(self._state).items()
         pending = {name: ledger.pending for name, ledger in ledgers if name not in config.connectors}
-        return RemovedConnectors(pending, state.find_failing_erasures(self._state))
+        return RemovedConnectors(config.connectors, pending, state.find_failing_erasures(self._state))
 
     def forget(self, connector: str) -> None:
         note_history(self._state, make_forget_entry(state.forget_connector(self._state, connector), find_login()))

@@ -101,7 +101,8 @@ class RemoteAccess:
 
     def find_removed(self) -> RemovedConnectors:
         seen = msgspec.json.decode(self._client.read("GET", "/status"), type=Status)
-        return RemovedConnectors({one.connector: one.pending for one in seen.gone}, seen.failing_erasures)
+        configured = [one.connector for one in seen.lanes]
+        return RemovedConnectors(configured, {one.connector: one.pending for one in seen.gone}, seen.failing_erasures)
 
     def forget(self, connector: str) -> None:
         self._client.ask("POST", f"{_lane(connector)}/forget")

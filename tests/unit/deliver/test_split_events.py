@@ -294,9 +294,9 @@ async def test_trace_says_what_the_ledger_knows_or_that_filters_may_have_changed
         assert state("o2") == "parked (refused: HTTP 400)"
         drop_parked(tmp_path, ParkedQuery(cause="refused"))
         assert state("o2") == "was parked, and is not parked any more"
-        assert state("o1") == "filtered, unless its events or filters have changed since"
+        assert state("o1") == "filtered, if its `events` and `filters` are still the same"
         monkeypatch.setattr(Items, "apply", only())
-        assert state("o0") == "filtered, unless its events or filters have changed since"
+        assert state("o0") == "filtered, if its `events` and `filters` are still the same"
 
 
 async def test_a_parked_part_that_is_delivered_after_a_restart_leaves_the_parked(

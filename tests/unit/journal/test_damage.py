@@ -260,7 +260,7 @@ async def test_an_audit_names_lost_offsets_and_blames_the_journal(tmp_path: Path
     assert stop == start + 1
     answer = CliRunner().invoke(command, ["audit", "--state", str(tmp_path)])
     assert f"journal: offsets {start} cannot be read, of 0 to {EVENTS - 1}\n" in answer.output
-    verdict = "NOT BALANCED: the ledgers of all connectors do, the journal does not: see above"
+    verdict = "NOT BALANCED: the journal has a problem (see above). The counts of all connectors balance."
     assert answer.output.splitlines()[-1] == verdict
 
 

@@ -11,7 +11,7 @@ from relay.cli.access import choose_access
 from relay.cli.format import format_size, format_table, format_time
 from relay.cli.state_options import StateOptions, add_places
 from relay.inspect import Audit, AuditRow, WholeAudit
-from relay.words import format_count
+from relay.words import format_count, format_ranges
 
 
 @click.command
@@ -41,7 +41,7 @@ def audit(place: StateOptions, as_json: bool) -> None:
         if not found.problems:
             result = "Everything balances."
         elif all(row.balances for row in found.connectors):
-            result = "NOT BALANCED: the ledgers of all connectors do, the journal does not: see above"
+            result = "NOT BALANCED: the journal has a problem (see above). The counts of all connectors balance."
         else:
             result = "NOT BALANCED: see above"
         click.echo("\n".join([*report, *found.problems, result]))
@@ -49,7 +49,8 @@ def audit(place: StateOptions, as_json: bool) -> None:
 
 
 def _format_journal(found: Audit) -> str:
-    return f"journal: {format_count(found.segments, 'segment')}, offsets from {found.oldest} up to {found.head}"
+    offsets = f"offsets {format_ranges([(found.oldest, found.head)])}" if found.head > found.oldest else "no events"
+    return f"journal: {format_count(found.segments, 'segment')}, {offsets}"
 
 
 def _format_counts(found: Audit) -> list[str]:

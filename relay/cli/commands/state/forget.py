@@ -23,12 +23,12 @@ def forget(place: StateOptions, connector: str, yes: bool) -> None:
     Exit codes: 0 forgotten; 1 nothing is kept of the connector, it is still configured, or not confirmed.
     """
     access = choose_access(place)
-    removed, failing = access.find_removed()
+    configured, removed, failing = access.find_removed()
+    if connector in configured:
+        raise click.ClickException(f"the connector {connector} is still configured: remove its table first")
     if connector not in removed:
         known = ", ".join(sorted(removed)) or "none"
-        raise click.ClickException(
-            f"nothing is kept of a connector {connector} that is not configured; only of: {known}"
-        )
+        raise click.ClickException(f"relay keeps nothing of a connector {connector}; removed connectors: {known}")
     parked = access.count_parked(ParkedQuery(connector=connector))
     failed = sum(one.erasures for one in failing if one.connector == connector)
     erasures = f", {format_count(failed, 'erasure')} that failed there" if failed else ""

@@ -66,7 +66,8 @@ def _format_worker(one: WorkerCheck) -> list[str]:
     lines = []
     for segment in one.segments:
         times = f"{format_time(segment.first)} to {format_time(segment.last)}" if segment.events else "-"
-        bounds = f"offsets {segment.base} to {segment.end}  {format_count(segment.events, 'event')}"
+        offsets = format_ranges([(segment.base, segment.end)]) if segment.events else f"from {segment.base} on"
+        bounds = f"offsets {offsets}  {format_count(segment.events, 'event')}"
         name = segment.path.rpartition("/")[2]
         lines.append(f"{name}  {bounds}  {segment.used} bytes  {times}  {segment.said}")
     return lines

@@ -17,7 +17,7 @@ from relay.cli.output import get_plain
 from relay.cli.state_options import StateOptions, add_headings, add_places, convert_errors, tell_problems
 from relay.inspect import Stretch, WorkerCount
 from relay.state import Cursor, Replay
-from relay.words import format_count, format_span
+from relay.words import format_count, format_ranges, format_span
 
 RATE: Final = 1000.0
 LOOK_S: Final = 0.5
@@ -116,11 +116,10 @@ def _request_replay(access: StateAccess, worker: int, replay: Replay) -> Asked:
 
 def _format_count(found: WorkerCount, connector: str, lowest_rate: float) -> str:
     duration = f"about {format_span(found.wanted / lowest_rate)} at {lowest_rate:,.0f}/s" if lowest_rate else ""
-    speed = duration or "as fast as the destination takes it"
-    return (
-        f"offsets {found.start} up to {found.stop}: {format_count(found.events, 'event')}, of which {connector} gets"
-        f" {found.wanted:,} before its filters; {speed}"
-    )
+    speed = f"; {duration or 'as fast as the destination accepts events'}" if found.wanted else ""
+    offsets = f"offsets {format_ranges([(found.start, found.stop)])}: " if found.events else ""
+    events = format_count(found.events, "event")
+    return f"{offsets}{events}, of which {connector} gets {found.wanted:,} before its filters{speed}"
 
 
 def _find_replay(access: StateAccess, number: int) -> Replay:
@@ -224,6 +223,6 @@ def _format_replay(one: Replay) -> str:
     fields = _make_entry(one)
     shown = ("delivered", "unselected", "filtered", "parked", "expired", "damaged", "erased", "to_come")
     counts = ", ".join(f"{name.replace('_', ' ')} {fields[name]:,}" for name in shown if fields[name])
-    head = f"replay {one.number} of {one.connector}, offsets {one.cursor.start} up to {one.stop}"
+    head = f"replay {one.number} of {one.connector}, offsets {format_ranges([(one.cursor.start, one.stop)])}"
     by = f" by {one.asked_by}" if one.asked_by else ""
     return f"{head}, asked {fields['asked']}{by}: {one.status}; {counts or 'nothing yet'}"

@@ -33,4 +33,5 @@ def restore(place: StateOptions, folder: Path) -> None:
     note_history(place.state, make_restore_entry(folder, found, find_login()))
     for problem in problems:
         click.echo(f"damaged in the backup already: {problem}")
-    click.echo(f"{describe_backup(found, place.state, progress)}\nit is {now} by this machine's clock; start relay now")
+    summary = describe_backup(found, place.state, progress)
+    click.echo(f"{summary}\nit is {now} by this machine's clock, which counts as right")
