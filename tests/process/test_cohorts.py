@@ -52,6 +52,13 @@ def inside(api: CohortApi, cohort: str) -> set[str | None]:
     return {profile.external_id for profile in api.members[cohort]}
 
 
+async def start(daemon: Daemon) -> None:
+    """Start relay, and wait until its connector has made the database that commands read."""
+    await daemon.start()
+    command = ["cohorts", "list", "--state", str(daemon.state)]
+    await daemon.until(lambda: CliRunner().invoke(relay, command).exit_code, lambda code: code == 0)
+
+
 async def cohorts(*arguments: Any, stdin: bytes = b"") -> tuple[int, str, str]:
     words = ["cohorts", *map(str, arguments)]
     result = await asyncio.to_thread(CliRunner().invoke, relay, words, stdin, {"RELAY_TOKEN": ""})
@@ -138,7 +145,7 @@ async def test_however_pages_come_who_is_told_of_is_in_it(
 async def test_files_are_pushed_compared_and_sent_again(daemon: Daemon, tmp_path: Path) -> None:
     async with api_of(range(3000)) as api:
         configure(daemon, tmp_path, api.url)
-        await daemon.start()
+        await start(daemon)
         state, url = ("--state", daemon.state), ("--url", daemon.url + "/cohorts")
         file = tmp_path / "users.ndjson"
         file.write_text("".join(f'{{"external_id": "user-{number}"}}\n' for number in range(1000, 3000)))
@@ -233,7 +240,7 @@ async def test_a_folder_is_watched(daemon: Daemon, tmp_path: Path) -> None:
     folder.mkdir()
     async with api_of(range(10)) as api:
         configure(daemon, tmp_path, api.url)
-        await daemon.start()
+        await start(daemon)
         (folder / "vip.csv").write_text("user-1\nuser-2\n")
         (folder / "new.NDJSON").write_text('"user-3"\n')
         (folder / "empty.csv").write_text("external_id\n")
