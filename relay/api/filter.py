@@ -62,7 +62,7 @@ class Filter(Plugin):
         return await self._threads.run(work, *arguments)
 
     async def open(self) -> None:
-        """Get ready, before the lane's first event. `relay check` and `relay trace` do not call it.
+        """Get ready, before the connector's first event. `relay check` and `relay trace` do not call it.
 
         It may take `open_timeout` seconds, and may be cancelled at any await. If it raises, the connector's events
         wait: relay calls `close`, and `open` again some seconds later.
@@ -79,7 +79,7 @@ class Filter(Plugin):
         raise NotImplementedError
 
     async def close(self) -> None:
-        """Release everything, after the lane's last event or after a failed `open`."""
+        """Release everything, after the connector's last event or after a failed `open`."""
 
     async def release(self) -> None:
         """Close the filter and its thread. relay calls it; override `close` instead."""

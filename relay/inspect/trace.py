@@ -170,7 +170,7 @@ def _apply_filters(event: Event, steps: Sequence[Configured[Filter, FilterSettin
         if table.plugin.stateful:
             return f"{UNKNOWN} {table.name}, which goes by more than the event", ()
         if table.plugin.open is not Filter.open:
-            return f"{UNKNOWN} {table.name}, which is open in its lane alone", ()
+            return f"{UNKNOWN} {table.name}, which only a running connector has open", ()
         try:
             with contained():
                 step = table.plugin(table.name, table.settings)

@@ -95,7 +95,7 @@ class View:
                 while not is_so():  # noqa: ASYNC110  the database tells the lane
                     await asyncio.sleep(HEED_LOOK_S)
         except TimeoutError:
-            raise OSError("it is noted, but the lane has not heeded it yet: see the log") from None
+            raise OSError("relay has saved the request, but the connector has not obeyed yet: see the log") from None
 
     async def try_now(self, connector: str) -> bool:
         """Make a waiting connector try again at once; return False if it does not wait. Raises LookupError."""

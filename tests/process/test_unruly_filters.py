@@ -228,7 +228,7 @@ def assert_slow_calls_are_named(daemon: Daemon) -> None:
 async def assert_trace_and_audit_know_the_filters(daemon: Daemon, event: str) -> None:
     traced = json.loads((await run(daemon, "trace", event, "--json", "--plugins", str(daemon.plugins))).output)
     ways = {one["connector"]: one for one in traced["journal"][0]["connectors"]}
-    assert ways["split"]["filters"] == "cannot be known from items, which is open in its lane alone"
+    assert ways["split"]["filters"] == "cannot be known from items, which only a running connector has open"
     assert ways["with_text"]["state"].startswith("parked (filter: filter text: ")
     audit = await run(daemon, "audit")
     assert audit.exit_code == 0, audit.output
