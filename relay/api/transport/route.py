@@ -30,7 +30,7 @@ def is_proxy(text: str) -> bool:
         url = URL(text)
     except ValueError:
         return False
-    return url.scheme == "http" and bool(url.host) and text.isprintable() and " " not in text
+    return url.scheme == "http" and bool((url.host or "").strip(".")) and text.isprintable() and " " not in text
 
 
 def _check_proxy(value: object) -> str | Secret:

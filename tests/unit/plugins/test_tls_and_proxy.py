@@ -255,6 +255,7 @@ def of_another(clients: Authority) -> dict[str, str]:
             'expected a URL such as "http://proxy.example:3128", or "environment"',
         ),
         (lambda clients: {"proxy": "socks5://proxy:1080"}, "expected a URL such as"),
+        (lambda clients: {"proxy": "http://...:3128"}, "expected a URL such as"),
         (
             lambda clients: {"proxy": "http://me:s3cret@proxy:3128"},
             "a URL with a password is a secret: write a reference",
