@@ -21,7 +21,7 @@ LONG = "RELAY_LONG" in os.environ
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # every process that a test starts would compile all of relay again
 sys.dont_write_bytecode = False
-EXAMPLES = int(os.environ.get("RELAY_EXAMPLES", "50"))
+EXAMPLES = int(os.environ.get("RELAY_EXAMPLES", "30"))
 settings.register_profile("busy", max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")  # how fast an example is made, or passes, says how busy the machine is
 os.environ["SSL_CERT_FILE"] = os.devnull  # every process would read the authorities that this machine trusts

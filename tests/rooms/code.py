@@ -3,7 +3,8 @@
 import ast
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -31,9 +32,10 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def trees() -> Iterator[tuple[Path, ast.Module]]:
-    """Parse every file, one after the other. Many processes that run tests import this module and need no tree."""
-    return ((path, ast.parse(path.read_text())) for path in FILES)
+@cache
+def trees() -> Sequence[tuple[Path, ast.Module]]:
+    """Parse every file."""
+    return [(path, ast.parse(path.read_text())) for path in FILES]
 
 
 def function_lengths() -> list[int]:
