@@ -13,7 +13,7 @@ test: .venv/dev.done  ## lint, types, import rules, and every test
 
 pytest: .venv/dev.done
 	-$(BIN)/pytest --collect-only -qq >/dev/null  # one process compiles the tests, instead of each of them
-	$(BIN)/pytest -n 5
+	$(BIN)/pytest -n 4
 
 test-quick: .venv/dev.done  ## the tests without the slow ones
 	$(BIN)/pytest -m "not slow"
