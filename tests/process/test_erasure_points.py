@@ -74,7 +74,8 @@ def test_a_kill_between_steps_of_an_erasure_leaves_the_same_outcome(tmp_path: Pa
             folder = tmp_path / step.replace("/", "_")
             shutil.copytree(tmp_path / "made", folder)
             killed, steps = it.run(folder, die_before=step)
-            assert (killed, steps[-1]) == (True, step)
+            assert killed
+            assert step in steps  # the last, unless another thread made a step before the kill
             seen[step] += 1
             it.run(folder)
             check(folder)
