@@ -13,7 +13,6 @@ import pytest
 
 from relay.testing import Answer, Destination, make_event
 from tests.daemon import Daemon
-from tests.forks import Forks
 
 WINDOW = 400
 ROUNDS = int(os.environ.get("RELAY_KILL_ROUNDS", "5"))
@@ -185,11 +184,10 @@ async def test_a_destination_that_refuses_connections_is_logged_once_and_waits(d
     assert "hush-hush" not in "".join(daemon.stderr)
 
 
-async def test_a_second_relay_on_the_same_state_folder_is_refused(daemon: Daemon, relay_forks: Forks) -> None:
+async def test_a_second_relay_on_the_same_state_folder_is_refused(daemon: Daemon) -> None:
     daemon.configure("10-all", TABLES % ("http://127.0.0.1:1/", WINDOW, WINDOW))
     await daemon.start()
-    arguments = ["run", "--conf", str(daemon.conf), "--state", str(daemon.state)]
-    second = await asyncio.to_thread(relay_forks.run, *arguments)
+    second = await daemon.run("run", "--conf", str(daemon.conf))
     assert second.returncode == 1
     assert f"in use by another relay (process {daemon.pid})".encode() in second.stderr
     assert (await daemon.post(b'{"events":[%s]}' % make_event()))[0] == 202

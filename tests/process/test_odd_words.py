@@ -14,7 +14,6 @@ from relay.cli.main import relay as cli
 from relay.status.model import Status
 from relay.testing import Answer, Destination, make_event
 from tests.daemon import Daemon
-from tests.forks import Forks
 from tests.unit.cli.test_output import CLEAR, SOURCE, TURNED
 
 PLUGIN = r"""
@@ -133,7 +132,7 @@ async def test_words_that_are_no_utf8_end_nothing(daemon: Daemon) -> None:
         assert not daemon.logged("lane failed, starts again")
 
 
-async def test_what_a_destination_says_does_not_command_the_terminal(daemon: Daemon, relay_forks: Forks) -> None:
+async def test_what_a_destination_says_does_not_command_the_terminal(daemon: Daemon) -> None:
     said = f"no{CLEAR}{TURNED}\n  other: delivered"
     async with Destination() as destination:
         destination.behaviour = Answer(status=422, body=said.encode())
@@ -145,7 +144,7 @@ async def test_what_a_destination_says_does_not_command_the_terminal(daemon: Dae
         await daemon.post(json.dumps(event).encode(), "/s")
         await daemon.until(daemon.parked, bool)
         state = ["--state", str(daemon.state)]
-        found = relay_forks.run("trace", event["id"], *state)
+        found = await daemon.run("trace", event["id"])
         assert found.stdout
         assert CLEAR.encode() not in found.stdout
         assert TURNED.encode() not in found.stdout
@@ -153,5 +152,5 @@ async def test_what_a_destination_says_does_not_command_the_terminal(daemon: Dae
             shown = CliRunner().invoke(cli, [*words, *state]).stdout
             assert "no" in shown, words
             assert "\n  other: delivered" not in shown, words
-        as_json = json.loads(relay_forks.run("trace", event["id"], "--json", *state).stdout)
+        as_json = json.loads((await daemon.run("trace", event["id"], "--json")).stdout)
         assert as_json["journal"][0]["type"] == f"t{CLEAR}"

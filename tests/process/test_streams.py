@@ -90,8 +90,9 @@ async def test_a_log_that_cannot_be_written_holds_up_nothing(
         await started(daemon, hook.url, free_port())
         for number in range(30):  # each of these is worth a line
             for body, path, said in ((b"{}", f"/wrong/{number}/" + "x" * 150, 404), (b"[x", "/currents", 400)):
-                while (status := (await daemon.post(body, path))[0]) == 503:
-                    await asyncio.sleep(0.1)  # a worker is slow to start on a busy machine, or a disk
+                may_wait = workers > 1 or said == 400  # a worker is slow to start on a busy machine; so is a disk
+                while (status := (await daemon.post(body, path))[0]) == 503 and may_wait:
+                    await asyncio.sleep(0.1)
                 assert status == said
         assert (await daemon.post(b'{"events":[%s]}' % make_event()))[0] == 202
         await hook.received(1, timeout=20)
