@@ -66,14 +66,13 @@ class AttemptLog:
         """Add an attempt at a batch whose events were tried `before` times until they were parked. Leave out a first
         attempt that delivered everything."""
         attempts = before + batch.attempt
-        refused = [refusal.number for refusal in result.refused]
         for why in result.deferred:
             self._put(batch, why.numbers, "pending", why.reason, replay, attempts)
         self._put(batch, result.skipped, "filtered", result.why_skipped, replay, attempts)
-        self._put(batch, refused, "parked", result.refused[0].reason if refused else "", replay, attempts)
+        if result.refused:
+            self._put(batch, result.refused_numbers, "parked", result.refused[0].reason, replay, attempts)
         if result.delivered and attempts > 1:
-            others = {*result.deferred_numbers, *result.skipped, *refused}
-            self._put(batch, [n for n in range(len(batch)) if n not in others], "delivered", "", replay, attempts)
+            self._put(batch, result.find_delivered(len(batch)), "delivered", "", replay, attempts)
 
     def _put(
         self,

@@ -122,14 +122,12 @@ class Delivery:
         if result.delivered == len(batch):
             self._settle_delivered(batch, settle)
         elif result.delivered:
-            others = {*result.deferred_numbers, *result.skipped, *(refusal.number for refusal in result.refused)}
-            numbers = [number for number in range(len(batch)) if number not in others]
-            self._settle_delivered(batch.pick(numbers), settle)
+            self._settle_delivered(batch.pick(result.find_delivered(len(batch))), settle)
         if result.skipped:
             settle(Settled(batch.pick(result.skipped), "filtered"))
         if result.refused:
             await self.parking.park_refused(batch, result, began)
-            settle(Settled(batch.pick([refusal.number for refusal in result.refused]), "parked"))
+            settle(Settled(batch.pick(result.refused_numbers), "parked"))
         self.destination.attempt_log.add(batch, result, self._replay or 0, before)
 
     def _settle_delivered(self, batch: Batch, settle: Callable[[Settled], None]) -> None:

@@ -78,6 +78,16 @@ class AttemptResult:
         return sorted(number for one in self.deferred for number in one.numbers)
 
     @property
+    def refused_numbers(self) -> Sequence[int]:
+        """The numbers of all events that were refused for good."""
+        return [refusal.number for refusal in self.refused]
+
+    def find_delivered(self, size: int) -> Sequence[int]:
+        """Return the numbers of the delivered events, of a batch of `size` events."""
+        others = {*self.deferred_numbers, *self.skipped, *self.refused_numbers}
+        return [number for number in range(size) if number not in others]
+
+    @property
     def unsent(self) -> int:
         """How many events caused no request: the connector had no use for them, or refused them by itself."""
         return len(self.skipped) + sum(refusal.status is None for refusal in self.refused)
