@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 
 import aiohttp
 
-from relay.state.cursor import Ledger
 from relay.state.ledger import read_ledger
-from relay.state.parked import Parked, list_parked
+from relay.state.parked import list_parked
+from relay.store import Ledger, Parked
 from tests.forks import Forked, Forks
 
 T = TypeVar("T")

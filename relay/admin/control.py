@@ -7,8 +7,9 @@ from typing import Protocol
 
 from relay.api import Message
 from relay.config import Config
-from relay.state import AlertMessage, Entry, Forgotten
+from relay.state import Forgotten
 from relay.status import ReloadResult, Status
+from relay.store import AlertMessage, Entry
 
 
 class Alerting(Protocol):

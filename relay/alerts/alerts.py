@@ -15,8 +15,9 @@ from relay.alerts.sender import Sender, SendTimes
 from relay.api import Alert, Message
 from relay.config import Config, ConfigError, NotMade, make_alerts, make_mistakes
 from relay.guests import is_same
-from relay.state import AlertMessage, Tracks, forget_alerts, read_alerts
+from relay.state import forget_alerts, read_alerts
 from relay.status import AlertStatus, Condition, Status
+from relay.store import AlertMessage, Tracks
 from relay.threads import ADMIN
 
 Kept = tuple[Tracks, list[AlertMessage]]

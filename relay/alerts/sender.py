@@ -26,9 +26,10 @@ from relay.api import Alarm, Alert, Message, Reject, Retry
 from relay.api.transport import outage
 from relay.config import Redaction
 from relay.guests import Late, call_guest, find_reason, run_limited
-from relay.state import KEPT, AlertMessage, Tracks, save_message, save_tracks
+from relay.state import save_message, save_tracks
 from relay.status import AlertStatus, Condition, LastAlert, Status
 from relay.stop import STOP, count_seconds_left
+from relay.store import MESSAGES_KEPT, AlertMessage, Tracks
 from relay.threads import ADMIN
 
 LONGEST_ASKED_S: Final = 3600.0
@@ -237,7 +238,7 @@ class Sender:
         """Note and log the result of a message."""
         self._messages[now.id] = now
         done = [one.id for one in self._messages.values() if not one.is_waiting]
-        for old in done[:-KEPT]:
+        for old in done[:-MESSAGES_KEPT]:
             del self._messages[old]
         title = msgspec.json.decode(now.message, type=Message).title
         told = {"id": now.id, "title": title, "attempts": now.attempts}

@@ -14,7 +14,8 @@ import click
 from relay.cli.options import conf_option, plugins_option, state_option, url_option
 from relay.cli.output import Unwritten
 from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Config, ConfigError, Registry, load
-from relay.state import Entry, OlderTables, add_entries
+from relay.state import OlderTables, add_entries
+from relay.store import Entry
 from relay.words import describe_error
 
 

@@ -8,7 +8,7 @@ from typing import Final, Literal
 from relay.api import Batch
 from relay.deliver.result import AttemptResult
 from relay.histogram import QUICK, SLOW, Histogram
-from relay.state import Attempts, make_ranges
+from relay.store import Attempts, make_ranges
 
 OUTCOMES: Final = ("delivered", "retried", "refused", "unauthorized", "bug")
 """What an attempt came to. `delivered`: the attempt settled every event. `retried`: some events are tried again.

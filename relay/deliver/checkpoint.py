@@ -9,7 +9,8 @@ import structlog
 from relay.deliver.live_lane import LiveLane
 from relay.deliver.replays import Replays
 from relay.journal import Journal
-from relay.state import Cursor, State
+from relay.state import State
+from relay.store import Cursor
 
 TIDY_S: Final = 60.0
 NEARLY_FULL: Final = 0.8

@@ -27,8 +27,9 @@ from relay.deliver.live_lane import LiveLane
 from relay.deliver.opener import CLOSE_S
 from relay.deliver.replays import Replays
 from relay.journal import Journal
-from relay.state import Counts, Cursor, Pause, State, read_lane_ledgers
+from relay.state import State, read_lane_ledgers
 from relay.stop import STOP, count_seconds_left
+from relay.store import Counts, Cursor, Pause
 from relay.threads import ADMIN
 
 SAVE_S: Final = 0.25

@@ -39,7 +39,7 @@ from relay.deliver.window import measure_memory
 from relay.guests import format_trace, name_error
 from relay.journal import Journal
 from relay.route import Failed, Route
-from relay.state import Attempts, Counts, Cursor, Parked
+from relay.store import Attempts, Counts, Cursor, Parked
 
 RESTART_S: Final = 10.0
 REST_S: Final = 5.0

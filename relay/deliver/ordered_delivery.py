@@ -24,7 +24,7 @@ from relay.deliver.batch.sent_together import Cuts
 from relay.deliver.delivery import Delivery
 from relay.deliver.window import measure_memory
 from relay.route import Failed
-from relay.state import Cursor, Parked, find_unsettled, make_ranges
+from relay.store import Cursor, Parked, find_unsettled, make_ranges
 
 BEHIND: Final = "an earlier event of the same key is parked; it comes after that one has been delivered or dropped"
 log = structlog.stdlib.get_logger()

@@ -13,7 +13,8 @@ from relay.deliver.destination import SharedDestination
 from relay.deliver.result import AttemptResult
 from relay.guests import escape_surrogates, format_trace, quick
 from relay.route import Failed
-from relay.state import Parked, State
+from relay.state import State
+from relay.store import Parked
 
 AGAIN_S: Final = 5.0
 log = structlog.stdlib.get_logger()

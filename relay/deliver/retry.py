@@ -10,7 +10,7 @@ everything, its attempts go one by one, BUG_GAP_S apart: each takes time of the 
 import random
 from typing import Final, Literal
 
-from relay.state import Pause
+from relay.store import Pause
 
 MAX_RETRY_AFTER_S: Final = 3600.0
 """The longest Retry-After of a destination that relay honours, in seconds."""

@@ -44,7 +44,6 @@ from relay.journal import (
     rewrite,
 )
 from relay.state import (
-    Erasure,
     State,
     add_counts,
     correct_asked,
@@ -60,6 +59,7 @@ from relay.state import (
     save_found_ids,
     share_erasures,
 )
+from relay.store import Erasure
 from relay.threads import ADMIN
 
 LOOK_S: Final = 0.5

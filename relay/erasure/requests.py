@@ -16,7 +16,8 @@ import structlog
 from relay.api import Block
 from relay.config import ErasureSettings
 from relay.journal import Corrupt, Journal, find_user
-from relay.state import Erasure, State, read_watch_position, save_watch
+from relay.state import State, read_watch_position, save_watch
+from relay.store import Erasure
 
 SAVE_S: Final = 1.0
 AGAIN_S: Final = 10.0

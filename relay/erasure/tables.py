@@ -14,8 +14,6 @@ from typing import Final
 from relay.api import User
 from relay.journal import LISTS, NOBODY, Wanted
 from relay.state import (
-    Counts,
-    ParkedRow,
     add_counts,
     alerts,
     change_parked,
@@ -30,6 +28,7 @@ from relay.state import (
     read_parked_connectors,
     read_rows,
 )
+from relay.store import Counts, ParkedRow
 
 NOTHING: Final = Counts()
 

@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 from relay.api import Source
-from relay.state import Refusals
+from relay.store import Refusals
 from relay.words import format_time
 
 MINUTE_S: Final = 60.0

@@ -6,7 +6,8 @@ from typing import Final
 
 import structlog
 
-from relay.state import SourceLedger, State
+from relay.state import State
+from relay.store import SourceLedger
 
 SAVE_S: Final = 1.0
 """Seconds between a change and its saving. A crash loses the counts of that time."""

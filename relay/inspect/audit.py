@@ -10,12 +10,6 @@ from typing import Final
 from relay.inspect.repair import plan_segment
 from relay.inspect.segments import Inspected, inspect_all
 from relay.state import (
-    LaneLedger,
-    ParkedTotal,
-    Range,
-    SourceLedger,
-    find_acknowledged_head,
-    find_unsettled,
     find_worker_doubts,
     has_tables,
     list_journals,
@@ -24,8 +18,8 @@ from relay.state import (
     read_parked_offsets,
     read_source_ledgers,
     read_worker_totals,
-    sum_totals,
 )
+from relay.store import LaneLedger, ParkedTotal, Range, SourceLedger, find_acknowledged_head, find_unsettled, sum_totals
 from relay.words import format_count, format_ranges
 
 COUNTED: Final = (

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from relay.state import ConnectorAnswer, Erasure, Stage, list_erasures
+from relay.state import list_erasures
+from relay.store import ConnectorAnswer, Erasure, Stage
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,6 @@ import orjson
 from relay.api import Event, Kind, value_in
 from relay.inspect.segments import Inspected, describe_segments, list_segments, read_all_blocks
 from relay.state import (
-    Attempts,
-    Counts,
-    LaneLedger,
-    Parked,
-    ParkedQuery,
-    Replay,
     find_attempts_at,
     find_parked_at,
     find_replays_over,
@@ -30,6 +24,7 @@ from relay.state import (
     read_parked,
     was_damaged,
 )
+from relay.store import Attempts, Counts, LaneLedger, Parked, ParkedQuery, Replay
 
 ESCAPED: Final = frozenset('"\\/')
 """Characters that a sender may write in several ways inside a JSON string."""

@@ -7,7 +7,8 @@ from pathlib import Path
 from relay.api import User
 from relay.inspect.segments import describe_segments, list_all_segments, read_all_blocks
 from relay.journal import Erased, Wanted
-from relay.state import ParkedQuery, list_erasures, make_digests, read_parked
+from relay.state import list_erasures, read_parked
+from relay.store import ParkedQuery, make_digests
 
 
 @dataclass(frozen=True, slots=True)

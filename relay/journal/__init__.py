@@ -1,7 +1,6 @@
 """The journal: appends events durably, reads them from an offset, and removes what nobody needs."""
 
 from relay.journal.clock import DAY_S, Clock
-from relay.journal.damage import Damage, merge_overlapping
 from relay.journal.end_marker import read_end, write_end
 from relay.journal.identity import ANY, KnownJournal, OtherJournal, describe_mismatch, read_identity, write_identity
 from relay.journal.journal import Journal, TooLarge, Unavailable
@@ -47,7 +46,6 @@ __all__ = [
     "SUFFIX",
     "Clock",
     "Corrupt",
-    "Damage",
     "Erased",
     "Journal",
     "JournalLimits",
@@ -69,7 +67,6 @@ __all__ = [
     "is_locked",
     "list_segment_files",
     "lock",
-    "merge_overlapping",
     "merge_users",
     "parse_base",
     "plan_rewrite",

@@ -1,28 +1,15 @@
 """Unreadable events of a journal: logged once, and held until they are saved in the table `damage`."""
 
 import threading
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
+from relay.store import Damage, merge_overlapping
+
 RANGES_TOLD: Final = 1000
 LOST_ADVICE: Final = "connectors that need them count them as damaged; relay status says what to do"
 log = structlog.stdlib.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Damage:
-    """The unreadable events from offset `start` up to `stop`."""
-
-    start: int
-    stop: int
-    file: str
-    """The segment's name."""
-    reason: str
-    saved: int | None
-    """Events of the file that a repair can save; None: nothing to repair."""
 
 
 class Lost:
@@ -56,12 +43,3 @@ class Lost:
     def drop_saved(self, number: int) -> None:
         """Drop the first `number` entries of `unsaved`, which are on disk now."""
         del self.unsaved[:number]
-
-
-def merge_overlapping(ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Merge overlapping ranges."""
-    end = -1
-    for start, stop in sorted(ranges):
-        if stop > end:
-            yield max(start, end), stop
-            end = stop

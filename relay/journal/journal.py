@@ -17,7 +17,6 @@ import structlog
 from relay.api import Block, Kind
 from relay.histogram import Histogram
 from relay.journal.clock import Clock
-from relay.journal.damage import Damage
 from relay.journal.identity import KnownJournal
 from relay.journal.reader import Reader
 from relay.journal.record import PER_EVENT, measure_record
@@ -27,6 +26,7 @@ from relay.journal.segment import Corrupt, Segment
 from relay.journal.subscribers import Subscribers, Wants
 from relay.journal.tail import Tail
 from relay.journal.writer import Writer
+from relay.store import Damage
 from relay.threads import JOURNAL_READS
 
 log = structlog.stdlib.get_logger()

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Final
 
 from relay.api import Block
-from relay.journal.damage import Damage
 from relay.journal.segment import READ_BYTES, Corrupt, Segment, SegmentReader, count_whole_events
 from relay.journal.subscribers import Subscribers, Wants
 from relay.journal.tail import Tail
 from relay.journal.writer import Writer
+from relay.store import Damage
 from relay.threads import JOURNAL_READS
 
 GONE: Final = "the file is gone"

@@ -39,7 +39,7 @@ import structlog
 from relay.api import Block, Kind
 from relay.histogram import QUICK, Histogram
 from relay.journal.clock import Clock
-from relay.journal.damage import Damage, Lost
+from relay.journal.damage import Lost
 from relay.journal.end_marker import remove_end, write_end
 from relay.journal.identity import ANY, KnownJournal, OtherJournal, describe_mismatch, identify, write_identity
 from relay.journal.lock import LOCK, lock
@@ -58,6 +58,7 @@ from relay.journal.segment import (
     write_all,
     write_anew,
 )
+from relay.store import Damage
 
 MIB: Final = 1 << 20
 NO_INODES: Final = "the journal's file system has no inodes left: remove files of others (df -i)"

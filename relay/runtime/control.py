@@ -16,8 +16,9 @@ from relay.deliver import Fleet
 from relay.journal import Journal
 from relay.runtime.state_folder import forget_removed, read_doubts_in, read_failing_in, read_parked_in
 from relay.runtime.status import StatusReader
-from relay.state import Entry, Forgotten, Pause, pause_connector, resume_connector
+from relay.state import Forgotten, pause_connector, resume_connector
 from relay.status import RefusedReload, ReloadResult, Status, keep_configured, merge_statuses, read_retired
+from relay.store import Entry, Pause
 from relay.threads import ADMIN
 
 HEED_S: Final = 5.0

@@ -55,9 +55,10 @@ from relay.runtime.status import StatusReader
 from relay.runtime.systemd import Notify
 from relay.runtime.watchdog import Pulse, keep_reporting
 from relay.runtime.worker import Worker
-from relay.state import Entry, State, follow_pauses, keep_removing_parked, list_other_folders
+from relay.state import State, follow_pauses, keep_removing_parked, list_other_folders
 from relay.status import ReloadResult, ReloadWarning, merge_results, read_retired
 from relay.stop import STOP, count_seconds_left
+from relay.store import Entry
 from relay.threads import ADMIN
 
 Load = Callable[[], Config]

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from relay.kinds import ENDS, find_family
 from relay.runtime.condition_watch import ConditionSnapshot
-from relay.state import AT_MOST, Entry, is_bound
 from relay.status import Condition
+from relay.store import AT_MOST, Entry, is_bound
 from relay.words import format_count, format_span
 
 PERIOD_S: Final = 3600.0

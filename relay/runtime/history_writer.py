@@ -19,8 +19,9 @@ from relay import __version__
 from relay.config import LOG, Config, find_changed_files, read_stamps
 from relay.runtime.condition_watch import ConditionSnapshot, ConditionWatch
 from relay.runtime.history_entries import HistoryEntries
-from relay.state import Entry, HistoryQuery, add_entries, count_erasures, find_done, find_last_run, read_history
+from relay.state import add_entries, count_erasures, find_done, find_last_run, read_history
 from relay.stop import STOP, count_seconds_left
+from relay.store import Entry, HistoryQuery
 from relay.threads import ADMIN
 from relay.words import format_count, format_span, format_time
 

@@ -19,16 +19,9 @@ from relay.inspect import advise_on_restore, describe_usage, measure_usage
 from relay.journal import Journal, JournalLimits, OtherJournal
 from relay.listen import ListenError
 from relay.runtime.systemd import take_inherited_sockets
-from relay.state import (
-    DATABASE,
-    ParkedLimits,
-    State,
-    advise_on_error,
-    make_journal_folder,
-    make_worker_folder,
-    open_both,
-)
+from relay.state import DATABASE, State, advise_on_error, make_journal_folder, make_worker_folder, open_both
 from relay.stop import STOP, count_seconds_left
+from relay.store import ParkedLimits
 from relay.threads import ADMIN
 from relay.words import describe_error
 

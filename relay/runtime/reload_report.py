@@ -10,7 +10,6 @@ from relay.admin import make_reload_entry
 from relay.config import OWN_TABLES, Config
 from relay.deliver import Changes
 from relay.guests import is_same
-from relay.state import Entry
 from relay.status import (
     EXPIRED,
     REMOVED,
@@ -23,6 +22,7 @@ from relay.status import (
     describe_certificate,
     merge_results,
 )
+from relay.store import Entry
 
 AT_START: Final = {"ingest.listen", "journal.path", "runtime.workers"}
 """Settings that change only with a restart."""

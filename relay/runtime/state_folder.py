@@ -6,16 +6,8 @@ from pathlib import Path
 
 import structlog
 
-from relay.state import (
-    Doubt,
-    FailingErasures,
-    Forgotten,
-    ParkedTotal,
-    find_doubts,
-    find_failing_erasures,
-    forget_connector,
-    read_parked_totals,
-)
+from relay.state import Forgotten, find_doubts, find_failing_erasures, forget_connector, read_parked_totals
+from relay.store import Doubt, FailingErasures, ParkedTotal
 from relay.threads import ADMIN
 
 log = structlog.stdlib.get_logger()

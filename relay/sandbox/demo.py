@@ -24,7 +24,8 @@ from relay.sandbox.daemon import DemoFolder, SandboxError, prepare, run_relay, w
 from relay.sandbox.heap.webhook import HeapWebhook
 from relay.sandbox.report import ReportedLane, Result, format_progress
 from relay.sandbox.shapes import list_types, make_event
-from relay.state import Ledger, list_parked, read_ledger
+from relay.state import list_parked, read_ledger
+from relay.store import Ledger
 
 UNREADABLE: Final = (b'"this is no event"',)
 """Bodies that are sent among the events, to show the outcome of an unreadable event."""

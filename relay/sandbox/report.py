@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from relay.sandbox.braze.current import CurrentCounts
-from relay.state import Ledger
+from relay.store import Ledger
 
 COLUMNS: Final = (
     "connector",

@@ -1,24 +1,12 @@
 """The state folder: its layout and `relay.db`. One module holds the SQL of one table."""
 
-from relay.state.alerts import KEPT, AlertMessage, Tracks, forget_alerts, read_alerts, save_message, save_tracks
-from relay.state.attempts import Attempts, clear_answers, find_attempts_at, read_answers, read_attempted_connectors
-from relay.state.cursor import (
-    Counts,
-    Cursor,
-    Ledger,
-    count_as_erased,
-    find_unsettled,
-    load_cursor,
-    make_ranges,
-    merge_ranges,
-    read_saved_positions,
-)
-from relay.state.damage import AT_MOST, is_bound, mark_repaired, was_damaged
+from relay.state.alerts import forget_alerts, read_alerts, save_message, save_tracks
+from relay.state.attempts import clear_answers, find_attempts_at, read_answers, read_attempted_connectors
+from relay.state.cursor import count_as_erased, load_cursor, read_saved_positions
+from relay.state.damage import mark_repaired, was_damaged
 from relay.state.database import State
 from relay.state.database_file import LOCKED_S, VERSION, OlderTables, connect
-from relay.state.erasure_receipt import ConnectorAnswer, Erasure, Stage, make_digests, make_user
 from relay.state.erasures import (
-    FailingErasures,
     add_counts,
     ask_erasure,
     correct_asked,
@@ -43,9 +31,8 @@ from relay.state.erasures import (
     share_erasures,
 )
 from relay.state.forget import Forgotten, forget_connector
-from relay.state.history import Entry, HistoryQuery, add_entries, find_done, find_last_run, read_history
+from relay.state.history import add_entries, find_done, find_last_run, read_history
 from relay.state.journal_state import (
-    Doubt,
     accept_clock,
     accept_journal,
     advise_on_error,
@@ -71,25 +58,9 @@ from relay.state.layout import (
     make_worker_folder,
     remove_cuts_of_replays,
 )
-from relay.state.ledger import (
-    LaneLedger,
-    Range,
-    Refusals,
-    SourceLedger,
-    find_acknowledged_head,
-    read_lane_ledgers,
-    read_lanes_if_any,
-    read_ledger,
-    read_source_ledgers,
-)
+from relay.state.ledger import read_lane_ledgers, read_lanes_if_any, read_ledger, read_source_ledgers
 from relay.state.open_folder import open_both
 from relay.state.parked import (
-    CAUSES,
-    SETTINGS,
-    Parked,
-    ParkedQuery,
-    ParkedRow,
-    ParkedTotal,
     change_parked,
     count_parked,
     delete_parked,
@@ -107,53 +78,23 @@ from relay.state.parked import (
     read_parked_totals,
     read_rows,
     read_worker_totals,
-    sum_totals,
 )
-from relay.state.parked.limits import ParkedLimits
 from relay.state.parked.retention import keep_removing_parked
-from relay.state.pauses import Pause, follow_pauses, pause_connector, resume_connector
-from relay.state.replays import Replay, ask_replay, cancel_replay, find_replays_over, has_open_replays, list_replays
+from relay.state.pauses import follow_pauses, pause_connector, resume_connector
+from relay.state.replays import ask_replay, cancel_replay, find_replays_over, has_open_replays, list_replays
 from relay.state.seen_ids import SEEN, Seen, forget_seen
 
 __all__ = [
-    "AT_MOST",
-    "CAUSES",
     "CUTS",
     "DATABASE",
-    "KEPT",
     "LOCKED_S",
     "SEEN",
-    "SETTINGS",
     "VERSION",
     "WORKERS",
-    "AlertMessage",
-    "Attempts",
-    "ConnectorAnswer",
-    "Counts",
-    "Cursor",
-    "Doubt",
-    "Entry",
-    "Erasure",
-    "FailingErasures",
     "Forgotten",
-    "HistoryQuery",
-    "LaneLedger",
-    "Ledger",
     "OlderTables",
-    "Parked",
-    "ParkedLimits",
-    "ParkedQuery",
-    "ParkedRow",
-    "ParkedTotal",
-    "Pause",
-    "Range",
-    "Refusals",
-    "Replay",
     "Seen",
-    "SourceLedger",
-    "Stage",
     "State",
-    "Tracks",
     "accept_clock",
     "accept_journal",
     "add_counts",
@@ -174,7 +115,6 @@ __all__ = [
     "describe_accepting",
     "drop_in_portions",
     "drop_parked",
-    "find_acknowledged_head",
     "find_attempts_at",
     "find_done",
     "find_doubts",
@@ -186,7 +126,6 @@ __all__ = [
     "find_parked_at",
     "find_replays_over",
     "find_unchanged",
-    "find_unsettled",
     "find_worker",
     "find_worker_doubts",
     "follow_pauses",
@@ -199,7 +138,6 @@ __all__ = [
     "has_open_erasures",
     "has_open_replays",
     "has_tables",
-    "is_bound",
     "keep_removing_parked",
     "list_erasures",
     "list_journals",
@@ -209,10 +147,7 @@ __all__ = [
     "list_worker_folders",
     "load_cursor",
     "make_cut_file",
-    "make_digests",
     "make_journal_folder",
-    "make_ranges",
-    "make_user",
     "make_worker_folder",
     "mark_compacted",
     "mark_done",
@@ -220,7 +155,6 @@ __all__ = [
     "mark_in_portions",
     "mark_parked",
     "mark_repaired",
-    "merge_ranges",
     "open_both",
     "pause_connector",
     "raise_head",
@@ -252,6 +186,5 @@ __all__ = [
     "save_tracks",
     "save_watch",
     "share_erasures",
-    "sum_totals",
     "was_damaged",
 ]

@@ -6,45 +6,17 @@ FileNotFoundError if no relay has run there, sqlite3.Error.
 
 import json
 import sqlite3
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Final
 
 from relay.journal import Wanted
 from relay.state.database_file import connect
-
-KEPT: Final = 20
-"""Messages of each alert that stay after they are sent or given up."""
-
-
-@dataclass(frozen=True, slots=True)
-class AlertMessage:
-    """A message of an alert, sent or not. Times are Unix seconds."""
-
-    id: str
-    alert: str
-    made: float
-    message: str
-    """JSON, as `relay.api.Message.data` has it."""
-    attempts: int = 0
-    last: float | None = None
-    """Time of the last try."""
-    problem: str = ""
-    """Why the last try failed."""
-    sent: float | None = None
-    given_up: float | None = None
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether the message is still to be sent."""
-        return self.sent is None and self.given_up is None
-
+from relay.store import MESSAGES_KEPT, AlertMessage, Tracks
 
 COLUMNS: Final = ", ".join(field.name for field in fields(AlertMessage))
-Tracks = Mapping[tuple[str, str], str]
-"""The memory of an alert, as JSON, by subject and family."""
 
 
 def read_alerts(folder: Path, names: Collection[str]) -> tuple[dict[str, Tracks], list[AlertMessage]]:
@@ -70,7 +42,7 @@ def save_tracks(folder: Path, alert: str, tracks: Tracks, messages: Sequence[Ale
 
 
 def save_message(folder: Path, message: AlertMessage) -> None:
-    """Save a message. Of the messages that need not be sent any more the last KEPT stay."""
+    """Save a message. Of the messages that need not be sent any more the last MESSAGES_KEPT stay."""
     with closing(connect(folder, "rw")) as db:
         db.execute("BEGIN IMMEDIATE")
         _save_messages(db, [message])
@@ -78,7 +50,7 @@ def save_message(folder: Path, message: AlertMessage) -> None:
             "DELETE FROM alert_message WHERE alert = ?1 AND coalesce(sent, given_up) IS NOT NULL AND number <= ("
             "SELECT number FROM alert_message WHERE alert = ?1 AND coalesce(sent, given_up) IS NOT NULL "
             "ORDER BY number DESC LIMIT 1 OFFSET ?2)",
-            (message.alert, KEPT),
+            (message.alert, MESSAGES_KEPT),
         )
         db.execute("COMMIT")
 

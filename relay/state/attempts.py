@@ -2,13 +2,13 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from relay.state.database_file import connect
+from relay.store import Attempts
 
 KEPT: Final = 100_000
 KEPT_BYTES: Final = 64 << 20
@@ -27,31 +27,6 @@ _NOTE: Final = """
     DO UPDATE SET attempts = excluded.attempts, outcome = excluded.outcome, last = excluded.last,
     answer = CASE excluded.answer WHEN '' THEN answer ELSE excluded.answer END
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Attempts:
-    """Attempts to deliver some events together, up to now or up to their outcome."""
-
-    connector: str
-    replay: int
-    """The number of the replay that tried them; 0: the lane."""
-    ranges: Sequence[tuple[int, int]]
-    """Offsets of the events."""
-    attempts: int
-    outcome: Literal["pending", "delivered", "filtered", "parked"]
-    answer: str
-    """The error of the last failed attempt, or why the connector skips the events."""
-    first: float
-    """Time of the first failure in Unix seconds."""
-    last: float
-    """Time of the last attempt in Unix seconds."""
-
-    @property
-    def key(self) -> tuple[str, int, int, int, int]:
-        """The same value for all attempts at the same events."""
-        events = sum(stop - start for start, stop in self.ranges)
-        return self.connector, self.replay, self.ranges[0][0], self.ranges[-1][1], events
 
 
 def save_attempts(db: sqlite3.Connection, made: Iterable[Attempts]) -> None:

@@ -8,13 +8,9 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Final
 
-from relay.journal import Damage, merge_overlapping
 from relay.state.database_file import connect
-from relay.words import format_count, format_ranges
+from relay.store import Damage
 
-SHOWN: Final = 3
-AT_MOST: Final = "at most "
-"""Stands before a number of events that is an upper bound."""
 _NOTE: Final = """
     INSERT INTO damage (start, stop, file, reason, saved, met) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
 """
@@ -31,31 +27,6 @@ def save_damage(db: sqlite3.Connection, found: Iterable[Damage]) -> None:
 def read_damage(db: sqlite3.Connection) -> list[Damage]:
     """Return the damage that no admin has accepted."""
     return [Damage(*row) for row in db.execute(_READ)]
-
-
-def describe_damage(found: Sequence[Damage], *, is_bound: bool = False) -> str:
-    """Describe damage in a sentence; "" without any. `is_bound`: some offsets may belong to no event."""
-    if not found:
-        return ""
-    files = {one.file: [each for each in found if each.file == one.file] for one in found}
-    events = sum(stop - start for start, stop in merge_overlapping((one.start, one.stop) for one in found))
-    parts = []
-    for file, its in [*files.items()][:SHOWN]:
-        offsets = format_ranges([*merge_overlapping((one.start, one.stop) for one in its)])
-        saved = [one.saved for one in its if one.saved is not None]
-        others = (
-            f"; the file's {format_count(max(saved), 'other event')} can be read and are delivered" if saved else ""
-        )
-        parts.append(f"offsets {offsets} in {file} ({its[0].reason}{others})")
-    if (more := len(files) - SHOWN) > 0:
-        parts.append(f"and in {format_count(more, 'more file')}")
-    most = AT_MOST if is_bound else ""
-    return f"{most}{format_count(events, 'event')} cannot be read: {'; '.join(parts)}"
-
-
-def is_bound(said: str) -> bool:
-    """Return whether a sentence of `describe_damage` gives an upper bound, not a count."""
-    return said.startswith(AT_MOST)
 
 
 def was_damaged(folder: Path, offset: int) -> bool:

@@ -15,31 +15,41 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar, TypeVarTuple
 
-from relay.journal import Clock, Damage, KnownJournal, lock
-from relay.state.attempts import Attempts, forget_attempts, save_attempts
-from relay.state.cursor import Cursor, load_cursor, make_cursor_rows, save_cursors
+from relay.journal import Clock, KnownJournal, lock
+from relay.state.attempts import forget_attempts, save_attempts
+from relay.state.cursor import load_cursor, make_cursor_rows, save_cursors
 from relay.state.damage import save_damage
 from relay.state.database_file import LOCKED_S, enable_shrinking, reserve_log, shrink_in_steps
 from relay.state.journal_state import adopt_journal, read_known_journal, save_head
 from relay.state.layout import DATABASE
-from relay.state.ledger import SourceLedger, read_memories, read_sources, save_memory, save_sources
+from relay.state.ledger import read_memories, read_sources, save_memory, save_sources
 from relay.state.migrations import make_tables
 from relay.state.parked import (
-    Parked,
-    Reason,
-    RemovedParked,
     add_parked,
     delete_delivered,
     delete_parked,
-    measure_parked,
     read_keys,
     read_marked,
     read_places,
     read_ranges,
 )
-from relay.state.parked.limits import ParkedLimits, Removals, make_room, remove_some
-from relay.state.pauses import Pause, read_pauses
-from relay.state.replays import Replay, read_replays, save_replays
+from relay.state.parked.limits import make_room, remove_some
+from relay.state.pauses import read_pauses
+from relay.state.replays import read_replays, save_replays
+from relay.store import (
+    Attempts,
+    Cursor,
+    Damage,
+    Parked,
+    ParkedLimits,
+    Pause,
+    Reason,
+    Removals,
+    RemovedParked,
+    Replay,
+    SourceLedger,
+    measure_parked,
+)
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

@@ -16,15 +16,15 @@ import sqlite3
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from relay.api import OtherId, User
 from relay.journal import is_locked, merge_users
 from relay.state.database_file import connect
-from relay.state.erasure_receipt import ConnectorAnswer, Erasure, make_digests, merge_receipts
 from relay.state.layout import list_other_folders, list_worker_folders
+from relay.store import ConnectorAnswer, Erasure, FailingErasures, make_digests, merge_receipts
 
 _COLUMNS: Final = (
     "number, asked, type, source, offset, digests, counted, events, changed, parked, unreadable, attempts, compacted,"
@@ -235,20 +235,6 @@ _AT_CONNECTORS: Final = """
     WHERE done IS NULL AND outcome = 'failed' GROUP BY connector ORDER BY connector
 """
 _HERE: Final = "SELECT number, asked, problem FROM erasure WHERE done IS NULL AND problem NOT NULL"
-
-
-@dataclass(frozen=True, slots=True)
-class FailingErasures:
-    """Erasures whose last try failed at the same place."""
-
-    connector: str | None
-    """None: in relay's own journal and tables."""
-    erasures: int
-    """Number of erasures."""
-    since: float
-    """When the oldest was removed from journal and tables, else requested, in Unix seconds."""
-    reason: str
-    """The error of the oldest."""
 
 
 def find_failing_erasures(folder: Path) -> list[FailingErasures]:

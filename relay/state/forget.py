@@ -14,9 +14,10 @@ from relay.state.database_file import connect
 from relay.state.erasures import forget_at_connector
 from relay.state.layout import CLOSED, list_cut_files, list_worker_folders
 from relay.state.ledger import read_ledger
-from relay.state.parked import ParkedQuery, drop_parked
+from relay.state.parked import drop_parked
 from relay.state.pauses import delete_pause
 from relay.state.replays import delete_replays_of
+from relay.store import ParkedQuery
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,11 @@ with a state folder raise FileNotFoundError if no relay has run there, sqlite3.E
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from relay.api.internal import cut
 from relay.journal import Wanted
@@ -21,6 +21,7 @@ from relay.state.erasures import ErasureResult, find_done_by_admins, read_result
 from relay.state.journal_state import read_ahead
 from relay.state.layout import list_worker_folders
 from relay.state.replays import read_replays
+from relay.store import Entry, HistoryQuery
 from relay.words import format_count
 
 MOST_CHARS: Final = 4000
@@ -38,38 +39,6 @@ _QUERY: Final = f"""
 _LAST_RUN: Final = """
     SELECT kind, at FROM history WHERE kind IN ('started', 'stopped', 'restored') ORDER BY number DESC LIMIT 1
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """An entry of the history."""
-
-    kind: str
-    """One of `relay.kinds.KINDS`."""
-    subject: str
-    """Its subject: "relay", "connector heap", "source braze", "journal", "worker 1"."""
-    sentence: str
-    by: str = ""
-    """Who did it; "": relay itself."""
-    about: Mapping[str, Any] = field(default_factory=dict)
-    """Numbers and names for programs, as JSON; never the content of an event."""
-    at: float = field(default_factory=time.time)
-    """Unix seconds."""
-    number: int = 0
-    """Given by the database in the order of writing."""
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryQuery:
-    """Selects entries."""
-
-    since: float | None = None
-    """The oldest time, in Unix seconds."""
-    kind: str | None = None
-    subject: str | None = None
-    """A whole subject or its name: "connector heap" or "heap"."""
-    limit: int = -1
-    """Number of the last entries; -1: all."""
 
 
 def add_entries(folder: Path, entries: Sequence[Entry], keep: float = 0.0, most: int = 0) -> None:

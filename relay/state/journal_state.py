@@ -8,20 +8,20 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 from relay.journal import ANY, BEHIND_ALL, KnownJournal, describe_mismatch, list_segment_files, read_end
 from relay.state.attempts import delete_attempts
 from relay.state.cursor import delete_cursors
-from relay.state.damage import delete_damage, describe_damage, mark_accepted, read_damage
+from relay.state.damage import delete_damage, mark_accepted, read_damage
 from relay.state.database_file import LOCKED_S, connect
 from relay.state.erasures import search_again
 from relay.state.layout import DATABASE, list_journals, list_worker_folders
-from relay.state.ledger import find_acknowledged_head, read_lanes_if_any
+from relay.state.ledger import read_lanes_if_any
 from relay.state.parked import detach_from_journal
 from relay.state.replays import cancel_replays
+from relay.store import Doubt, describe_damage, find_acknowledged_head
 from relay.words import format_count
 
 MISSING_ADVICE: Final = "put it back, or start relay, which delivers all events of the journal then"
@@ -38,19 +38,6 @@ _MEET: Final = """
 """
 _NO_DOUBT: Final = "UPDATE journal_state SET unheard = NULL WHERE doubt = ''"
 _NOTE: Final = "UPDATE journal_state SET head = max(head, ?), time = max(time, ?), ahead = ?"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Doubt:
-    """A doubt that an admin may accept."""
-
-    worker: int
-    what: Literal["journal", "clock"]
-    """The name by which it is accepted."""
-    said: str
-    """The doubt in a sentence."""
-    is_damage: bool = False
-    """Whether connectors and replays could not read something."""
 
 
 def advise_on_error(error: sqlite3.Error) -> str:

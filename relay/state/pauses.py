@@ -8,24 +8,11 @@ import sqlite3
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 from relay.state.database_file import connect
 from relay.state.layout import list_worker_folders
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """A pause of a connector. Times are Unix seconds."""
-
-    since: float
-    until: float | None = None
-    """When it ends by itself; None: an admin ends it."""
-
-    def is_over(self, now: float) -> bool:
-        """Return whether it has ended by itself."""
-        return self.until is not None and self.until <= now
+from relay.store import Pause
 
 
 def pause_connector(folder: Path, connector: str, until: float | None = None) -> bool:

@@ -7,48 +7,17 @@ relay runs or not. They raise FileNotFoundError if no relay has run there, sqlit
 import json
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
-from relay.state.cursor import CURSOR_COLUMNS, OUTCOMES, Cursor, parse_cursor, values
+from relay.state.cursor import CURSOR_COLUMNS, parse_cursor
 from relay.state.database_file import connect
 from relay.state.layout import list_worker_folders
+from relay.store import OUTCOMES, Cursor, Replay, values
 
 _COLUMNS: Final = f"number, connector, stop, entries, rate, asked, saved, ended, cancelled, asked_by, {CURSOR_COLUMNS}"
-
-
-@dataclass(frozen=True, slots=True)
-class Replay:
-    """A range of the journal, from the cursor's start up to `stop`, for a connector to get again."""
-
-    connector: str
-    cursor: Cursor
-    stop: int
-    entries: Sequence[str] = ("*",)
-    """Entries of a selection. Only events that the connector's own selection wants as well are replayed."""
-    rate: float = 0.0
-    """Events per second at most, beside the connector's own limit; 0: no limit."""
-    number: int = 0
-    """Its number for admins, given by the database."""
-    asked: float = field(default_factory=time.time)
-    """Unix seconds."""
-    saved: float | None = None
-    ended: float | None = None
-    cancelled: float | None = None
-    asked_by: str = ""
-    """Who requested it."""
-
-    @property
-    def status(self) -> Literal["waiting", "running", "done", "cancelled"]:
-        """Its progress. A running replay continues after a restart."""
-        if self.ended:
-            return "done"
-        if self.cancelled:
-            return "cancelled"
-        return "running" if self.saved else "waiting"
 
 
 def ask_replay(folder: Path, replay: Replay) -> int:

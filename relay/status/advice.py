@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from relay.state import Doubt
 from relay.status.model import LaneStatus
+from relay.store import Doubt
 from relay.words import format_span
 
 SLOW_S: Final = 5.0

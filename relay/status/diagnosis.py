@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from relay.api.internal import Validity
-from relay.state import AT_MOST, Doubt, FailingErasures, is_bound
 from relay.status.advice import advise_in_parts, advise_on_doubt, advise_on_full, describe_reason
 from relay.status.model import (
     AlertStatus,
@@ -16,6 +15,7 @@ from relay.status.model import (
     Status,
     WorkerStatus,
 )
+from relay.store import AT_MOST, Doubt, FailingErasures, is_bound
 from relay.words import format_count, format_span, format_time
 
 BEHIND_S: Final = 60.0

@@ -10,7 +10,6 @@ from dataclasses import replace
 from functools import reduce
 from typing import Final, TypeVar
 
-from relay.state import Doubt, FailingErasures, ParkedTotal
 from relay.status.model import (
     CertificateStatus,
     JournalStatus,
@@ -21,6 +20,7 @@ from relay.status.model import (
     Status,
 )
 from relay.status.rates import predict_time
+from relay.store import Doubt, FailingErasures, ParkedTotal
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from relay.histogram import Histogram
-from relay.state import Doubt, FailingErasures, ParkedTotal
+from relay.store import Doubt, FailingErasures, ParkedTotal
 
 State = Literal["working", "refusing", "failing", "unauthorized", "paused", "broken"]
 

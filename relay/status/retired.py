@@ -14,15 +14,9 @@ import structlog
 from relay import __version__
 from relay.config import Config
 from relay.histogram import QUICK, SLOW, Histogram
-from relay.state import (
-    Ledger,
-    SourceLedger,
-    find_acknowledged_head,
-    list_worker_folders,
-    read_lane_ledgers,
-    read_source_ledgers,
-)
+from relay.state import list_worker_folders, read_lane_ledgers, read_source_ledgers
 from relay.status.model import JournalStatus, LaneStatus, RemovedConnector, SourceStatus, Status
+from relay.store import Ledger, SourceLedger, find_acknowledged_head
 from relay.threads import ADMIN
 
 log = structlog.stdlib.get_logger()

@@ -20,7 +20,8 @@ from relay.deliver.fleet import Fleet
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
 from relay.state.open_folder import open_both
-from relay.state.parked import ParkedQuery, list_parked, mark_parked
+from relay.state.parked import list_parked, mark_parked
+from relay.store import ParkedQuery
 
 KIND = Kind("braze", "users.messages.email.Open")
 WINDOW, GROUPS, EVENTS, BYTES = 20, 9, 5, 70_000

@@ -24,13 +24,11 @@ from relay.journal.identity import ANY, KnownJournal
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
 from relay.journal.segment import make_path
-from relay.state.attempts import Attempts, save_attempts
-from relay.state.cursor import Counts, Cursor
+from relay.state.attempts import save_attempts
 from relay.state.database import State
 from relay.state.erasures import ask_erasure
 from relay.state.layout import make_journal_folder, make_worker_folder
-from relay.state.ledger import LaneLedger, Refusals, SourceLedger
-from relay.state.parked import Parked, ParkedTotal
+from relay.store import Attempts, Counts, Cursor, LaneLedger, Parked, ParkedTotal, Refusals, SourceLedger
 from relay.testing import Destination, make_event
 from relay.words import format_ranges
 from tests.conftest import LONG

@@ -16,9 +16,8 @@ from relay.cli.main import relay as cli
 from relay.sandbox.braze.profiles import Profile
 from relay.sandbox.braze.rest_api import CohortApi
 from relay.sandbox.heap.track import HeapApi
-from relay.state.cursor import Counts
-from relay.state.erasure_receipt import Erasure, make_digest
 from relay.state.erasures import list_erasures
+from relay.store import Counts, Erasure, make_digest
 from relay.testing import Answer, Destination, make_event
 from tests.daemon import Daemon
 

@@ -8,10 +8,10 @@ import pytest
 
 from relay.api import Kind
 from relay.inspect.segments import inspect_all, list_segments, read_all_blocks
-from relay.state.cursor import Counts
 from relay.state.erasures import list_erasures
 from relay.state.ledger import read_ledger
 from relay.state.parked import list_parked
+from relay.store import Counts
 from tests.conftest import LONG
 from tests.process.self_kill import harness
 

@@ -13,7 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from relay.cli.main import relay as cli
-from relay.state.parked import ParkedQuery, drop_parked, read_parked_totals
+from relay.state.parked import drop_parked, read_parked_totals
+from relay.store import ParkedQuery
 from relay.testing import Destination, make_event
 from tests.daemon import Daemon
 

@@ -15,7 +15,8 @@ from click.testing import CliRunner
 
 from relay.cli.client import find_login
 from relay.cli.main import relay as cli
-from relay.state.history import Entry, read_history
+from relay.state.history import read_history
+from relay.store import Entry
 from relay.testing import Destination, make_event
 from tests.daemon import Daemon
 from tests.process.test_full_disk import TABLES, disk, fill, make_events, small

@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from relay.cli.main import relay as cli
-from relay.state.cursor import Counts
 from relay.state.layout import list_worker_folders
+from relay.store import Counts
 from relay.testing import Answer, Destination, make_event
 from tests.daemon import Daemon
 

@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from relay.cli.main import relay as cli
-from relay.state.replays import Replay, list_replays
+from relay.state.replays import list_replays
+from relay.store import Replay
 from relay.testing import Destination, make_event
 from tests.daemon import Daemon
 

@@ -7,7 +7,8 @@ from relay.admin.control import Control
 from relay.admin.responses import convert_content, make_answer, read_asker, read_content
 from relay.api import User
 from relay.inspect import list_receipts
-from relay.state import ask_erasure, make_user
+from relay.state import ask_erasure
+from relay.store import make_user
 from relay.threads import ADMIN
 
 

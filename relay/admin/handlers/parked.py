@@ -16,11 +16,6 @@ from relay.admin.responses import convert_content, make_answer, read_asker, read
 from relay.api.internal import check_rate
 from relay.journal import is_locked
 from relay.state import (
-    CAUSES,
-    Cursor,
-    Parked,
-    ParkedQuery,
-    Replay,
     ask_replay,
     cancel_replay,
     count_parked,
@@ -31,6 +26,7 @@ from relay.state import (
     read_lane_ledgers,
     read_parked,
 )
+from relay.store import CAUSES, Cursor, Parked, ParkedQuery, Replay
 from relay.threads import ADMIN
 
 T = TypeVar("T")

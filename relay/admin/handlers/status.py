@@ -16,8 +16,9 @@ from relay.admin.acts import make_forget_entry, make_pause_entry, make_resume_en
 from relay.admin.control import Control
 from relay.admin.openapi import render_contract
 from relay.admin.responses import convert_content, make_answer, read_asker, send_lines
-from relay.state import HistoryQuery, read_history
+from relay.state import read_history
 from relay.status import ListenerStatus, Status, diagnose, merge_listeners
+from relay.store import HistoryQuery
 from relay.threads import ADMIN
 
 TAPS: Final = 8

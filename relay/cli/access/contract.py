@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol
 
 from relay.api import User
 from relay.inspect import Audit, Check, DumpPart, Receipt, Remains, ReplayCount, Stretch, Trace
-from relay.state import Entry, FailingErasures, HistoryQuery, Parked, ParkedQuery, Replay
+from relay.store import Entry, FailingErasures, HistoryQuery, Parked, ParkedQuery, Replay
 
 
 class Asked(NamedTuple):

@@ -40,7 +40,7 @@ from relay.inspect import (
     trace_all,
 )
 from relay.journal import is_locked
-from relay.state import Entry, HistoryQuery, Parked, ParkedQuery, Replay
+from relay.store import Entry, HistoryQuery, Parked, ParkedQuery, Replay
 
 
 class LocalAccess:

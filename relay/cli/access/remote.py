@@ -12,8 +12,8 @@ from relay.api import User
 from relay.cli.access.contract import Asked, RemovedConnectors, Resumed
 from relay.cli.client import Client
 from relay.inspect import Audit, Check, DumpPart, Receipt, Remains, ReplayCount, Stretch, Trace, WholeAudit
-from relay.state import Entry, HistoryQuery, Parked, ParkedQuery, Replay
 from relay.status import Status
+from relay.store import Entry, HistoryQuery, Parked, ParkedQuery, Replay
 
 CHANGE_S: Final = 3600.0
 """Seconds for a million parked events, at most."""

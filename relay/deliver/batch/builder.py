@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from relay.api import Batch, BatchSettings, Block
 from relay.deliver.batch.sent_together import Ranges
 from relay.route import Failed, Routed
-from relay.state import Counts
+from relay.store import Counts
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from relay.deliver.batch.builder import Span
 from relay.deliver.batch.parts import Settled, SplitEvent
-from relay.state import Counts, Parked
+from relay.store import Counts, Parked
 
 
 class ParkedParts:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, Literal, NamedTuple
 
 from relay.api import Batch, BatchSettings
-from relay.state import Counts
+from relay.store import Counts
 
 EventOutcome = Literal["unselected", "filtered", "delivered", "parked"]
 RANKS: Final[dict[EventOutcome, int]] = {"unselected": 0, "filtered": 1, "delivered": 2, "parked": 3}

@@ -13,7 +13,7 @@ from relay.deliver.batch.builder import BatchBuilder, Span
 from relay.deliver.batch.sent_together import Ranges
 from relay.journal import Journal
 from relay.route import Route, Routed
-from relay.state import Counts, Cursor, find_unsettled, merge_ranges
+from relay.store import Counts, Cursor, find_unsettled, merge_ranges
 
 FILTERED_AT_ONCE: Final = 256
 SELECTED_AT_ONCE: Final = 4096

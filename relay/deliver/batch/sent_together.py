@@ -31,7 +31,8 @@ import msgspec
 import structlog
 
 from relay.api import Batch
-from relay.state import Cursor, find_unsettled, make_cut_file, make_ranges
+from relay.state import make_cut_file
+from relay.store import Cursor, find_unsettled, make_ranges
 from relay.threads import JOURNAL_READS
 
 Ranges = Sequence[tuple[int, int]]

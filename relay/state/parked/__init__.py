@@ -1,11 +1,7 @@
 """Parked events (dead letters): their table, totals, limits and retention."""
 
-from relay.state.parked.event import CAUSES, ROW_BYTES, Parked, measure_parked
 from relay.state.parked.table import (
     _MARKED,
-    ParkedQuery,
-    ParkedRow,
-    RemovedParked,
     add_parked,
     change_parked,
     count_parked,
@@ -29,19 +25,10 @@ from relay.state.parked.table import (
     read_ranges,
     read_rows,
 )
-from relay.state.parked.totals import SETTINGS, ParkedTotal, Reason, read_parked_totals, read_worker_totals, sum_totals
+from relay.state.parked.totals import read_parked_totals, read_worker_totals
 
 __all__ = [
-    "CAUSES",
-    "ROW_BYTES",
-    "SETTINGS",
     "_MARKED",
-    "Parked",
-    "ParkedQuery",
-    "ParkedRow",
-    "ParkedTotal",
-    "Reason",
-    "RemovedParked",
     "add_parked",
     "change_parked",
     "count_parked",
@@ -55,7 +42,6 @@ __all__ = [
     "list_parked",
     "mark_in_portions",
     "mark_parked",
-    "measure_parked",
     "read_bodies",
     "read_keys",
     "read_marked",
@@ -67,5 +53,4 @@ __all__ = [
     "read_ranges",
     "read_rows",
     "read_worker_totals",
-    "sum_totals",
 ]

@@ -6,56 +6,19 @@ removed events as parked, and `parked_removed` counts them by reason. The functi
 transactions.
 """
 
-import math
 import sqlite3
-from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import disk_usage
 
 from relay.state.database_file import measure_free
-from relay.state.parked.table import (
-    BYTES,
-    RemovedParked,
-    choose_first,
-    find_old,
-    find_unmarked,
-    find_unreadable,
-    remove_parked,
-)
-from relay.state.parked.totals import Reason, read_stored_bytes
-
-
-@dataclass(frozen=True, slots=True)
-class ParkedLimits:
-    """Limits of parked events; 0 is no limit."""
-
-    max_size: int = 0
-    """Bytes in one worker's database."""
-    retention: float = 0.0
-    """Seconds after the last failure."""
-    min_free: int = 0
-    """Bytes left free on the file system. Unreadable events leave twice as much, so that the journal has room first."""
+from relay.state.parked.table import BYTES, choose_first, find_old, find_unmarked, find_unreadable, remove_parked
+from relay.state.parked.totals import read_stored_bytes
+from relay.store import ParkedLimits, Reason, RemovedParked
 
 
 class NoRoom(sqlite3.OperationalError):
     """Raised when parked events would take what `journal.min_free` keeps free, and none may be removed."""
-
-
-@dataclass(slots=True)
-class Removals:
-    """Parked events removed for one reason, not logged yet."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    """By connector, or "source NAME"."""
-    oldest: float = math.inf
-    """Time of the oldest one's last failure, in Unix seconds."""
-
-    def add(self, removed: RemovedParked) -> None:
-        """Count one more."""
-        self.counts[removed.connector or f"source {removed.source}"] += 1
-        self.oldest = min(self.oldest, removed.last)
 
 
 def make_room(

@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 
 from relay.state.database import State
-from relay.state.parked.totals import Reason
+from relay.store import Reason
 from relay.words import format_time
 
 EVERY_S: Final = 1.0

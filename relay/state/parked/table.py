@@ -10,16 +10,16 @@ import time
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, MutableSequence, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from itertools import starmap
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 from relay.state.cursor import read_saved_connectors
 from relay.state.database_file import connect, enable_shrinking, shrink_in_steps
 from relay.state.layout import list_worker_folders
-from relay.state.parked.event import ROW_BYTES, Parked
-from relay.state.parked.totals import Reason, count_removed, count_stored
+from relay.state.parked.totals import count_removed, count_stored
+from relay.store import ROW_BYTES, Parked, ParkedQuery, ParkedRow, Reason, RemovedParked
 
 T = TypeVar("T")
 ROWS: Final = 500
@@ -57,64 +57,6 @@ _REMOVE: Final = f"""
     DELETE FROM parked WHERE number IN (SELECT value FROM json_each(?))
     RETURNING source, connector, cause, last, {SIZE}
 """  # noqa: S608
-
-
-class RemovedParked(NamedTuple):
-    """A parked event that was removed."""
-
-    source: str
-    connector: str | None
-    cause: str
-    last: float
-    """Time of its last failure in Unix seconds."""
-    size: int
-    reason: Reason
-
-
-class ParkedRow(NamedTuple):
-    """The fields of a parked event that may name a user."""
-
-    number: int
-    offset: int | None
-    type: str | None
-    body: bytes
-    key: str | None
-    replay: int | None
-    reason: str
-    answer: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParkedQuery:
-    """Selects parked events. All given conditions must hold."""
-
-    numbers: Sequence[int] = ()
-    """Numbers of parked events; empty: every number."""
-    connector: str | None = None
-    """Connector for which the events are parked."""
-    source: str | None = None
-    """Source of the events."""
-    cause: str | None = None
-    """Cause: `unreadable`, `filter`, `refused`, `too_large`, `gave_up`, `bug` or `order`."""
-    since: float | None = None
-    """Earliest time of the last failure, in Unix seconds."""
-    limit: int | None = None
-    """Maximum number of events, the oldest ones."""
-
-    def make_condition(self) -> tuple[str, list[Any]]:
-        """Return the SQL condition of a query over `parked` without `limit`, and its parameters."""
-        equal = {"connector": self.connector, "source": self.source, "cause": self.cause}
-        parts: list[tuple[str, Any]] = [(f"{name} = ?", value) for name, value in equal.items() if value is not None]
-        if self.since is not None:
-            parts.append(("last >= ?", self.since))
-        if self.numbers:
-            parts.append(("number IN (SELECT value FROM json_each(?))", f"[{','.join(map(str, self.numbers))}]"))
-        return " AND ".join(text for text, _ in parts) or "TRUE", [value for _, value in parts]
-
-    @property
-    def is_counted(self) -> bool:
-        """Whether `parked_total` knows the number of these events."""
-        return self.since is None and not self.numbers
 
 
 def list_parked(folder: Path) -> list[Parked]:
@@ -336,11 +278,22 @@ def _open_each(folder: Path, mode: str, which: ParkedQuery) -> Iterator[tuple[sq
             yield db, part
 
 
+def _make_condition(which: ParkedQuery) -> tuple[str, list[Any]]:
+    """Return the SQL condition of a query over `parked` without `limit`, and its parameters."""
+    equal = {"connector": which.connector, "source": which.source, "cause": which.cause}
+    parts: list[tuple[str, Any]] = [(f"{name} = ?", value) for name, value in equal.items() if value is not None]
+    if which.since is not None:
+        parts.append(("last >= ?", which.since))
+    if which.numbers:
+        parts.append(("number IN (SELECT value FROM json_each(?))", f"[{','.join(map(str, which.numbers))}]"))
+    return " AND ".join(text for text, _ in parts) or "TRUE", [value for _, value in parts]
+
+
 def _read_portion(
     db: sqlite3.Connection, which: ParkedQuery, after: int, left: int | None, *, bodies: bool
 ) -> list[Parked]:
     """Read the next few parked events behind number `after`. `left`: the most that may follow."""
-    condition, values = which.make_condition()
+    condition, values = _make_condition(which)
     columns = ", ".join(FIELDS) if bodies else _WITHOUT_BODY
     query = f"SELECT {columns} FROM parked NOT INDEXED WHERE number > ? AND {condition} ORDER BY number LIMIT ?"  # noqa: S608
     found: list[Parked] = []
@@ -355,7 +308,7 @@ def _read_portion(
 
 
 def _count(db: sqlite3.Connection, which: ParkedQuery) -> int:
-    condition, values = which.make_condition()
+    condition, values = _make_condition(which)
     if which.is_counted:
         number = count_stored(db, condition, values)
     else:
@@ -372,7 +325,7 @@ def _change_in_portions(folder: Path, what: str, which: ParkedQuery, values: Seq
 
 
 def _change_worker(db: sqlite3.Connection, what: str, which: ParkedQuery, values: Sequence[float]) -> Iterator[int]:
-    condition, more = which.make_condition()
+    condition, more = _make_condition(which)
     where = f"number > ? AND number <= ? AND {condition} ORDER BY number LIMIT ?"
     query = f"SELECT number, {SIZE} FROM parked NOT INDEXED WHERE {where}"  # noqa: S608
     (newest,) = db.execute("SELECT coalesce(max(number), 0) FROM parked").fetchone()

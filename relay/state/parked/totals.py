@@ -1,51 +1,19 @@
 """Totals of parked events and of removed ones: the tables `parked_total` and `parked_removed`."""
 
 import sqlite3
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from relay.state.database_file import connect
 from relay.state.layout import list_worker_folders
+from relay.store import SETTINGS, ParkedTotal, Reason, sum_totals
 
-Reason = Literal["retention", "max_size", "min_free"]
-"""The setting for whose sake parked events were removed."""
-SETTINGS: Final[dict[Reason, str]] = {
-    "retention": "parked.retention",
-    "max_size": "parked.max_size",
-    "min_free": "journal.min_free",
-}
 _COUNT_REMOVED: Final = """
     INSERT INTO parked_removed VALUES (?, ?, ?, ?, 1)
     ON CONFLICT DO UPDATE SET events = events + 1
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParkedTotal:
-    """Parked events of one source, connector and cause."""
-
-    source: str
-    connector: str | None
-    """None: at the source."""
-    cause: str
-    events: int = 0
-    bytes: int = 0
-    """About their bytes in the database."""
-    removed: Mapping[str, int] = field(default_factory=dict)
-    """Events ever removed by relay itself, by setting: `parked.retention`, `parked.max_size` or `journal.min_free`."""
-
-    @property
-    def removed_for_room(self) -> int:
-        """Removed events that were not too old."""
-        return sum(events for setting, events in self.removed.items() if setting != "parked.retention")
-
-    def __add__(self, other: "ParkedTotal") -> "ParkedTotal":
-        removed = dict(Counter(self.removed) + Counter(other.removed))
-        return replace(self, events=self.events + other.events, bytes=self.bytes + other.bytes, removed=removed)
 
 
 def read_parked_totals(folder: Path) -> list[ParkedTotal]:
@@ -62,15 +30,6 @@ def read_worker_totals(folder: Path) -> list[ParkedTotal]:
         [ParkedTotal(source=s, connector=c or None, cause=why, events=n, bytes=size) for s, c, why, n, size in lying]
         + [ParkedTotal(source=s, connector=c or None, cause=why, removed={SETTINGS[r]: n}) for s, c, why, r, n in gone]
     )
-
-
-def sum_totals(parts: Iterable[ParkedTotal]) -> list[ParkedTotal]:
-    """Sum totals of the same source, connector and cause."""
-    found: dict[tuple[str, str | None, str], ParkedTotal] = {}
-    for one in parts:
-        key = one.source, one.connector, one.cause
-        found[key] = found[key] + one if key in found else one
-    return [one for one in found.values() if one.events or one.removed]
 
 
 def read_stored_bytes(db: sqlite3.Connection) -> int:

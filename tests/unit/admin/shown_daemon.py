@@ -18,9 +18,9 @@ from relay.catalogue import Selection
 from relay.config.model import AdminSettings, Config, Configured, MetricsSettings
 from relay.state.database import State
 from relay.state.forget import Forgotten, forget_connector
-from relay.state.history import Entry
 from relay.state.layout import DATABASE
 from relay.status.model import Status
+from relay.store import Entry
 from tests.unit.status.statuses import a_status
 
 CONFIG = Config(connectors={"heap": Configured("heap", Connector, ConnectorSettings(type="heap", rate=50.0))})

@@ -20,13 +20,11 @@ from relay.admin.tail import Tap
 from relay.api import Connector, ConnectorSettings, Secret, User
 from relay.config.address import TcpAddress
 from relay.config.model import Configured
-from relay.state.cursor import Cursor
-from relay.state.erasure_receipt import ConnectorAnswer
 from relay.state.erasures import ask_erasure, save_answers
-from relay.state.history import Entry, add_entries
-from relay.state.parked import Parked
-from relay.state.replays import Replay, ask_replay, list_replays
+from relay.state.history import add_entries
+from relay.state.replays import ask_replay, list_replays
 from relay.status.reload_result import ReloadResult
+from relay.store import ConnectorAnswer, Cursor, Entry, Parked, Replay
 from tests.unit.admin.shown_daemon import Bench
 
 DOCUMENT = yaml.load(render_contract(), yaml.CSafeLoader)

@@ -22,12 +22,13 @@ from relay.alerts.sender import WAITING, SendTimes
 from relay.api import Alarm, Alert, AlertSettings, Message, Reject, Retry
 from relay.config.model import Config, Configured, RuntimeSettings
 from relay.runtime.reload_report import compare_alerts_and_settings
-from relay.state.alerts import KEPT, AlertMessage, read_alerts, save_message, save_tracks
+from relay.state.alerts import read_alerts, save_message, save_tracks
 from relay.state.layout import DATABASE
 from relay.state.migrations import make_tables
 from relay.status.conditions import Condition, find_conditions
 from relay.status.diagnosis import diagnose
 from relay.status.model import LastError, Status
+from relay.store import MESSAGES_KEPT, AlertMessage
 from relay.testing import make_message
 from tests.unit.status.statuses import NOON, a_lane, a_source, a_status
 
@@ -308,7 +309,7 @@ async def test_what_cannot_be_sent_for_a_day_or_is_too_much_is_given_up(
         assert (status.given_up, status.sent) == (5, WAITING)
     assert Fake.got[0].id == "m-5"
     _, messages = read_alerts(folder, {"ops"})
-    assert len(messages) == KEPT
+    assert len(messages) == MESSAGES_KEPT
     assert all(one.sent for one in messages)
 
 

@@ -14,11 +14,9 @@ from relay.cli.access import StateAccess, choose_access
 from relay.cli.client import find_login, find_running
 from relay.cli.state_options import StateOptions
 from relay.config.model import Config
-from relay.state.cursor import Cursor
 from relay.state.database import State
 from relay.state.history import read_history
-from relay.state.parked import Parked, ParkedQuery
-from relay.state.replays import Replay
+from relay.store import Cursor, Parked, ParkedQuery, Replay
 from tests.unit.admin.shown_daemon import Bench
 
 NUMBERS = tuple(range(1, 2000))

@@ -15,9 +15,8 @@ from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
 from relay.journal.segment import make_path
 from relay.state.database import State
-from relay.state.erasure_receipt import ConnectorAnswer, make_digest
 from relay.state.erasures import forget_ids, list_erasures, mark_compacted, mark_done, save_answers
-from relay.state.parked import Parked
+from relay.store import ConnectorAnswer, Parked, make_digest
 from relay.testing import make_event
 
 

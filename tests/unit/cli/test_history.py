@@ -7,7 +7,8 @@ from click.testing import CliRunner
 
 from relay.cli.main import relay
 from relay.state.database import State
-from relay.state.history import Entry, add_entries
+from relay.state.history import add_entries
+from relay.store import Entry
 
 
 def test_json_has_every_field_of_an_entry(tmp_path: Path) -> None:

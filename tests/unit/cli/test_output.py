@@ -19,7 +19,7 @@ from relay.api import Kind
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
 from relay.state.database import State
-from relay.state.parked import Parked
+from relay.store import Parked
 from relay.words import escape
 from tests.forks import Forks, exit_code
 

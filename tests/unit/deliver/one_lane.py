@@ -11,9 +11,9 @@ from relay.config.model import Config
 from relay.deliver.fleet import Fleet
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
-from relay.state.cursor import Counts
 from relay.state.database import State
 from relay.state.ledger import read_ledger
+from relay.store import Counts
 
 C = TypeVar("C", bound=Connector)
 

@@ -12,9 +12,8 @@ from structlog.testing import capture_logs
 from relay.api import Batch, ConnectorSettings, Event, Filter, FilterSettings, Retry, Secret
 from relay.config.mistake import ConfigError
 from relay.config.model import Config, Configured
-from relay.state.cursor import Cursor
-from relay.state.pauses import Pause
-from relay.state.replays import Replay, ask_replay
+from relay.state.replays import ask_replay
+from relay.store import Cursor, Pause, Replay
 from tests.unit.deliver.test_lane import Bench, Scripted, bench
 
 BUDGET_S = 5.0

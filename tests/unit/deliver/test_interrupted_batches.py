@@ -14,13 +14,13 @@ from relay.config.model import Config, Configured
 from relay.deliver.fleet import Fleet
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
-from relay.state.cursor import Counts, Cursor
 from relay.state.database import State
 from relay.state.forget import forget_connector
 from relay.state.layout import make_cut_file
 from relay.state.ledger import read_ledger
-from relay.state.parked import ParkedQuery, list_parked, mark_parked
-from relay.state.replays import Replay, ask_replay
+from relay.state.parked import list_parked, mark_parked
+from relay.state.replays import ask_replay
+from relay.store import Counts, Cursor, ParkedQuery, Replay
 from relay.testing import make_event
 
 KIND = Kind("braze", "users.messages.email.Open")

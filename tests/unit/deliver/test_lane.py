@@ -36,10 +36,10 @@ from relay.deliver.fleet import Fleet
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
 from relay.route import Route, Routed
-from relay.state.cursor import Counts, Cursor
 from relay.state.database import State
-from relay.state.parked import Parked, ParkedQuery, drop_parked, list_parked, mark_parked
-from relay.state.replays import Replay, ask_replay
+from relay.state.parked import drop_parked, list_parked, mark_parked
+from relay.state.replays import ask_replay
+from relay.store import Counts, Cursor, Parked, ParkedQuery, Replay
 from relay.testing import make_event
 
 BUSY = Retry("busy", after=0.001, hold_lane=False)

@@ -22,11 +22,11 @@ from relay.config.model import Config, Configured
 from relay.deliver.fleet import Fleet
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
-from relay.state.cursor import Cursor
 from relay.state.database import State
 from relay.state.ledger import read_lane_ledgers
-from relay.state.parked import ParkedQuery, list_parked, mark_parked
-from relay.state.replays import Replay, ask_replay, cancel_replay, list_replays
+from relay.state.parked import list_parked, mark_parked
+from relay.state.replays import ask_replay, cancel_replay, list_replays
+from relay.store import Cursor, ParkedQuery, Replay
 from relay.testing import make_event
 
 KIND = Kind("braze", "users.messages.email.Open")

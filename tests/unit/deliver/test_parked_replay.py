@@ -11,9 +11,9 @@ from structlog.testing import capture_logs
 from relay.api import Batch, Connector, ConnectorSettings, Event, Filter, Kind, Reject, Retry, Secret
 from relay.config.model import Config, Configured
 from relay.state.attempts import find_attempts_at
-from relay.state.cursor import Counts
 from relay.state.ledger import read_ledger
-from relay.state.parked import Parked, ParkedQuery, drop_parked, list_parked, mark_parked
+from relay.state.parked import drop_parked, list_parked, mark_parked
+from relay.store import Counts, Parked, ParkedQuery
 from relay.testing import make_event
 from tests.unit.deliver.one_lane import OneLane
 

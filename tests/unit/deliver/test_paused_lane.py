@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from relay.api import Batch, Retry, Unauthorized
-from relay.state.cursor import Cursor
 from relay.state.pauses import list_pauses, pause_connector, resume_connector
-from relay.state.replays import Replay, ask_replay
+from relay.state.replays import ask_replay
+from relay.store import Cursor, Replay
 from tests.unit.deliver.test_lane import Bench, bench
 
 

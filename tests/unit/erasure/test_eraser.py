@@ -31,13 +31,12 @@ from relay.erasure import eraser as erasing
 from relay.erasure.eraser import Eraser
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
-from relay.state.cursor import Counts, Cursor
 from relay.state.database import State
-from relay.state.erasure_receipt import Erasure, make_digest
 from relay.state.erasures import ask_erasure, list_erasures, read_erasures
 from relay.state.ledger import read_ledger
-from relay.state.parked import ParkedQuery, list_parked, mark_parked
-from relay.state.replays import Replay, ask_replay, list_replays
+from relay.state.parked import list_parked, mark_parked
+from relay.state.replays import ask_replay, list_replays
+from relay.store import Counts, Cursor, Erasure, ParkedQuery, Replay, make_digest
 from relay.testing import make_event
 
 KIND = Kind("braze", "users.messages.email.Open")

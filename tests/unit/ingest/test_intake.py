@@ -24,8 +24,9 @@ from relay.journal.clock import Clock, read_uptime
 from relay.journal.journal import Journal, Unavailable
 from relay.journal.retention import JournalLimits
 from relay.state.database import State
-from relay.state.ledger import Refusals, SourceLedger, read_source_ledgers
+from relay.state.ledger import read_source_ledgers
 from relay.state.parked import list_parked
+from relay.store import Refusals, SourceLedger
 from relay.testing import make_event
 from relay_plugins.currents import Currents
 

@@ -25,9 +25,9 @@ from relay.journal.lock import lock
 from relay.journal.retention import JournalLimits
 from relay.journal.segment import find_end
 from relay.runtime.process import StartError, open_state
-from relay.state.cursor import Counts, Cursor
 from relay.state.journal_state import find_doubts
 from relay.state.open_folder import open_both
+from relay.store import Counts, Cursor
 
 KIND = Kind("braze", "users.messages.email.Open")
 LIMITS = JournalLimits(1 << 30, 3600)

@@ -10,9 +10,9 @@ from relay.inspect.segments import Inspected, inspect_all, list_segments, read_a
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
 from relay.journal.segment import PREFIX, make_path
-from relay.state.cursor import Counts, Cursor
 from relay.state.database import State
-from relay.state.ledger import find_acknowledged_head, read_lane_ledgers
+from relay.state.ledger import read_lane_ledgers
+from relay.store import Counts, Cursor, find_acknowledged_head
 
 LIMITS = JournalLimits(max_size=64 << 20, retention=3600)
 KIND = Kind("braze", "order")

@@ -16,14 +16,12 @@ from relay.journal.clock import DAY_S, Clock
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits, choose_expendable
 from relay.journal.segment import Segment
-from relay.state.cursor import Cursor
 from relay.state.database import State
 from relay.state.erasures import list_erasures
 from relay.state.journal_state import accept_clock, find_doubts
 from relay.state.open_folder import open_both
-from relay.state.parked import Parked
-from relay.state.parked.limits import ParkedLimits
 from relay.state.seen_ids import Seen
+from relay.store import Cursor, Parked, ParkedLimits
 
 YEAR_S = 365 * DAY_S
 NOON = 1_800_000_000.0

@@ -17,15 +17,13 @@ from relay.api import Kind
 from relay.cli.main import relay as command
 from relay.inspect.repair import plan_repair
 from relay.inspect.segments import inspect_all
-from relay.journal.damage import Damage
 from relay.journal.identity import ANY, KnownJournal
 from relay.journal.journal import Journal
 from relay.journal.recovery import BEHIND_ALL
 from relay.journal.retention import JournalLimits
-from relay.state.cursor import Counts, Cursor
-from relay.state.damage import describe_damage
 from relay.state.journal_state import accept_journal, find_doubts
 from relay.state.open_folder import open_both
+from relay.store import Counts, Cursor, Damage, describe_damage
 from relay.testing import make_event
 
 KIND = Kind("braze", "users.messages.email.Open")

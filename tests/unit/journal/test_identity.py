@@ -9,19 +9,18 @@ from click.testing import CliRunner
 
 from relay.api import Kind, User
 from relay.cli.main import relay as command
-from relay.journal.damage import Damage
 from relay.journal.identity import ANY, FILE_NAME, KnownJournal, OtherJournal
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
-from relay.state.attempts import Attempts, find_attempts_at
-from relay.state.cursor import Counts, Cursor
+from relay.state.attempts import find_attempts_at
 from relay.state.damage import was_damaged
 from relay.state.database import State
 from relay.state.erasures import add_counts, ask_erasure, list_erasures, read_watch_position, save_watch
 from relay.state.journal_state import accept_clock, accept_journal, describe_accepting, find_doubts
 from relay.state.open_folder import open_both
-from relay.state.parked import Parked, list_parked
-from relay.state.replays import Replay, ask_replay, list_replays
+from relay.state.parked import list_parked
+from relay.state.replays import ask_replay, list_replays
+from relay.store import Attempts, Counts, Cursor, Damage, Parked, Replay
 from tests.unit.state.older import AS_VERSION_9
 
 KIND = Kind("braze", "users.messages.email.Open")

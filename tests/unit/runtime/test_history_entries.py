@@ -7,9 +7,8 @@ import pytest
 
 from relay.runtime.condition_watch import ConditionSnapshot, ConditionWatch
 from relay.runtime.history_entries import MOST, HistoryEntries
-from relay.state.history import Entry
-from relay.state.journal_state import Doubt
 from relay.status.model import CertificateStatus, LastError, Refusing, Status, WorkerStatus
+from relay.store import Doubt, Entry
 from tests.unit.status.statuses import NOON, a_lane, a_source, a_status
 
 HOUR = 3600.0

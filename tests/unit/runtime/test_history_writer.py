@@ -16,8 +16,9 @@ from relay.config.redaction import LogRedaction
 from relay.runtime.condition_watch import ConditionWatch
 from relay.runtime.history_writer import WAITING, History
 from relay.state.database import State
-from relay.state.history import Entry, add_entries, read_history
+from relay.state.history import add_entries, read_history
 from relay.status.model import Refusing
+from relay.store import Entry
 from tests.unit.status.statuses import NOON, a_lane, a_source, a_status
 
 

@@ -15,9 +15,8 @@ from aiohttp import web
 
 from relay.sandbox.daemon import SandboxError, prepare
 from relay.sandbox.demo import Demo
-from relay.state.cursor import Counts, Cursor
 from relay.state.database import State
-from relay.state.parked import Parked
+from relay.store import Counts, Cursor, Parked
 
 EVENTS = 300
 

@@ -2,8 +2,8 @@ import pytest
 
 from relay.sandbox.braze.current import CurrentCounts
 from relay.sandbox.report import ReportedLane, Result, format_progress, format_result
-from relay.state.cursor import Counts as Outcomes
-from relay.state.cursor import Ledger
+from relay.store import Counts as Outcomes
+from relay.store import Ledger
 
 
 def result(*, accepted=101, parked_at_source=1, ledger_accepted=100, arrived=60, **outcomes) -> Result:

@@ -13,16 +13,12 @@ import pytest
 
 from relay.api import User
 from relay.state import attempts
-from relay.state.attempts import Attempts
-from relay.state.cursor import Counts, Cursor
 from relay.state.database import State
 from relay.state.erasures import list_erasures
 from relay.state.ledger import read_ledger
 from relay.state.migrations import MIGRATIONS
 from relay.state.parked import (
     _MARKED,
-    Parked,
-    ParkedQuery,
     count_parked,
     drop_parked,
     list_parked,
@@ -30,8 +26,8 @@ from relay.state.parked import (
     read_parked,
     read_parked_totals,
 )
-from relay.state.pauses import Pause
-from relay.state.replays import Replay, ask_replay, list_replays
+from relay.state.replays import ask_replay, list_replays
+from relay.store import Attempts, Counts, Cursor, Parked, ParkedQuery, Pause, Replay
 from tests.unit.state.older import AS_VERSION_9
 
 OLD = """

@@ -9,9 +9,7 @@ import pytest
 
 from relay.api import User
 from relay.state.database import State
-from relay.state.erasure_receipt import ConnectorAnswer, Erasure, make_digest
 from relay.state.erasures import (
-    FailingErasures,
     add_erasure,
     ask_erasure,
     find_failing_erasures,
@@ -28,6 +26,7 @@ from relay.state.erasures import (
 )
 from relay.state.forget import forget_connector
 from relay.state.layout import list_other_folders, make_worker_folder
+from relay.store import ConnectorAnswer, Erasure, FailingErasures, make_digest
 
 
 @pytest.fixture

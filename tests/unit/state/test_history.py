@@ -13,13 +13,13 @@ from relay.api import User
 from relay.erasure.tables import TableErasure
 from relay.inspect.receipts import list_receipts
 from relay.journal.users import Wanted
-from relay.state.alerts import AlertMessage, read_alerts, save_tracks
-from relay.state.cursor import Cursor
+from relay.state.alerts import read_alerts, save_tracks
 from relay.state.database import State
 from relay.state.erasures import ask_erasure, count_erasures
-from relay.state.history import Entry, HistoryQuery, add_entries, find_done, find_last_run, read_history
+from relay.state.history import add_entries, find_done, find_last_run, read_history
 from relay.state.layout import make_worker_folder
-from relay.state.replays import Replay, ask_replay, list_replays, save_replays
+from relay.state.replays import ask_replay, list_replays, save_replays
+from relay.store import AlertMessage, Cursor, Entry, HistoryQuery, Replay
 
 NOW = time.time()
 

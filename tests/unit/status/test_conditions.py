@@ -8,11 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.kinds import CONDITIONS
-from relay.state.erasures import FailingErasures
-from relay.state.journal_state import Doubt
 from relay.status.conditions import find_conditions
 from relay.status.diagnosis import describe_lane, diagnose
 from relay.status.model import CertificateStatus, LastError, RefusedReload, Refusing, WorkerStatus
+from relay.store import Doubt, FailingErasures
 from tests.unit.status.statuses import NOON, a_lane, a_source, a_status
 
 MORNING = NOON - 7080

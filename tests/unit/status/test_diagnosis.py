@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 
 from relay.cli.commands.running.status import format_screen
-from relay.state.erasures import FailingErasures
-from relay.state.journal_state import Doubt
 from relay.status.conditions import find_conditions
 from relay.status.diagnosis import (
     describe_alert,
@@ -28,6 +26,7 @@ from relay.status.model import (
     ReplayStatus,
 )
 from relay.status.prometheus import render_metrics
+from relay.store import Doubt, FailingErasures
 from relay.words import format_span
 from tests.unit.status.statuses import NOON, a_lane, a_source, a_status
 

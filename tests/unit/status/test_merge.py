@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from relay.histogram import QUICK, Histogram
-from relay.state.parked import ParkedTotal
 from relay.status.diagnosis import diagnose
 from relay.status.merge import freeze, keep_counts, merge_statuses
 from relay.status.model import (
@@ -19,6 +18,7 @@ from relay.status.model import (
     Status,
     WorkerStatus,
 )
+from relay.store import ParkedTotal
 from tests.unit.status.statuses import NOON, a_lane, a_source, a_status
 
 

@@ -16,11 +16,11 @@ from structlog.testing import capture_logs
 from relay.config.model import Config
 from relay.runtime.control import View
 from relay.runtime.worker import Worker
-from relay.state.cursor import Cursor
 from relay.state.database import State
 from relay.state.layout import make_worker_folder
 from relay.status.model import Status
 from relay.status.reload_result import ReloadChange, ReloadResult, ReloadWarning
+from relay.store import Cursor
 from relay.workers.control import JointView
 from tests.unit.admin.shown_daemon import CONFIG
 from tests.unit.status.statuses import a_lane, a_source, a_status

@@ -11,7 +11,7 @@ from relay.cli.format import escape_text, format_time
 from relay.cli.options import moment_option, relay_options, utf8
 from relay.cli.state_options import StateOptions, convert_errors
 from relay.kinds import KINDS
-from relay.state import HistoryQuery
+from relay.store import HistoryQuery
 
 
 @click.command

@@ -14,7 +14,7 @@ from relay.cli.format import escape_text, format_time
 from relay.cli.options import relay_options, utf8
 from relay.cli.state_options import StateOptions, add_places, convert_errors, tell_problems
 from relay.inspect import Receipt, WorkerReceipt
-from relay.state import make_user
+from relay.store import make_user
 from relay.words import format_count
 
 WHO: Final = "say who: --user-id ID, --external-id ID"

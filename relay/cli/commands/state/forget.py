@@ -5,7 +5,7 @@ import click
 from relay.cli.access import choose_access
 from relay.cli.options import utf8
 from relay.cli.state_options import StateOptions, add_places
-from relay.state import ParkedQuery
+from relay.store import ParkedQuery
 from relay.words import format_count
 
 

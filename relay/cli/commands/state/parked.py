@@ -19,7 +19,8 @@ from relay.cli.format import escape_text, format_time
 from relay.cli.options import moment_option, relay_options, utf8
 from relay.cli.output import Unwritten, stop_unread
 from relay.cli.state_options import StateOptions
-from relay.state import CAUSES, Parked, ParkedQuery, find_worker
+from relay.state import find_worker
+from relay.store import CAUSES, Parked, ParkedQuery
 from relay.words import describe_error, format_count
 
 Command = Callable[..., None]

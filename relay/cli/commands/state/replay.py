@@ -16,7 +16,7 @@ from relay.cli.options import events_option, moment_option, relay_options, utf8
 from relay.cli.output import get_plain
 from relay.cli.state_options import StateOptions, add_headings, add_places, convert_errors, tell_problems
 from relay.inspect import Stretch, WorkerCount
-from relay.state import Cursor, Replay
+from relay.store import Cursor, Replay
 from relay.words import format_count, format_ranges, format_span
 
 RATE: Final = 1000.0

@@ -19,7 +19,7 @@ from relay.journal.journal import Journal
 from relay.journal.record import make_block
 from relay.journal.retention import JournalLimits
 from relay.route import Route
-from relay.state.cursor import Cursor
+from relay.store import Cursor
 from relay.testing import make_event
 
 KIND, OTHER = Kind("s", "mine"), Kind("s", "other")

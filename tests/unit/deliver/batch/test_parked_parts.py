@@ -4,8 +4,7 @@ import pytest
 
 from relay.deliver.batch.builder import Span
 from relay.deliver.batch.parked_parts import ParkedParts
-from relay.state.cursor import Counts
-from relay.state.parked import Parked
+from relay.store import Counts, Parked
 
 
 @pytest.mark.parametrize("outcome", ["expired", "damaged"])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from relay.api import Batch, BatchSettings, Block, Event, Kind
 from relay.deliver.batch.parts import RANKS, EventOutcome, Settled, settle_whole_events, split_to_limits
-from relay.state.cursor import Counts
+from relay.store import Counts
 
 KIND = Kind("shop", "shop.Order")
 OUTCOMES: list[EventOutcome] = ["filtered", "delivered", "parked"]

@@ -11,7 +11,7 @@ from relay.deliver.batch.reader import FILTERED_AT_ONCE, SELECTED_AT_ONCE, Batch
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
 from relay.route import Route
-from relay.state.cursor import Cursor
+from relay.store import Cursor
 
 TYPES = 2 * SELECTED_AT_ONCE + 1
 

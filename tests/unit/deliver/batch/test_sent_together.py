@@ -21,8 +21,8 @@ from relay.deliver.batch.sent_together import Cuts, Ranges, make_settled_test, r
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
 from relay.route import Route
-from relay.state.cursor import Cursor, make_ranges
 from relay.state.layout import make_cut_file
+from relay.store import Cursor, make_ranges
 from relay.testing import make_batch, make_event
 
 KIND = Kind("s", "mine")

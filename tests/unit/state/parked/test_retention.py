@@ -16,22 +16,12 @@ from structlog.testing import capture_logs
 
 from relay.cli.main import relay
 from relay.state.database import State
-from relay.state.parked import (
-    ROW_BYTES,
-    Parked,
-    ParkedQuery,
-    drop_in_portions,
-    drop_parked,
-    list_parked,
-    mark_parked,
-    measure_parked,
-    read_parked,
-    read_parked_totals,
-)
+from relay.state.parked import drop_in_portions, drop_parked, list_parked, mark_parked, read_parked, read_parked_totals
 from relay.state.parked import limits as parked_limits
 from relay.state.parked import retention as parking
-from relay.state.parked.limits import NoRoom, ParkedLimits
+from relay.state.parked.limits import NoRoom
 from relay.state.parked.retention import keep_removing_parked
+from relay.store import ROW_BYTES, Parked, ParkedLimits, ParkedQuery, measure_parked
 
 DAY_S = 86400.0
 AT_THE_SOURCE = Parked("braze", None, None, None, "unreadable", "no id", 0, b"7")

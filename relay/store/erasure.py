@@ -1,4 +1,4 @@
-"""An erasure as a value: a user to be erased and, when that is done, the receipt. Pure."""
+"""An erasure: a user to be erased and, when that is done, the receipt. Pure."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -125,3 +125,17 @@ def _find_last(times: Sequence[float | None]) -> float | None:
     """Return the last of the times; None if any is missing."""
     known = [moment for moment in times if moment is not None]
     return max(known) if len(known) == len(times) else None
+
+
+@dataclass(frozen=True, slots=True)
+class FailingErasures:
+    """Erasures whose last try failed at the same place."""
+
+    connector: str | None
+    """None: in relay's own journal and tables."""
+    erasures: int
+    """Number of erasures."""
+    since: float
+    """When the oldest was removed from journal and tables, else requested, in Unix seconds."""
+    reason: str
+    """The error of the oldest."""

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from relay.state.cursor import Counts, Cursor, find_unsettled
+from relay.store import Counts, Cursor, find_unsettled
 
 
 @given(cuts=st.sets(st.integers(1, 99), max_size=12), order=st.randoms())

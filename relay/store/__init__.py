@@ -1,0 +1,87 @@
+"""The values of the place where events and books are kept."""
+
+from relay.store.alert_message import MESSAGES_KEPT, AlertMessage, Tracks
+from relay.store.attempts import Attempts
+from relay.store.cursor import OUTCOMES, Counts, Cursor, Ledger, find_unsettled, make_ranges, merge_ranges, values
+from relay.store.damage import AT_MOST, Damage, describe_damage, is_bound, merge_overlapping
+from relay.store.doubt import Doubt
+from relay.store.erasure import (
+    ConnectorAnswer,
+    Erasure,
+    FailingErasures,
+    Stage,
+    make_digest,
+    make_digests,
+    make_user,
+    merge_receipts,
+)
+from relay.store.history import Entry, HistoryQuery
+from relay.store.ledger import LaneLedger, Range, Refusals, SourceLedger, find_acknowledged_head
+from relay.store.parked import (
+    CAUSES,
+    ROW_BYTES,
+    SETTINGS,
+    Parked,
+    ParkedLimits,
+    ParkedQuery,
+    ParkedRow,
+    ParkedTotal,
+    Reason,
+    Removals,
+    RemovedParked,
+    measure_parked,
+    sum_totals,
+)
+from relay.store.pause import Pause
+from relay.store.replay import Replay
+
+__all__ = [
+    "AT_MOST",
+    "CAUSES",
+    "MESSAGES_KEPT",
+    "OUTCOMES",
+    "ROW_BYTES",
+    "SETTINGS",
+    "AlertMessage",
+    "Attempts",
+    "ConnectorAnswer",
+    "Counts",
+    "Cursor",
+    "Damage",
+    "Doubt",
+    "Entry",
+    "Erasure",
+    "FailingErasures",
+    "HistoryQuery",
+    "LaneLedger",
+    "Ledger",
+    "Parked",
+    "ParkedLimits",
+    "ParkedQuery",
+    "ParkedRow",
+    "ParkedTotal",
+    "Pause",
+    "Range",
+    "Reason",
+    "Refusals",
+    "Removals",
+    "RemovedParked",
+    "Replay",
+    "SourceLedger",
+    "Stage",
+    "Tracks",
+    "describe_damage",
+    "find_acknowledged_head",
+    "find_unsettled",
+    "is_bound",
+    "make_digest",
+    "make_digests",
+    "make_ranges",
+    "make_user",
+    "measure_parked",
+    "merge_overlapping",
+    "merge_ranges",
+    "merge_receipts",
+    "sum_totals",
+    "values",
+]

@@ -1,0 +1,35 @@
+"""A message of an alert. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+MESSAGES_KEPT: Final = 20
+"""Messages of each alert that stay after they are sent or given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlertMessage:
+    """A message of an alert, sent or not. Times are Unix seconds."""
+
+    id: str
+    alert: str
+    made: float
+    message: str
+    """JSON, as `relay.api.Message.data` has it."""
+    attempts: int = 0
+    last: float | None = None
+    """Time of the last try."""
+    problem: str = ""
+    """Why the last try failed."""
+    sent: float | None = None
+    given_up: float | None = None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the message is still to be sent."""
+        return self.sent is None and self.given_up is None
+
+
+Tracks = Mapping[tuple[str, str], str]
+"""The memory of an alert, as JSON, by subject and family."""

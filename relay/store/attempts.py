@@ -1,0 +1,30 @@
+"""Attempts at events that did not succeed at once. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """Attempts to deliver some events together, up to now or up to their outcome."""
+
+    connector: str
+    replay: int
+    """The number of the replay that tried them; 0: the lane."""
+    ranges: Sequence[tuple[int, int]]
+    """Offsets of the events."""
+    attempts: int
+    outcome: Literal["pending", "delivered", "filtered", "parked"]
+    answer: str
+    """The error of the last failed attempt, or why the connector skips the events."""
+    first: float
+    """Time of the first failure in Unix seconds."""
+    last: float
+    """Time of the last attempt in Unix seconds."""
+
+    @property
+    def key(self) -> tuple[str, int, int, int, int]:
+        """The same value for all attempts at the same events."""
+        events = sum(stop - start for start, stop in self.ranges)
+        return self.connector, self.replay, self.ranges[0][0], self.ranges[-1][1], events

@@ -1,0 +1,71 @@
+"""The last saved ledgers of lanes and sources. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from relay.store.cursor import Cursor, Ledger, find_unsettled
+
+Range = tuple[int, int]
+"""Offsets from the first number up to the second, exclusive."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaneLedger:
+    """The last saved cursor of a lane, with the journal's head of that moment."""
+
+    connector: str
+    head: int
+    cursor: Cursor
+
+    @property
+    def ledger(self) -> Ledger:
+        """The count of each outcome."""
+        return self.cursor.make_ledger(self.head)
+
+    @property
+    def unsettled(self) -> list[Range]:
+        """Offsets without an outcome."""
+        return find_unsettled(self.cursor.position, self.head, self.cursor.ahead)
+
+    def count_left(self, oldest: int) -> int:
+        """Count the unsettled offsets from the journal's oldest offset on."""
+        rest = find_unsettled(max(self.cursor.position, oldest), self.head, self.cursor.ahead)
+        return sum(stop - start for start, stop in rest)
+
+    def is_settled(self, offset: int) -> bool:
+        """Return whether the event at this offset has an outcome. It must not be older than the lane."""
+        return self.cursor.is_settled(offset)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """A source refuses every request since `since`."""
+
+    since: float
+    """Time of the first refusal after the last 2xx, in Unix seconds."""
+    last: float
+    """Time of the last refusal, in Unix seconds."""
+    status: int
+    """Status of the last refusal."""
+    reason: str
+    deadline: float | None
+    """When the sender stops for good, in Unix seconds; None: unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceLedger:
+    """The counts of a source."""
+
+    source: str
+    duplicates: int = 0
+    """Events left out as duplicates."""
+    refusals: Refusals | None = None
+    """None: the source takes requests, or has refused them only for a moment."""
+
+
+def find_acknowledged_head(lanes: Sequence[LaneLedger]) -> int:
+    """Return the last saved head, below which all events were acknowledged.
+
+    Running lanes are saved together. An older row is a removed connector's, perhaps with an older journal.
+    """
+    return lanes[0].head if lanes else 0

@@ -1,0 +1,202 @@
+"""Parked events (dead letters): the events, their totals, and their limits. Pure."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal, NamedTuple
+
+from relay.api import Event, Kind
+
+ROW_BYTES: Final = 200
+"""About the bytes of an event in the database beside its texts."""
+CAUSES: Final = ("unreadable", "filter", "refused", "too_large", "gave_up", "bug", "order")
+"""Why an event is parked: it is unreadable at its source, a filter failed, the destination refused it or its size,
+`give_up_after` is over, or it follows a parked event of its key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A parked event, and why it is parked."""
+
+    source: str
+    connector: str | None
+    """None: parked at the source, and never in the journal."""
+    offset: int | None
+    type: str | None
+    cause: str
+    """One of CAUSES."""
+    reason: str
+    """The last error."""
+    attempts: int
+    body: bytes
+    id_field: str = "id"
+    time_field: str = "time"
+    received: float = 0.0
+    """When relay had the event on disk, in Unix seconds."""
+    number: int = 0
+    """Its number for admins, given by the database."""
+    first: float = 0.0
+    """Time of the first failed attempt in Unix seconds; 0: it fails only now."""
+    last: float = 0.0
+    """Time of the last failure in Unix seconds."""
+    again: float | None = None
+    """When a replay was requested, in Unix seconds; None without a request."""
+    status: int | None = None
+    """HTTP status of the last answer, if there was one."""
+    answer: str = ""
+    """The first bytes of the body of that answer, without secrets."""
+    replay: int | None = None
+    """The replay that parked it; None: the lane, whose ledger counts it."""
+    key: str | None = None
+    """Its ordering key, if the connector keeps an order."""
+    part: int = 0
+    """Its part of the event, from 0, if the connector's filters have split the event."""
+
+    @classmethod
+    def make(
+        cls,
+        event: Event,
+        connector: str,
+        cause: str,
+        reason: str,
+        attempts: int,
+        status: int | None = None,
+        answer: str = "",
+    ) -> "Parked":
+        """Make a parked event for one connector."""
+        kind = event.kind
+        return cls(
+            kind.source, connector, event.offset, kind.type, cause, reason, attempts, event.body,
+            kind.id_field, kind.time_field, event.received, status=status, answer=answer, part=event.part,
+        )  # fmt: skip
+
+    @property
+    def event(self) -> Event:
+        """The event as the connector's lane had it. Raises ValueError for an event parked at a source."""
+        if self.offset is None or self.type is None:
+            raise ValueError("what was unreadable at its source is no event")
+        kind = Kind(self.source, self.type, self.id_field, self.time_field)
+        return Event(self.body, kind, self.offset, self.received, self.part)
+
+
+def measure_parked(reason: str, answer: str, key: str | None, body: bytes) -> int:
+    """Return about the bytes that an event will take."""
+    return ROW_BYTES + len(body) + len(reason) + len(answer) + len(key or "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParkedQuery:
+    """Selects parked events. All given conditions must hold."""
+
+    numbers: Sequence[int] = ()
+    """Numbers of parked events; empty: every number."""
+    connector: str | None = None
+    """Connector for which the events are parked."""
+    source: str | None = None
+    """Source of the events."""
+    cause: str | None = None
+    """Cause: `unreadable`, `filter`, `refused`, `too_large`, `gave_up`, `bug` or `order`."""
+    since: float | None = None
+    """Earliest time of the last failure, in Unix seconds."""
+    limit: int | None = None
+    """Maximum number of events, the oldest ones."""
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether `parked_total` knows the number of these events."""
+        return self.since is None and not self.numbers
+
+
+class ParkedRow(NamedTuple):
+    """The fields of a parked event that may name a user."""
+
+    number: int
+    offset: int | None
+    type: str | None
+    body: bytes
+    key: str | None
+    replay: int | None
+    reason: str
+    answer: str
+
+
+Reason = Literal["retention", "max_size", "min_free"]
+"""The setting for whose sake parked events were removed."""
+SETTINGS: Final[dict[Reason, str]] = {
+    "retention": "parked.retention",
+    "max_size": "parked.max_size",
+    "min_free": "journal.min_free",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParkedTotal:
+    """Parked events of one source, connector and cause."""
+
+    source: str
+    connector: str | None
+    """None: at the source."""
+    cause: str
+    events: int = 0
+    bytes: int = 0
+    """About their bytes in the database."""
+    removed: Mapping[str, int] = field(default_factory=dict)
+    """Events ever removed by relay itself, by setting: `parked.retention`, `parked.max_size` or `journal.min_free`."""
+
+    @property
+    def removed_for_room(self) -> int:
+        """Removed events that were not too old."""
+        return sum(events for setting, events in self.removed.items() if setting != "parked.retention")
+
+    def __add__(self, other: "ParkedTotal") -> "ParkedTotal":
+        removed = dict(Counter(self.removed) + Counter(other.removed))
+        return replace(self, events=self.events + other.events, bytes=self.bytes + other.bytes, removed=removed)
+
+
+def sum_totals(parts: Iterable[ParkedTotal]) -> list[ParkedTotal]:
+    """Sum totals of the same source, connector and cause."""
+    found: dict[tuple[str, str | None, str], ParkedTotal] = {}
+    for one in parts:
+        key = one.source, one.connector, one.cause
+        found[key] = found[key] + one if key in found else one
+    return [one for one in found.values() if one.events or one.removed]
+
+
+class RemovedParked(NamedTuple):
+    """A parked event that was removed."""
+
+    source: str
+    connector: str | None
+    cause: str
+    last: float
+    """Time of its last failure in Unix seconds."""
+    size: int
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedLimits:
+    """Limits of parked events; 0 is no limit."""
+
+    max_size: int = 0
+    """Bytes in one worker's database."""
+    retention: float = 0.0
+    """Seconds after the last failure."""
+    min_free: int = 0
+    """Bytes left free on the file system. Unreadable events leave twice as much, so that the journal has room first."""
+
+
+@dataclass(slots=True)
+class Removals:
+    """Parked events removed for one reason, not logged yet."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    """By connector, or "source NAME"."""
+    oldest: float = math.inf
+    """Time of the oldest one's last failure, in Unix seconds."""
+
+    def add(self, removed: RemovedParked) -> None:
+        """Count one more."""
+        self.counts[removed.connector or f"source {removed.source}"] += 1
+        self.oldest = min(self.oldest, removed.last)

@@ -1,0 +1,16 @@
+"""A pause of a connector. Pure."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A pause of a connector. Times are Unix seconds."""
+
+    since: float
+    until: float | None = None
+    """When it ends by itself; None: an admin ends it."""
+
+    def is_over(self, now: float) -> bool:
+        """Return whether it has ended by itself."""
+        return self.until is not None and self.until <= now

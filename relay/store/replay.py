@@ -1,0 +1,39 @@
+"""A replay: a range of the journal to deliver once more. Pure."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from relay.store.cursor import Cursor
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A range of the journal, from the cursor's start up to `stop`, for a connector to get again."""
+
+    connector: str
+    cursor: Cursor
+    stop: int
+    entries: Sequence[str] = ("*",)
+    """Entries of a selection. Only events that the connector's own selection wants as well are replayed."""
+    rate: float = 0.0
+    """Events per second at most, beside the connector's own limit; 0: no limit."""
+    number: int = 0
+    """Its number for admins, given by the database."""
+    asked: float = field(default_factory=time.time)
+    """Unix seconds."""
+    saved: float | None = None
+    ended: float | None = None
+    cancelled: float | None = None
+    asked_by: str = ""
+    """Who requested it."""
+
+    @property
+    def status(self) -> Literal["waiting", "running", "done", "cancelled"]:
+        """Its progress. A running replay continues after a restart."""
+        if self.ended:
+            return "done"
+        if self.cancelled:
+            return "cancelled"
+        return "running" if self.saved else "waiting"
