@@ -1,4 +1,4 @@
-"""Reads a state folder from outside. Only `repair` and `restore` write to it."""
+"""Reads a state folder from outside. Only `restore` writes to it."""
 
 from relay.inspect.audit import Audit, AuditRow, WholeAudit, audit_all
 from relay.inspect.backup import Backup, back_up
@@ -6,7 +6,6 @@ from relay.inspect.check import Check, CheckedSegment, WorkerCheck, check_all
 from relay.inspect.disk_usage import describe_usage, measure_usage
 from relay.inspect.dump import PROBLEM, DumpPart, dump_all, encode_line, encode_problem
 from relay.inspect.receipts import Receipt, WorkerReceipt, list_receipts
-from relay.inspect.repair import Repair, plan_repair, repair
 from relay.inspect.replay_count import ReplayCount, Stretch, WorkerCount, count_all
 from relay.inspect.restore import advise_on_restore, restore
 from relay.inspect.search import Aside, Found, search_all
@@ -28,7 +27,6 @@ __all__ = [
     "Question",
     "Receipt",
     "Remains",
-    "Repair",
     "ReplayCount",
     "Resent",
     "Stretch",
@@ -54,8 +52,6 @@ __all__ = [
     "find_remains",
     "list_receipts",
     "measure_usage",
-    "plan_repair",
-    "repair",
     "restore",
     "search_all",
     "trace_all",

@@ -1,14 +1,12 @@
 """The audit: proves from the journal, not from counters, that nothing vanished. Blocking, and changes nothing."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Final
 
-from relay.inspect.repair import plan_segment
-from relay.inspect.segments import Inspected, inspect_all
+from relay.journal import JournalView
 from relay.state import (
     find_worker_doubts,
     has_tables,
@@ -19,7 +17,16 @@ from relay.state import (
     read_source_ledgers,
     read_worker_totals,
 )
-from relay.store import LaneLedger, ParkedTotal, Range, SourceLedger, find_acknowledged_head, find_unsettled, sum_totals
+from relay.store import (
+    LaneLedger,
+    LogSurvey,
+    ParkedTotal,
+    Range,
+    SourceLedger,
+    find_acknowledged_head,
+    find_unsettled,
+    sum_totals,
+)
 from relay.words import format_count, format_ranges
 
 COUNTED: Final = (
@@ -94,9 +101,7 @@ class AuditedState:
     before: Sequence[LaneLedger]
     parked: Mapping[str, Sequence[int]]
     """The offsets by connector."""
-    journal: Sequence[Inspected]
-    kept: Sequence[Range]
-    """The readable offsets with good checksums, also those behind the damage in damaged segments."""
+    journal: LogSurvey
     after: Sequence[LaneLedger]
     """The ledgers, read again: what is unsettled now was needed all the while, and so in the journal."""
 
@@ -107,11 +112,6 @@ class AuditedState:
     def head(self) -> int:
         """The same offset, also by the ledgers."""
         return max(self.acknowledged, find_acknowledged_head(self.before))
-
-    @property
-    def oldest(self) -> int:
-        """The oldest offset of the journal."""
-        return self.journal[0].base if self.journal else 0
 
 
 def audit_all(state: Path, path: Path, kept_for: Collection[str] | None = None) -> Audit:
@@ -179,8 +179,8 @@ def audit(state: Path, journal: Path, kept_for: Collection[str] | None = None) -
         problems += [f"{lane.connector}: {problem}" for problem in wrong]
     return Audit(
         balances=not problems,
-        segments=len(seen.journal),
-        oldest=seen.oldest,
+        segments=seen.journal.parts,
+        oldest=seen.journal.oldest,
         head=seen.head,
         connectors=rows,
         sources=read_source_ledgers(state),
@@ -192,26 +192,17 @@ def audit(state: Path, journal: Path, kept_for: Collection[str] | None = None) -
 def _read_state(state: Path, journal: Path) -> AuditedState:
     before, head = read_lane_ledgers(state), read_acknowledged(state)
     parked = read_parked_offsets(state)
-    found = inspect_all(journal, head)
-    kept = list[Range]()
-    for segment in found:
-        readable = [(segment.base, segment.end)]
-        if not segment.is_whole:  # connectors go on behind damage
-            with suppress(FileNotFoundError):  # retention has just removed it
-                readable = find_unsettled(segment.base, segment.limit, plan_segment(segment).lost)
-        kept += readable
-    return AuditedState(
-        before=before, parked=parked, journal=found, kept=kept, after=read_lane_ledgers(state), acknowledged=head
-    )
+    found = JournalView(journal, head).survey()
+    return AuditedState(before=before, parked=parked, journal=found, after=read_lane_ledgers(state), acknowledged=head)
 
 
 def find_journal_problems(seen: AuditedState) -> Iterator[str]:
     """Yield what is missing between the journal's oldest offset and its head."""
-    for segment in seen.journal:
-        if not segment.is_whole:
-            yield f"journal: {segment.path.name}: {segment}"
-    if missing := find_unsettled(seen.oldest, seen.head, seen.kept):
-        yield f"journal: offsets {format_ranges(missing)} cannot be read, of {seen.oldest} to {seen.head - 1}"
+    for problem in seen.journal.problems:
+        yield f"journal: {problem}"
+    oldest = seen.journal.oldest
+    if missing := find_unsettled(oldest, seen.head, seen.journal.kept):
+        yield f"journal: offsets {format_ranges(missing)} cannot be read, of {oldest} to {seen.head - 1}"
 
 
 def find_lane_problems(lane: LaneLedger, seen: AuditedState, *, may_expire: bool) -> Iterator[str]:
@@ -229,7 +220,8 @@ def find_lane_problems(lane: LaneLedger, seen: AuditedState, *, may_expire: bool
             f" but the cursor leaves {_count_events(lane.unsettled)} unsettled:"
             f" {format_ranges(lane.unsettled) or 'none'}"
         )
-    readable = [(0, seen.oldest), *seen.kept] if may_expire else seen.kept
+    kept = seen.journal.kept
+    readable = [(0, seen.journal.oldest), *kept] if may_expire else kept
     needed = next((later for later in seen.after if later.connector == lane.connector), lane).cursor
     pending = find_unsettled(needed.position, lane.head, needed.ahead)
     if missing := [*chain(*(find_unsettled(start, stop, readable) for start, stop in pending))]:

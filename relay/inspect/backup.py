@@ -25,13 +25,14 @@ from typing import Final
 
 import msgspec
 
-from relay.inspect.segments import Inspected, inspect_all
 from relay.journal import (
     FRESH,
     Corrupt,
+    Inspected,
     copy_segment,
     describe_mismatch,
     find_end,
+    inspect_all,
     list_segment_files,
     lock,
     parse_base,

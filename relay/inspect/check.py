@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from relay.inspect.segments import Condition, inspect_all
+from relay.journal import Condition, inspect_all
 from relay.state import list_journals, read_acknowledged
 
 

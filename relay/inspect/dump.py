@@ -13,7 +13,8 @@ import orjson
 from relay.api import Event
 from relay.api.internal import one_line
 from relay.catalogue import Selection
-from relay.inspect.segments import Inspected, describe_segments, list_all_segments, read_all_blocks
+from relay.state import list_journals, view_journal
+from relay.store import LogView
 
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 PROBLEM: Final = b'{"problem":'
@@ -39,20 +40,20 @@ def dump_all(state: Path, path: Path, part: DumpPart) -> Iterator[bytes]:
 
     The last lines say what could not be read. Raises FileNotFoundError, OSError, sqlite3.Error.
     """
-    listed = list_all_segments(state, path)
+    logs = {worker: view_journal(*folders) for worker, folders in list_journals(state, path).items()}
     lines = (
-        encode_line(event, worker if len(listed) > 1 else None)
-        for worker, its in listed.items()
-        for event in _read_events(its, part)
+        encode_line(event, worker if len(logs) > 1 else None)
+        for worker, log in logs.items()
+        for event in _read_events(log, part)
     )
     yield from islice(lines, part.limit)
-    for its in listed.values():
-        yield from map(encode_problem, describe_segments(its))
+    for log in logs.values():
+        yield from map(encode_problem, log.problems)
 
 
-def _read_events(listed: Sequence[Inspected], part: DumpPart) -> Iterator[Event]:
+def _read_events(log: LogView, part: DumpPart) -> Iterator[Event]:
     selection = Selection(part.events)
-    for _, block in read_all_blocks(listed, part.start):
+    for _, block in log.read(part.start):
         for event in block:
             if part.stop is not None and event.offset >= part.stop:
                 return

@@ -1,13 +1,12 @@
 """Counts the events of a replay before it is requested. Blocking, and changes nothing."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from relay.catalogue import Selection
-from relay.inspect.segments import Inspected, describe_segments, list_all_segments, read_all_blocks
-from relay.state import list_worker_folders, read_lanes_if_any
+from relay.state import list_journals, read_lanes_if_any, view_journal
+from relay.store import LogView
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,31 +59,25 @@ def count_all(state: Path, path: Path, asked: Stretch, within: Sequence[str] | N
     FileNotFoundError, OSError, sqlite3.Error.
     """
     selection = Selection(asked.events or ["*"], within=None if within is None else Selection(within))
+    folders = list_journals(state, path)
     positions = {
         number: lane.cursor.position
-        for number, folder in list_worker_folders(state).items()
+        for number, (folder, _) in folders.items()
         for lane in read_lanes_if_any(folder)
         if lane.connector == asked.connector
     }
-    listed = list_all_segments(state, path)
     found = [
-        _count_worker(number, listed[number], asked, position, selection) for number, position in positions.items()
+        _count_worker(number, view_journal(*folders[number]), asked, position, selection)
+        for number, position in positions.items()
     ]
     if not found:
         raise LookupError(f"connector {asked.connector} has not run yet: set its `from` to begin in the past")
     return found
 
 
-def _count_worker(
-    worker: int, listed: Sequence[Inspected], asked: Stretch, position: int, selection: Selection
-) -> WorkerCount:
-    recent = list[Inspected]()
-    for segment in listed:
-        with suppress(FileNotFoundError):  # retention has just removed the segment
-            if segment.path.stat().st_mtime >= asked.since:
-                recent.append(segment)
+def _count_worker(worker: int, log: LogView, asked: Stretch, position: int, selection: Selection) -> WorkerCount:
     first, last, wanted = None, position, 0
-    for _, block in read_all_blocks(recent):
+    for _, block in log.read(since=asked.since):
         if block.received < asked.since:
             continue
         start, stop = block.offsets[0], min(block.offsets[-1] + 1, position)
@@ -94,4 +87,4 @@ def _count_worker(
         first = start if first is None else first
         wants = [not kind.is_erased and selection.wants(kind.type) for kind in block.kinds]
         wanted += sum(wants[kind] for kind in block.index[: stop - start])
-    return WorkerCount(worker, last if first is None else first, last, wanted, describe_segments(listed))
+    return WorkerCount(worker, last if first is None else first, last, wanted, log.problems)

@@ -12,19 +12,18 @@ from typing import Final
 import orjson
 
 from relay.api import Event, Kind, value_in
-from relay.inspect.segments import Inspected, describe_segments, list_segments, read_all_blocks
 from relay.state import (
     find_attempts_at,
     find_parked_at,
     find_replays_over,
     find_worker,
     list_journals,
-    read_acknowledged,
     read_lanes_if_any,
     read_parked,
+    view_journal,
     was_damaged,
 )
-from relay.store import Attempts, Counts, LaneLedger, Parked, ParkedQuery, Replay
+from relay.store import Attempts, Counts, LaneLedger, LogView, Parked, ParkedQuery, Replay
 
 ESCAPED: Final = frozenset('"\\/')
 """Characters that a sender may write in several ways inside a JSON string."""
@@ -122,8 +121,8 @@ def search_all(state: Path, path: Path, id: str) -> list[Found]:
     parked = _find_parked(state, id)
     found, room = [], Room(FOUND, FOUND_BYTES)
     for number, (folder, journal) in folders.items():
-        listed = list_segments(journal, read_acknowledged(folder))
-        events, problems = _find_events(listed, room, id)
+        log = view_journal(folder, journal)
+        events, problems = _find_events(log, room, id)
         mine = [aside for worker, aside in parked if worker == number and aside.offset not in events]
         parts = list[Aside]()
         with suppress(FileNotFoundError):  # by offset: parts have ids of their own
@@ -139,7 +138,7 @@ def search_all(state: Path, path: Path, id: str) -> list[Found]:
             )
             for offset, (event, segment) in events.items()
         ]
-        found.append(Found(number, sightings, mine, [*problems, *describe_segments(listed)]))
+        found.append(Found(number, sightings, mine, [*problems, *log.problems]))
     return found
 
 
@@ -152,7 +151,7 @@ def _find_parked(state: Path, id: str) -> list[tuple[int, Aside]]:
     return found
 
 
-def _find_events(listed: Sequence[Inspected], room: Room, id: str) -> tuple[dict[int, tuple[Event, str]], list[str]]:
+def _find_events(log: LogView, room: Room, id: str) -> tuple[dict[int, tuple[Event, str]], list[str]]:
     """Find the events with an id in a journal: by offset, with the segment's name, and whether there are more.
 
     Do not decode blocks and events without the bytes of the id.
@@ -160,14 +159,14 @@ def _find_events(listed: Sequence[Inspected], room: Room, id: str) -> tuple[dict
     is_plain = id.isascii() and id.isprintable() and ESCAPED.isdisjoint(id)
     needle = id.encode() if is_plain else b""
     found: dict[int, tuple[Event, str]] = {}
-    for segment, block in read_all_blocks(listed):
+    for part, block in log.read():
         if needle not in block.body:
             continue
         for event in block:
             if needle in event.body and _read_id(event) == id:
                 if not room.take(event):
                     return found, [f"there are more events with this id, from offset {event.offset} on"]
-                found[event.offset] = event, segment.path.name
+                found[event.offset] = event, part
     return found, []
 
 

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relay.api import User
-from relay.inspect.segments import describe_segments, list_all_segments, read_all_blocks
 from relay.journal import Erased, Wanted
-from relay.state import list_erasures, read_parked
+from relay.state import list_erasures, list_journals, read_parked, view_journal
 from relay.store import ParkedQuery, make_digests
 
 
@@ -31,11 +30,11 @@ def find_remains(state: Path, path: Path, user: User) -> Remains:
     """
     wanted, digests = Wanted({1: user}), make_digests(user)
     receipts = [one.number for one in list_erasures(state) if digests & {*one.digests}]
-    listed = [segment for its in list_all_segments(state, path).values() for segment in its]
-    found = (Erased(block, wanted) for _, block in read_all_blocks(listed))
+    logs = [view_journal(*folders) for folders in list_journals(state, path).values()]
+    found = (Erased(block, wanted) for log in logs for _, block in log.read())
     events = sum(len(one.erased) + len(one.changed) for one in found)
     parked = 0
     for one in read_parked(state, ParkedQuery()):
         text = one.body.decode(errors="replace") if one.connector is None else ""
         parked += bool(wanted.find_numbers(one.body) or wanted.find_by_key(one.key) or wanted.find_named(text))
-    return Remains(events, parked, receipts, describe_segments(listed))
+    return Remains(events, parked, receipts, [problem for log in logs for problem in log.problems])

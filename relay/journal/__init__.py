@@ -5,6 +5,9 @@ from relay.journal.end_marker import read_end, write_end
 from relay.journal.identity import ANY, KnownJournal, OtherJournal, describe_mismatch, read_identity, write_identity
 from relay.journal.journal import Journal, TooLarge, Unavailable
 from relay.journal.lock import LOCK, is_locked, lock, read_holder
+from relay.journal.outside.inspected import Condition, Inspected, inspect_all
+from relay.journal.outside.repair import Repair, plan_repair, repair
+from relay.journal.outside.view import JournalView
 from relay.journal.record import HEADER, encode_lost_record, find_records
 from relay.journal.recovery import BEHIND_ALL
 from relay.journal.retention import JournalLimits
@@ -45,12 +48,16 @@ __all__ = [
     "READ_BYTES",
     "SUFFIX",
     "Clock",
+    "Condition",
     "Corrupt",
     "Erased",
+    "Inspected",
     "Journal",
     "JournalLimits",
+    "JournalView",
     "KnownJournal",
     "OtherJournal",
+    "Repair",
     "Segment",
     "SegmentReader",
     "TooLarge",
@@ -64,11 +71,13 @@ __all__ = [
     "find_more_ids",
     "find_records",
     "find_user",
+    "inspect_all",
     "is_locked",
     "list_segment_files",
     "lock",
     "merge_users",
     "parse_base",
+    "plan_repair",
     "plan_rewrite",
     "put_in_place",
     "read_end",
@@ -76,6 +85,7 @@ __all__ = [
     "read_identity",
     "read_salt",
     "read_written",
+    "repair",
     "replace_text",
     "rewrite",
     "sync_folder",

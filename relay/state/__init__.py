@@ -59,7 +59,7 @@ from relay.state.layout import (
     remove_cuts_of_replays,
 )
 from relay.state.ledger import read_lane_ledgers, read_lanes_if_any, read_ledger, read_source_ledgers
-from relay.state.open_folder import open_both
+from relay.state.open_folder import open_both, view_journal
 from relay.state.parked import (
     change_parked,
     count_parked,
@@ -186,5 +186,6 @@ __all__ = [
     "save_tracks",
     "save_watch",
     "share_erasures",
+    "view_journal",
     "was_damaged",
 ]

@@ -5,9 +5,9 @@ from typing import Final
 
 import structlog
 
-from relay.journal import ANY, Journal, JournalLimits, KnownJournal
+from relay.journal import ANY, Journal, JournalLimits, JournalView, KnownJournal
 from relay.state.database import State
-from relay.state.journal_state import describe_older_database
+from relay.state.journal_state import describe_older_database, read_acknowledged
 from relay.state.seen_ids import forget_seen
 from relay.words import format_count
 
@@ -71,3 +71,11 @@ def _is_older(known: KnownJournal, journal: Journal) -> bool:
         return known.head < journal.stopped
     is_guess = journal.newest is None or bool(journal.problem or journal.clock.ahead)
     return not is_guess and known.head < journal.head and (journal.newest or 0.0) > known.time + LATEST_SAVE_S
+
+
+def view_journal(folder: Path, journal: Path) -> JournalView:
+    """Open a worker's journal for reading from outside; `folder` has its database.
+
+    Raises FileNotFoundError, OSError, sqlite3.Error.
+    """
+    return JournalView(journal, read_acknowledged(folder))

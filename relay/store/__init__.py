@@ -17,6 +17,7 @@ from relay.store.erasure import (
 )
 from relay.store.history import Entry, HistoryQuery
 from relay.store.ledger import LaneLedger, Range, Refusals, SourceLedger, find_acknowledged_head
+from relay.store.log_view import LogSurvey, LogView
 from relay.store.parked import (
     CAUSES,
     ROW_BYTES,
@@ -55,6 +56,8 @@ __all__ = [
     "HistoryQuery",
     "LaneLedger",
     "Ledger",
+    "LogSurvey",
+    "LogView",
     "Parked",
     "ParkedLimits",
     "ParkedQuery",

@@ -19,7 +19,6 @@ from relay.config.load import load
 from relay.config.model import AdminSettings, MetricsSettings
 from relay.config.plugins.registry import Registry
 from relay.inspect.audit import Audit, AuditedState, AuditRow, find_journal_problems, find_lane_problems, merge_audits
-from relay.inspect.segments import Inspected
 from relay.journal.identity import ANY, KnownJournal
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
@@ -28,7 +27,7 @@ from relay.state.attempts import save_attempts
 from relay.state.database import State
 from relay.state.erasures import ask_erasure
 from relay.state.layout import make_journal_folder, make_worker_folder
-from relay.store import Attempts, Counts, Cursor, LaneLedger, Parked, ParkedTotal, Refusals, SourceLedger
+from relay.store import Attempts, Counts, Cursor, LaneLedger, LogSurvey, Parked, ParkedTotal, Refusals, SourceLedger
 from relay.testing import Destination, make_event
 from relay.words import format_ranges
 from tests.conftest import LONG
@@ -406,13 +405,12 @@ async def test_a_relay_under_load_audits_as_balanced(daemon: Daemon) -> None:
 
 
 def test_what_was_settled_and_removed_while_the_audit_ran_is_not_missed() -> None:
-    segment = Inspected(Path("7.log"), 7, None, 10, "good", used=99)
-    segment.end = 10
+    journal = LogSurvey(parts=1, oldest=7, kept=[(7, 10)], problems=[])
     before = LaneLedger("all", 10, Cursor(0, 4, [], Counts(delivered=4)))
     after = LaneLedger("all", 15, Cursor(0, 8, [], Counts(delivered=8)))
-    seen = AuditedState(before=[before], parked={}, journal=[segment], kept=[(7, 10)], after=[after])
+    seen = AuditedState(before=[before], parked={}, journal=journal, after=[after])
     assert [*find_journal_problems(seen), *find_lane_problems(before, seen, may_expire=False)] == []
-    stuck = AuditedState(before=[before], parked={}, journal=[segment], kept=[(7, 10)], after=[before])
+    stuck = AuditedState(before=[before], parked={}, journal=journal, after=[before])
     assert [*find_lane_problems(before, stuck, may_expire=False)] == [
         "unsettled offsets 4-6 cannot be read in the journal"
     ]

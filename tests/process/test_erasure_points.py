@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from relay.api import Kind
-from relay.inspect.segments import inspect_all, list_segments, read_all_blocks
+from relay.journal.outside.inspected import inspect_all
+from relay.journal.outside.view import JournalView
 from relay.state.erasures import list_erasures
 from relay.state.ledger import read_ledger
 from relay.state.parked import list_parked
@@ -42,9 +43,7 @@ def check(folder: Path) -> None:
     assert len(list_parked(folder)) == 3
     assert all(segment.is_whole for segment in inspect_all(folder / "journal", 18))
     kinds = {
-        event.offset: event.kind
-        for _, block in read_all_blocks(list_segments(folder / "journal"))
-        for event in block.events()
+        event.offset: event.kind for _, block in JournalView(folder / "journal").read() for event in block.events()
     }
     assert [offset for offset in range(18) if Kind.is_erased.fget(kinds[offset])] == [  # type: ignore[attr-defined]
         *(0, 2, 4),

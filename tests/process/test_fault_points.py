@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.inspect.segments import inspect_all
+from relay.journal.outside.inspected import inspect_all
 from relay.state.journal_state import find_doubts
 from relay.state.ledger import read_ledger
 from relay.state.parked import list_parked

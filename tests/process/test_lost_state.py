@@ -15,7 +15,7 @@ from relay.cli.main import relay
 from relay.state.journal_state import accept_clock, read_acknowledged
 from relay.testing import Destination, make_event
 from tests.daemon import Daemon
-from tests.unit.inspect.test_repair import flip, logs
+from tests.unit.journal.outside.test_repair import flip, logs
 
 SOURCE = '[source.braze]\ntype = "currents"\npath = "/currents"\n'
 HOOK = '[connector.hook]\ntype = "http"\nurl = "%s"\nretry = { first = "10ms", max = "50ms" }\n'

@@ -17,11 +17,11 @@ from relay.config.model import Config
 from relay.inspect import backup
 from relay.inspect.backup import Backup, back_up, read_backup
 from relay.inspect.restore import advise_on_restore, restore
-from relay.inspect.segments import inspect_all
 from relay.journal.end_marker import read_end
 from relay.journal.identity import OtherJournal, read_identity
 from relay.journal.journal import Journal
 from relay.journal.lock import lock
+from relay.journal.outside.inspected import inspect_all
 from relay.journal.retention import JournalLimits
 from relay.journal.segment import find_end
 from relay.runtime.process import StartError, open_state

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from relay.api import Kind
 from relay.cli.main import relay as command
-from relay.inspect.repair import plan_repair
-from relay.inspect.segments import inspect_all
 from relay.journal.identity import ANY, KnownJournal
 from relay.journal.journal import Journal
+from relay.journal.outside.inspected import inspect_all
+from relay.journal.outside.repair import plan_repair
 from relay.journal.recovery import BEHIND_ALL
 from relay.journal.retention import JournalLimits
 from relay.state.journal_state import accept_journal, find_doubts

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from relay.api import Kind
-from relay.inspect.segments import list_segments, read_all_blocks
 from relay.journal.journal import Journal, Unavailable
+from relay.journal.outside.view import JournalView
 from relay.journal.retention import JournalLimits
 
 KIND = Kind("braze", "users.messages.email.Open")
@@ -17,7 +17,7 @@ LIMITS = JournalLimits(16 << 20, 3600)
 
 
 def on_disk(folder: Path) -> list[int]:
-    return [event.offset for _, block in read_all_blocks(list_segments(folder)) for event in block.events()]
+    return [event.offset for _, block in JournalView(folder).read() for event in block.events()]
 
 
 async def append(journal: Journal, number: int = 1, size: int = 0) -> None:

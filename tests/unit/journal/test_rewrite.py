@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from relay.api import Kind, OtherId, User
-from relay.inspect.repair import repair
-from relay.inspect.segments import inspect_all, list_segments, read_all_blocks
 from relay.journal.journal import Journal
+from relay.journal.outside.inspected import inspect_all
+from relay.journal.outside.repair import repair
+from relay.journal.outside.view import JournalView
 from relay.journal.record import read_header
 from relay.journal.retention import JournalLimits
 from relay.journal.rewrite import find_copies, find_more_ids, plan_rewrite, rewrite
@@ -38,7 +39,7 @@ async def erase(journal: Journal, wanted: Wanted = WANTED) -> set[int]:
 
 
 def read(folder: Path) -> dict[int, bytes]:
-    return {event.offset: event.body for _, block in read_all_blocks(list_segments(folder)) for event in block.events()}
+    return {event.offset: event.body for _, block in JournalView(folder).read() for event in block.events()}
 
 
 async def read_on(journal: Journal, offset: int = 0) -> dict[int, bytes]:

@@ -21,8 +21,9 @@ from relay.cli.state_options import (
     encode_workers,
     note_history,
 )
-from relay.inspect import PROBLEM, DumpPart, Repair, WorkerCheck, plan_repair
-from relay.inspect import repair as mend
+from relay.inspect import PROBLEM, DumpPart, WorkerCheck
+from relay.journal import Repair, plan_repair
+from relay.journal import repair as mend
 from relay.state import list_journals, mark_repaired, read_acknowledged
 from relay.words import format_count, format_ranges
 

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.api import Kind
-from relay.inspect.repair import plan_repair, repair
-from relay.inspect.segments import inspect_all, list_segments, read_all_blocks
 from relay.journal.journal import Journal
+from relay.journal.outside.inspected import inspect_all
+from relay.journal.outside.repair import plan_repair, repair
+from relay.journal.outside.view import JournalView
 from relay.journal.retention import JournalLimits
 from relay.testing import make_event
 
@@ -36,7 +37,7 @@ async def fill(folder: Path, starts: int = 3, groups: int = 6) -> list[bytes]:
 
 def read(folder: Path) -> dict[int, bytes]:
     """All that can be read."""
-    return {event.offset: event.body for _, block in read_all_blocks(list_segments(folder)) for event in block.events()}
+    return {event.offset: event.body for _, block in JournalView(folder).read() for event in block.events()}
 
 
 def flip(path: Path, at: int) -> None:

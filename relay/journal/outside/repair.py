@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from relay.inspect.segments import Inspected, inspect_all
-from relay.journal import DAMAGED, PREFIX, encode_lost_record, find_records, lock, put_in_place, read_salt, write_anew
+from relay.journal.lock import lock
+from relay.journal.outside.inspected import Inspected, inspect_all
+from relay.journal.record import encode_lost_record, find_records
+from relay.journal.segment import DAMAGED, PREFIX, put_in_place, read_salt, write_anew
 
 
 @dataclass(frozen=True, slots=True)

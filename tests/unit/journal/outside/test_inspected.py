@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from relay.api import Kind
-from relay.inspect.segments import Inspected, inspect_all, list_segments, read_all_blocks
 from relay.journal.journal import Journal
+from relay.journal.outside.inspected import Inspected, inspect_all
+from relay.journal.outside.view import JournalView
 from relay.journal.retention import JournalLimits
 from relay.journal.segment import PREFIX, make_path
 from relay.state.database import State
@@ -42,7 +43,7 @@ def said(found: list[Inspected]) -> list[str]:
 
 
 def offsets(folder: Path, start: int = 0) -> list[int]:
-    return [offset for _, block in read_all_blocks(list_segments(folder, 9), start) for offset in block.offsets]
+    return [offset for _, block in JournalView(folder, 9).read(start) for offset in block.offsets]
 
 
 async def test_a_whole_journal_is_good_and_read_from_any_offset(tmp_path: Path) -> None:
@@ -100,7 +101,7 @@ async def test_the_segment_under_writing_is_open_and_grows_during_a_read(tmp_pat
     journal = Journal(tmp_path, LIMITS, 1 << 20)
     await journal.append([KIND] * 2, [body(0), body(1)])
     assert said(inspect_all(tmp_path, 2)) == ["open"]
-    reading = read_all_blocks(list_segments(tmp_path, 2))
+    reading = JournalView(tmp_path, 2).read()
     assert list(next(reading)[1].offsets) == [0, 1]
     await journal.append([KIND], [body(2)])
     assert [list(block.offsets) for _, block in reading] == [[2]]

@@ -1,20 +1,15 @@
-"""Reads the journal read-only and without its lock, whether relay runs or not.
-
-While relay runs, the last segment grows and the oldest ones leave. So the ledgers are read before the journal: what
-they call accepted was on disk then. A segment that is missing when its turn comes was removed by retention, and so were
-all before it.
-"""
+"""A segment as a bystander finds it: what is good, and where damage begins."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
 from relay.api import Block
-from relay.journal import HEADER, READ_BYTES, Corrupt, SegmentReader, list_segment_files, parse_base, read_written
-from relay.state import list_journals, read_acknowledged
+from relay.journal.record import HEADER
+from relay.journal.segment import READ_BYTES, Corrupt, SegmentReader, list_segment_files, parse_base, read_written
 from relay.words import format_count
 
 ENDLESS: Final = 1 << 63
@@ -141,21 +136,6 @@ def list_segments(folder: Path, needed: int = 0) -> list[Inspected]:
     ]
 
 
-def list_all_segments(state: Path, path: Path) -> dict[int, list[Inspected]]:
-    """List the segments of every worker's journal, by worker. `path`: the setting `journal.path`.
-
-    Raises FileNotFoundError, sqlite3.Error.
-    """
-    found = list_journals(state, path).items()
-    return {number: list_segments(journal, read_acknowledged(folder)) for number, (folder, journal) in found}
-
-
-def describe_segments(listed: Sequence[Inspected]) -> list[str]:
-    """Describe the damaged ones among segments that were read."""
-    damaged = [segment for segment in listed if segment.condition in ("damaged", "gap")]
-    return [f"{segment.path}: {segment}; relay journal check looks at all of it" for segment in damaged]
-
-
 def inspect_all(folder: Path, needed: int = 0) -> list[Inspected]:
     """Read all segments of a journal from the first to the last byte. Raises FileNotFoundError, OSError."""
     found: list[Inspected] = []
@@ -168,12 +148,3 @@ def inspect_all(folder: Path, needed: int = 0) -> list[Inspected]:
         else:
             found.append(segment)
     return found
-
-
-def read_all_blocks(listed: Sequence[Inspected], start: int = 0) -> Iterator[tuple[Inspected, Block]]:
-    """Yield the good blocks of all segments from the one with `start` on, each with its segment."""
-    for segment in listed:
-        if segment.stop is None or segment.stop > start:
-            with suppress(FileNotFoundError):
-                for block in segment.read_blocks(start):
-                    yield segment, block
