@@ -9,8 +9,7 @@ import structlog
 from relay.deliver.live_lane import LiveLane
 from relay.deliver.replays import Replays
 from relay.journal import Journal
-from relay.state import State
-from relay.store import Cursor
+from relay.store import Cursor, State
 
 TIDY_S: Final = 60.0
 NEARLY_FULL: Final = 0.8

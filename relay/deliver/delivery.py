@@ -22,7 +22,7 @@ from relay.deliver.park import Parking, find_key, find_keys
 from relay.deliver.result import AttemptResult, judge
 from relay.deliver.window import Window
 from relay.guests import call_guest
-from relay.state import State
+from relay.store import State
 
 HANGS: Final = "not done in time, and the connector's thread hangs; nothing is tried again until it is back"
 

@@ -27,10 +27,8 @@ from relay.deliver.live_lane import LiveLane
 from relay.deliver.opener import CLOSE_S
 from relay.deliver.replays import Replays
 from relay.journal import Journal
-from relay.state import State, read_lane_ledgers
 from relay.stop import STOP, count_seconds_left
-from relay.store import Counts, Cursor, Pause
-from relay.threads import ADMIN
+from relay.store import Counts, Cursor, Pause, State
 
 SAVE_S: Final = 0.25
 LOOK_S: Final = 0.5
@@ -115,7 +113,7 @@ class Fleet:
     async def find_abandoned(self) -> dict[str, int]:
         """Return the connectors that ran and do not run now, each with how many of its pending events the journal still
         has. Raises FileNotFoundError, sqlite3.Error."""
-        found = await ADMIN.run(read_lane_ledgers, self._state.folder)
+        found = await self._state.read_lane_ledgers()
         running, oldest = {lane.name for lane in self.lanes}, self._journal.oldest
         return {one.connector: one.count_left(oldest) for one in found if one.connector not in running}
 
@@ -247,11 +245,11 @@ class Fleet:
         seen = -1
         while True:
             try:
-                version = await self._state.read_version()
+                changes = await self._state.changes()
                 held = [pause for lane in self.lanes if (pause := lane.destination.breaker.held) is not None]
-                if version != seen or any(pause.is_over(time.time()) for pause in held):
+                if changes != seen or any(pause.is_over(time.time()) for pause in held):
                     await self._heed_admins(group)
-                seen = version
+                seen = changes
             except sqlite3.Error as error:
                 log.error("looking for what admins ask failed, will be tried again", error=str(error))
             await asyncio.sleep(LOOK_S)

@@ -17,8 +17,7 @@ from relay.deliver.live_lane import LiveLane
 from relay.guests import call_guest, find_reason, is_same, read_text
 from relay.journal import Journal
 from relay.route import Route
-from relay.state import State
-from relay.store import Cursor, Pause
+from relay.store import Cursor, Pause, State
 
 PROBE_S: Final = 5.0
 log = structlog.stdlib.get_logger()

@@ -20,8 +20,7 @@ from relay.deliver.rate_limit import limit_batches
 from relay.deliver.window import EVENT_BYTES, Window
 from relay.journal import Journal
 from relay.route import Route
-from relay.state import State
-from relay.store import Counts, Cursor, Pause, Replay, find_unsettled
+from relay.store import Counts, Cursor, Pause, Replay, State, find_unsettled
 
 log = structlog.stdlib.get_logger()
 

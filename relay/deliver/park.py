@@ -13,8 +13,7 @@ from relay.deliver.destination import SharedDestination
 from relay.deliver.result import AttemptResult
 from relay.guests import escape_surrogates, format_trace, quick
 from relay.route import Failed
-from relay.state import State
-from relay.store import Parked
+from relay.store import Parked, State
 
 AGAIN_S: Final = 5.0
 log = structlog.stdlib.get_logger()

@@ -22,8 +22,7 @@ from relay.deliver.batch.sent_together import Cuts
 from relay.deliver.delivery import Delivery
 from relay.deliver.window import measure_memory
 from relay.route import ENOUGH_BYTES, ENOUGH_S, Failed, Routed
-from relay.state import State
-from relay.store import Counts, Parked, make_ranges
+from relay.store import Counts, Parked, State, make_ranges
 
 LATER_S: Final = 0.5
 log = structlog.stdlib.get_logger()

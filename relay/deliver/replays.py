@@ -15,8 +15,8 @@ import structlog
 
 from relay.deliver.lane import Lane, Snapshot
 from relay.deliver.live_lane import LiveLane
-from relay.state import State, remove_cuts_of_replays
-from relay.store import Cursor
+from relay.state import remove_cuts_of_replays
+from relay.store import Cursor, State
 from relay.threads import ADMIN
 
 REPORTED: Final = ("delivered", "parked", "expired", "damaged")

@@ -16,7 +16,7 @@ from relay.config import Redaction
 from relay.deliver import AttemptResult, LiveLane, draw_retry_delay, judge
 from relay.guests import call_guest, format_trace, read_text
 from relay.journal import Wanted
-from relay.state import State, find_held_elsewhere, find_unchanged, read_erasures, save_answers
+from relay.state import StateDatabase, find_held_elsewhere, find_unchanged, read_erasures, save_answers
 from relay.store import ConnectorAnswer, Erasure
 from relay.threads import ADMIN
 
@@ -36,7 +36,7 @@ class ConnectorErasure:
     calls.
     """
 
-    def __init__(self, lane: LiveLane, state: State, is_anything: Callable[[], bool], worker: int) -> None:
+    def __init__(self, lane: LiveLane, state: StateDatabase, is_anything: Callable[[], bool], worker: int) -> None:
         self._connector, self._opener, self._in_threads = lane.connector, lane.opener, lane.find_thread_work
         self._state, self._is_anything, self._worker = state, is_anything, worker
         self._clean = Redaction(lane.connector.settings).clean

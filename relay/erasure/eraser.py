@@ -44,7 +44,7 @@ from relay.journal import (
     rewrite,
 )
 from relay.state import (
-    State,
+    StateDatabase,
     add_counts,
     correct_asked,
     find_external_ids,
@@ -82,7 +82,7 @@ class Eraser:
     """Does the requested erasures."""
 
     def __init__(
-        self, fleet: Fleet, journal: Journal, state: State, settings: ErasureSettings, worker: int = 0
+        self, fleet: Fleet, journal: Journal, state: StateDatabase, settings: ErasureSettings, worker: int = 0
     ) -> None:
         self._fleet, self._journal, self._state, self._settings = fleet, journal, state, settings
         self._worker = worker

@@ -16,7 +16,7 @@ import structlog
 from relay.api import Block
 from relay.config import ErasureSettings
 from relay.journal import Corrupt, Journal, find_user
-from relay.state import State, read_watch_position, save_watch
+from relay.state import StateDatabase, read_watch_position, save_watch
 from relay.store import Erasure
 
 SAVE_S: Final = 1.0
@@ -29,7 +29,7 @@ log = structlog.stdlib.get_logger()
 class ErasureWatch:
     """Reads every event of the journal once."""
 
-    def __init__(self, journal: Journal, state: State, settings: ErasureSettings) -> None:
+    def __init__(self, journal: Journal, state: StateDatabase, settings: ErasureSettings) -> None:
         self._journal, self._state = journal, state
         self._on, self._identities = frozenset(settings.on), settings.identities
         self._remembered: set[tuple[str, str]] = set()

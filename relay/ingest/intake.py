@@ -25,8 +25,8 @@ from relay.ingest.source_calls import SourceCalls
 from relay.ingest.to_first_worker import First, split
 from relay.ingest.traffic import UNKNOWN_TYPES, Traffic
 from relay.journal import Journal, TooLarge, Unavailable
-from relay.state import Seen, State
-from relay.store import Parked, SourceLedger
+from relay.state import Seen
+from relay.store import Parked, SourceLedger, State
 from relay.words import REASON_CHARS
 
 T = TypeVar("T")

@@ -26,8 +26,8 @@ from relay.ingest.tls import Certificates
 from relay.ingest.to_first_worker import First
 from relay.journal import Journal
 from relay.listen import Acceptor, ListenerLimits, Server
-from relay.state import State, forget_seen
-from relay.store import SourceLedger
+from relay.state import forget_seen
+from relay.store import SourceLedger, State
 from relay.threads import ADMIN
 
 STOP_S: Final = 5.0

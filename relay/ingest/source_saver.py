@@ -6,8 +6,7 @@ from typing import Final
 
 import structlog
 
-from relay.state import State
-from relay.store import SourceLedger
+from relay.store import SourceLedger, State
 
 SAVE_S: Final = 1.0
 """Seconds between a change and its saving. A crash loses the counts of that time."""

@@ -55,7 +55,7 @@ from relay.runtime.status import StatusReader
 from relay.runtime.systemd import Notify
 from relay.runtime.watchdog import Pulse, keep_reporting
 from relay.runtime.worker import Worker
-from relay.state import State, follow_pauses, keep_removing_parked, list_other_folders
+from relay.state import StateDatabase, keep_removing_parked
 from relay.status import ReloadResult, ReloadWarning, merge_results, read_retired
 from relay.stop import STOP, count_seconds_left
 from relay.store import Entry
@@ -90,7 +90,9 @@ async def run(config: Config, load: Load, state_folder: Path, worker: Worker | N
 class Daemon:
     """One process with its journal."""
 
-    def __init__(self, config: Config, load: Load, journal: Journal, state: State, worker: Worker | None) -> None:
+    def __init__(
+        self, config: Config, load: Load, journal: Journal, state: StateDatabase, worker: Worker | None
+    ) -> None:
         self._used, self._config, self._load = config, config, load
         self._journal, self._state, self._worker = journal, state, worker
         number = worker.number if worker else 0
@@ -194,11 +196,10 @@ class Daemon:
                 async with asyncio.timeout(FIRST_S):
                     await self._first.connect()
             # Pause what the first worker pauses
-            first = list_other_folders(self._state.folder, self._state.worker)[0]
             try:
-                await self._state.run(lambda db: follow_pauses(db, first))
+                await self._state.follow_pauses()
             except (OSError, sqlite3.Error) as error:
-                log.error("what the first worker pauses cannot be read", folder=str(first), error=str(error))
+                log.error("what the first worker pauses cannot be read", error=str(error))
             await self._fleet.heed_pauses()
 
     def _set_selections(self) -> None:

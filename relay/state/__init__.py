@@ -4,7 +4,7 @@ from relay.state.alerts import forget_alerts, read_alerts, save_message, save_tr
 from relay.state.attempts import clear_answers, find_attempts_at, read_answers, read_attempted_connectors
 from relay.state.cursor import count_as_erased, load_cursor, read_saved_positions
 from relay.state.damage import mark_repaired, was_damaged
-from relay.state.database import State
+from relay.state.database import StateDatabase
 from relay.state.database_file import LOCKED_S, VERSION, OlderTables, connect
 from relay.state.erasures import (
     add_counts,
@@ -80,7 +80,7 @@ from relay.state.parked import (
     read_worker_totals,
 )
 from relay.state.parked.retention import keep_removing_parked
-from relay.state.pauses import follow_pauses, pause_connector, resume_connector
+from relay.state.pauses import pause_connector, resume_connector
 from relay.state.replays import ask_replay, cancel_replay, find_replays_over, has_open_replays, list_replays
 from relay.state.seen_ids import SEEN, Seen, forget_seen
 
@@ -94,7 +94,7 @@ __all__ = [
     "Forgotten",
     "OlderTables",
     "Seen",
-    "State",
+    "StateDatabase",
     "accept_clock",
     "accept_journal",
     "add_counts",
@@ -128,7 +128,6 @@ __all__ = [
     "find_unchanged",
     "find_worker",
     "find_worker_doubts",
-    "follow_pauses",
     "forget_alerts",
     "forget_connector",
     "forget_failed",

@@ -21,8 +21,8 @@ from relay.state.cursor import load_cursor, make_cursor_rows, save_cursors
 from relay.state.damage import save_damage
 from relay.state.database_file import LOCKED_S, enable_shrinking, reserve_log, shrink_in_steps
 from relay.state.journal_state import adopt_journal, read_known_journal, save_head
-from relay.state.layout import DATABASE
-from relay.state.ledger import read_memories, read_sources, save_memory, save_sources
+from relay.state.layout import DATABASE, list_other_folders
+from relay.state.ledger import read_lane_ledgers, read_memories, read_sources, save_memory, save_sources
 from relay.state.migrations import make_tables
 from relay.state.parked import (
     add_parked,
@@ -34,12 +34,13 @@ from relay.state.parked import (
     read_ranges,
 )
 from relay.state.parked.limits import make_room, remove_some
-from relay.state.pauses import read_pauses
+from relay.state.pauses import follow_pauses, read_pauses
 from relay.state.replays import read_replays, save_replays
 from relay.store import (
     Attempts,
     Cursor,
     Damage,
+    LaneLedger,
     Parked,
     ParkedLimits,
     Pause,
@@ -50,12 +51,13 @@ from relay.store import (
     SourceLedger,
     measure_parked,
 )
+from relay.threads import ADMIN
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-class State:
+class StateDatabase:
     """The state database of one state folder."""
 
     def __init__(self, folder: Path, worker: int = 0) -> None:
@@ -143,6 +145,15 @@ class State:
         """Return the pauses by connector."""
         return await self.run(read_pauses)
 
+    async def follow_pauses(self) -> None:
+        """Take over the pauses of the first worker in place of those here."""
+        first = list_other_folders(self.folder, self.worker)[0]
+        await self.run(lambda db: follow_pauses(db, first))
+
+    async def read_lane_ledgers(self) -> list[LaneLedger]:
+        """Return the last saved ledger of each lane that ever ran, the one saved last first."""
+        return await ADMIN.run(read_lane_ledgers, self.folder)
+
     async def forget_attempts(self, oldest: int) -> None:
         """Delete the attempts at events below this offset, which have left the journal."""
         await self.run(lambda db: forget_attempts(db, oldest))
@@ -195,8 +206,8 @@ class State:
         """Return the ordering keys of a connector's parked events, without the events of these numbers."""
         return await self.run(lambda db: read_keys(db, connector, but))
 
-    async def read_version(self) -> int:
-        """Return a number that changes when another process has written, or parked events were removed."""
+    async def changes(self) -> int:
+        """Return a number that is another one when another process has written, or parked events were removed."""
         query = self._db.execute
         written = await asyncio.get_running_loop().run_in_executor(
             self._thread, lambda: int(query("PRAGMA data_version").fetchone()[0])

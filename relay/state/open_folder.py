@@ -6,7 +6,7 @@ from typing import Final
 import structlog
 
 from relay.journal import ANY, Journal, JournalLimits, JournalView, KnownJournal
-from relay.state.database import State
+from relay.state.database import StateDatabase
 from relay.state.journal_state import describe_older_database, read_acknowledged
 from relay.state.seen_ids import forget_seen
 from relay.words import format_count
@@ -20,12 +20,14 @@ LATEST_SAVE_S: Final = 60.0
 log = structlog.stdlib.get_logger()
 
 
-def open_both(folder: Path, journal: Path, number: int, limits: JournalLimits, memory: int) -> tuple[Journal, State]:
+def open_both(
+    folder: Path, journal: Path, number: int, limits: JournalLimits, memory: int
+) -> tuple[Journal, StateDatabase]:
     """Open the database and the journal of the worker with this number. Blocking.
 
     Raises OSError, sqlite3.Error, and identity.OtherJournal if the journal is not the database's.
     """
-    state = State(folder, number)
+    state = StateDatabase(folder, number)
     try:
         opened = Journal(journal, limits, memory, state.known)
         doubt = _adopt_journal(state, opened)
@@ -37,7 +39,7 @@ def open_both(folder: Path, journal: Path, number: int, limits: JournalLimits, m
     return opened, state
 
 
-def _adopt_journal(state: State, journal: Journal) -> str:
+def _adopt_journal(state: StateDatabase, journal: Journal) -> str:
     """Bind the database to the journal; return what is wrong with the two, "" without a fault."""
     known, doubt = state.known, journal.problem
     state.now, state.clock, unheard = journal.head, journal.clock, None

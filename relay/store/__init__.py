@@ -35,6 +35,7 @@ from relay.store.parked import (
 )
 from relay.store.pause import Pause
 from relay.store.replay import Replay
+from relay.store.state import State
 
 __all__ = [
     "AT_MOST",
@@ -72,6 +73,7 @@ __all__ = [
     "Replay",
     "SourceLedger",
     "Stage",
+    "State",
     "Tracks",
     "describe_damage",
     "find_acknowledged_head",

@@ -19,7 +19,7 @@ from relay.erasure import eraser as erasing
 from relay.erasure.eraser import Eraser
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
-from relay.state.database import State
+from relay.state.database import StateDatabase
 from relay.state.erasures import ask_erasure, list_erasures
 from relay.state.parked import list_parked
 from relay.testing import make_event
@@ -50,7 +50,7 @@ class Target(Connector, type="target"):
 
 
 async def scenario(folder: Path, *, makes: bool) -> None:
-    state = State(folder)
+    state = StateDatabase(folder)
     journal = Journal(folder / "journal", JournalLimits(16 << 20, 3600.0), 1 << 20)
     made = Target.Settings.model_validate(
         {"type": "target", "from": "oldest", "batch": {"events": 2}, "concurrency": 64} | QUICK

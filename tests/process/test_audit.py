@@ -24,7 +24,7 @@ from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
 from relay.journal.segment import make_path
 from relay.state.attempts import save_attempts
-from relay.state.database import State
+from relay.state.database import StateDatabase
 from relay.state.erasures import ask_erasure
 from relay.state.layout import make_journal_folder, make_worker_folder
 from relay.store import Attempts, Counts, Cursor, LaneLedger, LogSurvey, Parked, ParkedTotal, Refusals, SourceLedger
@@ -82,7 +82,7 @@ async def state(tmp_path: Path) -> Path:
         for group in [events] if events == EVENTS[:3] else [[body] for body in events]:
             await journal.append([ORDER if body == EVENTS[9] else OPEN for body in group], group)
         await journal.close()
-    books = State(folder)
+    books = StateDatabase(folder)
     books.adopt_journal(KnownJournal(ANY, 10), "")
     await books.park([Parked("braze", "mail", 2, OPEN.type, "refused", "HTTP 422", 3, EVENTS[2])])
     await books.park([Parked("braze", None, None, None, "unreadable", "no event_type", 0, b'{"id":"typeless"}')])
@@ -171,7 +171,7 @@ async def test_a_ledger_that_was_tampered_with_does_not_balance(state: Path, cha
 
 
 async def test_an_event_that_was_parked_but_not_yet_counted_is_no_fault(state: Path) -> None:
-    books = State(state)
+    books = StateDatabase(state)
     await books.park([Parked("braze", "all", 5, OPEN.type, "refused", "HTTP 422", 1, EVENTS[5])])
     books.close()
     assert audited(state) == (0, [])
@@ -286,7 +286,7 @@ async def test_trace_tells_no_more_than_so_much(state: Path, monkeypatch: pytest
     result = run(state, "trace", "77")
     assert (result.exit_code, result.stdout.count("order from shop")) == (0, 2)
     assert result.stderr == "there are more events with this id, from offset 11 on\n"
-    State(make_worker_folder(state, 1), 1).close()
+    StateDatabase(make_worker_folder(state, 1), 1).close()
     other = Journal(make_journal_folder(state, Path("journal"), 1), JournalLimits(64 << 20, 3600), 1 << 20)
     await other.append([ORDER] * 3, [EVENTS[9]] * 3)
     await other.close()

@@ -167,7 +167,7 @@ async def send(session: aiohttp.ClientSession, url: str, acknowledged: list[byte
     [
         (("os", "fdatasync"), "the journal's writer"),
         (("relay.journal.segment", "SegmentReader.read"), "what deliveries wait for"),
-        (("relay.state.database", "State._run_transaction"), "what deliveries wait for"),
+        (("relay.state.database", "StateDatabase._run_transaction"), "what deliveries wait for"),
     ],
     ids=["sync", "read", "database"],
 )

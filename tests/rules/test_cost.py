@@ -33,7 +33,7 @@ from relay.ingest.server import Ingest
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
 from relay.sandbox.shapes import list_types, make_event
-from relay.state.database import State
+from relay.state.database import StateDatabase
 from relay_plugins.currents import Currents
 from relay_plugins.http import Http
 
@@ -132,7 +132,7 @@ class Pipeline:
 
     def __init__(self, folder: Path) -> None:
         self.journal = Journal(folder / "journal", JournalLimits(max_size=64 << 20, retention=3600), 64 << 20)
-        self.state = State(folder)
+        self.state = StateDatabase(folder)
         tokens = [{"file": str(folder / "token")}]
         (folder / "token").write_text("secret")
         source = Currents.Settings.model_validate({"type": "currents", "path": "/currents", "tokens": tokens})

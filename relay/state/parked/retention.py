@@ -7,7 +7,7 @@ from typing import Final
 
 import structlog
 
-from relay.state.database import State
+from relay.state.database import StateDatabase
 from relay.store import Reason
 from relay.words import format_time
 
@@ -22,7 +22,7 @@ IN_WORDS: Final[dict[Reason, str]] = {
 log = structlog.stdlib.get_logger()
 
 
-async def keep_removing_parked(state: State) -> None:
+async def keep_removing_parked(state: StateDatabase) -> None:
     """Remove what `state.parked_limits` do not allow, and shrink the file, until cancelled.
 
     Events that an admin wants replayed stay. In the ledger all of them stay parked.
@@ -41,7 +41,7 @@ async def keep_removing_parked(state: State) -> None:
         _log_removals(state, {})
 
 
-def _log_removals(state: State, told: dict[Reason, float]) -> None:
+def _log_removals(state: StateDatabase, told: dict[Reason, float]) -> None:
     """Log removed events, those of each reason together. `told`: times of the last messages."""
     now = time.monotonic()
     for reason in [*state.removals]:

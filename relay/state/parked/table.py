@@ -165,7 +165,7 @@ def delete_parked(db: sqlite3.Connection, numbers: Iterable[int]) -> None:
 def read_marked(
     db: sqlite3.Connection, connector: str, events: int, size: int, offsets: Sequence[int] | None
 ) -> list[Parked]:
-    """Read the parked events that a connector is to get again, as `State.read_marked`."""
+    """Read the parked events that a connector is to get again, as `StateDatabase.read_marked`."""
     among = None if offsets is None else json.dumps(offsets)
     found: list[Parked] = []
     room = size

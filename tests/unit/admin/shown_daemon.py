@@ -16,7 +16,7 @@ from relay.admin.tail import Tap, Taps
 from relay.api import Connector, ConnectorSettings
 from relay.catalogue import Selection
 from relay.config.model import AdminSettings, Config, Configured, MetricsSettings
-from relay.state.database import State
+from relay.state.database import StateDatabase
 from relay.state.forget import Forgotten, forget_connector
 from relay.state.layout import DATABASE
 from relay.status.model import Status
@@ -84,7 +84,7 @@ class Bench:
     """The API of a daemon that is only shown."""
 
     def __init__(self, folder: Path, **settings: Any) -> None:
-        self.state = State(folder)
+        self.state = StateDatabase(folder)
         (folder / "journal").mkdir()
         with closing(sqlite3.connect(folder / DATABASE)) as db, db:
             db.execute(AT_10)

@@ -14,7 +14,7 @@ from relay.cli.access import StateAccess, choose_access
 from relay.cli.client import find_login, find_running
 from relay.cli.state_options import StateOptions
 from relay.config.model import Config
-from relay.state.database import State
+from relay.state.database import StateDatabase
 from relay.state.history import read_history
 from relay.store import Cursor, Parked, ParkedQuery, Replay
 from tests.unit.admin.shown_daemon import Bench
@@ -102,6 +102,6 @@ async def test_what_the_api_refuses_is_told_as_it_says_it(bench: Bench) -> None:
 
 
 def test_a_socket_that_nobody_listens_on_is_no_relay(tmp_path: Path) -> None:
-    State(tmp_path).close()
+    StateDatabase(tmp_path).close()
     (tmp_path / "admin.sock").symlink_to(tmp_path / "gone")
     assert find_running(tmp_path) is None

@@ -14,7 +14,7 @@ from relay.cli.main import relay as cli
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
 from relay.journal.segment import make_path
-from relay.state.database import State
+from relay.state.database import StateDatabase
 from relay.state.erasures import forget_ids, list_erasures, mark_compacted, mark_done, save_answers
 from relay.store import ConnectorAnswer, Parked, make_digest
 from relay.testing import make_event
@@ -28,7 +28,7 @@ def relay(*arguments: object) -> tuple[int, str]:
 @pytest.fixture
 async def state(tmp_path: Path) -> Path:
     """With an event and a parked event of anna's."""
-    journal, state = Journal(tmp_path / "journal", JournalLimits(1 << 30, 3600), 0), State(tmp_path)
+    journal, state = Journal(tmp_path / "journal", JournalLimits(1 << 30, 3600), 0), StateDatabase(tmp_path)
     await journal.append([Kind("braze", "t")] * 2, [make_event(user={"user_id": user}) for user in ("anna", "bert")])
     await state.park([Parked("braze", None, None, None, "unreadable", "no event", 0, b'{"who": "anna')])
     await journal.close()

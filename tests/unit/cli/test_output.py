@@ -18,7 +18,7 @@ import pytest
 from relay.api import Kind
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
-from relay.state.database import State
+from relay.state.database import StateDatabase
 from relay.store import Parked
 from relay.words import escape
 from tests.forks import Forks, exit_code
@@ -137,7 +137,7 @@ def test_what_the_system_refuses_is_told_without_its_number(tmp_path: Path, comm
 async def test_what_is_read_from_state_is_not_told_twice_to_be_lost(
     tmp_path: Path, words: str, command: Commands
 ) -> None:
-    journal, state = Journal(tmp_path / "journal", JournalLimits(1 << 30, 3600), 0), State(tmp_path)
+    journal, state = Journal(tmp_path / "journal", JournalLimits(1 << 30, 3600), 0), StateDatabase(tmp_path)
     await journal.append([Kind("s", "a.b", "id", "time")], [b"{}"])
     await journal.close()
     await state.park([Parked("s", None, None, None, "unreadable", "why", 0, b"{}")])
@@ -181,7 +181,7 @@ def test_streams_that_are_closed_at_the_start_are_no_error(conf: Path, closed: s
 async def test_what_is_exact_elsewhere_does_not_command_a_terminal(tmp_path: Path, command: Commands) -> None:
     """Looked at: the bytes of events, and text of --json."""
     body = json.dumps({"id": "1", "event_type": "a.b", "pad": f"é{CLEAR}{TURNED}"}, ensure_ascii=False).encode()
-    journal, state = Journal(tmp_path / "journal", JournalLimits(1 << 30, 3600), 0), State(tmp_path)
+    journal, state = Journal(tmp_path / "journal", JournalLimits(1 << 30, 3600), 0), StateDatabase(tmp_path)
     await journal.append([Kind("s", "a.b", "id", "time")], [body])
     await journal.close()
     await state.park([Parked("s", None, None, None, "unreadable", f"no {TURNED}", 0, body)])

@@ -11,7 +11,7 @@ from relay.config.model import Config
 from relay.deliver.fleet import Fleet
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
-from relay.state.database import State
+from relay.state.database import StateDatabase
 from relay.state.ledger import read_ledger
 from relay.store import Counts
 
@@ -30,7 +30,7 @@ class OneLane(Generic[C]):
     @asynccontextmanager
     async def running(self) -> AsyncIterator[C]:
         self.journal = Journal(self.folder / "journal", JournalLimits(1 << 30, 3600), 1 << 20)
-        self.state = State(self.folder)
+        self.state = StateDatabase(self.folder)
         fleet = Fleet(self.journal, self.state, self.folder)
         await fleet.open(self.config)
         connector = fleet.lanes[0].connector

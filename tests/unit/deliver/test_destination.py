@@ -14,7 +14,7 @@ from relay.deliver.batch.parts import Settled
 from relay.deliver.delivery import Delivery
 from relay.deliver.destination import SharedDestination
 from relay.deliver.window import Window
-from relay.state.database import State
+from relay.state.database import StateDatabase
 
 KIND = Kind("braze", "users.messages.email.Open")
 NEVER = 0.001
@@ -46,7 +46,7 @@ class Ways:
     def __init__(self, folder: Path, replay_rate: float, settings: dict[str, Any]) -> None:
         self.connector = Counted("it", Counted.Settings.model_validate({"type": "counted"} | settings), folder=folder)
         self.destination = SharedDestination(self.connector, self.connector.settings, keeps_order=False)
-        self.state = State(folder)
+        self.state = StateDatabase(folder)
         self.lane = Delivery(self.destination, window(), self.state)
         self.replay = Delivery(self.destination, window(), self.state, replay=1, rate=replay_rate)
         self.settled: list[Settled] = []

@@ -14,7 +14,7 @@ from relay.config.model import Config, Configured
 from relay.deliver.fleet import Fleet
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
-from relay.state.database import State
+from relay.state.database import StateDatabase
 from relay.state.forget import forget_connector
 from relay.state.layout import make_cut_file
 from relay.state.ledger import read_ledger
@@ -60,7 +60,7 @@ class Bench:
         table = {"type": "taker", "retry": {"first": "1ms", "max": "2ms"}, "concurrency": 2, **settings}
         made = Configured("it", Taker, Taker.Settings.model_validate(table))
         self.journal = Journal(self.folder / "journal", JournalLimits(1 << 30, 3600), 1 << 20)
-        self.state = State(self.folder)
+        self.state = StateDatabase(self.folder)
         fleet = Fleet(self.journal, self.state, self.folder)
         await fleet.open(Config(connectors={"it": made}))  # type: ignore[dict-item]
         running = asyncio.get_running_loop().create_task(fleet.run(), name="fleet")

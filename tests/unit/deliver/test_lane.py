@@ -36,7 +36,7 @@ from relay.deliver.fleet import Fleet
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
 from relay.route import Route, Routed
-from relay.state.database import State
+from relay.state.database import StateDatabase
 from relay.state.parked import drop_parked, list_parked, mark_parked
 from relay.state.replays import ask_replay
 from relay.store import Counts, Cursor, Parked, ParkedQuery, Replay
@@ -78,7 +78,7 @@ class Bench:
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self.folder = folder
         self.journal = Journal(folder / "journal", JournalLimits(1 << 30, 3600), 1 << 20)
-        self.state = State(folder)
+        self.state = StateDatabase(folder)
         self.fleet = Fleet(self.journal, self.state, folder)
         quick = {"retry": {"first": "1ms", "max": "2ms"}, "batch": {"events": 10, "age": "0ms"}}
         made = Scripted.Settings.model_validate({"type": "scripted"} | quick | settings)
@@ -543,7 +543,7 @@ async def test_what_was_parked_right_before_a_crash_is_not_parked_and_delivered(
         await it.send(2)
         await it.settled()
     assert len(list_parked(tmp_path)) == 2
-    state = State(tmp_path)
+    state = StateDatabase(tmp_path)
     await state.save({"it": saved}, 2)  # the crash came before the cursor was saved
     state.close()
     async with bench(tmp_path) as it:

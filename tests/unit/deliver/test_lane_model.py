@@ -22,7 +22,7 @@ from relay.config.model import Config, Configured
 from relay.deliver.fleet import Fleet
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
-from relay.state.database import State
+from relay.state.database import StateDatabase
 from relay.state.ledger import read_lane_ledgers
 from relay.state.parked import list_parked, mark_parked
 from relay.state.replays import ask_replay, cancel_replay, list_replays
@@ -84,7 +84,7 @@ class Machine(RuleBasedStateMachine):
     def start(self) -> None:
         async def start() -> None:
             self.journal = Journal(self.folder / "journal", JournalLimits(1 << 30, 3600), 2000)
-            self.state = State(self.folder)
+            self.state = StateDatabase(self.folder)
             self.fleet = Fleet(self.journal, self.state, self.folder)
             await self.fleet.open(configuration())
             self.running = asyncio.get_running_loop().create_task(self.fleet.run(), name="fleet")

@@ -19,7 +19,7 @@ from relay.inspect.audit import audit
 from relay.inspect.search import search_all
 from relay.inspect.trace import trace_all
 from relay.journal.users import Wanted
-from relay.state.database import State
+from relay.state.database import StateDatabase
 from relay.state.ledger import read_ledger
 from relay.state.parked import drop_parked, list_parked, mark_parked
 from relay.store import Counts, ParkedQuery
@@ -329,7 +329,7 @@ async def test_of_the_parts_that_are_parked_those_of_an_erased_user_go(tmp_path:
         till.refuses = lambda event: True
         await bench.send(["anna", "bob"], ["anna", "anna"])
         await bench.until(parked=2)
-    state = State(tmp_path)
+    state = StateDatabase(tmp_path)
     counts = await state.run(TableErasure("it", Wanted({1: User("anna")}), {}))
     state.close()
     assert counts == Counts(parked=-1, erased=1)

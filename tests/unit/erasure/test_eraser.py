@@ -31,7 +31,7 @@ from relay.erasure import eraser as erasing
 from relay.erasure.eraser import Eraser
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
-from relay.state.database import State
+from relay.state.database import StateDatabase
 from relay.state.erasures import ask_erasure, list_erasures, read_erasures
 from relay.state.ledger import read_ledger
 from relay.state.parked import list_parked, mark_parked
@@ -89,7 +89,7 @@ class Bench:
     def __init__(self, folder: Path, erasure: dict[str, Any], settings: dict[str, Any]) -> None:
         self.folder = folder
         self.journal = Journal(folder / "journal", JournalLimits(1 << 30, 0.0), 1 << 20)
-        self.state = State(folder)
+        self.state = StateDatabase(folder)
         self.fleet = Fleet(self.journal, self.state, folder)
         self.eraser = Eraser(self.fleet, self.journal, self.state, ErasureSettings.model_validate(erasure))
         quick = {"from": "oldest", "retry": {"first": "1ms", "max": "2ms"}, "batch": {"events": 10, "age": "0ms"}}

@@ -15,7 +15,7 @@ from relay.config.model import IngestSettings
 from relay.ingest.server import Ingest
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
-from relay.state.database import State
+from relay.state.database import StateDatabase
 from relay_plugins.currents import Currents
 
 TOKEN = "sesame-open-77"
@@ -41,7 +41,10 @@ class Relay:
         sources: list[Source] = [Currents("braze", Currents.Settings.model_validate(given))]
         sources.append(Buggy("buggy", Buggy.Settings.model_validate({"type": "buggy", "path": "/buggy"})))
         self.settings = IngestSettings(**({"listen": (TcpAddress("127.0.0.1", 0),)} | settings))
-        self.journal, self.state = Journal(folder / "journal", JournalLimits(1 << 30, 3600), 1 << 20), State(folder)
+        self.journal, self.state = (
+            Journal(folder / "journal", JournalLimits(1 << 30, 3600), 1 << 20),
+            StateDatabase(folder),
+        )
         self.ingest = Ingest(sources, self.settings, self.journal, self.state)
         self.logs: list[Any] = []
         self.url = ""

@@ -23,7 +23,7 @@ from relay.ingest.server import Ingest
 from relay.journal.clock import Clock, read_uptime
 from relay.journal.journal import Journal, Unavailable
 from relay.journal.retention import JournalLimits
-from relay.state.database import State
+from relay.state.database import StateDatabase
 from relay.state.ledger import read_source_ledgers
 from relay.state.parked import list_parked
 from relay.store import Refusals, SourceLedger
@@ -57,7 +57,7 @@ class Relay:
         ]
         clock = Clock(None, lambda: time.time() + self.jump, lambda: read_uptime() + self.passed)
         self.journal = Journal(self.folder / "journal", JournalLimits(1 << 30, 3600), 1 << 20, clock=clock)
-        self.state = State(self.folder)
+        self.state = StateDatabase(self.folder)
         listening = IngestSettings(listen=(TcpAddress("127.0.0.1", 0),))
         self.ingest = Ingest(all_of_them, listening, self.journal, self.state)
         (self.url,) = await self.ingest.start()

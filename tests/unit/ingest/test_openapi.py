@@ -23,7 +23,7 @@ from relay.ingest.server import Ingest
 from relay.ingest.to_first_worker import First
 from relay.journal.journal import Journal, Unavailable
 from relay.journal.retention import JournalLimits
-from relay.state.database import State
+from relay.state.database import StateDatabase
 from relay.state.parked import list_parked
 from relay.testing import make_event
 
@@ -58,7 +58,7 @@ class Bench:
         hooked = SourceSettings.model_validate({"type": "hooked", "path": "/hooked"})
         sources.append(Hooked("hooked", hooked))
         self.journal = Journal(folder / "journal", JournalLimits(1 << 30, 3600), 1 << 20)
-        self.state = State(folder)
+        self.state = StateDatabase(folder)
         self.ingest = Ingest(sources, settings, self.journal, self.state)
         self.url = ""
 

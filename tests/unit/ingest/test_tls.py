@@ -19,7 +19,7 @@ from relay.ingest import tls
 from relay.ingest.server import Ingest
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
-from relay.state.database import State
+from relay.state.database import StateDatabase
 from relay.testing import make_event
 from relay_plugins.currents import Currents
 from tests.certificates import Authority
@@ -35,7 +35,10 @@ class Relay:
         self.tls = TlsSettings.model_validate(files | more)
         listening = IngestSettings(listen=(TcpAddress("127.0.0.1", 0),), tls=self.tls)
         source = Currents("braze", Currents.Settings.model_validate({"type": "currents", "path": "/in"}))
-        self.journal, self.state = Journal(folder / "journal", JournalLimits(1 << 30, 3600), 1 << 20), State(folder)
+        self.journal, self.state = (
+            Journal(folder / "journal", JournalLimits(1 << 30, 3600), 1 << 20),
+            StateDatabase(folder),
+        )
         self.ingest = Ingest([source], listening, self.journal, self.state)
 
     async def __aenter__(self) -> "Relay":

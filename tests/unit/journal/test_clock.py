@@ -16,7 +16,7 @@ from relay.journal.clock import DAY_S, Clock
 from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits, choose_expendable
 from relay.journal.segment import Segment
-from relay.state.database import State
+from relay.state.database import StateDatabase
 from relay.state.erasures import list_erasures
 from relay.state.journal_state import accept_clock, find_doubts
 from relay.state.open_folder import open_both
@@ -138,7 +138,7 @@ async def test_an_erasure_waits_its_time_whatever_the_clock_says(tmp_path: Path)
     """Siblings: a clock that jumps ahead after the request, and a request while the clock was ahead."""
     machine = Machine()
     journal = Journal(tmp_path / "journal", JournalLimits(1 << 30, 3600), 0, clock=machine.clock(NOON))
-    state = State(tmp_path)
+    state = StateDatabase(tmp_path)
     eraser = Eraser(Fleet(journal, state, tmp_path), journal, state, ErasureSettings.model_validate({"after": "1h"}))
     await state.run(lambda db: ask_at(db, NOON))
     machine.wall += YEAR_S

@@ -14,7 +14,7 @@ from relay.journal.journal import Journal
 from relay.journal.retention import JournalLimits
 from relay.state.attempts import find_attempts_at
 from relay.state.damage import was_damaged
-from relay.state.database import State
+from relay.state.database import StateDatabase
 from relay.state.erasures import add_counts, ask_erasure, list_erasures, read_watch_position, save_watch
 from relay.state.journal_state import accept_clock, accept_journal, describe_accepting, find_doubts
 from relay.state.open_folder import open_both
@@ -100,7 +100,7 @@ async def test_an_accepted_journal_inherits_nothing_from_the_one_before(tmp_path
     await run(tmp_path, 5)
     ask_erasure(tmp_path, User("anna"))
     ask_replay(tmp_path, Replay("it", Cursor(0, 0), 5))
-    state = State(tmp_path)
+    state = StateDatabase(tmp_path)
     tried = Attempts("it", 0, [(0, 5)], 3, "delivered", "busy", 1.0, 2.0)
     await state.save({}, 5, attempts=[tried], damage=[Damage(0, 5, "1.log", "bad record", 9)])
     await state.park([Parked("braze", "it", 3, KIND.type, "rejected", "no", 1, b"{}")])
@@ -215,7 +215,7 @@ async def test_a_state_folder_that_only_had_tables_is_known(tmp_path: Path) -> N
     journal = Journal(tmp_path / "journal", LIMITS, 0)
     await journal.append([KIND], [b"{}"])
     await journal.close()
-    State(tmp_path).close()
+    StateDatabase(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "relay.db")) as db, db:
         db.execute("DROP TABLE journal_state")
         db.execute("DROP TABLE pause")

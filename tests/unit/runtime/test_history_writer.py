@@ -15,7 +15,7 @@ from relay.config.model import Config, HistorySettings
 from relay.config.redaction import LogRedaction
 from relay.runtime.condition_watch import ConditionWatch
 from relay.runtime.history_writer import WAITING, History
-from relay.state.database import State
+from relay.state.database import StateDatabase
 from relay.state.history import add_entries, read_history
 from relay.status.model import Refusing
 from relay.store import Entry
@@ -35,7 +35,7 @@ async def test_a_bug_costs_the_entry_and_ends_nothing(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr("relay.runtime.history_writer.find_done", fail)
     monkeypatch.setattr("relay.runtime.history_writer.add_entries", fail_once)
-    State(tmp_path).close()
+    StateDatabase(tmp_path).close()
     config = Config()
     one = History(tmp_path, lambda: config, ConditionWatch(), every=0.01)
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
@@ -49,7 +49,7 @@ async def test_a_bug_costs_the_entry_and_ends_nothing(tmp_path: Path, monkeypatc
 
 
 async def test_entries_that_wait_are_bounded(tmp_path: Path) -> None:
-    State(tmp_path).close()
+    StateDatabase(tmp_path).close()
     config = Config()
     one = History(tmp_path, lambda: config, ConditionWatch())
     for number in range(WAITING + 10):
@@ -59,7 +59,7 @@ async def test_entries_that_wait_are_bounded(tmp_path: Path) -> None:
 
 
 async def test_entries_are_kept_as_the_settings_in_force_say(tmp_path: Path) -> None:
-    State(tmp_path).close()
+    StateDatabase(tmp_path).close()
     config = Config()
     one = History(tmp_path, lambda: config, ConditionWatch())
     for settings, kept in (
@@ -79,7 +79,7 @@ async def test_entries_are_kept_as_the_settings_in_force_say(tmp_path: Path) -> 
 
 
 async def test_a_source_that_refuses_is_not_told_anew_after_a_restart(tmp_path: Path) -> None:
-    State(tmp_path).close()
+    StateDatabase(tmp_path).close()
     refusing = Refusing(since=NOON - 600, status=401, reason="wrong token", deadline=None)
     config, bad = Config(), a_status(sources=[a_source(refusing=refusing)])
     for looks, told in (([bad], ["source_refusing"]), ([bad], []), ([bad, a_status()], ["source_recovered"])):
@@ -94,7 +94,7 @@ async def test_a_source_that_refuses_is_not_told_anew_after_a_restart(tmp_path: 
 
 
 async def test_what_was_counted_since_the_last_entry_is_told_at_a_stop(tmp_path: Path) -> None:
-    State(tmp_path).close()
+    StateDatabase(tmp_path).close()
     config, watch = Config(), ConditionWatch()
     one = History(tmp_path, lambda: config, watch)
     for parked in (0, 3, 5):
@@ -105,7 +105,7 @@ async def test_what_was_counted_since_the_last_entry_is_told_at_a_stop(tmp_path:
 
 
 def test_history_since_shows_what_is_younger(tmp_path: Path) -> None:
-    State(tmp_path).close()
+    StateDatabase(tmp_path).close()
     ages = {"old": 7200, "new": 60}
     add_entries(tmp_path, [Entry("failing", "journal", said, at=time.time() - age) for said, age in ages.items()])
     asked = ["history", "--state", str(tmp_path)]
@@ -115,7 +115,7 @@ def test_history_since_shows_what_is_younger(tmp_path: Path) -> None:
 
 
 async def test_a_stop_is_written_behind_what_is_being_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    State(tmp_path).close()
+    StateDatabase(tmp_path).close()
     begun, go_on = threading.Event(), threading.Event()
 
     def add_slowly(*given: Any) -> None:
@@ -150,7 +150,7 @@ async def test_entries_hide_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     redaction = LogRedaction()
     redaction.note("connector", "heap", Chatty(type="chatty", token=Secret("env", "CHATTY")))
     monkeypatch.setattr("relay.runtime.history_writer.LOG", redaction)
-    State(tmp_path).close()
+    StateDatabase(tmp_path).close()
     config = Config()
     one = History(tmp_path, lambda: config, ConditionWatch())
     one.note(Entry("failing", "connector heap", "said hunter2", by="hunter2 of ops", about={"why": ["not hunter2"]}))

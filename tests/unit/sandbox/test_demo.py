@@ -15,7 +15,7 @@ from aiohttp import web
 
 from relay.sandbox.daemon import SandboxError, prepare
 from relay.sandbox.demo import Demo
-from relay.state.database import State
+from relay.state.database import StateDatabase
 from relay.store import Counts, Cursor, Parked
 
 EVENTS = 300
@@ -95,7 +95,7 @@ class Impostor:
         self.token = f"Bearer {(conf.parent / 'token').read_text()}"
         self.archive = state / "archive" / "today.ndjson"
         self.archive.parent.mkdir()
-        self.state = State(state)
+        self.state = StateDatabase(state)
         self.count = 0
 
     async def run(self) -> None:

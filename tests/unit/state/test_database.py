@@ -13,7 +13,7 @@ import pytest
 
 from relay.api import User
 from relay.state import attempts
-from relay.state.database import State
+from relay.state.database import StateDatabase
 from relay.state.erasures import list_erasures
 from relay.state.ledger import read_ledger
 from relay.state.migrations import MIGRATIONS
@@ -48,8 +48,8 @@ def refused(offset: int, connector: str = "heap", source: str = "braze", cause: 
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> State:
-    return State(tmp_path)
+def state(tmp_path: Path) -> StateDatabase:
+    return StateDatabase(tmp_path)
 
 
 async def test_a_database_of_an_older_relay_is_migrated_with_its_content(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ async def test_a_database_of_an_older_relay_is_migrated_with_its_content(tmp_pat
     with pytest.raises(sqlite3.Error, match="older relay"):
         list_parked(tmp_path)
     for _ in range(2):  # the second start finds it up to date
-        state = State(tmp_path)
+        state = StateDatabase(tmp_path)
         await state.park([refused(8)])
         state.close()
     old, new = list_parked(tmp_path)
@@ -69,14 +69,14 @@ async def test_a_database_of_an_older_relay_is_migrated_with_its_content(tmp_pat
 
 async def test_a_ledger_of_a_relay_without_damage_counts_is_kept(tmp_path: Path) -> None:
     """Of version 9 of the tables: lanes, replays, and the view for people."""
-    state = State(tmp_path)
+    state = StateDatabase(tmp_path)
     await state.save({"heap": Cursor(0, 9, [(11, 12)], Counts(delivered=8, erased=2))}, 12)
     number = ask_replay(tmp_path, Replay("heap", Cursor(0, 0), 9))
     await state.save({}, 12, replays={number: Cursor(0, 4, [], Counts(expired=3, erased=1))})
     state.close()
     with closing(sqlite3.connect(tmp_path / "relay.db")) as db:
         db.executescript(f"{AS_VERSION_9} PRAGMA user_version = 9;")
-    state = State(tmp_path)
+    state = StateDatabase(tmp_path)
     assert await state.load_cursor("heap") == Cursor(0, 9, [(11, 12)], Counts(delivered=8, erased=2))
     await state.save({"heap": Cursor(0, 12, [], Counts(delivered=8, damaged=2, erased=2))}, 12)
     state.close()
@@ -93,22 +93,24 @@ def test_erasures_of_an_older_relay_are_kept(tmp_path: Path) -> None:
         row = (1, 1e9, "anna", '["a1"]', '["d"]')
         db.execute("INSERT INTO erasure (number, asked, user_id, external_ids, digests) VALUES (?, ?, ?, ?, ?)", row)
         db.commit()
-    State(tmp_path).close()
+    StateDatabase(tmp_path).close()
     (one,) = list_erasures(tmp_path)
     assert (one.number, one.user, one.digests) == (1, User("anna", ("a1",)), ["d"])
 
 
 def test_a_database_of_a_newer_relay_is_left_alone(tmp_path: Path) -> None:
-    State(tmp_path).close()
+    StateDatabase(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "relay.db")) as db:
         db.execute("PRAGMA user_version = 99")
     with pytest.raises(sqlite3.Error, match="newer relay"):
-        State(tmp_path)
+        StateDatabase(tmp_path)
     with pytest.raises(sqlite3.Error, match="newer relay"):
         list_parked(tmp_path)
 
 
-async def test_an_event_parked_again_keeps_number_and_time_without_its_mark(state: State, tmp_path: Path) -> None:
+async def test_an_event_parked_again_keeps_number_and_time_without_its_mark(
+    state: StateDatabase, tmp_path: Path
+) -> None:
     await state.park([refused(1), refused(2)])
     before = list_parked(tmp_path)[0]
     assert mark_parked(tmp_path, ParkedQuery(numbers=[1])) == 1
@@ -120,7 +122,7 @@ async def test_an_event_parked_again_keeps_number_and_time_without_its_mark(stat
     state.close()
 
 
-async def test_a_selection_holds_everything_that_is_given(state: State, tmp_path: Path) -> None:
+async def test_a_selection_holds_everything_that_is_given(state: StateDatabase, tmp_path: Path) -> None:
     await state.park([refused(1), refused(2, "file"), refused(3, source="shop"), refused(4, cause="filter")])
     await state.park([Parked("braze", None, None, None, "unreadable", "no object", 0, b"7")])
     state.close()
@@ -145,7 +147,7 @@ async def test_a_selection_holds_everything_that_is_given(state: State, tmp_path
     assert numbers() == [2, 4, 5]
 
 
-async def test_marked_events_come_in_order_within_limits_and_at_least_one(state: State, tmp_path: Path) -> None:
+async def test_marked_events_come_in_order_within_limits_and_at_least_one(state: StateDatabase, tmp_path: Path) -> None:
     await state.park([refused(offset) for offset in (5, 3, 4, 1)] + [refused(2, "file")])
     assert await state.read_marked("heap", 10, 1000) == []
     mark_parked(tmp_path, ParkedQuery(numbers=[1, 2, 3, 5]))
@@ -160,7 +162,9 @@ async def test_marked_events_come_in_order_within_limits_and_at_least_one(state:
     state.close()
 
 
-async def test_a_replayed_event_leaves_with_the_saved_cursor_unless_it_failed(state: State, tmp_path: Path) -> None:
+async def test_a_replayed_event_leaves_with_the_saved_cursor_unless_it_failed(
+    state: StateDatabase, tmp_path: Path
+) -> None:
     await state.park([refused(1), refused(2)])
     mark_parked(tmp_path, ParkedQuery())
     marked = await state.read_marked("heap", 10, 1000)
@@ -171,16 +175,16 @@ async def test_a_replayed_event_leaves_with_the_saved_cursor_unless_it_failed(st
     state.close()
 
 
-async def test_the_version_changes_with_the_writes_of_others_only(state: State, tmp_path: Path) -> None:
-    before = await state.read_version()
+async def test_the_version_changes_with_the_writes_of_others_only(state: StateDatabase, tmp_path: Path) -> None:
+    before = await state.changes()
     await state.park([refused(1)])
-    assert await state.read_version() == before
+    assert await state.changes() == before
     mark_parked(tmp_path, ParkedQuery())
-    assert await state.read_version() != before
+    assert await state.changes() != before
     state.close()
 
 
-async def test_a_number_is_not_given_twice(state: State, tmp_path: Path) -> None:
+async def test_a_number_is_not_given_twice(state: StateDatabase, tmp_path: Path) -> None:
     await state.park([refused(1)])
     drop_parked(tmp_path, ParkedQuery(numbers=[1]))
     await state.park([refused(2)])
@@ -188,7 +192,7 @@ async def test_a_number_is_not_given_twice(state: State, tmp_path: Path) -> None
     state.close()
 
 
-async def test_a_mark_that_was_made_while_the_event_was_tried_stays(state: State, tmp_path: Path) -> None:
+async def test_a_mark_that_was_made_while_the_event_was_tried_stays(state: StateDatabase, tmp_path: Path) -> None:
     await state.park([refused(1), refused(2)])
     began = time.time()
     mark_parked(tmp_path, ParkedQuery(numbers=[2]))
@@ -198,7 +202,7 @@ async def test_a_mark_that_was_made_while_the_event_was_tried_stays(state: State
 
 async def test_records_of_attempts_are_limited_in_bytes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attempts, "KEPT_BYTES", 5000)
-    state = State(tmp_path)
+    state = StateDatabase(tmp_path)
     noted = [Attempts("heap", 0, [(n, n + 1)], 2, "delivered", "x" * 1000, 1.0, 1.0) for n in range(20)]
     await state.save({}, 20, attempts=noted)
     await state.forget_attempts(0)
@@ -208,7 +212,7 @@ async def test_records_of_attempts_are_limited_in_bytes_too(tmp_path: Path, monk
 
 async def test_one_waits_for_a_lock_and_the_others_only_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("relay.state.database.LOCKED_S", 0.3)
-    state = State(tmp_path)
+    state = StateDatabase(tmp_path)
     patience = "PRAGMA busy_timeout"
     with closing(sqlite3.connect(tmp_path / "relay.db", isolation_level=None)) as db:
         db.execute("BEGIN IMMEDIATE")
@@ -222,7 +226,7 @@ async def test_one_waits_for_a_lock_and_the_others_only_look(tmp_path: Path, mon
     state.close()
 
 
-async def test_what_nobody_waits_for_any_more_is_not_parked(state: State, tmp_path: Path) -> None:
+async def test_what_nobody_waits_for_any_more_is_not_parked(state: StateDatabase, tmp_path: Path) -> None:
     """Looked at: what waits for the lock, and what waits behind that."""
     with closing(sqlite3.connect(tmp_path / "relay.db", isolation_level=None)) as db:
         db.execute("BEGIN IMMEDIATE")
@@ -255,7 +259,7 @@ async def test_parked_events_of_the_relay_before_parts_keep_their_numbers(tmp_pa
         db.execute("DELETE FROM parked WHERE number = 3")
         db.execute("INSERT INTO pause VALUES ('heap', 1e9)")
         db.commit()
-    state = State(tmp_path)
+    state = StateDatabase(tmp_path)
     assert await state.read_pauses() == {"heap": Pause(1e9)}
     await state.park([replace(refused(2), part=1), refused(3)])
     state.close()
@@ -266,7 +270,7 @@ async def test_parked_events_of_the_relay_before_parts_keep_their_numbers(tmp_pa
     assert sum(total.events for total in read_parked_totals(tmp_path)) == 4
 
 
-async def test_events_to_resend_are_found_without_a_scan_of_all_parked_events(state: State) -> None:
+async def test_events_to_resend_are_found_without_a_scan_of_all_parked_events(state: StateDatabase) -> None:
     statement = f"EXPLAIN QUERY PLAN {_MARKED}"
     plan = await state.read(lambda db: db.execute(statement, ("heap", 10, None)).fetchall())
     assert "USING INDEX parked_due" in plan[0][3]

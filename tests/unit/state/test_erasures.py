@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from relay.api import User
-from relay.state.database import State
+from relay.state.database import StateDatabase
 from relay.state.erasures import (
     add_erasure,
     ask_erasure,
@@ -33,7 +33,7 @@ from relay.store import ConnectorAnswer, Erasure, FailingErasures, make_digest
 def state(tmp_path: Path) -> Path:
     """Of two workers, the first of which is asked for anna."""
     for number in (0, 1):
-        State(make_worker_folder(tmp_path, number), number).close()
+        StateDatabase(make_worker_folder(tmp_path, number), number).close()
     ask_erasure(tmp_path, User("anna"))
     return tmp_path
 

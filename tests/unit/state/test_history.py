@@ -14,7 +14,7 @@ from relay.erasure.tables import TableErasure
 from relay.inspect.receipts import list_receipts
 from relay.journal.users import Wanted
 from relay.state.alerts import read_alerts, save_tracks
-from relay.state.database import State
+from relay.state.database import StateDatabase
 from relay.state.erasures import ask_erasure, count_erasures
 from relay.state.history import add_entries, find_done, find_last_run, read_history
 from relay.state.layout import make_worker_folder
@@ -26,7 +26,7 @@ NOW = time.time()
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    State(tmp_path).close()
+    StateDatabase(tmp_path).close()
     return tmp_path
 
 
@@ -79,7 +79,7 @@ def test_the_last_run_has_ended_by_a_stop_or_not(folder: Path) -> None:
 
 async def test_a_replay_and_an_erasure_are_done_once_and_whoever_asked_is_kept(folder: Path) -> None:
     others = make_worker_folder(folder, 1)
-    State(others, 1).close()
+    StateDatabase(others, 1).close()
     number = ask_replay(others, Replay("heap", Cursor(0, 0), 5, asked_by="anna"))
     erasure = ask_erasure(folder, User("someone"), "bert")
     assert find_done(folder, NOW - 60) == []
@@ -107,7 +107,7 @@ async def test_a_replay_and_an_erasure_are_done_once_and_whoever_asked_is_kept(f
 
 
 async def test_a_user_who_is_erased_is_named_in_no_entry_and_no_message(tmp_path: Path) -> None:
-    state = State(tmp_path)
+    state = StateDatabase(tmp_path)
     about = {"last_error": {"reason": 'no "änn\\a"'}, "said": ["änn\\a", 7]}
     add_entries(tmp_path, [Entry("failing", "connector heap", "HTTP 400: änn\\a is unknown", about=about)])
     add_entries(tmp_path, [Entry("failing", "connector heap", "HTTP 400: hänn\\a is unknown")])

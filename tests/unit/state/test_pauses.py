@@ -5,16 +5,16 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from relay.cli.main import relay
-from relay.state.database import State
+from relay.state.database import StateDatabase
 from relay.state.layout import make_worker_folder
 from relay.state.pauses import follow_pauses, list_pauses, pause_connector, resume_connector
 
 
 async def test_all_workers_pause_and_one_that_comes_later_follows(tmp_path: Path) -> None:
-    first, other = State(tmp_path), State(make_worker_folder(tmp_path, 1), 1)
+    first, other = StateDatabase(tmp_path), StateDatabase(make_worker_folder(tmp_path, 1), 1)
     assert [pause_connector(tmp_path, "heap"), pause_connector(tmp_path, "heap")] == [True, False]
     assert list_pauses(other.folder).keys() == list_pauses(tmp_path).keys() == {"heap"}
-    later = State(make_worker_folder(tmp_path, 2), 2)
+    later = StateDatabase(make_worker_folder(tmp_path, 2), 2)
     await later.run(lambda db: follow_pauses(db, tmp_path))
     assert list_pauses(later.folder) == list_pauses(tmp_path)
     assert [resume_connector(tmp_path, "heap"), resume_connector(tmp_path, "heap")] == [True, False]

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from relay.config.model import Config
 from relay.runtime.control import View
 from relay.runtime.worker import Worker
-from relay.state.database import State
+from relay.state.database import StateDatabase
 from relay.state.layout import make_worker_folder
 from relay.status.model import Status
 from relay.status.reload_result import ReloadChange, ReloadResult, ReloadWarning
@@ -116,7 +116,7 @@ async def test_two_status_requests_during_a_restart_count_each_process_once(
 async def test_no_connector_is_forgotten_in_the_middle_of_a_reload_that_adds_it(
     tmp_path: Path, workers: list[Faked]
 ) -> None:
-    state = State(tmp_path)
+    state = StateDatabase(tmp_path)
     await state.save({"heap": Cursor(0, 4)}, 10)
     view, reloading, go = joint(tmp_path, workers, Config(), CONFIG), asyncio.Event(), asyncio.Event()
     for one in workers:
@@ -148,7 +148,7 @@ async def test_no_connector_is_forgotten_in_the_middle_of_a_reload_that_adds_it(
 
 
 async def test_what_a_worker_says_that_is_no_answer_is_told_and_no_bug(tmp_path: Path, workers: list[Faked]) -> None:
-    state = State(tmp_path)
+    state = StateDatabase(tmp_path)
     with pytest.raises(OSError, match="worker 0: "):
         await joint(tmp_path, workers).pause("heap", None)
     state.close()
@@ -169,7 +169,7 @@ async def test_a_worker_away_during_a_reload_starts_with_the_new_configuration(
 ) -> None:
     """Its process may have been handed the configuration before, and not be there yet."""
     workers[1].worker.admin.unlink()
-    state = State(tmp_path)
+    state = StateDatabase(tmp_path)
     view = joint(tmp_path, workers, Config(), CONFIG)
     outcome = await view.reload()
     assert (outcome.ok, view.config) == (True, CONFIG)
@@ -179,7 +179,7 @@ async def test_a_worker_away_during_a_reload_starts_with_the_new_configuration(
 
 
 async def test_warnings_of_two_workers_on_a_connector_are_told_once(tmp_path: Path, workers: list[Faked]) -> None:
-    state, view = State(tmp_path), joint(tmp_path, workers)
+    state, view = StateDatabase(tmp_path), joint(tmp_path, workers)
     for one in workers:
         sentence = f"connector heap: no answer after 5.0{one.worker.number} s"
         changed = ReloadChange("connector", "heap", "changed")
@@ -193,7 +193,7 @@ async def test_warnings_of_two_workers_on_a_connector_are_told_once(tmp_path: Pa
 
 
 async def test_setting_that_one_worker_takes_at_a_restart_is_told_once(tmp_path: Path, workers: list[Faked]) -> None:
-    state, view = State(tmp_path), joint(tmp_path, workers)
+    state, view = StateDatabase(tmp_path), joint(tmp_path, workers)
     workers[0].reloaded = ReloadResult([ReloadChange("setting", "ingest.tls", "needs no restart any more")])
     workers[1].reloaded = ReloadResult(restart_needed=["ingest.tls"])
     assert (await view.reload()).said == ["ingest.tls: takes a restart"]
@@ -201,7 +201,7 @@ async def test_setting_that_one_worker_takes_at_a_restart_is_told_once(tmp_path:
 
 
 async def test_refusal_of_the_second_worker_says_what_the_first_has_done(tmp_path: Path, workers: list[Faked]) -> None:
-    state, view = State(tmp_path), joint(tmp_path, workers)
+    state, view = StateDatabase(tmp_path), joint(tmp_path, workers)
     tried = asyncio.Event()
 
     async def refuse(path: str) -> None:
@@ -253,7 +253,7 @@ class Viewed(Faked):
 async def test_status_of_four_workers_opens_each_database_once_per_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    states = [State(make_worker_folder(tmp_path, number), number) for number in range(4)]
+    states = [StateDatabase(make_worker_folder(tmp_path, number), number) for number in range(4)]
     workers: list[Faked] = [Viewed(Worker(number, 4, str(tmp_path), (), False, "journal")) for number in range(4)]
     opened: list[str] = []
     connect = sqlite3.connect

@@ -11,7 +11,7 @@ from relay.journal.outside.inspected import Inspected, inspect_all
 from relay.journal.outside.view import JournalView
 from relay.journal.retention import JournalLimits
 from relay.journal.segment import PREFIX, make_path
-from relay.state.database import State
+from relay.state.database import StateDatabase
 from relay.state.ledger import read_lane_ledgers
 from relay.store import Counts, Cursor, find_acknowledged_head
 
@@ -140,7 +140,7 @@ async def test_large_records_before_a_damaged_one_are_read(tmp_path: Path) -> No
 
 
 async def test_the_ledger_tells_acknowledged_and_unsettled_events(tmp_path: Path) -> None:
-    state = State(tmp_path)
+    state = StateDatabase(tmp_path)
     gone, runs = Cursor(0, 90, []), Cursor(2, 4, [(6, 7)], Counts(delivered=3))
     await state.save({"gone": gone}, 99)
     await state.save({"runs": runs}, 10)

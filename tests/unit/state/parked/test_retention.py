@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from structlog.testing import capture_logs
 
 from relay.cli.main import relay
-from relay.state.database import State
+from relay.state.database import StateDatabase
 from relay.state.parked import drop_in_portions, drop_parked, list_parked, mark_parked, read_parked, read_parked_totals
 from relay.state.parked import limits as parked_limits
 from relay.state.parked import retention as parking
@@ -38,14 +38,14 @@ def age(folder: Path, seconds: float, numbers: str = "SELECT number FROM parked"
 
 
 @pytest.fixture
-async def state(tmp_path: Path) -> AsyncIterator[State]:
-    state = State(tmp_path)
+async def state(tmp_path: Path) -> AsyncIterator[StateDatabase]:
+    state = StateDatabase(tmp_path)
     yield state
     state.close()
 
 
 @asynccontextmanager
-async def tidied(state: State, retention: float) -> AsyncIterator[None]:
+async def tidied(state: StateDatabase, retention: float) -> AsyncIterator[None]:
     state.parked_limits = ParkedLimits(retention=retention)
     async with asyncio.TaskGroup() as group:
         tidying = group.create_task(keep_removing_parked(state), name="tidy")
@@ -67,7 +67,7 @@ async def until_told(lines: Sequence[Any], level: str) -> None:
 
 
 async def test_parked_events_expire_by_last_failure_in_portions_and_logged_once(
-    tmp_path: Path, state: State, monkeypatch: Any
+    tmp_path: Path, state: StateDatabase, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(parked_limits, "BYTES", 3 * ROW_BYTES)
     await state.park([refused(n) for n in range(10)] + [refused(0, "hook"), AT_THE_SOURCE])
@@ -86,7 +86,7 @@ async def test_parked_events_expire_by_last_failure_in_portions_and_logged_once(
     assert datetime.fromisoformat(line["oldest"]).timestamp() == pytest.approx(oldest, abs=1)
 
 
-async def test_what_is_to_be_replayed_stays(tmp_path: Path, state: State) -> None:
+async def test_what_is_to_be_replayed_stays(tmp_path: Path, state: StateDatabase) -> None:
     await state.park([refused(1), refused(2)])
     age(tmp_path, 91 * DAY_S)
     mark_parked(tmp_path, ParkedQuery(numbers=[1]))
@@ -95,7 +95,7 @@ async def test_what_is_to_be_replayed_stays(tmp_path: Path, state: State) -> Non
     assert left.number == 1
 
 
-async def test_without_limits_parked_events_stay_for_ever(tmp_path: Path, state: State) -> None:
+async def test_without_limits_parked_events_stay_for_ever(tmp_path: Path, state: StateDatabase) -> None:
     await state.park([refused(1), AT_THE_SOURCE])
     age(tmp_path, 10_000 * DAY_S)
     assert not await state.remove_parked()
@@ -103,7 +103,7 @@ async def test_without_limits_parked_events_stay_for_ever(tmp_path: Path, state:
 
 
 async def test_it_is_looked_for_again_and_again_also_after_an_error(
-    tmp_path: Path, state: State, monkeypatch: Any
+    tmp_path: Path, state: StateDatabase, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(parking, "EVERY_S", 0.01)
     remove, failed = state.remove_parked, asyncio.Event()
@@ -126,7 +126,7 @@ async def test_it_is_looked_for_again_and_again_also_after_an_error(
     assert [line["log_level"] for line in lines] == ["error", "warning"]
 
 
-async def test_what_was_removed_before_an_error_is_told(tmp_path: Path, state: State, monkeypatch: Any) -> None:
+async def test_what_was_removed_before_an_error_is_told(tmp_path: Path, state: StateDatabase, monkeypatch: Any) -> None:
     remove = state.remove_parked
 
     async def fail_later() -> bool:
@@ -143,7 +143,7 @@ async def test_what_was_removed_before_an_error_is_told(tmp_path: Path, state: S
     assert [(line["log_level"], line.get("counts")) for line in lines] == [("error", None), ("warning", {"heap": 2})]
 
 
-async def test_the_oldest_leave_first(tmp_path: Path, state: State, monkeypatch: Any) -> None:
+async def test_the_oldest_leave_first(tmp_path: Path, state: StateDatabase, monkeypatch: Any) -> None:
     monkeypatch.setattr(parked_limits, "BYTES", 2 * ROW_BYTES)
     await state.park([replace(refused(n), reason=str(n)) for n in range(4)])
     for number, days in ((1, 93), (2, 91), (3, 94), (4, 92)):
@@ -157,7 +157,9 @@ def junk(number: int, size: int = 1000) -> Parked:
     return replace(AT_THE_SOURCE, body=b"%d" % number + b" " * size)
 
 
-async def test_max_size_removes_oldest_unreadable_events_first_and_no_marked_one(tmp_path: Path, state: State) -> None:
+async def test_max_size_removes_oldest_unreadable_events_first_and_no_marked_one(
+    tmp_path: Path, state: StateDatabase
+) -> None:
     await state.park([replace(refused(n), body=b" " * 1000) for n in range(4)])
     await state.park([junk(n) for n in range(4)])
     mark_parked(tmp_path, ParkedQuery(numbers=[1]))
@@ -171,7 +173,9 @@ async def test_max_size_removes_oldest_unreadable_events_first_and_no_marked_one
     assert removed == {None: {"parked.max_size": 6}, "heap": {"parked.max_size": 4}}
 
 
-async def test_a_request_above_max_size_is_parked_and_leaves_with_the_next(tmp_path: Path, state: State) -> None:
+async def test_a_request_above_max_size_is_parked_and_leaves_with_the_next(
+    tmp_path: Path, state: StateDatabase
+) -> None:
     state.parked_limits = ParkedLimits(max_size=5000)
     await state.park([junk(n) for n in range(10)])
     assert len(list_parked(tmp_path)) == 10
@@ -180,7 +184,7 @@ async def test_a_request_above_max_size_is_parked_and_leaves_with_the_next(tmp_p
 
 
 async def test_unreadable_ones_leave_twice_min_free_and_others_wait_for_it(
-    tmp_path: Path, state: State, monkeypatch: Any
+    tmp_path: Path, state: StateDatabase, monkeypatch: Any
 ) -> None:
     free = 2_500_000
     monkeypatch.setattr(parked_limits, "disk_usage", lambda folder: SimpleNamespace(free=free))
@@ -201,7 +205,7 @@ async def test_unreadable_ones_leave_twice_min_free_and_others_wait_for_it(
 
 
 async def test_totals_follow_every_change_and_are_counted_for_an_older_relay(tmp_path: Path) -> None:
-    state = State(tmp_path)
+    state = StateDatabase(tmp_path)
     await state.park([refused(1), refused(2), junk(3)])
     await state.park([replace(refused(2), cause="gave_up", reason="longer " * 9)])
     drop_parked(tmp_path, ParkedQuery(numbers=[1]))
@@ -213,11 +217,11 @@ async def test_totals_follow_every_change_and_are_counted_for_an_older_relay(tmp
     state.close()
     with closing(sqlite3.connect(tmp_path / "relay.db")) as db, db:
         db.execute("DELETE FROM parked_total")
-    State(tmp_path).close()
+    StateDatabase(tmp_path).close()
     assert {one.cause: (one.events, one.bytes) for one in read_parked_totals(tmp_path)} == found
 
 
-async def test_listing_holds_no_lock_and_sees_a_portion_at_a_time(tmp_path: Path, state: State) -> None:
+async def test_listing_holds_no_lock_and_sees_a_portion_at_a_time(tmp_path: Path, state: StateDatabase) -> None:
     await state.park([junk(n, 300_000) for n in range(20)])
     listing = read_parked(tmp_path, ParkedQuery())
     next(listing)
@@ -227,7 +231,7 @@ async def test_listing_holds_no_lock_and_sees_a_portion_at_a_time(tmp_path: Path
         assert db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
 
 
-async def test_what_is_parked_while_others_are_dropped_stays(tmp_path: Path, state: State) -> None:
+async def test_what_is_parked_while_others_are_dropped_stays(tmp_path: Path, state: StateDatabase) -> None:
     await state.park([junk(n, 1_100_000) for n in range(4)])
     dropping = drop_in_portions(tmp_path, ParkedQuery(source="braze"))
     assert next(dropping) == 1
@@ -236,13 +240,13 @@ async def test_what_is_parked_while_others_are_dropped_stays(tmp_path: Path, sta
     assert [one.number for one in list_parked(tmp_path)] == [5]
 
 
-async def test_the_file_shrinks_after_a_drop_also_that_of_an_older_relay(tmp_path: Path, state: State) -> None:
+async def test_the_file_shrinks_after_a_drop_also_that_of_an_older_relay(tmp_path: Path, state: StateDatabase) -> None:
     for folder in (tmp_path, tmp_path / "older"):
         if folder != tmp_path:
             folder.mkdir()
             with closing(sqlite3.connect(folder / "relay.db")) as db:
                 db.execute("PRAGMA journal_mode = WAL")  # without auto_vacuum
-            state = State(folder)
+            state = StateDatabase(folder)
         await state.park([junk(n, 1_000_000) for n in range(20)])
         assert (folder / "relay.db").stat().st_size > 10_000_000
         drop_parked(folder, ParkedQuery(source="braze"))
@@ -252,7 +256,7 @@ async def test_the_file_shrinks_after_a_drop_also_that_of_an_older_relay(tmp_pat
 
 async def test_a_replay_says_of_what_waits_for_an_earlier_one_for_which(tmp_path: Path) -> None:
     """Looked at: other keys, other connectors, other parts of one event, and the earlier one replayed as well."""
-    state = State(tmp_path)
+    state = StateDatabase(tmp_path)
     behind = [replace(refused(3, "hook"), cause="order", key="ann"), replace(refused(3), cause="order", key="ann")]
     more = [replace(refused(3), cause="order", key="ann", part=1), replace(refused(4), cause="order", key="ben")]
     await state.park([replace(refused(1), key="ann"), *behind, *more])
