@@ -8,8 +8,7 @@ import structlog
 
 from relay.deliver.live_lane import LiveLane
 from relay.deliver.replays import Replays
-from relay.journal import Journal
-from relay.store import Cursor, State
+from relay.store import Cursor, Log, State
 
 TIDY_S: Final = 60.0
 NEARLY_FULL: Final = 0.8
@@ -20,7 +19,7 @@ log = structlog.stdlib.get_logger()
 class RetentionFloor:
     """Tells the journal what the lanes of a fleet still need."""
 
-    def __init__(self, journal: Journal, state: State) -> None:
+    def __init__(self, journal: Log, state: State) -> None:
         self._journal, self._state = journal, state
         self._kept, self._kept_at = -1, 0.0
         self._forgot_at = 0.0
@@ -28,13 +27,13 @@ class RetentionFloor:
     async def keep(self, lanes: Sequence[LiveLane], needed: int, replay_floor: int) -> None:
         """Keep the events from `needed` on and, while space allows, from `replay_floor` on. Tell the journal after a
         change, and when events may have grown old."""
-        if lanes and (fill := self._journal.measure_fill(needed)) > NEARLY_FULL:
+        if lanes and (fill := self._journal.measure_needed(needed) / self._journal.capacity) > NEARLY_FULL:
             slowest = min(lanes, key=lambda lane: lane.cursor.position).name
             pending = self._journal.head - needed
             log.error("journal fills up", used=f"{fill:.0%}", connector=slowest, pending=pending, advice=FULL_ADVICE)
         now = time.monotonic()
         if needed != self._kept or now - self._kept_at > TIDY_S:
-            await self._journal.set_needed(needed, replay_floor)
+            await self._journal.keep(needed, replay_floor)
             self._kept, self._kept_at = needed, now
         if now - self._forgot_at > TIDY_S:
             self._forgot_at = now
@@ -48,7 +47,7 @@ NOTE_S: Final = 3600.0
 class Checkpoint:
     """Saves the cursors of lanes and replays, and knows what is on disk."""
 
-    def __init__(self, journal: Journal, state: State, replays: Replays) -> None:
+    def __init__(self, journal: Log, state: State, replays: Replays) -> None:
         self._journal, self._state, self._replays = journal, state, replays
         self._retention_floor = RetentionFloor(journal, state)
         self._saved: dict[str, tuple[Cursor, int]] = {}

@@ -26,9 +26,8 @@ from relay.deliver.lane_factory import Changes, LaneFactory, LanePlan, compare, 
 from relay.deliver.live_lane import LiveLane
 from relay.deliver.opener import CLOSE_S
 from relay.deliver.replays import Replays
-from relay.journal import Journal
 from relay.stop import STOP, count_seconds_left
-from relay.store import Counts, Cursor, Pause, State
+from relay.store import Counts, Cursor, Log, Pause, State
 
 SAVE_S: Final = 0.25
 LOOK_S: Final = 0.5
@@ -50,7 +49,7 @@ class LaneStart(NamedTuple):
 class Fleet:
     """The lanes of a configuration."""
 
-    def __init__(self, journal: Journal, state: State, folder: Path, worker: int = 0) -> None:
+    def __init__(self, journal: Log, state: State, folder: Path, worker: int = 0) -> None:
         self._journal, self._state = journal, state
         self._lanes: dict[str, LiveLane] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}

@@ -37,9 +37,8 @@ from relay.deliver.delivery import Delivery
 from relay.deliver.ordered_delivery import OrderedDelivery
 from relay.deliver.window import measure_memory
 from relay.guests import format_trace, name_error
-from relay.journal import Journal
 from relay.route import Failed, Route
-from relay.store import Attempts, Counts, Cursor, Parked
+from relay.store import Attempts, Counts, Cursor, Log, Parked
 
 RESTART_S: Final = 10.0
 REST_S: Final = 5.0
@@ -73,7 +72,7 @@ class Lane:
         route: Route,
         cursor: Cursor,
         *,
-        journal: Journal,
+        journal: Log,
         ready: Callable[[], Coroutine[Any, Any, None]],
         cuts: Cuts,
         until: int = ENDLESS,

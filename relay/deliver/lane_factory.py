@@ -15,9 +15,8 @@ from relay.catalogue import Selection, drop_opt_in
 from relay.config import Config, ConfigError, Made, NotMade, Redaction, make_connectors, make_mistakes
 from relay.deliver.live_lane import LiveLane
 from relay.guests import call_guest, find_reason, is_same, read_text
-from relay.journal import Journal
 from relay.route import Route
-from relay.store import Cursor, Pause, State
+from relay.store import Cursor, Log, Pause, State
 
 PROBE_S: Final = 5.0
 log = structlog.stdlib.get_logger()
@@ -64,9 +63,7 @@ def compare(old: Mapping[str, LanePlan], new: Mapping[str, LanePlan]) -> Changes
 class LaneFactory:
     """Makes lanes over one journal."""
 
-    def __init__(
-        self, journal: Journal, state: State, folder: Path, worker: int, save_soon: Callable[[], None]
-    ) -> None:
+    def __init__(self, journal: Log, state: State, folder: Path, worker: int, save_soon: Callable[[], None]) -> None:
         self._journal, self._state, self._folder = journal, state, folder
         self._worker, self._save_soon = worker, save_soon
 

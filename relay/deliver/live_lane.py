@@ -18,9 +18,8 @@ from relay.deliver.opener import Opener
 from relay.deliver.parked_replay import ParkedReplay
 from relay.deliver.rate_limit import limit_batches
 from relay.deliver.window import EVENT_BYTES, Window
-from relay.journal import Journal
 from relay.route import Route
-from relay.store import Counts, Cursor, Pause, Replay, State, find_unsettled
+from relay.store import Counts, Cursor, Log, Pause, Replay, State, find_unsettled
 
 log = structlog.stdlib.get_logger()
 
@@ -35,7 +34,7 @@ class LiveLane(Lane):
         route: Route,
         cursor: Cursor,
         *,
-        journal: Journal,
+        journal: Log,
         state: State,
         save_soon: Callable[[], None],
         behind: LeftBehind,

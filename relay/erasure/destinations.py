@@ -15,9 +15,8 @@ from relay.api.internal import LeftBehind
 from relay.config import Redaction
 from relay.deliver import AttemptResult, LiveLane, draw_retry_delay, judge
 from relay.guests import call_guest, format_trace, read_text
-from relay.journal import Wanted
 from relay.state import StateDatabase, find_held_elsewhere, find_unchanged, read_erasures, save_answers
-from relay.store import ConnectorAnswer, Erasure
+from relay.store import ConnectorAnswer, Erasure, Wanted
 from relay.threads import ADMIN
 
 LOOK_S: Final = 0.5

@@ -4,7 +4,7 @@ Failure and recovery: an erasure is a row that holds its progress, and every ste
 
 1. All ids of the users are read and saved, because later their events are missing. With several workers every worker
    learns the users and their ids before any worker removes anything.
-2. Segments with events of the users are rewritten beside the old segments, and replace them one by one.
+2. The journal erases the users' events, stretch by stretch. What a stretch holds of them is counted before.
 3. Each lane rests, and drops what it has in memory; the users' parked events are removed while it rests.
 4. The database is written anew, so that its free pages hold nothing of them.
 5. The first worker calls each connector's erase() until it succeeds, once no other worker can still write the users'
@@ -16,10 +16,10 @@ import asyncio
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing, suppress
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
 import structlog
 
@@ -30,19 +30,7 @@ from relay.deliver import Fleet, LiveLane
 from relay.erasure.destinations import ConnectorErasure
 from relay.erasure.requests import ErasureWatch
 from relay.erasure.tables import TableErasure, find_removed_connectors, read_parked_ids
-from relay.journal import (
-    DAY_S,
-    Corrupt,
-    Journal,
-    Segment,
-    Wanted,
-    find_copies,
-    find_more_ids,
-    is_locked,
-    merge_users,
-    plan_rewrite,
-    rewrite,
-)
+from relay.journal import is_locked
 from relay.state import (
     StateDatabase,
     add_counts,
@@ -59,7 +47,7 @@ from relay.state import (
     save_found_ids,
     share_erasures,
 )
-from relay.store import Erasure
+from relay.store import DAY_S, Erasure, Log, Wanted, merge_users
 from relay.threads import ADMIN
 
 LOOK_S: Final = 0.5
@@ -69,7 +57,6 @@ USERS_A_PASS: Final = 500
 REMOVED_ADVICE: Final = "configure it again under this name to have them erased there, or forget it (relay forget)"
 PASS_SPACING: Final = 0.1
 """The least time between two passes, as a share of `after`."""
-T = TypeVar("T")
 Offsets = dict[int, frozenset[int]]
 log = structlog.stdlib.get_logger()
 
@@ -82,7 +69,7 @@ class Eraser:
     """Does the requested erasures."""
 
     def __init__(
-        self, fleet: Fleet, journal: Journal, state: StateDatabase, settings: ErasureSettings, worker: int = 0
+        self, fleet: Fleet, journal: Log, state: StateDatabase, settings: ErasureSettings, worker: int = 0
     ) -> None:
         self._fleet, self._journal, self._state, self._settings = fleet, journal, state, settings
         self._worker = worker
@@ -165,17 +152,11 @@ class Eraser:
 
     async def _compact(self, due: Sequence[Erasure]) -> None:
         """Remove the users' events from the journal and the tables."""
-        numbers = [one.number for one in due]
+        numbers, head = [one.number for one in due], self._journal.head
         try:
-            segments = await self._journal.roll()
-            users = await self._share_ids({one.number: one.user for one in due}, segments)
+            users = await self._share_ids({one.number: one.user for one in due}, head)
             wanted = Wanted({one.number: one.user for one in users})
-            offsets: Offsets = {}
-            for segment in segments:
-                offsets |= await self._remove_from(segment, wanted, {one.number: one.counted for one in due})
-            for path in await ADMIN.run(find_copies, self._journal.folder, wanted):
-                path.unlink()
-                log.warning("a damaged segment that was kept is removed: it names an erased user", file=path.name)
+            offsets = await self._erase_from_journal(wanted, head, {one.number: one.counted for one in due})
             await self._fleet.rest_each_lane(lambda name: self._state.run(TableErasure(name, wanted, offsets)))
             running = [lane.name for lane in self._fleet.lanes]
             for connector in await self._state.read(lambda db: find_removed_connectors(db, running)):
@@ -190,7 +171,7 @@ class Eraser:
         await self._state.run(lambda db: mark_erased(db, users))
         log.info("users erased from journal and tables", erasures=numbers)
 
-    async def _share_ids(self, users: Mapping[int, User], segments: Sequence[Segment]) -> list[Erasure]:
+    async def _share_ids(self, users: Mapping[int, User], head: int) -> list[Erasure]:
         """Find and save all ids of the users, here and for the other workers; return the erasures with all ids.
 
         A device id of an external id stays unknown if only events with that external id tell it. Those events are found
@@ -201,9 +182,10 @@ class Eraser:
             kept = await self._state.read(partial(find_external_ids, user_id=user.user_id))
             found[number] = merge_users(user, User(None, tuple(kept)))
         known = Wanted(found)
-        parts = [await self._state.read(lambda db: read_parked_ids(db, known))]
-        parts += [part for segment in segments if (part := await self._run_on(find_more_ids, segment, known))]
-        for part in parts:
+        for part in (
+            await self._state.read(lambda db: read_parked_ids(db, known)),
+            await self._journal.find_more_ids(known, head),
+        ):
             for number, more in part.items():
                 found[number] = merge_users(found[number], more)
         erasures = await self._state.run(lambda db: save_found_ids(db, found))
@@ -213,29 +195,20 @@ class Eraser:
                 log.warning("a worker that does not run erases at its next start", folder=str(folder))
         return erasures
 
-    async def _remove_from(self, segment: Segment, wanted: Wanted, known: Mapping[int, int]) -> Offsets:
-        """Remove the users from a segment; return the offsets of their events.
+    async def _erase_from_journal(self, wanted: Wanted, head: int, counted: Mapping[int, int]) -> Offsets:
+        """Erase the users from the events below `head`; return the offsets of their events.
 
-        The events of an earlier pass cannot be told apart any more, and count as the first erasure's.
+        `counted`: the offset below which the events of each erasure were counted before a crash. The events of an
+        earlier pass cannot be told apart any more, and count as the first erasure's.
         """
-        planned = await self._run_on(plan_rewrite, segment, wanted)
-        if planned is None:
-            return {}
-        if not planned.is_empty:
-            counts = {"events": _count(planned.erased, known), "changed": _count(planned.changed, known)}
-            await self._state.run(lambda db: add_counts(db, counts, segment.end))
-            if (fresh := await self._run_on(rewrite, segment, wanted)) is not None:
-                await self._journal.replace(segment, fresh)
-        return planned.erased | dict.fromkeys(planned.before, frozenset({min(known)}))
-
-    async def _run_on(self, work: Callable[[Segment, Wanted], T], segment: Segment, wanted: Wanted) -> T | None:
-        """Work on a segment in a thread; return None if retention has removed the segment."""
-        try:
-            return await ADMIN.run(work, segment, wanted)
-        except FileNotFoundError:
-            if segment.base >= self._journal.oldest:
-                raise
-            return None
+        offsets: Offsets = {}
+        async with aclosing(self._journal.erase(wanted, head)) as stretches:
+            async for stretch in stretches:
+                if stretch.erased or stretch.changed:
+                    counts = {"events": _count(stretch.erased, counted), "changed": _count(stretch.changed, counted)}
+                    await self._state.run(partial(add_counts, counts=counts, until=stretch.end))
+                offsets |= {**stretch.erased} | dict.fromkeys(stretch.before, frozenset({min(counted)}))
+        return offsets
 
     async def _clean_database(self) -> None:
         if not await self._state.vacuum():
@@ -244,12 +217,10 @@ class Eraser:
 
 def _describe_error(error: Exception) -> str:
     """Describe an error. The message of a bug is left out, because it might name a user."""
-    if isinstance(error, Corrupt):
-        return f"{error}; erasures need a whole journal: stop relay, relay journal repair, start relay"
     is_known = isinstance(error, sqlite3.Error | OSError | ErasureBusy)
     return str(error) if is_known else f"a bug in relay: {type(error).__name__}"
 
 
-def _count(found: Offsets, known: Mapping[int, int]) -> Counter[int]:
+def _count(found: Mapping[int, frozenset[int]], known: Mapping[int, int]) -> Counter[int]:
     """Count the events of each erasure that were not counted before a crash."""
     return Counter(number for offset, whose in found.items() for number in whose if offset >= known[number])

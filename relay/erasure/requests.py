@@ -15,9 +15,8 @@ import structlog
 
 from relay.api import Block
 from relay.config import ErasureSettings
-from relay.journal import Corrupt, Journal, find_user
 from relay.state import StateDatabase, read_watch_position, save_watch
-from relay.store import Erasure
+from relay.store import Erasure, Log, find_user
 
 SAVE_S: Final = 1.0
 AGAIN_S: Final = 10.0
@@ -29,7 +28,7 @@ log = structlog.stdlib.get_logger()
 class ErasureWatch:
     """Reads every event of the journal once."""
 
-    def __init__(self, journal: Journal, state: StateDatabase, settings: ErasureSettings) -> None:
+    def __init__(self, journal: Log, state: StateDatabase, settings: ErasureSettings) -> None:
         self._journal, self._state = journal, state
         self._on, self._identities = frozenset(settings.on), settings.identities
         self._remembered: set[tuple[str, str]] = set()
@@ -62,7 +61,7 @@ class ErasureWatch:
                             await self._save(reader.offset, asked, known)
                         self.position = reader.offset
             except Exception as error:  # the text of a bug might name a user
-                said = str(error) if isinstance(error, sqlite3.Error | OSError | Corrupt) else type(error).__name__
+                said = str(error) if isinstance(error, sqlite3.Error | OSError) else type(error).__name__
                 log.error("looking for erasures failed, goes on", in_s=AGAIN_S, error=said)
                 await asyncio.sleep(AGAIN_S)
 

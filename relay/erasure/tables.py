@@ -12,7 +12,6 @@ from functools import lru_cache
 from typing import Final
 
 from relay.api import User
-from relay.journal import LISTS, NOBODY, Wanted
 from relay.state import (
     add_counts,
     alerts,
@@ -28,7 +27,7 @@ from relay.state import (
     read_parked_connectors,
     read_rows,
 )
-from relay.store import Counts, ParkedRow
+from relay.store import LISTS, NOBODY, Counts, ParkedRow, Wanted
 
 NOTHING: Final = Counts()
 

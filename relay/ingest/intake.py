@@ -24,9 +24,8 @@ from relay.ingest.refusal_clock import RefusalClock
 from relay.ingest.source_calls import SourceCalls
 from relay.ingest.to_first_worker import First, split
 from relay.ingest.traffic import UNKNOWN_TYPES, Traffic
-from relay.journal import Journal, TooLarge, Unavailable
 from relay.state import Seen
-from relay.store import Parked, SourceLedger, State
+from relay.store import Log, Parked, SourceLedger, State, TooLarge, Unavailable
 from relay.words import REASON_CHARS
 
 T = TypeVar("T")
@@ -60,7 +59,7 @@ class Intake:
         source: Source,
         settings: IngestSettings,
         body_memory: BodyMemory,
-        journal: Journal,
+        journal: Log,
         state: State,
         save_soon: Callable[[], None],
         first: First | None = None,

@@ -24,10 +24,9 @@ from relay.ingest.problem import Problem, make_busy
 from relay.ingest.source_saver import SourceSaver
 from relay.ingest.tls import Certificates
 from relay.ingest.to_first_worker import First
-from relay.journal import Journal
 from relay.listen import Acceptor, ListenerLimits, Server
 from relay.state import forget_seen
-from relay.store import SourceLedger, State
+from relay.store import Log, SourceLedger, State
 from relay.threads import ADMIN
 
 STOP_S: Final = 5.0
@@ -48,7 +47,7 @@ class Ingest:
         self,
         sources: Sequence[Source],
         settings: IngestSettings,
-        journal: Journal,
+        journal: Log,
         state: State,
         first: First | None = None,
     ) -> None:

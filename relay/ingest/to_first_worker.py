@@ -22,9 +22,9 @@ import structlog
 from relay.api import Decoded, Source
 from relay.catalogue import Selection
 from relay.guests import find_reason
-from relay.journal import Unavailable
 from relay.socket_path import address_of
 from relay.stop import STOP
+from relay.store import Unavailable
 from relay.threads import ADMIN
 
 T = TypeVar("T")

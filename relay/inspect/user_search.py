@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relay.api import User
-from relay.journal import Erased, Wanted
 from relay.state import list_erasures, list_journals, read_parked, view_journal
-from relay.store import ParkedQuery, make_digests
+from relay.store import Erased, ParkedQuery, Wanted, make_digests
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,43 +6,39 @@ All that arrives during one commit forms the next group: one record, one sync.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar, TypeVarTuple
 
 import structlog
 
-from relay.api import Block, Kind
+from relay.api import Block, Kind, User
 from relay.histogram import Histogram
-from relay.journal.clock import Clock
+from relay.journal.failure import make_unavailable
 from relay.journal.identity import KnownJournal
 from relay.journal.reader import Reader
 from relay.journal.record import PER_EVENT, measure_record
-from relay.journal.retention import JournalLimits
+from relay.journal.retention import find_largest_record
+from relay.journal.rewrite import find_more_ids, plan_rewrite, remove_copies, rewrite
 from relay.journal.seek import find_offset_at, find_received_at
 from relay.journal.segment import Corrupt, Segment
-from relay.journal.subscribers import Subscribers, Wants
+from relay.journal.subscribers import Subscribers
 from relay.journal.tail import Tail
 from relay.journal.writer import Writer
-from relay.store import Damage
-from relay.threads import JOURNAL_READS
+from relay.store import Clock, Damage, ErasedStretch, JournalLimits, TooLarge, Unavailable, Wanted, Wants, merge_users
+from relay.threads import ADMIN, JOURNAL_READS
 
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 log = structlog.stdlib.get_logger()
 
 GROUP_BYTES: Final = 8 << 20
 """Bytes of a group, at most, unless a single batch is larger."""
 REFUSING_S: Final = 30.0
 """Seconds after a failed commit until senders may try again."""
-
-
-class Unavailable(Exception):
-    """Raised when the journal is full, or the disk refuses. Nothing of the batch is kept."""
-
-
-class TooLarge(Exception):
-    """Raised when the journal can never take so many bytes at once."""
+REPAIR_ADVICE: Final = "erasures need a whole journal: stop relay, relay journal repair, start relay"
 
 
 @dataclass(slots=True, eq=False)
@@ -103,11 +99,6 @@ class Journal:
         """Failed commits since the start."""
         self.taps: set[Callable[[Block], object]] = set()
         """Functions that get each block once it is on disk. They must be quick."""
-
-    @property
-    def folder(self) -> Path:
-        """The folder of its files."""
-        return self._writer.folder
 
     @property
     def identity(self) -> str:
@@ -193,10 +184,6 @@ class Journal:
         """Return the bytes on disk of the events from this offset on."""
         return sum(segment.size for segment in self._writer.segments if segment.end > offset)
 
-    def measure_fill(self, offset: int) -> float:
-        """Return the share of the capacity that the events from this offset on take: 1 is full."""
-        return self.measure_needed(offset) / self.capacity
-
     async def append(self, kinds: Sequence[Kind], bodies: Sequence[Any]) -> int:
         """Put events on disk; return the first offset after the sync. Raises Unavailable, TooLarge."""
         size = self.check_size(kinds, bodies)
@@ -244,23 +231,29 @@ class Journal:
             group.set_done(block.offsets[0])
             self._waiting.notify(block)
         else:
-            # Leave out the number of the error
-            if not isinstance(error, OSError) or not error.strerror:
-                reason = str(error)
-            else:
-                reason = error.strerror + (f": {error.filename}" if error.filename else "")
-            self._refused = reason, time.monotonic()
+            unavailable = make_unavailable(error)
+            self._refused = str(unavailable), time.monotonic()
             self.failed += 1
-            group.set_failed(Unavailable(reason))
+            group.set_failed(unavailable)
             if not isinstance(error, OSError):
                 log.error("commit failed by a bug", exc_info=error)
         if self._groups:
             self._commit()
 
+    async def _write(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """Do work in the writer's thread. Raises Unavailable."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+        except OSError as error:
+            raise make_unavailable(error) from error
+
     async def find_offset(self, start: str | float) -> int:
-        """Find the offset for "now", "oldest" or a Unix time."""
+        """Find the offset for "now", "oldest" or a Unix time. Raises Unavailable."""
         if isinstance(start, float):
-            return await JOURNAL_READS.run(find_offset_at, self._writer.segments, self.head, start)
+            try:
+                return await JOURNAL_READS.run(find_offset_at, self._writer.segments, self.head, start)
+            except OSError as error:
+                raise make_unavailable(error) from error
         return self.oldest if start == "oldest" else self.head
 
     async def find_received(self, offset: int) -> float | None:
@@ -284,25 +277,26 @@ class Journal:
         """
         return Reader(lambda: self.head, self._writer, self._tail, self._readers, self._waiting, wants)
 
-    async def set_needed(self, offset: int, replay_floor: int | None = None) -> None:
-        """Set the oldest needed offset. Retention may remove older events; those from `replay_floor` on only to make
-        room."""
-        self._writer.keep, self._writer.replay_floor = offset, offset if replay_floor is None else replay_floor
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.remove_expired)
+    async def keep(self, needed: int, replay_floor: int | None = None) -> None:
+        """Keep the events from `needed` on. Retention may remove older events; those from `replay_floor` on only to
+        make room."""
+        self._writer.keep, self._writer.replay_floor = needed, needed if replay_floor is None else replay_floor
+        await self._write(self._writer.remove_expired)
         places = [reader.offset for reader in self._readers if reader.offset >= (self._tail.start or 0)]
         self._tail.drop(min(places, default=self.head))
 
-    async def await_writer(self) -> None:
+    async def await_commit(self) -> None:
         """Wait until the writer has ended what it does now: for ever, if the disk hangs."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, lambda: None)
+        await self._write(lambda: None)
 
     def set_fillers(self, fillers: Callable[[], str]) -> None:
         """Set the function that says what fills the disk. The writer's thread calls it when the disk is full."""
         self._writer.fillers = fillers
 
     async def check_room(self) -> None:
-        """Check whether the next commit will find room, and refuse senders before they send if not."""
-        lacking = await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.find_lack)
+        """Check whether the next commit will find room, and refuse senders before they send if not. Raises
+        Unavailable."""
+        lacking = await self._write(self._writer.find_lack)
         if lacking:
             if not self._lacks_room:
                 log.error("the journal takes no events", reason=lacking)
@@ -317,16 +311,50 @@ class Journal:
         if under_way := [reader.reading for reader in self._readers if reader.reading is not None]:
             await asyncio.wait(under_way)
 
-    async def roll(self) -> Sequence[Segment]:
-        """Return the segments with all events up to now. Nothing is written to them any more. Raises OSError."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.roll)
+    async def find_more_ids(self, wanted: Wanted, head: int) -> dict[int, User]:
+        """Find further ids of the users in the events below `head`, by the number of the erasure. Raises
+        Unavailable."""
+        found: dict[int, User] = {}
+        for segment in await self._write(self._writer.seal, head):
+            for number, user in (await self._work_on(find_more_ids, segment, wanted) or {}).items():
+                found[number] = merge_users(found.get(number, user), user)
+        return found
 
-    async def replace(self, segment: Segment, fresh: Path) -> None:
-        """Replace a segment by its rewritten file. Raises OSError.
+    async def erase(self, wanted: Wanted, head: int) -> AsyncGenerator[ErasedStretch, None]:
+        """Erase the users from the segments with events below `head`, and the kept copies that name them. Raises
+        Unavailable.
+
+        Yield what a segment holds of the users, and rewrite the segment after that."""
+        for segment in await self._write(self._writer.seal, head):
+            plan = await self._work_on(plan_rewrite, segment, wanted)
+            if plan is None:
+                continue
+            yield ErasedStretch(segment.end, plan.erased, plan.changed, plan.before)
+            if not plan.is_empty and (fresh := await self._work_on(rewrite, segment, wanted)) is not None:
+                await self._replace(segment, fresh)
+        try:
+            for path in await ADMIN.run(remove_copies, self._writer.folder, wanted):
+                log.warning("a damaged segment that was kept is removed: it names an erased user", file=path.name)
+        except OSError as error:
+            raise make_unavailable(error) from error
+
+    async def _work_on(self, work: Callable[[Segment, Wanted], T], segment: Segment, wanted: Wanted) -> T | None:
+        """Work on a segment in a thread; return None if retention has removed the segment. Raises Unavailable."""
+        try:
+            return await ADMIN.run(work, segment, wanted)
+        except Corrupt as error:
+            raise Unavailable(f"{error}; {REPAIR_ADVICE}", "damaged") from error
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and segment.base < self.oldest:
+                return None
+            raise make_unavailable(error) from error
+
+    async def _replace(self, segment: Segment, fresh: Path) -> None:
+        """Replace a segment by its rewritten file. Raises Unavailable.
 
         Later reads use the new file. Readers have to forget what they have in memory.
         """
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.replace, segment, fresh)
+        await self._write(self._writer.replace, segment, fresh)
         self._tail.clear()
         for reader in [*self._readers]:
             await JOURNAL_READS.run(reader.release_file)
@@ -338,7 +366,7 @@ class Journal:
 
     def _set_bounds(self, limits: JournalLimits) -> None:
         """Compute the size limits of appends from the journal's limits."""
-        self._largest = limits.largest_record
+        self._largest = find_largest_record(limits)
         self._surely_fits = self._largest // 4
         """Bytes that fit in, whatever the types."""
         self._group_bytes = min(GROUP_BYTES, self._largest // 4)
@@ -346,7 +374,7 @@ class Journal:
     async def close(self) -> None:
         """Finish the commits under way and seal the journal."""
         while self._groups or self._committing:
-            await asyncio.get_running_loop().run_in_executor(self._thread, lambda: None)
+            await self._write(lambda: None)
         self._waiting.close()
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.close)
+        await self._write(self._writer.close)
         self._thread.shutdown()

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import Final
 
 from relay.api import Block
+from relay.journal.failure import make_unavailable
 from relay.journal.segment import READ_BYTES, Corrupt, Segment, SegmentReader, count_whole_events
-from relay.journal.subscribers import Subscribers, Wants
+from relay.journal.subscribers import Subscribers
 from relay.journal.tail import Tail
 from relay.journal.writer import Writer
-from relay.store import Damage
+from relay.store import Damage, Wants
 from relay.threads import JOURNAL_READS
 
 GONE: Final = "the file is gone"
@@ -49,7 +50,7 @@ class Reader:
         return offset
 
     async def read(self, offset: int) -> list[Block]:
-        """Wait for events at this offset; return the next blocks, about a MiB. Raises OSError.
+        """Wait for events at this offset; return the next blocks, about a MiB. Raises Unavailable.
 
         Removed and unreadable events are skipped: a block may start later than the last one ended. If nothing up to the
         head is readable, no block is returned, and `offset` is the head.
@@ -61,7 +62,10 @@ class Reader:
             blocks = self._tail.read(offset, READ_BYTES)
             if not blocks:
                 self.reading = asyncio.get_running_loop().run_in_executor(JOURNAL_READS, self._read_disk, offset)
-                blocks, offset = await self.reading
+                try:
+                    blocks, offset = await self.reading
+                except OSError as error:
+                    raise make_unavailable(error) from error
             elif self._segment is not None:
                 await JOURNAL_READS.run(self.release_file)
         self.offset = blocks[-1].offsets[-1] + 1 if blocks else offset

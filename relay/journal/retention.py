@@ -1,36 +1,25 @@
 """Chooses the segments that may be removed. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
 
 from relay.journal.segment import PREFIX, Segment
+from relay.store import JournalLimits
 
 MAX_SEGMENT_BYTES: Final = 64 << 20
 MIN_SEGMENT_BYTES: Final = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class JournalLimits:
-    """Limits of the journal: `max_size` bytes on disk, delivered events for `retention` seconds."""
+def choose_segment_size(limits: JournalLimits) -> int:
+    """Return the bytes of a segment: at most a sixteenth of the journal, the unit of removal."""
+    return max(MIN_SEGMENT_BYTES, min(MAX_SEGMENT_BYTES, limits.max_size // 16))
 
-    max_size: int
-    retention: float
-    min_free: int = 0
-    """Bytes that a new segment leaves free on the file system; 0: no limit."""
-    expire_oldest: bool = False
-    """Whether needed events are removed when space is short."""
 
-    @property
-    def segment_size(self) -> int:
-        """Bytes of a segment: at most a sixteenth of the journal, the unit of removal."""
-        return max(MIN_SEGMENT_BYTES, min(MAX_SEGMENT_BYTES, self.max_size // 16))
-
-    @property
-    def largest_record(self) -> int:
-        """Bytes of a record that fits once all other events are delivered, beside a last segment of the same size."""
-        return self.max_size // 2 - PREFIX.size
+def find_largest_record(limits: JournalLimits) -> int:
+    """Return the bytes of a record that fits once all other events are delivered, beside a last segment of the same
+    size."""
+    return limits.max_size // 2 - PREFIX.size
 
 
 def choose_expendable(

@@ -17,7 +17,7 @@ from typing import Final
 from relay.api import Block, User
 from relay.journal.record import encode_header, encode_lost_record, encode_meta
 from relay.journal.segment import DAMAGED, Segment, SegmentReader, write_anew
-from relay.journal.users import Erased, Wanted
+from relay.store import Erased, Wanted
 
 PIECE_BYTES: Final = 256 << 10
 LONGEST_ID: Final = 4096
@@ -75,8 +75,8 @@ def rewrite(segment: Segment, wanted: Wanted) -> Path:
     return fresh
 
 
-def find_copies(folder: Path, wanted: Wanted) -> list[Path]:
-    """Find the damaged segments kept by a repair that name one of the users. Raises OSError."""
+def remove_copies(folder: Path, wanted: Wanted) -> list[Path]:
+    """Remove the damaged segments kept by a repair that name one of the users; return them. Raises OSError."""
     found = []
     for path in folder.glob(f"*{DAMAGED}"):
         before = b""
@@ -86,6 +86,8 @@ def find_copies(folder: Path, wanted: Wanted) -> list[Path]:
                     found.append(path)
                     break
                 before = piece[-LONGEST_ID:]
+    for path in found:
+        path.unlink()
     return found
 
 

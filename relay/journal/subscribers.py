@@ -6,15 +6,13 @@ journal has come.
 """
 
 import asyncio
-from collections.abc import Callable
 from typing import Final
 
 from relay.api import Block
+from relay.store import Wants
 
 QUIET_S: Final = 0.3
 TYPES_REMEMBERED: Final = 4096
-Wants = Callable[[str], bool]
-"""Whether events of this type are wanted."""
 
 
 class Subscriber:

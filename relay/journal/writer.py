@@ -38,14 +38,13 @@ import structlog
 
 from relay.api import Block, Kind
 from relay.histogram import QUICK, Histogram
-from relay.journal.clock import Clock
 from relay.journal.damage import Lost
 from relay.journal.end_marker import remove_end, write_end
 from relay.journal.identity import ANY, KnownJournal, OtherJournal, describe_mismatch, identify, write_identity
 from relay.journal.lock import LOCK, lock
-from relay.journal.record import HEADER, encode_header, encode_meta, make_block
+from relay.journal.record import HEADER, encode_header, encode_meta
 from relay.journal.recovery import recover
-from relay.journal.retention import JournalLimits, choose_expendable
+from relay.journal.retention import choose_expendable, choose_segment_size
 from relay.journal.salvage import salvage
 from relay.journal.segment import (
     PREFIX,
@@ -58,7 +57,7 @@ from relay.journal.segment import (
     write_all,
     write_anew,
 )
-from relay.store import Damage
+from relay.store import Clock, Damage, JournalLimits, make_block
 
 MIB: Final = 1 << 20
 NO_INODES: Final = "the journal's file system has no inodes left: remove files of others (df -i)"
@@ -114,7 +113,7 @@ class Writer:
             self.stopped = remove_end(folder)
             acknowledged = max(known.head if known else 0, self.stopped or 0)
             is_certain = known is None or known.identity == ANY or self.stopped == acknowledged
-            found = recover(folder, acknowledged, 0 if is_certain else limits.segment_size)
+            found = recover(folder, acknowledged, 0 if is_certain else choose_segment_size(limits))
             self._place = folder.stat()
         except BaseException:
             os.close(self._lock)
@@ -176,11 +175,11 @@ class Writer:
             self._put_back(self._open, self._open.at)
         self._find_missing()
 
-    def roll(self) -> Sequence[Segment]:
-        """Begin a new segment with the next group; return the segments up to now, which no longer grow."""
-        if self._open is not None and self.head > self.segments[-1].base:
+    def seal(self, head: int) -> Sequence[Segment]:
+        """Return the segments with events below `head`. They do not grow any more: the next group begins a segment."""
+        if self._open is not None and self.segments[-1].base < min(head, self.head):
             self._seal(self._open)
-        return [segment for segment in self.segments if segment.end > segment.base]
+        return [segment for segment in self.segments if segment.base < min(head, segment.end)]
 
     def replace(self, segment: Segment, fresh: Path) -> None:
         """Replace a segment by its rewritten file, if the segment is still there. Raises OSError."""
@@ -285,7 +284,7 @@ class Writer:
         """Return the open segment if the record fits, else a new one. Raises OSError."""
         if self._open is not None and self._open.at + needed < self._open.size:
             return self._open
-        size = max(self.limits.segment_size, needed + PREFIX.size + 1)
+        size = max(choose_segment_size(self.limits), needed + PREFIX.size + 1)
         expendable, lack = self._find_room(size)
         if lack:
             raise OSError(errno.ENOSPC, lack)
@@ -315,7 +314,7 @@ class Writer:
         """Return why the next group would find no room; "" if it would, or a segment is open. Raises OSError."""
         if self._open is not None:
             return ""
-        _, lack = self._find_room(self.limits.segment_size)
+        _, lack = self._find_room(choose_segment_size(self.limits))
         return lack
 
     def _find_room(self, size: int) -> tuple[Sequence[Segment], str]:

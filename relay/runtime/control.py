@@ -13,12 +13,11 @@ from relay.alerts import Alerts
 from relay.catalogue import Selection
 from relay.config import Config
 from relay.deliver import Fleet
-from relay.journal import Journal
 from relay.runtime.state_folder import forget_removed, read_doubts_in, read_failing_in, read_parked_in
 from relay.runtime.status import StatusReader
 from relay.state import Forgotten, pause_connector, resume_connector
 from relay.status import RefusedReload, ReloadResult, Status, keep_configured, merge_statuses, read_retired
-from relay.store import Entry, Pause
+from relay.store import Entry, Log, Pause
 from relay.threads import ADMIN
 
 HEED_S: Final = 5.0
@@ -35,7 +34,7 @@ class View:
         folder: Path,
         looks: StatusReader,
         fleet: Fleet,
-        journal: Journal,
+        journal: Log,
         reload: Callable[..., Coroutine[Any, Any, ReloadResult]],
         note: Callable[[Entry], None],
         *,

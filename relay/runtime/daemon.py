@@ -27,7 +27,6 @@ from relay.deliver import Changes, Fleet
 from relay.erasure import Eraser
 from relay.ingest import First, Ingest, Others
 from relay.inspect import describe_usage, measure_usage
-from relay.journal import Journal
 from relay.runtime.background import Chores
 from relay.runtime.condition_watch import ConditionWatch
 from relay.runtime.control import View
@@ -58,7 +57,7 @@ from relay.runtime.worker import Worker
 from relay.state import StateDatabase, keep_removing_parked
 from relay.status import ReloadResult, ReloadWarning, merge_results, read_retired
 from relay.stop import STOP, count_seconds_left
-from relay.store import Entry
+from relay.store import Entry, Log
 from relay.threads import ADMIN
 
 Load = Callable[[], Config]
@@ -90,9 +89,7 @@ async def run(config: Config, load: Load, state_folder: Path, worker: Worker | N
 class Daemon:
     """One process with its journal."""
 
-    def __init__(
-        self, config: Config, load: Load, journal: Journal, state: StateDatabase, worker: Worker | None
-    ) -> None:
+    def __init__(self, config: Config, load: Load, journal: Log, state: StateDatabase, worker: Worker | None) -> None:
         self._used, self._config, self._load = config, config, load
         self._journal, self._state, self._worker = journal, state, worker
         number = worker.number if worker else 0

@@ -16,12 +16,12 @@ import structlog
 
 from relay.config import Config, TlsError
 from relay.inspect import advise_on_restore, describe_usage, measure_usage
-from relay.journal import Journal, JournalLimits, OtherJournal
+from relay.journal import OtherJournal
 from relay.listen import ListenError
 from relay.runtime.systemd import take_inherited_sockets
 from relay.state import DATABASE, StateDatabase, advise_on_error, make_journal_folder, make_worker_folder, open_both
 from relay.stop import STOP, count_seconds_left
-from relay.store import ParkedLimits
+from relay.store import JournalLimits, Log, ParkedLimits
 from relay.threads import ADMIN
 from relay.words import describe_error
 
@@ -74,7 +74,7 @@ def take_inherited() -> list[socket.socket] | None:
 
 
 @asynccontextmanager
-async def open_state(config: Config, state_folder: Path, number: int) -> AsyncIterator[tuple[Journal, StateDatabase]]:
+async def open_state(config: Config, state_folder: Path, number: int) -> AsyncIterator[tuple[Log, StateDatabase]]:
     """Open the journal and the database of the worker with this number. Raises StartError."""
     settings, folder = config.journal, make_worker_folder(state_folder, number)
     place = make_journal_folder(state_folder, settings.path, number)
@@ -96,7 +96,7 @@ async def open_state(config: Config, state_folder: Path, number: int) -> AsyncIt
         await _close_both(journal, state)
 
 
-async def _close_both(journal: Journal, state: StateDatabase) -> None:
+async def _close_both(journal: Log, state: StateDatabase) -> None:
     """Close journal and database, unless their disk hangs: then the process ends without a close."""
     seconds = count_seconds_left(STOP.kept, CLOSE_S)
     try:

@@ -14,7 +14,6 @@ from relay.config import Config, KeyPath, Redaction, format_path, list_leaves
 from relay.deliver import Fleet, LiveLane
 from relay.guests import name_error, quick, read_text
 from relay.ingest import Ingest, Intake
-from relay.journal import Journal
 from relay.runtime.logs import count_dropped_lines
 from relay.status import (
     EVERY_S,
@@ -35,6 +34,7 @@ from relay.status import (
     measure_memory,
     predict_time,
 )
+from relay.store import Log
 
 log = structlog.stdlib.get_logger()
 
@@ -42,7 +42,7 @@ log = structlog.stdlib.get_logger()
 class StatusReader:
     """Reads the status, with rates from earlier counters."""
 
-    def __init__(self, fleet: Fleet, ingest: Ingest, journal: Journal) -> None:
+    def __init__(self, fleet: Fleet, ingest: Ingest, journal: Log) -> None:
         self._fleet, self._ingest, self._journal = fleet, ingest, journal
         self._rates = Rates()
         self._started = time.time()

@@ -13,8 +13,8 @@ from typing import Final
 import structlog
 
 from relay.deliver import Fleet
-from relay.journal import Journal
 from relay.runtime.systemd import Notify
+from relay.store import Log
 from relay.words import format_count
 
 BEAT_S: Final = 5.0
@@ -27,9 +27,9 @@ log = structlog.stdlib.get_logger()
 class Pulse:
     """Checks progress, and notifies systemd."""
 
-    def __init__(self, notify: Notify, journal: Journal, fleet: Fleet) -> None:
+    def __init__(self, notify: Notify, journal: Log, fleet: Fleet) -> None:
         self._notify, self._journal, self._fleet = notify, journal, fleet
-        self._asked = {"the journal's writer": journal.await_writer, "what deliveries wait for": fleet.wait_for_answers}
+        self._asked = {"the journal's writer": journal.await_commit, "what deliveries wait for": fleet.wait_for_answers}
         self.others = 0
         """Events accepted by workers that no longer run."""
         self._beat, self._patience = BEAT_S, PATIENCE_S

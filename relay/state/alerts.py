@@ -12,9 +12,8 @@ from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Final
 
-from relay.journal import Wanted
 from relay.state.database_file import connect
-from relay.store import MESSAGES_KEPT, AlertMessage, Tracks
+from relay.store import MESSAGES_KEPT, AlertMessage, Tracks, Wanted
 
 COLUMNS: Final = ", ".join(field.name for field in fields(AlertMessage))
 

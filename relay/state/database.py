@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar, TypeVarTuple
 
-from relay.journal import Clock, KnownJournal, lock
+from relay.journal import KnownJournal, lock
 from relay.state.attempts import forget_attempts, save_attempts
 from relay.state.cursor import load_cursor, make_cursor_rows, save_cursors
 from relay.state.damage import save_damage
@@ -38,6 +38,7 @@ from relay.state.pauses import follow_pauses, read_pauses
 from relay.state.replays import read_replays, save_replays
 from relay.store import (
     Attempts,
+    Clock,
     Cursor,
     Damage,
     LaneLedger,

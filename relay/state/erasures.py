@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from relay.api import OtherId, User
-from relay.journal import is_locked, merge_users
+from relay.journal import is_locked
 from relay.state.database_file import connect
 from relay.state.layout import list_other_folders, list_worker_folders
-from relay.store import ConnectorAnswer, Erasure, FailingErasures, make_digests, merge_receipts
+from relay.store import ConnectorAnswer, Erasure, FailingErasures, make_digests, merge_receipts, merge_users
 
 _COLUMNS: Final = (
     "number, asked, type, source, offset, digests, counted, events, changed, parked, unreadable, attempts, compacted,"

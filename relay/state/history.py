@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Final
 
 from relay.api.internal import cut
-from relay.journal import Wanted
 from relay.state.database_file import connect
 from relay.state.erasures import ErasureResult, find_done_by_admins, read_results
 from relay.state.journal_state import read_ahead
 from relay.state.layout import list_worker_folders
 from relay.state.replays import read_replays
-from relay.store import Entry, HistoryQuery
+from relay.store import Entry, HistoryQuery, Wanted
 from relay.words import format_count
 
 MOST_CHARS: Final = 4000

@@ -5,10 +5,11 @@ from typing import Final
 
 import structlog
 
-from relay.journal import ANY, Journal, JournalLimits, JournalView, KnownJournal
+from relay.journal import ANY, Journal, JournalView, KnownJournal
 from relay.state.database import StateDatabase
 from relay.state.journal_state import describe_older_database, read_acknowledged
 from relay.state.seen_ids import forget_seen
+from relay.store import JournalLimits
 from relay.words import format_count
 
 UNKNOWN_ADVICE: Final = "connectors begin with the oldest event: what they had is delivered twice, nothing is lost"

@@ -17,9 +17,9 @@ from measure import free_port
 from worker import Worker, working
 
 from relay.api import Kind
-from relay.journal.retention import JournalLimits
 from relay.journal.writer import Writer
 from relay.sandbox.shapes import list_types, make_event
+from relay.store.log import JournalLimits
 
 BATCH: Final = 100
 TENTHS: Final = 10

@@ -18,7 +18,7 @@ from relay.config.load import load
 from relay.config.plugins.registry import Registry
 from relay.ingest.decoded import check_decoded
 from relay.journal.journal import Journal
-from relay.journal.retention import JournalLimits
+from relay.store.log import JournalLimits
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = sorted(

@@ -18,10 +18,10 @@ from relay.erasure import destinations as telling
 from relay.erasure import eraser as erasing
 from relay.erasure.eraser import Eraser
 from relay.journal.journal import Journal
-from relay.journal.retention import JournalLimits
 from relay.state.database import StateDatabase
 from relay.state.erasures import ask_erasure, list_erasures
 from relay.state.parked import list_parked
+from relay.store.log import JournalLimits
 from relay.testing import make_event
 
 KIND = Kind("braze", "users.messages.email.Open")
@@ -84,7 +84,7 @@ async def make(journal: Journal, folder: Path) -> None:
     for _ in range(GROUPS):
         await journal.append([KIND] * 4, [make_event(user=user) for user in users])
         await journal.append([KIND] * 2, [make_event(user=user, poison=True) for user in users[:2]])
-        await journal.roll()
+        journal._writer.seal(journal.head)
     while len(list_parked(folder)) < 2 * GROUPS:
         await asyncio.sleep(0.002)
     ask_erasure(folder, User(USER))

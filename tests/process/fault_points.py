@@ -18,10 +18,10 @@ from relay.config.model import Config, Configured
 from relay.deliver import fleet
 from relay.deliver.fleet import Fleet
 from relay.journal.journal import Journal
-from relay.journal.retention import JournalLimits
 from relay.state.open_folder import open_both
 from relay.state.parked import list_parked, mark_parked
 from relay.store import ParkedQuery
+from relay.store.log import JournalLimits
 
 KIND = Kind("braze", "users.messages.email.Open")
 WINDOW, GROUPS, EVENTS, BYTES = 20, 9, 5, 70_000

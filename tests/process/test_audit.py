@@ -21,13 +21,13 @@ from relay.config.plugins.registry import Registry
 from relay.inspect.audit import Audit, AuditedState, AuditRow, find_journal_problems, find_lane_problems, merge_audits
 from relay.journal.identity import ANY, KnownJournal
 from relay.journal.journal import Journal
-from relay.journal.retention import JournalLimits
 from relay.journal.segment import make_path
 from relay.state.attempts import save_attempts
 from relay.state.database import StateDatabase
 from relay.state.erasures import ask_erasure
 from relay.state.layout import make_journal_folder, make_worker_folder
 from relay.store import Attempts, Counts, Cursor, LaneLedger, LogSurvey, Parked, ParkedTotal, Refusals, SourceLedger
+from relay.store.log import JournalLimits
 from relay.testing import Destination, make_event
 from relay.words import format_ranges
 from tests.conftest import LONG

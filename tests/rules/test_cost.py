@@ -31,9 +31,9 @@ from relay.deliver.fleet import Fleet
 from relay.deliver.live_lane import LiveLane
 from relay.ingest.server import Ingest
 from relay.journal.journal import Journal
-from relay.journal.retention import JournalLimits
 from relay.sandbox.shapes import list_types, make_event
 from relay.state.database import StateDatabase
+from relay.store.log import JournalLimits
 from relay_plugins.currents import Currents
 from relay_plugins.http import Http
 

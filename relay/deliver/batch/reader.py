@@ -11,9 +11,8 @@ from typing import Final
 from relay.api import BatchSettings, Block
 from relay.deliver.batch.builder import BatchBuilder, Span
 from relay.deliver.batch.sent_together import Ranges
-from relay.journal import Journal
 from relay.route import Route, Routed
-from relay.store import Counts, Cursor, find_unsettled, merge_ranges
+from relay.store import Counts, Cursor, Log, find_unsettled, merge_ranges
 
 FILTERED_AT_ONCE: Final = 256
 SELECTED_AT_ONCE: Final = 4096
@@ -25,7 +24,7 @@ class BatchReader:
 
     def __init__(
         self,
-        journal: Journal,
+        journal: Log,
         cursor: Cursor,
         route: Route,
         limits: BatchSettings,
@@ -165,7 +164,7 @@ class BatchReader:
                 return False
             if self._set_align_due() > 0:  # the clock was set back
                 return True
-            await self._journal.await_writer()  # events of a commit that was under way are there now
+            await self._journal.await_commit()  # events of a commit that was under way are there now
             return self._journal.head > self._position
 
     async def _read_on(self) -> bool:

@@ -17,9 +17,9 @@ import pytest
 
 from relay.api import Kind
 from relay.journal.journal import Journal
-from relay.journal.retention import JournalLimits
 from relay.state.database import StateDatabase
 from relay.store import Parked
+from relay.store.log import JournalLimits
 from relay.words import escape
 from tests.forks import Forks, exit_code
 

@@ -10,10 +10,10 @@ from relay.api import Connector
 from relay.config.model import Config
 from relay.deliver.fleet import Fleet
 from relay.journal.journal import Journal
-from relay.journal.retention import JournalLimits
 from relay.state.database import StateDatabase
 from relay.state.ledger import read_ledger
 from relay.store import Counts
+from relay.store.log import JournalLimits
 
 C = TypeVar("C", bound=Connector)
 

@@ -13,7 +13,6 @@ from relay.api import DELIVERED, Batch, Connector, Kind, Outcome, Reject, Retry
 from relay.config.model import Config, Configured
 from relay.deliver.fleet import Fleet
 from relay.journal.journal import Journal
-from relay.journal.retention import JournalLimits
 from relay.state.database import StateDatabase
 from relay.state.forget import forget_connector
 from relay.state.layout import make_cut_file
@@ -21,6 +20,7 @@ from relay.state.ledger import read_ledger
 from relay.state.parked import list_parked, mark_parked
 from relay.state.replays import ask_replay
 from relay.store import Counts, Cursor, ParkedQuery, Replay
+from relay.store.log import JournalLimits
 from relay.testing import make_event
 
 KIND = Kind("braze", "users.messages.email.Open")

@@ -34,12 +34,12 @@ from relay.deliver import lane as lane_module
 from relay.deliver import park as parking_module
 from relay.deliver.fleet import Fleet
 from relay.journal.journal import Journal
-from relay.journal.retention import JournalLimits
 from relay.route import Route, Routed
 from relay.state.database import StateDatabase
 from relay.state.parked import drop_parked, list_parked, mark_parked
 from relay.state.replays import ask_replay
 from relay.store import Counts, Cursor, Parked, ParkedQuery, Replay
+from relay.store.log import JournalLimits
 from relay.testing import make_event
 
 BUSY = Retry("busy", after=0.001, hold_lane=False)

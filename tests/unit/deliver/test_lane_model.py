@@ -21,12 +21,12 @@ from relay.api import Batch, Connector, Kind, Reject, Retry
 from relay.config.model import Config, Configured
 from relay.deliver.fleet import Fleet
 from relay.journal.journal import Journal
-from relay.journal.retention import JournalLimits
 from relay.state.database import StateDatabase
 from relay.state.ledger import read_lane_ledgers
 from relay.state.parked import list_parked, mark_parked
 from relay.state.replays import ask_replay, cancel_replay, list_replays
 from relay.store import Cursor, ParkedQuery, Replay
+from relay.store.log import JournalLimits
 from relay.testing import make_event
 
 KIND = Kind("braze", "users.messages.email.Open")

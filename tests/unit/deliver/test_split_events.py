@@ -18,11 +18,11 @@ from relay.erasure.tables import TableErasure
 from relay.inspect.audit import audit
 from relay.inspect.search import search_all
 from relay.inspect.trace import trace_all
-from relay.journal.users import Wanted
 from relay.state.database import StateDatabase
 from relay.state.ledger import read_ledger
 from relay.state.parked import drop_parked, list_parked, mark_parked
 from relay.store import Counts, ParkedQuery
+from relay.store.users import Wanted
 from tests.unit.deliver.one_lane import OneLane
 
 KIND = Kind("shop", "shop.Order")

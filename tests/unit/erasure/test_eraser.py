@@ -30,13 +30,13 @@ from relay.erasure import destinations as telling
 from relay.erasure import eraser as erasing
 from relay.erasure.eraser import Eraser
 from relay.journal.journal import Journal
-from relay.journal.retention import JournalLimits
 from relay.state.database import StateDatabase
 from relay.state.erasures import ask_erasure, list_erasures, read_erasures
 from relay.state.ledger import read_ledger
 from relay.state.parked import list_parked, mark_parked
 from relay.state.replays import ask_replay, list_replays
 from relay.store import Counts, Cursor, Erasure, ParkedQuery, Replay, make_digest
+from relay.store.log import JournalLimits
 from relay.testing import make_event
 
 KIND = Kind("braze", "users.messages.email.Open")
@@ -352,7 +352,7 @@ async def test_external_ids_that_are_only_in_the_map_are_known(tmp_path: Path) -
     async with bench(tmp_path, {"identities": True}) as it:
         await it.send(body("anna", "a1"), body("bert", "b1"))
         await it.until(lambda: it.eraser.watch_position == 2)
-        await it.journal.roll()
+        it.journal._writer.seal(it.journal.head)
         await it.send(make_event(user={"external_user_id": "a1"}))
         await it.until(lambda: it.journal.oldest == 2 and it.fleet.lanes[0].cursor.position == 3)
         ask_erasure(tmp_path, User("anna"))
@@ -388,7 +388,7 @@ async def test_an_erasure_of_a_damaged_journal_waits_and_the_receipt_says_so(tmp
     async with bench(tmp_path) as it:
         await it.send(body("anna"))
         await it.until(lambda: it.fleet.lanes[0].cursor.position == 1)
-        (segment,) = await it.journal.roll()
+        (segment,) = it.journal._writer.seal(it.journal.head)
         whole = segment.path.read_bytes()
         segment.path.write_bytes(whole[:-9] + b"?" + whole[-8:])
         ask_erasure(tmp_path, User("anna"))

@@ -14,8 +14,8 @@ from relay.config.address import TcpAddress
 from relay.config.model import IngestSettings
 from relay.ingest.server import Ingest
 from relay.journal.journal import Journal
-from relay.journal.retention import JournalLimits
 from relay.state.database import StateDatabase
+from relay.store.log import JournalLimits
 from relay_plugins.currents import Currents
 
 TOKEN = "sesame-open-77"

@@ -10,8 +10,8 @@ from relay.config.model import IngestSettings
 from relay.config.plugins.registry import Registry
 from relay.ingest.server import LINGER_S, Ingest
 from relay.journal.journal import Journal
-from relay.journal.retention import JournalLimits
 from relay.state.database import StateDatabase
+from relay.store.log import JournalLimits
 
 REQUEST = b"POST /any HTTP/1.1\r\nHost: relay\r\nContent-Length: 2\r\n\r\n{}"
 

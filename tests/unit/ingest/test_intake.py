@@ -20,13 +20,14 @@ from relay.ingest import intake, server, source_saver
 from relay.ingest.body_memory import BodyMemory
 from relay.ingest.intake import Intake
 from relay.ingest.server import Ingest
-from relay.journal.clock import Clock, read_uptime
-from relay.journal.journal import Journal, Unavailable
-from relay.journal.retention import JournalLimits
+from relay.journal.journal import Journal
 from relay.state.database import StateDatabase
 from relay.state.ledger import read_source_ledgers
 from relay.state.parked import list_parked
 from relay.store import Refusals, SourceLedger
+from relay.store.clock import Clock, read_uptime
+from relay.store.error import Unavailable
+from relay.store.log import JournalLimits
 from relay.testing import make_event
 from relay_plugins.currents import Currents
 

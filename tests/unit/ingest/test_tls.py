@@ -18,8 +18,8 @@ from relay.config.tls import TlsError, TlsSettings
 from relay.ingest import tls
 from relay.ingest.server import Ingest
 from relay.journal.journal import Journal
-from relay.journal.retention import JournalLimits
 from relay.state.database import StateDatabase
+from relay.store.log import JournalLimits
 from relay.testing import make_event
 from relay_plugins.currents import Currents
 from tests.certificates import Authority

@@ -15,7 +15,7 @@ from relay.api import Decoded, SourceSettings
 from relay.api.source import KINDS_REMEMBERED
 from relay.catalogue import Selection
 from relay.ingest.to_first_worker import LENGTH, First, Others, split
-from relay.journal.journal import Unavailable
+from relay.store.error import Unavailable
 from relay_plugins.currents import Currents
 
 NONSENSE = LENGTH.pack(3) + b"\xc1\xc1\xc1"

@@ -22,12 +22,12 @@ from relay.journal.identity import OtherJournal, read_identity
 from relay.journal.journal import Journal
 from relay.journal.lock import lock
 from relay.journal.outside.inspected import inspect_all
-from relay.journal.retention import JournalLimits
 from relay.journal.segment import find_end
 from relay.runtime.process import StartError, open_state
 from relay.state.journal_state import find_doubts
 from relay.state.open_folder import open_both
 from relay.store import Counts, Cursor
+from relay.store.log import JournalLimits
 
 KIND = Kind("braze", "users.messages.email.Open")
 LIMITS = JournalLimits(1 << 30, 3600)

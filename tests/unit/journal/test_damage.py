@@ -20,10 +20,10 @@ from relay.journal.journal import Journal
 from relay.journal.outside.inspected import inspect_all
 from relay.journal.outside.repair import plan_repair
 from relay.journal.recovery import BEHIND_ALL
-from relay.journal.retention import JournalLimits
 from relay.state.journal_state import accept_journal, find_doubts
 from relay.state.open_folder import open_both
 from relay.store import Counts, Cursor, Damage, describe_damage
+from relay.store.log import JournalLimits
 from relay.testing import make_event
 
 KIND = Kind("braze", "users.messages.email.Open")

@@ -13,9 +13,11 @@ from relay.api import Kind
 from relay.inspect.disk_usage import measure_usage
 from relay.journal import journal as journal_module
 from relay.journal import reader as reader_module
-from relay.journal.journal import Journal, TooLarge, Unavailable
-from relay.journal.retention import JournalLimits
+from relay.journal.journal import Journal
+from relay.journal.retention import find_largest_record
 from relay.journal.segment import SegmentReader
+from relay.store.error import TooLarge, Unavailable
+from relay.store.log import JournalLimits
 
 KIND = Kind("braze", "users.messages.email.Open")
 MIB = 1 << 20
@@ -91,7 +93,7 @@ async def test_settled_events_go_first_but_not_in_vain(tmp_path: Path, disk: dic
     journal = Journal(tmp_path, limits(min_free=2 * MIB), 0)
     for _ in range(5):
         await append(journal, BIG)
-    await journal.set_needed(3)
+    await journal.keep(3)
     disk["strange"] = disk["size"]
     with pytest.raises(Unavailable):
         await append(journal, BIG)
@@ -188,7 +190,7 @@ async def test_the_head_survives_a_full_disk_after_every_segment_is_removed(
         with pytest.raises(Unavailable):
             await append(journal, BIG)
         refuse_calls(broken, "posix_fallocate", errno.ENOSPC)
-        await journal.set_needed(3)
+        await journal.keep(3)
         with pytest.raises(Unavailable):
             await append(journal, BIG)
     await journal.close()
@@ -214,23 +216,23 @@ async def test_how_full_the_disk_is_shows_before_it_is(tmp_path: Path, disk: dic
     journal = Journal(tmp_path, JournalLimits(1 << 40, 3600, min_free=2 * MIB), 0)
     disk["size"] = 1 << 40
     await append(journal, b"{}")
-    await journal.set_needed(0)
-    assert journal.measure_fill(0) < 0.5
+    await journal.keep(0)
+    assert journal.measure_needed(0) / journal.capacity < 0.5
     disk["strange"] = disk["size"] - journal.size - 2 * MIB - journal.size // 10
-    await journal.set_needed(0)
-    assert 0.85 < journal.measure_fill(0) < 1
-    assert journal.measure_fill(1) == 0
+    await journal.keep(0)
+    assert 0.85 < journal.measure_needed(0) / journal.capacity < 1
+    assert journal.measure_needed(1) / journal.capacity == 0
     await journal.close()
 
 
 async def test_half_of_the_journal_always_fits_and_more_is_refused_for_good(tmp_path: Path) -> None:
     """Looked at: many bytes, many events, many types; and that requests which fit do so together."""
     journal = Journal(tmp_path, limits(), MIB)
-    most = limits().largest_record
+    most = find_largest_record(limits())
     half = b"y" * (most - 1000)
     for number in range(4):
         assert await append(journal, half) == number
-        await journal.set_needed(journal.head)
+        await journal.keep(journal.head)
     with pytest.raises(TooLarge, match=r"half of journal\.max_size: send fewer at a time"):
         await append(journal, b"y" * most)
     many = most // 11
@@ -240,7 +242,7 @@ async def test_half_of_the_journal_always_fits_and_more_is_refused_for_good(tmp_
     with pytest.raises(TooLarge):
         await journal.append(types, [b"{%s}" % kind.type.encode() for kind in types])
     assert await append(journal, b"{}") == 4
-    await journal.set_needed(journal.head)
+    await journal.keep(journal.head)
     async with asyncio.TaskGroup() as group:
         for number in range(4):
             group.create_task(append(journal, b"y" * (most // 3)), name=f"append {number}")

@@ -11,7 +11,6 @@ from relay.api import Kind, User
 from relay.cli.main import relay as command
 from relay.journal.identity import ANY, FILE_NAME, KnownJournal, OtherJournal
 from relay.journal.journal import Journal
-from relay.journal.retention import JournalLimits
 from relay.state.attempts import find_attempts_at
 from relay.state.damage import was_damaged
 from relay.state.database import StateDatabase
@@ -21,6 +20,7 @@ from relay.state.open_folder import open_both
 from relay.state.parked import list_parked
 from relay.state.replays import ask_replay, list_replays
 from relay.store import Attempts, Counts, Cursor, Damage, Parked, Replay
+from relay.store.log import JournalLimits
 from tests.unit.state.older import AS_VERSION_9
 
 KIND = Kind("braze", "users.messages.email.Open")

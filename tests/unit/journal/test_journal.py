@@ -12,10 +12,13 @@ from pathlib import Path
 import pytest
 
 from relay.api import Block, Kind
-from relay.journal.journal import Journal, Unavailable
-from relay.journal.record import encode_header, encode_meta, make_block
-from relay.journal.retention import JournalLimits, choose_expendable
+from relay.journal.journal import Journal
+from relay.journal.record import encode_header, encode_meta
+from relay.journal.retention import choose_expendable
 from relay.journal.segment import PREFIX, Corrupt, Segment, SegmentReader, create_segment, make_path, write_all
+from relay.store.block import make_block
+from relay.store.error import Unavailable
+from relay.store.log import JournalLimits
 
 KIND = Kind("braze", "users.messages.email.Open")
 OTHER = Kind("shop", "order", "uuid", "ts")
@@ -200,7 +203,7 @@ async def test_memory_is_freed_when_all_have_read(tmp_path: Path) -> None:
     reader = journal.open_reader()
     await reader.read(0)
     assert journal._tail.size > 0
-    await journal.set_needed(0)
+    await journal.keep(0)
     assert journal._tail.size == 0
     await journal.close()
 
@@ -304,7 +307,7 @@ async def test_the_journal_is_full_when_all_is_needed_and_goes_on_when_it_is_not
     assert journal.head > 20
     assert journal.size <= limits.max_size
     assert len(await read_all(journal)) == journal.head
-    await journal.set_needed(journal.head)
+    await journal.keep(journal.head)
     head = journal.head
     assert await append(journal, body) == head
     assert 0 < journal.oldest < head  # retained as far as the size allows
@@ -317,10 +320,10 @@ async def test_retention_by_age_keeps_what_a_lane_still_needs(tmp_path: Path) ->
     body = b'{"x":"' + b"y" * 30_000_000 + b'"}'
     for _ in range(6):
         await append(journal, body)
-    await journal.set_needed(1)
+    await journal.keep(1)
     assert journal.oldest <= 1
     assert len(await read_all(journal, 1)) == 5
-    await journal.set_needed(journal.head)
+    await journal.keep(journal.head)
     assert journal.oldest > 1
     assert len(segments(tmp_path)) == 1
     await journal.close()

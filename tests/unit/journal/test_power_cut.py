@@ -18,7 +18,7 @@ import pytest
 from relay.api import Kind
 from relay.journal.identity import ANY, KnownJournal
 from relay.journal.journal import Journal
-from relay.journal.retention import JournalLimits
+from relay.store.log import JournalLimits
 from tests.conftest import LONG
 
 KIND = Kind("braze", "users.messages.email.Open")

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from relay.api import Kind
-from relay.journal.journal import Journal, Unavailable
+from relay.journal.journal import Journal
 from relay.journal.outside.view import JournalView
-from relay.journal.retention import JournalLimits
+from relay.store.error import Unavailable
+from relay.store.log import JournalLimits
 
 KIND = Kind("braze", "users.messages.email.Open")
 LIMITS = JournalLimits(16 << 20, 3600)
@@ -58,7 +59,7 @@ async def test_it_is_noticed_without_another_commit(tmp_path: Path, noticed_by: 
     await append(journal, 3)
     next(tmp_path.glob("*.log")).unlink()
     if noticed_by == "keep":
-        await journal.set_needed(0)
+        await journal.keep(0)
         assert on_disk(tmp_path) == [0, 1, 2]
     await journal.close()
     assert on_disk(tmp_path) == [0, 1, 2]
@@ -92,7 +93,7 @@ async def test_sealed_segments_that_were_removed_are_told_and_passed_over(
     await append(journal, 5, size=400_000)
     first, second, *_ = sorted(tmp_path.glob("*.log"))
     first.unlink()
-    await journal.set_needed(0)
+    await journal.keep(0)
     assert "journal segments were removed by somebody else" in capsys.readouterr().out
     assert journal.oldest == int(second.stem)
     reader = journal.open_reader()
@@ -121,9 +122,9 @@ async def test_a_truncated_open_segment_is_rewritten_and_later_events_are_kept(
         await append(journal, 2)
         assert on_disk(tmp_path) == [0, 1, 2, 3, 4]
     elif noticed_by == "keep":
-        await journal.set_needed(0)
+        await journal.keep(0)
     elif noticed_by == "roll":
-        await journal.roll()
+        journal._writer.seal(journal.head)
     await journal.close()
     assert on_disk(tmp_path) == [*range(5 if noticed_by == "commit" else 3)]
     assert capsys.readouterr().out.count("a journal segment was truncated, and is written again") == 1
@@ -146,7 +147,7 @@ async def test_only_missing_events_of_a_truncated_segment_count_as_lost(tmp_path
     base, end = int(path.stem), int(files[1].stem) if which == "sealed" else 8
     os.truncate(path, 250_000)
     await append(journal, 2, size=10)
-    await journal.set_needed(0)
+    await journal.keep(0)
     assert journal.lost == end - base - 1
     offset, got = 0, []
     async with asyncio.timeout(30):

@@ -12,10 +12,10 @@ from relay.journal.outside.inspected import inspect_all
 from relay.journal.outside.repair import repair
 from relay.journal.outside.view import JournalView
 from relay.journal.record import read_header
-from relay.journal.retention import JournalLimits
-from relay.journal.rewrite import find_copies, find_more_ids, plan_rewrite, rewrite
+from relay.journal.rewrite import find_more_ids, plan_rewrite, rewrite
 from relay.journal.segment import PREFIX, Corrupt
-from relay.journal.users import Wanted
+from relay.store.log import JournalLimits
+from relay.store.users import Wanted
 from relay.testing import make_event
 
 KIND = Kind("braze", "users.messages.email.Open")
@@ -30,11 +30,8 @@ def body(user: str, **more: str) -> bytes:
 async def erase(journal: Journal, wanted: Wanted = WANTED) -> set[int]:
     """What the daemon does to the journal."""
     gone: set[int] = set()
-    for segment in await journal.roll():
-        planned = plan_rewrite(segment, wanted)
-        gone |= planned.erased.keys()
-        if not planned.is_empty:
-            await journal.replace(segment, rewrite(segment, wanted))
+    async for stretch in journal.erase(wanted, journal.head):
+        gone |= stretch.erased.keys()
     return gone
 
 
@@ -59,7 +56,7 @@ async def test_the_users_events_leave_placeholders_and_nothing_else_changes(tmp_
     sent = [body(user) for user in ("anna", "bert", "anna", "carl", "carl", "anna")]
     for start in (0, 3):
         await journal.append([KIND] * 3, sent[start : start + 3])
-        await journal.roll()
+        journal._writer.seal(journal.head)
     written = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.log")}
     held = journal.open_reader()
     await held.read(0)
@@ -84,11 +81,9 @@ async def test_the_users_events_leave_placeholders_and_nothing_else_changes(tmp_
 async def test_a_segment_that_is_written_to_is_not_touched(tmp_path: Path) -> None:
     journal = Journal(tmp_path, LIMITS, 1 << 20)
     await journal.append([KIND], [body("anna")])
-    rolled = await journal.roll()
+    assert await journal.find_more_ids(WANTED, 1) == {1: User(None)}
     await journal.append([KIND], [body("anna")])
-    assert [(segment.base, segment.end) for segment in rolled] == [(0, 1)]
-    for segment in rolled:
-        await journal.replace(segment, rewrite(segment, WANTED))
+    assert [stretch.end async for stretch in journal.erase(WANTED, 1)] == [1]
     assert (await read_on(journal))[0] == b"{}"
     assert b"anna" in (await read_on(journal))[1]
     await journal.close()
@@ -98,10 +93,22 @@ async def test_what_retention_has_removed_meanwhile_stays_removed(tmp_path: Path
     journal = Journal(tmp_path, JournalLimits(1 << 30, 0.0), 0)
     for user in ("anna", "bert"):
         await journal.append([KIND], [body(user)])
-        first = (await journal.roll())[0]
+        journal._writer.seal(journal.head)
+    async for stretch in journal.erase(WANTED, 2):
+        if stretch.end == 1:
+            await journal.keep(1)
+    assert [path.name for path in tmp_path.glob("*.*")] == ["00000000000000000001.log"]
+    await journal.close()
+
+
+async def test_what_retention_removes_during_the_rewrite_stays_removed(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, JournalLimits(1 << 30, 0.0), 0)
+    for user in ("anna", "bert"):
+        await journal.append([KIND], [body(user)])
+        first = journal._writer.seal(journal.head)[0]
     fresh = rewrite(first, WANTED)
-    await journal.set_needed(1)
-    await journal.replace(first, fresh)
+    await journal.keep(1)
+    await journal._replace(first, fresh)
     assert [path.name for path in tmp_path.glob("*.*")] == ["00000000000000000001.log"]
     await journal.close()
 
@@ -109,7 +116,7 @@ async def test_what_retention_has_removed_meanwhile_stays_removed(tmp_path: Path
 async def test_what_a_crash_has_left_beside_is_removed_at_the_start(tmp_path: Path) -> None:
     journal = Journal(tmp_path, LIMITS, 0)
     await journal.append([KIND], [body("anna")])
-    rewrite((await journal.roll())[0], WANTED)
+    rewrite(journal._writer.seal(journal.head)[0], WANTED)
     await journal.close()
     assert [*tmp_path.glob("*.fresh")]
     reopened = Journal(tmp_path, LIMITS, 0)
@@ -136,19 +143,21 @@ async def test_lost_events_stay_lost_and_a_copy_that_names_the_user_is_found(tmp
     repair(tmp_path, 7)
     before = read(tmp_path)
     reopened = Journal(tmp_path, LIMITS, 0)
+    copy = path.with_name(path.name + ".damaged")
+    assert await erase(reopened, Wanted({1: User("ann")})) == set()
+    assert copy.exists()
     assert await erase(reopened) == {2, 4}
+    assert not copy.exists()
     assert reopened.head == 7
     assert read(tmp_path) == before | {2: b"{}", 4: b"{}"}
     assert [segment.is_whole for segment in inspect_all(tmp_path, 7)] == [True]
-    assert [copy.name for copy in find_copies(tmp_path, WANTED)] == [path.name + ".damaged"]
-    assert find_copies(tmp_path, Wanted({1: User("ann")})) == []
     await reopened.close()
 
 
 async def test_a_damaged_segment_is_left_as_it_is(tmp_path: Path) -> None:
     journal = Journal(tmp_path, LIMITS, 0)
     await journal.append([KIND], [body("anna")])
-    (segment,) = await journal.roll()
+    (segment,) = journal._writer.seal(journal.head)
     data = bytearray(segment.path.read_bytes())
     data[-5] ^= 1
     segment.path.write_bytes(data)
@@ -163,7 +172,7 @@ async def test_a_damaged_segment_is_left_as_it_is(tmp_path: Path) -> None:
 async def test_what_a_failed_commit_has_left_behind_the_last_record_goes_too(tmp_path: Path) -> None:
     journal = Journal(tmp_path, LIMITS, 0)
     await journal.append([KIND], [body("bert")])
-    (segment,) = await journal.roll()
+    (segment,) = journal._writer.seal(journal.head)
     with segment.path.open("ab") as file:
         file.write(body("anna"))
     assert await erase(journal) == set()
@@ -176,7 +185,7 @@ async def test_ids_are_read_from_the_users_own_events(tmp_path: Path) -> None:
     users = [("anna", "a1", "phone"), ("anna", "a2", "tablet"), ("bert", "b1", "watch")]
     bodies = [body(user, external_user_id=one, device_id=device) for user, one, device in users]
     await journal.append([KIND] * 3, bodies)
-    (segment,) = await journal.roll()
+    (segment,) = journal._writer.seal(journal.head)
     devices = (OtherId("device_id", "phone"), OtherId("device_id", "tablet"))
     assert find_more_ids(segment, WANTED) == {1: User(None, ("a1", "a2"), devices)}
     await journal.close()
@@ -186,7 +195,7 @@ def test_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     async def fill() -> None:
         journal = Journal(tmp_path, LIMITS, 0)
         await journal.append([KIND], [body("anna")])
-        (segment,) = await journal.roll()
+        (segment,) = journal._writer.seal(journal.head)
 
         def full(fd: int) -> None:
             raise OSError(28, "No space left on device")

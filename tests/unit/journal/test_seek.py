@@ -7,8 +7,8 @@ import pytest
 
 from relay.api import Kind
 from relay.journal.journal import Journal
-from relay.journal.retention import JournalLimits
 from relay.journal.seek import find_offset_at, find_received_at
+from relay.store.log import JournalLimits
 
 KIND = Kind("s", "t")
 

@@ -9,7 +9,7 @@ from relay.api import Kind
 from relay.journal import subscribers as waiting
 from relay.journal.journal import Journal
 from relay.journal.reader import Reader
-from relay.journal.retention import JournalLimits
+from relay.store.log import JournalLimits
 
 WANTED = Kind("braze", "users.messages.email.Open")
 OTHER = Kind("braze", "users.messages.sms.Send")

@@ -5,8 +5,8 @@ import tracemalloc
 import pytest
 
 from relay.api import Kind
-from relay.journal.record import make_block
 from relay.journal.tail import Tail
+from relay.store.block import make_block
 
 LIMIT = 2 << 20
 

@@ -12,7 +12,6 @@ import pytest
 from relay.api import User
 from relay.erasure.tables import TableErasure
 from relay.inspect.receipts import list_receipts
-from relay.journal.users import Wanted
 from relay.state.alerts import read_alerts, save_tracks
 from relay.state.database import StateDatabase
 from relay.state.erasures import ask_erasure, count_erasures
@@ -20,6 +19,7 @@ from relay.state.history import add_entries, find_done, find_last_run, read_hist
 from relay.state.layout import make_worker_folder
 from relay.state.replays import ask_replay, list_replays, save_replays
 from relay.store import AlertMessage, Cursor, Entry, HistoryQuery, Replay
+from relay.store.users import Wanted
 
 NOW = time.time()
 

@@ -16,10 +16,10 @@ from relay.catalogue import Selection
 from relay.deliver.batch.groups import divide_by_group
 from relay.deliver.batch.reader import BatchReader
 from relay.journal.journal import Journal
-from relay.journal.record import make_block
-from relay.journal.retention import JournalLimits
 from relay.route import Route
 from relay.store import Cursor
+from relay.store.block import make_block
+from relay.store.log import JournalLimits
 from relay.testing import make_event
 
 KIND, OTHER = Kind("s", "mine"), Kind("s", "other")

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from relay.api import ERASED, BatchSettings, Block, Connector, Event, Filter, Kind
 from relay.catalogue import Selection
 from relay.deliver.batch.builder import BatchBuilder, Span
-from relay.journal.record import make_block
 from relay.route import Route, Routed
+from relay.store.block import make_block
 
 KINDS = {name: Kind("s", name) for name in ("users.messages.email.Open", "users.behaviors.Purchase", "mine")}
 KINDS["relay.erased"] = ERASED

@@ -9,9 +9,9 @@ from relay.api import BatchSettings, Event, Filter, Kind
 from relay.catalogue import Selection
 from relay.deliver.batch.reader import FILTERED_AT_ONCE, SELECTED_AT_ONCE, BatchReader
 from relay.journal.journal import Journal
-from relay.journal.retention import JournalLimits
 from relay.route import Route
 from relay.store import Cursor
+from relay.store.log import JournalLimits
 
 TYPES = 2 * SELECTED_AT_ONCE + 1
 

@@ -19,10 +19,10 @@ from relay.deliver.batch.builder import Span
 from relay.deliver.batch.reader import BatchReader
 from relay.deliver.batch.sent_together import Cuts, Ranges, make_settled_test, resume
 from relay.journal.journal import Journal
-from relay.journal.retention import JournalLimits
 from relay.route import Route
 from relay.state.layout import make_cut_file
 from relay.store import Cursor, make_ranges
+from relay.store.log import JournalLimits
 from relay.testing import make_batch, make_event
 
 KIND = Kind("s", "mine")

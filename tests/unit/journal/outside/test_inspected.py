@@ -9,11 +9,11 @@ from relay.api import Kind
 from relay.journal.journal import Journal
 from relay.journal.outside.inspected import Inspected, inspect_all
 from relay.journal.outside.view import JournalView
-from relay.journal.retention import JournalLimits
 from relay.journal.segment import PREFIX, make_path
 from relay.state.database import StateDatabase
 from relay.state.ledger import read_lane_ledgers
 from relay.store import Counts, Cursor, find_acknowledged_head
+from relay.store.log import JournalLimits
 
 LIMITS = JournalLimits(max_size=64 << 20, retention=3600)
 KIND = Kind("braze", "order")

@@ -15,7 +15,7 @@ from relay.journal.journal import Journal
 from relay.journal.outside.inspected import inspect_all
 from relay.journal.outside.repair import plan_repair, repair
 from relay.journal.outside.view import JournalView
-from relay.journal.retention import JournalLimits
+from relay.store.log import JournalLimits
 from relay.testing import make_event
 
 KIND = Kind("braze", "users.messages.email.Open")

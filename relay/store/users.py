@@ -13,7 +13,7 @@ import msgspec
 import orjson
 
 from relay.api import ERASED, REDACTED, Block, OtherId, User, without_surrogates
-from relay.journal.record import make_block
+from relay.store.block import make_block
 
 K = TypeVar("K")
 NOBODY: Final = frozenset[int]()

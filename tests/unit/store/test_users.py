@@ -7,8 +7,8 @@ import orjson
 import pytest
 
 from relay.api import ERASED, Kind, OtherId, User
-from relay.journal.record import make_block
-from relay.journal.users import Erased, Wanted, find_user
+from relay.store.block import make_block
+from relay.store.users import Erased, Wanted, find_user
 
 ODD = 'Änn"a\\7/\u2028ü😀'
 WANTED = Wanted({1: User("5f3a"), 2: User("77", ("anna", ODD, "7")), 3: User(None, ("anna",))})

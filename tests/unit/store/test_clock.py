@@ -12,9 +12,8 @@ from relay.api import Kind
 from relay.config.model import ErasureSettings
 from relay.deliver.fleet import Fleet
 from relay.erasure.eraser import Eraser
-from relay.journal.clock import DAY_S, Clock
 from relay.journal.journal import Journal
-from relay.journal.retention import JournalLimits, choose_expendable
+from relay.journal.retention import choose_expendable
 from relay.journal.segment import Segment
 from relay.state.database import StateDatabase
 from relay.state.erasures import list_erasures
@@ -22,6 +21,8 @@ from relay.state.journal_state import accept_clock, find_doubts
 from relay.state.open_folder import open_both
 from relay.state.seen_ids import Seen
 from relay.store import Cursor, Parked, ParkedLimits
+from relay.store.clock import DAY_S, Clock
+from relay.store.log import JournalLimits
 
 YEAR_S = 365 * DAY_S
 NOON = 1_800_000_000.0
@@ -113,11 +114,11 @@ async def test_segments_outlive_a_jump_and_leave_by_the_uptime(tmp_path: Path) -
     for _ in range(3):
         await journal.append([KIND], [b'{"x":"%s"}' % (b"y" * 700_000)])
     machine.wall += YEAR_S
-    await journal.set_needed(journal.head)
+    await journal.keep(journal.head)
     assert journal.oldest == 0
     machine.wall -= YEAR_S
     machine.passes(3600)
-    await journal.set_needed(journal.head)
+    await journal.keep(journal.head)
     assert journal.oldest == 2
     await journal.close()
 
@@ -165,7 +166,7 @@ async def test_a_doubt_outlives_a_restart_and_ends_when_it_is_accepted(
     """What is written meanwhile, with the wrong time, makes the clock no more credible at the next start."""
     limits = JournalLimits(1 << 30, 3600)
     machine = Machine()
-    monkeypatch.setattr("relay.journal.clock.read_uptime", lambda: machine.up)
+    monkeypatch.setattr("relay.store.clock.read_uptime", lambda: machine.up)
     monkeypatch.setattr("time.time", lambda: machine.wall)
     monkeypatch.setattr("time.time_ns", lambda: int(machine.wall * 1e9))
 

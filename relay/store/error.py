@@ -1,0 +1,25 @@
+"""The errors of the store, with words for an admin."""
+
+from typing import Literal
+
+UnavailableReason = Literal["", "busy", "full", "damaged", "missing", "denied"]
+"""What callers must tell apart.
+
+busy: somebody else works with the store; full: no room; damaged: what is stored cannot be read; missing: nothing is
+there; denied: no permission.
+"""
+
+
+class Unavailable(OSError):
+    """Raised when the store cannot do that now. Nothing has changed then. The text says what is wrong, and where.
+
+    An OSError: who handles a failing disk handles this, too.
+    """
+
+    def __init__(self, text: str, reason: UnavailableReason = "") -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+class TooLarge(Exception):
+    """Raised when the log can never take so many bytes at once."""
