@@ -46,7 +46,7 @@ class LiveLane(Lane):
         self.connector, self.traits = made.connector, made.traits
         self.opener = Opener(made.connector, made.connector.name)
         self._openers = [self.opener, *(Opener(one, made.connector.name) for one in made.filters)]
-        cuts = Cuts(state.folder, made.connector.name, journal.identity)
+        cuts = Cuts(made.connector.name, state.open_cuts(made.connector.name))
         super().__init__(delivery, limits, route, cursor, journal=journal, ready=self._open, cuts=cuts)
         self._state, self._behind = state, behind
         self._parked_replay = ParkedReplay(
@@ -54,7 +54,7 @@ class LiveLane(Lane):
             route,
             limits,
             state,
-            cuts.make_for_part("again"),
+            Cuts(made.connector.name, state.open_cuts(made.connector.name, "again")),
             self.correct_counts,
             self._read_parked_keys,
             self._is_counted,
@@ -180,7 +180,7 @@ class LiveLane(Lane):
             replay.cursor,
             journal=self._journal,
             ready=self._wait_until_open,
-            cuts=self._cuts.make_for_part(str(replay.number)),
+            cuts=Cuts(self.name, self._state.open_cuts(self.name, str(replay.number))),
             until=replay.stop,
         )
 

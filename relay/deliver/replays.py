@@ -15,9 +15,7 @@ import structlog
 
 from relay.deliver.lane import Lane, Snapshot
 from relay.deliver.live_lane import LiveLane
-from relay.state import remove_cuts_of_replays
 from relay.store import Cursor, State
-from relay.threads import ADMIN
 
 REPORTED: Final = ("delivered", "parked", "expired", "damaged")
 """The outcomes that the log reports at the end of a replay."""
@@ -49,7 +47,7 @@ class Replays:
         """Remove the cuts of replays that are over. Raises sqlite3.Error."""
         numbers = {replay.number for replay in await self._state.read_replays()}
         with suppress(OSError):  # what stays there does no harm
-            await ADMIN.run(remove_cuts_of_replays, self._state.folder, numbers)
+            await self._state.remove_cuts_of_replays(numbers)
 
     @property
     def lanes(self) -> Mapping[int, Lane]:

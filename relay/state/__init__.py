@@ -3,6 +3,7 @@
 from relay.state.alerts import forget_alerts, read_alerts, save_message, save_tracks
 from relay.state.attempts import clear_answers, find_attempts_at, read_answers, read_attempted_connectors
 from relay.state.cursor import count_as_erased, load_cursor, read_saved_positions
+from relay.state.cuts import CUTS
 from relay.state.damage import mark_repaired, was_damaged
 from relay.state.database import StateDatabase
 from relay.state.database_file import LOCKED_S, VERSION, OlderTables, connect
@@ -46,17 +47,14 @@ from relay.state.journal_state import (
     read_known_journal,
 )
 from relay.state.layout import (
-    CUTS,
     DATABASE,
     WORKERS,
     find_worker,
     list_journals,
     list_other_folders,
     list_worker_folders,
-    make_cut_file,
     make_journal_folder,
     make_worker_folder,
-    remove_cuts_of_replays,
 )
 from relay.state.ledger import read_lane_ledgers, read_lanes_if_any, read_ledger, read_source_ledgers
 from relay.state.open_folder import open_both, view_journal
@@ -145,7 +143,6 @@ __all__ = [
     "list_replays",
     "list_worker_folders",
     "load_cursor",
-    "make_cut_file",
     "make_journal_folder",
     "make_worker_folder",
     "mark_compacted",
@@ -177,7 +174,6 @@ __all__ = [
     "read_source_ledgers",
     "read_watch_position",
     "read_worker_totals",
-    "remove_cuts_of_replays",
     "resume_connector",
     "save_answers",
     "save_found_ids",

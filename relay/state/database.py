@@ -9,7 +9,7 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +18,7 @@ from typing import TypeVar, TypeVarTuple
 from relay.journal import KnownJournal, lock
 from relay.state.attempts import forget_attempts, save_attempts
 from relay.state.cursor import load_cursor, make_cursor_rows, save_cursors
+from relay.state.cuts import CutFile, remove_cuts_of_replays
 from relay.state.damage import save_damage
 from relay.state.database_file import LOCKED_S, enable_shrinking, reserve_log, shrink_in_steps
 from relay.state.journal_state import adopt_journal, read_known_journal, save_head
@@ -78,6 +79,7 @@ class StateDatabase:
         reserve_log(folder / DATABASE)
         self.clock = Clock()
         """The clock by which data expires."""
+        self._journal = ""
         self.known = read_known_journal(self._db)
         """What the database knew of its journal when it was opened; None: nothing."""
         self.now: int | None = None
@@ -100,6 +102,7 @@ class StateDatabase:
     def adopt_journal(self, known: KnownJournal, doubt: str) -> None:
         """Bind the database to this journal. Blocking. Raises sqlite3.Error."""
         self._run_transaction(lambda db: adopt_journal(db, known, doubt))
+        self._journal = known.identity
 
     async def read_accepted(self) -> None:
         """Read what an admin has accepted meanwhile of the clock and the journal. Raises sqlite3.Error."""
@@ -154,6 +157,14 @@ class StateDatabase:
     async def read_lane_ledgers(self) -> list[LaneLedger]:
         """Return the last saved ledger of each lane that ever ran, the one saved last first."""
         return await ADMIN.run(read_lane_ledgers, self.folder)
+
+    def open_cuts(self, connector: str, part: str = "") -> CutFile:
+        """Return the saved cuts of a connector, or of another part of its work: a replay's number, or "again"."""
+        return CutFile(self.folder, connector, part, self._journal)
+
+    async def remove_cuts_of_replays(self, but: Collection[int]) -> None:
+        """Remove the saved cuts of all replays but these."""
+        await ADMIN.run(remove_cuts_of_replays, self.folder, but)
 
     async def forget_attempts(self, oldest: int) -> None:
         """Delete the attempts at events below this offset, which have left the journal."""

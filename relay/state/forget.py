@@ -10,9 +10,10 @@ from pathlib import Path
 
 from relay.state.attempts import delete_attempts_of
 from relay.state.cursor import delete_cursor
+from relay.state.cuts import list_cut_files
 from relay.state.database_file import connect
 from relay.state.erasures import forget_at_connector
-from relay.state.layout import CLOSED, list_cut_files, list_worker_folders
+from relay.state.layout import CLOSED, list_worker_folders
 from relay.state.ledger import read_ledger
 from relay.state.parked import drop_parked
 from relay.state.pauses import delete_pause

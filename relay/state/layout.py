@@ -1,6 +1,5 @@
 """The folders of the workers: the state folder itself for the first worker, folders below `workers` for the others."""
 
-from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
@@ -8,7 +7,6 @@ from relay.journal import LOCK
 
 WORKERS: Final = "workers"
 DATABASE: Final = "relay.db"
-CUTS: Final = "cuts"
 CLOSED: Final = "closed"
 """Where connectors of type file save the lengths of their compressed files, a file per connector."""
 WORKER_NUMBERS: Final = 1_000_000_000
@@ -55,24 +53,3 @@ def make_journal_folder(state: Path, path: Path, number: int) -> Path:
     if number and path.is_absolute():
         return make_worker_folder(path, number)
     return make_worker_folder(state, number) / path
-
-
-def make_cut_file(folder: Path, connector: str, part: str = "") -> Path:
-    """Return the file that saves which events of a connector go out together.
-
-    `part`: a part of its work, a replay's number or "again"; without it the file is the lane's.
-    """
-    return folder / CUTS / (f"{connector}.{part}" if part else connector)
-
-
-def list_cut_files(folder: Path, connector: str) -> list[Path]:
-    """List all such files of a connector."""
-    return [make_cut_file(folder, connector), *(folder / CUTS).glob(f"{connector}.*")]
-
-
-def remove_cuts_of_replays(folder: Path, but: Collection[int]) -> None:
-    """Remove such files of all replays but these. Raises OSError."""
-    for file in (folder / CUTS).glob("*.*"):
-        part = file.name.partition(".")[2]
-        if part.isdecimal() and int(part) not in but:
-            file.unlink(missing_ok=True)

@@ -39,7 +39,7 @@ from relay.store.parked import (
 )
 from relay.store.pause import Pause
 from relay.store.replay import Replay
-from relay.store.state import State
+from relay.store.state import CutLines, State
 from relay.store.users import LISTS, NOBODY, Erased, Wanted, find_user, merge_users
 
 __all__ = [
@@ -58,6 +58,7 @@ __all__ = [
     "ConnectorAnswer",
     "Counts",
     "Cursor",
+    "CutLines",
     "Damage",
     "Doubt",
     "Entry",

@@ -1,7 +1,7 @@
 """State: what one partition knows beside its events, such as cursors, parked events, replays and pauses."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
@@ -13,6 +13,33 @@ from relay.store.ledger import LaneLedger, SourceLedger
 from relay.store.parked import Parked, ParkedLimits, Reason, Removals
 from relay.store.pause import Pause
 from relay.store.replay import Replay
+
+
+class CutLines(Protocol):
+    """The saved cuts of a lane, a line for each batch: which events go out together.
+
+    Lines of bytes, each without a line feed, in their order. The lane alone knows what a line says.
+
+    A line outlives the process. A power cut may lose lines, or damage them. All methods raise Unavailable.
+    """
+
+    where: str
+    """The place of the lines, for log messages."""
+
+    def load(self) -> list[bytes]:
+        """Return all lines. A damaged line comes back empty. Blocking."""
+
+    def append(self, line: bytes) -> None:
+        """Add a line behind those of the last `rewrite`. Quick."""
+
+    def rewrite(self, lines: Sequence[bytes]) -> None:
+        """Put these lines in place of all before. Quick."""
+
+    def close(self) -> None:
+        """Let go of the lines. The next `rewrite` takes them up again."""
+
+    def remove(self) -> None:
+        """Remove all lines, once they are closed."""
 
 
 class State(Protocol):
@@ -127,6 +154,15 @@ class State(Protocol):
 
     async def shrink(self) -> bool:
         """Give some of the room of deleted data back; return False if little is left."""
+
+    def open_cuts(self, connector: str, part: str = "") -> CutLines:
+        """Return the saved cuts of a connector, or of another part of its work: a replay's number, or "again".
+
+        Cuts are of this log. Never blocks.
+        """
+
+    async def remove_cuts_of_replays(self, but: Collection[int]) -> None:
+        """Remove the saved cuts of all replays but these."""
 
     async def read_sources(self) -> dict[str, SourceLedger]:
         """Return the last saved ledger of each source."""

@@ -13,9 +13,9 @@ from relay.api import DELIVERED, Batch, Connector, Kind, Outcome, Reject, Retry
 from relay.config.model import Config, Configured
 from relay.deliver.fleet import Fleet
 from relay.journal.journal import Journal
+from relay.state.cuts import make_cut_file
 from relay.state.database import StateDatabase
 from relay.state.forget import forget_connector
-from relay.state.layout import make_cut_file
 from relay.state.ledger import read_ledger
 from relay.state.parked import list_parked, mark_parked
 from relay.state.replays import ask_replay

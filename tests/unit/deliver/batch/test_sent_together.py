@@ -20,7 +20,7 @@ from relay.deliver.batch.reader import BatchReader
 from relay.deliver.batch.sent_together import Cuts, Ranges, make_settled_test, resume
 from relay.journal.journal import Journal
 from relay.route import Route
-from relay.state.layout import make_cut_file
+from relay.state.cuts import CutFile, make_cut_file
 from relay.store import Cursor, make_ranges
 from relay.store.log import JournalLimits
 from relay.testing import make_batch, make_event
@@ -76,14 +76,18 @@ def test_whatever_was_cut_what_is_not_settled_goes_once(
         )
 
 
+def make_cuts(folder: Path, journal: str = "j") -> Cuts:
+    return Cuts("it", CutFile(folder, "it", "", journal))
+
+
 async def reopened(folder: Path, journal: str = "j") -> list[Ranges]:
-    cuts = Cuts(folder, "it", journal)
+    cuts = make_cuts(folder, journal)
     await cuts.open()
     return cuts.all
 
 
 async def test_a_torn_file_keeps_earlier_cuts_and_none_of_another_journal(tmp_path: Path) -> None:
-    cuts, added = Cuts(tmp_path, "it", "j"), [((0, 5),), ((5, 6), (8, 9)), ((6, 8),)]
+    cuts, added = make_cuts(tmp_path), [((0, 5),), ((5, 6), (8, 9)), ((6, 8),)]
     await cuts.open()
     for one in added:
         cuts.add(one)
@@ -115,7 +119,7 @@ async def test_a_damaged_line_costs_itself_and_is_told(tmp_path: Path, line: byt
 
 async def assert_is_damaged(line: bytes, folder: Path) -> None:
     """Assert that a line between two cuts is left out, and told."""
-    cuts = Cuts(folder, "it", "j")
+    cuts = make_cuts(folder)
     await cuts.open()
     cuts.add(((0, 5),))
     cuts.add(((5, 9),))
@@ -133,7 +137,7 @@ async def test_what_is_no_cut_is_damaged_though_its_checksum_is_right(tmp_path: 
 
 
 async def test_a_batch_that_was_refused_is_a_cut_no_more_but_its_halves_are(tmp_path: Path) -> None:
-    cuts, whole = Cuts(tmp_path, "it", "j"), make_batch([make_event() for _ in range(8)])
+    cuts, whole = make_cuts(tmp_path), make_batch([make_event() for _ in range(8)])
     await cuts.open()
     cuts.add_stretch(whole)
     cuts.add_batch(whole.pick([0, 7]))  # some of it was tried again
@@ -149,7 +153,7 @@ async def test_a_full_disk_costs_the_cuts_of_meanwhile_and_is_told_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: bool
 ) -> None:
     monkeypatch.setattr(cuts_module, "AGAIN_S", 0.0)
-    cuts, is_full = Cuts(tmp_path, "it", "j"), True
+    cuts, is_full = make_cuts(tmp_path), True
 
     def write(fd: int, data: bytes) -> int:
         if not is_full:
@@ -173,7 +177,7 @@ async def test_a_full_disk_costs_the_cuts_of_meanwhile_and_is_told_once(
 
 
 async def test_a_file_of_cuts_stays_small_and_is_removed_at_the_end(tmp_path: Path) -> None:
-    cuts, path = Cuts(tmp_path, "it", "j"), make_cut_file(tmp_path, "it")
+    cuts, path = make_cuts(tmp_path), make_cut_file(tmp_path, "it")
     await cuts.open()
     largest = 0
     for offset in range(20_000):
@@ -184,7 +188,7 @@ async def test_a_file_of_cuts_stays_small_and_is_removed_at_the_end(tmp_path: Pa
     assert (await reopened(tmp_path))[-101:] == [[(offset, offset + 1)] for offset in range(19_899, 20_000)]
     cuts.close(make_settled_test(Cursor(0, 19_999)))
     assert path.exists()
-    Cuts(tmp_path, "it", "j").close(make_settled_test(Cursor(0, 20_000)))
+    make_cuts(tmp_path).close(make_settled_test(Cursor(0, 20_000)))
     assert path.exists(), "a lane that never began has not read it"
     cuts.close(make_settled_test(Cursor(0, 20_000)))
     assert not path.exists()
