@@ -2,10 +2,10 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from time import perf_counter
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
 from aiohttp import web
@@ -17,15 +17,13 @@ from relay.config import IngestSettings
 from relay.ingest.body import Body
 from relay.ingest.body_memory import BodyMemory
 from relay.ingest.client_address import Allowed, describe_client
-from relay.ingest.duplicates import Duplicates
 from relay.ingest.problem import Problem, make_busy
 from relay.ingest.rate_limit import SourceRateLimit
 from relay.ingest.refusal_clock import RefusalClock
 from relay.ingest.source_calls import SourceCalls
 from relay.ingest.to_first_worker import First, split
 from relay.ingest.traffic import UNKNOWN_TYPES, Traffic
-from relay.state import Seen
-from relay.store import Log, Parked, SourceLedger, State, TooLarge, Unavailable
+from relay.store import EventIds, Log, Parked, SourceLedger, State, TooLarge, Unavailable
 from relay.words import REASON_CHARS
 
 T = TypeVar("T")
@@ -71,10 +69,11 @@ class Intake:
         self._threads = Threads(f"source {source.name}", 1)
         self._journal, self._state, self._save_soon = journal, state, save_soon
         steady = journal.clock.read_steady
-        window, allow, rate = source.settings.dedupe, source.settings.allow, source.settings.rate
+        allow, rate = source.settings.allow, source.settings.rate
         self._allowed = Allowed(allow, settings.trusted_proxies) if allow else None
         self._limit = SourceRateLimit(rate) if rate else None
-        self.duplicates = Duplicates(Seen(state.folder, source.name, window, steady)) if window and not first else None
+        self._window = 0.0 if first else source.settings.dedupe
+        """Seconds within which a repeated event is a duplicate; 0: every event is taken."""
         self._left_out = 0
         self.refusal_clock = RefusalClock(source, save_soon, steady)
         """How long the source has refused everything."""
@@ -101,8 +100,6 @@ class Intake:
         if (memory := before.calls.remember()) is not None:
             self.calls.recall(memory)
         self.traffic = before.traffic
-        if self.duplicates is not None and before.duplicates is not None:
-            self.duplicates, before.duplicates.window = before.duplicates, self.source.settings.dedupe
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
         """Answer a request on the source's path."""
@@ -279,29 +276,28 @@ class Intake:
     async def keep(self, decoded: Decoded) -> int:
         """Put events on disk in this worker's journal; return how many were no duplicates. Raises Unavailable."""
         events = len(decoded.bodies)
-        if self.duplicates is None or decoded.ids is None:
-            if self.duplicates is not None:
+        if not self._window or decoded.ids is None:
+            if self._window:
                 reason = f"sources of type {self.source.type} do not tell the ids of their events"
                 advice = "remove the source's `dedupe`, or have the plugin fill `Decoded.ids`"
                 log.error("duplicates cannot be recognized", source=self.source.name, reason=reason, advice=advice)
             await self._journal.append(decoded.kinds, decoded.bodies)
             if self.source.watches:
-                await self._tell_source(decoded)
+                await self._tell_source(decoded.bodies)
             return events
-        async with self.duplicates.leave_out(decoded) as fresh:
-            if fresh.bodies:
-                await self._journal.append(fresh.kinds, fresh.bodies)
-                if self.source.watches:
-                    await self._tell_source(fresh)
-        accepted = len(fresh.bodies)
+        by = EventIds(self.source.name, decoded.ids, self._window, decoded.subject)
+        async with self._journal.append_new(decoded.kinds, decoded.bodies, by) as fresh:
+            if fresh and self.source.watches:
+                await self._tell_source([decoded.bodies[place] for place in fresh])
+        accepted = len(fresh)
         if accepted < events:
             self._left_out += events - accepted
             self._save_soon()
         return accepted
 
-    async def _tell_source(self, decoded: Decoded) -> None:
+    async def _tell_source(self, bodies: Sequence[Any]) -> None:
         """Pass events on disk to the source, and save the source's memory before the sender gets its answer."""
-        self.calls.kept(decoded.bodies)
+        self.calls.kept(bodies)
         await self.save_memory()
 
     async def report_overdue(self) -> None:

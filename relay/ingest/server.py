@@ -16,7 +16,6 @@ from relay.config import IngestSettings, TlsSettings
 from relay.guests import is_same
 from relay.ingest.body_memory import BodyMemory
 from relay.ingest.client_address import describe_client
-from relay.ingest.duplicates import Duplicates
 from relay.ingest.intake import DRAIN_RETRY_AFTER_S, FULL_RETRY_AFTER_S, Intake
 from relay.ingest.listeners import bind, describe_sockets
 from relay.ingest.paths import guess_path, mask_path
@@ -25,9 +24,7 @@ from relay.ingest.source_saver import SourceSaver
 from relay.ingest.tls import Certificates
 from relay.ingest.to_first_worker import First
 from relay.listen import Acceptor, ListenerLimits, Server
-from relay.state import forget_seen
 from relay.store import Log, SourceLedger, State
-from relay.threads import ADMIN
 
 STOP_S: Final = 5.0
 """Seconds that requests under way have to end after the listener is closed."""
@@ -58,7 +55,6 @@ class Ingest:
         self._source_saver = SourceSaver(state, self._collect_ledgers)
         self._intakes: dict[str, Intake] = {}
         self._paths: dict[str, Intake] = {}
-        self._duplicates: set[Duplicates] = set()
         self._removed: list[SourceLedger] = []
         self.unrouted = 0
         """Requests to unknown paths since the start."""
@@ -124,8 +120,6 @@ class Ingest:
             fresh = Intake(source, self._settings, self.body_memory, self._journal, self._state, save_soon, self._first)
             if old is not None:
                 fresh.take_over(old)
-            if fresh.duplicates is not None:
-                self._duplicates.add(fresh.duplicates)
             intakes[source.name] = fresh
         self._intakes = intakes
         self._paths = {intake.source.settings.path: intake for intake in intakes.values()}
@@ -165,7 +159,7 @@ class Ingest:
             if name in self._intakes:
                 self._intakes[name].calls.recall(memory)
         dedupes = [name for name, intake in self._intakes.items() if intake.source.settings.dedupe]
-        await ADMIN.run(forget_seen, self._state.folder, dedupes)
+        await self._journal.forget_ids(dedupes)
 
     def _collect_ledgers(self) -> list[SourceLedger]:
         return [*(intake.ledger for intake in self._intakes.values()), *self._removed]
@@ -217,8 +211,6 @@ class Ingest:
             await self._runner.cleanup()
         for intake in self._intakes.values():
             intake.close()
-        for duplicates in self._duplicates:
-            await duplicates.close()
         await self._source_saver.close()
 
     async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:

@@ -9,6 +9,7 @@ from relay.journal.outside.repair import Repair, plan_repair, repair
 from relay.journal.outside.view import JournalView
 from relay.journal.record import HEADER, encode_lost_record, find_records
 from relay.journal.recovery import BEHIND_ALL
+from relay.journal.seen_ids import forget_seen
 from relay.journal.segment import (
     DAMAGED,
     FRESH,
@@ -55,6 +56,7 @@ __all__ = [
     "encode_lost_record",
     "find_end",
     "find_records",
+    "forget_seen",
     "inspect_all",
     "is_locked",
     "list_segment_files",

@@ -6,8 +6,9 @@ All that arrives during one commit forms the next group: one record, one sync.
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar, TypeVarTuple
@@ -16,6 +17,7 @@ import structlog
 
 from relay.api import Block, Kind, User
 from relay.histogram import Histogram
+from relay.journal.duplicates import RecentIds
 from relay.journal.failure import make_unavailable
 from relay.journal.identity import KnownJournal
 from relay.journal.reader import Reader
@@ -27,7 +29,18 @@ from relay.journal.segment import Corrupt, Segment
 from relay.journal.subscribers import Subscribers
 from relay.journal.tail import Tail
 from relay.journal.writer import Writer
-from relay.store import Clock, Damage, ErasedStretch, JournalLimits, TooLarge, Unavailable, Wanted, Wants, merge_users
+from relay.store import (
+    Clock,
+    Damage,
+    ErasedStretch,
+    EventIds,
+    JournalLimits,
+    TooLarge,
+    Unavailable,
+    Wanted,
+    Wants,
+    merge_users,
+)
 from relay.threads import ADMIN, JOURNAL_READS
 
 T = TypeVar("T")
@@ -74,8 +87,10 @@ class Journal:
         memory: int,
         known: KnownJournal | None = None,
         clock: Clock | None = None,
+        seen: Path | None = None,
     ) -> None:
-        """Open the journal. Blocking. `known`: what the database knows of it. `clock`: by which data expires.
+        """Open the journal. Blocking. `known`: what the database knows of it. `clock`: by which data expires. `seen`:
+        the folder for the ids of recent events; without it a folder beside the journal's.
 
         Raises OSError, and identity.OtherJournal if the journal is not the database's.
         """
@@ -84,6 +99,7 @@ class Journal:
         self._thread = ThreadPoolExecutor(1, "journal-writer")
         self._tail = Tail(memory)
         self._writer.remembered = self._tail.list_blocks
+        self._recent_ids = RecentIds(seen or folder.with_name("seen"), self.clock.read_steady)
         self._groups: deque[Group] = deque()
         self._committing = False
         self._waiting = Subscribers()
@@ -199,6 +215,25 @@ class Journal:
             self._commit()
         offset: int = await future
         return offset
+
+    @asynccontextmanager
+    async def append_new(
+        self, kinds: Sequence[Kind], bodies: Sequence[Any], by: EventIds
+    ) -> AsyncIterator[Sequence[int]]:
+        """Put the events on disk that are no duplicates; yield their places after the sync. Raises Unavailable,
+        TooLarge.
+
+        Their ids are noted when the block has ended without an exception."""
+        async with self._recent_ids.find_source(by.source, by.window).leave_out(by.ids, by.subject) as fresh:
+            if len(fresh) < len(by.ids):
+                kinds, bodies = [kinds[place] for place in fresh], [bodies[place] for place in fresh]
+            if fresh:
+                await self.append(kinds, bodies)
+            yield fresh
+
+    async def forget_ids(self, but: Collection[str]) -> None:
+        """Forget the ids of all sources but these."""
+        await self._recent_ids.forget(but)
 
     def check_size(self, kinds: Sequence[Kind], bodies: Sequence[Any]) -> int:
         """Return about the bytes of these events on disk, without their table of types. Raises TooLarge if they can
@@ -377,4 +412,5 @@ class Journal:
             await self._write(lambda: None)
         self._waiting.close()
         await self._write(self._writer.close)
+        await self._recent_ids.close()
         self._thread.shutdown()

@@ -48,6 +48,7 @@ from relay.state.journal_state import (
 )
 from relay.state.layout import (
     DATABASE,
+    SEEN,
     WORKERS,
     find_worker,
     list_journals,
@@ -80,7 +81,6 @@ from relay.state.parked import (
 from relay.state.parked.retention import keep_removing_parked
 from relay.state.pauses import pause_connector, resume_connector
 from relay.state.replays import ask_replay, cancel_replay, find_replays_over, has_open_replays, list_replays
-from relay.state.seen_ids import SEEN, Seen, forget_seen
 
 __all__ = [
     "CUTS",
@@ -91,7 +91,6 @@ __all__ = [
     "WORKERS",
     "Forgotten",
     "OlderTables",
-    "Seen",
     "StateDatabase",
     "accept_clock",
     "accept_journal",
@@ -130,7 +129,6 @@ __all__ = [
     "forget_connector",
     "forget_failed",
     "forget_ids",
-    "forget_seen",
     "has_marked",
     "has_open_erasures",
     "has_open_replays",

@@ -7,6 +7,9 @@ from relay.journal import LOCK
 
 WORKERS: Final = "workers"
 DATABASE: Final = "relay.db"
+CUTS: Final = "cuts"
+SEEN: Final = "seen"
+"""Where the journal notes the ids of recent events, by which it finds duplicates."""
 CLOSED: Final = "closed"
 """Where connectors of type file save the lengths of their compressed files, a file per connector."""
 WORKER_NUMBERS: Final = 1_000_000_000

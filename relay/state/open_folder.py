@@ -5,10 +5,10 @@ from typing import Final
 
 import structlog
 
-from relay.journal import ANY, Journal, JournalView, KnownJournal
+from relay.journal import ANY, Journal, JournalView, KnownJournal, forget_seen
 from relay.state.database import StateDatabase
 from relay.state.journal_state import describe_older_database, read_acknowledged
-from relay.state.seen_ids import forget_seen
+from relay.state.layout import SEEN
 from relay.store import JournalLimits
 from relay.words import format_count
 
@@ -30,13 +30,13 @@ def open_both(
     """
     state = StateDatabase(folder, number)
     try:
-        opened = Journal(journal, limits, memory, state.known)
+        opened = Journal(journal, limits, memory, state.known, seen=folder / SEEN)
         doubt = _adopt_journal(state, opened)
     except BaseException:
         state.close()
         raise
     if doubt:
-        forget_seen(folder, ())  # ids of events that are lost: those would be taken for duplicates when they come again
+        forget_seen(folder / SEEN, ())  # events that are lost would be taken for duplicates when they come again
     return opened, state
 
 

@@ -20,7 +20,7 @@ from relay.store.erasure import (
 from relay.store.error import TooLarge, Unavailable, UnavailableReason
 from relay.store.history import Entry, HistoryQuery
 from relay.store.ledger import LaneLedger, Range, Refusals, SourceLedger, find_acknowledged_head
-from relay.store.log import ErasedStretch, JournalLimits, Log, LogReader, Wants
+from relay.store.log import ErasedStretch, EventIds, JournalLimits, Log, LogReader, Wants
 from relay.store.log_view import LogSurvey, LogView
 from relay.store.parked import (
     CAUSES,
@@ -65,6 +65,7 @@ __all__ = [
     "Erased",
     "ErasedStretch",
     "Erasure",
+    "EventIds",
     "FailingErasures",
     "HistoryQuery",
     "JournalLimits",

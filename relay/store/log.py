@@ -1,6 +1,7 @@
 """What every engine promises of the log: the events of one partition, each at its offset for ever."""
 
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -24,6 +25,20 @@ class JournalLimits:
     """Bytes that the journal leaves free on its file system; 0: no limit."""
     expire_oldest: bool = False
     """Whether needed events are removed when space is short."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventIds:
+    """The ids of the events of a request, by which duplicates are found."""
+
+    source: str
+    """The source of the request. Ids of other sources are never duplicates."""
+    ids: Sequence[str]
+    """The id of each event."""
+    window: float
+    """Seconds within which a repeated id is a duplicate."""
+    subject: str | None = None
+    """What the events are about: an id counts only while it is among the latest of its subject."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +152,20 @@ class Log(Protocol):
         The events have consecutive offsets in their order. Of a failed append no event is kept, and the next append
         gets the offsets. A cancelled append may be kept.
         """
+
+    def append_new(
+        self, kinds: Sequence[Kind], bodies: Sequence[Any], by: EventIds
+    ) -> AbstractAsyncContextManager[Sequence[int]]:
+        """Append the events that are no duplicates; yield their places once they are durable. Raises Unavailable,
+        TooLarge.
+
+        A duplicate has the id of an event that is in the log already, or of an earlier event in `by`. Two appends at
+        the same time never both append an id. The ids count as seen once the block has ended without an exception.
+        After a crash, or an exception in the block, their duplicates may be appended.
+        """
+
+    async def forget_ids(self, but: Collection[str]) -> None:
+        """Forget the ids of all sources but these."""
 
     def check_size(self, kinds: Sequence[Kind], bodies: Sequence[Any]) -> int:
         """Return about the bytes that these events take. Raises TooLarge if they can never fit."""

@@ -14,12 +14,12 @@ from relay.deliver.fleet import Fleet
 from relay.erasure.eraser import Eraser
 from relay.journal.journal import Journal
 from relay.journal.retention import choose_expendable
+from relay.journal.seen_ids import Seen
 from relay.journal.segment import Segment
 from relay.state.database import StateDatabase
 from relay.state.erasures import list_erasures
 from relay.state.journal_state import accept_clock, find_doubts
 from relay.state.open_folder import open_both
-from relay.state.seen_ids import Seen
 from relay.store import Cursor, Parked, ParkedLimits
 from relay.store.clock import DAY_S, Clock
 from relay.store.log import JournalLimits
@@ -125,7 +125,7 @@ async def test_segments_outlive_a_jump_and_leave_by_the_uptime(tmp_path: Path) -
 
 async def test_ids_of_events_outlive_a_jump_and_back(tmp_path: Path) -> None:
     machine = Machine()
-    seen = Seen(tmp_path, "braze", 3600.0, machine.clock(NOON).read_steady)
+    seen = Seen(tmp_path / "seen", "braze", 3600.0, machine.clock(NOON).read_steady)
     await seen.note(["before"])
     for jump in (YEAR_S, -YEAR_S, -YEAR_S, YEAR_S):
         machine.wall += jump

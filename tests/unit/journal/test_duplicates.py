@@ -7,32 +7,29 @@ from pathlib import Path
 
 import pytest
 
-from relay.api import Decoded, Kind
-from relay.ingest.duplicates import Duplicates
-from relay.state.seen_ids import Seen
-
-KIND = Kind("braze", "a.b")
+from relay.journal.duplicates import Duplicates
+from relay.journal.seen_ids import Seen
 
 
 class Bench:
     """Requests with events of given ids; each one's commit ends when the test says so."""
 
     def __init__(self, state: Path) -> None:
-        self.duplicates = Duplicates(Seen(state, "braze", 3600))
+        self.duplicates = Duplicates(Seen(state / "seen", "braze", 3600))
         self.on_disk: list[str] = []
         self.commits: dict[str, asyncio.Future[None]] = {}
         self.begun = asyncio.Event()
 
     async def request(self, name: str, ids: Sequence[str]) -> list[str]:
         """What of a request is fresh, once it is on disk."""
-        async with self.duplicates.leave_out(decoded(ids)) as fresh:
-            assert [body.decode() for body in fresh.bodies] == fresh.ids
-            if fresh.bodies:
+        async with self.duplicates.leave_out(ids) as places:
+            fresh = [ids[place] for place in places]
+            if fresh:
                 self.commits[name] = asyncio.get_running_loop().create_future()
                 self.begun.set()
                 await self.commits[name]
-                self.on_disk += fresh.ids
-        return [*fresh.ids]
+                self.on_disk += fresh
+        return fresh
 
     async def commit(self, name: str, error: Exception | None = None) -> None:
         """Wait until a request's events are about to be committed, and have that end well or badly."""
@@ -46,16 +43,12 @@ class Bench:
             self.commits[name].set_exception(error)
 
 
-def decoded(ids: Sequence[str]) -> Decoded:
-    return Decoded([KIND] * len(ids), [one.encode() for one in ids], (), ids)
-
-
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     bench = Bench(tmp_path)
     async with asyncio.timeout(30):
         yield bench
-    await bench.duplicates.close()
+    await bench.duplicates.seen.close()
 
 
 async def take(bench: Bench, ids: Sequence[str]) -> list[str]:

@@ -29,7 +29,6 @@ import structlog
 
 T = TypeVar("T")
 
-SEEN: Final = "seen"
 FILE: Final = re.compile(r"([a-z0-9_-]+)\.([0-9]+)\.db")
 """Source, and the start of the generation (Unix microseconds)."""
 DIGEST_BYTES: Final = 16
@@ -114,9 +113,9 @@ class Generation:
 class Seen:
     """The ids that one source took within a window of seconds up to now. All disk work is on a thread."""
 
-    def __init__(self, state: Path, source: str, window: float, clock: Callable[[], float] = time.time) -> None:
-        """Opens nothing before the first use."""
-        self._folder, self._source = state / SEEN, source
+    def __init__(self, folder: Path, source: str, window: float, clock: Callable[[], float] = time.time) -> None:
+        """`folder`: of the files of all sources. Opens nothing before the first use."""
+        self._folder, self._source = folder, source
         self.window, self._clock = window, clock
         self._generations: list[Generation] | None = None
         self._thread = ThreadPoolExecutor(1, f"seen {source}")
@@ -212,9 +211,9 @@ class Seen:
         return round(self._clock() * 1e6)
 
 
-def forget_seen(state: Path, keep: Collection[str]) -> None:
-    """Remove the ids of all sources but these. Blocking."""
-    for source, start, path in _list_files(state / SEEN):
+def forget_seen(folder: Path, keep: Collection[str]) -> None:
+    """Remove the ids of all sources but these from the folder of the files. Blocking."""
+    for source, start, path in _list_files(folder):
         if source not in keep:
             with suppress(OSError):
                 Generation(path, start).remove()

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from relay.state.seen_ids import Seen, forget_seen
+from relay.journal.seen_ids import Seen, forget_seen
 from tests.conftest import LONG
 
 WINDOW = 10
@@ -48,7 +48,7 @@ async def reopen(tmp_path: Path, clock: Clock) -> AsyncIterator[Callable[[], Awa
 
     async def reopen() -> Seen:
         await close()
-        opened.append(Seen(tmp_path, "braze", WINDOW, clock))
+        opened.append(Seen(tmp_path / "seen", "braze", WINDOW, clock))
         return opened[0]
 
     yield reopen
@@ -74,7 +74,7 @@ STEPS = st.lists(
 async def told(steps: Sequence[tuple[str, object]], state: Path) -> Iterator[tuple[set[str], set[str]]]:
     """After each step: what is found, and what a dict of the last times would say."""
     clock, last, pairs = Clock(), dict[str, int](), []
-    seen = Seen(state, "braze", WINDOW, clock)
+    seen = Seen(state / "seen", "braze", WINDOW, clock)
     for step, what in steps:
         if isinstance(what, list):
             await seen.note(what)
@@ -83,7 +83,7 @@ async def told(steps: Sequence[tuple[str, object]], state: Path) -> Iterator[tup
             clock.now += what
         else:
             await seen.close()
-            seen = Seen(state, "braze", WINDOW, clock)
+            seen = Seen(state / "seen", "braze", WINDOW, clock)
         expected = {one for one, at in last.items() if clock.now - at <= WINDOW}
         pairs.append((await seen.find("abcdef"), expected))
         assert len(files(state)) <= 2
@@ -104,7 +104,7 @@ def test_what_is_found_is_what_came_within_the_window_to_the_moment(steps: list[
 def test_whatever_the_clock_does_nothing_is_found_that_was_never_noted(steps: list[tuple[int, list[str]]]) -> None:
     async def story(state: Path) -> None:
         clock, noted = Clock(), set[str]()
-        seen = Seen(state, "braze", WINDOW, clock)
+        seen = Seen(state / "seen", "braze", WINDOW, clock)
         for seconds, ids in steps:
             clock.now += seconds
             await seen.note(ids)
@@ -131,7 +131,7 @@ async def test_a_clock_that_was_years_ahead_does_not_keep_ids_for_years(
 
 
 async def test_sources_do_not_share_what_they_have_seen(tmp_path: Path, clock: Clock, seen: Seen) -> None:
-    other = Seen(tmp_path, "braze-2", WINDOW, clock)
+    other = Seen(tmp_path / "seen", "braze-2", WINDOW, clock)
     await seen.note(["a"])
     await other.note(["b"])
     assert (await seen.find("ab"), await other.find("ab")) == ({"a"}, {"b"})
@@ -140,7 +140,7 @@ async def test_sources_do_not_share_what_they_have_seen(tmp_path: Path, clock: C
 
 @pytest.mark.parametrize("at", ["head", "page"])
 async def test_a_damaged_file_is_removed_and_the_other_one_still_counts(tmp_path: Path, clock: Clock, at: str) -> None:
-    seen = Seen(tmp_path, "braze", 10 * WINDOW, clock)
+    seen = Seen(tmp_path / "seen", "braze", 10 * WINDOW, clock)
     await seen.note([f"old {number}" for number in range(2000)])
     clock.now += 10 * WINDOW
     await seen.note(["new"])
@@ -148,7 +148,7 @@ async def test_a_damaged_file_is_removed_and_the_other_one_still_counts(tmp_path
     oldest = files(tmp_path)[0]
     whole = oldest.read_bytes()
     oldest.write_bytes(b"x" * 100 + whole[100:] if at == "head" else whole[:4096] + b"\xff" * len(whole[4096:]))
-    again = Seen(tmp_path, "braze", 10 * WINDOW, clock)
+    again = Seen(tmp_path / "seen", "braze", 10 * WINDOW, clock)
     with capture_logs() as logs:
         assert await again.find(["new", "old 7"]) == {"new"}
     assert [(line["event"], line["file"], line["log_level"]) for line in logs] == [(DAMAGED, oldest.name, "error")]
@@ -194,11 +194,11 @@ async def test_a_file_that_somebody_else_has_locked_lets_everything_pass(
 
 async def test_ids_of_sources_that_need_them_no_more_leave_the_disk(tmp_path: Path, clock: Clock, seen: Seen) -> None:
     await seen.note(["a"])
-    other = Seen(tmp_path, "other", WINDOW, clock)
+    other = Seen(tmp_path / "seen", "other", WINDOW, clock)
     await other.note(["a"])
     await other.close()
     (tmp_path / "seen" / "README").write_text("not ours")
-    forget_seen(tmp_path, ["braze"])
+    forget_seen(tmp_path / "seen", ["braze"])
     assert {path.name.partition(".")[0] for path in (tmp_path / "seen").iterdir()} == {"README", "braze"}
     forget_seen(tmp_path / "nowhere", [])
 
@@ -212,7 +212,7 @@ async def test_ids_of_any_text_and_any_number_are_told_apart(seen: Seen) -> None
 
 @pytest.mark.slow
 async def test_memory_does_not_grow_with_what_is_remembered(tmp_path: Path) -> None:
-    seen, ids = Seen(tmp_path, "braze", 3600), 0
+    seen, ids = Seen(tmp_path / "seen", "braze", 3600), 0
     peaks = []
     for _ in range(10 if LONG else 5):
         for _ in range(40 if LONG else 20):
