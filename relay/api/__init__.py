@@ -31,6 +31,7 @@ from relay.api.request import Denied, Malformed, Request, Response
 from relay.api.secret import BearerToken, HeaderSecret, Secret
 from relay.api.settings import ByteSize, Contradiction, Duration, EventSelection, HttpUrl, Settings, UrlPath
 from relay.api.source import Decoded, Entries, Source, SourceSettings, Unreadable, read_entries
+from relay.api.store import KeyValueStore, StoreError, StoreReader, Stores, find_stores
 from relay.api.transport.answer import Answered, check, retry_after
 from relay.api.transport.framing_headers import check_headers
 from relay.api.transport.route import HttpAlertSettings, HttpConnectorSettings
@@ -67,6 +68,7 @@ __all__ = [
     "HttpAlertSettings",
     "HttpConnectorSettings",
     "HttpUrl",
+    "KeyValueStore",
     "Kind",
     "Malformed",
     "Message",
@@ -83,6 +85,9 @@ __all__ = [
     "Skipped",
     "Source",
     "SourceSettings",
+    "StoreError",
+    "StoreReader",
+    "Stores",
     "Unauthorized",
     "Unreadable",
     "UnreadableEvent",
@@ -93,6 +98,7 @@ __all__ = [
     "check_headers",
     "check_hmac",
     "check_secret",
+    "find_stores",
     "hookimpl",
     "hookspec",
     "is_dense",

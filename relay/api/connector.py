@@ -29,6 +29,7 @@ from relay.api.json_parts import value_in
 from relay.api.outcome import Outcome, Skipped
 from relay.api.plugin import Plugin
 from relay.api.settings import ByteSize, Contradiction, Duration, EventSelection, Rate, Settings, StartAt
+from relay.api.store import KeyValueStore
 from relay.api.threads import LeftBehind, Threads, release
 from relay.api.transport.answer import Answered, check
 from relay.api.user import User
@@ -251,6 +252,11 @@ class Connector(Plugin):
         than this free, so that senders are not refused."""
 
     @cached_property
+    def store(self) -> KeyValueStore:
+        """Return the connector's own keys and values, which outlive relay. relay sets it before `open`."""
+        raise RuntimeError("relay sets self.store before open; in a test set it to relay.testing.MemoryStore()")
+
+    @cached_property
     def http(self) -> "aiohttp.ClientSession":
         """Return the connector's own HTTP session: pooled connections, no cookies.
 
@@ -393,8 +399,14 @@ class Connector(Plugin):
         """Release everything, after the last delivery or after a failed `open`."""
 
     async def release(self) -> None:
-        """Close the connector, its HTTP session and its threads. relay calls it; override `close` instead.
+        """Close the connector, its HTTP session, its threads and its store. relay calls it; override `close` instead.
 
         relay may call `open` again afterwards. `close` is left out while a thread of the connector hangs.
         """
-        await release(vars(self), self.close, lambda: self.log.error("connector is not closed: a thread of it hangs"))
+        try:
+            await release(
+                vars(self), self.close, lambda: self.log.error("connector is not closed: a thread of it hangs")
+            )
+        finally:
+            if "store" in vars(self):
+                await self.store.close()

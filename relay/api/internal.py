@@ -18,6 +18,7 @@ from relay.api.settings import (
     write_size,
 )
 from relay.api.source import KINDS_REMEMBERED, TYPE_CHARS
+from relay.api.store import FIND_STORES, KEY_BYTES, VALUE_BYTES, check_write
 from relay.api.text import MORE, cut, find_closest
 from relay.api.threads import BACK_S, LeftBehind, Threads
 from relay.api.transport.addresses import UNIX, NetworkList, Networks, Peer
@@ -29,12 +30,15 @@ __all__ = [
     "BYTES",
     "CONTRADICTION",
     "DEADLINE",
+    "FIND_STORES",
+    "KEY_BYTES",
     "KINDS_REMEMBERED",
     "MORE",
     "SECONDS",
     "SECRET_FORMS",
     "TYPE_CHARS",
     "UNIX",
+    "VALUE_BYTES",
     "WAYS",
     "LeftBehind",
     "NetworkList",
@@ -49,6 +53,7 @@ __all__ = [
     "check_pairs",
     "check_plain",
     "check_rate",
+    "check_write",
     "cut",
     "find_closest",
     "load_chain",

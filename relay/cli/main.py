@@ -4,11 +4,14 @@ import signal
 import sys
 from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 from typing import NoReturn
 
 import click
 
 from relay import __version__
+from relay.api import Stores
+from relay.api.internal import FIND_STORES
 from relay.cli import output
 from relay.cli.commands.config.check import BAD_CONFIGURATION, report
 from relay.commands import COMMANDS
@@ -49,8 +52,16 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="relay")
-def relay() -> None:
+@click.pass_context
+def relay(ctx: click.Context) -> None:
     """Take Braze Currents events over HTTP, keep them on disk, and fan them out to connectors."""
+    ctx.meta[FIND_STORES] = _find_stores
+
+
+def _find_stores(state: Path) -> Stores:
+    from relay.state import EmbeddedStores  # late: few commands of plugins need it
+
+    return EmbeddedStores(state)
 
 
 def main() -> NoReturn:

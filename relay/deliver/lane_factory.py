@@ -71,7 +71,7 @@ class LaneFactory:
         """Make the connectors of these names and the filters of their lanes. Raises ConfigError, and makes none
         then."""
         try:
-            return make_connectors(config, names, self._folder, self._worker)
+            return make_connectors(config, names, self._folder, self._worker, self._state.make_plugin_store)
         except NotMade as error:
             raise ConfigError(make_mistakes(error.failures)) from None
 

@@ -80,6 +80,7 @@ from relay.state.parked import (
 )
 from relay.state.parked.retention import keep_removing_parked
 from relay.state.pauses import pause_connector, resume_connector
+from relay.state.plugin_store import STORES, EmbeddedStores, StoreFile
 from relay.state.replays import ask_replay, cancel_replay, find_replays_over, has_open_replays, list_replays
 
 __all__ = [
@@ -87,11 +88,14 @@ __all__ = [
     "DATABASE",
     "LOCKED_S",
     "SEEN",
+    "STORES",
     "VERSION",
     "WORKERS",
+    "EmbeddedStores",
     "Forgotten",
     "OlderTables",
     "StateDatabase",
+    "StoreFile",
     "accept_clock",
     "accept_journal",
     "add_counts",

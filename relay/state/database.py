@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar, TypeVarTuple
 
+from relay.api import Connector
 from relay.journal import KnownJournal, lock
 from relay.state.attempts import forget_attempts, save_attempts
 from relay.state.cursor import load_cursor, make_cursor_rows, save_cursors
@@ -36,6 +37,7 @@ from relay.state.parked import (
 )
 from relay.state.parked.limits import make_room, remove_some
 from relay.state.pauses import follow_pauses, read_pauses
+from relay.state.plugin_store import StoreFile
 from relay.state.replays import read_replays, save_replays
 from relay.store import (
     Attempts,
@@ -266,6 +268,10 @@ class StateDatabase:
     def save_sources(self, ledgers: Sequence[SourceLedger]) -> asyncio.Future[object]:
         """Save the sources' ledgers. Starts at once; await the result only to learn how it ends."""
         return self._submit(self._run_transaction, lambda db: save_sources(db, ledgers))
+
+    def make_plugin_store(self, connector: Connector) -> StoreFile:
+        """Make the store of a connector, in a file of its own. Opens nothing yet."""
+        return StoreFile(self.folder, connector.type, connector.name, connector.work_in_threads)
 
     async def await_answer(self) -> None:
         """Wait until some request to the database has ended, well or not: for ever, if the disk hangs.

@@ -1,4 +1,4 @@
-"""Removes everything of a removed connector: its position, ledger, parked events and failed erasures.
+"""Removes everything of a removed connector: its position, ledger, parked events, failed erasures and stores.
 
 The ledger goes as a whole, after the parked events, so that the rest balances. The function works on the databases of
 all workers, whether relay runs or not. The caller has made sure that the connector does not run.
@@ -17,6 +17,7 @@ from relay.state.layout import CLOSED, list_worker_folders
 from relay.state.ledger import read_ledger
 from relay.state.parked import drop_parked
 from relay.state.pauses import delete_pause
+from relay.state.plugin_store import remove_stores
 from relay.state.replays import delete_replays_of
 from relay.store import ParkedQuery
 
@@ -43,6 +44,7 @@ def forget_connector(folder: Path, connector: str) -> Forgotten:
         raise LookupError(f"no connector {connector} has run; there are: {', '.join(known) or 'none'}")
     parked, erasures = drop_parked(folder, ParkedQuery(connector=connector)), 0  # in portions, and so before all else
     for mine in list_worker_folders(folder).values():
+        remove_stores(mine, connector)
         with closing(connect(mine, "rw")) as db:
             db.execute("BEGIN IMMEDIATE")
             for delete in (delete_cursor, delete_replays_of, delete_attempts_of, delete_pause):

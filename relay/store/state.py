@@ -6,6 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
+from relay.api import Connector, KeyValueStore
 from relay.store.attempts import Attempts
 from relay.store.cursor import Cursor
 from relay.store.damage import Damage
@@ -75,6 +76,9 @@ class State(Protocol):
     @property
     def busy_for(self) -> float:
         """Seconds that the present work has taken, including its wait for others; 0: idle."""
+
+    def make_plugin_store(self, connector: Connector) -> KeyValueStore:
+        """Make the store of a connector, apart from all that is in this state. Blocks nobody, and raises nothing."""
 
     async def await_answer(self) -> None:
         """Wait until some request has ended, well or not: for ever, if the disk hangs."""

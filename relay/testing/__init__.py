@@ -1,8 +1,9 @@
-"""Helps tests of plugins: events, batches and messages, a destination that misbehaves, and a suite for connectors."""
+"""Helps tests of plugins: events, batches, messages, a destination that misbehaves, a store in memory, and a suite."""
 
 from relay.testing.build import make_batch, make_event, make_message
 from relay.testing.destination import Answer, Behaviour, Destination, Received, Reset
 from relay.testing.filtered import filtered
+from relay.testing.memory_store import MemoryStore
 from relay.testing.suite import ConnectorSuite
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Behaviour",
     "ConnectorSuite",
     "Destination",
+    "MemoryStore",
     "Received",
     "Reset",
     "filtered",

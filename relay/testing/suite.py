@@ -12,6 +12,7 @@ from typing import Any
 from relay.api import Batch, Connector, Delivered, Outcome, Reject, Secret, Unauthorized, User
 from relay.testing.build import make_batch, make_event
 from relay.testing.destination import Answer, Destination
+from relay.testing.memory_store import MemoryStore
 
 TOKEN = "a-secret-that-nobody-may-see"
 
@@ -78,6 +79,7 @@ class ConnectorSuite:
         token = folder / "token"
         token.write_text(TOKEN)
         connector = self.make(url, Secret("file", str(token)), folder)
+        connector.store = MemoryStore()
         await connector.open()
         try:
             yield connector

@@ -15,6 +15,7 @@ from typing import Final
 import aiohttp
 
 from relay.api.outcome import Reject, Retry, Unauthorized
+from relay.api.store import StoreError
 from relay.api.text import cut
 from relay.api.transport.answer import make_failure
 
@@ -32,6 +33,8 @@ def find_outcome(error: BaseException) -> Retry | Reject | Unauthorized | None:
     match error:
         case Retry() | Reject() | Unauthorized():
             return error
+        case StoreError():
+            return Retry(str(error))
         case TimeoutError() if not isinstance(error, aiohttp.ClientError):
             return Retry("no answer in time")
         case aiohttp.InvalidURL():  # made up by the connector

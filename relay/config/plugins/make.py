@@ -5,7 +5,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from relay.api import Alert, AlertSettings, Connector, Filter, FilterSettings, Plugin, Secret, Source, SourceSettings
+from relay.api import (
+    Alert,
+    AlertSettings,
+    Connector,
+    Filter,
+    FilterSettings,
+    KeyValueStore,
+    Plugin,
+    Secret,
+    Source,
+    SourceSettings,
+)
 from relay.config.merge import list_leaves
 from relay.config.mistake import Mistake
 from relay.config.model import Config, Configured
@@ -16,6 +27,7 @@ from relay.guests import contained, is_on_loop, name_error, quick
 
 P = TypeVar("P", bound=Plugin)
 T = TypeVar("T")
+MakeStore = Callable[[Connector], KeyValueStore]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +72,15 @@ def make_sources(config: Config) -> list[Source]:
     return [one for one in found if one is not None]
 
 
-def make_connectors(config: Config, names: Iterable[str], folder: Path, worker: int) -> dict[str, Made]:
+def make_connectors(
+    config: Config, names: Iterable[str], folder: Path, worker: int, make_store: MakeStore
+) -> dict[str, Made]:
     """Make the connectors of these names with filters of their own. Raises NotMade.
 
     `folder`: the state folder. `worker`: the number of this process.
     """
     making = _Making()
-    found = {name: making.connector(config, name, folder, worker) for name in names}
+    found = {name: making.connector(config, name, folder, worker, make_store) for name in names}
     making.end()
     return {name: made for name, made in found.items() if made is not None}
 
@@ -139,13 +153,17 @@ class _Making:
 
         return self._make("filter", table, lambda: table.plugin(table.name, table.settings), ready)
 
-    def connector(self, config: Config, name: str, folder: Path, worker: int = 0) -> Made | None:
+    def connector(
+        self, config: Config, name: str, folder: Path, worker: int = 0, make_store: MakeStore | None = None
+    ) -> Made | None:
         table = config.connectors[name]
         steps = [self.filter(config.filters[step], folder) for step in table.settings.filters]
         filters = [step for step in steps if step is not None]
 
         def ready(connector: Connector) -> Made:
             connector.worker, connector.min_free = worker, config.journal.min_free
+            if make_store:
+                connector.store = make_store(connector)
             return Made(connector, read_traits(connector), filters)
 
         made = self._make("connector", table, lambda: table.plugin(name, table.settings, folder=folder), ready)

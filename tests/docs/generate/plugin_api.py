@@ -58,6 +58,7 @@ SECTIONS: Final[dict[str, Sequence[str]]] = {
         "check",
         "retry_after",
     ),
+    "Stores": ("KeyValueStore", "StoreError", "find_stores", "Stores", "StoreReader"),
     "Events and batches": ("Event", "Batch", "Block", "Kind", "UnreadableEvent", "ERASED", "REDACTED"),
     "Sources": (
         "Source",
@@ -103,6 +104,7 @@ SECTIONS: Final[dict[str, Sequence[str]]] = {
 TESTING_SECTIONS: Final[dict[str, Sequence[str]]] = {
     "Events, batches and messages": ("make_event", "make_batch", "make_message", "filtered"),
     "A destination": ("Destination", "Behaviour", "Answer", "Reset", "Received"),
+    "A store": ("MemoryStore",),
     "Tests that every connector must pass": ("ConnectorSuite",),
 }
 """The names of relay.testing by subject, in the order of the page."""

@@ -16,9 +16,10 @@ from relay.words import format_count
 def forget(place: StateOptions, connector: str, yes: bool) -> None:
     """Remove what relay keeps of a connector that is not configured any more.
 
-    The command removes the position, the counts, the pending and parked events, and failed erasures of the connector.
-    The receipts of these erasures then say `forgotten`. A connector that is added again under this name begins like a
-    new connector. What the connector wrote stays: files, and cohorts/CONNECTOR.db in the state folder. Asks first.
+    The command removes the position, the counts, the pending and parked events, failed erasures, and the store of the
+    connector: of a braze_cohorts connector, whom Braze has in its cohorts. The receipts of these erasures then say
+    `forgotten`. A connector that is added again under this name begins like a new connector. Files that the connector
+    wrote stay. Asks first.
 
     Exit codes: 0 forgotten; 1 nothing is kept of the connector, it is still configured, or not confirmed.
     """

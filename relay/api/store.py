@@ -1,0 +1,99 @@
+"""A store of a connector's own: small, durable, ordered keys and values, kept by relay beside its own data."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Final, Protocol
+
+import click
+
+KEY_BYTES: Final = 32 << 10
+VALUE_BYTES: Final = 1 << 20
+FIND_STORES: Final = "relay.find_stores"
+"""The key of `Callable[[Path], Stores]` in a command's context."""
+
+
+class StoreError(OSError):
+    """Raised when a store cannot be used now: its text tells an admin what failed, where, and what to do.
+
+    It is an OSError. If `deliver` or `erase` raises it, relay tries again.
+    """
+
+
+class KeyValueStore(Protocol):
+    """Keys and values that outlive relay: of one connector, in one worker.
+
+    relay sets `self.store` before `open`. In a test, set `connector.store = relay.testing.MemoryStore()`. A connector
+    with another name, another type or in another worker has another store.
+
+    Keys and values are bytes. A key has 1 byte to 32 KiB, a value 1 MiB at most. Keys are in the order of their bytes.
+    Keep the state of a connector here, not events: every write waits for the disk.
+
+    All methods may be called at the same time, and cancelled at any await. They run in the order of the calls. A
+    cancelled write happens as a whole, or not at all. All methods raise StoreError.
+    """
+
+    async def get(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        """Return the values of the keys that are in the store."""
+
+    async def scan(self, prefix: bytes, *, after: bytes = b"", limit: int = 1000) -> list[tuple[bytes, bytes]]:
+        """Return keys that begin with `prefix`, with their values, in order: the first `limit` keys behind `after`.
+
+        For the next page, say the last key of this page as `after`. An empty list is the end.
+        """
+
+    async def write(self, puts: Mapping[bytes, bytes] | None = None, deletes: Iterable[bytes] = ()) -> None:
+        """Put and delete keys, all or nothing, durably. A key that is not in the store may be deleted.
+
+        Raises ValueError if a key is both put and deleted, or if a key or value is too long.
+        """
+
+    async def purge(self) -> None:
+        """Overwrite in the files what was deleted before. Call it in `erase`: until then files may have traces of a
+        user."""
+
+    async def close(self) -> None:
+        """Finish what runs, and close the files. relay calls it after `close` of the connector. The next call of any
+        other method opens the store again."""
+
+
+class StoreReader(Protocol):
+    """A store as of one moment, for commands. Its methods block, and raise StoreError."""
+
+    def get(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        """Return the values of the keys that are in the store."""
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Yield all keys that begin with `prefix`, with their values, in order."""
+
+
+class Stores(Protocol):
+    """The stores of a state folder, to read them from outside, whether relay runs or not."""
+
+    def list_connectors(self, type: str, *, worker: int = 0) -> list[str]:
+        """Return the names of all connectors of a type that have a store, in order; removed connectors as well."""
+
+    def read(self, type: str, connector: str, *, worker: int = 0) -> AbstractContextManager[StoreReader]:
+        """Open a store to read. Be quick: `purge` fails while somebody reads. Raises StoreError."""
+
+
+def find_stores(state: Path) -> Stores:
+    """Return the stores of a state folder. Call it in a command that a plugin adds to `relay` (`relay_commands`).
+
+    Raises RuntimeError outside such a command.
+    """
+    found: Callable[[Path], Stores] | None = click.get_current_context().meta.get(FIND_STORES)
+    if found is None:
+        raise RuntimeError("find_stores: no command of relay runs")
+    return found(state)
+
+
+def check_write(puts: Mapping[bytes, bytes], deletes: Iterable[bytes]) -> None:
+    """Raise ValueError if a store must not take such a write."""
+    if twice := puts.keys() & {*deletes}:
+        raise ValueError(f"a key is both put and deleted: {min(twice)!r:.80}")
+    for key, value in puts.items():
+        if not 1 <= len(key) <= KEY_BYTES:
+            raise ValueError(f"a key has 1 to {KEY_BYTES:,} bytes, not {len(key):,}: {key!r:.80}")
+        if len(value) > VALUE_BYTES:
+            raise ValueError(f"a value has {VALUE_BYTES:,} bytes at most, not {len(value):,}: that of {key!r:.80}")
