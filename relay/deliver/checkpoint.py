@@ -56,7 +56,7 @@ class Checkpoint:
 
     async def save(self, lanes: Sequence[LiveLane], also_needed: Callable[[], int] | None) -> None:
         """Save the cursors that have moved. `also_needed` returns the oldest offset that someone beside the lanes
-        needs. Raises sqlite3.Error, OSError."""
+        needs. Raises Unavailable."""
         head = self._journal.head
         live = {lane: lane.snapshot() for lane in lanes}
         replays = self._replays.snapshots()

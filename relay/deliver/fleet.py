@@ -6,7 +6,6 @@ bounded.
 """
 
 import asyncio
-import sqlite3
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -27,7 +26,7 @@ from relay.deliver.live_lane import LiveLane
 from relay.deliver.opener import CLOSE_S
 from relay.deliver.replays import Replays
 from relay.stop import STOP, count_seconds_left
-from relay.store import Counts, Cursor, Log, Pause, State
+from relay.store import Counts, Cursor, Log, Pause, State, Unavailable
 
 SAVE_S: Final = 0.25
 LOOK_S: Final = 0.5
@@ -92,7 +91,7 @@ class Fleet:
         return self._replays.lanes
 
     async def open(self, config: Config) -> None:
-        """Make the connectors, and give each lane its cursor; `run` opens them. Raises ConfigError, sqlite3.Error."""
+        """Make the connectors, and give each lane its cursor; `run` opens them. Raises ConfigError, Unavailable."""
         self._plans = make_plans(config)
         made = self._lane_factory.make_plugins(config, self._plans)
         places = await self._find_starts(self._plans)
@@ -111,7 +110,7 @@ class Fleet:
 
     async def find_abandoned(self) -> dict[str, int]:
         """Return the connectors that ran and do not run now, each with how many of its pending events the journal still
-        has. Raises FileNotFoundError, sqlite3.Error."""
+        has. Raises Unavailable."""
         found = await self._state.read_lane_ledgers()
         running, oldest = {lane.name for lane in self.lanes}, self._journal.oldest
         return {one.connector: one.count_left(oldest) for one in found if one.connector not in running}
@@ -120,7 +119,7 @@ class Fleet:
         """Go over to another configuration while the fleet runs. Lanes without a change go on. Other lanes finish what
         is under way, within `budget` seconds, and go on where they were with the new settings.
 
-        Raises ConfigError, sqlite3.Error, OSError, and changes nothing then: relay tries whatever may fail before a
+        Raises ConfigError, Unavailable, and changes nothing then: relay tries whatever may fail before a
         lane ends. Lanes may be missing only if the database fails right after that. Another change to the same
         configuration adds them."""
         wanted = make_plans(config)
@@ -143,7 +142,7 @@ class Fleet:
         self._lane_factory.make_plugins(config, (*changes.added, *changes.changed))
 
     async def _find_starts(self, wanted: Mapping[str, LanePlan]) -> dict[str, LaneStart]:
-        """Return where lanes begin that do not run. Raises sqlite3.Error."""
+        """Return where lanes begin that do not run. Raises Unavailable."""
         pauses = await self._state.read_pauses()
         return {
             name: LaneStart(await self._lane_factory.find_cursor(name, plan.settings.from_), pauses.get(name))
@@ -151,7 +150,7 @@ class Fleet:
         }
 
     async def _end(self, names: Sequence[str], budget: float) -> dict[str, LaneStart]:
-        """End these lanes and close their connectors; return where they were. Raises sqlite3.Error."""
+        """End these lanes and close their connectors; return where they were. Raises Unavailable."""
         if not names:
             return {}
         ending = [self._lanes[name] for name in names]
@@ -213,7 +212,7 @@ class Fleet:
         """Save the cursors; return whether that succeeded."""
         try:
             await self.save()
-        except (sqlite3.Error, OSError) as error:
+        except Unavailable as error:
             advice = "what was delivered since the last save is delivered again"
             log.error("saving the cursors failed at the stop", error=str(error), advice=advice)
             return False
@@ -234,7 +233,7 @@ class Fleet:
             self._save_now.clear()
             try:
                 await self.save()
-            except (sqlite3.Error, OSError) as error:
+            except Unavailable as error:
                 log.error("saving the cursors failed, will be tried again", error=str(error))
                 await asyncio.sleep(SAVE_S)
 
@@ -249,12 +248,12 @@ class Fleet:
                 if changes != seen or any(pause.is_over(time.time()) for pause in held):
                     await self._heed_admins(group)
                 seen = changes
-            except sqlite3.Error as error:
+            except Unavailable as error:
                 log.error("looking for what admins ask failed, will be tried again", error=str(error))
             await asyncio.sleep(LOOK_S)
 
     async def heed_pauses(self) -> None:
-        """Hold the lanes that admins have paused, and no others. Raises sqlite3.Error."""
+        """Hold the lanes that admins have paused, and no others. Raises Unavailable."""
         pauses = await self._state.read_pauses()
         for lane in self.lanes:
             lane.hold(pauses.get(lane.name))
@@ -302,7 +301,7 @@ class Fleet:
         return [lane.selection for lane in self.lanes if lane.traits.single_worker]
 
     async def is_idle(self) -> bool:
-        """Return whether nothing is left to deliver, for the first time or again. Raises sqlite3.Error."""
+        """Return whether nothing is left to deliver, for the first time or again. Raises Unavailable."""
         if self.replays or any(lane.cursor.position < self._journal.head for lane in self.lanes):
             return False
         return not any([await self._state.read_marked(lane.name, 1, 0) for lane in self.lanes])

@@ -92,7 +92,7 @@ class LaneFactory:
         return lane
 
     async def find_cursor(self, connector: str, start: str | float) -> Cursor:
-        """Return where a connector goes on: at its saved cursor or, without one, at `start`. Raises sqlite3.Error."""
+        """Return where a connector goes on: at its saved cursor or, without one, at `start`. Raises Unavailable."""
         head = self._journal.head
         cursor = await self._state.load_cursor(connector)
         if cursor is None:

@@ -1,6 +1,5 @@
 """Parks events, and tries until the state database takes them."""
 
-import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Final
@@ -13,7 +12,7 @@ from relay.deliver.destination import SharedDestination
 from relay.deliver.result import AttemptResult
 from relay.guests import escape_surrogates, format_trace, quick
 from relay.route import Failed
-from relay.store import Parked, State
+from relay.store import Parked, State, Unavailable
 
 AGAIN_S: Final = 5.0
 log = structlog.stdlib.get_logger()
@@ -80,7 +79,7 @@ class Parking:
         while True:
             try:
                 await self._state.park(parked)
-            except sqlite3.Error as error:
+            except Unavailable as error:
                 log.error("parking failed, will be tried again", connector=self._name, error=str(error))
                 await self._wait(AGAIN_S)
             else:

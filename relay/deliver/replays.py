@@ -15,7 +15,7 @@ import structlog
 
 from relay.deliver.lane import Lane, Snapshot
 from relay.deliver.live_lane import LiveLane
-from relay.store import Cursor, State
+from relay.store import Cursor, State, Unavailable
 
 REPORTED: Final = ("delivered", "parked", "expired", "damaged")
 """The outcomes that the log reports at the end of a replay."""
@@ -34,7 +34,7 @@ class Replays:
         self._saved: dict[int, Cursor] = {}
 
     async def update(self, live: Mapping[str, LiveLane]) -> None:
-        """Make lanes for new replays, and stop replays that were cancelled. Raises sqlite3.Error."""
+        """Make lanes for new replays, and stop replays that were cancelled. Raises Unavailable."""
         asked = await self._state.read_replays()
         lanes = {name: lane for name, lane in live.items() if not lane.is_stopping}
         wanted = {replay.number: replay for replay in asked if replay.connector in lanes}
@@ -44,9 +44,9 @@ class Replays:
             self._lanes[number] = lanes[wanted[number].connector].make_replay_lane(wanted[number])
 
     async def remove_old_cuts(self) -> None:
-        """Remove the cuts of replays that are over. Raises sqlite3.Error."""
+        """Remove the cuts of replays that are over. Raises Unavailable."""
         numbers = {replay.number for replay in await self._state.read_replays()}
-        with suppress(OSError):  # what stays there does no harm
+        with suppress(Unavailable):  # what stays there does no harm
             await self._state.remove_cuts_of_replays(numbers)
 
     @property

@@ -16,7 +16,7 @@ from relay.config import Redaction
 from relay.deliver import AttemptResult, LiveLane, draw_retry_delay, judge
 from relay.guests import call_guest, format_trace, read_text
 from relay.state import StateDatabase, find_held_elsewhere, find_unchanged, read_erasures, save_answers
-from relay.store import ConnectorAnswer, Erasure, Wanted
+from relay.store import ConnectorAnswer, Erasure, Unavailable, Wanted
 from relay.threads import ADMIN
 
 LOOK_S: Final = 0.5
@@ -107,7 +107,7 @@ class ConnectorErasure:
             answers = {one.number: unfinished for one in lacking if not one.failed_at(name)}
             try:
                 await self._state.run(lambda db: _save_unchanged(db, lacking, answers))
-            except sqlite3.Error as error:  # the stop goes on
+            except Unavailable as error:  # the stop goes on
                 log.error("erasures cannot be kept", connector=name, error=str(error))
             raise
         await self._state.run(lambda db: _save_unchanged(db, lacking, answers))

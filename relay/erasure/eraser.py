@@ -47,7 +47,7 @@ from relay.state import (
     save_found_ids,
     share_erasures,
 )
-from relay.store import DAY_S, Erasure, Log, Wanted, merge_users
+from relay.store import DAY_S, Erasure, Log, Unavailable, Wanted, merge_users
 from relay.threads import ADMIN
 
 LOOK_S: Final = 0.5
@@ -165,7 +165,7 @@ class Eraser:
             await self._clean_database()
         except Exception as error:
             problem = _describe_error(error)
-            with suppress(sqlite3.Error):
+            with suppress(Unavailable):
                 await self._state.run(lambda db: mark_compacted(db, numbers, problem))
             raise
         await self._state.run(lambda db: mark_erased(db, users))

@@ -1,7 +1,6 @@
 """Takes one source's requests from HTTP to the journal."""
 
 import asyncio
-import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from time import perf_counter
@@ -41,12 +40,6 @@ UNKNOWN_ADVICE: Final = "group and channel are what its name says; see whether y
 PARKING_ADVICE: Final = "requests without unreadable events are not held up by this; see what locks or fills relay.db"
 JSON: Final = {"Content-Type": "application/json"}
 log = structlog.stdlib.get_logger()
-
-
-class Busy(sqlite3.OperationalError):
-    """Raised when another process keeps relay.db locked for too long."""
-
-    sqlite_errorcode = sqlite3.SQLITE_BUSY
 
 
 class Intake:
@@ -221,18 +214,12 @@ class Intake:
             raise make_busy(str(error), FULL_RETRY_AFTER_S) from None
         except TooLarge as error:
             raise Problem(413, str(error)) from None
-        except sqlite3.Error as error:
-            told = {"source": self.source.name, "events": len(decoded.unreadable), "reason": str(error)}
-            log.error("unreadable events cannot be parked", **told, advice=PARKING_ADVICE)
-            is_locked = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_BUSY
-            again = LOCKED_RETRY_AFTER_S if is_locked else FULL_RETRY_AFTER_S
-            raise make_busy(f"unreadable events cannot be parked: {error}", again) from None
 
     async def _park_and_append(self, decoded: Decoded) -> int:
         """Keep all of a request or nothing; the sender sends a refused request again as a whole.
 
         Parks first and appends last: parked events can be taken back, events in the journal cannot. Raises Unavailable,
-        sqlite3.Error.
+        Problem.
         """
         if decoded.bodies and (reason := self._journal.refusing):
             raise Unavailable(reason)
@@ -241,23 +228,33 @@ class Intake:
             Parked(source, None, None, None, "unreadable", clean(cut(one.reason, REASON_CHARS)), 0, one.body)
             for one in decoded.unreadable
         ]
-        numbers = await self._await_database(self._state.park(parked))
+        numbers = await self._park(parked)
         try:
             accepted = await self._append(decoded) if decoded.bodies else 0
         except Exception:
-            with suppress(sqlite3.Error):  # then they lie there twice when they come again
+            with suppress(Unavailable):  # then they lie there twice when they come again
                 await self._await_database(self._state.unpark(numbers))
             raise
         log.warning("unreadable events parked", source=source, events=len(numbers), reason=parked[0].reason)
         return accepted
 
+    async def _park(self, unreadable: Sequence[Parked]) -> Sequence[int]:
+        """Park unreadable events; return their numbers. Raises Problem."""
+        try:
+            return await self._await_database(self._state.park(unreadable))
+        except Unavailable as error:
+            told = {"source": self.source.name, "events": len(unreadable), "reason": str(error)}
+            log.error("unreadable events cannot be parked", **told, advice=PARKING_ADVICE)
+            again = LOCKED_RETRY_AFTER_S if error.reason == "busy" else FULL_RETRY_AFTER_S
+            raise make_busy(f"unreadable events cannot be parked: {error}", again) from None
+
     async def _await_database(self, work: Awaitable[T]) -> T:
-        """Wait for relay.db, but for no other transaction longer than DATABASE_S. Raises Busy, sqlite3.Error."""
+        """Wait for relay.db, but for no other transaction longer than DATABASE_S. Raises Unavailable."""
         try:
             async with asyncio.timeout(max(0.0, DATABASE_S - self._state.busy_for)):
                 return await work
         except TimeoutError:
-            raise Busy("relay.db is busy, or somebody has locked it") from None
+            raise Unavailable("relay.db is busy, or somebody has locked it", "busy") from None
 
     async def _append(self, decoded: Decoded) -> int:
         """Put events into this worker's journal, or send them to the first worker."""
@@ -312,7 +309,7 @@ class Intake:
             return
         try:
             await self._await_database(self._state.save_memory(self.source.name, memory))
-        except sqlite3.Error as error:
+        except Unavailable as error:
             log.error("saving what a source remembers failed", source=self.source.name, error=str(error))
 
 

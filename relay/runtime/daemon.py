@@ -9,7 +9,6 @@ unsettled events are delivered after the next start.
 import asyncio
 import signal
 import socket
-import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -32,6 +31,7 @@ from relay.runtime.condition_watch import ConditionWatch
 from relay.runtime.control import View
 from relay.runtime.history_writer import History
 from relay.runtime.logs import change_logs
+from relay.runtime.parked_removal import keep_removing_parked
 from relay.runtime.process import (
     StartError,
     explain_listen_errors,
@@ -54,10 +54,10 @@ from relay.runtime.status import StatusReader
 from relay.runtime.systemd import Notify
 from relay.runtime.watchdog import Pulse, keep_reporting
 from relay.runtime.worker import Worker
-from relay.state import StateDatabase, keep_removing_parked
+from relay.state import StateDatabase
 from relay.status import ReloadResult, ReloadWarning, merge_results, read_retired
 from relay.stop import STOP, count_seconds_left
-from relay.store import Entry, Log
+from relay.store import Entry, Log, Unavailable
 from relay.threads import ADMIN
 
 Load = Callable[[], Config]
@@ -178,7 +178,7 @@ class Daemon:
             await self._fleet.open(self._config)
             await self._eraser.open()
             await self._state.read_accepted()  # connectors that a reload adds begin at the head, if nothing is in doubt
-        except sqlite3.Error as error:
+        except Unavailable as error:
             raise StartError(f"{self._state.folder}: relay.db cannot be used: {error}") from error
         with suppress(OSError):  # the first commit says it
             await self._journal.check_room()
@@ -195,7 +195,7 @@ class Daemon:
             # Pause what the first worker pauses
             try:
                 await self._state.follow_pauses()
-            except (OSError, sqlite3.Error) as error:
+            except Unavailable as error:
                 log.error("what the first worker pauses cannot be read", error=str(error))
             await self._fleet.heed_pauses()
 
@@ -270,7 +270,7 @@ class Daemon:
             changes = await self._change_lanes(new)
         except ConfigError as error:
             return make_refused(error.mistakes)
-        except (sqlite3.Error, OSError) as error:
+        except Unavailable as error:
             return make_refused(
                 [f"relay.db cannot be used: {error}; reload again: connectors may be missing until then"]
             )
@@ -295,7 +295,7 @@ class Daemon:
     async def _change_lanes(self, new: Config) -> Changes:
         """Change the lanes. Erasures rest meanwhile, because they must reach all lanes.
 
-        Raises ConfigError, sqlite3.Error, OSError.
+        Raises ConfigError, Unavailable.
         """
         await self._chores.stop("erasures")
         try:

@@ -21,7 +21,7 @@ from relay.listen import ListenError
 from relay.runtime.systemd import take_inherited_sockets
 from relay.state import DATABASE, StateDatabase, advise_on_error, make_journal_folder, make_worker_folder, open_both
 from relay.stop import STOP, count_seconds_left
-from relay.store import JournalLimits, Log, ParkedLimits
+from relay.store import JournalLimits, Log, ParkedLimits, Unavailable
 from relay.threads import ADMIN
 from relay.words import describe_error
 
@@ -102,7 +102,7 @@ async def _close_both(journal: Log, state: StateDatabase) -> None:
     try:
         async with asyncio.timeout(seconds):
             await journal.close()
-            with suppress(sqlite3.Error):  # then the next start says that relay.db is older than the journal
+            with suppress(Unavailable):  # then the next start says that relay.db is older than the journal
                 await state.save({}, journal.head)
             await ADMIN.run(state.close)
     except TimeoutError:

@@ -1,7 +1,6 @@
 """Reads the status of this process: its sources, journal and lanes."""
 
 import asyncio
-import sqlite3
 import time
 from collections.abc import Hashable, Sequence
 from dataclasses import asdict
@@ -34,7 +33,7 @@ from relay.status import (
     measure_memory,
     predict_time,
 )
-from relay.store import Log
+from relay.store import Log, Unavailable
 
 log = structlog.stdlib.get_logger()
 
@@ -135,7 +134,7 @@ class StatusReader:
     async def _read_removed(self, config: Config) -> list[RemovedConnector]:
         try:
             gone = await self._fleet.find_abandoned()
-        except (OSError, sqlite3.Error) as error:
+        except Unavailable as error:
             log.error("the ledgers of removed connectors cannot be read", error=str(error))
             return []
         return [

@@ -78,7 +78,6 @@ from relay.state.parked import (
     read_rows,
     read_worker_totals,
 )
-from relay.state.parked.retention import keep_removing_parked
 from relay.state.pauses import pause_connector, resume_connector
 from relay.state.plugin_store import STORES, EmbeddedStores, StoreFile
 from relay.state.replays import ask_replay, cancel_replay, find_replays_over, has_open_replays, list_replays
@@ -137,7 +136,6 @@ __all__ = [
     "has_open_erasures",
     "has_open_replays",
     "has_tables",
-    "keep_removing_parked",
     "list_erasures",
     "list_journals",
     "list_other_folders",

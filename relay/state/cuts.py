@@ -17,6 +17,8 @@ from zlib import crc32
 
 import structlog
 
+from relay.state.database_file import convert_errors
+
 CUTS: Final = "cuts"
 KIND: Final = b"relay cuts 1 "
 CHECKSUM: Final = 9
@@ -46,7 +48,7 @@ def remove_cuts_of_replays(folder: Path, but: Collection[int]) -> None:
 
 
 class CutFile:
-    """A file of cuts. All methods raise OSError."""
+    """A file of cuts. See `relay.store.CutLines`. All methods raise Unavailable."""
 
     def __init__(self, folder: Path, connector: str, part: str, journal: str) -> None:
         """`folder` is the folder of the worker; `journal` is the id of the journal with the offsets."""
@@ -55,6 +57,7 @@ class CutFile:
         self.where = str(self._path)
         self._fd: int | None = None
 
+    @convert_errors()
     def load(self) -> list[bytes]:
         """Return all lines without their checksums. A damaged line comes back empty. Blocking."""
         try:
@@ -73,8 +76,10 @@ class CutFile:
         """Add a line. The file must have been written anew before."""
         if self._fd is None:
             raise ValueError(f"{self.where} is not open")
-        _write(self._fd, _encode(line))
+        with convert_errors():
+            _write(self._fd, _encode(line))
 
+    @convert_errors()
     def rewrite(self, lines: Sequence[bytes]) -> None:
         """Write the file anew with these lines, and keep it open."""
         self.close()
@@ -91,6 +96,7 @@ class CutFile:
                 os.close(self._fd)
             self._fd = None
 
+    @convert_errors()
     def remove(self) -> None:
         """Remove the file."""
         self._path.unlink(missing_ok=True)

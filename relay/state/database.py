@@ -21,7 +21,14 @@ from relay.state.attempts import forget_attempts, save_attempts
 from relay.state.cursor import load_cursor, make_cursor_rows, save_cursors
 from relay.state.cuts import CutFile, remove_cuts_of_replays
 from relay.state.damage import save_damage
-from relay.state.database_file import LOCKED_S, enable_shrinking, reserve_log, shrink_in_steps
+from relay.state.database_file import (
+    LOCKED_S,
+    convert_errors,
+    enable_shrinking,
+    read_data_version,
+    reserve_log,
+    shrink_in_steps,
+)
 from relay.state.journal_state import adopt_journal, read_known_journal, save_head
 from relay.state.layout import DATABASE, list_other_folders
 from relay.state.ledger import read_lane_ledgers, read_memories, read_sources, save_memory, save_sources
@@ -53,6 +60,7 @@ from relay.store import (
     RemovedParked,
     Replay,
     SourceLedger,
+    Unavailable,
     measure_parked,
 )
 from relay.threads import ADMIN
@@ -107,7 +115,7 @@ class StateDatabase:
         self._journal = known.identity
 
     async def read_accepted(self) -> None:
-        """Read what an admin has accepted meanwhile of the clock and the journal. Raises sqlite3.Error."""
+        """Read what an admin has accepted meanwhile of the clock and the journal. Raises Unavailable."""
         if known := await self.read(read_known_journal):
             self.clock.accept(known.time, known.accepted)
             self.now = known.unheard
@@ -158,7 +166,8 @@ class StateDatabase:
 
     async def read_lane_ledgers(self) -> list[LaneLedger]:
         """Return the last saved ledger of each lane that ever ran, the one saved last first."""
-        return await ADMIN.run(read_lane_ledgers, self.folder)
+        with convert_errors():
+            return await ADMIN.run(read_lane_ledgers, self.folder)
 
     def open_cuts(self, connector: str, part: str = "") -> CutFile:
         """Return the saved cuts of a connector, or of another part of its work: a replay's number, or "again"."""
@@ -166,7 +175,8 @@ class StateDatabase:
 
     async def remove_cuts_of_replays(self, but: Collection[int]) -> None:
         """Remove the saved cuts of all replays but these."""
-        await ADMIN.run(remove_cuts_of_replays, self.folder, but)
+        with convert_errors():
+            await ADMIN.run(remove_cuts_of_replays, self.folder, but)
 
     async def forget_attempts(self, oldest: int) -> None:
         """Delete the attempts at events below this offset, which have left the journal."""
@@ -175,8 +185,8 @@ class StateDatabase:
     async def park(self, parked: Sequence[Parked]) -> list[int]:
         """Park events; return their numbers. A parked event keeps its number, and its attempts add up.
 
-        Other parked events may be removed to make room (`parked_limits`). Raises NoRoom, sqlite3.Error. Parks nothing
-        if it is cancelled before its end.
+        Other parked events may be removed to make room (`parked_limits`). Raises Unavailable. Parks nothing if it is
+        cancelled before its end.
         """
         now, made, is_wanted = time.time(), 0, True
         numbers: list[int] = []
@@ -187,7 +197,7 @@ class StateDatabase:
                 return gone
             numbers.extend(add_parked(db, one, now) for one in parked)
             if not is_wanted:
-                raise sqlite3.OperationalError("nobody waits for this any more")
+                raise Unavailable("nobody waits for this any more")
             return []
 
         try:
@@ -222,11 +232,7 @@ class StateDatabase:
 
     async def changes(self) -> int:
         """Return a number that is another one when another process has written, or parked events were removed."""
-        query = self._db.execute
-        written = await asyncio.get_running_loop().run_in_executor(
-            self._thread, lambda: int(query("PRAGMA data_version").fetchone()[0])
-        )
-        return written + self._removed
+        return await self.read(read_data_version) + self._removed
 
     async def read_parked_in(self, connector: str, ranges: Sequence[tuple[int, int]]) -> list[Parked]:
         """Return what a lane, not a replay, has parked in these ranges, without the bodies."""
@@ -235,7 +241,7 @@ class StateDatabase:
     async def remove_parked(self) -> bool:
         """Remove some parked events that are too old or too many (`parked_limits`); return whether any was.
 
-        Raises sqlite3.Error.
+        Raises Unavailable.
         """
         limits = self.parked_limits
         gone = await self.run(lambda db: remove_some(db, self.folder, limits, self.clock.now(limits.retention)))
@@ -250,7 +256,7 @@ class StateDatabase:
         return sum(one.size for one in gone)
 
     async def shrink(self) -> bool:
-        """Shrink the file by some free pages; return False if few are left. Raises sqlite3.Error."""
+        """Shrink the file by some free pages; return False if few are left. Raises Unavailable."""
         return await self._submit(lambda: next(shrink_in_steps(self._db), False) is None)
 
     async def read_sources(self) -> dict[str, SourceLedger]:
@@ -285,7 +291,7 @@ class StateDatabase:
     async def vacuum(self) -> bool:
         """Overwrite removed data in the files; return False if a reader prevented it, and it must be repeated.
 
-        Raises sqlite3.Error.
+        Raises Unavailable.
         """
         return await self._submit(self._vacuum)
 
@@ -296,10 +302,10 @@ class StateDatabase:
         return not busy
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run work as one transaction. Raises sqlite3.Error, and changes nothing then."""
+        """Run work as one transaction. Raises Unavailable, and changes nothing then."""
         try:
             result = await self._submit(self._run_transaction, work)
-        except sqlite3.Error as error:
+        except Unavailable as error:
             self.refusing = str(error)
             raise
         self.refusing = None
@@ -313,7 +319,8 @@ class StateDatabase:
     def _run_timed(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
         self._began = time.monotonic()
         try:
-            return work(*arguments)
+            with convert_errors():
+                return work(*arguments)
         finally:
             self._began = None
 
@@ -324,8 +331,8 @@ class StateDatabase:
         return 0.0 if began is None else time.monotonic() - began
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Read without waiting for other processes' transactions. Raises sqlite3.Error."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, self._db)
+        """Read without waiting for other processes' transactions. Raises Unavailable."""
+        return await self._submit(work, self._db)
 
     def _run_transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run work as one transaction. Only the first caller who finds the lock held waits for LOCKED_S, until the lock

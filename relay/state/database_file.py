@@ -1,17 +1,20 @@
-"""The files of relay.db: room for the log, and the way of freed space back to the file system.
+"""The files of relay.db: room for the log, the way of freed space back to the file system, and what goes wrong there.
 
 Everything here works in small transactions, so that cursors never wait long to be saved. It also works on a full disk:
 removals need only the room that `reserve_log` has set aside. Blocking.
 """
 
+import errno
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from relay.state.layout import DATABASE
+from relay.store import Unavailable, UnavailableReason
+from relay.words import describe_error
 
 VERSION: Final = 12
 """The version of the tables (PRAGMA user_version)."""
@@ -24,6 +27,20 @@ PAGES_KEPT: Final = 1024
 """Free pages that stay for the next parked events."""
 PAGES_TO_COPY: Final = 16_384
 """Used pages of an older relay's database, at most, for a copy that frees its other pages."""
+REASONS_BY_CODE: Final[dict[int, UnavailableReason]] = {
+    sqlite3.SQLITE_BUSY: "busy",
+    sqlite3.SQLITE_LOCKED: "busy",
+    sqlite3.SQLITE_FULL: "full",
+    sqlite3.SQLITE_CORRUPT: "damaged",
+    sqlite3.SQLITE_NOTADB: "damaged",
+}
+REASONS_BY_ERRNO: Final[dict[int | None, UnavailableReason]] = {
+    errno.ENOSPC: "full",
+    errno.EDQUOT: "full",
+    errno.ENOENT: "missing",
+    errno.EACCES: "denied",
+    errno.EPERM: "denied",
+}
 
 
 class OlderTables(sqlite3.DatabaseError):
@@ -70,6 +87,11 @@ def measure_free(db: sqlite3.Connection) -> int:
     return _read_number(db, "freelist_count") * _read_number(db, "page_size")
 
 
+def read_data_version(db: sqlite3.Connection) -> int:
+    """Return a number that changes when another connection has written."""
+    return _read_number(db, "data_version")
+
+
 def shrink_in_steps(db: sqlite3.Connection) -> Iterator[None]:
     """Shrink the file by its free pages except PAGES_KEPT, step by step. Raises sqlite3.Error."""
     if not _read_number(db, "auto_vacuum"):
@@ -94,3 +116,21 @@ def _checkpoint(db: sqlite3.Connection) -> None:
 
 def _read_number(db: sqlite3.Connection, pragma: str) -> int:
     return int(db.execute(f"PRAGMA {pragma}").fetchone()[0])
+
+
+@contextmanager
+def convert_errors() -> Iterator[None]:
+    """Raise as Unavailable what goes wrong with SQLite and files in the body."""
+    try:
+        yield
+    except Unavailable:
+        raise
+    except sqlite3.Error as error:
+        raise Unavailable(str(error), find_reason(error)) from error
+    except OSError as error:
+        raise Unavailable(describe_error(error), REASONS_BY_ERRNO.get(error.errno, "")) from error
+
+
+def find_reason(error: sqlite3.Error) -> UnavailableReason:
+    """Return what callers must know of an error of SQLite."""
+    return REASONS_BY_CODE.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, "")

@@ -26,7 +26,7 @@ import msgspec
 import structlog
 
 from relay.api import Batch
-from relay.store import Cursor, CutLines, find_unsettled, make_ranges
+from relay.store import Cursor, CutLines, Unavailable, find_unsettled, make_ranges
 from relay.threads import JOURNAL_READS
 
 Ranges = Sequence[tuple[int, int]]
@@ -68,7 +68,7 @@ class Cuts:
     def _load(self) -> list[bytes]:
         try:
             lines = self._saved.load()
-        except OSError as error:
+        except Unavailable as error:
             log.warning("cuts cannot be read", connector=self._connector, error=str(error), advice=ADVICE)
             return []
         good = [line for line in lines if _is_whole(line)]
@@ -104,7 +104,7 @@ class Cuts:
             return
         try:
             self._saved.append(line)
-        except OSError as error:
+        except Unavailable as error:
             self._fail(str(error))
 
     def add_stretch(self, batch: Batch) -> None:
@@ -133,7 +133,7 @@ class Cuts:
     def _save_anew(self) -> None:
         try:
             self._saved.rewrite(self._lines)
-        except OSError as error:
+        except Unavailable as error:
             self._fail(str(error))
             return
         self._is_saved = True
@@ -156,7 +156,7 @@ class Cuts:
         """Close the saved cuts; remove them if all cuts that were read are over."""
         self._let_go()
         if self._opened and all(map(is_over, self.all)):
-            with suppress(OSError):
+            with suppress(Unavailable):
                 self._saved.remove()
 
     def clear(self) -> None:

@@ -14,11 +14,7 @@ from shutil import disk_usage
 from relay.state.database_file import measure_free
 from relay.state.parked.table import BYTES, choose_first, find_old, find_unmarked, find_unreadable, remove_parked
 from relay.state.parked.totals import read_stored_bytes
-from relay.store import ParkedLimits, Reason, RemovedParked
-
-
-class NoRoom(sqlite3.OperationalError):
-    """Raised when parked events would take what `journal.min_free` keeps free, and none may be removed."""
+from relay.store import ParkedLimits, Reason, RemovedParked, Unavailable
 
 
 def make_room(
@@ -26,7 +22,8 @@ def make_room(
 ) -> list[RemovedParked]:
     """Remove some events to make room for so many more bytes; return the removed events.
 
-    Removes nothing if there is room, or if the bytes `made` by earlier removals suffice. Raises NoRoom.
+    Removes nothing if there is room, or if the bytes `made` by earlier removals suffice. Raises Unavailable if parked
+    events would take what `journal.min_free` keeps free, and none may be removed.
     """
     if made >= size:
         return []
@@ -36,9 +33,10 @@ def make_room(
     if (short := limits.min_free + size - spare) > 0 and (gone := _remove_by_room(db, short)):
         return gone
     if spare < size:
-        raise NoRoom(
+        raise Unavailable(
             f"the file system of {folder} is nearly full, and journal.min_free is kept free of parked events, too:"
-            " free some space, drop parked events, or lower journal.min_free"
+            " free some space, drop parked events, or lower journal.min_free",
+            "full",
         )
     return []
 

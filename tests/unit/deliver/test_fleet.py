@@ -1,7 +1,6 @@
 """A fleet that goes over to another configuration: what is paused, and what goes wrong in the middle."""
 
 import asyncio
-import sqlite3
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from relay.api import Batch, ConnectorSettings, Event, Filter, FilterSettings, R
 from relay.config.mistake import ConfigError
 from relay.config.model import Config, Configured
 from relay.state.replays import ask_replay
-from relay.store import Cursor, Pause, Replay
+from relay.store import Cursor, Pause, Replay, Unavailable
 from tests.unit.deliver.test_lane import Bench, Scripted, bench
 
 BUDGET_S = 5.0
@@ -51,7 +50,7 @@ async def test_a_paused_connector_that_changes_begins_no_attempt(tmp_path: Path,
 
 
 def fail(*_: Any) -> Any:
-    raise sqlite3.OperationalError("database is locked")
+    raise Unavailable("database is locked")
 
 
 @pytest.mark.parametrize("what", ["save", "read_pauses", "load_cursor"])
@@ -65,7 +64,7 @@ async def test_a_database_that_fails_has_no_lane_ended(tmp_path: Path, monkeypat
             patch.setattr(it.state, what, fail)
             await it.send(5)
             await it.settled()
-            with pytest.raises(sqlite3.OperationalError):
+            with pytest.raises(Unavailable):
                 await it.fleet.change(both, BUDGET_S)
         first = answers(it)
         await it.send(5)
@@ -86,7 +85,7 @@ async def test_what_failed_in_the_middle_is_made_good_by_the_next_change(tmp_pat
         with monkeypatch.context() as patch:
             patch.setattr(it.fleet, "_save_for_good", is_not_saved)
             patch.setattr(it.state, "load_cursor", fail)
-            with pytest.raises(sqlite3.OperationalError):
+            with pytest.raises(Unavailable):
                 await it.fleet.change(changed, BUDGET_S)
         assert (await it.fleet.change(changed, BUDGET_S)).added == ["it"]
         await it.open()

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import sqlite3
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -38,7 +37,7 @@ from relay.route import Route, Routed
 from relay.state.database import StateDatabase
 from relay.state.parked import drop_parked, list_parked, mark_parked
 from relay.state.replays import ask_replay
-from relay.store import Counts, Cursor, Parked, ParkedQuery, Replay
+from relay.store import Counts, Cursor, Parked, ParkedQuery, Replay, Unavailable
 from relay.store.log import JournalLimits
 from relay.testing import make_event
 
@@ -657,7 +656,7 @@ async def test_none_overtakes_an_event_that_waits_to_be_parked(tmp_path: Path, m
 
         async def full(found: Sequence[Parked]) -> None:
             if is_full and found[0].offset == 1:
-                raise sqlite3.OperationalError("disk I/O error")
+                raise Unavailable("disk I/O error")
             await park(found)
 
         def refuse(batch: Batch) -> None:

@@ -13,7 +13,7 @@ from relay.config.model import Config, Configured
 from relay.state.attempts import find_attempts_at
 from relay.state.ledger import read_ledger
 from relay.state.parked import drop_parked, list_parked, mark_parked
-from relay.store import Counts, Parked, ParkedQuery
+from relay.store import Counts, Parked, ParkedQuery, Unavailable
 from relay.testing import make_event
 from tests.unit.deliver.one_lane import OneLane
 
@@ -175,7 +175,7 @@ async def test_a_replayed_event_stays_parked_until_the_checkpoint(tmp_path: Path
         async def fail(*arguments: Any) -> None:
             if it.taken:
                 broken.set()
-                raise OSError("no space")
+                raise Unavailable("no space")
             await save(*arguments)
 
         monkeypatch.setattr(bench.state, "save", fail)

@@ -27,7 +27,7 @@ from relay.state.parked import (
     read_parked_totals,
 )
 from relay.state.replays import ask_replay, list_replays
-from relay.store import Attempts, Counts, Cursor, Parked, ParkedQuery, Pause, Replay
+from relay.store import Attempts, Counts, Cursor, Parked, ParkedQuery, Pause, Replay, Unavailable
 from tests.unit.state.older import AS_VERSION_9
 
 OLD = """
@@ -217,7 +217,7 @@ async def test_one_waits_for_a_lock_and_the_others_only_look(tmp_path: Path, mon
     with closing(sqlite3.connect(tmp_path / "relay.db", isolation_level=None)) as db:
         db.execute("BEGIN IMMEDIATE")
         for _ in range(2):
-            with pytest.raises(sqlite3.OperationalError, match="locked"):
+            with pytest.raises(Unavailable, match="locked"):
                 await state.park([refused(8)])
             assert await state.read(lambda db: db.execute(patience).fetchone()) == (0,)
         db.execute("ROLLBACK")

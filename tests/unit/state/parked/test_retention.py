@@ -15,13 +15,12 @@ from click.testing import CliRunner
 from structlog.testing import capture_logs
 
 from relay.cli.main import relay
+from relay.runtime import parked_removal as parking
+from relay.runtime.parked_removal import keep_removing_parked
 from relay.state.database import StateDatabase
 from relay.state.parked import drop_in_portions, drop_parked, list_parked, mark_parked, read_parked, read_parked_totals
 from relay.state.parked import limits as parked_limits
-from relay.state.parked import retention as parking
-from relay.state.parked.limits import NoRoom
-from relay.state.parked.retention import keep_removing_parked
-from relay.store import ROW_BYTES, Parked, ParkedLimits, ParkedQuery, measure_parked
+from relay.store import ROW_BYTES, Parked, ParkedLimits, ParkedQuery, Unavailable, measure_parked
 
 DAY_S = 86400.0
 AT_THE_SOURCE = Parked("braze", None, None, None, "unreadable", "no id", 0, b"7")
@@ -111,7 +110,7 @@ async def test_it_is_looked_for_again_and_again_also_after_an_error(
     async def fail_once() -> bool:
         monkeypatch.setattr(state, "remove_parked", remove)
         failed.set()
-        raise sqlite3.OperationalError("database or disk is full")
+        raise Unavailable("database or disk is full")
 
     monkeypatch.setattr(state, "remove_parked", fail_once)
     await state.park([refused(1)])
@@ -132,7 +131,7 @@ async def test_what_was_removed_before_an_error_is_told(tmp_path: Path, state: S
     async def fail_later() -> bool:
         if await remove():
             return True
-        raise sqlite3.OperationalError("disk I/O error")
+        raise Unavailable("disk I/O error")
 
     monkeypatch.setattr(state, "remove_parked", fail_later)
     await state.park([refused(1), refused(2)])
@@ -196,7 +195,7 @@ async def test_unreadable_ones_leave_twice_min_free_and_others_wait_for_it(
     await state.park([junk(5, 100_000)])
     assert [one.number for one in list_parked(tmp_path)] == [3, 4, 5, 6]
     free = 900_000
-    with pytest.raises(NoRoom, match="min_free"):
+    with pytest.raises(Unavailable, match="min_free"):
         await state.park([replace(refused(1), body=b" " * 2_000_000)])
     assert read_parked_totals(tmp_path)[0].removed == {"journal.min_free": 6}
     assert "heap" not in {one.connector for one in read_parked_totals(tmp_path)}

@@ -1,14 +1,12 @@
 """Removes parked events that are too old or too many. Only admins remove others."""
 
 import asyncio
-import sqlite3
 import time
 from typing import Final
 
 import structlog
 
-from relay.state.database import StateDatabase
-from relay.store import Reason
+from relay.store import Reason, State, Unavailable
 from relay.words import format_time
 
 EVERY_S: Final = 1.0
@@ -22,7 +20,7 @@ IN_WORDS: Final[dict[Reason, str]] = {
 log = structlog.stdlib.get_logger()
 
 
-async def keep_removing_parked(state: StateDatabase) -> None:
+async def keep_removing_parked(state: State) -> None:
     """Remove what `state.parked_limits` do not allow, and shrink the file, until cancelled.
 
     Events that an admin wants replayed stay. In the ledger all of them stay parked.
@@ -33,7 +31,7 @@ async def keep_removing_parked(state: StateDatabase) -> None:
             try:
                 while await state.remove_parked() or await state.shrink():
                     pass
-            except sqlite3.Error as error:
+            except Unavailable as error:
                 log.error("removing parked events failed, will be tried again", error=str(error))
             _log_removals(state, told)
             await asyncio.sleep(EVERY_S)
@@ -41,7 +39,7 @@ async def keep_removing_parked(state: StateDatabase) -> None:
         _log_removals(state, {})
 
 
-def _log_removals(state: StateDatabase, told: dict[Reason, float]) -> None:
+def _log_removals(state: State, told: dict[Reason, float]) -> None:
     """Log removed events, those of each reason together. `told`: times of the last messages."""
     now = time.monotonic()
     for reason in [*state.removals]:
