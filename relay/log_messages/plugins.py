@@ -82,6 +82,12 @@ BRAZE_COHORTS: Final = (
         "Have Braze raise the limit and set `array_size`, or use `style` with one attribute per cohort.",
     ),
     LogMessage(
+        "cohorts are taken over from the database of an older relay",
+        "info",
+        "The connector has moved what Braze knows from `cohorts/CONNECTOR.db` to its store, and removed that database.",
+        "Nothing. An older relay would begin without these cohorts.",
+    ),
+    LogMessage(
         "cohorts were sent to another Braze, or in another way, so far; each is sent to this one as a whole before its"
         " next change, or now by relay cohorts resync --all. In the other one everybody stays",
         "warning",

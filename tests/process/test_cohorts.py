@@ -325,7 +325,8 @@ async def test_a_push_without_exactly_one_cohort_to_compare_is_refused(daemon: D
         assert first == (0, "new: 1 user, +1 -0 of 0 members\n", ""), "of a cohort nobody knew"
         await daemon.settled("braze", 2)
 
-        (daemon.state / "cohorts" / "renamed.db").write_bytes((daemon.state / "cohorts" / "braze.db").read_bytes())
+        stores = daemon.state / "stores"
+        (stores / "renamed.braze_cohorts.db").write_bytes((stores / "braze.braze_cohorts.db").read_bytes())
         code, _, err = await cohorts(*push, "vip", "--state", daemon.state, stdin=b"user-1")
         assert code == 1
         assert "by --connector: braze, renamed; if a connector does not exist any more, remove" in err

@@ -18,6 +18,8 @@ WORST_BYTES: Final = 6
 FRAME_BYTES: Final = 50
 """Most bytes that JSON adds to an id."""
 LONGEST_SLUG: Final = 100
+LONGEST_ID: Final = 4096
+"""Most bytes of an id or a name in UTF-8. Braze has no longer one, and keys of the store are limited."""
 
 
 class Member(NamedTuple):
@@ -73,7 +75,7 @@ def read_change(event: Event) -> Change:
         data = event.data
         cohort, sync = data["cohort"], data.get("sync", {})
         match = data.get("match", EXTERNAL_ID)
-        match = ALIAS + str(match["alias_label"]) if isinstance(match, dict) else str(match)
+        match = ALIAS + _check_length(str(match["alias_label"])) if isinstance(match, dict) else str(match)
         if match not in (EXTERNAL_ID, DEVICE_ID, EMAIL, "prefix") and not match.startswith(ALIAS):
             raise ValueError(f"match is {match!r}, not external_id, device_id, email, prefix or an alias_label")
         add = dict.fromkeys(read_member(_read_id(user), match) for user in data.get("add", ()))
@@ -83,11 +85,11 @@ def read_change(event: Event) -> Change:
         }
         return Change(
             cohort=_read_id(cohort["id"]),
-            name=str(cohort.get("name") or ""),
+            name=_check_length(str(cohort.get("name") or "")),
             add=[*add],
             remove=[member for member in remove if member not in add],
             offset=event.offset,
-            task=str(sync.get("task", "")),
+            task=_check_length(str(sync.get("task", ""))),
             full=bool(sync.get("full")),
             resend=bool(sync.get("resend")),
             **numbers,
@@ -200,4 +202,11 @@ def _read_id(value: Any) -> str:
     """Return an id as text. Raises TypeError if the value is no id."""
     if not isinstance(value, str | int) or isinstance(value, bool) or value == "":
         raise TypeError(f"{value!r} is no id")
-    return str(value)
+    return _check_length(str(value))
+
+
+def _check_length(text: str) -> str:
+    """Return an id or a name. Raises ValueError if it is too long."""
+    if (length := len(text.encode())) > LONGEST_ID:
+        raise ValueError(f"{text[:80]!r}... has {length:,} bytes; ids and names have {LONGEST_ID:,} at most")
+    return text

@@ -5,12 +5,10 @@ user with an external id or alias (Braze docs, Cohort import). So Braze may coun
 """
 
 import asyncio
-import sqlite3
 import time
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import ClassVar, Final
@@ -27,6 +25,7 @@ from relay.api import (
     Reject,
     Retry,
     Secret,
+    StoreError,
     Unauthorized,
     User,
     hookimpl,
@@ -46,7 +45,7 @@ from relay_plugins.braze_cohorts.change import (
     split_runs,
 )
 from relay_plugins.braze_cohorts.erasure import erase
-from relay_plugins.braze_cohorts.queries import FOLDER
+from relay_plugins.braze_cohorts.older_database import find_older_database, take_over
 from relay_plugins.braze_cohorts.settings import ARRAY_SIZE, HOSTS, NEEDS, CohortSettings
 from relay_plugins.braze_cohorts.store import CohortStore
 
@@ -86,7 +85,6 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
             rest_key, listed = settings.rest_key.reveal() if settings.rest_key else "", settings.style == "array"
             self._braze = Attributes(rest_key, settings.attribute or USUAL_NAMES[settings.style], listed=listed)
         self._budget = Budget(self._braze.limit)
-        self._store = CohortStore(folder / FOLDER / f"{name}.db", f"{self._url} {self._braze.target}")
         self._next_check = 0.0
         self._locks = defaultdict[str, asyncio.Lock](asyncio.Lock)
         """Locks by cohort. No erasure comes between reading the members of a cohort and sending a change of them."""
@@ -100,35 +98,34 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
         return await self.reach(self._url)
 
     async def open(self) -> None:
-        """Open the database of what Braze was told. Raises OSError, sqlite3.Error."""
-        await self._store.run(self._store.open)
-        if found := await self._store.run(self._store.count_elsewhere):
+        """Take over the database of an older relay. Raises OSError."""
+        target = f"{self._url} {self._braze.target}"
+        self._cohorts = CohortStore(self.store, target)
+        if await take_over(find_older_database(self.folder, self.name), self.store, target, self.run_blocking):
+            self.log.info("cohorts are taken over from the database of an older relay")
+        if found := await self._cohorts.count_elsewhere():
             self.log.warning(
                 "cohorts were sent to another Braze, or in another way, so far; each is sent to this one as a whole"
                 " before its next change, or now by relay cohorts resync --all. In the other one everybody stays",
                 cohorts=found,
             )
 
-    async def close(self) -> None:
-        """Close the database."""
-        await self._store.close()
-
     async def erase(self, users: Sequence[User]) -> list[Outcome]:
         """Remove the users from all cohorts, and forget them. Raises Retry, Unauthorized."""
         try:
-            return await erase(self._store, users, self._remove_members)
-        except sqlite3.Error as error:
+            return await erase(self._cohorts, users, self._remove_members)
+        except StoreError as error:
             raise Retry(f"what Braze knows of the cohorts cannot be changed: {error}") from None
 
     async def _remove_members(self, cohort: str, members: Sequence[Member]) -> None:
-        store, change = self._store, make_resend(cohort, self._store.before)
+        store, change = self._cohorts, make_resend(cohort, self._cohorts.before)
         async with self._locks[cohort]:
-            inside = await store.run(partial(store.find_inside, cohort, members))
+            inside = await store.find_inside(cohort, members)
             for portion in split_portions((), inside, self._braze.most):
                 answer = await self._post(await self._make_request(change, portion))
                 await self._save_errors(change, answer, [member.id for member in portion.remove])
-                await store.run(partial(store.forget, cohort, portion.remove))
-            await store.run(partial(store.forget, cohort, members))
+                await store.forget(cohort, portion.remove)
+            await store.forget(cohort, members)
 
     async def deliver(self, batch: Batch) -> list[Outcome]:
         """Send Braze each change. A failed change holds up only the changes of its cohort."""
@@ -164,26 +161,28 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
                 await self._apply(change, until)
         except (Retry, Reject, Unauthorized) as outcome:
             return outcome
-        except sqlite3.Error as error:
+        except StoreError as error:
             return Retry(f"what Braze knows of the cohorts cannot be kept: {error}")
         return DELIVERED
 
     async def _apply(self, change: Change, until: float) -> None:
         """Send a change; at the end of a full sync also remove the members that the sync has not named."""
-        store, unknown_kind = self._store, self._braze.cannot_find
-        if await store.run(partial(store.is_elsewhere, change.cohort)):
+        store, unknown_kind = self._cohorts, self._braze.cannot_find
+        if await store.is_elsewhere(change.cohort):
             # Send this Braze all that another Braze was told of the cohort
-            forgotten = await store.run(partial(store.forget_kind, change.cohort, unknown_kind))
+            forgotten = await store.forget_kind(change.cohort, unknown_kind)
             self._warn_of_left_out(change.cohort, forgotten)
             await self._send_change(make_resend(change.cohort, store.before), until)
-            await store.run(partial(store.save_target, change.cohort))
+            await store.save_target(change.cohort)
             change = replace(change, resend=False)
         whole, change = change, drop_kind(change, unknown_kind)
         await self._send_change(change, until)
-        left = await store.run(partial(store.finish_change, change))
-        await self._send_members(change, (), left or (), until)
+        start = await store.finish_change(change)
+        if start is not None:
+            async for leavers in store.list_leavers(change.cohort, start, self._braze.most):
+                await self._send_members(change, (), leavers, until)
         left_out = sum(len(a) - len(b) for a, b in ((whole.add, change.add), (whole.remove, change.remove)))
-        await store.run(partial(store.mark_synced, change, complete=left is not None, left_out=left_out))
+        await store.mark_synced(change, complete=start is not None, left_out=left_out)
         self._warn_of_left_out(change.cohort, left_out)
         if self.settings.style == "array" and time.monotonic() >= self._next_check:
             await self._check_arrays()
@@ -192,7 +191,7 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
         """Report users in more cohorts than an array holds. That reads all members: call it at most once a minute."""
         self._next_check = time.monotonic() + CHECK_S
         most = self.settings.array_size or ARRAY_SIZE
-        found, before = await self._store.run(partial(self._store.count_crowded, most)), self.notice
+        found, before = await self._cohorts.count_crowded(most), self.notice
         who = "1 user is" if found == 1 else f"{found:,} users are"
         self.notice = f"{who} in more than {most} cohorts: Braze keeps the last {most} of an array" if found else ""
         if self.notice and not before:
@@ -209,32 +208,32 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
 
     async def _send_change(self, change: Change, until: float) -> None:
         """Send the name, and the users that the change itself adds and removes."""
-        store = self._store
-        plan = await store.run(partial(store.plan, change))
+        store = self._cohorts
+        plan = await store.plan(change)
         if plan.introduce:
             named = replace(change, name=plan.name)
             if request := self._braze.introduce(named, plan.created):
                 await self._send(change, request, until)
-            await store.run(partial(store.save_name, named, plan.created))
+            await store.save_name(named, plan.created)
         await self._send_members(change, plan.add, plan.remove, until)
 
     async def _send_members(
         self, change: Change, add: Sequence[Member], remove: Sequence[Member], until: float
     ) -> None:
-        store = self._store
+        store = self._cohorts
         for portion in split_portions(add, remove, self._braze.most):
             request = await self._make_request(change, portion)
-            asked = await store.run(partial(store.save_asked, change.cohort, portion.add))
+            asked = await store.save_asked(change.cohort, portion.add)
             try:
                 await self._send(change, request, until)
             except Reject:  # Braze has answered, and has none of the users
-                await store.run(partial(store.forget_asked, change.cohort, asked))
+                await store.forget_asked(change.cohort, asked)
                 raise
-            await store.run(partial(store.save_sent, change, portion))
+            await store.save_sent(change, portion)
 
     async def _make_request(self, change: Change, portion: Portion) -> CohortRequest:
         if "{name}" in (self.settings.attribute or ""):
-            slug = await self._store.run(partial(self._store.find_slug, change.cohort, change.name))
+            slug = await self._cohorts.find_slug(change.cohort, change.name)
             change = replace(change, slug=slug)
         return self._braze.change(change, portion)
 
@@ -253,7 +252,7 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
             errors = [error.replace(secret, "...") for error in errors]
         errors = [error[:ERROR_CHARS] for error in errors]
         self.log.warning("Braze took a change only in part", cohort=change.cohort, errors=len(errors), first=errors[0])
-        await self._store.run(partial(self._store.save_errors, change, errors))
+        await self._cohorts.save_errors(change, errors)
 
     async def _post(self, request: CohortRequest) -> Answered:
         """Post a request, unless Braze's limit is reached. Raises Retry, Reject, Unauthorized."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from functools import partial
 from typing import Final
 
 from relay.api import Delivered, Outcome, Reject, Retry, User
@@ -22,7 +21,7 @@ NOT_SEARCHED: Final = {
 
 async def erase(store: CohortStore, users: Sequence[User], remove: RemoveMembers) -> list[Outcome]:
     """Remove the users from all cohorts; return an outcome for each. Users with a trace left in a cohort get `Retry` or
-    `Reject`. Raises Retry, Unauthorized, sqlite3.Error."""
+    `Reject`. Raises Retry, Unauthorized, StoreError."""
     # List every id by which a user may be a member of a cohort
     named = [
         [Member(EXTERNAL_ID, one) for one in user.external_ids] + [Member(*one) for one in user.other_ids]
@@ -30,15 +29,14 @@ async def erase(store: CohortStore, users: Sequence[User], remove: RemoveMembers
     ]
     ids = [one for members in named for one in members]
     failed = dict[str, Outcome]()
-    for cohort in await store.run(partial(store.find_cohorts, ids)):
+    for cohort in await store.find_cohorts(ids):
         try:
             await remove(cohort, ids)
         except (Retry, Reject) as outcome:
             failed[cohort] = outcome
-    if not await store.run(store.clean):
-        raise Retry("another process is reading what Braze knows of the cohorts")
-    left = await store.run(partial(store.find_cohorts, ids))
-    kinds = await store.run(store.list_kinds)
+    await store.clean()
+    left = await store.find_cohorts(ids)
+    kinds = await store.list_kinds()
     return [_find_outcome(members, left, failed, kinds) for members in named]
 
 

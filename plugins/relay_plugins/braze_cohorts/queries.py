@@ -1,28 +1,22 @@
-"""Reads the databases of a state folder without writing: `cohorts/CONNECTOR.db`."""
+"""Reads what Braze was told of cohorts from outside: the stores of a state folder."""
 
-import sqlite3
-from contextlib import closing
-from pathlib import Path
-from typing import Final, NamedTuple
+from collections import defaultdict
+from typing import NamedTuple
 
+from relay.api import StoreReader
 from relay_plugins.braze_cohorts.change import Member
-
-FOLDER: Final = "cohorts"
-BUSY_S: Final = 10.0
-MEMBERS: Final = "SELECT kind, id FROM member WHERE cohort = ?"
-COHORTS: Final = """
-SELECT id, name, (SELECT count(*) FROM member WHERE cohort = cohort.id), created, synced, task,
-    coalesce(error.count, 0), coalesce(error.last, ''), coalesce(left_out.users, 0)
-FROM cohort LEFT JOIN error ON error.cohort = cohort.id LEFT JOIN left_out ON left_out.cohort = cohort.id
-"""
-
-UNFINISHED: Final = """
-SELECT sum(came), sum(parts) FROM (
-    SELECT count(*) AS came, max(parts) AS parts FROM part
-    WHERE cohort = :cohort AND task = (SELECT task FROM part WHERE cohort = :cohort ORDER BY offset DESC LIMIT 1)
-    GROUP BY page
+from relay_plugins.braze_cohorts.keys import (
+    COHORT,
+    MEMBER,
+    PART,
+    CohortRecord,
+    make_key,
+    make_prefix,
+    read_member_key,
+    read_part,
+    read_record,
+    split_key,
 )
-"""
 
 
 class Cohort(NamedTuple):
@@ -41,30 +35,50 @@ class Cohort(NamedTuple):
     """Ids of a kind by which Braze cannot find users, such as device ids for attributes."""
 
 
-def find_databases(state: Path) -> dict[str, Path]:
-    """Return the databases in a state folder, by connector."""
-    return {path.stem: path for path in sorted((state / FOLDER).glob("*.db"))}
+def read_cohorts(store: StoreReader) -> list[Cohort]:
+    """Return every cohort of a connector. Raises StoreError."""
+    pairs = store.scan(make_prefix(COHORT))
+    found = (_make_cohort(split_key(key)[1], read_record(value)) for key, value in pairs)
+    return [cohort for cohort in found if cohort]
 
 
-def read_cohorts(path: Path) -> list[Cohort]:
-    """Return every cohort of a connector. Raises sqlite3.Error."""
-    with closing(_connect(path)) as db:
-        return [Cohort(*row) for row in db.execute(COHORTS)]
+def read_cohort(store: StoreReader, cohort: str) -> Cohort | None:
+    """Return a cohort; None if relay does not know it. Raises StoreError."""
+    found = store.get([make_key(COHORT, cohort)])
+    return next((_make_cohort(cohort, read_record(value)) for value in found.values()), None)
 
 
-def read_members(path: Path, cohort: str) -> list[Member]:
-    """Return the members of a cohort as Braze was told. Raises sqlite3.Error."""
-    with closing(_connect(path)) as db:
-        return [Member(*row) for row in db.execute(MEMBERS, (cohort,))]
+def read_members(store: StoreReader, cohort: str) -> list[Member]:
+    """Return the members of a cohort as Braze was told. Raises StoreError."""
+    return [read_member_key(key) for key, _ in store.scan(make_prefix(MEMBER, cohort))]
 
 
-def read_unfinished(path: Path, cohort: str) -> tuple[int, int] | None:
+def read_unfinished(store: StoreReader, cohort: str) -> tuple[int, int] | None:
     """Return how many parts of an incomplete whole membership have come, and of how many; None if there is none.
-    Raises sqlite3.Error."""
-    with closing(_connect(path)) as db:
-        came, parts = db.execute(UNFINISHED, {"cohort": cohort}).fetchone()
-        return (came, parts) if came else None
+    Raises StoreError."""
+    found = [read_part(value) for _, value in store.scan(make_prefix(PART, cohort))]
+    if not found:
+        return None
+    task = max(found, key=lambda part: part.offset).task
+    pages = defaultdict[int, int](int)
+    came = [part for part in found if part.task == task]
+    for part in came:
+        pages[part.page] = max(pages[part.page], part.parts)
+    return len(came), sum(pages.values())
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_S)
+def _make_cohort(id: str, record: CohortRecord) -> Cohort | None:
+    """Return the cohort of a record; None if Braze was not told of it yet."""
+    if record.name is None:
+        return None
+    return Cohort(
+        id=id,
+        name=record.name,
+        members=record.members,
+        created=record.created,
+        synced=record.synced,
+        task=record.task,
+        errors=record.errors,
+        last_error=record.last_error,
+        left_out=record.left_out,
+    )

@@ -24,6 +24,8 @@ sqlite3 -readonly /var/lib/relay/relay.db 'SELECT number, connector, cause, reas
 - **What is in it.** `parked` and `erasure` hold data of users. Only relay's user and root can read the file.
 - **Workers.** With several [workers](../guide/workers.md) each worker has a `relay.db` of its own:
   the first one in the state folder, the others in `workers/N`.
+- **Other databases.** `stores/NAME.TYPE.db` is the [store](../plugins/connector.md#keep-something) of a connector.
+  Its keys and values are the connector's own.
 
 Times are Unix seconds: `datetime(saved, 'unixepoch')` shows them. Offsets are places in the
 [journal](../explain/journal-format.md). The commands [`relay audit`](commands.md#relay-audit) and

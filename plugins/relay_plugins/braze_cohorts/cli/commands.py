@@ -22,9 +22,9 @@ from relay_plugins.braze_cohorts.cli.membership import (
 from relay_plugins.braze_cohorts.cli.options import (
     connector_option,
     find_cohort,
-    find_database,
     form_options,
     json_option,
+    open_store,
     state_option,
     token_option,
     url_option,
@@ -47,7 +47,8 @@ def list_(state: Path, connector: str | None, as_json: bool) -> None:
 
     Exit codes: 0 listed.
     """
-    found = read_cohorts(find_database(state, connector))
+    with open_store(state, connector) as store:
+        found = read_cohorts(store)
     if as_json:
         return click.echo(json.dumps([one._asdict() for one in found], indent=2))
     width = max((len(one.id) for one in found), default=0)
@@ -69,8 +70,8 @@ def show(cohort_id: str, state: Path, connector: str | None, as_json: bool) -> N
 
     Exit codes: 0 shown; 1 relay knows no such cohort.
     """
-    path = find_database(state, connector)
-    found, coming = find_cohort(path, cohort_id)._asdict(), read_unfinished(path, cohort_id)
+    with open_store(state, connector) as store:
+        found, coming = find_cohort(store, cohort_id)._asdict(), read_unfinished(store, cohort_id)
     if as_json:
         parts = dict(zip(("came", "of"), coming, strict=True)) if coming else None
         return click.echo(json.dumps(found | {"coming": parts}, indent=2))
@@ -97,9 +98,10 @@ def members_(cohort_id: str, state: Path, connector: str | None, as_json: bool) 
 
     Exit codes: 0 listed; 1 relay knows no such cohort.
     """
-    path = find_database(state, connector)
-    find_cohort(path, cohort_id)
-    for member in read_members(path, cohort_id):
+    with open_store(state, connector) as store:
+        find_cohort(store, cohort_id)
+        members = read_members(store, cohort_id)
+    for member in members:
         click.echo(json.dumps(member._asdict()) if as_json else f"{member.kind}:{member.id}")
 
 
@@ -122,7 +124,8 @@ def diff(
     """
     parse_match(form["match"])
     users = read_users(file, Form(**form))
-    effect = compare(find_database(state, connector), cohort_id, users, form["match"])
+    with open_store(state, connector) as store:
+        effect = compare(store, cohort_id, users, form["match"])
     signed = {"add": ("+", effect.add), "remove": ("-", effect.remove)}
     named = {key: (sign, [f"{one.kind}:{one.id}" for one in some]) for key, (sign, some) in signed.items()}
     if as_json:
@@ -179,7 +182,8 @@ def empty(
 
     Exit codes: 0 sent to relay; 1 refused, not confirmed, or relay knows no such cohort.
     """
-    known = find_cohort(find_database(state, connector), cohort_id)
+    with open_store(state, connector) as store:
+        known = find_cohort(store, cohort_id)
     if not yes:
         confirm(f"Remove all {format_count(known.members, 'member')} of {cohort_id}?")
     send(ctx, make_events(cohort_id, "", "external_id", (), full=True), url, token_env)
@@ -211,8 +215,8 @@ def resync(
     """
     if (cohort_id is None) != every:
         raise click.UsageError("say either ID or --all")
-    path = find_database(state, connector)
-    ids = [one.id for one in read_cohorts(path)] if cohort_id is None else [find_cohort(path, cohort_id).id]
+    with open_store(state, connector) as store:
+        ids = [one.id for one in read_cohorts(store)] if cohort_id is None else [find_cohort(store, cohort_id).id]
     if not ids:
         raise click.ClickException("relay knows no cohort yet")
     send(ctx, chain.from_iterable(make_events(one, "", "external_id", (), resend=True) for one in ids), url, token_env)

@@ -1,6 +1,5 @@
 """Compares whole memberships with what Braze was told, and sends them as events to a running relay."""
 
-import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import wraps
@@ -13,13 +12,14 @@ from uuid import uuid4
 import click
 import orjson
 
+from relay.api import StoreError, StoreReader
 from relay_plugins.braze_cohorts.change import ALIAS, EVENT_TYPE, Member, read_member
 from relay_plugins.braze_cohorts.cli.files import Form
 from relay_plugins.braze_cohorts.cli.options import (
     NotFound,
     connector_option,
-    find_database,
     form_options,
+    open_store,
     state_option,
     token_option,
     url_option,
@@ -110,9 +110,9 @@ class Effect(NamedTuple):
         return 2 * len(self.remove) > self.known
 
 
-def compare(path: Path, cohort: str, users: Iterable[str], match: str) -> Effect:
-    """Compare users with the members in the database of a connector. Raises sqlite3.Error."""
-    known = {*read_members(path, cohort)}
+def compare(store: StoreReader, cohort: str, users: Iterable[str], match: str) -> Effect:
+    """Compare users with the members in the store of a connector. Raises StoreError."""
+    known = {*read_members(store, cohort)}
     wanted = {read_member(user, match) for user in users}
     return Effect(sorted(wanted - known), sorted(known - wanted), len(known))
 
@@ -130,17 +130,18 @@ class Pushing(NamedTuple):
     token_env: str
 
     def compare(self, cohort_id: str, users: Sequence[str]) -> Effect | None:
-        """Compare users with the members in the state folder; return None without a database if the push is `drastic`.
+        """Compare users with the members in the state folder; return None without a store if the push is `drastic`.
 
-        Raises ClickException, `NotFound` if there is no database.
+        Raises ClickException, `NotFound` if there is no store.
         """
         try:
-            return compare(find_database(self.state, self.connector), cohort_id, users, self.form.match)
+            with open_store(self.state, self.connector) as store:
+                return compare(store, cohort_id, users, self.form.match)
         except NotFound as error:
             if self.drastic:
                 return None
             raise NotFound(f"{error.message}. Or push without a comparison by --yes") from None
-        except sqlite3.Error as error:
+        except StoreError as error:
             raise click.ClickException(f"who is in the cohort cannot be read from {self.state}: {error}") from None
 
     def send(self, cohort_id: str, name: str, users: Sequence[str]) -> None:

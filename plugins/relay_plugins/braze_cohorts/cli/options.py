@@ -1,15 +1,18 @@
-"""Options of several commands, and the databases and cohorts that they name."""
+"""Options of several commands, and the stores and cohorts that they name."""
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
-from relay_plugins.braze_cohorts.queries import Cohort, find_databases, read_cohorts
+from relay.api import StoreReader, find_stores
+from relay_plugins.braze_cohorts.queries import Cohort, read_cohort
 
 F = TypeVar("F", bound=Callable[..., Any])
+TYPE: Final = "braze_cohorts"
 
 state_option = click.option(
     "--state",
@@ -42,30 +45,30 @@ def form_options(command: F) -> F:
 
 
 class NotFound(click.ClickException):
-    """A connector without a database."""
+    """A connector without a store."""
 
 
-def find_database(state: Path, connector: str | None) -> Path:
-    """Return the database of a connector; None names the only connector. Raises NotFound."""
-    found = find_databases(state)
+def open_store(state: Path, connector: str | None) -> AbstractContextManager[StoreReader]:
+    """Open the store of a connector to read; None names the only connector. Raises NotFound, StoreError."""
+    stores = find_stores(state)
+    found = stores.list_connectors(TYPE)
     if connector is None and len(found) == 1:
-        return next(iter(found.values()))
+        (connector,) = found
     if connector in found:
-        return found[connector]
+        return stores.read(TYPE, connector)
     if not found:
         raise NotFound(
-            f"{state} has no database of a connector of type braze_cohorts, or none that you may read;"
+            f"{state} has no database of a connector of type {TYPE}, or none that you may read;"
             " name the state folder of relay by --state"
         )
     raise NotFound(
         f"name one of the connectors by --connector: {', '.join(found)}; if a connector does not exist any more,"
-        f" remove {state}/cohorts/NAME.db*"
+        " remove what is kept of it: relay forget NAME"
     )
 
 
-def find_cohort(path: Path, cohort_id: str) -> Cohort:
+def find_cohort(store: StoreReader, cohort_id: str) -> Cohort:
     """Return a cohort. Raises ClickException if relay does not know the cohort."""
-    for cohort in read_cohorts(path):
-        if cohort.id == cohort_id:
-            return cohort
+    if cohort := read_cohort(store, cohort_id):
+        return cohort
     raise click.ClickException(f"relay knows no cohort {cohort_id}; relay cohorts list has them all")

@@ -8,7 +8,7 @@ import click
 
 from relay_plugins.braze_cohorts.cli.files import read_users
 from relay_plugins.braze_cohorts.cli.membership import Pushing, format_count, pushing_options
-from relay_plugins.braze_cohorts.cli.options import NotFound, find_database
+from relay_plugins.braze_cohorts.cli.options import NotFound, open_store
 
 ENDINGS: Final = (".csv", ".ndjson")
 DONE, FAILED = ".done", ".failed"
@@ -30,7 +30,8 @@ def watch(folder: Path, every: float, once: bool, pushing: Pushing) -> None:
     Exit codes: 0 ended, or --once and every file was pushed; 1 --once and a file failed.
     """
     if not pushing.drastic:
-        find_database(pushing.state, pushing.connector)
+        with open_store(pushing.state, pushing.connector):
+            pass
     while True:
         pushed = [push_file(pushing, path) for path in list_waiting(folder)]
         if once:

@@ -10,8 +10,11 @@ import orjson
 
 from relay.api import Batch, Block, Event, Kind, Outcome
 from relay.sandbox.braze.rest_api import CohortApi
+from relay.state import EmbeddedStores, StoreFile
 from relay.testing import Destination
 from relay_plugins.braze_cohorts import BrazeCohorts
+from relay_plugins.braze_cohorts.change import Member
+from relay_plugins.braze_cohorts.queries import Cohort, read_cohorts, read_members
 
 OFFSETS = count()
 
@@ -39,6 +42,7 @@ async def connected(api: CohortApi | Destination, folder: Path, **more: Any) -> 
         keys = {"rest_key": {"file": f"{folder}/rest"}}
     table = {"type": "braze_cohorts", "endpoint": api.url} | keys | more
     connector = BrazeCohorts("braze", BrazeCohorts.Settings.model_validate(table), folder=folder)
+    connector.store = StoreFile(folder, "braze_cohorts", "braze")
     await connector.open()
     try:
         yield connector
@@ -48,6 +52,16 @@ async def connected(api: CohortApi | Destination, folder: Path, **more: Any) -> 
 
 async def told(connector: BrazeCohorts, *events: Event) -> list[Outcome]:
     return [(await connector.deliver(Batch([Block.of([event])])))[0] for event in events]
+
+
+def known_cohorts(folder: Path) -> list[Cohort]:
+    with EmbeddedStores(folder).read("braze_cohorts", "braze") as store:
+        return read_cohorts(store)
+
+
+def known_members(folder: Path, cohort: str) -> list[Member]:
+    with EmbeddedStores(folder).read("braze_cohorts", "braze") as store:
+        return read_members(store, cohort)
 
 
 def inside(api: CohortApi, cohort: str = "7") -> set[str | None]:

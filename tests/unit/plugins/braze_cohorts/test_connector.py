@@ -1,9 +1,7 @@
 """Braze cohorts: what is sent to a stand-in of Braze's API, and who is in a cohort there in the end."""
 
 import asyncio
-import sqlite3
 import time
-from contextlib import closing
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,14 +15,27 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from relay.api import DELIVERED, Batch, Block, Delivered, Event, Reject, Retry, Unauthorized, User
+from relay.cli.main import relay
 from relay.sandbox.braze.rest_api import CohortApi, Fault, Profile
+from relay.state import EmbeddedStores
 from relay.testing import Answer, Destination
 from relay_plugins.braze_cohorts import BrazeCohorts
 from relay_plugins.braze_cohorts.braze_requests import Attributes, Budget, HourlyLimit, Partner
 from relay_plugins.braze_cohorts.change import Member, split_portions
-from relay_plugins.braze_cohorts.cli.commands import cohorts as command
-from relay_plugins.braze_cohorts.queries import read_cohorts, read_members, read_unfinished
-from tests.unit.plugins.braze_cohorts.cohort_changes import change, connected, inside, told
+from relay_plugins.braze_cohorts.queries import read_unfinished
+from tests.unit.plugins.braze_cohorts.cohort_changes import (
+    change,
+    connected,
+    inside,
+    known_cohorts,
+    known_members,
+    told,
+)
+
+
+def unfinished(folder: Path, cohort: str) -> tuple[int, int] | None:
+    with EmbeddedStores(folder).read("braze_cohorts", "braze") as store:
+        return read_unfinished(store, cohort)
 
 
 def named(*names: str) -> list[Profile]:
@@ -38,7 +49,7 @@ async def test_only_what_braze_does_not_know_is_sent(tmp_path: Path) -> None:
         assert inside(api) == {"b"}
         assert api.received.names["7"] == ["Carts", "Lost carts"]
         assert api.received.ids == [2, 1]
-        (known,) = read_cohorts(tmp_path / "cohorts" / "braze.db")
+        (known,) = known_cohorts(tmp_path)
         assert (known.id, known.name, known.members, known.task) == ("7", "Lost carts", 1, "t")
 
 
@@ -98,7 +109,7 @@ async def test_what_braze_did_not_take_is_counted(tmp_path: Path, capsys: pytest
     async with Destination(201, Answer(status=201, body=said), Answer(status=201, body=said)) as api:
         async with connected(api, tmp_path) as braze:
             assert await told(braze, change(["a"]), change(["b"])) == [DELIVERED] * 2
-        (known,) = read_cohorts(tmp_path / "cohorts" / "braze.db")
+        (known,) = known_cohorts(tmp_path)
         assert (known.members, known.errors) == (2, 4)
         assert known.last_error == '{"type":"bad alias of ...","index":0}', "without the partner's key"
         assert "Braze took a change only in part" in capsys.readouterr().out
@@ -115,7 +126,7 @@ async def test_a_long_answer_of_braze_is_not_missed(tmp_path: Path, body: bytes,
     async with Destination(201, Answer(status=201, body=body)) as api:
         async with connected(api, tmp_path) as braze:
             assert await told(braze, change(["a"])) == [DELIVERED]
-        (known,) = read_cohorts(tmp_path / "cohorts" / "braze.db")
+        (known,) = known_cohorts(tmp_path)
         assert (known.errors, known.last_error) == (errors, first)
 
 
@@ -149,7 +160,7 @@ async def test_what_is_known_outlives_a_restart(tmp_path: Path) -> None:
             async with connected(api, tmp_path) as braze:
                 assert await told(braze, change(["a"])) == [DELIVERED]
         assert api.received.ids == [1]
-        assert read_members(tmp_path / "cohorts" / "braze.db", "7") == [Member("external_id", "a")]
+        assert known_members(tmp_path, "7") == [Member("external_id", "a")]
 
 
 async def test_a_complete_full_sync_removes_users_in_none_of_its_pages(tmp_path: Path) -> None:
@@ -158,19 +169,18 @@ async def test_a_complete_full_sync_removes_users_in_none_of_its_pages(tmp_path:
         lost = {"task": "lost", "pages": 2, "full": True}
         await told(braze, change(["c"], sync=lost))
         assert inside(api) == {"a", "b", "c"}, "its last page never came"
-        path = tmp_path / "cohorts" / "braze.db"
-        assert read_unfinished(path, "7") == (1, 1), "of the pages that have come"
+        assert unfinished(tmp_path, "7") == (1, 1), "of the pages that have come"
         half = {"task": "half", "parts": 3, "full": True}
         await told(braze, change(["b"], sync=half), change(["c"], sync=half | {"part": 1}))
-        assert (read_unfinished(path, "7"), read_unfinished(path, "8")) == ((2, 3), None)
-        shown = CliRunner().invoke(command, ["show", "7", "--state", str(tmp_path)]).output
+        assert (unfinished(tmp_path, "7"), unfinished(tmp_path, "8")) == ((2, 3), None)
+        shown = CliRunner().invoke(relay, ["cohorts", "show", "7", "--state", str(tmp_path)]).output
         assert "\nlast error \n" in shown
         assert "\ncoming     2 of 3 parts of a whole membership" in shown
         whole = {"task": "whole", "pages": 2, "full": True}
         await told(braze, change(["b"], sync=whole | {"page": 2}), change(["d"]), change(["c"], sync=whole))
         assert inside(api) == {"b", "c", "d"}, "who came in the meantime stays"
         await told(braze, change(sync={"task": "drain", "full": True}))
-        assert (inside(api), read_unfinished(path, "7")) == (set(), None)
+        assert (inside(api), unfinished(tmp_path, "7")) == (set(), None)
 
 
 async def test_a_resend_during_a_full_sync_is_no_membership_in_that_sync(tmp_path: Path) -> None:
@@ -242,7 +252,7 @@ async def test_another_workspace_is_another_braze_and_its_key_is_nowhere(tmp_pat
         async with connected(api, tmp_path, data_import_key={"file": f"{tmp_path}/other"}) as braze:
             await told(braze, change(["b"]))
             assert inside(api) == {"a", "b"}
-    assert not any(b"other-workspace" in path.read_bytes() for path in (tmp_path / "cohorts").iterdir())
+    assert not any(b"other-workspace" in path.read_bytes() for path in (tmp_path / "stores").iterdir())
 
 
 async def test_what_attributes_cannot_take_is_left_out_when_the_mode_changes(tmp_path: Path) -> None:
@@ -254,17 +264,6 @@ async def test_what_attributes_cannot_take_is_left_out_when_the_mode_changes(tmp
             assert [values["heap_cohort_7"] for values in api.attributes.values()] == [True, True]
 
 
-async def test_a_database_from_before_targets_were_kept_is_taken_as_sent(tmp_path: Path) -> None:
-    async with CohortApi(named("a", "b")) as api:
-        async with connected(api, tmp_path) as braze:
-            await told(braze, change(["a"]))
-        with closing(sqlite3.connect(tmp_path / "cohorts" / "braze.db")) as db:
-            db.execute("DROP TABLE target")
-        async with connected(api, tmp_path) as braze:
-            await told(braze, change(["b"]))
-        assert api.received.ids == [1, 1]
-
-
 async def test_who_is_erased_in_the_middle_of_a_change_is_in_no_file_either(tmp_path: Path) -> None:
     users = ["anna", *(f"user-{number}" for number in range(1500))]
     async with CohortApi(named(*users)) as api, connected(api, tmp_path) as braze:
@@ -272,7 +271,7 @@ async def test_who_is_erased_in_the_middle_of_a_change_is_in_no_file_either(tmp_
         api.faults.extend([Fault(201), Fault(500)])
         assert isinstance((await told(braze, change([], users)))[0], Retry)
         await braze.erase([User(None, ("anna",))])
-        assert not any(b"anna" in path.read_bytes() for path in (tmp_path / "cohorts").iterdir())
+        assert not any(b"anna" in path.read_bytes() for path in (tmp_path / "stores").iterdir())
 
 
 async def test_another_braze_is_not_asked_to_remove_whom_it_was_never_told_of(tmp_path: Path) -> None:
@@ -281,7 +280,7 @@ async def test_another_braze_is_not_asked_to_remove_whom_it_was_never_told_of(tm
             await told(braze, change(["a"]))
         async with connected(new, tmp_path) as braze:
             await braze.erase([User(None, ("a",))])
-        assert read_members(tmp_path / "cohorts" / "braze.db", "7") == []
+        assert known_members(tmp_path, "7") == []
 
 
 async def test_large_changes_are_cut(tmp_path: Path) -> None:
@@ -361,7 +360,7 @@ async def test_users_with_a_kind_of_id_unknown_to_braze_are_skipped_and_counted(
             assert await told(braze, event, change(["device_id:phone"], match="prefix")) == [DELIVERED] * 2
             tracked = {user.external_id for user, values in api.attributes.items() if values.get("heap_cohort_7")}
             assert (tracked if mode == "attribute" else inside(api)) == kept
-            (known,) = read_cohorts(folder / "cohorts" / "braze.db")
+            (known,) = known_cohorts(folder)
             assert known.left_out == (2 if mode == "attribute" else 1)
         said = capsys.readouterr().out
         assert "users left out: Braze cannot find them by such an id" in said
@@ -472,7 +471,7 @@ def test_whatever_happens_the_membership_is_right_in_the_end(batches: list[Any])
                             members_after(expected, step)
                 assert {cohort: inside(api, cohort) for cohort in expected} == expected
                 assert api.received.conflicts == 0
-                known = {cohort.id: cohort.members for cohort in read_cohorts(Path(folder) / "cohorts" / "braze.db")}
+                known = {cohort.id: cohort.members for cohort in known_cohorts(Path(folder))}
                 assert known == {cohort: len(expected[cohort]) for cohort in known}
 
     asyncio.run(play())
@@ -500,13 +499,10 @@ def test_what_is_missing_or_does_not_belong_is_a_mistake(table: dict[str, Any], 
         BrazeCohorts.Settings.model_validate({"type": "braze_cohorts"} | table)
 
 
-async def test_who_is_erased_is_in_no_file_any_more(tmp_path: Path) -> None:
+async def test_who_is_erased_is_in_no_file_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     users = [*(f"user-{number}" for number in range(3000)), "anna-77"]
     async with CohortApi(named(*users)) as api, connected(api, tmp_path) as braze:
         await told(braze, change(users), change(users, cohort="8"))
-        await braze._store.run(
-            lambda: braze._store._db.execute("PRAGMA secure_delete = OFF").close()
-        )  # as it may be built
         gone = [User("5f3a", ("user-1234", "anna-77")), User("5f3b")]
         api.faults.append(Fault(503))
         assert [type(outcome) for outcome in await braze.erase(gone)] == [Retry, type(DELIVERED)]
@@ -517,14 +513,13 @@ async def test_who_is_erased_is_in_no_file_any_more(tmp_path: Path) -> None:
         ]
         assert inside(api) == inside(api, "8") == {*users} - {"user-1234", "anna-77"}
         assert api.received.ids[-2:] == [2, 2]
-        found = [*(tmp_path / "cohorts").iterdir()]
+        found = [*(tmp_path / "stores").iterdir()]
         assert not any(one in path.read_bytes() for path in found for one in (b"user-1234", b"anna-77", b"5f3a"))
-        known = {member.id for member in read_members(tmp_path / "cohorts" / "braze.db", "7")}
+        known = {member.id for member in known_members(tmp_path, "7")}
         assert known == {*users} - {"user-1234", "anna-77"}
-        with closing(sqlite3.connect(tmp_path / "cohorts" / "braze.db", isolation_level=None)) as db:
-            db.execute("BEGIN")
-            db.execute("SELECT * FROM cohort").fetchall()
-            await braze._store.run(lambda: braze._store._db.execute("PRAGMA busy_timeout = 50").close())
-            with pytest.raises(Retry, match="another process is reading"):
-                await braze.erase([User(None, ("user-5",))])
+        monkeypatch.setattr("relay.state.plugin_store.LOCKED_S", 0.05)
+        await braze.store.close()
+        reading = EmbeddedStores(tmp_path).read("braze_cohorts", "braze")
+        with reading, pytest.raises(Retry, match="another process is reading"):
+            await braze.erase([User(None, ("user-5",))])
         await braze.erase([User(None, ("user-5",))])

@@ -10,8 +10,14 @@ import pytest
 from relay.api import DELIVERED, Delivered, OtherId, Reject, Retry, User
 from relay.sandbox.braze.rest_api import CohortApi, Fault, Profile
 from relay.testing import Answer, Destination
-from relay_plugins.braze_cohorts.queries import read_cohorts, read_members
-from tests.unit.plugins.braze_cohorts.cohort_changes import change, connected, inside, told
+from tests.unit.plugins.braze_cohorts.cohort_changes import (
+    change,
+    connected,
+    inside,
+    known_cohorts,
+    known_members,
+    told,
+)
 
 USERS = ["anna", *(f"user-{number}" for number in range(1500))]
 ANNA = User("5f3a", ("anna",))
@@ -22,7 +28,7 @@ def api_of(users: Sequence[str] = USERS, **switches: Any) -> CohortApi:
 
 
 def files_name(user: str, folder: Path) -> bool:
-    return any(user.encode() in path.read_bytes() for path in (folder / "cohorts").iterdir())
+    return any(user.encode() in path.read_bytes() for path in (folder / "stores").iterdir())
 
 
 async def came(api: CohortApi) -> None:
@@ -54,8 +60,7 @@ async def test_who_comes_in_while_they_are_taken_out_is_known(tmp_path: Path) ->
             await came(api)
             tasks.create_task(told(braze, change(["anna"], cohort="8")))
             tasks.create_task(told(braze, change(["anna"])))
-        path = tmp_path / "cohorts" / "braze.db"
-        assert {cohort: {one.id for one in read_members(path, cohort)} for cohort in "78"} == {
+        assert {cohort: {one.id for one in known_members(tmp_path, cohort)} for cohort in "78"} == {
             cohort: inside(api, cohort) for cohort in "78"
         }
 
@@ -104,7 +109,7 @@ async def test_what_braze_does_not_take_of_an_erasure_is_told_without_the_user(
     async with Destination(201, 201, said) as api, connected(api, tmp_path) as braze:
         await told(braze, change(["anna"]))
         assert await braze.erase([ANNA]) == [DELIVERED]
-        assert read_cohorts(tmp_path / "cohorts" / "braze.db")[0].errors == 1
+        assert known_cohorts(tmp_path)[0].errors == 1
         logged = capsys.readouterr().out
         assert "Braze took a change only in part" in logged
         assert "anna" not in logged
@@ -131,10 +136,10 @@ async def test_what_braze_said_last_is_forgotten_with_anybody(tmp_path: Path) ->
     said = Answer(status=201, body=b'{"message":"success","errors":["no such user: anna"]}')
     async with Destination(201, said) as api, connected(api, tmp_path) as braze:
         await told(braze, change(["anna"]))
-        (known,) = read_cohorts(tmp_path / "cohorts" / "braze.db")
+        (known,) = known_cohorts(tmp_path)
         assert known.last_error == "no such user: anna"
         assert await braze.erase([ANNA]) == [DELIVERED]
-        (known,) = read_cohorts(tmp_path / "cohorts" / "braze.db")
+        (known,) = known_cohorts(tmp_path)
         assert (known.errors, known.last_error) == (1, "")
         assert not files_name("anna", tmp_path)
 
@@ -177,8 +182,8 @@ async def test_an_erasure_uses_every_id_and_the_receipt_says_what_is_unknown(tmp
         assert outcome == Delivered(aliases)
         assert not files_name("anna", tmp_path)
         assert not files_name("phone", tmp_path)
-        left = read_members(tmp_path / "cohorts" / "braze.db", "7")
+        left = known_members(tmp_path, "7")
         assert [*left] == [("alias:crm", "17"), ("external_id", "bert")]
         assert await braze.erase([User("5f3a", ("anna",), (device, alias))]) == [DELIVERED]
         assert inside(api) == {"bert"}
-        assert [*read_members(tmp_path / "cohorts" / "braze.db", "7")] == [("external_id", "bert")]
+        assert [*known_members(tmp_path, "7")] == [("external_id", "bert")]
