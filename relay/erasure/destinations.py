@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -15,9 +14,7 @@ from relay.api.internal import LeftBehind
 from relay.config import Redaction
 from relay.deliver import AttemptResult, LiveLane, draw_retry_delay, judge
 from relay.guests import call_guest, format_trace, read_text
-from relay.state import StateDatabase, find_held_elsewhere, find_unchanged, read_erasures, save_answers
-from relay.store import ConnectorAnswer, Erasure, Unavailable, Wanted
-from relay.threads import ADMIN
+from relay.store import ConnectorAnswer, Erasure, Erasures, Unavailable, Wanted
 
 LOOK_S: Final = 0.5
 ERASE_S: Final = 300.0
@@ -35,9 +32,9 @@ class ConnectorErasure:
     calls.
     """
 
-    def __init__(self, lane: LiveLane, state: StateDatabase, is_anything: Callable[[], bool], worker: int) -> None:
+    def __init__(self, lane: LiveLane, erasures: Erasures, is_anything: Callable[[], bool], worker: int) -> None:
         self._connector, self._opener, self._in_threads = lane.connector, lane.opener, lane.find_thread_work
-        self._state, self._is_anything, self._worker = state, is_anything, worker
+        self._erasures, self._is_anything, self._worker = erasures, is_anything, worker
         self._clean = Redaction(lane.connector.settings).clean
         self._attempt, self._left = 0, LeftBehind()
         self._seen: set[tuple[int, float | None]] = set()
@@ -50,7 +47,7 @@ class ConnectorErasure:
             try:
                 if self._is_anything():
                     delay = await self._proceed()
-            except (sqlite3.Error, OSError) as error:
+            except Unavailable as error:
                 log.error("erasures cannot be read", connector=self._connector.name, error=str(error))
             await asyncio.sleep(delay)
 
@@ -59,10 +56,8 @@ class ConnectorErasure:
 
         The first worker calls erase() for users whose events no other worker holds. Another worker reports its threads.
         """
-        name, named = self._connector.name, "user_id NOT NULL OR external_ids != '[]' OR other_ids != '[]'"
-        condition = f"done IS NULL AND compacted NOT NULL AND ({named})"
-        under_way = await self._state.read(lambda db: read_erasures(db, condition))
-        lacking = [one for one in reversed(under_way) if one.lacks(name)]
+        name = self._connector.name
+        lacking = [one for one in reversed(await self._erasures.read_at_connectors()) if one.lacks(name)]
         if not lacking:
             return LOOK_S
         removed = {(one.number, one.compacted) for one in lacking}
@@ -77,9 +72,9 @@ class ConnectorErasure:
         numbers = [one.number for one in lacking]
         if self._worker:
             answers = dict.fromkeys(numbers, ConnectorAnswer(name, "done"))
-            await self._state.run(lambda db: _save_unchanged(db, lacking, answers))
+            await self._erasures.save_answers(lacking, answers)
             return LOOK_S
-        held = await ADMIN.run(find_held_elsewhere, self._state.folder, name, numbers)
+        held = await self._erasures.find_held_elsewhere(name, numbers)
         if hanging := [one for one in lacking if held.get(one.number)]:
             await self._hold(hanging)
         free = [one for one in lacking if one.number not in held]
@@ -93,7 +88,7 @@ class ConnectorErasure:
         }
         answers = {one.number: held for one in lacking if one.number not in known}
         if answers:
-            await self._state.run(lambda db: _save_unchanged(db, lacking, answers))
+            await self._erasures.save_answers(lacking, answers)
             log.warning("erasing failed at the connector", connector=name, users=len(answers), reason=HANGS)
         return LOOK_S
 
@@ -106,11 +101,11 @@ class ConnectorErasure:
             unfinished = ConnectorAnswer(name, "failed", "cut short")
             answers = {one.number: unfinished for one in lacking if not one.failed_at(name)}
             try:
-                await self._state.run(lambda db: _save_unchanged(db, lacking, answers))
+                await self._erasures.save_answers(lacking, answers)
             except Unavailable as error:  # the stop goes on
                 log.error("erasures cannot be kept", connector=name, error=str(error))
             raise
-        await self._state.run(lambda db: _save_unchanged(db, lacking, answers))
+        await self._erasures.save_answers(lacking, answers)
         failed = [one for one in answers.values() if one.outcome == "failed"]
         if not failed:
             self._attempt = 0
@@ -162,9 +157,3 @@ class ConnectorErasure:
             answers |= dict.fromkeys(why.numbers, ConnectorAnswer(name, "failed", wanted.hide(why.reason)))
         answers |= {one.number: ConnectorAnswer(name, "failed", wanted.hide(one.reason)) for one in result.refused}
         return answers
-
-
-def _save_unchanged(db: sqlite3.Connection, asked: Sequence[Erasure], answers: Mapping[int, ConnectorAnswer]) -> None:
-    """Save the answers, except for users who have got another id meanwhile: they must be erased again."""
-    known = find_unchanged(db, asked)
-    save_answers(db, {number: answer for number, answer in answers.items() if number in known})

@@ -13,12 +13,10 @@ Failure and recovery: an erasure is a row that holds its progress, and every ste
 """
 
 import asyncio
-import sqlite3
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing, suppress
-from functools import partial
 from typing import Final
 
 import structlog
@@ -29,26 +27,7 @@ from relay.config import ErasureSettings
 from relay.deliver import Fleet, LiveLane
 from relay.erasure.destinations import ConnectorErasure
 from relay.erasure.requests import ErasureWatch
-from relay.erasure.tables import TableErasure, find_removed_connectors, read_parked_ids
-from relay.journal import is_locked
-from relay.state import (
-    StateDatabase,
-    add_counts,
-    correct_asked,
-    find_external_ids,
-    find_failing_at_connectors,
-    forget_failed,
-    forget_ids,
-    list_other_folders,
-    mark_compacted,
-    mark_done,
-    mark_erased,
-    read_erasures,
-    save_found_ids,
-    share_erasures,
-)
-from relay.store import DAY_S, Erasure, Log, Unavailable, Wanted, merge_users
-from relay.threads import ADMIN
+from relay.store import DAY_S, Erasure, Log, State, Unavailable, Wanted, merge_users
 
 LOOK_S: Final = 0.5
 AGAIN_S: Final = 30.0
@@ -61,17 +40,11 @@ Offsets = dict[int, frozenset[int]]
 log = structlog.stdlib.get_logger()
 
 
-class ErasureBusy(Exception):
-    """Raised when another process reads the database, so that its files may still hold removed data."""
-
-
 class Eraser:
     """Does the requested erasures."""
 
-    def __init__(
-        self, fleet: Fleet, journal: Log, state: StateDatabase, settings: ErasureSettings, worker: int = 0
-    ) -> None:
-        self._fleet, self._journal, self._state, self._settings = fleet, journal, state, settings
+    def __init__(self, fleet: Fleet, journal: Log, state: State, settings: ErasureSettings, worker: int = 0) -> None:
+        self._fleet, self._journal, self._erasures, self._settings = fleet, journal, state.erasures, settings
         self._worker = worker
         self._watch = ErasureWatch(journal, state, settings.model_copy(update={"on": ()}) if worker else settings)
         self._next = 0.0
@@ -89,8 +62,8 @@ class Eraser:
         return self._watch.position
 
     async def is_idle(self) -> bool:
-        """Return whether no erasure is under way. Raises sqlite3.Error."""
-        return not await self._state.read(lambda db: read_erasures(db, "done IS NULL"))
+        """Return whether no erasure is under way. Raises Unavailable."""
+        return not await self._erasures.read_open()
 
     @property
     def _lanes(self) -> Sequence[LiveLane]:
@@ -98,13 +71,13 @@ class Eraser:
         return self._fleet.lanes
 
     async def open(self) -> None:
-        """Prepare, before events come in. Raises sqlite3.Error."""
+        """Prepare, before events come in. Raises Unavailable."""
         if self._worker:
-            await self._state.run(forget_failed)
+            await self._erasures.forget_failed()
         else:
             # Log the failed erasures at connectors that are no longer configured
             running = {lane.name for lane in self._lanes}
-            for one in await self._state.read(find_failing_at_connectors):
+            for one in await self._erasures.find_failing_at_connectors():
                 if one.connector not in running:
                     news = {"connector": one.connector, "erasures": one.erasures, "reason": one.reason}
                     log.warning("connector is gone but has users to erase", **news, advice=REMOVED_ADVICE)
@@ -119,7 +92,7 @@ class Eraser:
             if self._watch.is_needed:
                 group.create_task(self._watch.run(), name="look for erasures")
             for lane in told:
-                erasing = ConnectorErasure(lane, self._state, lambda: self._at_connectors, self._worker)
+                erasing = ConnectorErasure(lane, self._erasures, lambda: self._at_connectors, self._worker)
                 group.create_task(erasing.run(), name=f"erasures of {lane.name}")
             names = [lane.name for lane in told]
             while True:
@@ -132,11 +105,11 @@ class Eraser:
 
     async def erase_due(self, told: Sequence[str]) -> None:
         """Do the erasures that are due; `told`: the names of the running connectors."""
-        under_way = await self._state.read(lambda db: read_erasures(db, "done IS NULL"))
+        under_way = await self._erasures.read_open()
         self._at_connectors = any(one.compacted for one in under_way)
         now = self._journal.clock.now()
         if not self._journal.clock.ahead and any(one.asked > now + DAY_S for one in under_way):
-            await self._state.run(lambda db: correct_asked(db, now, now + DAY_S))
+            await self._erasures.correct_asked(now, now + DAY_S)
             return  # they were asked for by a clock that was ahead: they wait from now on
         last = now - self._settings.after
         due = [one for one in reversed(under_way) if not one.compacted and one.asked <= last]
@@ -144,10 +117,10 @@ class Eraser:
             await self._compact(due[:USERS_A_PASS])
             self._next = time.monotonic() + self._settings.after * PASS_SPACING
         if over := [one.number for one in under_way if one.is_over(told)]:
-            await self._state.run(lambda db: forget_ids(db, over))
+            await self._erasures.forget_ids(over)
             self._watch.forget()
-            await self._clean_database()
-            await self._state.run(lambda db: mark_done(db, over))
+            await self._erasures.overwrite_deleted()
+            await self._erasures.mark_done(over)
             log.info("erasures done", erasures=sorted(over))
 
     async def _compact(self, due: Sequence[Erasure]) -> None:
@@ -157,18 +130,18 @@ class Eraser:
             users = await self._share_ids({one.number: one.user for one in due}, head)
             wanted = Wanted({one.number: one.user for one in users})
             offsets = await self._erase_from_journal(wanted, head, {one.number: one.counted for one in due})
-            await self._fleet.rest_each_lane(lambda name: self._state.run(TableErasure(name, wanted, offsets)))
+            await self._fleet.rest_each_lane(lambda name: self._erasures.erase_users(name, wanted, offsets))
             running = [lane.name for lane in self._fleet.lanes]
-            for connector in await self._state.read(lambda db: find_removed_connectors(db, running)):
-                await self._state.run(TableErasure(connector, wanted, offsets))
-            await self._state.run(TableErasure(None, wanted, offsets))
-            await self._clean_database()
+            for connector in await self._erasures.find_removed_connectors(running):
+                await self._erasures.erase_users(connector, wanted, offsets)
+            await self._erasures.erase_users(None, wanted, offsets)
+            await self._erasures.overwrite_deleted()
         except Exception as error:
             problem = _describe_error(error)
             with suppress(Unavailable):
-                await self._state.run(lambda db: mark_compacted(db, numbers, problem))
+                await self._erasures.save_problem(numbers, problem)
             raise
-        await self._state.run(lambda db: mark_erased(db, users))
+        await self._erasures.mark_erased(users)
         log.info("users erased from journal and tables", erasures=numbers)
 
     async def _share_ids(self, users: Mapping[int, User], head: int) -> list[Erasure]:
@@ -179,20 +152,17 @@ class Eraser:
         """
         found = dict(users)
         for number, user in users.items():
-            kept = await self._state.read(partial(find_external_ids, user_id=user.user_id))
+            kept = await self._erasures.find_external_ids(user.user_id)
             found[number] = merge_users(user, User(None, tuple(kept)))
         known = Wanted(found)
         for part in (
-            await self._state.read(lambda db: read_parked_ids(db, known)),
+            await self._erasures.find_parked_ids(known),
             await self._journal.find_more_ids(known, head),
         ):
             for number, more in part.items():
                 found[number] = merge_users(found[number], more)
-        erasures = await self._state.run(lambda db: save_found_ids(db, found))
-        for folder in await ADMIN.run(list_other_folders, self._state.folder, self._worker):
-            await ADMIN.run(share_erasures, folder, erasures)
-            if not is_locked(folder):
-                log.warning("a worker that does not run erases at its next start", folder=str(folder))
+        erasures = await self._erasures.save_found_ids(found)
+        await self._erasures.share(erasures)
         return erasures
 
     async def _erase_from_journal(self, wanted: Wanted, head: int, counted: Mapping[int, int]) -> Offsets:
@@ -206,19 +176,14 @@ class Eraser:
             async for stretch in stretches:
                 if stretch.erased or stretch.changed:
                     counts = {"events": _count(stretch.erased, counted), "changed": _count(stretch.changed, counted)}
-                    await self._state.run(partial(add_counts, counts=counts, until=stretch.end))
+                    await self._erasures.add_counts(counts, stretch.end)
                 offsets |= {**stretch.erased} | dict.fromkeys(stretch.before, frozenset({min(counted)}))
         return offsets
-
-    async def _clean_database(self) -> None:
-        if not await self._state.vacuum():
-            raise ErasureBusy("another process is reading relay.db")
 
 
 def _describe_error(error: Exception) -> str:
     """Describe an error. The message of a bug is left out, because it might name a user."""
-    is_known = isinstance(error, sqlite3.Error | OSError | ErasureBusy)
-    return str(error) if is_known else f"a bug in relay: {type(error).__name__}"
+    return str(error) if isinstance(error, Unavailable) else f"a bug in relay: {type(error).__name__}"
 
 
 def _count(found: Mapping[int, frozenset[int]], known: Mapping[int, int]) -> Counter[int]:

@@ -5,7 +5,6 @@ journal keeps what is still unread. Damage is skipped, as a lane skips it.
 """
 
 import asyncio
-import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -15,8 +14,7 @@ import structlog
 
 from relay.api import Block
 from relay.config import ErasureSettings
-from relay.state import StateDatabase, read_watch_position, save_watch
-from relay.store import Erasure, Log, find_user
+from relay.store import Erasure, Log, State, Unavailable, find_user
 
 SAVE_S: Final = 1.0
 AGAIN_S: Final = 10.0
@@ -28,8 +26,8 @@ log = structlog.stdlib.get_logger()
 class ErasureWatch:
     """Reads every event of the journal once."""
 
-    def __init__(self, journal: Log, state: StateDatabase, settings: ErasureSettings) -> None:
-        self._journal, self._state = journal, state
+    def __init__(self, journal: Log, state: State, settings: ErasureSettings) -> None:
+        self._journal, self._state, self._erasures = journal, state, state.erasures
         self._on, self._identities = frozenset(settings.on), settings.identities
         self._remembered: set[tuple[str, str]] = set()
         self._saved_at = 0.0
@@ -42,8 +40,8 @@ class ErasureWatch:
         return bool(self._on or self._identities)
 
     async def open(self) -> None:
-        """Load the saved position, or begin where a new connector would begin. Raises sqlite3.Error."""
-        found = await self._state.read(read_watch_position)
+        """Load the saved position, or begin where a new connector would begin. Raises Unavailable."""
+        found = await self._erasures.read_watch_position()
         new = self._journal.head if self._state.now is None else self._state.now
         self.position = new if found is None else min(found, self._journal.head)
         await self._save(self.position, [], [])
@@ -61,12 +59,12 @@ class ErasureWatch:
                             await self._save(reader.offset, asked, known)
                         self.position = reader.offset
             except Exception as error:  # the text of a bug might name a user
-                said = str(error) if isinstance(error, sqlite3.Error | OSError) else type(error).__name__
+                said = str(error) if isinstance(error, Unavailable) else type(error).__name__
                 log.error("looking for erasures failed, goes on", in_s=AGAIN_S, error=said)
                 await asyncio.sleep(AGAIN_S)
 
     async def _save(self, position: int, asked: Sequence[Erasure], known: Sequence[tuple[str, str]]) -> None:
-        await self._state.run(lambda db: save_watch(db, position, asked, known))
+        await self._erasures.save_watch(position, asked, known)
         self._saved_at = time.monotonic()
         if asked:
             log.info("erasures asked for", users=len(asked))

@@ -29,6 +29,7 @@ from relay.state.database_file import (
     reserve_log,
     shrink_in_steps,
 )
+from relay.state.erasure.erasures import DatabaseErasures
 from relay.state.journal_state import adopt_journal, read_known_journal, save_head
 from relay.state.layout import DATABASE, list_other_folders
 from relay.state.ledger import read_lane_ledgers, read_memories, read_sources, save_memory, save_sources
@@ -108,6 +109,8 @@ class StateDatabase:
         self.removals: dict[Reason, Removals] = {}
         """Removed parked events that are not logged yet."""
         self._removed = 0
+        self.erasures = DatabaseErasures(self)
+        """The requested erasures."""
 
     def adopt_journal(self, known: KnownJournal, doubt: str) -> None:
         """Bind the database to this journal. Blocking. Raises sqlite3.Error."""

@@ -12,7 +12,7 @@ from relay.state.attempts import delete_attempts_of
 from relay.state.cursor import delete_cursor
 from relay.state.cuts import list_cut_files
 from relay.state.database_file import connect
-from relay.state.erasures import forget_at_connector
+from relay.state.erasure.table import forget_at_connector
 from relay.state.layout import CLOSED, list_worker_folders
 from relay.state.ledger import read_ledger
 from relay.state.parked import drop_parked

@@ -16,7 +16,7 @@ from typing import Final
 
 from relay.api.internal import cut
 from relay.state.database_file import connect
-from relay.state.erasures import ErasureResult, find_done_by_admins, read_results
+from relay.state.erasure.table import ErasureResult, find_done_by_admins, read_results
 from relay.state.journal_state import read_ahead
 from relay.state.layout import list_worker_folders
 from relay.state.replays import read_replays

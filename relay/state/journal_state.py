@@ -16,7 +16,7 @@ from relay.state.attempts import delete_attempts
 from relay.state.cursor import delete_cursors
 from relay.state.damage import delete_damage, mark_accepted, read_damage
 from relay.state.database_file import LOCKED_S, connect
-from relay.state.erasures import search_again
+from relay.state.erasure.table import search_again
 from relay.state.layout import DATABASE, list_journals, list_worker_folders
 from relay.state.ledger import read_lanes_if_any
 from relay.state.parked import detach_from_journal

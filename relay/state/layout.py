@@ -7,7 +7,6 @@ from relay.journal import LOCK
 
 WORKERS: Final = "workers"
 DATABASE: Final = "relay.db"
-CUTS: Final = "cuts"
 SEEN: Final = "seen"
 """Where the journal notes the ids of recent events, by which it finds duplicates."""
 CLOSED: Final = "closed"

@@ -10,6 +10,7 @@ from relay.store.doubt import Doubt
 from relay.store.erasure import (
     ConnectorAnswer,
     Erasure,
+    Erasures,
     FailingErasures,
     Stage,
     make_digest,
@@ -65,6 +66,7 @@ __all__ = [
     "Erased",
     "ErasedStretch",
     "Erasure",
+    "Erasures",
     "EventIds",
     "FailingErasures",
     "HistoryQuery",

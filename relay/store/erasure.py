@@ -1,12 +1,14 @@
-"""An erasure: a user to be erased and, when that is done, the receipt. Pure."""
+"""An erasure: a user to be erased and, when that is done, the receipt; and what is kept of all erasures."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from relay.api import OtherId, User
+from relay.store.cursor import Counts
+from relay.store.users import Wanted
 
 COUNTS: Final = ("events", "changed", "parked", "unreadable", "attempts")
 Stage = Literal["waiting", "at the connectors", "done"]
@@ -139,3 +141,86 @@ class FailingErasures:
     """When the oldest was removed from journal and tables, else requested, in Unix seconds."""
     reason: str
     """The error of the oldest."""
+
+
+class Erasures(Protocol):
+    """The requested erasures of one partition, and their progress.
+
+    Each method is one transaction: all or nothing. What it changes is durable when it returns. It raises Unavailable
+    and nothing else, and has changed nothing then.
+    """
+
+    async def read_watch_position(self) -> int | None:
+        """Return the offset below which the log was searched for requests; None: it never was."""
+
+    async def save_watch(self, position: int, asked: Sequence[Erasure], identities: Sequence[tuple[str, str]]) -> None:
+        """Save the searched position, the requested erasures, and user ids with their external ids."""
+
+    async def read_open(self) -> list[Erasure]:
+        """Return the erasures that are not done, the last one first."""
+
+    async def read_at_connectors(self) -> list[Erasure]:
+        """Return the open erasures whose users log and tables no longer hold, and whose ids are known, the last one
+        first."""
+
+    async def correct_asked(self, now: float, latest: float) -> None:
+        """Set the time of open erasures requested later than `latest` to `now`. Times are Unix seconds."""
+
+    async def find_external_ids(self, user_id: str | None) -> set[str]:
+        """Return the external ids that were saved for a user id."""
+
+    async def find_parked_ids(self, wanted: Wanted) -> dict[int, User]:
+        """Find further ids of the users in parked events, by the number of the erasure."""
+
+    async def save_found_ids(self, found: Mapping[int, User]) -> list[Erasure]:
+        """Add the ids of users to their erasures, unless log and tables no longer hold them; return these erasures."""
+
+    async def share(self, erasures: Sequence[Erasure]) -> None:
+        """Make all other partitions erase these users with these ids, too. An erasure with new ids begins again there.
+        One transaction for each partition."""
+
+    async def add_counts(self, counts: Mapping[str, Mapping[int, int]], until: int) -> None:
+        """Add to the counts of erasures. Events below the offset `until` are counted from now on."""
+
+    async def erase_users(self, connector: str | None, wanted: Wanted, offsets: Mapping[int, frozenset[int]]) -> Counts:
+        """Erase users from everything that is saved of a connector, or with None of the sources; return the change of
+        the counts in the connector's cursor.
+
+        `offsets`: the users by offset of their events in the log. Removed parked events count as erased. Answers,
+        reasons, history and alert messages stay, without the users' ids.
+        """
+
+    async def find_removed_connectors(self, running: Sequence[str]) -> list[str]:
+        """Return the connectors that do not run but have parked events or attempts."""
+
+    async def overwrite_deleted(self) -> None:
+        """Overwrite what was deleted, so that no file holds it. Raises Unavailable also while somebody reads."""
+
+    async def save_problem(self, numbers: Collection[int], problem: str) -> None:
+        """Save why users could not be removed from log and tables."""
+
+    async def mark_erased(self, erasures: Sequence[Erasure]) -> None:
+        """Mark that log and tables hold none of these users. Erasures that got other ids meanwhile begin again, and
+        count on."""
+
+    async def find_held_elsewhere(self, connector: str, numbers: Collection[int]) -> dict[int, bool]:
+        """Find the erasures that a connector must not get yet, because another partition at work may still write there.
+
+        Return by number whether a thread hangs there. Only for the first partition.
+        """
+
+    async def save_answers(self, asked: Sequence[Erasure], answers: Mapping[int, ConnectorAnswer]) -> None:
+        """Save the answers of a connector, by the number of the erasure, except to erasures that have begun again or
+        got other ids since `asked`."""
+
+    async def find_failing_at_connectors(self) -> list[FailingErasures]:
+        """Return the open erasures that fail at connectors."""
+
+    async def forget_failed(self) -> None:
+        """Forget all failed answers of connectors."""
+
+    async def forget_ids(self, numbers: Collection[int]) -> None:
+        """Delete the ids of these users. The receipts stay."""
+
+    async def mark_done(self, numbers: Collection[int]) -> None:
+        """Mark erasures as done."""

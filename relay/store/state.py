@@ -10,6 +10,7 @@ from relay.api import Connector, KeyValueStore
 from relay.store.attempts import Attempts
 from relay.store.cursor import Cursor
 from relay.store.damage import Damage
+from relay.store.erasure import Erasures
 from relay.store.ledger import LaneLedger, SourceLedger
 from relay.store.parked import Parked, ParkedLimits, Reason, Removals
 from relay.store.pause import Pause
@@ -60,6 +61,10 @@ class State(Protocol):
     """The limits of parked events, from the next call on."""
     removals: dict[Reason, Removals]
     """Parked events that were removed beyond the limits. Whoever logs an entry takes it out."""
+
+    @property
+    def erasures(self) -> Erasures:
+        """The requested erasures."""
 
     @property
     def now(self) -> int | None:

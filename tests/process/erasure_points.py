@@ -19,7 +19,7 @@ from relay.erasure import eraser as erasing
 from relay.erasure.eraser import Eraser
 from relay.journal.journal import Journal
 from relay.state.database import StateDatabase
-from relay.state.erasures import ask_erasure, list_erasures
+from relay.state.erasure.table import ask_erasure, list_erasures
 from relay.state.parked import list_parked
 from relay.store.log import JournalLimits
 from relay.testing import make_event

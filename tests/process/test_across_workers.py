@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from relay.cli.client import require_running
 from relay.cli.commands.state.erasures import KEPT
 from relay.cli.main import relay as cli
-from relay.state.erasures import list_erasures
+from relay.state.erasure.table import list_erasures
 from relay.status.model import Status
 from relay.store import Erasure, make_digest
 from relay.testing import Destination, make_event

@@ -24,7 +24,7 @@ from relay.journal.journal import Journal
 from relay.journal.segment import make_path
 from relay.state.attempts import save_attempts
 from relay.state.database import StateDatabase
-from relay.state.erasures import ask_erasure
+from relay.state.erasure.table import ask_erasure
 from relay.state.layout import make_journal_folder, make_worker_folder
 from relay.store import Attempts, Counts, Cursor, LaneLedger, LogSurvey, Parked, ParkedTotal, Refusals, SourceLedger
 from relay.store.log import JournalLimits

@@ -16,7 +16,7 @@ from relay.cli.main import relay as cli
 from relay.sandbox.braze.profiles import Profile
 from relay.sandbox.braze.rest_api import CohortApi
 from relay.sandbox.heap.track import HeapApi
-from relay.state.erasures import list_erasures
+from relay.state.erasure.table import list_erasures
 from relay.store import Counts, Erasure, make_digest
 from relay.testing import Answer, Destination, make_event
 from tests.daemon import Daemon

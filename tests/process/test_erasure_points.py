@@ -9,7 +9,7 @@ import pytest
 from relay.api import Kind
 from relay.journal.outside.inspected import inspect_all
 from relay.journal.outside.view import JournalView
-from relay.state.erasures import list_erasures
+from relay.state.erasure.table import list_erasures
 from relay.state.ledger import read_ledger
 from relay.state.parked import list_parked
 from relay.store import Counts

@@ -20,7 +20,7 @@ from relay.admin.tail import Tap
 from relay.api import Connector, ConnectorSettings, Secret, User
 from relay.config.address import TcpAddress
 from relay.config.model import Configured
-from relay.state.erasures import ask_erasure, save_answers
+from relay.state.erasure.table import ask_erasure, save_answers
 from relay.state.history import add_entries
 from relay.state.replays import ask_replay, list_replays
 from relay.status.reload_result import ReloadResult

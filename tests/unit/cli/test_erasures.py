@@ -14,7 +14,7 @@ from relay.cli.main import relay as cli
 from relay.journal.journal import Journal
 from relay.journal.segment import make_path
 from relay.state.database import StateDatabase
-from relay.state.erasures import forget_ids, list_erasures, mark_compacted, mark_done, save_answers
+from relay.state.erasure.table import forget_ids, list_erasures, mark_compacted, mark_done, save_answers
 from relay.store import ConnectorAnswer, Parked, make_digest
 from relay.store.log import JournalLimits
 from relay.testing import make_event

@@ -14,7 +14,6 @@ import pytest
 
 from relay.api import Batch, Connector, ConnectorSettings, Event, Filter, Kind, Reject, Retry, User
 from relay.config.model import Config, Configured
-from relay.erasure.tables import TableErasure
 from relay.inspect.audit import audit
 from relay.inspect.search import search_all
 from relay.inspect.trace import trace_all
@@ -330,7 +329,7 @@ async def test_of_the_parts_that_are_parked_those_of_an_erased_user_go(tmp_path:
         await bench.send(["anna", "bob"], ["anna", "anna"])
         await bench.until(parked=2)
     state = StateDatabase(tmp_path)
-    counts = await state.run(TableErasure("it", Wanted({1: User("anna")}), {}))
+    counts = await state.erasures.erase_users("it", Wanted({1: User("anna")}), {})
     state.close()
     assert counts == Counts(parked=-1, erased=1)
     assert bench.parked() == [(0, 1, "o0-2")]

@@ -31,7 +31,8 @@ from relay.erasure import eraser as erasing
 from relay.erasure.eraser import Eraser
 from relay.journal.journal import Journal
 from relay.state.database import StateDatabase
-from relay.state.erasures import ask_erasure, list_erasures, read_erasures
+from relay.state.erasure import table
+from relay.state.erasure.table import ask_erasure, list_erasures
 from relay.state.ledger import read_ledger
 from relay.state.parked import list_parked, mark_parked
 from relay.state.replays import ask_replay, list_replays
@@ -282,11 +283,7 @@ async def test_a_connector_is_told_until_it_has_erased_everybody(tmp_path: Path)
 async def test_a_connector_that_a_reload_is_just_making_anew_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks: list[str] = []
-
-    def look(db: sqlite3.Connection, condition: str) -> list[Erasure]:
-        looks.append(condition)
-        return read_erasures(db, condition)
+    looks: list[int] = []
 
     async with bench(tmp_path) as it:
         connector = it.it
@@ -294,7 +291,8 @@ async def test_a_connector_that_a_reload_is_just_making_anew_is_waited_for(
         ask_erasure(tmp_path, User("anna"))
         await it.until(lambda: connector.erased)
         lanes, it.fleet._lanes = it.fleet._lanes, {}
-        monkeypatch.setattr(erasing, "read_erasures", look)
+        read_open = it.state.erasures.read_open
+        monkeypatch.setattr(it.state.erasures, "read_open", lambda: looks.append(1) or read_open())
         await it.until(lambda: len(looks) > 3)
         it.fleet._lanes = lanes
         connector.may_erase.set()
@@ -324,7 +322,7 @@ async def test_a_stop_continues_when_the_ledger_cannot_be_written(
         it.it.may_erase.clear()
         ask_erasure(tmp_path, User("anna"))
         await it.until(lambda: it.it.erased)
-        monkeypatch.setattr(telling, "_save_unchanged", full)
+        monkeypatch.setattr(table, "save_answers", full)
         with capture_logs() as logs:
             async with asyncio.timeout(30), asyncio.TaskGroup() as group:
                 task = group.create_task(it.eraser.run())

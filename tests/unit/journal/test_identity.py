@@ -14,7 +14,7 @@ from relay.journal.journal import Journal
 from relay.state.attempts import find_attempts_at
 from relay.state.damage import was_damaged
 from relay.state.database import StateDatabase
-from relay.state.erasures import add_counts, ask_erasure, list_erasures, read_watch_position, save_watch
+from relay.state.erasure.table import add_counts, ask_erasure, list_erasures, read_watch_position, save_watch
 from relay.state.journal_state import accept_clock, accept_journal, describe_accepting, find_doubts
 from relay.state.open_folder import open_both
 from relay.state.parked import list_parked

@@ -14,7 +14,7 @@ import pytest
 from relay.api import User
 from relay.state import attempts
 from relay.state.database import StateDatabase
-from relay.state.erasures import list_erasures
+from relay.state.erasure.table import list_erasures
 from relay.state.ledger import read_ledger
 from relay.state.migrations import MIGRATIONS
 from relay.state.parked import (

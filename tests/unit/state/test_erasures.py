@@ -9,7 +9,7 @@ import pytest
 
 from relay.api import User
 from relay.state.database import StateDatabase
-from relay.state.erasures import (
+from relay.state.erasure.table import (
     add_erasure,
     ask_erasure,
     find_failing_erasures,

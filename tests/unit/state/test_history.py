@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from relay.api import User
-from relay.erasure.tables import TableErasure
 from relay.inspect.receipts import list_receipts
 from relay.state.alerts import read_alerts, save_tracks
 from relay.state.database import StateDatabase
-from relay.state.erasures import ask_erasure, count_erasures
+from relay.state.erasure.table import ask_erasure, count_erasures
 from relay.state.history import add_entries, find_done, find_last_run, read_history
 from relay.state.layout import make_worker_folder
 from relay.state.replays import ask_replay, list_replays, save_replays
@@ -113,7 +112,7 @@ async def test_a_user_who_is_erased_is_named_in_no_entry_and_no_message(tmp_path
     add_entries(tmp_path, [Entry("failing", "connector heap", "HTTP 400: hänn\\a is unknown")])
     message = AlertMessage("id", "chat", NOW, json.dumps({"alarms": [{"reason": 'no "änn\\a"'}]}), problem="änn\\a?")
     save_tracks(tmp_path, "chat", {}, [message])
-    await state.run(TableErasure(None, Wanted({1: User("änn\\a")}), {}))
+    await state.erasures.erase_users(None, Wanted({1: User("änn\\a")}), {})
     state.close()
     (sent,) = read_alerts(tmp_path, ["chat"])[1]
     assert (json.loads(sent.message), sent.problem) == ({"alarms": [{"reason": 'no "..."'}]}, "...?")

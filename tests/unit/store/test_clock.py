@@ -17,7 +17,7 @@ from relay.journal.retention import choose_expendable
 from relay.journal.seen_ids import Seen
 from relay.journal.segment import Segment
 from relay.state.database import StateDatabase
-from relay.state.erasures import list_erasures
+from relay.state.erasure.table import list_erasures
 from relay.state.journal_state import accept_clock, find_doubts
 from relay.state.open_folder import open_both
 from relay.store import Cursor, Parked, ParkedLimits

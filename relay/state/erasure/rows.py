@@ -1,4 +1,4 @@
-"""Removes users' events from the tables: parked events, and the answers to attempts. Part of a transaction.
+"""Removes users' events from the rows of all tables: parked events, and the answers to attempts. Part of a transaction.
 
 A removed parked event counts as erased instead of parked, in the same transaction. Reasons, answers, history and alert
 messages stay, with "..." in place of the users' ids.
@@ -11,28 +11,17 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
-from relay.api import User
-from relay.state import (
-    add_counts,
-    alerts,
-    change_parked,
-    clear_answers,
-    count_as_erased,
-    delete_parked,
-    history,
-    load_cursor,
-    read_answers,
-    read_attempted_connectors,
-    read_bodies,
-    read_parked_connectors,
-    read_rows,
-)
+from relay.state import alerts, history
+from relay.state.attempts import clear_answers, read_answers, read_attempted_connectors
+from relay.state.cursor import count_as_erased, load_cursor
+from relay.state.erasure.table import add_counts
+from relay.state.parked import change_parked, delete_parked, read_parked_connectors, read_rows
 from relay.store import LISTS, NOBODY, Counts, ParkedRow, Wanted
 
 NOTHING: Final = Counts()
 
 
-class TableErasure:
+class RowErasure:
     """Erases users from the rows of one connector, or with None from the sources' rows."""
 
     def __init__(self, connector: str | None, wanted: Wanted, offsets: Mapping[int, frozenset[int]]) -> None:
@@ -102,11 +91,6 @@ class TableErasure:
             body, named = self._wanted.remove_users(row.type, row.body)
             found += [("body", body, row.number)] if named else []
         return found
-
-
-def read_parked_ids(db: sqlite3.Connection, wanted: Wanted) -> dict[int, User]:
-    """Read the ids that these users have in their parked events."""
-    return wanted.find_more_ids(read_bodies(db))
 
 
 def find_removed_connectors(db: sqlite3.Connection, running: Sequence[str]) -> list[str]:

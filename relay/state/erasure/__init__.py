@@ -1,0 +1,1 @@
+"""The tables of erasures, and the removal of users from all tables."""
