@@ -221,6 +221,9 @@ class Fleet:
     def stop(self) -> None:
         """Begin nothing new. Deliveries under way go on until `run` is cancelled."""
         self._stopping.set()
+        self._stop_lanes()
+
+    def _stop_lanes(self) -> None:
         for lane in self.lanes:
             lane.stop()
         self._replays.stop()
@@ -234,11 +237,16 @@ class Fleet:
             try:
                 await self.save()
             except Unavailable as error:
+                if error.reason == "taken":
+                    return
                 log.error("saving the cursors failed, will be tried again", error=str(error))
                 await asyncio.sleep(SAVE_S)
 
     async def _keep_heeding_admins(self, group: asyncio.TaskGroup) -> None:
-        """Act on requests of admins whenever another process has changed the database, or a pause is over."""
+        """Act on requests of admins whenever another process has written, or a pause is over.
+
+        Stop all lanes for good once another relay works with the partition: what they deliver can be saved no more.
+        """
         self._replays.start(group)
         seen = -1
         while True:
@@ -249,6 +257,10 @@ class Fleet:
                     await self._heed_admins(group)
                 seen = changes
             except Unavailable as error:
+                if error.reason == "taken":
+                    log.error("another relay has taken over", reason=str(error))
+                    self._stop_lanes()
+                    return
                 log.error("looking for what admins ask failed, will be tried again", error=str(error))
             await asyncio.sleep(LOOK_S)
 

@@ -107,6 +107,8 @@ class Journal:
         self._refused: tuple[str, float] | None = None
         self._lacks_room = False
         """Whether the last check for room found none."""
+        self._fenced = ""
+        """Why nothing may be written any more; "": all may."""
         self.head = self._writer.head
         """The offset of the next event. Everything below is on disk."""
         self.bytes = 0
@@ -177,6 +179,8 @@ class Journal:
 
         Without that end a relay that is not ready would get no events, and so never become ready again.
         """
+        if self._fenced:
+            return self._fenced
         if self._refused is None or time.monotonic() > self._refused[1] + REFUSING_S:
             return None
         return self._refused[0]
@@ -184,7 +188,7 @@ class Journal:
     @property
     def failing(self) -> bool:
         """Whether the last commit failed, however long ago."""
-        return self._refused is not None
+        return self._refused is not None or bool(self._fenced)
 
     @property
     def syncs(self) -> Histogram:
@@ -203,6 +207,8 @@ class Journal:
     async def append(self, kinds: Sequence[Kind], bodies: Sequence[Any]) -> int:
         """Put events on disk; return the first offset after the sync. Raises Unavailable, TooLarge."""
         size = self.check_size(kinds, bodies)
+        if self._fenced:
+            raise Unavailable(self._fenced, "taken")
         if not self._groups or self._groups[-1].size + size > self._group_bytes:
             self._groups.append(Group())
         group = self._groups[-1]
@@ -276,11 +282,21 @@ class Journal:
             self._commit()
 
     async def _write(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """Do work in the writer's thread that writes. Raises Unavailable."""
+        if self._fenced:
+            raise Unavailable(self._fenced, "taken")
+        return await self._work(work, *arguments)
+
+    async def _work(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
         """Do work in the writer's thread. Raises Unavailable."""
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
         except OSError as error:
             raise make_unavailable(error) from error
+
+    def fence(self, reason: str) -> None:
+        """Refuse every write from now on, because another relay writes. `reason` is for admins."""
+        self._fenced = reason
 
     async def find_offset(self, start: str | float) -> int:
         """Find the offset for "now", "oldest" or a Unix time. Raises Unavailable."""
@@ -322,7 +338,7 @@ class Journal:
 
     async def await_commit(self) -> None:
         """Wait until the writer has ended what it does now: for ever, if the disk hangs."""
-        await self._write(lambda: None)
+        await self._work(lambda: None)
 
     def set_fillers(self, fillers: Callable[[], str]) -> None:
         """Set the function that says what fills the disk. The writer's thread calls it when the disk is full."""
@@ -407,10 +423,11 @@ class Journal:
         self._group_bytes = min(GROUP_BYTES, self._largest // 4)
 
     async def close(self) -> None:
-        """Finish the commits under way and seal the journal."""
+        """Finish the commits under way and seal the journal, unless another relay writes."""
         while self._groups or self._committing:
-            await self._write(lambda: None)
+            await self._work(lambda: None)
         self._waiting.close()
-        await self._write(self._writer.close)
+        if not self._fenced:
+            await self._work(self._writer.close)
         await self._recent_ids.close()
         self._thread.shutdown()

@@ -136,6 +136,12 @@ DATABASE: Final = (
         "Look at `error`: the disk, or a lock on `relay.db`.",
     ),
     LogMessage(
+        "another relay has taken over",
+        "error",
+        "Another relay has opened the state folder. This relay takes no events, and delivers none.",
+        "Look at `reason`, which names the process. Stop one of the two. Restart this relay if this relay is to stay.",
+    ),
+    LogMessage(
         "looking for what admins ask failed, will be tried again",
         "error",
         "The database does not answer. Pauses, replays and the like wait.",

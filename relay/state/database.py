@@ -30,6 +30,7 @@ from relay.state.database_file import (
     shrink_in_steps,
 )
 from relay.state.erasure.erasures import DatabaseErasures
+from relay.state.holder import check_hold, take_hold
 from relay.state.journal_state import adopt_journal, read_known_journal, save_head
 from relay.state.layout import DATABASE, list_other_folders
 from relay.state.ledger import read_lane_ledgers, read_memories, read_sources, save_memory, save_sources
@@ -87,6 +88,7 @@ class StateDatabase:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         make_tables(self._db, worker)
+        self._epoch = take_hold(self._db)
         reserve_log(folder / DATABASE)
         self.clock = Clock()
         """The clock by which data expires."""
@@ -101,6 +103,8 @@ class StateDatabase:
         """
         self.refusing: str | None = None
         """Why the last transaction failed; None: it succeeded."""
+        self.when_taken: Callable[[str], object] = lambda reason: None
+        """Gets the reason when a transaction fails because another relay has opened the database."""
         self._thread = ThreadPoolExecutor(1, "state")
         self._began: float | None = None
         self._is_locked = False
@@ -260,7 +264,11 @@ class StateDatabase:
 
     async def shrink(self) -> bool:
         """Shrink the file by some free pages; return False if few are left. Raises Unavailable."""
-        return await self._submit(lambda: next(shrink_in_steps(self._db), False) is None)
+        return await self._submit(self._shrink)
+
+    def _shrink(self) -> bool:
+        check_hold(self._db, self._epoch)
+        return next(shrink_in_steps(self._db), False) is None
 
     async def read_sources(self) -> dict[str, SourceLedger]:
         """Return the last saved ledger of each source."""
@@ -299,6 +307,7 @@ class StateDatabase:
         return await self._submit(self._vacuum)
 
     def _vacuum(self) -> bool:
+        check_hold(self._db, self._epoch)
         self._db.execute("VACUUM")
         (busy, *_) = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         reserve_log(self.folder / DATABASE)
@@ -310,6 +319,8 @@ class StateDatabase:
             result = await self._submit(self._run_transaction, work)
         except Unavailable as error:
             self.refusing = str(error)
+            if error.reason == "taken":
+                self.when_taken(self.refusing)
             raise
         self.refusing = None
         return result
@@ -351,6 +362,7 @@ class StateDatabase:
             self._is_locked = False
             self._db.execute(f"PRAGMA busy_timeout = {round(1000 * LOCKED_S)}")
         try:
+            check_hold(self._db, self._epoch)
             result = work(self._db)
             if isinstance(result, sqlite3.Cursor):  # it would be let go of in a thread that has no business here
                 result.close()

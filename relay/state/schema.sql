@@ -173,6 +173,15 @@ CREATE TABLE IF NOT EXISTS alert_message (
     given_up REAL                   -- Unix seconds at which relay gave up
 ) STRICT;
 
+-- Which relay has opened the database last. An earlier relay writes no more.
+CREATE TABLE IF NOT EXISTS holder (
+    one     INTEGER PRIMARY KEY CHECK (one = 1),  -- always 1
+    epoch   INTEGER NOT NULL,  -- number of times that a relay has opened the database
+    since   REAL    NOT NULL,  -- Unix seconds of the last opening
+    host    TEXT    NOT NULL,  -- name of the machine
+    process INTEGER NOT NULL   -- number of the process
+) STRICT;
+
 -- Connectors that an admin has paused.
 CREATE TABLE IF NOT EXISTS pause (
     connector TEXT PRIMARY KEY,  -- name of the connector

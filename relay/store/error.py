@@ -2,11 +2,11 @@
 
 from typing import Literal
 
-UnavailableReason = Literal["", "busy", "full", "damaged", "missing", "denied"]
+UnavailableReason = Literal["", "busy", "full", "damaged", "missing", "denied", "taken"]
 """What callers must tell apart.
 
 busy: somebody else works with the store; full: no room; damaged: what is stored cannot be read; missing: nothing is
-there; denied: no permission.
+there; denied: no permission; taken: another relay works with it now, and this one is to write no more.
 """
 
 

@@ -81,7 +81,11 @@ class LogReader(Protocol):
 
 
 class Log(Protocol):
-    """The events of one partition. Use it from the event loop that opened it."""
+    """The events of one partition. Use it from the event loop that opened it.
+
+    Once a transaction of the partition's State has failed because another relay works with the partition, every write
+    raises Unavailable with the reason "taken". `close` writes nothing then.
+    """
 
     @property
     def identity(self) -> str:

@@ -49,6 +49,8 @@ class State(Protocol):
 
     - Each method is one transaction: all or nothing. What it changes is durable when it returns.
     - A method raises Unavailable and nothing else, and has changed nothing then. Another call may succeed.
+    - A State that is opened later ends this one: every transaction raises Unavailable with the reason "taken" from then
+      on, and so does every write to the log once a transaction has.
     - A method that is cancelled may change everything or nothing.
     - Admins change pauses, replays and parked events at any time, also of a partition at work: `changes` tells.
     """

@@ -1,0 +1,58 @@
+"""Two relays with one state folder, which the lock should have prevented: the one that was started last stays."""
+
+from collections import Counter
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from relay.testing import Destination, make_event
+from tests.daemon import Daemon
+from tests.forks import Forks
+from tests.process.test_lost_state import HOOK, SOURCE, post, until_status
+
+
+def read_journal(daemon: Daemon) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (daemon.state / "journal").glob("*") if path.name != "lock"}
+
+
+@pytest.mark.promise(2)
+async def test_a_relay_that_is_taken_over_takes_and_delivers_nothing(
+    daemon: Daemon, relay_forks: Forks, tmp_path: Path
+) -> None:
+    later = Daemon(tmp_path / "later", relay_forks)
+    later.state = daemon.state
+    try:
+        async with Destination() as hook:
+            hook.behaviour = 503
+            for one in (daemon, later):
+                one.configure("10-all", SOURCE + HOOK % hook.url)
+            await daemon.start()
+            await post(daemon, *range(20))
+            await hook.requested(1)
+            for lock in daemon.state.rglob("lock"):
+                lock.unlink()
+            await later.start()
+            (line,) = await daemon.until(lambda: daemon.logged("another relay has taken over"), bool, within=60)
+            assert f"(process {later.pid} on " in line["reason"]
+            status, answer = await daemon.post(b'{"events":[%s]}' % make_event(n=99))
+            assert (status, "another relay" in answer["detail"]) == (503, True)
+            async with aiohttp.request("GET", f"{daemon.url}/readyz") as ready:
+                assert ready.status == 503
+            hook.behaviour = 200
+            await post(later, *range(20, 40))
+            await later.settled("hook", 40)
+            assert await later.stop() == 0
+            told = await until_status(daemon, 1, "another relay has opened relay.db")
+            assert "relay.db cannot be written" in told.stdout or "takes no events" in told.stdout
+            before = read_journal(daemon)
+            assert await daemon.stop() == 0
+            assert read_journal(daemon) == before
+            await daemon.start()
+            await post(daemon, *range(40, 50))
+            await daemon.settled("hook", 50)
+            assert await daemon.stop() == 0
+            assert {**Counter(event["properties"]["n"] for event in hook.events())} == dict.fromkeys(range(50), 1)
+    finally:
+        if later.is_running:
+            await later.kill()
