@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from relay.inspect import Backup
-from relay.state import Forgotten
 from relay.status import ReloadResult
-from relay.store import Entry, ParkedQuery, Replay
+from relay.store import Entry, Forgotten, ParkedQuery, Replay
 from relay.words import COMMANDING, format_count, format_ranges, format_time
 
 SAID: Final = 50

@@ -7,9 +7,8 @@ from typing import Protocol
 
 from relay.api import Message
 from relay.config import Config
-from relay.state import Forgotten
 from relay.status import ReloadResult, Status
-from relay.store import AlertMessage, Entry
+from relay.store import AlertMessage, Entry, Forgotten, Store
 
 
 class Alerting(Protocol):
@@ -28,6 +27,10 @@ class Control(Protocol):
     @property
     def folder(self) -> Path:
         """The state folder."""
+
+    @property
+    def store(self) -> Store:
+        """The store."""
 
     @property
     def config(self) -> Config:
@@ -55,20 +58,20 @@ class Control(Protocol):
     async def forget(self, connector: str) -> Forgotten:
         """Remove everything of an unconfigured connector.
 
-        Raises LookupError, ValueError if the connector is configured, OSError, sqlite3.Error.
+        Raises LookupError, ValueError if the connector is configured, Unavailable.
         """
 
     async def pause(self, connector: str, until: float | None) -> bool:
         """Pause a connector until a time (Unix seconds) or until it is resumed; return False if it is paused as long
         already.
 
-        Returns when the lane obeys. Raises LookupError, OSError if the lane does not obey in time, sqlite3.Error.
+        Returns when the lane obeys. Raises LookupError, OSError if the lane does not obey in time, Unavailable.
         """
 
     async def resume(self, connector: str) -> bool:
         """Resume a connector; return False if it was not paused. Returns when the lane obeys.
 
-        Raises LookupError, OSError if the lane does not obey in time, sqlite3.Error.
+        Raises LookupError, OSError if the lane does not obey in time, Unavailable.
         """
 
     async def try_now(self, connector: str) -> bool:

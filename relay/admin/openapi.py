@@ -7,9 +7,8 @@ import msgspec
 
 from relay.api import Message, User
 from relay.inspect import Audit, Check, Receipt, Remains, ReplayCount, Stretch, Trace, WholeAudit
-from relay.state import Forgotten
 from relay.status import Diagnosis, Status
-from relay.store import Entry, Parked, ParkedQuery, Replay
+from relay.store import Entry, Forgotten, Parked, ParkedQuery, Replay
 
 SCHEMAS: Final = (
     *(Status, Diagnosis, Audit, WholeAudit, Check, Trace, ReplayCount, Stretch, Forgotten, Parked, Replay, ParkedQuery),

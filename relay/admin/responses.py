@@ -1,6 +1,5 @@
 """Answers of the admin API: JSON of plain values, NDJSON for large answers, RFC 9457 problem bodies."""
 
-import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import fields
 from http import HTTPStatus
@@ -21,7 +20,6 @@ STATUSES: Final = (
     (OverflowError, 400),
     (msgspec.MsgspecError, 400),
     (OSError, 503),
-    (sqlite3.Error, 503),
 )
 """The status for each exception that a handler may raise."""
 

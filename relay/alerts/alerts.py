@@ -2,9 +2,7 @@
 
 import asyncio
 import socket
-import sqlite3
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Protocol
 
 import structlog
@@ -15,9 +13,8 @@ from relay.alerts.sender import Sender, SendTimes
 from relay.api import Alert, Message
 from relay.config import Config, ConfigError, NotMade, make_alerts, make_mistakes
 from relay.guests import is_same
-from relay.state import forget_alerts, read_alerts
 from relay.status import AlertStatus, Condition, Status
-from relay.store import AlertMessage, Tracks
+from relay.store import AlertMessage, StoredAlerts, Tracks, Unavailable
 from relay.threads import ADMIN
 
 Kept = tuple[Tracks, list[AlertMessage]]
@@ -39,10 +36,9 @@ class AlertSnapshot(Protocol):
 class Alerts:
     """Shows the conditions to each alert, and sends the messages of the alerts."""
 
-    def __init__(self, folder: Path, times: SendTimes | None = None) -> None:
-        """`folder`: the state folder."""
+    def __init__(self, stored: StoredAlerts, times: SendTimes | None = None) -> None:
         self._times = times or SendTimes()
-        self._folder, self._host = folder, socket.gethostname()
+        self._stored, self._host = stored, socket.gethostname()
         self._config = Config()
         self._senders: dict[str, Sender] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -82,7 +78,7 @@ class Alerts:
                 saved = tracks.get(name, {}), [one for one in messages if one.alert == name]
                 kept = await self._end_sender(name) or saved
                 file, relay = config.alerts[name].file, config.runtime.name
-                self._senders[name] = Sender(alert, file, relay, self._host, self._folder, *kept, self._times)
+                self._senders[name] = Sender(alert, file, relay, self._host, self._stored, *kept, self._times)
                 self._start_sender(name)
 
     async def _read_saved(
@@ -90,9 +86,9 @@ class Alerts:
     ) -> tuple[Mapping[str, Tracks], Sequence[AlertMessage]]:
         """Read the saved memory and messages of alerts; forget all alerts that are not `kept`."""
         try:
-            await ADMIN.run(forget_alerts, self._folder, kept)
-            return await ADMIN.run(read_alerts, self._folder, names)
-        except (OSError, sqlite3.Error) as error:
+            await ADMIN.run(self._stored.forget, kept)
+            return await ADMIN.run(self._stored.read, names)
+        except Unavailable as error:
             log.error("what alerts remember cannot be read", error=str(error), advice="they may tell some of it again")
             return {}, []
 

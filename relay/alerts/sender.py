@@ -7,14 +7,12 @@ database cannot be written, all of this goes on in memory.
 """
 
 import asyncio
-import sqlite3
 import time
 import uuid
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -26,10 +24,9 @@ from relay.api import Alarm, Alert, Message, Reject, Retry
 from relay.api.transport import outage
 from relay.config import Redaction
 from relay.guests import Late, call_guest, find_reason, run_limited
-from relay.state import save_message, save_tracks
 from relay.status import AlertStatus, Condition, LastAlert, Status
 from relay.stop import STOP, count_seconds_left
-from relay.store import MESSAGES_KEPT, AlertMessage, Tracks
+from relay.store import MESSAGES_KEPT, AlertMessage, StoredAlerts, Tracks, Unavailable
 from relay.threads import ADMIN
 
 LONGEST_ASKED_S: Final = 3600.0
@@ -64,14 +61,14 @@ class Sender:
         file: str,
         relay: str,
         host: str,
-        folder: Path,
+        stored: StoredAlerts,
         tracks: Tracks,
         known: Iterable[AlertMessage],
         times: SendTimes,
     ) -> None:
         """`file`: the file of its configuration. `relay`: the name of this relay. `tracks` and `known` come from the
         database."""
-        self._alert, self._file, self._relay, self._host, self._folder = alert, file, relay, host, folder
+        self._alert, self._file, self._relay, self._host, self._stored = alert, file, relay, host, stored
         self._times = times
         self._rules = AlertRules.make(alert.settings)
         self._log = log.bind(alert=alert.name)
@@ -105,7 +102,7 @@ class Sender:
             return
         self._memory = memory
         made = [self._make_message(make_alarms(due, status, self._rules))] if due else []
-        await self._save(partial(save_tracks, self._folder, self._alert.name, _encode_tracks(memory), made))
+        await self._save(partial(self._stored.save_tracks, self._alert.name, _encode_tracks(memory), made))
         self._messages |= {one.id: one for one in made}
         self._news.set()
 
@@ -127,7 +124,7 @@ class Sender:
         sentence = f"This is a test of [alert.{self._alert.name}]. Nothing need be wrong."
         alarm = Alarm(kind="test", subject="relay", state="began", sentence=sentence, since=time.time())
         made = self._make_message([alarm], test=True)
-        await self._save(partial(save_message, self._folder, made))
+        await self._save(partial(self._stored.save_message, made))
         self._tests[made.id] = asyncio.get_running_loop().create_future()
         self._messages[made.id], self._not_before = made, 0.0
         self._news.set()
@@ -252,7 +249,7 @@ class Sender:
             self._log.warning("alert not sent, tried again", **told, reason=now.problem)
         if not now.is_waiting and (asked := self._tests.get(now.id)) and not asked.done():
             asked.set_result(now)
-        await self._save(partial(save_message, self._folder, now))
+        await self._save(partial(self._stored.save_message, now))
 
     async def _save(self, save: "partial[None]") -> None:
         """Write to the database, one thing after the other, even if this is cancelled."""
@@ -267,7 +264,7 @@ class Sender:
         async with self._saving:
             try:
                 await ADMIN.run(save)
-            except (OSError, sqlite3.Error) as error:
+            except Unavailable as error:
                 if not self._unsaved:
                     advice = "after a restart some of it may be told again"
                     self._log.error("what an alert remembers cannot be saved", error=str(error), advice=advice)

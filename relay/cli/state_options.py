@@ -14,8 +14,8 @@ import click
 from relay.cli.options import conf_option, plugins_option, state_option, url_option
 from relay.cli.output import Unwritten
 from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Config, ConfigError, Registry, load
-from relay.state import OlderTables, add_entries
-from relay.store import Entry
+from relay.engine import open_store
+from relay.store import Entry, Store, Unavailable
 from relay.words import describe_error
 
 
@@ -38,6 +38,11 @@ class StateOptions:
                 said = f"{self.conf} is left out of account: {error.mistakes[0]} (see relay check)"
                 click.echo(f"warning: {said}", err=True)
             return None
+
+    @cached_property
+    def store(self) -> Store:
+        """The store of the state folder, by the configuration on disk or, without a valid one, the defaults."""
+        return open_store(self.state, (self.config or Config()).journal)
 
     @property
     def path(self) -> Path:
@@ -77,14 +82,15 @@ def convert_errors() -> Iterator[None]:
         raise click.ClickException(str(error)) from None
 
 
-def note_history(state: Path, entry: Entry) -> None:
-    """Write what a command has done into the history of a state folder without a running relay."""
+def note_history(store: Store, entry: Entry) -> None:
+    """Write what a command has done into the history of a store without a running relay."""
     try:
-        add_entries(state, [entry])
-    except OlderTables:
-        click.echo("the history has no entry of this: relay.db is of an older relay, and the next start updates it")
-    except (OSError, sqlite3.Error) as error:
-        click.echo(f"the history cannot be written: {error}", err=True)
+        store.history.add([entry])
+    except Unavailable as error:
+        if error.reason == "older":
+            click.echo("the history has no entry of this: relay.db is of an older relay, and the next start updates it")
+        else:
+            click.echo(f"the history cannot be written: {error}", err=True)
 
 
 def add_headings(parts: Sequence[tuple[int, Sequence[str]]]) -> list[str]:

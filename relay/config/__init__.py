@@ -17,6 +17,7 @@ from relay.config.model import (
     Configured,
     ErasureSettings,
     IngestSettings,
+    JournalSettings,
     LogSettings,
     MetricsSettings,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "Effective",
     "ErasureSettings",
     "IngestSettings",
+    "JournalSettings",
     "KeyPath",
     "Loaded",
     "LogSettings",

@@ -3,11 +3,12 @@
 from relay.inspect.audit import Audit, AuditRow, WholeAudit, audit_all
 from relay.inspect.backup import Backup, back_up
 from relay.inspect.check import Check, CheckedSegment, WorkerCheck, check_all
-from relay.inspect.disk_usage import describe_usage, measure_usage
+from relay.inspect.databases import CheckedDatabase, check_databases, has_run
 from relay.inspect.dump import PROBLEM, DumpPart, dump_all, encode_line, encode_problem
 from relay.inspect.receipts import Receipt, WorkerReceipt, list_receipts
+from relay.inspect.repair_all import plan_repairs, repair_all
 from relay.inspect.replay_count import ReplayCount, Stretch, WorkerCount, count_all
-from relay.inspect.restore import advise_on_restore, restore
+from relay.inspect.restore import restore
 from relay.inspect.search import Aside, Found, search_all
 from relay.inspect.subprocess import NOT_THERE, Question
 from relay.inspect.trace import Resent, Trace, Traced, TracedConnector, TracePart, Tried, WorkerTrace, trace_all
@@ -21,6 +22,7 @@ __all__ = [
     "AuditRow",
     "Backup",
     "Check",
+    "CheckedDatabase",
     "CheckedSegment",
     "DumpPart",
     "Found",
@@ -40,18 +42,19 @@ __all__ = [
     "WorkerCount",
     "WorkerReceipt",
     "WorkerTrace",
-    "advise_on_restore",
     "audit_all",
     "back_up",
     "check_all",
+    "check_databases",
     "count_all",
-    "describe_usage",
     "dump_all",
     "encode_line",
     "encode_problem",
     "find_remains",
+    "has_run",
     "list_receipts",
-    "measure_usage",
+    "plan_repairs",
+    "repair_all",
     "restore",
     "search_all",
     "trace_all",

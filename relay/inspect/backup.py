@@ -49,6 +49,7 @@ from relay.state import (
     LOCKED_S,
     SEEN,
     WORKERS,
+    convert_errors,
     list_journals,
     make_worker_folder,
     raise_head,
@@ -124,6 +125,7 @@ def read_backup(folder: Path) -> Backup:
         raise OSError(f"{path} cannot be read: {error}") from None
 
 
+@convert_errors()
 def back_up(state: Path, path: Path, target: Path, told: Told) -> tuple[Backup, list[str]]:
     """Copy a state folder into `target`, or continue an earlier try. `path`: the setting `journal.path`.
 

@@ -2,10 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from relay.state import list_erasures
-from relay.store import ConnectorAnswer, Erasure, Stage
+from relay.store import ConnectorAnswer, Erasure, Stage, StoredErasures
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +72,11 @@ class Receipt:
     """Empty for a single process. Otherwise everything above covers all workers together."""
 
 
-def list_receipts(state: Path, after: float | None) -> list[Receipt]:
-    """List the receipts of a state folder, the last one first. `after`: the setting `erasure.after` in seconds, if
+def list_receipts(erasures: StoredErasures, after: float | None) -> list[Receipt]:
+    """List the receipts of all erasures, the last one first. `after`: the setting `erasure.after` in seconds, if
     known.
 
-    Raises FileNotFoundError, sqlite3.Error.
+    Raises Unavailable.
     """
     return [
         Receipt(
@@ -95,7 +93,7 @@ def list_receipts(state: Path, after: float | None) -> list[Receipt]:
                 for worker, part in one.workers.items()
             ],
         )
-        for one in list_erasures(state)
+        for one in erasures.read()
     ]  # fmt: skip
 
 

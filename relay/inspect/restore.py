@@ -31,16 +31,28 @@ from relay.inspect.backup import (
     read_backup,
 )
 from relay.journal import list_segment_files, lock, replace_text, sync_folder, write_end, write_identity
-from relay.state import CUTS, DATABASE, SEEN, VERSION, WORKERS, change_identity, make_journal_folder, make_worker_folder
+from relay.state import (
+    CUTS,
+    DATABASE,
+    MARKER,
+    SEEN,
+    VERSION,
+    WORKERS,
+    advise_on_restore,
+    change_identity,
+    convert_errors,
+    make_journal_folder,
+    make_worker_folder,
+    read_marker,
+)
 
 OLDEST_VERSION: Final = 7
 """The oldest version of the tables that knows the journal as today."""
-MARKER: Final = "unfinished-restore"
-"""A file in the state folder during a restore: the source and the journal's folder, a line each."""
 NO_EVENTS: Final = ("lost+found",)
 """What an empty journal folder may hold: a file system's own entries."""
 
 
+@convert_errors()
 def restore(source: Path, state: Path, path: Path, told: Told) -> tuple[Backup, list[str]]:
     """Make a state folder of the backup in `source`. `path`: the setting `journal.path`.
 
@@ -53,7 +65,7 @@ def restore(source: Path, state: Path, path: Path, told: Told) -> tuple[Backup, 
     for part in found.workers:
         _check_version(make_worker_folder(source, part.worker) / DATABASE)
     mine = f"{os.path.realpath(source)}\n{make_journal_folder(state, path, 0).absolute()}\n"
-    if (begun := _read_marker(state)) is None:
+    if (begun := read_marker(state)) is None:
         if there := _list_kept(source, found, state, path):
             raise OSError(f"{there[0]} is there: a backup is only restored where there is nothing that relay keeps")
     elif begun != mine:
@@ -87,20 +99,6 @@ def _check_version(database: Path) -> None:
         raise OSError(
             f"{database} is of {'a newer' if version > VERSION else 'a much older'} relay: use that to restore"
         )
-
-
-def advise_on_restore(state: Path) -> str:
-    """Return what to do about an interrupted restore in a state folder; "" without any. Raises OSError."""
-    source = (_read_marker(state) or "").partition("\n")[0]
-    return f"a restore was broken off there: run relay restore {source} --state {state} again" if source else ""
-
-
-def _read_marker(state: Path) -> str | None:
-    """Read the marker of an unfinished restore; return None without any. Raises OSError."""
-    try:
-        return (state / MARKER).read_text(errors="surrogateescape")
-    except (FileNotFoundError, NotADirectoryError):
-        return None
 
 
 def _list_kept(source: Path, backup: Backup, state: Path, path: Path) -> list[Path]:

@@ -16,14 +16,13 @@ from relay.state import (
     find_attempts_at,
     find_parked_at,
     find_replays_over,
-    find_worker,
     list_journals,
     read_lanes_if_any,
     read_parked,
     view_journal,
     was_damaged,
 )
-from relay.store import Attempts, Counts, LaneLedger, LogView, Parked, ParkedQuery, Replay
+from relay.store import Attempts, Counts, LaneLedger, LogView, Parked, ParkedQuery, Replay, find_partition
 
 ESCAPED: Final = frozenset('"\\/')
 """Characters that a sender may write in several ways inside a JSON string."""
@@ -147,7 +146,7 @@ def _find_parked(state: Path, id: str) -> list[tuple[int, Aside]]:
     found = list[tuple[int, Aside]]()
     with suppress(FileNotFoundError):
         for one in islice((each for each in read_parked(state, ParkedQuery()) if _is_of(each, id)), FOUND):
-            found.append((find_worker(one.number), _make_aside(one)))
+            found.append((find_partition(one.number), _make_aside(one)))
     return found
 
 

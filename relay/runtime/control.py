@@ -13,11 +13,10 @@ from relay.alerts import Alerts
 from relay.catalogue import Selection
 from relay.config import Config
 from relay.deliver import Fleet
-from relay.runtime.state_folder import forget_removed, read_doubts_in, read_failing_in, read_parked_in
 from relay.runtime.status import StatusReader
-from relay.state import Forgotten, pause_connector, resume_connector
+from relay.runtime.stored import find_doubts, find_failing_erasures, forget_removed, read_parked_totals
 from relay.status import RefusedReload, ReloadResult, Status, keep_configured, merge_statuses, read_retired
-from relay.store import Entry, Log, Pause
+from relay.store import Entry, Forgotten, Log, Pause, Store
 from relay.threads import ADMIN
 
 HEED_S: Final = 5.0
@@ -31,6 +30,7 @@ class View:
     def __init__(
         self,
         config: Config,
+        store: Store,
         folder: Path,
         looks: StatusReader,
         fleet: Fleet,
@@ -41,9 +41,9 @@ class View:
         alone: bool,
     ) -> None:
         """`alone`: no other process runs with the state folder. `note` writes an entry into the history."""
-        self._alone, self._path = alone, config.journal.path  # for good: a new path takes a restart
-        self.config, self.folder, self.reload, self.note = config, folder, reload, note
-        self.alerts = Alerts(folder)
+        self._alone = alone
+        self.config, self.store, self.folder, self.reload, self.note = config, store, folder, reload, note
+        self.alerts = Alerts(store.alerts)
         self._looks, self._fleet, self._journal = looks, fleet, journal
         self.changing = asyncio.Lock()
         """Held while the configuration changes."""
@@ -66,10 +66,10 @@ class View:
         """Pause a connector until a time (Unix seconds) or until it is resumed; return False if it is paused as long
         already.
 
-        Returns when the lane obeys. Raises LookupError, OSError if the lane does not obey in time, sqlite3.Error.
+        Returns when the lane obeys. Raises LookupError, OSError if the lane does not obey in time, Unavailable.
         """
         self._check(connector)
-        changed = await ADMIN.run(pause_connector, self.folder, connector, until)
+        changed = await ADMIN.run(self.store.pauses.pause, connector, until)
 
         def is_so() -> bool:
             held = self._find_pause(connector)
@@ -81,10 +81,10 @@ class View:
     async def resume(self, connector: str) -> bool:
         """Resume a connector; return False if it was not paused. Returns when the lane obeys.
 
-        Raises LookupError, OSError if the lane does not obey in time, sqlite3.Error.
+        Raises LookupError, OSError if the lane does not obey in time, Unavailable.
         """
         self._check(connector)
-        changed = await ADMIN.run(resume_connector, self.folder, connector)
+        changed = await ADMIN.run(self.store.pauses.resume, connector)
         await self._await_heeded(lambda: self._find_pause(connector) is None)
         return changed
 
@@ -110,24 +110,24 @@ class View:
     async def forget(self, connector: str) -> Forgotten:
         """Remove everything of an unconfigured connector, between two reloads.
 
-        Raises LookupError, ValueError if the connector is configured, OSError, sqlite3.Error.
+        Raises LookupError, ValueError if the connector is configured, Unavailable.
         """
         async with self.changing:
-            return await forget_removed(self.folder, connector, self.config.connectors)
+            return await forget_removed(self.store, connector, self.config.connectors)
 
     def _find_pause(self, connector: str) -> Pause | None:
         held = (lane.destination.breaker.held for lane in self._fleet.lanes if lane.name == connector)
         return next(held, None)  # a reload may just be making the lane anew: it is held from the start
 
     async def status(self) -> Status:
-        """Return the status. With several workers the supervisor reads the databases."""
+        """Return the status. With several workers the supervisor reads the store."""
         if not self._alone:
             mine = await self._looks.read_status(self.config, self.restart)
             return replace(mine, alerts=self.alerts.statuses, refused_reload=self.refused_reload)
-        others = await read_retired(self.folder, {0}, self.config)
-        parked, failing = await read_parked_in(self.folder), await read_failing_in(self.folder)
+        others = await read_retired(self.store, {0}, self.config)
+        parked, failing = await read_parked_totals(self.store), await find_failing_erasures(self.store)
         mine = await self._looks.read_status(self.config, self.restart)
         others = [keep_configured(one, self.config) for one in others]  # a reload may have ended
-        doubts = await read_doubts_in(self.folder, self._path)
+        doubts = await find_doubts(self.store)
         whole = merge_statuses([mine, *others], parked, failing, doubts, parked_most=self.config.parked.max_size)
         return replace(whole, alerts=self.alerts.statuses, refused_reload=self.refused_reload)

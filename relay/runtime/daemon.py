@@ -25,7 +25,6 @@ from relay.config import Config, ConfigError, NotMade, TlsError, make_mistakes, 
 from relay.deliver import Changes, Fleet
 from relay.erasure import Eraser
 from relay.ingest import First, Ingest, Others
-from relay.inspect import describe_usage, measure_usage
 from relay.runtime.background import Chores
 from relay.runtime.condition_watch import ConditionWatch
 from relay.runtime.control import View
@@ -57,7 +56,7 @@ from relay.runtime.worker import Worker
 from relay.state import StateDatabase
 from relay.status import ReloadResult, ReloadWarning, merge_results, read_retired
 from relay.stop import STOP, count_seconds_left
-from relay.store import Entry, Log, Unavailable
+from relay.store import Entry, Log, Store, Unavailable
 from relay.threads import ADMIN
 
 Load = Callable[[], Config]
@@ -71,27 +70,36 @@ FIRST_S: Final = 5.0
 log = structlog.stdlib.get_logger()
 
 
-async def run(config: Config, load: Load, state_folder: Path, worker: Worker | None = None) -> None:
+async def run(config: Config, load: Load, store: Store, folder: Path, worker: Worker | None = None) -> None:
     """Run until SIGTERM or SIGINT, alone or as one of several workers. Raises StartError.
 
-    `load` reads the configuration again.
+    `load` reads the configuration again. `folder`: the state folder.
     """
     stop, hangup = asyncio.Event(), asyncio.Event()
     STOP.watch(config.runtime.drain, supervised=worker is not None)
     on_signal(stop.set)
     if worker is None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup.set)
-    async with open_state(config, state_folder, worker.number if worker else 0) as (journal, state):
-        await Daemon(config, load, journal, state, worker).run(stop, hangup)
+    async with open_state(config, store, worker.number if worker else 0) as (journal, state):
+        await Daemon(config, load, store, folder, journal, state, worker).run(stop, hangup)
     log.info("worker stopped" if worker else "relay stopped")
 
 
 class Daemon:
     """One process with its journal."""
 
-    def __init__(self, config: Config, load: Load, journal: Log, state: StateDatabase, worker: Worker | None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        load: Load,
+        store: Store,
+        folder: Path,
+        journal: Log,
+        state: StateDatabase,
+        worker: Worker | None,
+    ) -> None:
         self._used, self._config, self._load = config, config, load
-        self._journal, self._state, self._worker = journal, state, worker
+        self._store, self._journal, self._state, self._worker = store, journal, state, worker
         number = worker.number if worker else 0
         self._fleet = Fleet(journal, state, state.folder, number)
         self._first = First(worker.first, []) if worker and number else None
@@ -99,10 +107,10 @@ class Daemon:
         self._eraser = Eraser(self._fleet, journal, state, config.erasure, number)
         self._status_reader = StatusReader(self._fleet, self._ingest, journal)
         self._watch = ConditionWatch()
-        self._history = History(state.folder, lambda: self._config, self._watch)
+        self._history = History(store, lambda: self._config, self._watch)
         note = self._history.note if worker is None else _ignore_entry  # the supervisor of several workers writes it
         self._view = View(
-            config, state.folder, self._status_reader, self._fleet, journal, self.reload, note, alone=worker is None
+            config, store, folder, self._status_reader, self._fleet, journal, self.reload, note, alone=worker is None
         )
         self._admin = Admin(self._view, config.admin, config.metrics, worker.admin if worker else None)
         self._notify = Notify()
@@ -186,7 +194,7 @@ class Daemon:
         if self._worker is None:
             await self._view.alerts.change(self._config, self._view.alerts.make_alerts(self._config))
             self._watch.listeners.append(self._view.alerts.take_snapshot)
-            others = await read_retired(self._state.folder, {0}, self._config)
+            others = await read_retired(self._store, {0}, self._config)
             self._pulse.others = sum(one.journal.head for one in others)
         if self._first is not None:
             with suppress(TimeoutError):  # until it is there, its share is answered 503, and nobody waits for it
@@ -215,12 +223,8 @@ class Daemon:
         """Describe what fills the disk. Blocking."""
         now = time.monotonic()
         if now - self._filled[1] > FILLERS_S:
-            number = self._state.worker
-            root = self._state.folder.parents[1] if number else self._state.folder
             files = [lane.traits.local_path for lane in self._fleet.lanes if lane.traits.local_path is not None]
-            config = self._config
-            found = measure_usage(root, config.journal.path, config.runtime.workers, files)
-            self._filled = describe_usage(found), now
+            self._filled = self._store.describe_usage(self._config.runtime.workers, files), now
         return self._filled[0]
 
     async def reload(self, *, dry_run: bool = False, by: str = "") -> ReloadResult:

@@ -5,12 +5,10 @@ disk is full or relay.db is locked is dropped with a line in the log. A written 
 """
 
 import asyncio
-import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
 import structlog
@@ -19,9 +17,8 @@ from relay import __version__
 from relay.config import LOG, Config, find_changed_files, read_stamps
 from relay.runtime.condition_watch import ConditionSnapshot, ConditionWatch
 from relay.runtime.history_entries import HistoryEntries
-from relay.state import add_entries, count_erasures, find_done, find_last_run, read_history
 from relay.stop import STOP, count_seconds_left
-from relay.store import Entry, HistoryQuery
+from relay.store import Entry, HistoryQuery, Store, Unavailable
 from relay.threads import ADMIN
 from relay.words import format_count, format_span, format_time
 
@@ -35,12 +32,11 @@ log = structlog.stdlib.get_logger()
 
 
 class History:
-    """Takes entries, and writes them to relay.db."""
+    """Takes entries, and writes them to the store."""
 
-    def __init__(self, folder: Path, in_force: Callable[[], Config], watch: ConditionWatch, every: float = 3.0) -> None:
-        """`folder`: the state folder. `in_force` returns the configuration in force. `every`: seconds between two
-        checks of what no status has."""
-        self._folder, self._in_force, self._every = folder, in_force, every
+    def __init__(self, store: Store, in_force: Callable[[], Config], watch: ConditionWatch, every: float = 3.0) -> None:
+        """`in_force` returns the configuration in force. `every`: seconds between two checks of what no status has."""
+        self._store, self._in_force, self._every = store, in_force, every
         self._entries = HistoryEntries()
         self._waiting = deque[Entry]()
         self._some, self._writing = asyncio.Event(), asyncio.Lock()
@@ -80,7 +76,7 @@ class History:
             for look in (self._note_done, self._check_files):
                 try:
                     await look()
-                except (OSError, sqlite3.Error) as error:
+                except OSError as error:  # of the store, or of the files of conf.d
                     log.warning("what is done cannot be looked up for the history", error=str(error))
                 except Exception as bug:  # the history ends nothing
                     log.error("what is done cannot be looked up for the history", exc_info=bug)
@@ -89,9 +85,9 @@ class History:
     async def _note_done(self) -> None:
         """Note finished replays and erasures."""
         now, since = time.time(), self._looked
-        for entry in await ADMIN.run(find_done, self._folder, since - self._every):
+        for entry in await ADMIN.run(self._store.history.find_done, since - self._every):
             self.note(entry)
-        asked, done, last = await ADMIN.run(count_erasures, self._folder, self._last_erasure, since)
+        asked, done, last = await ADMIN.run(self._store.erasures.count, self._last_erasure, since)
         if self._last_erasure >= 0:
             self._entries.count("erasure_requested", "relay", asked)
             self._entries.count("erased", "relay", done)
@@ -116,11 +112,11 @@ class History:
         """Note the start of relay, how the last run ended, and what has finished since."""
         told: list[Entry] = []
         try:
-            last = await ADMIN.run(find_last_run, self._folder)
-            before = await ADMIN.run(read_history, self._folder, HistoryQuery(limit=1))
+            last = await ADMIN.run(self._store.history.find_last_run)
+            before = await ADMIN.run(self._store.history.read, HistoryQuery(limit=1))
             for kind in ("source_refusing", "source_recovered"):
-                told += await ADMIN.run(read_history, self._folder, HistoryQuery(kind=kind))
-        except (OSError, sqlite3.Error) as error:
+                told += await ADMIN.run(self._store.history.read, HistoryQuery(kind=kind))
+        except Unavailable as error:
             log.error("the history cannot be read", error=str(error))
             last, before = None, []
         self._entries.remember(sorted(told, key=lambda one: one.number))
@@ -158,8 +154,8 @@ class History:
             self._waiting.clear()
             settings = self._in_force().history
             try:
-                await ADMIN.run(add_entries, self._folder, entries, settings.keep, settings.max_entries)
-            except (OSError, sqlite3.Error) as error:
+                await ADMIN.run(self._store.history.add, entries, settings.keep, settings.max_entries)
+            except Unavailable as error:
                 kinds = sorted({one.kind for one in entries})
                 log.error("entries of the history are lost", entries=len(entries), kinds=kinds, reason=str(error))
             except Exception as bug:  # the history ends nothing

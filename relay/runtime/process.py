@@ -2,32 +2,25 @@
 
 import asyncio
 import gc
-import os
 import signal
 import socket
-import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import structlog
 
 from relay.config import Config, TlsError
-from relay.inspect import advise_on_restore, describe_usage, measure_usage
-from relay.journal import OtherJournal
 from relay.listen import ListenError
 from relay.runtime.systemd import take_inherited_sockets
-from relay.state import DATABASE, StateDatabase, advise_on_error, make_journal_folder, make_worker_folder, open_both
+from relay.state import StateDatabase
 from relay.stop import STOP, count_seconds_left
-from relay.store import JournalLimits, Log, ParkedLimits, Unavailable
+from relay.store import JournalLimits, Log, ParkedLimits, Store, Unavailable
 from relay.threads import ADMIN
 from relay.words import describe_error
 
 CLOSE_S: Final = 15.0
-LEAST_BYTES: Final = 1 << 20
-"""Free bytes that relay.db needs to open."""
 OBJECTS_PER_COLLECTION: Final = 10_000
 log = structlog.stdlib.get_logger()
 
@@ -74,21 +67,13 @@ def take_inherited() -> list[socket.socket] | None:
 
 
 @asynccontextmanager
-async def open_state(config: Config, state_folder: Path, number: int) -> AsyncIterator[tuple[Log, StateDatabase]]:
-    """Open the journal and the database of the worker with this number. Raises StartError."""
-    settings, folder = config.journal, make_worker_folder(state_folder, number)
-    place = make_journal_folder(state_folder, settings.path, number)
+async def open_state(config: Config, store: Store, number: int) -> AsyncIterator[tuple[Log, StateDatabase]]:
+    """Open the journal and the state of the worker with this number. Raises StartError."""
     try:
-        if advice := await ADMIN.run(advise_on_restore, state_folder):
-            raise StartError(f"the state folder {state_folder} is not complete: {advice}")
-        journal, state = await ADMIN.run(open_both, folder, place, number, make_limits(config), settings.memory)
-    except sqlite3.Error as error:
-        why = [str(error), describe_full_disk(state_folder, config) or advise_on_error(error)]
-        raise StartError(f"{folder / DATABASE} cannot be used: {'; '.join(filter(None, why))}") from error
-    except OtherJournal as error:
-        raise StartError(str(error)) from error
-    except OSError as error:
-        raise make_folder_error(config, state_folder, error, number) from error
+        journal, state = await ADMIN.run(store.open, number, make_limits(config), config.journal.memory)
+    except Unavailable as error:
+        why = [str(error), await ADMIN.run(store.describe_full_disk, config.runtime.workers)]
+        raise StartError("; ".join(filter(None, why))) from error
     state.parked_limits = make_parked_limits(config)
     try:
         yield journal, state
@@ -110,23 +95,10 @@ async def _close_both(journal: Log, state: StateDatabase) -> None:
         log.error("journal and database are not closed", in_s=round(seconds, 1), reason=reason)
 
 
-def make_folder_error(config: Config, state: Path, error: OSError, number: int = 0) -> StartError:
-    """Make the error for a worker's part of a state folder that cannot be used. Blocking."""
-    why = filter(None, [describe_error(error), describe_full_disk(state, config)])
-    return StartError(f"the state folder {make_worker_folder(state, number)} cannot be used: {'; '.join(why)}")
-
-
-def describe_full_disk(state: Path, config: Config) -> str:
-    """Describe a full disk of a state folder, and what to do; return "" if it is not full. Blocking."""
-    try:
-        about = os.statvfs(state)
-    except OSError:
-        return ""
-    if about.f_bavail * about.f_frsize >= LEAST_BYTES:
-        return ""
-    found = describe_usage(measure_usage(state, config.journal.path, config.runtime.workers))
-    holds = f" (it holds {found})" if found else ""
-    return f"its file system is full{holds}: free some space"
+def make_folder_error(config: Config, store: Store, error: OSError) -> StartError:
+    """Make the error for a state folder that cannot be used. Blocking."""
+    why = filter(None, [describe_error(error), store.describe_full_disk(config.runtime.workers)])
+    return StartError(f"the state folder {store.place} cannot be used: {'; '.join(why)}")
 
 
 def make_limits(config: Config) -> JournalLimits:

@@ -5,7 +5,6 @@ At the end the demo compares the ledgers of relay with the events that were sent
 
 import asyncio
 import secrets
-import sqlite3
 import sys
 import time
 from asyncio.subprocess import Process
@@ -18,14 +17,15 @@ from typing import Final
 
 import orjson
 
+from relay.config import JournalSettings
+from relay.engine import open_store
 from relay.sandbox.braze.reactions import CurrentsSwitches
 from relay.sandbox.braze.sender import CurrentsSender
 from relay.sandbox.daemon import DemoFolder, SandboxError, prepare, run_relay, watch
 from relay.sandbox.heap.webhook import HeapWebhook
 from relay.sandbox.report import ReportedLane, Result, format_progress
 from relay.sandbox.shapes import list_types, make_event
-from relay.state import list_parked, read_ledger
-from relay.store import Ledger
+from relay.store import Ledger, ParkedQuery, Store, Unavailable, merge_ledgers
 
 UNREADABLE: Final = (b'"this is no event"',)
 """Bodies that are sent among the events, to show the outcome of an unreadable event."""
@@ -117,10 +117,14 @@ async def _wait_until_settled(place: DemoFolder, braze: CurrentsSender) -> None:
                 await asyncio.sleep(POLL_SECONDS)
 
 
+def _open_store(state: Path) -> Store:
+    return open_store(state, JournalSettings())
+
+
 def _read_ledgers(state: Path) -> dict[str, Ledger]:
     try:
-        return read_ledger(state)
-    except (FileNotFoundError, sqlite3.OperationalError):
+        return merge_ledgers(_open_store(state).view().read_lanes())
+    except Unavailable:
         return {}  # relay is just about to make the database
 
 
@@ -130,13 +134,14 @@ def _make_result(place: DemoFolder, braze: CurrentsSender, heap: HeapWebhook) ->
         with path.open("rb") as lines:
             ids.update(orjson.loads(line)["id"] for line in lines)
     arrived = {"archive": len(ids), "heap": len(heap.ids)}
-    ledgers = read_ledger(place.state)
+    store = _open_store(place.state)
+    ledgers = merge_ledgers(store.view().read_lanes())
     if missing := arrived.keys() - ledgers.keys():
         raise SandboxError(f"relay kept no books for {', '.join(sorted(missing))}; its log is {place.log}")
     return Result(
         sent=braze.counts.sent,
         accepted=braze.counts.accepted,
         unreadable=len(UNREADABLE),
-        parked_at_source=sum(parked.connector is None for parked in list_parked(place.state)),
+        parked_at_source=sum(parked.connector is None for parked in store.parked.read(ParkedQuery())),
         lanes=[ReportedLane(name, ledgers[name], count) for name, count in arrived.items()],
     )

@@ -6,7 +6,8 @@ from relay.state.cursor import read_saved_positions
 from relay.state.cuts import CUTS
 from relay.state.damage import mark_repaired, was_damaged
 from relay.state.database import StateDatabase
-from relay.state.database_file import LOCKED_S, VERSION, OlderTables, connect
+from relay.state.database_file import LOCKED_S, VERSION, connect, convert_errors
+from relay.state.disk_usage import measure_journals
 from relay.state.erasure.table import (
     ask_erasure,
     count_erasures,
@@ -14,7 +15,6 @@ from relay.state.erasure.table import (
     has_open_erasures,
     list_erasures,
 )
-from relay.state.forget import Forgotten, forget_connector
 from relay.state.history import add_entries, find_done, find_last_run, read_history
 from relay.state.journal_state import (
     accept_clock,
@@ -31,14 +31,16 @@ from relay.state.journal_state import (
 )
 from relay.state.layout import (
     DATABASE,
+    MARKER,
     SEEN,
     WORKERS,
-    find_worker,
+    advise_on_restore,
     list_journals,
     list_other_folders,
     list_worker_folders,
     make_journal_folder,
     make_worker_folder,
+    read_marker,
 )
 from relay.state.ledger import read_lane_ledgers, read_lanes_if_any, read_ledger, read_source_ledgers
 from relay.state.open_folder import open_both, view_journal
@@ -59,29 +61,32 @@ from relay.state.parked import (
 from relay.state.pauses import pause_connector, resume_connector
 from relay.state.plugin_store import STORES, EmbeddedStores, StoreFile
 from relay.state.replays import ask_replay, cancel_replay, find_replays_over, has_open_replays, list_replays
+from relay.state.state_folder import StateFolder
 
 __all__ = [
     "CUTS",
     "DATABASE",
     "LOCKED_S",
+    "MARKER",
     "SEEN",
     "STORES",
     "VERSION",
     "WORKERS",
     "EmbeddedStores",
-    "Forgotten",
-    "OlderTables",
     "StateDatabase",
+    "StateFolder",
     "StoreFile",
     "accept_clock",
     "accept_journal",
     "add_entries",
     "advise_on_error",
+    "advise_on_restore",
     "ask_erasure",
     "ask_replay",
     "cancel_replay",
     "change_identity",
     "connect",
+    "convert_errors",
     "count_erasures",
     "count_parked",
     "describe_accepting",
@@ -94,10 +99,8 @@ __all__ = [
     "find_last_run",
     "find_parked_at",
     "find_replays_over",
-    "find_worker",
     "find_worker_doubts",
     "forget_alerts",
-    "forget_connector",
     "has_marked",
     "has_open_erasures",
     "has_open_replays",
@@ -113,6 +116,7 @@ __all__ = [
     "mark_in_portions",
     "mark_parked",
     "mark_repaired",
+    "measure_journals",
     "open_both",
     "pause_connector",
     "raise_head",
@@ -123,6 +127,7 @@ __all__ = [
     "read_lane_ledgers",
     "read_lanes_if_any",
     "read_ledger",
+    "read_marker",
     "read_parked",
     "read_parked_offsets",
     "read_parked_totals",

@@ -12,7 +12,7 @@ from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Final
 
-from relay.state.database_file import connect
+from relay.state.database_file import connect, convert_errors
 from relay.store import MESSAGES_KEPT, AlertMessage, Tracks, Wanted
 
 COLUMNS: Final = ", ".join(field.name for field in fields(AlertMessage))
@@ -85,3 +85,26 @@ def hide_users(db: sqlite3.Connection, wanted: Wanted) -> None:
         if (before, problem) != (after, hidden):
             text = json.dumps(after, ensure_ascii=False)
             db.execute("UPDATE alert_message SET message = ?, problem = ? WHERE number = ?", (text, hidden, number))
+
+
+class FolderAlerts:
+    """The memory and the messages of alerts in a state folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @convert_errors()
+    def read(self, names: Collection[str]) -> tuple[dict[str, Tracks], list[AlertMessage]]:
+        return read_alerts(self._folder, names)
+
+    @convert_errors()
+    def save_tracks(self, alert: str, tracks: Tracks, messages: Sequence[AlertMessage]) -> None:
+        save_tracks(self._folder, alert, tracks, messages)
+
+    @convert_errors()
+    def save_message(self, message: AlertMessage) -> None:
+        save_message(self._folder, message)
+
+    @convert_errors()
+    def forget(self, kept: Collection[str]) -> None:
+        forget_alerts(self._folder, kept)

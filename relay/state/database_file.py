@@ -34,13 +34,7 @@ REASONS_BY_CODE: Final[dict[int, UnavailableReason]] = {
     sqlite3.SQLITE_CORRUPT: "damaged",
     sqlite3.SQLITE_NOTADB: "damaged",
 }
-REASONS_BY_ERRNO: Final[dict[int | None, UnavailableReason]] = {
-    errno.ENOSPC: "full",
-    errno.EDQUOT: "full",
-    errno.ENOENT: "missing",
-    errno.EACCES: "denied",
-    errno.EPERM: "denied",
-}
+FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 class OlderTables(sqlite3.DatabaseError):
@@ -127,10 +121,18 @@ def convert_errors() -> Iterator[None]:
         raise
     except sqlite3.Error as error:
         raise Unavailable(str(error), find_reason(error)) from error
+    except PermissionError as error:
+        what = error.filename or "the state folder"
+        said = f"{what} may not be read by this user: be root, or the user that relay runs as"
+        raise Unavailable(said, "denied") from error
+    except FileNotFoundError as error:
+        raise Unavailable(describe_error(error), "missing") from error
     except OSError as error:
-        raise Unavailable(describe_error(error), REASONS_BY_ERRNO.get(error.errno, "")) from error
+        raise Unavailable(describe_error(error), "full" if error.errno in FULL else "") from error
 
 
 def find_reason(error: sqlite3.Error) -> UnavailableReason:
     """Return what callers must know of an error of SQLite."""
+    if isinstance(error, OlderTables):
+        return "older"
     return REASONS_BY_CODE.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, "")

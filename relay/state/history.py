@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from relay.api.internal import cut
-from relay.state.database_file import connect
+from relay.state.database_file import connect, convert_errors
 from relay.state.erasure.table import ErasureResult, find_done_by_admins, read_results
 from relay.state.journal_state import read_ahead
 from relay.state.layout import list_worker_folders
@@ -123,3 +123,26 @@ def _done_erasures(folder: Path, since: float) -> Iterator[Entry]:
             sentence = f"erasure {number} is done: {format_count(events, 'event')} and {parked:,} parked removed"
             about = {"number": number, "asked_by": results[0].asked_by, "events": events, "parked": parked}
             yield Entry("erased", f"erasure {number}", sentence, about=about, at=max(one or 0.0 for one in ended))
+
+
+class FolderHistory:
+    """The history of a state folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @convert_errors()
+    def add(self, entries: Sequence[Entry], keep: float = 0.0, most: int = 0) -> None:
+        add_entries(self._folder, entries, keep, most)
+
+    @convert_errors()
+    def read(self, query: HistoryQuery | None = None) -> list[Entry]:
+        return read_history(self._folder, query)
+
+    @convert_errors()
+    def find_last_run(self) -> tuple[str, float] | None:
+        return find_last_run(self._folder)
+
+    @convert_errors()
+    def find_done(self, since: float) -> list[Entry]:
+        return find_done(self._folder, since)

@@ -15,7 +15,7 @@ from relay.journal import ANY, BEHIND_ALL, KnownJournal, describe_mismatch, list
 from relay.state.attempts import delete_attempts
 from relay.state.cursor import delete_cursors
 from relay.state.damage import delete_damage, mark_accepted, read_damage
-from relay.state.database_file import LOCKED_S, connect
+from relay.state.database_file import LOCKED_S, connect, convert_errors
 from relay.state.erasure.table import search_again
 from relay.state.layout import DATABASE, list_journals, list_worker_folders
 from relay.state.ledger import read_lanes_if_any
@@ -204,3 +204,26 @@ def _accept(folder: Path, journal: Path) -> bool:
             db.execute("UPDATE journal_state SET doubt = '', unheard = NULL")
             mark_accepted(db)
     return known is not None or not list_segment_files(journal)
+
+
+class FolderDoubts:
+    """The doubts of a state folder."""
+
+    def __init__(self, folder: Path, path: Path) -> None:
+        """`path`: the setting `journal.path`."""
+        self._folder, self._path = folder, path
+
+    @convert_errors()
+    def find(self) -> list[Doubt]:
+        return find_doubts(self._folder, self._path)
+
+    @convert_errors()
+    def describe_accepting(self, what: Literal["journal", "clock"]) -> str:
+        return describe_accepting(what, self._folder, self._path)
+
+    @convert_errors()
+    def accept(self, what: Literal["journal", "clock"]) -> None:
+        if what == "clock":
+            accept_clock(self._folder)
+        else:
+            accept_journal(self._folder, self._path)

@@ -9,15 +9,29 @@ WORKERS: Final = "workers"
 DATABASE: Final = "relay.db"
 SEEN: Final = "seen"
 """Where the journal notes the ids of recent events, by which it finds duplicates."""
+MARKER: Final = "unfinished-restore"
+"""A file in the state folder during a restore: the source and the journal's folder, a line each."""
 CLOSED: Final = "closed"
 """Where connectors of type file save the lengths of their compressed files, a file per connector."""
-WORKER_NUMBERS: Final = 1_000_000_000
-"""Distance between the numbers of two workers' parked events and replays, so that each number is unique."""
 
 
 def make_worker_folder(state: Path, number: int) -> Path:
     """Return the folder of the worker with this number, from 0."""
     return state / WORKERS / str(number) if number else state
+
+
+def advise_on_restore(state: Path) -> str:
+    """Return what to do about an interrupted restore in a state folder; "" without any. Raises OSError."""
+    source = (read_marker(state) or "").partition("\n")[0]
+    return f"a restore was broken off there: run relay restore {source} --state {state} again" if source else ""
+
+
+def read_marker(state: Path) -> str | None:
+    """Read the marker of an unfinished restore; return None without any. Raises OSError."""
+    try:
+        return (state / MARKER).read_text(errors="surrogateescape")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def list_worker_folders(state: Path) -> dict[int, Path]:
@@ -29,11 +43,6 @@ def list_worker_folders(state: Path) -> dict[int, Path]:
     return {
         number: make_worker_folder(state, number) for number in (0, *sorted(int(n) for n in found if n.isdecimal()))
     }
-
-
-def find_worker(number: int) -> int:
-    """Return the worker of a parked event or a replay with this number."""
-    return number // WORKER_NUMBERS
 
 
 def list_other_folders(mine: Path, number: int) -> list[Path]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from relay.state.cursor import load_cursors
 from relay.state.database_file import connect
 from relay.state.layout import list_worker_folders
-from relay.store import LaneLedger, Ledger, Refusals, SourceLedger
+from relay.store import LaneLedger, Ledger, Refusals, SourceLedger, merge_ledgers
 
 SOURCE_COLUMNS: Final = "name, duplicates, failing_since, last, status, reason, deadline"
 
@@ -68,8 +68,4 @@ def read_ledger(folder: Path) -> dict[str, Ledger]:
 
     Raises FileNotFoundError, sqlite3.Error.
     """
-    found: dict[str, Ledger] = {}
-    lanes = [lane for mine in list_worker_folders(folder).values() for lane in read_lane_ledgers(mine)]
-    for lane in sorted(lanes, key=lambda lane: lane.connector):
-        found[lane.connector] = lane.ledger + found[lane.connector] if lane.connector in found else lane.ledger
-    return found
+    return merge_ledgers(lane for mine in list_worker_folders(folder).values() for lane in read_lane_ledgers(mine))

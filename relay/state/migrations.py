@@ -5,7 +5,8 @@ from importlib.resources import files
 from typing import Final
 
 from relay.state.database_file import VERSION
-from relay.state.layout import DATABASE, WORKER_NUMBERS
+from relay.state.layout import DATABASE
+from relay.store import NUMBERS
 
 MIGRATIONS: Final = (
     """
@@ -104,4 +105,4 @@ def make_tables(db: sqlite3.Connection, worker: int) -> None:
     steps = "" if fresh else "".join(MIGRATIONS[version:])
     tables = files("relay.state").joinpath("schema.sql").read_text("utf-8")
     db.executescript(f"BEGIN IMMEDIATE; {steps} {tables} PRAGMA user_version = {VERSION}; COMMIT;")
-    db.executemany(_NUMBER_FROM, [(table, worker * WORKER_NUMBERS) for table in ("parked", "replay")])
+    db.executemany(_NUMBER_FROM, [(table, worker * NUMBERS) for table in ("parked", "replay")])

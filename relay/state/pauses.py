@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from relay.state.database_file import connect
+from relay.state.database_file import connect, convert_errors
 from relay.state.layout import list_worker_folders
 from relay.store import Pause
 
@@ -64,3 +64,22 @@ def read_pauses(db: sqlite3.Connection) -> dict[str, Pause]:
 def delete_pause(db: sqlite3.Connection, connector: str) -> None:
     """Delete the pause of a connector, if there is a pause."""
     db.execute("DELETE FROM pause WHERE connector = ?", (connector,))
+
+
+class FolderPauses:
+    """The pauses of a state folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @convert_errors()
+    def pause(self, connector: str, until: float | None = None) -> bool:
+        return pause_connector(self._folder, connector, until)
+
+    @convert_errors()
+    def resume(self, connector: str) -> bool:
+        return resume_connector(self._folder, connector)
+
+    @convert_errors()
+    def read(self) -> dict[str, Pause]:
+        return list_pauses(self._folder)

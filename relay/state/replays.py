@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from relay.state.cursor import CURSOR_COLUMNS, parse_cursor
-from relay.state.database_file import connect
-from relay.state.layout import list_worker_folders
+from relay.state.database_file import connect, convert_errors
+from relay.state.layout import list_worker_folders, make_worker_folder
 from relay.store import OUTCOMES, Cursor, Replay, values
 
 _COLUMNS: Final = f"number, connector, stop, entries, rate, asked, saved, ended, cancelled, asked_by, {CURSOR_COLUMNS}"
@@ -101,3 +101,22 @@ def save_replays(db: sqlite3.Connection, cursors: Mapping[int, Cursor]) -> None:
             for number, one in cursors.items()
         ],
     )
+
+
+class FolderReplays:
+    """The replays of a state folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @convert_errors()
+    def ask(self, replay: Replay, partition: int = 0) -> int:
+        return ask_replay(make_worker_folder(self._folder, partition), replay)
+
+    @convert_errors()
+    def cancel(self, number: int) -> bool:
+        return cancel_replay(self._folder, number)
+
+    @convert_errors()
+    def read(self) -> list[Replay]:
+        return list_replays(self._folder)

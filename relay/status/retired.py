@@ -3,33 +3,30 @@
 Without them, counts "ever" would fall when there are fewer workers than before.
 """
 
-import sqlite3
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import structlog
 
 from relay import __version__
 from relay.config import Config
 from relay.histogram import QUICK, SLOW, Histogram
-from relay.state import list_worker_folders, read_lane_ledgers, read_source_ledgers
 from relay.status.model import JournalStatus, LaneStatus, RemovedConnector, SourceStatus, Status
-from relay.store import Ledger, SourceLedger, find_acknowledged_head
+from relay.store import Ledger, SourceLedger, Store, Unavailable, find_acknowledged_head
 from relay.threads import ADMIN
 
 log = structlog.stdlib.get_logger()
 
 
-async def read_retired(state: Path, running: Collection[int], config: Config) -> list[Status]:
+async def read_retired(store: Store, running: Collection[int], config: Config) -> list[Status]:
     """Read the ledgers of all workers but the running ones, for a configuration's sources and connectors.
 
     Returns nothing if they cannot be read at the moment.
     """
     try:
-        return await ADMIN.run(_read_ledgers, state, running, config)
-    except (OSError, sqlite3.Error) as error:
+        return await ADMIN.run(_read_ledgers, store, running, config)
+    except Unavailable as error:
         log.error("the ledgers of former workers cannot be read", error=str(error))
         return []
 
@@ -41,14 +38,14 @@ def keep_configured(status: Status, config: Config) -> Status:
     return replace(status, sources=sources, lanes=lanes)
 
 
-def _read_ledgers(state: Path, running: Collection[int], config: Config) -> list[Status]:
+def _read_ledgers(store: Store, running: Collection[int], config: Config) -> list[Status]:
     found = []
-    for number, folder in list_worker_folders(state).items():
-        if number in running:
+    for partition in store.view_all():
+        if partition.number in running:
             continue
-        lanes = read_lane_ledgers(folder)
+        lanes = partition.read_lanes()
         ledgers = {one.connector: one.ledger for one in lanes if one.connector in config.connectors}
-        counted = {one.source: one for one in read_source_ledgers(folder) if one.source in config.sources}
+        counted = {one.source: one for one in partition.read_sources() if one.source in config.sources}
         removed = [
             RemovedConnector(
                 connector=one.connector,

@@ -1,4 +1,4 @@
-"""The values of the place where events and books are kept."""
+"""The place where events, cursors and all else is kept: what every engine promises, and the values of the promises."""
 
 from relay.store.alert_message import MESSAGES_KEPT, AlertMessage, Tracks
 from relay.store.attempts import Attempts
@@ -20,7 +20,7 @@ from relay.store.erasure import (
 )
 from relay.store.error import TooLarge, Unavailable, UnavailableReason
 from relay.store.history import Entry, HistoryQuery
-from relay.store.ledger import LaneLedger, Range, Refusals, SourceLedger, find_acknowledged_head
+from relay.store.ledger import LaneLedger, Range, Refusals, SourceLedger, find_acknowledged_head, merge_ledgers
 from relay.store.log import ErasedStretch, EventIds, JournalLimits, Log, LogReader, Wants
 from relay.store.log_view import LogSurvey, LogView
 from relay.store.parked import (
@@ -41,6 +41,20 @@ from relay.store.parked import (
 from relay.store.pause import Pause
 from relay.store.replay import Replay
 from relay.store.state import CutLines, State
+from relay.store.store import (
+    NUMBERS,
+    Forgotten,
+    PartitionView,
+    Store,
+    StoredAlerts,
+    StoredDoubts,
+    StoredErasures,
+    StoredHistory,
+    StoredParked,
+    StoredPauses,
+    StoredReplays,
+    find_partition,
+)
 from relay.store.users import LISTS, NOBODY, Erased, Wanted, find_user, merge_users
 
 __all__ = [
@@ -50,6 +64,7 @@ __all__ = [
     "LISTS",
     "MESSAGES_KEPT",
     "NOBODY",
+    "NUMBERS",
     "OUTCOMES",
     "ROW_BYTES",
     "SETTINGS",
@@ -69,6 +84,7 @@ __all__ = [
     "Erasures",
     "EventIds",
     "FailingErasures",
+    "Forgotten",
     "HistoryQuery",
     "JournalLimits",
     "LaneLedger",
@@ -82,6 +98,7 @@ __all__ = [
     "ParkedQuery",
     "ParkedRow",
     "ParkedTotal",
+    "PartitionView",
     "Pause",
     "Range",
     "Reason",
@@ -92,6 +109,14 @@ __all__ = [
     "SourceLedger",
     "Stage",
     "State",
+    "Store",
+    "StoredAlerts",
+    "StoredDoubts",
+    "StoredErasures",
+    "StoredHistory",
+    "StoredParked",
+    "StoredPauses",
+    "StoredReplays",
     "TooLarge",
     "Tracks",
     "Unavailable",
@@ -100,6 +125,7 @@ __all__ = [
     "Wants",
     "describe_damage",
     "find_acknowledged_head",
+    "find_partition",
     "find_unsettled",
     "find_user",
     "is_bound",
@@ -109,6 +135,7 @@ __all__ = [
     "make_ranges",
     "make_user",
     "measure_parked",
+    "merge_ledgers",
     "merge_overlapping",
     "merge_ranges",
     "merge_receipts",

@@ -2,11 +2,12 @@
 
 from typing import Literal
 
-UnavailableReason = Literal["", "busy", "full", "damaged", "missing", "denied", "taken"]
+UnavailableReason = Literal["", "busy", "full", "damaged", "missing", "denied", "older", "taken"]
 """What callers must tell apart.
 
 busy: somebody else works with the store; full: no room; damaged: what is stored cannot be read; missing: nothing is
-there; denied: no permission; taken: another relay works with it now, and this one is to write no more.
+there; denied: no permission; older: the store is of an older relay, and the next start updates it; taken: another relay
+works with it now, and this one is to write no more.
 """
 
 

@@ -1,6 +1,6 @@
 """The last saved ledgers of lanes and sources. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from relay.store.cursor import Cursor, Ledger, find_unsettled
@@ -61,6 +61,14 @@ class SourceLedger:
     """Events left out as duplicates."""
     refusals: Refusals | None = None
     """None: the source takes requests, or has refused them only for a moment."""
+
+
+def merge_ledgers(lanes: Iterable[LaneLedger]) -> dict[str, Ledger]:
+    """Sum the counts of each connector over the lanes of all partitions."""
+    found: dict[str, Ledger] = {}
+    for lane in sorted(lanes, key=lambda lane: lane.connector):
+        found[lane.connector] = lane.ledger + found[lane.connector] if lane.connector in found else lane.ledger
+    return found
 
 
 def find_acknowledged_head(lanes: Sequence[LaneLedger]) -> int:

@@ -27,16 +27,15 @@ from relay.runtime import (
     change_logs,
     compare_alerts_and_settings,
     count_dropped_lines,
+    find_doubts,
+    find_failing_erasures,
     find_waiting,
     forget_removed,
     make_refused,
-    read_doubts_in,
-    read_failing_in,
-    read_parked_in,
+    read_parked_totals,
     reload_and_report,
 )
 from relay.socket_path import address_of
-from relay.state import Forgotten, pause_connector, resume_connector
 from relay.status import (
     RefusedReload,
     ReloadResult,
@@ -54,6 +53,7 @@ from relay.status import (
     read_retired,
 )
 from relay.stop import STOP
+from relay.store import Forgotten, Store
 from relay.threads import ADMIN
 
 ANSWER_S: Final = 5.0
@@ -83,17 +83,19 @@ class Running(Protocol):
 class JointView:
     """Several workers for `relay.admin`."""
 
-    def __init__(self, config: Config, load: Callable[[], Config], folder: Path, workers: Sequence[Running]) -> None:
+    def __init__(
+        self, config: Config, load: Callable[[], Config], store: Store, folder: Path, workers: Sequence[Running]
+    ) -> None:
         self._used, self._load = config, load
-        self.alerts = Alerts(folder)
+        self.alerts = Alerts(store.alerts)
         self.watch = ConditionWatch([self.alerts.take_snapshot])
-        self.history = History(folder, lambda: self.config, self.watch)
+        self.history = History(store, lambda: self.config, self.watch)
         self.note = self.history.note
         self.config = config
         """The configuration in force. Restarted workers begin with it."""
         self._restart: Sequence[str] = ()
         self.refused_reload: RefusedReload | None = None
-        self.folder, self._workers = folder, workers
+        self.store, self.folder, self._workers = store, folder, workers
         self._reloading = asyncio.Lock()
         self._started = time.time()
         self._seen: dict[int, Status] = {}
@@ -108,10 +110,10 @@ class JointView:
                 number: group.create_task(self._ask_status(worker), name=f"look at worker {number}")
                 for number, worker in running.items()
             }
-            retired = group.create_task(read_retired(self.folder, asked.keys(), self.config), name="read other ledgers")
-            parked = group.create_task(read_parked_in(self.folder), name="count parked events")
-            failing = group.create_task(read_failing_in(self.folder), name="look for erasures that fail")
-            doubts = group.create_task(read_doubts_in(self.folder, self._used.journal.path), name="look for doubts")
+            retired = group.create_task(read_retired(self.store, asked.keys(), self.config), name="read other ledgers")
+            parked = group.create_task(read_parked_totals(self.store), name="count parked events")
+            failing = group.create_task(find_failing_erasures(self.store), name="look for erasures that fail")
+            doubts = group.create_task(find_doubts(self.store), name="look for doubts")
         answers = {number: task.result() for number, task in asked.items()}
         found = [self._read_own(), *(keep_configured(before, self.config) for before in self._before.values())]
         for number, last in self._seen.items():
@@ -219,20 +221,20 @@ class JointView:
         """Pause a connector in all workers until a time (Unix seconds) or until it is resumed.
 
         Returns False if it is paused as long already. Returns when the running workers obey; the others obey when they
-        start. Raises LookupError, OSError if a worker does not obey in time, sqlite3.Error.
+        start. Raises LookupError, OSError if a worker does not obey in time, Unavailable.
         """
         self._check(connector)
-        changed = await ADMIN.run(pause_connector, self.folder, connector, until)
+        changed = await ADMIN.run(self.store.pauses.pause, connector, until)
         await self._post_all(connector, "pause" if until is None else f"pause?until={until!r}")
         return changed
 
     async def resume(self, connector: str) -> bool:
         """Resume a connector in all workers; return False if it was not paused. Returns when the running workers obey.
 
-        Raises LookupError, OSError if a worker does not obey in time, sqlite3.Error.
+        Raises LookupError, OSError if a worker does not obey in time, Unavailable.
         """
         self._check(connector)
-        changed = await ADMIN.run(resume_connector, self.folder, connector)
+        changed = await ADMIN.run(self.store.pauses.resume, connector)
         await self._post_all(connector, "resume")
         return changed
 
@@ -267,11 +269,11 @@ class JointView:
     async def forget(self, connector: str) -> Forgotten:
         """Remove everything of a connector that is not configured and runs in no worker, between two reloads.
 
-        Raises LookupError, ValueError if the connector is configured or runs, OSError, sqlite3.Error.
+        Raises LookupError, ValueError if the connector is configured or runs, Unavailable.
         """
         async with self._reloading:
             running = [lane.connector for lane in (await self.status()).lanes]
-            return await forget_removed(self.folder, connector, {*self.config.connectors, *running})
+            return await forget_removed(self.store, connector, {*self.config.connectors, *running})
 
     async def _post(self, worker: Worker, path: str) -> dict[str, Any] | str | None:
         """Post to a worker; return its answer, or its refusal as text, or None if it is away."""

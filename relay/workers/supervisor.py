@@ -17,7 +17,6 @@ import os
 import shutil
 import signal
 import socket
-import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -41,40 +40,42 @@ from relay.runtime import (
     on_signal,
     take_inherited,
 )
-from relay.state import list_worker_folders
 from relay.stop import STOP, count_seconds_left
+from relay.store import Store, Unavailable
 from relay.workers.control import JointView
 from relay.workers.respawn import Supervised
 from relay.workers.substitute import Substitute
-from relay.workers.unfinished import has_work
 from relay.workers.watchdog import JointPulse
 
 log = structlog.stdlib.get_logger()
 
 
-def is_needed(config: Config, state: Path) -> bool:
-    """Return whether more than this process has to run."""
-    return config.runtime.workers > 1 or bool(find_leftover(state, config.runtime.workers))
+def is_needed(config: Config, store: Store) -> bool:
+    """Return whether more than this process has to run. Raises Unavailable."""
+    return config.runtime.workers > 1 or bool(find_leftover(store, config.runtime.workers))
 
 
-def find_leftover(state: Path, workers: int) -> list[int]:
+def find_leftover(store: Store, workers: int) -> list[int]:
     """Return the surplus workers that still have something to do."""
     found: list[int] = []
-    for number, folder in list_worker_folders(state).items():
+    for partition in store.view_all():
         try:
-            if number >= workers and has_work(folder):
-                found.append(number)
-        except (OSError, sqlite3.Error) as error:
+            if partition.number >= workers and partition.has_work():
+                found.append(partition.number)
+        except Unavailable as error:
             advice = "what that worker has left is not delivered: see relay audit, and repair or restore its relay.db"
-            told = {"folder": str(folder), "error": str(error), "advice": advice}
+            told = {"folder": partition.place, "error": str(error), "advice": advice}
             log.error("a worker that is no longer wanted is left out", **told)
     return found
 
 
-async def supervise(config: Config, load: Load, state: Path, new_code: Callable[[], Sequence[str]]) -> None:
+async def supervise(
+    config: Config, load: Load, store: Store, state: Path, new_code: Callable[[], Sequence[str]]
+) -> None:
     """Run the workers until SIGTERM or SIGINT. Raises StartError, ConfigError.
 
-    `load` reads the configuration again; `new_code` names the plugins whose files have changed since the start.
+    `load` reads the configuration again. `state`: the state folder. `new_code` names the plugins whose files have
+    changed since the start.
     """
     stop = asyncio.Event()
     STOP.watch(config.runtime.drain)
@@ -89,13 +90,13 @@ async def supervise(config: Config, load: Load, state: Path, new_code: Callable[
     try:
         with explain_listen_errors(config):  # before the workers start: what is in the way is told at once
             for_admins = bind_admin(config.admin, config.metrics)
-        with _make_rendezvous(state, config) as folder:
+        with _make_rendezvous(config, store, state) as folder:
             fds = {number: [one.fileno() for one in mine] for number, mine in enumerate(sockets)}
-            fds |= {number: [] for number in find_leftover(state, count)}  # these only deliver what they have
+            fds |= {number: [] for number in find_leftover(store, count)}  # these only deliver what they have
             place, outlived, journal = str(folder), passed is not None, str(config.journal.path)
             shares = [Worker(number, count, place, mine, outlived, journal) for number, mine in fds.items()]
             workers = [Supervised(one) for one in shares]
-            view = JointView(config, load, state, workers)
+            view = JointView(config, load, store, state, workers)
             admin = Admin(view, config.admin, config.metrics, bound=for_admins)
             await _run_workers(config, view, admin, workers, sockets, stop, new_code)
     except* StartError as group:
@@ -111,7 +112,7 @@ def _find_first(error: BaseException) -> BaseException:
 
 
 @contextmanager
-def _make_rendezvous(state: Path, config: Config) -> Iterator[Path]:
+def _make_rendezvous(config: Config, store: Store, state: Path) -> Iterator[Path]:
     """Yield a folder for the workers' sockets, beside the admin socket: temporary folders are emptied at times.
 
     Raises StartError.
@@ -122,7 +123,7 @@ def _make_rendezvous(state: Path, config: Config) -> Iterator[Path]:
         folder.mkdir(mode=0o700, exist_ok=True)
         held = lock(folder)
     except OSError as error:
-        raise make_folder_error(config, state, error) from error
+        raise make_folder_error(config, store, error) from error
     try:
         yield folder
     finally:

@@ -7,7 +7,6 @@ from relay.admin.control import Control
 from relay.admin.responses import convert_content, make_answer, read_asker, read_content
 from relay.api import User
 from relay.inspect import list_receipts
-from relay.state import ask_erasure
 from relay.store import make_user
 from relay.threads import ADMIN
 
@@ -24,13 +23,15 @@ class ErasureHandlers:
 
     async def get_receipts(self, _: web.Request) -> web.StreamResponse:
         """Answer with all receipts, the last one first."""
-        return make_answer(await ADMIN.run(list_receipts, self._control.folder, self._control.config.erasure.after))
+        return make_answer(
+            await ADMIN.run(list_receipts, self._control.store.erasures, self._control.config.erasure.after)
+        )
 
     async def request_erasure(self, request: web.Request) -> web.StreamResponse:
         """Request the erasure of all events of a user."""
         user = await read_user(request)
         by = read_asker(request)
-        number = await ADMIN.run(ask_erasure, self._control.folder, user, by)
+        number = await ADMIN.run(self._control.store.erasures.ask, user, by)
         self._control.note(make_erasure_entry(number, by))
         return make_answer({"number": number})
 

@@ -1,10 +1,9 @@
 """Parked events and replays over the admin API."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
@@ -14,29 +13,15 @@ from relay.admin.acts import make_cancel_entry, make_parked_entry, make_replay_e
 from relay.admin.control import Control
 from relay.admin.responses import convert_content, make_answer, read_asker, read_content, send_lines
 from relay.api.internal import check_rate
-from relay.journal import is_locked
-from relay.state import (
-    ask_replay,
-    cancel_replay,
-    count_parked,
-    drop_in_portions,
-    list_replays,
-    list_worker_folders,
-    mark_in_portions,
-    read_lane_ledgers,
-    read_parked,
-)
-from relay.store import CAUSES, Cursor, Parked, ParkedQuery, Replay
+from relay.store import CAUSES, Cursor, Parked, ParkedQuery, Replay, Store
 from relay.threads import ADMIN
 
 T = TypeVar("T")
-Change = Callable[[Path, ParkedQuery], Iterator[int]]
 END: Final = object()
 QUERY: Final = ("bodies", "cause", "connector", "limit", "number", "since", "source")
 """Parameters of GET /parked."""
 EXAMPLE: Final = '{"connector": "heap"}'
 PORTION_BYTES: Final = 256 << 10
-CHANGES: Final[dict[str, Change]] = {"drop": drop_in_portions, "replay": mark_in_portions}
 KINDS: Final[dict[str, Literal["parked_dropped", "parked_replayed"]]] = {
     "drop": "parked_dropped",
     "replay": "parked_replayed",
@@ -65,7 +50,7 @@ class ParkedHandlers:
         return [
             web.get("/parked", self.get_parked),
             web.post("/parked/count", self.count),
-            *(web.post(f"/parked/{name}", self.change) for name in CHANGES),
+            *(web.post(f"/parked/{name}", self.change) for name in KINDS),
             web.get("/replays", self.get_replays),
             web.post("/replays", self.request_replay),
             web.delete("/replays/{number:[0-9]{1,18}}", self.cancel_replay),
@@ -78,22 +63,24 @@ class ParkedHandlers:
         query: dict[str, Any] = {name: request.query[name] for name in request.query.keys() - {"number", "bodies"}}
         which = _convert_query(query | {"numbers": request.query.getall("number", [])})
         bodies = msgspec.convert(request.query.get("bodies", "true"), bool, strict=False)
-        portions = _encode_portions(read_parked(self._control.folder, which, bodies=bodies))
+        portions = _encode_portions(self._control.store.parked.read(which, bodies=bodies))
         return await send_lines(request, _run_in_thread(portions))
 
     async def count(self, request: web.Request) -> web.StreamResponse:
         """Count the selected parked events."""
         which = _convert_query(await read_content(request, EXAMPLE))
-        return make_answer({"events": await ADMIN.run(count_parked, self._control.folder, which)})
+        return make_answer({"events": await ADMIN.run(self._control.store.parked.count, which)})
 
     async def change(self, request: web.Request) -> web.StreamResponse:
         """Drop or replay the selected parked events, until all are done or the client leaves."""
         which, name = _convert_query(await read_content(request, EXAMPLE)), request.path.rpartition("/")[2]
         if which == ParkedQuery():
             raise ValueError("say which: numbers, or a selection such as connector")
+        parked = self._control.store.parked
+        change = parked.drop if name == "drop" else parked.mark
         events = 0
         try:
-            async with aclosing(_run_in_thread(CHANGES[name](self._control.folder, which))) as portions:
+            async with aclosing(_run_in_thread(change(which))) as portions:
                 async for portion in portions:
                     events += portion
         finally:
@@ -103,7 +90,7 @@ class ParkedHandlers:
 
     async def get_replays(self, _: web.Request) -> web.StreamResponse:
         """Answer with all replays, the last one first."""
-        return make_answer(await ADMIN.run(list_replays, self._control.folder))
+        return make_answer(await ADMIN.run(self._control.store.replays.read))
 
     async def request_replay(self, request: web.Request) -> web.StreamResponse:
         """Request a replay of a range of the journal."""
@@ -117,14 +104,14 @@ class ParkedHandlers:
         running = sorted(lane.connector for lane in (await self._control.status()).lanes)
         if asked.connector not in running:
             raise LookupError(f"no connector {asked.connector} runs; there are: {', '.join(running) or 'none'}")
-        number, runs = await ADMIN.run(_ask_replay, self._control.folder, one.worker, asked)
+        number, runs = await ADMIN.run(_ask_replay, self._control.store, one.worker, asked)
         self._control.note(make_replay_entry(asked, number))
         return make_answer({"number": number, "runs": runs})
 
     async def cancel_replay(self, request: web.Request) -> web.StreamResponse:
         """End a replay where it is."""
         number = int(request.match_info["number"])
-        cancelled = await ADMIN.run(cancel_replay, self._control.folder, number)
+        cancelled = await ADMIN.run(self._control.store.replays.cancel, number)
         if cancelled:
             self._control.note(make_cancel_entry(number, read_asker(request)))
         return make_answer({"cancelled": cancelled})
@@ -138,18 +125,17 @@ def _convert_query(given: Mapping[str, Any]) -> ParkedQuery:
     return which
 
 
-def _ask_replay(state: Path, worker: int, asked: Replay) -> tuple[int, bool]:
+def _ask_replay(store: Store, worker: int, asked: Replay) -> tuple[int, bool]:
     """Request a replay from a worker's journal; return its number and whether the worker runs. Raises LookupError,
     ValueError."""
-    folder = list_worker_folders(state).get(worker)
-    if folder is None:
+    partition = next((one for one in store.view_all() if one.number == worker), None)
+    if partition is None:
         raise LookupError(f"there is no worker {worker}")
-    position = next(
-        (lane.cursor.position for lane in read_lane_ledgers(folder) if lane.connector == asked.connector), 0
-    )
+    lanes = partition.read_lanes()
+    position = next((lane.cursor.position for lane in lanes if lane.connector == asked.connector), 0)
     if not asked.cursor.start < asked.stop <= position:
         raise ValueError(f"not start < stop <= {position}, where the connector is")
-    return ask_replay(folder, asked), is_locked(folder)
+    return store.replays.ask(asked, worker), partition.is_in_use()
 
 
 async def _run_in_thread(steps: Iterator[T]) -> AsyncGenerator[T, None]:

@@ -1,6 +1,6 @@
 """Status, control and taps over the admin API. Blocking work runs in a thread.
 
-Pauses, replays and parked events are changed in the state database, as the command line does without a running relay.
+Pauses, replays and parked events are changed in the store, as the command line does without a running relay.
 The lanes notice a change within a second.
 """
 
@@ -16,7 +16,6 @@ from relay.admin.acts import make_forget_entry, make_pause_entry, make_resume_en
 from relay.admin.control import Control
 from relay.admin.openapi import render_contract
 from relay.admin.responses import convert_content, make_answer, read_asker, send_lines
-from relay.state import read_history
 from relay.status import ListenerStatus, Status, diagnose, merge_listeners
 from relay.store import HistoryQuery
 from relay.threads import ADMIN
@@ -96,7 +95,7 @@ class StatusHandlers:
     async def get_history(self, request: web.Request) -> web.StreamResponse:
         """Answer with entries of the history, the last one last."""
         query = convert_content({name: request.query[name] for name in request.query}, HistoryQuery)
-        return make_answer(await ADMIN.run(read_history, self._control.folder, query))
+        return make_answer(await ADMIN.run(self._control.store.history.read, query))
 
     async def tail(self, request: web.Request) -> web.StreamResponse:
         """Send events as they pass."""

@@ -1,7 +1,8 @@
 """Access of commands to a state folder: through the running relay, or directly if none runs.
 
-Only `choose_access` decides that: a command asks a `StateAccess`. Both forms end in the same functions of `relay.state`
-and `relay.inspect`. Commands that need a running relay use `relay.cli.client.require_running` instead.
+Only `choose_access` decides that: a command asks a `StateAccess`. Both forms end in the same methods of
+`relay.store.Store` and functions of `relay.inspect`. Commands that need a running relay use
+`relay.cli.client.require_running` instead.
 """
 
 from relay.cli.access.contract import Asked, RemovedConnectors, Resumed, StateAccess

@@ -37,7 +37,7 @@ class RemovedConnectors(NamedTuple):
 
 
 class StateAccess(Protocol):
-    """The requests of commands for one state folder. All raise click.ClickException, OSError, sqlite3.Error."""
+    """The requests of commands for one state folder. All raise click.ClickException, OSError."""
 
     @property
     def runs(self) -> bool:

@@ -7,7 +7,6 @@ from typing import Literal
 
 import click
 
-from relay import state
 from relay.admin import (
     make_cancel_entry,
     make_erasure_entry,
@@ -39,54 +38,53 @@ from relay.inspect import (
     search_all,
     trace_all,
 )
-from relay.journal import is_locked
-from relay.store import Entry, HistoryQuery, Parked, ParkedQuery, Replay
+from relay.store import Entry, HistoryQuery, Parked, ParkedQuery, Replay, merge_ledgers
 
 
 class LocalAccess:
-    """Reads and changes the files of a state folder."""
+    """Reads and changes the store."""
 
     def __init__(self, place: StateOptions) -> None:
-        self._place, self._state = place, place.state
+        self._place, self._store = place, place.store
 
     @property
     def runs(self) -> bool:
-        return is_locked(self._state)
+        return self._store.view().is_in_use()
 
     @property
     def _folders(self) -> tuple[Path, Path]:
-        return self._state, self._place.path
+        return self._place.state, self._place.path
 
     def read_parked(self, which: ParkedQuery, *, bodies: bool = True) -> Iterator[Parked]:
-        return state.read_parked(self._state, which, bodies=bodies)
+        return self._store.parked.read(which, bodies=bodies)
 
     def count_parked(self, which: ParkedQuery) -> int:
-        return state.count_parked(self._state, which)
+        return self._store.parked.count(which)
 
     def drop_parked(self, which: ParkedQuery) -> int:
-        return self._changed("parked_dropped", which, state.drop_parked(self._state, which))
+        return self._changed("parked_dropped", which, sum(self._store.parked.drop(which)))
 
     def mark_parked(self, which: ParkedQuery) -> int:
-        return self._changed("parked_replayed", which, state.mark_parked(self._state, which))
+        return self._changed("parked_replayed", which, sum(self._store.parked.mark(which)))
 
     def _changed(self, kind: Literal["parked_dropped", "parked_replayed"], which: ParkedQuery, events: int) -> int:
         if events:
-            note_history(self._state, make_parked_entry(kind, which, events, find_login()))
+            note_history(self._store, make_parked_entry(kind, which, events, find_login()))
         return events
 
     def list_replays(self) -> list[Replay]:
-        return state.list_replays(self._state)
+        return self._store.replays.read()
 
     def ask_replay(self, replay: Replay, worker: int = 0) -> Asked:
-        folder, asked = state.make_worker_folder(self._state, worker), replace(replay, asked_by=find_login())
-        number = state.ask_replay(folder, asked)
-        note_history(self._state, make_replay_entry(asked, number))
-        return Asked(number, is_locked(folder))
+        asked = replace(replay, asked_by=find_login())
+        number = self._store.replays.ask(asked, worker)
+        note_history(self._store, make_replay_entry(asked, number))
+        return Asked(number, self._store.view(worker).is_in_use())
 
     def cancel_replay(self, number: int) -> bool:
-        cancelled = state.cancel_replay(self._state, number)
+        cancelled = self._store.replays.cancel(number)
         if cancelled:
-            note_history(self._state, make_cancel_entry(number, find_login()))
+            note_history(self._store, make_cancel_entry(number, find_login()))
         return cancelled
 
     def count_replay(self, asked: Stretch) -> ReplayCount:
@@ -101,11 +99,11 @@ class LocalAccess:
 
     def list_receipts(self) -> list[Receipt]:
         config = self._place.config
-        return list_receipts(self._state, config.erasure.after if config else None)
+        return list_receipts(self._store.erasures, config.erasure.after if config else None)
 
     def ask_erasure(self, user: User) -> Asked:
-        number = state.ask_erasure(self._state, user, find_login())
-        note_history(self._state, make_erasure_entry(number, find_login()))
+        number = self._store.erasures.ask(user, find_login())
+        note_history(self._store, make_erasure_entry(number, find_login()))
         return Asked(number, self.runs)
 
     def find_remains(self, user: User) -> Remains:
@@ -125,29 +123,26 @@ class LocalAccess:
         return trace_all(id, search_all(*self._folders, id), self._place.config)
 
     def read_history(self, query: HistoryQuery) -> Sequence[Entry]:
-        return state.read_history(self._state, query)
+        return self._store.history.read(query)
 
     def pause(self, connector: str, until: float | None) -> bool:
         self._check_has_run(connector)
-        changed, entry = (
-            state.pause_connector(self._state, connector, until),
-            make_pause_entry(connector, until, find_login()),
-        )
+        changed = self._store.pauses.pause(connector, until)
         if changed:
-            note_history(self._state, entry)
+            note_history(self._store, make_pause_entry(connector, until, find_login()))
         return changed
 
     def resume(self, connector: str) -> Resumed:
         self._check_has_run(connector)
-        changed = state.resume_connector(self._state, connector)
+        changed = self._store.pauses.resume(connector)
         if changed:
-            note_history(self._state, make_resume_entry(connector, find_login()))
+            note_history(self._store, make_resume_entry(connector, find_login()))
         return Resumed(changed, retried=False)
 
     def _check_has_run(self, connector: str) -> None:
-        if not self._state.is_dir():
-            raise click.ClickException(f"there is no state folder {self._state}: --state names it")
-        known = sorted(lane.connector for lane in state.read_lanes_if_any(self._state))
+        if not self._place.state.is_dir():
+            raise click.ClickException(f"there is no state folder {self._place.state}: --state names it")
+        known = sorted(lane.connector for lane in self._store.view().read_lanes_if_any())
         if connector not in known:
             raise click.ClickException(f"no connector {connector} has run; there are: {', '.join(known) or 'none'}")
 
@@ -157,9 +152,9 @@ class LocalAccess:
             raise click.ClickException(
                 "the configuration cannot be read, so nobody knows if it is configured: relay check"
             )
-        ledgers = state.read_ledger(self._state).items()
-        pending = {name: ledger.pending for name, ledger in ledgers if name not in config.connectors}
-        return RemovedConnectors(config.connectors, pending, state.find_failing_erasures(self._state))
+        ledgers = merge_ledgers(lane for partition in self._store.view_all() for lane in partition.read_lanes())
+        pending = {name: ledger.pending for name, ledger in ledgers.items() if name not in config.connectors}
+        return RemovedConnectors(config.connectors, pending, self._store.erasures.find_failing())
 
     def forget(self, connector: str) -> None:
-        note_history(self._state, make_forget_entry(state.forget_connector(self._state, connector), find_login()))
+        note_history(self._store, make_forget_entry(self._store.forget(connector), find_login()))

@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 
 from relay.api import OtherId, User
 from relay.journal import is_locked
-from relay.state.database_file import connect
+from relay.state.database_file import connect, convert_errors
 from relay.state.layout import list_other_folders, list_worker_folders
 from relay.store import ConnectorAnswer, Erasure, FailingErasures, make_digests, merge_receipts, merge_users
 
@@ -313,3 +313,26 @@ def count_erasures(folder: Path, after: int, since: float) -> tuple[int, int, in
         (done,) = db.execute("SELECT count(*) FROM erasure WHERE done >= ? AND type NOT NULL", (since,)).fetchone()
         (last,) = db.execute("SELECT ifnull(max(number), 0) FROM erasure").fetchone()
     return asked, done, last
+
+
+class FolderErasures:
+    """The erasures of a state folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @convert_errors()
+    def ask(self, user: User, asked_by: str = "") -> int:
+        return ask_erasure(self._folder, user, asked_by)
+
+    @convert_errors()
+    def read(self) -> list[Erasure]:
+        return list_erasures(self._folder)
+
+    @convert_errors()
+    def find_failing(self) -> list[FailingErasures]:
+        return find_failing_erasures(self._folder)
+
+    @convert_errors()
+    def count(self, after: int, since: float) -> tuple[int, int, int]:
+        return count_erasures(self._folder, after, since)

@@ -2,6 +2,7 @@
 
 from relay.state.parked.table import (
     _MARKED,
+    FolderParked,
     add_parked,
     change_parked,
     count_parked,
@@ -29,6 +30,7 @@ from relay.state.parked.totals import read_parked_totals, read_worker_totals
 
 __all__ = [
     "_MARKED",
+    "FolderParked",
     "add_parked",
     "change_parked",
     "count_parked",

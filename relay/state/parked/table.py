@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from relay.state.cursor import read_saved_connectors
-from relay.state.database_file import connect, enable_shrinking, shrink_in_steps
+from relay.state.database_file import connect, convert_errors, enable_shrinking, shrink_in_steps
 from relay.state.layout import list_worker_folders
-from relay.state.parked.totals import count_removed, count_stored
-from relay.store import ROW_BYTES, Parked, ParkedQuery, ParkedRow, Reason, RemovedParked
+from relay.state.parked.totals import count_removed, count_stored, read_parked_totals
+from relay.store import ROW_BYTES, Parked, ParkedQuery, ParkedRow, ParkedTotal, Reason, RemovedParked
 
 T = TypeVar("T")
 ROWS: Final = 500
@@ -344,3 +344,30 @@ def run_unhurried(steps: Iterator[T]) -> Iterator[T]:
         yield step
         time.sleep(min(time.monotonic() - began, PAUSE_S))
         began = time.monotonic()
+
+
+class FolderParked:
+    """The parked events of a state folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def read(self, which: ParkedQuery, *, bodies: bool = True) -> Iterator[Parked]:
+        with convert_errors():
+            yield from read_parked(self._folder, which, bodies=bodies)
+
+    @convert_errors()
+    def read_totals(self) -> list[ParkedTotal]:
+        return read_parked_totals(self._folder)
+
+    @convert_errors()
+    def count(self, which: ParkedQuery) -> int:
+        return count_parked(self._folder, which)
+
+    def drop(self, which: ParkedQuery) -> Iterator[int]:
+        with convert_errors():
+            yield from drop_in_portions(self._folder, which)
+
+    def mark(self, which: ParkedQuery) -> Iterator[int]:
+        with convert_errors():
+            yield from mark_in_portions(self._folder, which)

@@ -15,12 +15,12 @@ from relay.admin.server import SOCKET, Admin
 from relay.admin.tail import Tap, Taps
 from relay.api import Connector, ConnectorSettings
 from relay.catalogue import Selection
-from relay.config.model import AdminSettings, Config, Configured, MetricsSettings
+from relay.config.model import AdminSettings, Config, Configured, JournalSettings, MetricsSettings
+from relay.engine import open_store
 from relay.state.database import StateDatabase
-from relay.state.forget import Forgotten, forget_connector
 from relay.state.layout import DATABASE
 from relay.status.model import Status
-from relay.store import Entry
+from relay.store import Entry, Forgotten, Store
 from tests.unit.status.statuses import a_status
 
 CONFIG = Config(connectors={"heap": Configured("heap", Connector, ConnectorSettings(type="heap", rate=50.0))})
@@ -38,6 +38,10 @@ class Shown:
     held: set[float | None] = field(default_factory=set)
     waits: bool = False
     noted: list[Entry] = field(default_factory=list)
+
+    @property
+    def store(self) -> Store:
+        return open_store(self.folder, JournalSettings())
 
     def note(self, entry: Entry) -> None:
         self.noted.append(entry)
@@ -73,7 +77,7 @@ class Shown:
     async def forget(self, connector: str) -> Forgotten:
         if connector == "heap":
             raise ValueError("heap is configured")
-        return forget_connector(self.folder, connector)
+        return self.store.forget(connector)
 
     def _known(self, connector: str) -> None:
         if connector != "heap":

@@ -20,7 +20,8 @@ from relay.alerts.compose import ALARMS_AT_MOST, make_alarms
 from relay.alerts.schedule import AlertRules, Memory, take_step
 from relay.alerts.sender import WAITING, SendTimes
 from relay.api import Alarm, Alert, AlertSettings, Message, Reject, Retry
-from relay.config.model import Config, Configured, RuntimeSettings
+from relay.config.model import Config, Configured, JournalSettings, RuntimeSettings
+from relay.engine import open_store
 from relay.runtime.reload_report import compare_alerts_and_settings
 from relay.state.alerts import read_alerts, save_message, save_tracks
 from relay.state.layout import DATABASE
@@ -87,7 +88,7 @@ def look(*conditions: Condition, now: float = NOON) -> Look:
 
 @asynccontextmanager
 async def running(folder: Path, config: Config, times: SendTimes = TIMES) -> AsyncIterator[Alerts]:
-    alerts = Alerts(folder, times)
+    alerts = Alerts(open_store(folder, JournalSettings()).alerts, times)
     await alerts.change(config, alerts.make_alerts(config))
     async with asyncio.TaskGroup() as group:
         task = group.create_task(alerts.run(), name="alerts")
@@ -447,7 +448,7 @@ async def test_a_failing_alert_stays_failing_over_a_restart_and_a_reload(folder:
         alerts.take_snapshot(look(HEAP))
         await until(lambda: alerts.statuses[0].failed)
         since = alerts.statuses[0].failing
-    again = Alerts(folder, TIMES)
+    again = Alerts(open_store(folder, JournalSettings()).alerts, TIMES)
     await again.change(config(), again.make_alerts(config()))
     assert since is not None
     assert again.statuses[0].failing == pytest.approx(since, abs=5)
@@ -471,7 +472,7 @@ async def test_an_alert_fails_since_the_first_message_that_was_not_sent(
 ) -> None:
     for number, given in enumerate(messages, 1):
         save_message(folder, replace(message_of(number, NOON + number), **given))
-    alerts = Alerts(folder, TIMES)
+    alerts = Alerts(open_store(folder, JournalSettings()).alerts, TIMES)
     await alerts.change(config(), alerts.make_alerts(config()))
     assert alerts.statuses[0].failing == failing
 
@@ -498,7 +499,7 @@ async def test_what_a_plugin_raises_is_told_as_of_connectors(folder: Path, error
 
 async def test_dropped_messages_of_a_removed_alert_are_logged(folder: Path) -> None:
     save_message(folder, message_of(1))
-    alerts = Alerts(folder, TIMES)
+    alerts = Alerts(open_store(folder, JournalSettings()).alerts, TIMES)
     await alerts.change(config(), alerts.make_alerts(config()))
     with structlog.testing.capture_logs() as logs:
         await alerts.change(Config(), {})

@@ -23,9 +23,8 @@ from relay.admin.server import SOCKET
 from relay.cli.commands.doctor import daemon, disk, join_findings, machine, service
 from relay.cli.commands.doctor.report import Finding
 from relay.cli.main import relay as command
-from relay.inspect.restore import MARKER
 from relay.journal.lock import lock
-from relay.state.layout import DATABASE
+from relay.state.layout import DATABASE, MARKER
 from tests.certificates import Authority
 
 PROBLEM = Finding("problem", "connector heap", "failing since T: h:443: no answer", "")

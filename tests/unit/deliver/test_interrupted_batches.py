@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 import pytest
 
 from relay.api import DELIVERED, Batch, Connector, Kind, Outcome, Reject, Retry
-from relay.config.model import Config, Configured
+from relay.config.model import Config, Configured, JournalSettings
 from relay.deliver.fleet import Fleet
+from relay.engine import open_store
 from relay.journal.journal import Journal
 from relay.state.cuts import make_cut_file
 from relay.state.database import StateDatabase
-from relay.state.forget import forget_connector
 from relay.state.ledger import read_ledger
 from relay.state.parked import list_parked, mark_parked
 from relay.state.replays import ask_replay
@@ -243,7 +243,7 @@ async def test_a_connector_that_is_forgotten_takes_its_cuts_with_it(tmp_path: Pa
         await until(given)
     file = make_cut_file(tmp_path, "it")
     assert file.exists()
-    forget_connector(tmp_path, "it")
+    open_store(tmp_path, JournalSettings()).forget("it")
     assert not file.exists()
 
 

@@ -13,10 +13,11 @@ from click.testing import CliRunner
 
 from relay.api import Kind
 from relay.cli.main import relay
-from relay.config.model import Config
+from relay.config.model import Config, JournalSettings
+from relay.engine import open_store
 from relay.inspect import backup
 from relay.inspect.backup import Backup, back_up, read_backup
-from relay.inspect.restore import advise_on_restore, restore
+from relay.inspect.restore import restore
 from relay.journal.end_marker import read_end
 from relay.journal.identity import OtherJournal, read_identity
 from relay.journal.journal import Journal
@@ -25,8 +26,9 @@ from relay.journal.outside.inspected import inspect_all
 from relay.journal.segment import find_end
 from relay.runtime.process import StartError, open_state
 from relay.state.journal_state import find_doubts
+from relay.state.layout import advise_on_restore
 from relay.state.open_folder import open_both
-from relay.store import Counts, Cursor
+from relay.store import Counts, Cursor, Unavailable
 from relay.store.log import JournalLimits
 
 KIND = Kind("braze", "users.messages.email.Open")
@@ -183,7 +185,7 @@ async def test_what_is_no_place_for_a_backup_is_refused_and_stays_as_it_is(state
     (tmp_path / "other" / PATH).mkdir()
     with pytest.raises(OSError, match=r"holds no journal, but relay\.db belongs to one"):
         back(tmp_path / "other", tmp_path / "backup")
-    with pytest.raises(FileNotFoundError, match="no relay has run"):
+    with pytest.raises(Unavailable, match="no relay has run"):
         back(tmp_path / "nowhere", tmp_path / "fresh")
     assert read_backup(tmp_path / "backup").events == 5
     assert not (tmp_path / "fresh").exists()
@@ -255,7 +257,7 @@ async def test_a_restore_that_was_broken_off_is_not_started_with(state: Path, tm
 
 async def test_what_cannot_be_restored_is_refused(state: Path, tmp_path: Path) -> None:
     """Siblings: no backup; one of a newer relay; a journal that is there; a relay that runs."""
-    with pytest.raises(FileNotFoundError, match="is no backup"):
+    with pytest.raises(Unavailable, match="is no backup"):
         restore(tmp_path / "nowhere", tmp_path / "restored", PATH, Files())
     back(state, tmp_path / "backup")
     (tmp_path / "disk").mkdir()
@@ -287,7 +289,7 @@ async def test_a_journal_alone_cannot_be_backed_up(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "state" / PATH, LIMITS, 0)
     await journal.append([KIND], [b"{}"])
     await journal.close()
-    with pytest.raises(FileNotFoundError, match=r"relay\.db: no relay has run"):
+    with pytest.raises(Unavailable, match=r"relay\.db: no relay has run"):
         back(tmp_path / "state", tmp_path / "backup")
 
 
@@ -337,7 +339,7 @@ async def test_a_backup_refuses_a_second_one_beside_it_and_a_damaged_database(st
     with (state / "mine.db").open("r+b") as file:
         file.seek(3 * 4096)
         file.write(b"\xff" * 4096)
-    with pytest.raises(sqlite3.DatabaseError):
+    with pytest.raises(Unavailable):
         back(state, tmp_path / "backup")
     assert not read_backup(tmp_path / "backup").complete
 
@@ -358,7 +360,7 @@ async def test_a_restore_reads_what_it_has_made(state: Path, tmp_path: Path) -> 
     with pytest.raises(OSError, match="is not what was copied"):
         restore(tmp_path / "backup", tmp_path / "first", PATH, Files(spoil))
     spoilt = "mine.db"
-    with pytest.raises(sqlite3.DatabaseError):
+    with pytest.raises(Unavailable):
         restore(tmp_path / "backup", tmp_path / "second", PATH, Files(spoil))
 
 
@@ -377,7 +379,7 @@ async def test_a_restore_waits_for_no_relay_and_a_broken_one_starts_none(state: 
     with pytest.raises(OSError, match="no space"):
         restore(tmp_path / "backup", restored, PATH, Files(fail))
     with pytest.raises(StartError, match="is not complete: a restore was broken off there: run relay restore"):
-        async with open_state(Config(), restored, 0):
+        async with open_state(Config(), open_store(restored, JournalSettings()), 0):
             pass
 
 
@@ -390,7 +392,7 @@ async def test_a_restore_names_a_database_with_a_destroyed_header(state: Path, t
     back(state, tmp_path / "backup")
     with (tmp_path / "backup" / place).open("r+b") as file:
         file.write(bytes(100))
-    with pytest.raises(sqlite3.DatabaseError, match=rf"{place}: file is not a database"):
+    with pytest.raises(Unavailable, match=rf"{place}: file is not a database"):
         restore(tmp_path / "backup", tmp_path / "restored", PATH, Files())
     assert not (tmp_path / "restored").exists()
     (state / "mine.db").unlink()

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from relay.api import Kind
-from relay.inspect.disk_usage import measure_usage
 from relay.journal import journal as journal_module
 from relay.journal import reader as reader_module
 from relay.journal.journal import Journal
 from relay.journal.retention import find_largest_record
 from relay.journal.segment import SegmentReader
+from relay.state.disk_usage import measure_usage
 from relay.store.error import TooLarge, Unavailable
 from relay.store.log import JournalLimits
 

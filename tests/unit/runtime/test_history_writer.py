@@ -11,33 +11,34 @@ from click.testing import CliRunner
 
 from relay.api import ConnectorSettings, Secret
 from relay.cli.main import relay
-from relay.config.model import Config, HistorySettings
+from relay.config.model import Config, HistorySettings, JournalSettings
 from relay.config.redaction import LogRedaction
+from relay.engine import open_store
 from relay.runtime.condition_watch import ConditionWatch
 from relay.runtime.history_writer import WAITING, History
 from relay.state.database import StateDatabase
-from relay.state.history import add_entries, read_history
+from relay.state.history import FolderHistory, add_entries, read_history
 from relay.status.model import Refusing
 from relay.store import Entry
 from tests.unit.status.statuses import NOON, a_lane, a_source, a_status
 
 
 async def test_a_bug_costs_the_entry_and_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, loop = asyncio.Event(), asyncio.get_running_loop()
+    asked, loop, add = asyncio.Event(), asyncio.get_running_loop(), FolderHistory.add
 
     def fail(*_: Any) -> None:
         loop.call_soon_threadsafe(asked.set)
         raise KeyError("a bug")
 
     def fail_once(*_: Any) -> None:
-        monkeypatch.setattr("relay.runtime.history_writer.add_entries", add_entries)
+        monkeypatch.setattr(FolderHistory, "add", add)
         raise KeyError("another")
 
-    monkeypatch.setattr("relay.runtime.history_writer.find_done", fail)
-    monkeypatch.setattr("relay.runtime.history_writer.add_entries", fail_once)
+    monkeypatch.setattr(FolderHistory, "find_done", fail)
+    monkeypatch.setattr(FolderHistory, "add", fail_once)
     StateDatabase(tmp_path).close()
     config = Config()
-    one = History(tmp_path, lambda: config, ConditionWatch(), every=0.01)
+    one = History(open_store(tmp_path, JournalSettings()), lambda: config, ConditionWatch(), every=0.01)
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         tasks = [group.create_task(work, name="history") for work in (one.run(), one.keep_checking())]
         await asked.wait()
@@ -51,7 +52,7 @@ async def test_a_bug_costs_the_entry_and_ends_nothing(tmp_path: Path, monkeypatc
 async def test_entries_that_wait_are_bounded(tmp_path: Path) -> None:
     StateDatabase(tmp_path).close()
     config = Config()
-    one = History(tmp_path, lambda: config, ConditionWatch())
+    one = History(open_store(tmp_path, JournalSettings()), lambda: config, ConditionWatch())
     for number in range(WAITING + 10):
         one.note(Entry("failing", "journal", str(number)))
     await one.end()
@@ -61,7 +62,7 @@ async def test_entries_that_wait_are_bounded(tmp_path: Path) -> None:
 async def test_entries_are_kept_as_the_settings_in_force_say(tmp_path: Path) -> None:
     StateDatabase(tmp_path).close()
     config = Config()
-    one = History(tmp_path, lambda: config, ConditionWatch())
+    one = History(open_store(tmp_path, JournalSettings()), lambda: config, ConditionWatch())
     for settings, kept in (
         ({"max_entries": 3}, {"3", "4"}),
         ({"max_entries": 9, "keep": 60.0}, {"3", "4"}),
@@ -84,7 +85,7 @@ async def test_a_source_that_refuses_is_not_told_anew_after_a_restart(tmp_path: 
     config, bad = Config(), a_status(sources=[a_source(refusing=refusing)])
     for looks, told in (([bad], ["source_refusing"]), ([bad], []), ([bad, a_status()], ["source_recovered"])):
         watch, before = ConditionWatch(), len(read_history(tmp_path))
-        one = History(tmp_path, lambda: config, watch)
+        one = History(open_store(tmp_path, JournalSettings()), lambda: config, watch)
         await one.start()
         for status in looks:
             watch.check(status)
@@ -96,7 +97,7 @@ async def test_a_source_that_refuses_is_not_told_anew_after_a_restart(tmp_path: 
 async def test_what_was_counted_since_the_last_entry_is_told_at_a_stop(tmp_path: Path) -> None:
     StateDatabase(tmp_path).close()
     config, watch = Config(), ConditionWatch()
-    one = History(tmp_path, lambda: config, watch)
+    one = History(open_store(tmp_path, JournalSettings()), lambda: config, watch)
     for parked in (0, 3, 5):
         watch.check(a_status(lanes=[a_lane(parked=parked)]))
     await one.end()
@@ -116,22 +117,22 @@ def test_history_since_shows_what_is_younger(tmp_path: Path) -> None:
 
 async def test_a_stop_is_written_behind_what_is_being_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     StateDatabase(tmp_path).close()
-    begun, go_on = threading.Event(), threading.Event()
+    begun, go_on, add = threading.Event(), threading.Event(), FolderHistory.add
 
     def add_slowly(*given: Any) -> None:
         begun.set()
         go_on.wait(30)
-        add_entries(*given)
+        add(*given)
 
-    monkeypatch.setattr("relay.runtime.history_writer.add_entries", add_slowly)
+    monkeypatch.setattr(FolderHistory, "add", add_slowly)
     config = Config()
-    one = History(tmp_path, lambda: config, ConditionWatch())
+    one = History(open_store(tmp_path, JournalSettings()), lambda: config, ConditionWatch())
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         writing = group.create_task(one.run(), name="history")
         await one.start()
         while not begun.is_set():
             await asyncio.sleep(0.01)
-        monkeypatch.setattr("relay.runtime.history_writer.add_entries", add_entries)
+        monkeypatch.setattr(FolderHistory, "add", add)
         ending = group.create_task(one.end(), name="end")
         await asyncio.wait([ending], timeout=0.2)
         go_on.set()
@@ -152,7 +153,7 @@ async def test_entries_hide_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("relay.runtime.history_writer.LOG", redaction)
     StateDatabase(tmp_path).close()
     config = Config()
-    one = History(tmp_path, lambda: config, ConditionWatch())
+    one = History(open_store(tmp_path, JournalSettings()), lambda: config, ConditionWatch())
     one.note(Entry("failing", "connector heap", "said hunter2", by="hunter2 of ops", about={"why": ["not hunter2"]}))
     await one.end()
     entry = read_history(tmp_path)[0]

@@ -24,8 +24,8 @@ from relay.state.erasure.table import (
     save_found_ids,
     share_erasures,
 )
-from relay.state.forget import forget_connector
 from relay.state.layout import list_other_folders, make_worker_folder
+from relay.state.state_folder import StateFolder
 from relay.store import ConnectorAnswer, Erasure, FailingErasures, make_digest
 
 
@@ -136,7 +136,7 @@ def test_what_failed_at_a_connector_is_to_be_done_until_it_is_given_up(state: Pa
     with database(state) as db:
         for connector in ("heap", "hook"):
             db.execute(f"REPLACE INTO cursor VALUES ('{connector}', 2, 0, 2, '[]', 2, 0, 0, 0, 0, 0, 0, 0)")
-    assert [forget_connector(state, connector).erasures for connector in ("hook", "heap")] == [0, 1]
+    assert [StateFolder(state, Path("journal")).forget(connector).erasures for connector in ("hook", "heap")] == [0, 1]
     (one,) = rows(state)
     assert [(each.connector, each.outcome, each.reason) for each in one.answers] == [("heap", "forgotten", "HTTP 401")]
     assert one.is_over([])

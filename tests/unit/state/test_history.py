@@ -13,7 +13,7 @@ from relay.api import User
 from relay.inspect.receipts import list_receipts
 from relay.state.alerts import read_alerts, save_tracks
 from relay.state.database import StateDatabase
-from relay.state.erasure.table import ask_erasure, count_erasures
+from relay.state.erasure.table import FolderErasures, ask_erasure, count_erasures
 from relay.state.history import add_entries, find_done, find_last_run, read_history
 from relay.state.layout import make_worker_folder
 from relay.state.replays import ask_replay, list_replays, save_replays
@@ -102,7 +102,10 @@ async def test_a_replay_and_an_erasure_are_done_once_and_whoever_asked_is_kept(f
     assert "someone" not in str(last)
     add_entries(folder, [last])
     assert find_done(folder, NOW - 60) == []
-    assert (list_replays(folder)[0].asked_by, list_receipts(folder, None)[0].asked_by) == ("anna", "bert")
+    assert (list_replays(folder)[0].asked_by, list_receipts(FolderErasures(folder), None)[0].asked_by) == (
+        "anna",
+        "bert",
+    )
 
 
 async def test_a_user_who_is_erased_is_named_in_no_entry_and_no_message(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from relay.config.model import Config
+from relay.engine import open_store
 from relay.runtime.control import View
 from relay.runtime.worker import Worker
 from relay.state.database import StateDatabase
@@ -82,7 +83,7 @@ async def workers(tmp_path: Path) -> AsyncIterator[list[Faked]]:
 
 
 def joint(folder: Path, workers: list[Faked], config: Config = CONFIG, new: Config = CONFIG) -> JointView:
-    return JointView(config, lambda: new, folder, workers)
+    return JointView(config, lambda: new, open_store(folder, config.journal), folder, workers)
 
 
 async def test_two_status_requests_during_a_restart_count_each_process_once(
@@ -159,7 +160,7 @@ async def test_a_bug_in_a_reload_is_told_and_ends_nothing(tmp_path: Path, worker
         raise ZeroDivisionError("oops")
 
     with capture_logs() as logs:
-        outcome = await JointView(CONFIG, broken, tmp_path, workers).reload()
+        outcome = await JointView(CONFIG, broken, open_store(tmp_path, CONFIG.journal), tmp_path, workers).reload()
     assert (outcome.ok, outcome.said) == (False, ["a bug in relay: ZeroDivisionError: oops; restart it to be sure"])
     assert logs[-1]["event"] == "reload failed by a bug"
 
@@ -238,7 +239,8 @@ class EmptyStatusReader:
 def a_view(state: Path, number: int) -> View:
     nothing = cast("Any", None)
     looks = cast("Any", EmptyStatusReader())
-    return View(CONFIG, make_worker_folder(state, number), looks, nothing, nothing, nothing, nothing, alone=False)
+    store = open_store(state, CONFIG.journal)
+    return View(CONFIG, store, state, looks, nothing, nothing, nothing, nothing, alone=False)
 
 
 class Viewed(Faked):

@@ -8,7 +8,7 @@ import msgspec
 from relay.cli.client import find_running
 from relay.cli.commands.doctor.report import Finding, Installation, Level
 from relay.config import TlsError
-from relay.state import DATABASE
+from relay.inspect import has_run
 from relay.status import CertificateStatus, Status, classify_certificate, describe_certificate, diagnose
 
 
@@ -23,7 +23,7 @@ def check_answers(it: Installation) -> Iterator[Finding]:
         named += [(f"source {one.name}", one) for one in found.sources]
         named += [(one.name, one) for one in (found.journal, *found.workers, *found.erasures, found.reload)]
         yield from (Finding("problem", about, one.said.partition(": ")[2]) for about, one in named if not one.ok)
-    elif it.unit is None and (it.state / DATABASE).exists():
+    elif it.unit is None and has_run(it.state):
         yield Finding("warning", "relay", f"no relay runs with the state folder {it.state}")
     for one in seen.certificates if seen else _read_certificates(it):
         kind = classify_certificate(one, now := time.time())

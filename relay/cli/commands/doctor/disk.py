@@ -1,24 +1,24 @@
-"""Checks the state folder: its permissions, its file system, its room, and its speed."""
+"""Checks the state folder: its permissions, its file system, its room, and its speed.
+
+The checks are of the embedded engine: they look at files and disks.
+"""
 
 import errno
 import os
 import re
-import sqlite3
 import stat
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from statistics import quantiles
 from typing import Final
 
 from relay.cli.commands.doctor.report import Finding, Installation, Level, find_existing, format_size
 from relay.config import read_all_traits
-from relay.inspect import advise_on_restore as restore_advice
-from relay.inspect import describe_usage, measure_usage
-from relay.journal import SUFFIX
-from relay.state import DATABASE, advise_on_error, find_worker_doubts, has_tables, list_journals, read_lanes_if_any
+from relay.engine import open_store
+from relay.inspect import check_databases
+from relay.state import advise_on_restore, measure_journals
 from relay.status import advise_on_doubt, describe_doubt
 
 IN_MEMORY: Final = ("tmpfs", "ramfs")
@@ -40,7 +40,7 @@ def check_folder(it: Installation) -> Iterator[Finding]:
         advice = "run relay doctor as the user that relay runs as, or as root"
         yield Finding("problem", "state folder", f"{it.state} cannot be written by this user", advice)
         return
-    if why := restore_advice(it.state):
+    if why := advise_on_restore(it.state):
         said, _, advice = why.partition(": ")
         yield Finding("problem", "state folder", f"{it.state}: {said}, and relay does not start with it", advice)
     mode = stat.S_IMODE(it.state.stat().st_mode)
@@ -53,18 +53,14 @@ def check_folder(it: Installation) -> Iterator[Finding]:
 
 def check_database(it: Installation) -> Iterator[Finding]:
     """Check that the databases can be used, and know their journals."""
-    for number, (folder, journal) in list_journals(it.state, it.config.journal.path).items():
-        about = f"relay.db{f' of {number}' if number else ''}"
-        try:
-            found = [*find_worker_doubts(number, folder, journal)]
-        except sqlite3.Error as error:
-            yield Finding("problem", about, f"{folder / DATABASE}: {error}", advise_on_error(error))
-            continue
-        for one in found:
-            damaged = {lane.connector: lane.ledger.counts.damaged for lane in read_lanes_if_any(folder)}
-            yield Finding("problem", one.what, describe_doubt(one, damaged), advise_on_doubt(one))
-        if not found and has_tables(folder):
-            yield Finding("ok", about, f"{folder / DATABASE} knows its journal")
+    for found in check_databases(it.state, it.config.journal.path):
+        about = f"relay.db{f' of {found.worker}' if found.worker else ''}"
+        if found.problem:
+            yield Finding("problem", about, f"{found.path}: {found.problem}", found.advice)
+        for one in found.doubts:
+            yield Finding("problem", one.what, describe_doubt(one, found.damaged), advise_on_doubt(one))
+        if found.is_there and not found.doubts:
+            yield Finding("ok", about, f"{found.path} knows its journal")
 
 
 def check_kind(it: Installation) -> Finding:
@@ -103,12 +99,9 @@ def check_room(it: Installation) -> Finding:
     limits = it.config.journal
     about = os.statvfs(find_existing(it.journal))
     free = about.f_bavail * about.f_frsize
-    used = 0
-    for journal in it.journals:
-        for path in journal.glob(f"*{SUFFIX}"):
-            with suppress(FileNotFoundError):  # a segment that was removed meanwhile
-                used += path.stat().st_blocks * 512
-    most = limits.max_size * len(it.journals)
+    workers = it.config.runtime.workers
+    used = measure_journals(it.state, limits.path, workers)
+    most = limits.max_size * workers
     left = free + used - limits.min_free
     said = f"{format_size(free)} free, the journal has {format_size(used)} and may have {format_size(most)}"
     advice = "free some space, use a larger disk, or lower journal.max_size"
@@ -130,7 +123,7 @@ def _find_largest(it: Installation) -> str:
     config = it.config
     traits = read_all_traits(config.connectors)
     files = [known.local_path for known in traits.values() if known.local_path is not None]
-    found = describe_usage(measure_usage(it.state, config.journal.path, config.runtime.workers, files))
+    found = open_store(it.state, config.journal).describe_usage(config.runtime.workers, files)
     return f"; the disk holds {found}" if found else ""
 
 

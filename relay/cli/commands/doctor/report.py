@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Literal
 
 from relay.api import Secret
 from relay.config import Config, KeyPath, Loaded, Mistake, Registry, list_leaves
-from relay.state import make_journal_folder
 
 if TYPE_CHECKING:
     from relay.cli.commands.doctor.unit import Unit
@@ -59,12 +58,6 @@ class Installation:
     def journal(self) -> Path:
         """Return the journal's folder."""
         return self.state / self.config.journal.path
-
-    @property
-    def journals(self) -> list[Path]:
-        """Return the journal folders of all configured workers. Each may grow to `journal.max_size`."""
-        settings = self.config.journal
-        return [make_journal_folder(self.state, settings.path, n) for n in range(self.config.runtime.workers)]
 
 
 def find_existing(path: Path) -> Path:

@@ -14,6 +14,7 @@ from relay import runtime
 from relay.cli import output
 from relay.cli.options import conf_option, plugins_option, state_option
 from relay.config import CONF_FOLDERS, LOG, PLUGIN_FOLDERS, Config, ConfigError, Registry, load, load_again
+from relay.engine import open_store
 from relay.listen import raise_descriptor_limit
 from relay.threads import LeftAlone, leave
 from relay.workers import is_needed, supervise
@@ -96,14 +97,16 @@ def _make_main(
     """Make the work of this process: the whole relay, one worker, or the supervisor of workers. Raises StartError."""
     if worker is not None:
         runtime.follow_parent()
-        return runtime.run(worker.divide(config), lambda: worker.divide(read()), state, worker)
+        mine = worker.divide(config)
+        return runtime.run(mine, lambda: worker.divide(read()), open_store(state, mine.journal), state, worker)
+    store = open_store(state, config.journal)
     try:
-        needs_several = is_needed(config, state)
+        needs_several = is_needed(config, store)
     except OSError as error:
-        raise runtime.make_folder_error(config, state, error) from error
+        raise runtime.make_folder_error(config, store, error) from error
     if needs_several:
-        return supervise(config, read, state, new_code)
-    return runtime.run(config, read, state)
+        return supervise(config, read, store, state, new_code)
+    return runtime.run(config, read, store, state)
 
 
 def _make_loop() -> asyncio.AbstractEventLoop:

@@ -9,8 +9,6 @@ from relay.admin import make_accept_entry
 from relay.cli.client import find_login
 from relay.cli.format import format_time
 from relay.cli.state_options import StateOptions, add_local_places, note_history
-from relay.inspect import advise_on_restore
-from relay.state import accept_clock, accept_journal, describe_accepting, find_doubts
 
 
 @click.command
@@ -28,20 +26,18 @@ def accept(place: StateOptions, what: Literal["clock", "journal"], yes: bool) ->
 
     Exit codes: 0 accepted; 1 not confirmed, or the relay.db that has to note it is missing (start relay first).
     """
-    if what == "journal" and (advice := advise_on_restore(place.state)):
-        raise click.ClickException(f"{place.state} is not complete: {advice}")
-    found = [one.said for one in find_doubts(place.state, place.path) if one.what == what]
+    doubts = place.store.doubts
+    if what == "journal":
+        place.store.check_complete()
+    found = [one.said for one in doubts.find() if one.what == what]
     if what == "clock":
         found.append(f"it is {format_time(time.time())} by this machine's clock")
     elif not found:
         click.echo("nothing is wrong with the journal")
         return
-    click.echo("\n".join([*found, describe_accepting(what, place.state, place.path)]))
+    click.echo("\n".join([*found, doubts.describe_accepting(what)]))
     if not yes:
         click.confirm(f"Accept the {what}?", abort=True)
-    if what == "clock":
-        accept_clock(place.state)
-    else:
-        accept_journal(place.state, place.path)
-    note_history(place.state, make_accept_entry(what, found, find_login()))
+    doubts.accept(what)
+    note_history(place.store, make_accept_entry(what, found, find_login()))
     click.echo(f"the {what} is accepted")

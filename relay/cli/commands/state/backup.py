@@ -1,8 +1,9 @@
-"""`relay backup`: a copy of the state folder, of a relay that runs or one that does not."""
+"""`relay backup`: a copy of the state folder, of a relay that runs or one that does not.
 
-import errno
+A backup is of the embedded engine: it consists of files.
+"""
+
 import json
-import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from relay.cli.format import format_time
 from relay.cli.output import get_plain
 from relay.cli.state_options import StateOptions, add_local_places
 from relay.inspect import Backup, back_up
+from relay.store import Unavailable
 from relay.words import format_count
 
 FOLDER: Final = click.Path(file_okay=False, path_type=Path)
@@ -46,15 +48,14 @@ class BackupProgress:
 
 @contextmanager
 def show_progress(advice: str) -> Iterator[BackupProgress]:
-    """Show the progress of the body. Raises OSError with `advice` if a disk is full."""
+    """Show the progress of the body. Raises Unavailable, with `advice` if a disk is full."""
     progress = BackupProgress()
     try:
         yield progress
-    except (OSError, sqlite3.Error) as error:
+    except Unavailable as error:
         progress.end()
-        codes = getattr(error, "errno", None), getattr(error, "sqlite_errorcode", None)
-        if codes[0] in (errno.ENOSPC, errno.EDQUOT) or codes[1] == sqlite3.SQLITE_FULL:
-            raise OSError(f"no space left: {advice}") from None
+        if error.reason == "full":
+            raise Unavailable(f"no space left: {advice}", error.reason) from None
         raise
     progress.end()
 

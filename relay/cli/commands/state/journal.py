@@ -1,4 +1,7 @@
-"""`relay journal`: is the journal whole, and what is in it; and how a damaged journal is repaired."""
+"""`relay journal`: is the journal whole, and what is in it; and how a damaged journal is repaired.
+
+`repair` is of the embedded engine: it works on files.
+"""
 
 import sys
 from collections.abc import Sequence
@@ -21,10 +24,8 @@ from relay.cli.state_options import (
     encode_workers,
     note_history,
 )
-from relay.inspect import PROBLEM, DumpPart, WorkerCheck
-from relay.journal import Repair, plan_repair
-from relay.journal import repair as mend
-from relay.state import list_journals, mark_repaired, read_acknowledged
+from relay.inspect import PROBLEM, DumpPart, WorkerCheck, plan_repairs, repair_all
+from relay.journal import Repair
 from relay.words import format_count, format_ranges
 
 
@@ -86,22 +87,16 @@ def repair(place: StateOptions, dry_run: bool, yes: bool) -> None:
 
     Exit codes: 0 good or repaired; 1 not confirmed, relay runs, or --dry-run found damage.
     """
-    workers = list_journals(place.state, place.path)
-    needed = [(number, its, read_acknowledged(folder)) for number, (folder, its) in workers.items()]
-    planned = [(number, plan_repair(its, offset)) for number, its, offset in needed]
-    is_good = not any(repairs for _, repairs in planned)
-    lines = add_headings([(number, [*map(_format_repair, repairs)]) for number, repairs in planned])
+    planned = plan_repairs(place.state, place.path)
+    is_good = not any(planned.values())
+    lines = add_headings([(number, [*map(_format_repair, repairs)]) for number, repairs in planned.items()])
     click.echo("good: there is nothing to repair" if is_good else "\n".join(lines))
     if dry_run or is_good:
         raise SystemExit(0 if is_good else 1)
     if not yes:
         click.confirm("Repair the journal?", abort=True)
-    done = 0
-    for number, its, offset in needed:
-        repaired = [one.segment.path.name for one in mend(its, offset)]
-        mark_repaired(workers[number][0], repaired)
-        done += len(repaired)
-    note_history(place.state, make_repair_entry([line.strip() for line in lines], find_login()))
+    done = repair_all(place.state, place.path)
+    note_history(place.store, make_repair_entry([line.strip() for line in lines], find_login()))
     click.echo(f"{format_count(done, 'segment')} repaired; relay journal check says what there is now")
 
 

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import fields
@@ -17,11 +16,10 @@ from relay.api.internal import one_line
 from relay.cli.access import StateAccess, choose_access
 from relay.cli.format import escape_text, format_time
 from relay.cli.options import moment_option, relay_options, utf8
-from relay.cli.output import Unwritten, stop_unread
-from relay.cli.state_options import StateOptions
-from relay.state import find_worker
-from relay.store import CAUSES, Parked, ParkedQuery
-from relay.words import describe_error, format_count
+from relay.cli.output import stop_unread
+from relay.cli.state_options import StateOptions, convert_errors
+from relay.store import CAUSES, Parked, ParkedQuery, find_partition
+from relay.words import format_count
 
 Command = Callable[..., None]
 _NUMBERS = click.argument("numbers", metavar="[NUMBER]...", nargs=-1, type=click.IntRange(1, (1 << 63) - 1))
@@ -38,19 +36,13 @@ def parked() -> None:
 
 
 def _add_state(command: Command) -> Command:
-    """Add --state. Report in one sentence why the database cannot be used."""
+    """Add --state. Report in one sentence why the store cannot be used."""
 
     @relay_options
     @functools.wraps(command)
     def wrapped(*, state: Path, **options: Any) -> None:
-        try:
+        with convert_errors():
             command(access=choose_access(StateOptions(state)), **options)
-        except Unwritten:  # `main` says it
-            raise
-        except OSError as error:
-            raise click.ClickException(describe_error(error)) from error
-        except sqlite3.Error as error:
-            raise click.ClickException(str(error)) from error
 
     return wrapped
 
@@ -246,7 +238,7 @@ def _find_waiting(access: StateAccess, which: ParkedQuery) -> Iterator[str]:
 
 def _get_order_key(one: Parked) -> tuple[int, str | None, str | None]:
     """Return worker, connector and key: events with the same three stay in order."""
-    return find_worker(one.number), one.connector, one.key
+    return find_partition(one.number), one.connector, one.key
 
 
 def _check_given(which: ParkedQuery) -> None:

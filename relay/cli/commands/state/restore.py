@@ -1,4 +1,4 @@
-"""`relay restore`: a state folder made of a backup."""
+"""`relay restore`: a state folder made of a backup. Of the embedded engine, as `relay backup`."""
 
 import time
 from pathlib import Path
@@ -30,7 +30,7 @@ def restore(place: StateOptions, folder: Path) -> None:
     with show_progress(f"{place.state} is not complete; the same relay restore begins anew") as progress:
         found, problems = make(folder, place.state, place.path, progress)
     now = format_time(time.time())
-    note_history(place.state, make_restore_entry(folder, found, find_login()))
+    note_history(place.store, make_restore_entry(folder, found, find_login()))
     for problem in problems:
         click.echo(f"damaged in the backup already: {problem}")
     summary = describe_backup(found, place.state, progress)

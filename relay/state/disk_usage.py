@@ -7,9 +7,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from relay.state import WORKERS
+from relay.journal import SUFFIX
+from relay.state.layout import WORKERS, make_journal_folder
 
 LARGEST: Final = 4
+NEEDED_BYTES: Final = 1 << 20
+"""Free bytes that relay.db needs to open."""
 LEAST_BYTES: Final = 64 << 10
 """Smaller entries are left out."""
 BLOCK_BYTES: Final = 512
@@ -44,6 +47,12 @@ def measure_usage(state: Path, journal: Path, workers: int, files: Iterable[Path
     return dict(found.most_common())
 
 
+def measure_journals(state: Path, path: Path, workers: int) -> int:
+    """Return the bytes that the journals of so many workers take on disk. `path`: the setting `journal.path`."""
+    folders = [make_journal_folder(state, path, number) for number in range(workers)]
+    return sum(_measure_entry(one) for folder in folders for one in _list_entries(folder) if one.name.endswith(SUFFIX))
+
+
 def describe_usage(found: dict[str, int]) -> str:
     """Describe the largest of them, such as "archive 12.1 GiB, journal 1.0 GiB"."""
     large = [(name, amount) for name, amount in found.items() if amount >= LEAST_BYTES]
@@ -52,6 +61,22 @@ def describe_usage(found: dict[str, int]) -> str:
         size, unit = next((one for one in UNITS if amount >= one[0]), UNITS[-1])
         said.append(f"{name} {amount / size:.1f} {unit}")
     return ", ".join(said)
+
+
+def describe_full_disk(state: Path, journal: Path, workers: int) -> str:
+    """Describe a full disk of a state folder, and what to do; return "" if it is not full.
+
+    `journal`: the setting `journal.path`; `workers`: the configured number.
+    """
+    try:
+        about = os.statvfs(state)
+    except OSError:
+        return ""
+    if about.f_bavail * about.f_frsize >= NEEDED_BYTES:
+        return ""
+    found = describe_usage(measure_usage(state, journal, workers))
+    holds = f" (it holds {found})" if found else ""
+    return f"its file system is full{holds}: free some space"
 
 
 def _list_entries(folder: Path) -> "list[os.DirEntry[str]]":

@@ -1,0 +1,12 @@
+"""The engine of the store. Only this module knows which engine that is."""
+
+from pathlib import Path
+
+from relay.config import JournalSettings
+from relay.state import StateFolder
+from relay.store import Store
+
+
+def open_store(folder: Path, settings: JournalSettings) -> Store:
+    """Return the store of a state folder. Opens no partition."""
+    return StateFolder(folder, settings.path)

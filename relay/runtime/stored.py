@@ -1,0 +1,48 @@
+"""Reads and forgets what the store holds of all workers, for the status of one process or of all workers."""
+
+from collections.abc import Collection
+
+import structlog
+
+from relay.store import Doubt, FailingErasures, Forgotten, ParkedTotal, Store, Unavailable
+from relay.threads import ADMIN
+
+log = structlog.stdlib.get_logger()
+
+
+async def forget_removed(store: Store, connector: str, connectors: Collection[str]) -> Forgotten:
+    """Forget a connector that is none of these. Raises as `View.forget`."""
+    if connector in connectors:
+        raise ValueError(f"{connector} is configured: remove it from the configuration, and reload, before")
+    kept = await ADMIN.run(store.forget, connector)
+    log.warning(
+        "connector is forgotten", connector=connector, expired=kept.pending, parked=kept.parked, erasures=kept.erasures
+    )
+    return kept
+
+
+async def read_parked_totals(store: Store) -> list[ParkedTotal]:
+    """Return the totals of parked events; none while the store is unavailable."""
+    try:
+        return await ADMIN.run(store.parked.read_totals)
+    except Unavailable as error:
+        log.error("parked events cannot be counted", error=str(error))
+        return []
+
+
+async def find_doubts(store: Store) -> list[Doubt]:
+    """Return the doubts that an admin may have to accept; none while the store is unavailable."""
+    try:
+        return await ADMIN.run(store.doubts.find)
+    except Unavailable as error:
+        log.error("relay.db does not say what it knows of the journal", error=str(error))
+        return []
+
+
+async def find_failing_erasures(store: Store) -> list[FailingErasures]:
+    """Return the failing erasures; none while the store is unavailable."""
+    try:
+        return await ADMIN.run(store.erasures.find_failing)
+    except Unavailable as error:
+        log.error("failing erasures cannot be read", error=str(error))
+        return []

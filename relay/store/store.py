@@ -1,0 +1,289 @@
+"""What every engine promises of the store: the partitions of one relay, and what is global to them.
+
+Methods block: the daemon calls them in a thread. Each change is one transaction, all or nothing, and durable when the
+method returns. A method whose name begins with `read`, `find`, `count`, `list` or `view` changes nothing. All methods
+work whether relay runs or not, and raise Unavailable.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, Protocol
+
+from relay.api import User
+from relay.store.alert_message import AlertMessage, Tracks
+from relay.store.attempts import Attempts
+from relay.store.doubt import Doubt
+from relay.store.erasure import Erasure, FailingErasures
+from relay.store.history import Entry, HistoryQuery
+from relay.store.ledger import LaneLedger, SourceLedger
+from relay.store.log_view import LogView
+from relay.store.parked import Parked, ParkedQuery, ParkedTotal
+from relay.store.pause import Pause
+from relay.store.replay import Replay
+
+NUMBERS: Final = 1_000_000_000
+"""Distance between the numbers of two partitions' parked events and replays, so that each number is unique."""
+
+
+def find_partition(number: int) -> int:
+    """Return the partition of a parked event or a replay with this number."""
+    return number // NUMBERS
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What was removed of a connector."""
+
+    connector: str
+    pending: int
+    """Events that the connector had yet to get."""
+    parked: int
+    erasures: int
+    """Failed erasures that are not tried again."""
+
+
+class StoredPauses(Protocol):
+    """Pauses of connectors, which outlast a restart. They hold in all partitions."""
+
+    def pause(self, connector: str, until: float | None = None) -> bool:
+        """Pause a connector until a time (Unix seconds) or until `resume`; return False if it is paused as long
+        already."""
+
+    def resume(self, connector: str) -> bool:
+        """Resume a connector; return False if it was not paused."""
+
+    def read(self) -> Mapping[str, Pause]:
+        """Return the present pauses by connector."""
+
+
+class StoredParked(Protocol):
+    """The parked events of all partitions, by number or selection."""
+
+    def read(self, which: ParkedQuery, *, bodies: bool = True) -> Iterator[Parked]:
+        """Yield parked events, those of each partition from the oldest on. `bodies`: whether to read their bodies.
+
+        A slow caller has few events in memory, and delays nobody. Use the iterator in one thread.
+        """
+
+    def read_totals(self) -> list[ParkedTotal]:
+        """Return the totals by source, connector and cause, with the removed events."""
+
+    def count(self, which: ParkedQuery) -> int:
+        """Return the number of these parked events."""
+
+    def drop(self, which: ParkedQuery) -> Iterator[int]:
+        """Delete parked events for good in portions, each a transaction; yield the number of each.
+
+        The ledger still counts the events as parked. Use the iterator in one thread.
+        """
+
+    def mark(self, which: ParkedQuery) -> Iterator[int]:
+        """Request a replay of parked events in portions, each a transaction; yield the number of each.
+
+        Skips events parked at a source. Use the iterator in one thread.
+        """
+
+
+class StoredReplays(Protocol):
+    """Replays of all partitions. A running relay begins a requested replay within a second."""
+
+    def ask(self, replay: Replay, partition: int = 0) -> int:
+        """Request a replay from one partition; return its number, unique over all partitions."""
+
+    def cancel(self, number: int) -> bool:
+        """End a replay where it is; return False if it does not run or wait."""
+
+    def read(self) -> list[Replay]:
+        """Return all replays, the last one first."""
+
+
+class StoredErasures(Protocol):
+    """Erasures and their receipts. Every partition erases the users of every erasure."""
+
+    def ask(self, user: User, asked_by: str = "") -> int:
+        """Request an erasure; return its number. `asked_by`: who asks; the receipt keeps it."""
+
+    def read(self) -> list[Erasure]:
+        """Return all erasures, each once over all partitions, the newest first."""
+
+    def find_failing(self) -> list[FailingErasures]:
+        """Find the failing erasures, each once however many partitions fail."""
+
+    def count(self, after: int, since: float) -> tuple[int, int, int]:
+        """Count the erasures that events have requested.
+
+        Return the number beyond `after`, the number done from `since` on (Unix seconds), and the highest number.
+        """
+
+
+class StoredHistory(Protocol):
+    """The history: what happened, when, and by whom."""
+
+    def add(self, entries: Sequence[Entry], keep: float = 0.0, most: int = 0) -> None:
+        """Write entries. Delete those older than `keep` seconds or beyond the last `most`; 0: no limit."""
+
+    def read(self, query: HistoryQuery | None = None) -> list[Entry]:
+        """Return the selected entries, the last one last."""
+
+    def find_last_run(self) -> tuple[str, float] | None:
+        """Find the last start, stop or restore; return its kind and Unix seconds, or None if no run is known.
+
+        "started" means that the run did not end by a stop.
+        """
+
+    def find_done(self, since: float) -> list[Entry]:
+        """Find replays, and erasures requested by admins, that ended from this time on and are not in the history
+        yet."""
+
+
+class StoredAlerts(Protocol):
+    """What alerts remember, and their messages. Only the process that sends alerts changes anything."""
+
+    def read(self, names: Collection[str]) -> tuple[Mapping[str, Tracks], list[AlertMessage]]:
+        """Return the memory of these alerts, and their messages, the oldest first."""
+
+    def save_tracks(self, alert: str, tracks: Tracks, messages: Sequence[AlertMessage]) -> None:
+        """Save the memory of an alert and its new messages, all or nothing."""
+
+    def save_message(self, message: AlertMessage) -> None:
+        """Save a message. Of the messages that need not be sent any more the last MESSAGES_KEPT stay."""
+
+    def forget(self, kept: Collection[str]) -> None:
+        """Delete the memory and the messages of all alerts but these."""
+
+
+class StoredDoubts(Protocol):
+    """What an admin has to know of the journal and the clock, until the admin accepts it."""
+
+    def find(self) -> list[Doubt]:
+        """Return the doubts of all partitions."""
+
+    def describe_accepting(self, what: Literal["journal", "clock"]) -> str:
+        """Describe in a sentence what accepting the journal or the clock does."""
+
+    def accept(self, what: Literal["journal", "clock"]) -> None:
+        """Accept the journal with its losses, or the machine's clock.
+
+        Every connector gets all events of a journal that its state does not know.
+        """
+
+
+class PartitionView(Protocol):
+    """One partition as a bystander reads it, also while a process works with it."""
+
+    @property
+    def number(self) -> int:
+        """The number of the partition."""
+
+    @property
+    def place(self) -> str:
+        """Where the partition is, for messages."""
+
+    def is_in_use(self) -> bool:
+        """Return whether a process works with the partition."""
+
+    def has_state(self) -> bool:
+        """Return whether the partition has cursors and ledgers. If not, only its events may be there."""
+
+    def has_work(self) -> bool:
+        """Return whether events, replays or erasures remain to be done. Assume so without cursors and ledgers."""
+
+    def view_log(self) -> LogView:
+        """Open the events for reading."""
+
+    def read_acknowledged(self) -> int:
+        """Return the offset below which all events are acknowledged; 0 if relay never ran."""
+
+    def read_lanes(self) -> list[LaneLedger]:
+        """Return the last saved ledger of each lane that ever ran, the one saved last first."""
+
+    def read_lanes_if_any(self) -> list[LaneLedger]:
+        """Return the same ledgers; none if relay never ran."""
+
+    def read_sources(self) -> list[SourceLedger]:
+        """Return the last saved ledger of each source by name, up to a minute old."""
+
+    def read_parked_offsets(self) -> Mapping[str, Sequence[int]]:
+        """Return the offsets at which lanes, not replays, have parked anything, by connector, ascending."""
+
+    def read_parked_totals(self) -> list[ParkedTotal]:
+        """Return the totals of parked events by source, connector and cause, with the removed events."""
+
+    def find_parked_at(self, offsets: Sequence[int]) -> list[Parked]:
+        """Return the events parked at these offsets, without their bodies, a thousand at most."""
+
+    def find_attempts_at(self, offset: int) -> list[Attempts]:
+        """Return the attempts at an event, the last one first."""
+
+    def find_replays_over(self, offset: int) -> list[Replay]:
+        """Return the replays with this offset in their range, the last one first."""
+
+    def was_damaged(self, offset: int) -> bool:
+        """Return whether an event was ever unreadable, accepted or not."""
+
+    def find_doubts(self) -> list[Doubt]:
+        """Return the doubts of the partition."""
+
+
+class Store(Protocol):
+    """All partitions of one relay. A partition is the events and the state of one process, numbered from 0."""
+
+    @property
+    def place(self) -> str:
+        """Where the store is, for messages."""
+
+    @property
+    def pauses(self) -> StoredPauses:
+        """Pauses of connectors."""
+
+    @property
+    def parked(self) -> StoredParked:
+        """Parked events."""
+
+    @property
+    def replays(self) -> StoredReplays:
+        """Replays."""
+
+    @property
+    def erasures(self) -> StoredErasures:
+        """Erasures."""
+
+    @property
+    def history(self) -> StoredHistory:
+        """The history."""
+
+    @property
+    def alerts(self) -> StoredAlerts:
+        """The memory and the messages of alerts."""
+
+    @property
+    def doubts(self) -> StoredDoubts:
+        """Doubts."""
+
+    def open(self, partition: int, limits: Any, memory: int) -> tuple[Any, Any]:
+        """Open the events and the state of a partition, for this process alone until both are closed.
+
+        `memory`: bytes of recent events in memory.
+        """
+
+    def view(self, partition: int = 0) -> PartitionView:
+        """Return a partition for reading. It may not exist yet."""
+
+    def view_all(self) -> list[PartitionView]:
+        """Return every partition that a process ever worked with, by number, always with the first one."""
+
+    def forget(self, connector: str) -> Forgotten:
+        """Remove everything of a connector that does not run. Raises LookupError if the connector never ran."""
+
+    def check_complete(self) -> None:
+        """Raise Unavailable if a restore was broken off, with what to do."""
+
+    def describe_usage(self, workers: int, files: Iterable[Path] = ()) -> str:
+        """Describe what fills the store's disk, the largest part first; "" if the engine does not know.
+
+        `workers`: the configured number. `files`: files that connectors write elsewhere.
+        """
+
+    def describe_full_disk(self, workers: int) -> str:
+        """Describe a full disk, and what to do; "" if it is not full, or the engine does not know."""
