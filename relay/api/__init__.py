@@ -29,7 +29,7 @@ from relay.api.outcome import (
 from relay.api.plugin import Plugin
 from relay.api.request import Denied, Malformed, Request, Response
 from relay.api.secret import BearerToken, HeaderSecret, Secret
-from relay.api.settings import ByteSize, Contradiction, Duration, EventSelection, HttpUrl, Settings, UrlPath
+from relay.api.settings import ByteSize, Contradiction, Duration, EventSelection, HttpUrl, Settings, UrlPath, load_zstd
 from relay.api.source import Decoded, Entries, Source, SourceSettings, Unreadable, read_entries
 from relay.api.store import KeyValueStore, StoreError, StoreReader, Stores, find_stores
 from relay.api.transport.answer import Answered, check, retry_after
@@ -103,6 +103,7 @@ __all__ = [
     "hookspec",
     "is_dense",
     "is_utf8",
+    "load_zstd",
     "read_entries",
     "retry_after",
     "signed_headers",

@@ -1,10 +1,12 @@
 """Types for settings: what an admin writes in conf.d, checked and turned into plain numbers and strings."""
 
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from math import isclose, isfinite
+from types import ModuleType
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 from urllib.parse import quote
 
@@ -257,3 +259,19 @@ StartAt = Annotated[
     PlainSerializer(_write_start, when_used="json"),
 ]
 """Where a connector that never ran begins: "now", "oldest", or a time (UTC if not said), kept as Unix seconds."""
+
+
+def load_zstd() -> ModuleType:
+    """Import zstd, for settings such as `compress = "zstd"`. The module is `compression.zstd` of the standard library,
+    or the same as a package.
+
+    Raises ValueError if zstd is not installed. The text says what to install.
+    """
+    try:
+        if sys.version_info >= (3, 14):
+            from compression import zstd
+        else:
+            from backports import zstd
+    except ImportError:
+        raise ValueError("zstd is not installed: install currents-relay[zstd]") from None
+    return zstd

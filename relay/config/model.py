@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Generic, Literal, TypeVar, get_type_hints
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from relay.api import (
     Alert,
@@ -22,6 +22,7 @@ from relay.api import (
     Settings,
     Source,
     SourceSettings,
+    load_zstd,
 )
 from relay.api.internal import NetworkList, Networks
 from relay.catalogue import drop_opt_in
@@ -110,6 +111,19 @@ class JournalSettings(Settings):
     """Time that settled events stay in the journal for replays, within `max_size`."""
     memory: ByteSize = 64 * MIB
     """Memory for recent events. A connector that keeps up never reads from disk."""
+    compress: Literal["none", "zstd"] = "none"
+    """Compression of new events on disk. `"zstd"` needs the package `currents-relay[zstd]`.
+
+    A change takes effect for new events. relay reads old events in either form. A relay that does not know
+    compression does not start with a compressed journal.
+    """
+
+    @field_validator("compress")
+    @classmethod
+    def _check_compress(cls, compress: str) -> str:
+        if compress == "zstd":
+            load_zstd()
+        return compress
 
 
 class ParkedSettings(Settings):

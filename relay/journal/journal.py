@@ -385,7 +385,7 @@ class Journal:
                 await self._replace(segment, fresh)
         try:
             for path in await ADMIN.run(remove_copies, self._writer.folder, wanted):
-                log.warning("a damaged segment that was kept is removed: it names an erased user", file=path.name)
+                log.warning("a damaged segment that was kept is removed: it may name an erased user", file=path.name)
         except OSError as error:
             raise make_unavailable(error) from error
 

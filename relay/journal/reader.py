@@ -8,7 +8,7 @@ from typing import Final
 
 from relay.api import Block
 from relay.journal.failure import make_unavailable
-from relay.journal.segment import READ_BYTES, Corrupt, Segment, SegmentReader, count_whole_events
+from relay.journal.segment import READ_BYTES, Corrupt, Segment, SegmentReader, count_readable_events
 from relay.journal.subscribers import Subscribers
 from relay.journal.tail import Tail
 from relay.journal.writer import Writer
@@ -107,7 +107,7 @@ class Reader:
         there = reader is not None and reader.path == segment.path and reader.find(start)
         following = max(start, min(reader.offset, end)) if reader is not None and there else end
         if following > start and not self._writer.lost.knows(start, following):
-            saved = None if why == GONE else count_whole_events(segment.path)
+            saved = None if why == GONE else count_readable_events(segment.path)
             self._writer.lost.add(Damage(start, following, segment.path.name, why, saved))
         return following
 

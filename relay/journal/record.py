@@ -4,11 +4,13 @@
     meta     table bytes, table (JSON: the kinds), index and ends (4 bytes an event each)
     body     the events' own bytes, joined by commas
 
+A record may have meta and body in the form of `compression` instead.
 The CRC covers all that follows it and is seeded with the salt of the segment, so neither stale bytes nor an event
 that imitates a record can pass for one. A header that says 0 events is the end. A record without a body stands for
 events that a repair could not save.
 """
 
+import re
 import struct
 from array import array
 from collections.abc import Iterator, Sequence
@@ -18,6 +20,7 @@ from typing import Any, Final
 import orjson
 
 from relay.api import Block, Kind
+from relay.journal.compression import FORM_START, Compressor, decompress
 
 try:
     from isal.isal_zlib import crc32
@@ -29,7 +32,9 @@ TABLE_BYTES: Final = 4
 """The length of the table of kinds, between the header and the table."""
 NO_KINDS: Final = b"[]"
 TABLE_START: Final = b'[["'
-"""The first bytes of the table of kinds. They help to find records behind damage."""
+"""The first bytes of the table of kinds."""
+STARTS: Final = re.compile(b"|".join(map(re.escape, (TABLE_START, FORM_START))))
+"""The first bytes of a table or form. They help to find records behind damage."""
 PER_EVENT: Final = 9
 """Bytes of an event beside its body: its index, its end, a comma."""
 
@@ -85,17 +90,17 @@ def encode_meta(block: Block) -> bytes:
     return b"".join((len(table).to_bytes(4, "little"), table, array("I", block.index), array("I", block.ends)))
 
 
-def encode_header(block: Block, meta: bytes, received_us: int, salt: int) -> bytes:
-    """Encode the header for meta and body in a segment with this salt."""
-    return _encode_fixed(
-        (len(block), len(meta), len(block.body), block.offsets[0], received_us), meta, block.body, salt
-    )
+def encode_header(block: Block, meta: bytes, body: bytes, received_us: int, salt: int) -> bytes:
+    """Encode the header of a block for this meta and body in a segment with this salt."""
+    return _encode_fixed((len(block), len(meta), len(body), block.offsets[0], received_us), meta, body, salt)
 
 
-def encode_record(block: Block, salt: int) -> bytes:
-    """Encode a block as a record of a segment with this salt."""
-    meta = encode_meta(block)
-    return encode_header(block, meta, round(block.received * 1e6), salt) + meta + block.body
+def encode_record(block: Block, salt: int, compressor: Compressor | None = None) -> bytes:
+    """Encode a block as a record of a segment with this salt. Without `compressor` the record is plain."""
+    meta, body = encode_meta(block), block.body
+    if compressor is not None:
+        meta, body = compressor.compress(meta, body)
+    return encode_header(block, meta, body, round(block.received * 1e6), salt) + meta + body
 
 
 def encode_lost_record(start: int, stop: int, salt: int) -> bytes:
@@ -125,27 +130,49 @@ def find_records(data: bytes, at: int, salt: int, offset: int) -> Iterator[tuple
         if header is None or header.offset < offset or not is_whole(data, at, header, salt):
             # Go on where the next record may start, or at the end of the data
             ahead = HEADER.size + TABLE_BYTES
-            found = data.find(TABLE_START, at + 1 + ahead)
-            at = len(data) if found < 0 else found - ahead
+            found = STARTS.search(data, at + 1 + ahead)
+            at = len(data) if found is None else found.start() - ahead
             continue
         yield at, header
         offset, at = header.end, at + header.size
 
 
+def is_compressed(data: bytes | memoryview, at: int, header: Header) -> bool:
+    """Return whether the record with this header has no plain meta and body."""
+    return not header.is_lost and data[at + HEADER.size + TABLE_BYTES] == FORM_START[0]
+
+
+def is_readable(data: bytes, at: int, header: Header) -> bool:
+    """Return whether a whole record can be decoded. Decompresses a compressed record. Raises Unsupported."""
+    return not is_compressed(data, at, header) or _decompress(data, at, header) is not None
+
+
 def decode(data: bytes | memoryview, at: int, header: Header, salt: int) -> Block | None:
-    """Decode the block of a header; return None if the block is cut off or its checksum is wrong."""
+    """Decode the block of a header; return None if the block is cut off or damaged. Raises Unsupported."""
     if not is_whole(data, at, header, salt):
         return None
-    end = at + header.size
     if header.is_lost:
         return Block((), 0.0, (), (), (), b"")
-    meta = at + HEADER.size
-    table_end = meta + 4 + int.from_bytes(data[meta : meta + 4], "little")
-    index_end = table_end + 4 * header.events
+    meta, end = at + HEADER.size, at + header.size
     body = meta + header.meta_bytes
+    if is_compressed(data, at, header):
+        found = _decompress(data, at, header)
+        if found is None:
+            return None
+        data, body = found
+        meta, end = 0, len(data)
+    table_end = meta + TABLE_BYTES + int.from_bytes(data[meta : meta + TABLE_BYTES], "little")
+    index_end = table_end + 4 * header.events
     index, ends = array("I"), array("I")
     index.frombytes(data[table_end:index_end])
     ends.frombytes(data[index_end:body])
-    kinds = tuple(Kind(*fields) for fields in orjson.loads(data[meta + 4 : table_end]))
+    kinds = tuple(Kind(*fields) for fields in orjson.loads(data[meta + TABLE_BYTES : table_end]))
     offsets = range(header.offset, header.offset + header.events)
     return Block(offsets, header.received_us / 1e6, kinds, index, ends, bytes(data[body:end]))
+
+
+def _decompress(data: bytes | memoryview, at: int, header: Header) -> tuple[bytes, int] | None:
+    """Return the plain meta and body of a compressed record, and the bytes of the meta; None if it is damaged."""
+    form = at + HEADER.size + TABLE_BYTES
+    body = at + HEADER.size + header.meta_bytes
+    return decompress(bytes(data[form:body]), bytes(data[body : at + header.size]))

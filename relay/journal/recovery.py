@@ -12,6 +12,7 @@ import structlog
 from relay.journal.segment import (
     DAMAGED,
     FRESH,
+    MARK,
     PREFIX,
     Corrupt,
     Segment,
@@ -65,7 +66,8 @@ def recover(folder: Path, acknowledged: int = 0, unsure: int = 0) -> Recovered:
     without being saved. The head is then behind all that may have been acknowledged.
     """
     for left in folder.glob(f"*{FRESH}"):  # by a crash, before it took the place of another
-        left.unlink()
+        if left.name != MARK:
+            left.unlink()
     paths = list_segment_files(folder)
     segments = []
     for path, following in pairwise(paths):

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from relay.api import Block, User
-from relay.journal.record import encode_header, encode_lost_record, encode_meta
+from relay.journal.compression import Compressor, holds_compressed
+from relay.journal.record import encode_lost_record, encode_record
 from relay.journal.segment import DAMAGED, Segment, SegmentReader, write_anew
 from relay.store import Erased, Wanted
 
@@ -76,13 +77,17 @@ def rewrite(segment: Segment, wanted: Wanted) -> Path:
 
 
 def remove_copies(folder: Path, wanted: Wanted) -> list[Path]:
-    """Remove the damaged segments kept by a repair that name one of the users; return them. Raises OSError."""
+    """Remove the damaged segments kept by a repair that may name one of the users; return them. Raises OSError.
+
+    What is damaged in a compressed record cannot be searched, so a segment with such a record may name anybody.
+    """
     found = []
     for path in folder.glob(f"*{DAMAGED}"):
         before = b""
         with path.open("rb") as file:
             while piece := file.read(PIECE_BYTES):
-                if wanted.find_named((before + piece).decode(errors="replace")):
+                data = before + piece
+                if holds_compressed(data) or wanted.find_named(data.decode(errors="replace")):
                     found.append(path)
                     break
                 before = piece[-LONGEST_ID:]
@@ -92,13 +97,13 @@ def remove_copies(folder: Path, wanted: Wanted) -> list[Path]:
 
 
 def _make_records(reader: SegmentReader, end: int, wanted: Wanted) -> Iterator[bytes]:
-    offset, salt = reader.base, reader.salt
+    offset, salt, compressor = reader.base, reader.salt, None
     for block in _read_blocks(reader, end):
         if block.offsets[0] > offset:
             yield encode_lost_record(offset, block.offsets[0], salt)
-        left = Erased(block, wanted).block
-        meta = encode_meta(left)
-        yield encode_header(left, meta, round(left.received * 1e6), salt) + meta + left.body
+        if reader.is_compressed and compressor is None:
+            compressor = Compressor()
+        yield encode_record(Erased(block, wanted).block, salt, compressor)
         offset = block.offsets[-1] + 1
     if offset < end:
         yield encode_lost_record(offset, end, salt)

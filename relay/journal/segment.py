@@ -6,25 +6,34 @@ shows before an event is accepted. Sealing cuts it to its used size.
 
 import errno
 import os
+import re
 import secrets
 import struct
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from zlib import crc32
 
 from relay.api import Block
-from relay.journal.record import HEADER, Header, decode, find_records, read_header
+from relay.journal.compression import Unsupported
+from relay.journal.record import HEADER, Header, decode, find_records, is_compressed, is_readable, read_header
 
 MAGIC: Final = b"relayjn1"
 PREFIX: Final = struct.Struct("<8sIQI")  # magic, salt, first offset, crc of these
+LATER: Final = re.compile(rb"relayjn[^1]([0-9]+(?:\.[0-9]+)*)\0+")
+"""The first bytes of a segment in a later format: another mark, and the first version that reads it."""
 SUFFIX: Final = ".log"
 FRESH: Final = ".fresh"
 """The suffix of a rewritten segment until it replaces the old one."""
+MARK: Final = f"compressed events need a released relay, 0.1.0 or later{FRESH}"
+"""The name of a folder beside compressed segments. Earlier relays do not start: they fail to remove it as a file."""
 DAMAGED: Final = ".damaged"
 """The suffix of a damaged segment that is kept beside its replacement."""
 READ_BYTES: Final = 1 << 20
+RATIO: Final = 4
+"""About how many times as large a compressed record is in memory."""
 ZEROS: Final = bytes(1 << 20)
 
 
@@ -86,15 +95,19 @@ def encode_prefix(salt: int, base: int) -> bytes:
 
 
 def read_salt(fd: int, base: int) -> int | None:
-    """Read the salt of an open segment; return None if its first bytes are not those of the segment of that offset."""
+    """Read the salt of an open segment; return None if its first bytes are not those of the segment of that offset.
+
+    Raises Unsupported."""
     return parse_salt(os.pread(fd, PREFIX.size, 0), base)
 
 
 def parse_salt(data: bytes, base: int) -> int | None:
-    """Parse the salt from the first bytes of a segment; return None if they are not a segment's."""
+    """Parse the salt from the first bytes of a segment; return None if they are not a segment's. Raises Unsupported."""
     prefix = data[: PREFIX.size]
     if len(prefix) < PREFIX.size:
         return None
+    if later := LATER.fullmatch(prefix):
+        raise Unsupported(f"relay {later[1].decode()} or later is needed to read the segment of offset {base}")
     magic, salt, first, check = PREFIX.unpack(prefix)
     whole = magic == MAGIC and first == base and check == crc32(prefix[:-4])
     return int(salt) if whole else None
@@ -117,6 +130,12 @@ def sync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def mark_compressed(folder: Path) -> None:
+    """Mark a folder durably as one with compressed records. Raises OSError."""
+    (folder / MARK).mkdir(mode=0o700, exist_ok=True)
+    sync_folder(folder)
 
 
 def replace_text(path: Path, text: str) -> None:
@@ -172,21 +191,27 @@ class SegmentReader:
     """Reads the records of a segment one after the other, and remembers its place between calls."""
 
     def __init__(self, path: Path) -> None:
+        """Raises Corrupt, Unsupported, OSError."""
         self.base = parse_base(path)
         self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self._inode = os.fstat(self.fd).st_ino
-        salt = read_salt(self.fd, self.base)
-        if salt is None:
+        try:
+            salt = read_salt(self.fd, self.base)
+            if salt is None:
+                raise Corrupt(f"{path}: not a segment of this journal")
+        except BaseException:
             self.close()
-            raise Corrupt(f"{path}: not a segment of this journal")
+            raise
         self.path, self.salt = path, salt
         self.at, self.offset = PREFIX.size, self.base
+        self.is_compressed = False
+        """Whether one of the records read so far was compressed."""
 
     def read(self, offset: int, end: int, max_bytes: int = READ_BYTES) -> list[Block]:
         """Return the blocks from `offset` on, about `max_bytes` and below `end`.
 
         Returns at least one block, unless a repair left out what comes next. Raises Corrupt if a record below `end` is
-        damaged or missing.
+        damaged or missing; Unsupported.
         """
         if offset < self.offset:
             self.at, self.offset = PREFIX.size, self.base
@@ -206,41 +231,48 @@ class SegmentReader:
         return []
 
     def find(self, offset: int) -> bool:
-        """Find the first whole record with events from this offset on, past any damage; return False without any.
+        """Find the first good record with events from this offset on, past any damage; return False without any.
 
         Reads the whole file: for use after `read` has raised Corrupt.
         """
         data = os.pread(self.fd, os.fstat(self.fd).st_size, 0)
         for at, header in find_records(data, PREFIX.size, self.salt, self.base):
-            if header.end > offset:
+            if header.end > offset and is_readable(data, at, header):
                 self.at, self.offset = at, header.offset
                 return True
         return False
 
     def _read_chunk(self, end: int, max_bytes: int, wanted: int) -> Iterator[Block]:
         """Yield the records of one read. Skips records wholly below `wanted`."""
-        data = os.pread(self.fd, max_bytes, self.at)
+        piece = max_bytes // RATIO if self.is_compressed else max_bytes
+        data = os.pread(self.fd, max(piece, HEADER.size), self.at)
         first = read_header(data, 0)
         if first is not None and len(data) < first.size <= os.fstat(self.fd).st_size:
             data = os.pread(self.fd, first.size, self.at)
-        at = 0
-        while self.offset < end:
+        at = plain = 0
+        while self.offset < end and plain < max_bytes:
             header = read_header(data, at)
             if header is None or at + header.size > len(data):
                 break
             if header.is_lost:
                 self._decode_block(data, at, header)
             elif header.offset + header.events > wanted:
-                yield self._decode_block(data, at, header)
+                block = self._decode_block(data, at, header)
+                plain += len(block.body)
+                yield block
             at += header.size
             self.at, self.offset = self.at + header.size, header.offset + header.events
         if at == 0:
             raise Corrupt(f"{self.path}: no record for offset {self.offset} at byte {self.at}")
 
     def _decode_block(self, data: bytes, at: int, header: Header) -> Block:
-        block = decode(data, at, header, self.salt) if header.offset == self.offset else None
+        try:
+            block = decode(data, at, header, self.salt) if header.offset == self.offset else None
+        except Unsupported as error:
+            raise Unsupported(f"{self.path}: {error}") from None
         if block is None:
             raise Corrupt(f"{self.path}: bad record at byte {self.at} (offset {self.offset})")
+        self.is_compressed = self.is_compressed or is_compressed(data, at, header)
         return block
 
     @property
@@ -298,12 +330,16 @@ def read_written(fd: int, start: int = 0) -> bytes:
     return os.pread(fd, end - start, start).rstrip(b"\0")
 
 
-def count_whole_events(path: Path) -> int:
-    """Count the events in whole records of a segment. Raises OSError."""
+def count_readable_events(path: Path) -> int:
+    """Count the events in good records of a segment. Raises OSError."""
     try:
-        return find_end(path).events
+        reader = SegmentReader(path)
     except Corrupt:
         return 0
+    with closing(reader):
+        data = read_written(reader.fd)
+    found = find_records(data, PREFIX.size, reader.salt, reader.base)
+    return sum(header.events for at, header in found if is_readable(data, at, header))
 
 
 def is_blank(path: Path) -> bool:

@@ -19,6 +19,7 @@ How it fails and recovers:
   truncated it, what it held is written anew under its name before the group counts, as far as file and memory have it.
   A segment is a byte longer than its records, so that one that was truncated is shorter whatever was written since.
   If the folder is another one (an unmounted disk), groups fail until it is back.
+- The folder is marked before the first compressed record, so that no relay begins with it that cannot read the record.
 - The sender of a group that failed may find it delivered after all (the record was whole, only the sync failed, and the
   process died before a new segment began): at least once, never lost.
 """
@@ -38,6 +39,7 @@ import structlog
 
 from relay.api import Block, Kind
 from relay.histogram import QUICK, Histogram
+from relay.journal.compression import Compressor
 from relay.journal.damage import Lost
 from relay.journal.end_marker import remove_end, write_end
 from relay.journal.identity import ANY, KnownJournal, OtherJournal, describe_mismatch, identify, write_identity
@@ -52,6 +54,7 @@ from relay.journal.segment import (
     copy_segment,
     create_segment,
     make_path,
+    mark_compressed,
     parse_salt,
     put_in_place,
     write_all,
@@ -106,6 +109,9 @@ class Writer:
         self.fillers: Callable[[], str] = str
         """Returns what fills the file system; "" if unknown."""
         self._open: Open | None = None
+        self._compressor: Compressor | None = None
+        self._is_marked = False
+        """Whether the folder is marked as one with compressed records."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = lock(folder)
         try:
@@ -134,11 +140,13 @@ class Writer:
         """Put a group on disk; return it as a block. Raises OSError, and keeps nothing of the group then."""
         received_us = time.time_ns() // 1000
         block = make_block(self.head, received_us, kinds, bodies)
-        meta = encode_meta(block)
-        opened = self._open_for(HEADER.size + len(meta) + len(block.body))
+        meta, body = encode_meta(block), block.body
+        if self.limits.compress:
+            meta, body = self._compress(meta, body)
+        opened = self._open_for(HEADER.size + len(meta) + len(body))
         try:
-            header = encode_header(block, meta, received_us, opened.salt)
-            end = opened.at + write_all(opened.fd, [header, meta, block.body], opened.at)
+            header = encode_header(block, meta, body, received_us, opened.salt)
+            end = opened.at + write_all(opened.fd, [header, meta, body], opened.at)
             began = time.perf_counter()
             os.fdatasync(opened.fd)
             self.syncs.observe(time.perf_counter() - began)
@@ -152,6 +160,16 @@ class Writer:
         active = self.segments[-1]
         active.end, active.written = self.head, received_us / 1e6
         return block
+
+    def _compress(self, meta: bytes, body: bytes) -> tuple[bytes, bytes]:
+        """Compress a record, if that pays. Raises OSError."""
+        if self._compressor is None:
+            self._compressor = Compressor()
+        found = self._compressor.compress(meta, body)
+        if found[0] is not meta and not self._is_marked:
+            mark_compressed(self.folder)
+            self._is_marked = True
+        return found
 
     @property
     def _now(self) -> float:

@@ -202,9 +202,10 @@ ERASURES: Final = (
         "Look at `error`.",
     ),
     LogMessage(
-        "a damaged segment that was kept is removed: it names an erased user",
+        "a damaged segment that was kept is removed: it may name an erased user",
         "warning",
-        "A file `NAME.log.damaged` held events of an erased user. relay has removed the file.",
+        "A file `NAME.log.damaged` held events of an erased user, or compressed events, which relay cannot search once "
+        "they are damaged. relay has removed the file.",
     ),
     LogMessage(
         "a worker that does not run erases at its next start",

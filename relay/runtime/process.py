@@ -105,7 +105,8 @@ def make_limits(config: Config) -> JournalLimits:
     """Return the limits of the journal."""
     settings = config.journal
     expire_oldest = settings.on_full == "expire_oldest"
-    return JournalLimits(settings.max_size, settings.retention, settings.min_free, expire_oldest)
+    compress = settings.compress == "zstd"
+    return JournalLimits(settings.max_size, settings.retention, settings.min_free, expire_oldest, compress)
 
 
 def make_parked_limits(config: Config) -> ParkedLimits:

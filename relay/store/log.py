@@ -25,6 +25,8 @@ class JournalLimits:
     """Bytes that the journal leaves free on its file system; 0: no limit."""
     expire_oldest: bool = False
     """Whether needed events are removed when space is short."""
+    compress: bool = False
+    """Whether new events are compressed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from relay.api import Denied, Kind, Request, Response, Secret
 from relay.config.load import load
 from relay.config.plugins.registry import Registry
 from relay.ingest.decoded import check_decoded
+from relay.journal import compression
 from relay.journal.journal import Journal
 from relay.store.log import JournalLimits
 
@@ -209,16 +210,24 @@ def test_the_tables_of_a_page_are_valid(page: Path, plugin_folder: Path, tmp_pat
     load([tmp_path], Registry.discover([plugin_folder]), secrets_required=False)
 
 
-async def test_the_program_on_the_journal_format_reads_a_journal(tmp_path: Path) -> None:
+@pytest.mark.parametrize("compress", [False, True])
+async def test_the_program_on_the_journal_format_reads_a_journal(
+    tmp_path: Path, compress: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compression, "LEAST_BYTES", 0)
     (tmp_path / "read_segment.py").write_text("".join(blocks(DOCS / "explain/journal-format.md")))
-    journal = Journal(tmp_path / "journal", JournalLimits(max_size=16 << 20, retention=3600), 1 << 20)
+    limits = JournalLimits(max_size=16 << 20, retention=3600, compress=compress)
+    journal = Journal(tmp_path / "journal", limits, 1 << 20)
     await journal.append([Kind("braze", "users.messages.email.Open")], [b'{"id": 1}'])
-    await journal.append([Kind("shop", "order"), Kind("braze", "users.canvas.Entry")], [b'{"id": 2}', b'{"id":3}'])
+    await journal.append(
+        [Kind("shop", "order"), Kind("braze", "users.canvas.Entry")] * 9, [b'{"id": 2}', b'{"id":3}'] * 9
+    )
     await journal.close()
     (segment,) = (tmp_path / "journal").glob("*.log")
     command = [sys.executable, str(tmp_path / "read_segment.py"), str(segment)]
     result = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
-    assert result.stdout.splitlines() == [
+    assert (b'"zstd"' in segment.read_bytes()) == compress
+    assert result.stdout.splitlines()[:3] == [
         '0 users.messages.email.Open {"id": 1}',
         '1 order {"id": 2}',
         '2 users.canvas.Entry {"id":3}',

@@ -17,6 +17,7 @@ from relay.deliver.fleet import Fleet
 from relay.erasure import destinations as telling
 from relay.erasure import eraser as erasing
 from relay.erasure.eraser import Eraser
+from relay.journal import compression
 from relay.journal.journal import Journal
 from relay.state.database import StateDatabase
 from relay.state.erasure.table import ask_erasure, list_erasures
@@ -49,9 +50,9 @@ class Target(Connector, type="target"):
         write_line(self.written, f"erased {[(user.user_id, *user.external_ids) for user in users]}\n".encode())
 
 
-async def scenario(folder: Path, *, makes: bool) -> None:
+async def scenario(folder: Path, *, makes: bool, compress: bool) -> None:
     state = StateDatabase(folder)
-    journal = Journal(folder / "journal", JournalLimits(16 << 20, 3600.0), 1 << 20)
+    journal = Journal(folder / "journal", JournalLimits(16 << 20, 3600.0, compress=compress), 1 << 20)
     made = Target.Settings.model_validate(
         {"type": "target", "from": "oldest", "batch": {"events": 2}, "concurrency": 64} | QUICK
     )
@@ -108,7 +109,8 @@ def child(order: dict[str, Any]) -> None:
         steps.watch()
         os.replace = steps.before("replace", os.replace)
     erasing.LOOK_S = telling.LOOK_S = 0.005
-    asyncio.run(scenario(folder, makes=order.get("makes", False)))
+    compression.LEAST_BYTES = 0
+    asyncio.run(scenario(folder, makes=order.get("makes", False), compress=order["compress"]))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import sqlite3
 import sys
 from itertools import count
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import orjson
@@ -107,9 +108,10 @@ def configuration() -> Config:
     )
 
 
-async def scenario(folder: Path, *, sends: bool) -> None:
+async def scenario(folder: Path, *, sends: bool, compress: bool) -> None:
     """Groups that fill segments, a lane that delivers, parks, and is asked to deliver what it parked once more."""
-    journal, state = open_both(folder, folder / "journal", 0, JournalLimits(16 << 20, 0.0), 1 << 20)
+    limits = JournalLimits(16 << 20, 0.0, compress=compress)
+    journal, state = open_both(folder, folder / "journal", 0, limits, 1 << 20)
     lanes = Fleet(journal, state, folder)
     await lanes.open(configuration())
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
@@ -130,7 +132,7 @@ async def send(folder: Path, journal: Journal, lanes: Fleet) -> None:
     acknowledged = os.open(folder / "acknowledged", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     for group in range(GROUPS):
         ids = [f"{group}-{number}" + ("-poison" if number == 2 and group % 2 else "") for number in range(EVENTS)]
-        bodies = [orjson.dumps({"id": one, "filling": "x" * BYTES}) for one in ids]
+        bodies = [orjson.dumps({"id": one, "filling": Random(one).randbytes(BYTES // 2).hex()}) for one in ids]
         await journal.append([KIND] * EVENTS, bodies)
         write_line(acknowledged, "".join(f"{one}\n" for one in ids).encode())
         await lanes.save()
@@ -146,7 +148,7 @@ def child(order: dict[str, Any]) -> None:
     steps = Steps(order["die_at"], order.get("die_before"), log)
     steps.watch()
     fleet.LOOK_S = 0.005
-    asyncio.run(scenario(folder, sends=order.get("sends", True)))
+    asyncio.run(scenario(folder, sends=order.get("sends", True), compress=order["compress"]))
 
 
 if __name__ == "__main__":

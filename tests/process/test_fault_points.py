@@ -1,6 +1,7 @@
 """kill -9 between each pair of steps of a commit, a cursor save, a segment's making and removal, and the recovery.
 
-`make test` takes one of forty places of death, and one of each kind of step; `make faults` all.
+`make test` takes one of eighty places of death, and one of each kind of step; `make faults` all. Half of the runs write
+compressed records.
 """
 
 from collections import Counter
@@ -17,7 +18,7 @@ from tests.process.self_kill import harness
 
 pytestmark = pytest.mark.slow
 WINDOW = 20
-STRIDE, RECOVERIES, AGAIN = (1, 6, 1) if LONG else (40, 1, 3)
+STRIDE, RECOVERIES, AGAIN = (1, 6, 1) if LONG else (80, 1, 3)
 STEPS = {
     "pwritev",
     "pwritev, half",
@@ -55,23 +56,24 @@ def check(folder: Path, kills: int) -> None:
 
 
 @pytest.mark.promise(1)
-def test_a_kill_between_any_two_steps_loses_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("compress", [False, True])
+def test_a_kill_between_any_two_steps_loses_nothing(tmp_path: Path, compress: bool) -> None:
     seen = Counter[str]()
     with harness("fault_points.py") as it:
         die_at, killed = 0, True
         while killed:
             die_at += STRIDE
             folder = tmp_path / str(die_at)
-            killed, steps = it.run(folder, die_at)
+            killed, steps = it.run(folder, die_at, compress=compress)
             seen[steps[-1]] += 1
-            it.run(folder, sends=False)
+            it.run(folder, sends=False, compress=compress)
             check(folder, kills=int(killed))
         for name in STEPS - seen.keys():  # no two runs take the same steps, so a rare one may lie between two deaths
-            killed, steps = it.run(tmp_path / name, die_before=name)
+            killed, steps = it.run(tmp_path / name, die_before=name, compress=compress)
             assert killed
             assert name in steps  # the last, unless another thread made a step before the kill
             seen[name] += 1
-            it.run(tmp_path / name, sends=False)
+            it.run(tmp_path / name, sends=False, compress=compress)
             check(tmp_path / name, kills=1)
     print(f"{seen.total() - 1} places of death: {dict(seen.most_common())}")
     assert seen.keys() >= STEPS
@@ -80,12 +82,12 @@ def test_a_kill_between_any_two_steps_loses_nothing(tmp_path: Path) -> None:
 
 def test_a_kill_between_any_two_steps_of_the_recovery_loses_nothing(tmp_path: Path) -> None:
     with harness("fault_points.py") as it:
-        _, steps = it.run(tmp_path / "whole")
+        _, steps = it.run(tmp_path / "whole", compress=True)
         between = len(steps) // RECOVERIES
         for first in range(between // 2, len(steps), between):
             folder = tmp_path / str(first)
-            it.run(folder, first)
+            it.run(folder, first, compress=True)
             kills, die_at = 1, 1
-            while it.run(folder, die_at, sends=False)[0]:
+            while it.run(folder, die_at, sends=False, compress=True)[0]:
                 kills, die_at = kills + 1, die_at + AGAIN
             check(folder, kills)

@@ -4,7 +4,6 @@ import gzip
 import os
 import re
 import string
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,6 +29,7 @@ from relay.api import (
     Retry,
     Skipped,
     User,
+    load_zstd,
 )
 from relay_plugins.file.retention import FileLimits, OldFiles
 from relay_plugins.file.writer import NOT_REGULAR, ClosedFiles, Files
@@ -307,11 +307,5 @@ def _find_compressor(how: str) -> Callable[[bytes], bytes] | None:
         return None
     if how == "gzip":
         return lambda data: gzip.compress(data, GZIP_LEVEL, mtime=0)
-    try:
-        if sys.version_info >= (3, 14):
-            from compression import zstd
-        else:
-            from backports import zstd
-    except ImportError:
-        raise ValueError('compress = "zstd" needs a package: install currents-relay[zstd]') from None
-    return zstd.compress
+    compress: Callable[[bytes], bytes] = load_zstd().compress
+    return compress

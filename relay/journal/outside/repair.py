@@ -13,7 +13,7 @@ from pathlib import Path
 
 from relay.journal.lock import lock
 from relay.journal.outside.inspected import Inspected, inspect_all
-from relay.journal.record import encode_lost_record, find_records
+from relay.journal.record import encode_lost_record, find_records, is_readable
 from relay.journal.segment import DAMAGED, PREFIX, put_in_place, read_salt, write_anew
 
 
@@ -71,6 +71,8 @@ def plan_segment(segment: Inspected) -> Repair:
     for at, header in find_records(data, PREFIX.size, salt, offset):
         if header.offset >= segment.limit:
             break
+        if not is_readable(data, at, header):
+            continue
         if header.offset > offset:
             lost.append((offset, header.offset))
             records.append(encode_lost_record(offset, header.offset, salt))

@@ -86,6 +86,7 @@ SECTIONS: Final[dict[str, Sequence[str]]] = {
         "Secret",
         "HeaderSecret",
         "BearerToken",
+        "load_zstd",
     ),
     "Signatures and headers": ("check_secret", "check_hmac", "signing_key", "signed_headers", "check_headers"),
     "JSON in bytes": (

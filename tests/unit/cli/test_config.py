@@ -94,6 +94,7 @@ min_free = 0
 on_full = "expire_oldest"
 retention = "36h"
 memory = "1000B"
+compress = "zstd"
 [parked]
 retention = "1w"
 max_size = "2GiB"

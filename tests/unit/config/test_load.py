@@ -1,5 +1,6 @@
 """Load a configuration: defaults, and every mistake with its file and line."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,7 @@ def test_five_mistakes_in_three_files_are_told_at_once(tmp_path, registry):
         ("[metrics]\nlisten = 'nine'", "2: metrics.listen: expected an address such as "),
         ("[ingest]\nread_timeout = 30", '2: ingest.read_timeout: expected a duration such as "30s"'),
         ("[journal]\nmax_size = '1MiB'", "2: journal.max_size: must be at least 16MiB"),
+        ("[journal]\ncompress = 'gzip'", "2: journal.compress: expected 'none' or 'zstd'"),
         (CONNECTOR + "timeout = '2h'", "3: connector.c.timeout: must be at most 1h"),
         (CONNECTOR + "concurrency = 0", "3: connector.c.concurrency: must be at least 1"),
         (CONNECTOR + "concurrency = 'x'", "3: connector.c.concurrency: expected a whole number"),
@@ -184,6 +186,14 @@ def test_each_kind_of_mistake_is_told_with_its_place(tmp_path, registry, text, e
     told = mistakes(write(tmp_path, a=text), registry)
     assert len(told) == 1
     assert told[0].startswith(f"a.toml:{expected}")
+
+
+def test_compression_without_its_package_says_what_to_install(tmp_path, registry, monkeypatch):
+    for name in ("backports", "compression"):
+        monkeypatch.setitem(sys.modules, name, None)
+    write(tmp_path, a='[journal]\nmemory = "1MiB"\ncompress = "zstd"')
+    (found,) = mistakes(tmp_path, registry)
+    assert found == "a.toml:3: journal.compress: zstd is not installed: install currents-relay[zstd]"
 
 
 @pytest.mark.parametrize("text", ["a = 1 b", "a = = 2", "a b = 1", "[a", "[a b]", "a = 'x' y"])

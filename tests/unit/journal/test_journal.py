@@ -187,7 +187,7 @@ async def test_a_whole_record_at_the_wrong_place_is_not_taken_for_an_event(tmp_p
     for offset in (0, 7):
         block = make_block(offset, 1, [KIND], [b"{}"])
         meta = encode_meta(block)
-        at += write_all(fd, [encode_header(block, meta, 1, salt), meta, block.body], at)
+        at += write_all(fd, [encode_header(block, meta, block.body, 1, salt), meta, block.body], at)
     os.close(fd)
     reader = SegmentReader(make_path(tmp_path, 0))
     assert len(reader.read(0, 1)) == 1

@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from tests.conftest import LONG
 
 KIND = Kind("braze", "users.messages.email.Open")
 LIMITS = JournalLimits(max_size=16 << 20, retention=0)
+COMPRESSED = replace(LIMITS, compress=True)
 STRIDE, OFTEN = 1 if LONG else 4, ("pwritev", "fdatasync")
 """`make test` has the power fail after one of four of these, and after every other step."""
 Step = tuple[str, str, Any]
@@ -133,13 +134,13 @@ def _first_difference(one: bytes | bytearray, other: bytes | bytearray) -> int:
 
 
 async def make_trace(folder: Path, patch: pytest.MonkeyPatch) -> Recorder:
-    """Appends of all sizes, segments that roll and are removed, two restarts."""
+    """Appends of all sizes, segments that roll and are removed, two restarts. The second run compresses."""
     recorder = Recorder(folder)
     with patch.context() as recording:
         recorder.install(recording)
         number = 0
-        for _ in range(3):
-            journal = Journal(folder, LIMITS, 1 << 20)
+        for limits in (LIMITS, COMPRESSED, LIMITS):
+            journal = Journal(folder, limits, 1 << 20)
             for _ in range(28):
                 bodies = [
                     b'{"n":%d,"x":"%s"}' % (number + n, b"y" * (number * 7919 % 90_000)) for n in range(1 + number % 3)

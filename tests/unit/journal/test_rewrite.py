@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from relay.api import Kind, OtherId, User
+from relay.journal import compression
 from relay.journal.journal import Journal
 from relay.journal.outside.inspected import inspect_all
 from relay.journal.outside.repair import repair
@@ -20,6 +21,7 @@ from relay.testing import make_event
 
 KIND = Kind("braze", "users.messages.email.Open")
 LIMITS = JournalLimits(1 << 30, 3600)
+COMPRESSED = JournalLimits(1 << 30, 3600, compress=True)
 WANTED = Wanted({1: User("anna")})
 
 
@@ -50,9 +52,17 @@ async def read_on(journal: Journal, offset: int = 0) -> dict[int, bytes]:
     return found
 
 
+def is_any_compressed(folder: Path) -> bool:
+    return any(b'"zstd"' in path.read_bytes() for path in folder.glob("*.log"))
+
+
+@pytest.mark.parametrize("limits", [LIMITS, COMPRESSED])
 @pytest.mark.parametrize("memory", [0, 1 << 20])
-async def test_the_users_events_leave_placeholders_and_nothing_else_changes(tmp_path: Path, memory: int) -> None:
-    journal = Journal(tmp_path, LIMITS, memory)
+async def test_the_users_events_leave_placeholders_and_nothing_else_changes(
+    tmp_path: Path, memory: int, limits: JournalLimits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compression, "LEAST_BYTES", 0)
+    journal = Journal(tmp_path, limits, memory)
     sent = [body(user) for user in ("anna", "bert", "anna", "carl", "carl", "anna")]
     for start in (0, 3):
         await journal.append([KIND] * 3, sent[start : start + 3])
@@ -60,11 +70,14 @@ async def test_the_users_events_leave_placeholders_and_nothing_else_changes(tmp_
     written = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.log")}
     held = journal.open_reader()
     await held.read(0)
+    assert is_any_compressed(tmp_path) == limits.compress
+    journal.set_limits(LIMITS, memory)
     assert await erase(journal) == {0, 2, 5}
+    assert is_any_compressed(tmp_path) == limits.compress, "a segment keeps its form, whatever the setting is now"
     left = {offset: b"{}" if offset in (0, 2, 5) else sent[offset] for offset in range(6)}
     assert await read_on(journal) == read(tmp_path) == left
     assert (await held.read(0))[0].bodies() == [left[0], left[1], left[2]]
-    assert not any(b"anna" in path.read_bytes() for path in tmp_path.iterdir())
+    assert not any(b"anna" in path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.log")} == written, "they are no younger"
     assert journal.size == sum(path.stat().st_size for path in tmp_path.glob("*.log"))
     dora = body("dora")
