@@ -2,11 +2,17 @@
 
 from pathlib import Path
 
+from relay.api import Stores
 from relay.config import JournalSettings
-from relay.state import StateFolder
+from relay.state import EmbeddedStores, StateFolder
 from relay.store import Store
 
 
 def open_store(folder: Path, settings: JournalSettings) -> Store:
     """Return the store of a state folder. Opens no partition."""
     return StateFolder(folder, settings.path)
+
+
+def view_plugin_stores(folder: Path) -> Stores:
+    """Return the stores of the connectors of a state folder, for commands of plugins."""
+    return EmbeddedStores(folder)

@@ -59,9 +59,9 @@ def relay(ctx: click.Context) -> None:
 
 
 def _find_stores(state: Path) -> Stores:
-    from relay.state import EmbeddedStores  # late: few commands of plugins need it
+    from relay.engine import view_plugin_stores  # late: few commands of plugins need it
 
-    return EmbeddedStores(state)
+    return view_plugin_stores(state)
 
 
 def main() -> NoReturn:

@@ -6,13 +6,14 @@ from relay.inspect.check import Check, CheckedSegment, WorkerCheck, check_all
 from relay.inspect.databases import CheckedDatabase, check_databases, has_run
 from relay.inspect.dump import PROBLEM, DumpPart, dump_all, encode_line, encode_problem
 from relay.inspect.receipts import Receipt, WorkerReceipt, list_receipts
-from relay.inspect.repair_all import plan_repairs, repair_all
+from relay.inspect.repair import plan_repairs, repair_all
 from relay.inspect.replay_count import ReplayCount, Stretch, WorkerCount, count_all
 from relay.inspect.restore import restore
 from relay.inspect.search import Aside, Found, search_all
 from relay.inspect.subprocess import NOT_THERE, Question
 from relay.inspect.trace import Resent, Trace, Traced, TracedConnector, TracePart, Tried, WorkerTrace, trace_all
 from relay.inspect.user_search import Remains, find_remains
+from relay.journal import Repair
 
 __all__ = [
     "NOT_THERE",
@@ -29,6 +30,7 @@ __all__ = [
     "Question",
     "Receipt",
     "Remains",
+    "Repair",
     "ReplayCount",
     "Resent",
     "Stretch",

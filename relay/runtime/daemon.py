@@ -53,10 +53,9 @@ from relay.runtime.status import StatusReader
 from relay.runtime.systemd import Notify
 from relay.runtime.watchdog import Pulse, keep_reporting
 from relay.runtime.worker import Worker
-from relay.state import StateDatabase
 from relay.status import ReloadResult, ReloadWarning, merge_results, read_retired
 from relay.stop import STOP, count_seconds_left
-from relay.store import Entry, Log, Store, Unavailable
+from relay.store import Entry, Log, State, Store, Unavailable
 from relay.threads import ADMIN
 
 Load = Callable[[], Config]
@@ -95,7 +94,7 @@ class Daemon:
         store: Store,
         folder: Path,
         journal: Log,
-        state: StateDatabase,
+        state: State,
         worker: Worker | None,
     ) -> None:
         self._used, self._config, self._load = config, config, load

@@ -14,9 +14,8 @@ import structlog
 from relay.config import Config, TlsError
 from relay.listen import ListenError
 from relay.runtime.systemd import take_inherited_sockets
-from relay.state import StateDatabase
 from relay.stop import STOP, count_seconds_left
-from relay.store import JournalLimits, Log, ParkedLimits, Store, Unavailable
+from relay.store import JournalLimits, Log, ParkedLimits, State, Store, Unavailable
 from relay.threads import ADMIN
 from relay.words import describe_error
 
@@ -67,7 +66,7 @@ def take_inherited() -> list[socket.socket] | None:
 
 
 @asynccontextmanager
-async def open_state(config: Config, store: Store, number: int) -> AsyncIterator[tuple[Log, StateDatabase]]:
+async def open_state(config: Config, store: Store, number: int) -> AsyncIterator[tuple[Log, State]]:
     """Open the journal and the state of the worker with this number. Raises StartError."""
     try:
         journal, state = await ADMIN.run(store.open, number, make_limits(config), config.journal.memory)
@@ -81,7 +80,7 @@ async def open_state(config: Config, store: Store, number: int) -> AsyncIterator
         await _close_both(journal, state)
 
 
-async def _close_both(journal: Log, state: StateDatabase) -> None:
+async def _close_both(journal: Log, state: State) -> None:
     """Close journal and database, unless their disk hangs: then the process ends without a close."""
     seconds = count_seconds_left(STOP.kept, CLOSE_S)
     try:

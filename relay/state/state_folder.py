@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
-from relay.journal import Journal, JournalView, OtherJournal, is_locked
+from relay.journal import Journal, JournalView, OtherJournal, is_locked, read_holder
 from relay.state.alerts import FolderAlerts
 from relay.state.attempts import delete_attempts_of, find_attempts_at
 from relay.state.cursor import delete_cursor
@@ -150,6 +150,10 @@ class WorkerFolder:
     @convert_errors()
     def is_in_use(self) -> bool:
         return is_locked(self._folder)
+
+    @convert_errors()
+    def find_process(self) -> int | None:
+        return read_holder(self._folder)
 
     @convert_errors()
     def has_state(self) -> bool:

@@ -8,7 +8,7 @@ work whether relay runs or not, and raise Unavailable.
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from relay.api import User
 from relay.store.alert_message import AlertMessage, Tracks
@@ -17,10 +17,12 @@ from relay.store.doubt import Doubt
 from relay.store.erasure import Erasure, FailingErasures
 from relay.store.history import Entry, HistoryQuery
 from relay.store.ledger import LaneLedger, SourceLedger
+from relay.store.log import JournalLimits, Log
 from relay.store.log_view import LogView
 from relay.store.parked import Parked, ParkedQuery, ParkedTotal
 from relay.store.pause import Pause
 from relay.store.replay import Replay
+from relay.store.state import State
 
 NUMBERS: Final = 1_000_000_000
 """Distance between the numbers of two partitions' parked events and replays, so that each number is unique."""
@@ -183,6 +185,9 @@ class PartitionView(Protocol):
     def is_in_use(self) -> bool:
         """Return whether a process works with the partition."""
 
+    def find_process(self) -> int | None:
+        """Return the process that works with the partition; None without any, or if it is unknown."""
+
     def has_state(self) -> bool:
         """Return whether the partition has cursors and ledgers. If not, only its events may be there."""
 
@@ -261,10 +266,11 @@ class Store(Protocol):
     def doubts(self) -> StoredDoubts:
         """Doubts."""
 
-    def open(self, partition: int, limits: Any, memory: int) -> tuple[Any, Any]:
+    def open(self, partition: int, limits: JournalLimits, memory: int) -> tuple[Log, State]:
         """Open the events and the state of a partition, for this process alone until both are closed.
 
-        `memory`: bytes of recent events in memory.
+        `memory`: bytes of recent events in memory. If another process has the partition, or opening fails, nothing is
+        open.
         """
 
     def view(self, partition: int = 0) -> PartitionView:

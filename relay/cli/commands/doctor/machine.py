@@ -9,7 +9,7 @@ from typing import Final
 
 from relay.cli.commands.doctor.report import Finding, Installation
 from relay.cli.format import format_time
-from relay.journal import read_holder
+from relay.engine import open_store
 
 EARLIEST: Final = datetime(2025, 1, 1, tzinfo=UTC)
 """relay did not exist before."""
@@ -54,7 +54,7 @@ def check_limits(it: Installation) -> Iterator[Finding]:
     own = OTHERS + sum(connector.settings.concurrency for connector in it.config.connectors.values())
     needed = 2 * max(own, it.config.ingest.max_connections)
     try:
-        process = read_holder(it.state)
+        process = open_store(it.state, it.config.journal).view().find_process()
         soft, hard = resource.prlimit(process or 0, resource.RLIMIT_NOFILE)
     except (OSError, ValueError):
         process = None

@@ -24,8 +24,7 @@ from relay.cli.state_options import (
     encode_workers,
     note_history,
 )
-from relay.inspect import PROBLEM, DumpPart, WorkerCheck, plan_repairs, repair_all
-from relay.journal import Repair
+from relay.inspect import PROBLEM, DumpPart, Repair, WorkerCheck, plan_repairs, repair_all
 from relay.words import format_count, format_ranges
 
 
