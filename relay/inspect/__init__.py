@@ -2,7 +2,7 @@
 
 from relay.inspect.audit import Audit, AuditRow, WholeAudit, audit_all
 from relay.inspect.backup import Backup, back_up
-from relay.inspect.check import Check, CheckedSegment, WorkerCheck, check_all
+from relay.inspect.check import Check, WorkerCheck, check_all
 from relay.inspect.databases import CheckedDatabase, check_databases, has_run
 from relay.inspect.dump import PROBLEM, DumpPart, dump_all, encode_line, encode_problem
 from relay.inspect.receipts import Receipt, WorkerReceipt, list_receipts
@@ -24,7 +24,6 @@ __all__ = [
     "Backup",
     "Check",
     "CheckedDatabase",
-    "CheckedSegment",
     "DumpPart",
     "Found",
     "Question",

@@ -3,26 +3,17 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import chain, pairwise
-from pathlib import Path
 from typing import Final
 
-from relay.journal import JournalView
-from relay.state import (
-    find_worker_doubts,
-    has_tables,
-    list_journals,
-    read_acknowledged,
-    read_lane_ledgers,
-    read_parked_offsets,
-    read_source_ledgers,
-    read_worker_totals,
-)
 from relay.store import (
     LaneLedger,
     LogSurvey,
     ParkedTotal,
+    PartitionView,
     Range,
     SourceLedger,
+    Store,
+    Unavailable,
     find_acknowledged_head,
     find_unsettled,
     sum_totals,
@@ -114,9 +105,9 @@ class AuditedState:
         return max(self.acknowledged, find_acknowledged_head(self.before))
 
 
-def audit_all(state: Path, path: Path, kept_for: Collection[str] | None = None) -> Audit:
-    """Audit all workers of a state folder, as `audit` does. `path`: the setting `journal.path`."""
-    found = {number: audit(*folders, kept_for) for number, folders in list_journals(state, path).items()}
+def audit_all(store: Store, kept_for: Collection[str] | None = None) -> Audit:
+    """Audit all workers, as `audit` does."""
+    found = {view.number: audit(view, kept_for) for view in store.view_all()}
     return found[0] if len(found) == 1 else merge_audits(found)
 
 
@@ -150,16 +141,16 @@ def merge_audits(found: Mapping[int, Audit]) -> WholeAudit:
     )
 
 
-def audit(state: Path, journal: Path, kept_for: Collection[str] | None = None) -> Audit:
-    """Audit a state folder and its journal, whether relay runs or not.
+def audit(view: PartitionView, kept_for: Collection[str] | None = None) -> Audit:
+    """Audit one worker, whether relay runs or not.
 
     `kept_for`: the connectors for which the journal keeps the events that they still need; None: all. Raises
-    FileNotFoundError, OSError, sqlite3.Error.
+    Unavailable.
     """
-    doubts = [one.said for one in find_worker_doubts(0, state, journal) if one.what == "journal"]
-    if doubts and not has_tables(state):
-        raise FileNotFoundError(doubts[0])
-    seen = _read_state(state, journal)
+    doubts = [one.said for one in view.find_doubts() if one.what == "journal"]
+    if doubts and not view.has_state():
+        raise Unavailable(doubts[0], "missing")
+    seen = _read_state(view)
     problems = [*find_journal_problems(seen), *doubts]
     rows = []
     for lane in sorted(seen.before, key=lambda lane: lane.connector):
@@ -183,17 +174,17 @@ def audit(state: Path, journal: Path, kept_for: Collection[str] | None = None) -
         oldest=seen.journal.oldest,
         head=seen.head,
         connectors=rows,
-        sources=read_source_ledgers(state),
-        parked=read_worker_totals(state),
+        sources=view.read_sources(),
+        parked=view.read_parked_totals(),
         problems=problems,
     )
 
 
-def _read_state(state: Path, journal: Path) -> AuditedState:
-    before, head = read_lane_ledgers(state), read_acknowledged(state)
-    parked = read_parked_offsets(state)
-    found = JournalView(journal, head).survey()
-    return AuditedState(before=before, parked=parked, journal=found, after=read_lane_ledgers(state), acknowledged=head)
+def _read_state(view: PartitionView) -> AuditedState:
+    before, head = view.read_lanes(), view.read_acknowledged()
+    parked = view.read_parked_offsets()
+    journal = view.view_log().survey()
+    return AuditedState(before=before, parked=parked, journal=journal, after=view.read_lanes(), acknowledged=head)
 
 
 def find_journal_problems(seen: AuditedState) -> Iterator[str]:

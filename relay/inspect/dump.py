@@ -4,7 +4,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Annotated, Final
 
 import msgspec
@@ -13,8 +12,7 @@ import orjson
 from relay.api import Event
 from relay.api.internal import one_line
 from relay.catalogue import Selection
-from relay.state import list_journals, view_journal
-from relay.store import LogView
+from relay.store import LogView, Store
 
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 PROBLEM: Final = b'{"problem":'
@@ -35,12 +33,12 @@ class DumpPart:
     """The most events."""
 
 
-def dump_all(state: Path, path: Path, part: DumpPart) -> Iterator[bytes]:
-    """Yield the events of that part, one worker's journal after the other. `path`: the setting `journal.path`.
+def dump_all(store: Store, part: DumpPart) -> Iterator[bytes]:
+    """Yield the events of that part, one worker's journal after the other.
 
-    The last lines say what could not be read. Raises FileNotFoundError, OSError, sqlite3.Error.
+    The last lines say what could not be read. Raises Unavailable.
     """
-    logs = {worker: view_journal(*folders) for worker, folders in list_journals(state, path).items()}
+    logs = {view.number: view.view_log() for view in store.view_all()}
     lines = (
         encode_line(event, worker if len(logs) > 1 else None)
         for worker, log in logs.items()

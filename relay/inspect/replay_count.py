@@ -2,11 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from relay.catalogue import Selection
-from relay.state import list_journals, read_lanes_if_any, view_journal
-from relay.store import LogView
+from relay.store import LogView, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +50,17 @@ class Stretch:
     """Receipt before this time, in Unix seconds; None: up to the connector's position."""
 
 
-def count_all(state: Path, path: Path, asked: Stretch, within: Sequence[str] | None = None) -> list[WorkerCount]:
+def count_all(store: Store, asked: Stretch, within: Sequence[str] | None = None) -> list[WorkerCount]:
     """Count the events behind the connector that both selections want, in every worker in which it has run.
 
-    `within`: the connector's own selection. `path`: the setting `journal.path`. Raises LookupError if it has not run,
-    FileNotFoundError, OSError, sqlite3.Error.
+    `within`: the connector's own selection. Raises LookupError if the connector has not run, Unavailable.
     """
     selection = Selection(asked.events or ["*"], within=None if within is None else Selection(within))
-    folders = list_journals(state, path)
-    positions = {
-        number: lane.cursor.position
-        for number, (folder, _) in folders.items()
-        for lane in read_lanes_if_any(folder)
-        if lane.connector == asked.connector
-    }
     found = [
-        _count_worker(number, view_journal(*folders[number]), asked, position, selection)
-        for number, position in positions.items()
+        _count_worker(view.number, view.view_log(), asked, lane.cursor.position, selection)
+        for view in store.view_all()
+        for lane in view.read_lanes_if_any()
+        if lane.connector == asked.connector
     ]
     if not found:
         raise LookupError(f"connector {asked.connector} has not run yet: set its `from` to begin in the past")

@@ -2,27 +2,27 @@
 nothing."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from operator import attrgetter
-from pathlib import Path
 from typing import Final
 
 import orjson
 
 from relay.api import Event, Kind, value_in
-from relay.state import (
-    find_attempts_at,
-    find_parked_at,
-    find_replays_over,
-    list_journals,
-    read_lanes_if_any,
-    read_parked,
-    view_journal,
-    was_damaged,
+from relay.store import (
+    Attempts,
+    Counts,
+    LaneLedger,
+    LogView,
+    Parked,
+    ParkedQuery,
+    PartitionView,
+    Replay,
+    Store,
+    Unavailable,
+    find_partition,
 )
-from relay.store import Attempts, Counts, LaneLedger, LogView, Parked, ParkedQuery, Replay, find_partition
 
 ESCAPED: Final = frozenset('"\\/')
 """Characters that a sender may write in several ways inside a JSON string."""
@@ -110,22 +110,19 @@ class Room:
         return fits
 
 
-def search_all(state: Path, path: Path, id: str) -> list[Found]:
-    """Find the events with an id in every worker's folder. `path`: the setting `journal.path`.
-
-    Raises FileNotFoundError, OSError, sqlite3.Error.
-    """
-    folders = list_journals(state, path)
-    saved = {number: read_lanes_if_any(folder) for number, (folder, _) in folders.items()}
-    parked = _find_parked(state, id)
+def search_all(store: Store, id: str) -> list[Found]:
+    """Find the events with an id in every worker's journal and parked events. Raises Unavailable."""
+    views = store.view_all()
+    saved = {view.number: view.read_lanes_if_any() for view in views}
+    parked = _find_parked(store, id)
     found, room = [], Room(FOUND, FOUND_BYTES)
-    for number, (folder, journal) in folders.items():
-        log = view_journal(folder, journal)
+    for view in views:
+        log = view.view_log()
         events, problems = _find_events(log, room, id)
-        mine = [aside for worker, aside in parked if worker == number and aside.offset not in events]
-        parts = list[Aside]()
-        with suppress(FileNotFoundError):  # by offset: parts have ids of their own
-            parts = sorted(map(_make_aside, find_parked_at(folder, [*events])), key=attrgetter("part"))
+        mine = [aside for worker, aside in parked if worker == view.number and aside.offset not in events]
+        # By offset: parts have ids of their own
+        there = view.find_parked_at([*events]) if view.has_state() else ()
+        parts = sorted(map(_make_aside, there), key=attrgetter("part"))
         sightings = [
             Sighting(
                 offset,
@@ -133,20 +130,23 @@ def search_all(state: Path, path: Path, id: str) -> list[Found]:
                 event.kind,
                 segment,
                 event.body,
-                _list_progress(folder, offset, saved.get(number, []), parts),
+                _list_progress(view, offset, saved[view.number], parts),
             )
             for offset, (event, segment) in events.items()
         ]
-        found.append(Found(number, sightings, mine, [*problems, *log.problems]))
+        found.append(Found(view.number, sightings, mine, [*problems, *log.problems]))
     return found
 
 
-def _find_parked(state: Path, id: str) -> list[tuple[int, Aside]]:
+def _find_parked(store: Store, id: str) -> list[tuple[int, Aside]]:
     """Find parked events with an id, at most FOUND, each with its worker."""
     found = list[tuple[int, Aside]]()
-    with suppress(FileNotFoundError):
-        for one in islice((each for each in read_parked(state, ParkedQuery()) if _is_of(each, id)), FOUND):
+    try:
+        for one in islice((each for each in store.parked.read(ParkedQuery()) if _is_of(each, id)), FOUND):
             found.append((find_partition(one.number), _make_aside(one)))
+    except Unavailable as error:
+        if error.reason != "missing":
+            raise
     return found
 
 
@@ -189,12 +189,12 @@ def _is_of(one: Parked, id: str) -> bool:
 
 
 def _list_progress(
-    folder: Path, offset: int, saved: Sequence[LaneLedger], aside: Sequence[Aside]
+    view: PartitionView, offset: int, saved: Sequence[LaneLedger], aside: Sequence[Aside]
 ) -> list[LaneProgress]:
     attempts, replays, is_damaged = list[Attempts](), list[Replay](), False
-    with suppress(FileNotFoundError):
-        attempts, replays = find_attempts_at(folder, offset), find_replays_over(folder, offset)
-        is_damaged = was_damaged(folder, offset)
+    if view.has_state():
+        attempts, replays = view.find_attempts_at(offset), view.find_replays_over(offset)
+        is_damaged = view.was_damaged(offset)
     reasons: dict[str | None, list[str]] = {}
     for one in aside:
         if one.offset == offset:

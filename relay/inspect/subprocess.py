@@ -5,7 +5,6 @@ gets only the CPU that nobody else wants. The question comes on standard input, 
 an error to standard error. The process ends with its relay.
 """
 
-import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,8 @@ from typing import Any, Final
 import msgspec
 
 from relay.api import User
+from relay.config import JournalSettings
+from relay.engine import open_store
 from relay.inspect.audit import audit_all
 from relay.inspect.check import check_all
 from relay.inspect.dump import DumpPart, dump_all
@@ -22,6 +23,7 @@ from relay.inspect.replay_count import Stretch, count_all
 from relay.inspect.search import search_all
 from relay.inspect.user_search import find_remains
 from relay.parent import end_with_parent
+from relay.store import Store
 
 NOT_THERE: Final = 3
 """The exit code if the subject does not exist."""
@@ -41,19 +43,19 @@ class Question:
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
-def count_replay(state: Path, path: Path, asked: Mapping[str, Any], within: list[str]) -> object:
+def count_replay(store: Store, asked: Mapping[str, Any], within: list[str]) -> object:
     """Count what a replay would take."""
-    return count_all(state, path, msgspec.convert(asked, Stretch), within)
+    return count_all(store, msgspec.convert(asked, Stretch), within)
 
 
-def dump_events(state: Path, path: Path, part: Mapping[str, Any]) -> Iterator[bytes]:
+def dump_events(store: Store, part: Mapping[str, Any]) -> Iterator[bytes]:
     """Yield the events as lines."""
-    return dump_all(state, path, msgspec.convert(part, DumpPart))
+    return dump_all(store, msgspec.convert(part, DumpPart))
 
 
-def search_remains(state: Path, path: Path, user: Mapping[str, Any]) -> object:
+def search_remains(store: Store, user: Mapping[str, Any]) -> object:
     """Find what remains of a user."""
-    return find_remains(state, path, msgspec.convert(user, User))
+    return find_remains(store, msgspec.convert(user, User))
 
 
 QUESTIONS: Final[Mapping[str, Callable[..., object]]] = {
@@ -76,11 +78,12 @@ def main() -> None:
     except LookupError as error:
         sys.stderr.write(f"{error.args[0]}\n")
         sys.exit(NOT_THERE)
-    except (OSError, sqlite3.Error) as error:
+    except OSError as error:
         sys.exit(str(error))
 
 
 def answer(asked: Question) -> Iterable[bytes]:
     """Return the answer: a value as JSON, or lines."""
-    found = QUESTIONS[asked.name](Path(asked.state), Path(asked.path), **asked.more)
+    store = open_store(Path(asked.state), JournalSettings(path=Path(asked.path)))
+    found = QUESTIONS[asked.name](store, **asked.more)
     return found if isinstance(found, Iterator) else [msgspec.json.encode(found)]

@@ -2,11 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from relay.api import User
-from relay.state import list_erasures, list_journals, read_parked, view_journal
-from relay.store import Erased, ParkedQuery, Wanted, make_digests
+from relay.store import Erased, ParkedQuery, Store, Wanted, make_digests
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,18 +20,15 @@ class Remains:
     """What could not be read; more may remain."""
 
 
-def find_remains(state: Path, path: Path, user: User) -> Remains:
-    """Find a user in the folders of all workers. `path`: the setting `journal.path`.
-
-    Raises FileNotFoundError, OSError, sqlite3.Error.
-    """
+def find_remains(store: Store, user: User) -> Remains:
+    """Find a user in the journals, parked events and receipts of all workers. Raises Unavailable."""
     wanted, digests = Wanted({1: user}), make_digests(user)
-    receipts = [one.number for one in list_erasures(state) if digests & {*one.digests}]
-    logs = [view_journal(*folders) for folders in list_journals(state, path).values()]
+    receipts = [one.number for one in store.erasures.read() if digests & {*one.digests}]
+    logs = [view.view_log() for view in store.view_all()]
     found = (Erased(block, wanted) for log in logs for _, block in log.read())
     events = sum(len(one.erased) + len(one.changed) for one in found)
     parked = 0
-    for one in read_parked(state, ParkedQuery()):
+    for one in store.parked.read(ParkedQuery()):
         text = one.body.decode(errors="replace") if one.connector is None else ""
         parked += bool(wanted.find_numbers(one.body) or wanted.find_by_key(one.key) or wanted.find_named(text))
     return Remains(events, parked, receipts, [problem for log in logs for problem in log.problems])

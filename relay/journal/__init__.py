@@ -4,7 +4,7 @@ from relay.journal.end_marker import read_end, write_end
 from relay.journal.identity import ANY, KnownJournal, OtherJournal, describe_mismatch, read_identity, write_identity
 from relay.journal.journal import Journal
 from relay.journal.lock import LOCK, is_locked, lock, read_holder
-from relay.journal.outside.inspected import Condition, Inspected, inspect_all
+from relay.journal.outside.inspected import Inspected, inspect_all
 from relay.journal.outside.repair import Repair, plan_repair, repair
 from relay.journal.outside.view import JournalView
 from relay.journal.record import HEADER, encode_lost_record, find_records
@@ -41,7 +41,6 @@ __all__ = [
     "PREFIX",
     "READ_BYTES",
     "SUFFIX",
-    "Condition",
     "Corrupt",
     "Inspected",
     "Journal",

@@ -22,7 +22,7 @@ from relay.store.error import TooLarge, Unavailable, UnavailableReason
 from relay.store.history import Entry, HistoryQuery
 from relay.store.ledger import LaneLedger, Range, Refusals, SourceLedger, find_acknowledged_head, merge_ledgers
 from relay.store.log import ErasedStretch, EventIds, JournalLimits, Log, LogReader, Wants
-from relay.store.log_view import LogSurvey, LogView
+from relay.store.log_view import CheckedPart, Condition, LogSurvey, LogView
 from relay.store.parked import (
     CAUSES,
     ROW_BYTES,
@@ -70,7 +70,9 @@ __all__ = [
     "SETTINGS",
     "AlertMessage",
     "Attempts",
+    "CheckedPart",
     "Clock",
+    "Condition",
     "ConnectorAnswer",
     "Counts",
     "Cursor",

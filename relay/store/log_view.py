@@ -2,10 +2,43 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from relay.api import Block
 from relay.store.ledger import Range
+
+Condition = Literal["unread", "good", "open", "torn", "damaged", "gap"]
+"""The condition of a part of a log. A torn end was never acknowledged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedPart:
+    """What was found in a part of a log. Times are Unix seconds."""
+
+    path: str
+    """Where the part is."""
+    base: int
+    """The offset of its first event."""
+    condition: Condition
+    end: int
+    """The offset behind the last good event."""
+    used: int
+    """The byte behind the last good record."""
+    behind: int
+    """Bytes behind that record up to the last one that is not zero."""
+    first: float | None
+    """When its first event was received."""
+    last: float | None
+    lost: int
+    """Events that an earlier repair could not save."""
+    events: int
+    said: str
+    """Its condition in words."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing acknowledged is missing."""
+        return self.condition in ("good", "open", "torn")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +67,9 @@ class LogView(Protocol):
 
         Passes over damage. May leave out parts whose events all came before `since` (Unix seconds). Raises Unavailable.
         """
+
+    def check(self) -> list[CheckedPart]:
+        """Read everything; return what was found in each part. Raises Unavailable."""
 
     def survey(self) -> LogSurvey:
         """Read everything, up to the acknowledged head at least. Raises Unavailable."""

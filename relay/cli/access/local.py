@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
 import click
@@ -51,10 +50,6 @@ class LocalAccess:
     def runs(self) -> bool:
         return self._store.view().is_in_use()
 
-    @property
-    def _folders(self) -> tuple[Path, Path]:
-        return self._place.state, self._place.path
-
     def read_parked(self, which: ParkedQuery, *, bodies: bool = True) -> Iterator[Parked]:
         return self._store.parked.read(which, bodies=bodies)
 
@@ -92,7 +87,7 @@ class LocalAccess:
         try:
             settings = config.get_connector(asked.connector) if config else None
             within = config.list_entries(asked.connector) if config else None
-            found = count_all(*self._folders, asked, within)
+            found = count_all(self._store, asked, within)
         except LookupError as error:
             raise click.ClickException(error.args[0]) from None
         return ReplayCount(settings.rate if settings else 0.0, found)
@@ -107,20 +102,20 @@ class LocalAccess:
         return Asked(number, self.runs)
 
     def find_remains(self, user: User) -> Remains:
-        return find_remains(*self._folders, user)
+        return find_remains(self._store, user)
 
     def audit(self) -> Audit:
         config = self._place.config
-        return audit_all(*self._folders, config.kept_for if config else None)
+        return audit_all(self._store, config.kept_for if config else None)
 
     def check_journal(self) -> Check:
-        return check_all(*self._folders)
+        return check_all(self._store)
 
     def dump_journal(self, part: DumpPart) -> Iterator[bytes]:
-        return dump_all(*self._folders, part)
+        return dump_all(self._store, part)
 
     def trace(self, id: str) -> Trace:
-        return trace_all(id, search_all(*self._folders, id), self._place.config)
+        return trace_all(id, search_all(self._store, id), self._place.config)
 
     def read_history(self, query: HistoryQuery) -> Sequence[Entry]:
         return self._store.history.read(query)

@@ -5,16 +5,15 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from relay.api import Block
 from relay.journal.record import HEADER
 from relay.journal.segment import READ_BYTES, Corrupt, SegmentReader, list_segment_files, parse_base, read_written
+from relay.store import CheckedPart, Condition
 from relay.words import format_count
 
 ENDLESS: Final = 1 << 63
-
-Condition = Literal["unread", "good", "open", "torn", "damaged", "gap"]
 
 
 @dataclass(slots=True)
@@ -62,6 +61,14 @@ class Inspected:
     def limit(self) -> int:
         """The offset up to which the segment must be good."""
         return self.needed if self.stop is None else self.stop
+
+    def describe(self) -> CheckedPart:
+        """Return the findings as a value."""
+        return CheckedPart(
+            path=str(self.path), base=self.base, condition=self.condition, end=self.end, used=self.used,
+            behind=self.behind, first=self.first, last=self.last, lost=self.lost, events=self.end - self.base,
+            said=str(self),
+        )  # fmt: skip
 
     def read_blocks(self, start: int = 0) -> Iterator[Block]:
         """Yield the blocks from the one with `start` on, up to the end or the first damage.

@@ -10,9 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from relay.api import Block
-from relay.journal.outside.inspected import inspect_all, list_segments
+from relay.journal.failure import make_unavailable
+from relay.journal.outside.inspected import Inspected, inspect_all, list_segments
 from relay.journal.outside.repair import plan_segment
-from relay.store import LogSurvey, Range, find_unsettled
+from relay.store import CheckedPart, LogSurvey, Range, find_unsettled
 
 
 class JournalView:
@@ -32,18 +33,26 @@ class JournalView:
     def read(self, start: int = 0, since: float = 0.0) -> Iterator[tuple[str, Block]]:
         """Yield the good blocks from the one with `start` on, each with the name of its segment.
 
-        Leaves out segments that were last written before `since` (Unix seconds).
+        Leaves out segments that were last written before `since` (Unix seconds). Raises Unavailable.
         """
         for segment in self._segments:
             if segment.stop is None or segment.stop > start:
-                with suppress(FileNotFoundError):  # retention has just removed the segment
+                try:
                     if not since or segment.path.stat().st_mtime >= since:
                         for block in segment.read_blocks(start):
                             yield segment.path.name, block
+                except FileNotFoundError:  # retention has just removed the segment
+                    continue
+                except OSError as error:
+                    raise make_unavailable(error) from error
+
+    def check(self) -> list[CheckedPart]:
+        """Read all segments from the first to the last byte; return what was found in each. Raises Unavailable."""
+        return [segment.describe() for segment in self._inspect_all()]
 
     def survey(self) -> LogSurvey:
-        """Read all segments from the first to the last byte. Raises FileNotFoundError, OSError."""
-        found = inspect_all(self._folder, self._acknowledged)
+        """Read all segments from the first to the last byte. Raises Unavailable."""
+        found = self._inspect_all()
         kept = list[Range]()
         for segment in found:
             readable = [(segment.base, segment.end)]
@@ -57,3 +66,9 @@ class JournalView:
             kept=kept,
             problems=[f"{segment.path.name}: {segment}" for segment in found if not segment.is_whole],
         )
+
+    def _inspect_all(self) -> list[Inspected]:
+        try:
+            return inspect_all(self._folder, self._acknowledged)
+        except OSError as error:
+            raise make_unavailable(error) from error

@@ -20,6 +20,7 @@ from relay.inspect.trace import trace_all
 from relay.state.database import StateDatabase
 from relay.state.ledger import read_ledger
 from relay.state.parked import drop_parked, list_parked, mark_parked
+from relay.state.state_folder import StateFolder
 from relay.store import Counts, ParkedQuery
 from relay.store.users import Wanted
 from tests.unit.deliver.one_lane import OneLane
@@ -83,7 +84,7 @@ class Bench(OneLane[Till]):
         """The books are right at the end."""
         async with super().running() as till:
             yield till
-        problems = audit(self.folder, self.folder / "journal").problems
+        problems = audit(StateFolder(self.folder, Path("journal")).view()).problems
         assert not [problem for problem in problems if problem.startswith("it: ")]
 
     async def send(self, *orders: list[str]) -> None:
@@ -122,7 +123,7 @@ async def test_refused_parts_of_an_event_are_parked_and_resent_alone(tmp_path: P
         assert {event.type for event in till.taken} == {"shop.Item"}
         assert sorted(bench.parked()) == [(0, 1, "o0-2"), (0, 2, "o0-3"), (2, 0, "o2")]
 
-        (found,) = trace_all("o0", search_all(tmp_path, tmp_path / "journal", "o0"), bench.config).workers
+        (found,) = trace_all("o0", search_all(StateFolder(tmp_path, Path("journal")), "o0"), bench.config).workers
         (way,) = found.journal[0].connectors
         assert way.filters == "split into 4 by items"
         assert [(one.part, one.id, one.type) for one in way.parts][::3] == [
@@ -130,7 +131,7 @@ async def test_refused_parts_of_an_event_are_parked_and_resent_alone(tmp_path: P
             (3, "o0-4", "shop.Item"),
         ]
         assert way.state == "parked (part 1: refused: HTTP 400; part 2: refused: HTTP 400)"
-        (found,) = search_all(tmp_path, tmp_path / "journal", "o0-3")
+        (found,) = search_all(StateFolder(tmp_path, Path("journal")), "o0-3")
         assert [(one.offset, one.part, one.reason) for one in found.parked] == [(0, 2, "HTTP 400")]
 
         till.refuses = lambda event: event.data["item"] == "c"
@@ -276,7 +277,7 @@ async def test_trace_says_what_the_ledger_knows_or_that_filters_may_have_changed
     bench = Bench(tmp_path)
 
     def state(id: str) -> str:
-        (found,) = trace_all(id, search_all(tmp_path, tmp_path / "journal", id), bench.config).workers
+        (found,) = trace_all(id, search_all(StateFolder(tmp_path, Path("journal")), id), bench.config).workers
         return found.journal[0].connectors[0].state
 
     async with bench.running() as till:
