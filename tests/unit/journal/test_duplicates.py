@@ -151,6 +151,17 @@ async def test_requests_that_want_each_others_ids_do_not_wait_for_ever(bench: Be
     assert sorted(bench.on_disk) == sorted(ids)
 
 
+async def test_a_subject_is_superseded_before_its_next_events_are_on_disk(bench: Bench) -> None:
+    """A crash may come between the two: then what the subject comes back to must not be taken for a duplicate."""
+    async with bench.duplicates.leave_out(["on"], "switch"):
+        pass
+    with pytest.raises(OSError, match="crash"):
+        async with bench.duplicates.leave_out(["off"], "switch"):
+            raise OSError("a crash before the ids are noted")
+    async with bench.duplicates.leave_out(["on"], "switch") as fresh:
+        assert [*fresh] == [0]
+
+
 async def test_nothing_is_kept_in_memory_of_requests_that_have_ended(bench: Bench) -> None:
     for number in range(20):
         await take(bench, [f"{number}-{place}" for place in range(50)])
