@@ -1,0 +1,357 @@
+"""What every engine of the store promises. `relay.store.store` has the words."""
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from relay.api import Kind, User
+from relay.config.model import JournalSettings
+from relay.engine import open_store
+from relay.state.layout import DATABASE
+from relay.store import (
+    NUMBERS,
+    AlertMessage,
+    Attempts,
+    Counts,
+    Cursor,
+    Damage,
+    Entry,
+    HistoryQuery,
+    JournalLimits,
+    Log,
+    Parked,
+    ParkedQuery,
+    Refusals,
+    Replay,
+    SourceLedger,
+    State,
+    Store,
+    Unavailable,
+    find_partition,
+)
+
+KIND = Kind("braze", "users.messages.email.Open")
+LIMITS = JournalLimits(max_size=64 << 20, retention=3600)
+NOON = 1_790_000_000.0
+EVERY = ParkedQuery()
+
+
+@pytest.fixture(params=["embedded"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """A store that no relay has run with."""
+    return open_store(tmp_path, JournalSettings())
+
+
+@pytest.fixture
+async def opened(store: Store) -> AsyncIterator[tuple[Log, State]]:
+    """The first partition, with a second one that has run before."""
+    await run(store, 1)
+    log, state = store.open(0, LIMITS, 1 << 20)
+    yield log, state
+    await log.close()
+    state.close()
+
+
+async def run(store: Store, partition: int) -> None:
+    """Open a partition and close it again."""
+    log, state = store.open(partition, LIMITS, 1 << 20)
+    await log.close()
+    state.close()
+
+
+def parked(connector: str | None, offset: int | None = None, cause: str = "refused", **more: object) -> Parked:
+    return Parked("braze", connector, offset, "Open", cause, "a reason", 1, b"{}", last=NOON, **more)
+
+
+async def test_a_partition_is_opened_by_one_process_at_a_time(store: Store) -> None:
+    log, state = store.open(0, LIMITS, 1 << 20)
+    assert (store.view().is_in_use(), store.view().find_process()) == (True, os.getpid())
+    with pytest.raises(Unavailable, match="is in use by another relay"):
+        store.open(0, LIMITS, 1 << 20)
+    other_log, other = store.open(1, LIMITS, 1 << 20)
+    await log.close()
+    await other_log.close()
+    state.close()
+    other.close()
+    assert [(one.number, one.is_in_use()) for one in store.view_all()] == [(0, False), (1, False)]
+    await run(store, 0)
+
+
+def test_a_store_without_a_run_says_so(store: Store) -> None:
+    """Siblings: what is global, and what a partition has."""
+    view = store.view()
+    assert (view.is_in_use(), view.has_state(), view.read_lanes_if_any(), view.read_acknowledged()) == (
+        False,
+        False,
+        [],
+        0,
+    )
+    assert [one.number for one in store.view_all()] == [0]
+    asked = [
+        view.read_lanes,
+        view.read_sources,
+        store.pauses.read,
+        store.replays.read,
+        store.erasures.read,
+        store.history.read,
+        lambda: store.parked.count(EVERY),
+        lambda: [*store.parked.read(EVERY)],
+        lambda: store.pauses.pause("heap"),
+        lambda: store.history.add([Entry("failing", "journal", "it fails")]),
+    ]
+    for one in asked:
+        with pytest.raises(Unavailable, match="no relay has run") as caught:
+            one()
+        assert caught.value.reason == "missing"
+
+
+async def test_a_bystander_sees_what_is_saved_while_a_process_works(store: Store, opened: tuple[Log, State]) -> None:
+    log, state = opened
+    first = await log.append([KIND] * 3, [b'{"id":"a"}', b'{"id":"b"}', b'{"id":"c"}'])
+    assert first == 0
+    settled = Cursor(0, 2, [], Counts(delivered=1, parked=1))
+    tried = Attempts("heap", 0, [(0, 2)], 3, "pending", "503", NOON, NOON + 9)
+    await state.save({"heap": settled}, log.head, attempts=[tried], damage=[Damage(2, 3, "x.log", "bad", 0)])
+    await state.save_sources([SourceLedger("braze", 7, Refusals(NOON, NOON, 401, "no token", None))])
+    await state.park([parked("heap", 1), parked(None, cause="unreadable")])
+    view = store.view()
+    (lane,) = view.read_lanes()
+    assert (lane.connector, lane.head, lane.cursor.position, lane.ledger.pending) == ("heap", 3, 2, 1)
+    assert (view.read_acknowledged(), view.has_work(), view.has_state()) == (3, True, True)
+    assert [(one.source, one.duplicates) for one in view.read_sources()] == [("braze", 7)]
+    assert {name: [*offsets] for name, offsets in view.read_parked_offsets().items()} == {"heap": [1]}
+    assert [(one.offset, one.body) for one in view.find_parked_at([0, 1, 2])] == [(1, b"")]
+    assert [one.attempts for one in view.find_attempts_at(1)] == [3]
+    assert [view.was_damaged(offset) for offset in range(4)] == [False, False, True, False]
+    events = [event.body for _, block in view.view_log().read() for event in block.events()]
+    assert events == [b'{"id":"a"}', b'{"id":"b"}', b'{"id":"c"}']
+    survey = view.view_log().survey()
+    assert (survey.oldest, survey.kept[0][0], survey.kept[-1][1], [*survey.problems]) == (0, 0, 3, [])
+
+
+async def test_a_pause_holds_in_every_partition_until_its_end(store: Store, opened: tuple[Log, State]) -> None:
+    _, state = opened
+    changes = await state.changes()
+    assert (store.pauses.pause("heap"), store.pauses.pause("heap")) == (True, False)
+    assert await state.changes() != changes
+    until = time.time() + 3600
+    assert (store.pauses.pause("heap", until), store.pauses.pause("heap", until)) == (True, False)
+    assert (await state.read_pauses())["heap"].until == until
+    log, other = store.open(1, LIMITS, 1 << 20)
+    assert (await other.read_pauses())["heap"].until == until
+    assert (store.pauses.resume("heap"), store.pauses.resume("heap"), store.pauses.read()) == (True, False, {})
+    assert await other.read_pauses() == {}
+    store.pauses.pause("over", time.time() - 1)
+    assert store.pauses.read() == {}
+    await log.close()
+    other.close()
+
+
+async def test_parked_events_are_selected_over_all_partitions(store: Store, opened: tuple[Log, State]) -> None:
+    _, state = opened
+    await state.park([parked("heap", 1), parked("heap", 2, "gave_up"), parked(None, cause="unreadable")])
+    log, other = store.open(1, LIMITS, 1 << 20)
+    await other.park([parked("heap", 1), parked("hook", 2)])
+    await log.close()
+    other.close()
+    numbers = [one.number for one in store.parked.read(EVERY)]
+    assert [find_partition(number) for number in numbers] == [0, 0, 0, 1, 1]
+    assert len({*numbers}) == 5
+    wanted = {
+        ParkedQuery(connector="heap"): 3,
+        ParkedQuery(connector="heap", limit=2): 2,
+        ParkedQuery(cause="unreadable"): 1,
+        ParkedQuery(source="braze"): 5,
+        ParkedQuery(source="other"): 0,
+        ParkedQuery(numbers=tuple(numbers[3:])): 2,
+        ParkedQuery(since=time.time() - 3600): 5,
+        ParkedQuery(since=time.time() + 3600): 0,
+    }
+    for which, events in wanted.items():
+        assert (store.parked.count(which), len([*store.parked.read(which)])) == (events, events), which
+    assert {one.body for one in store.parked.read(EVERY, bodies=False)} == {b""}
+    totals = {(one.connector, one.cause): one.events for one in store.parked.read_totals()}
+    assert totals == {("heap", "refused"): 2, ("heap", "gave_up"): 1, (None, "unreadable"): 1, ("hook", "refused"): 1}
+    assert sum(one.events for one in store.view(1).read_parked_totals()) == 2
+
+
+async def test_parked_events_are_marked_and_dropped_for_good(store: Store, opened: tuple[Log, State]) -> None:
+    _, state = opened
+    await state.park([parked("heap", 1), parked("heap", 2), parked(None, cause="unreadable")])
+    assert sum(store.parked.mark(EVERY)) == 2  # an event that was unreadable at its source has no connector
+    assert [one.offset for one in await state.read_marked("heap", 10, 1 << 20)] == [1, 2]
+    assert sum(store.parked.drop(ParkedQuery(connector="heap", limit=1))) == 1
+    assert [one.offset for one in await state.read_marked("heap", 10, 1 << 20)] == [2]
+    assert sum(store.parked.drop(EVERY)) == 2
+    assert (store.parked.count(EVERY), store.parked.read_totals()) == (0, [])
+    (number,) = await state.park([parked("heap", 9)])
+    assert number > 3  # a number is never given again
+
+
+async def test_replays_are_of_one_partition_and_end_when_cancelled(store: Store, opened: tuple[Log, State]) -> None:
+    _, state = opened
+    first = store.replays.ask(Replay("heap", Cursor(2, 2), 8, ("a.*",), 5.0, asked_by="anna", asked=NOON))
+    second = store.replays.ask(Replay("heap", Cursor(0, 0), 4, asked=NOON + 1), 1)
+    assert (find_partition(first), find_partition(second), second - NUMBERS) == (0, 1, first)
+    (mine,) = await state.read_replays()
+    assert (mine.number, mine.cursor.position, mine.stop, [*mine.entries], mine.rate) == (first, 2, 8, ["a.*"], 5.0)
+    assert [one.number for one in store.replays.read()] == [second, first]
+    view = store.view()
+    assert [[one.number for one in view.find_replays_over(offset)] for offset in (1, 2, 7, 8)] == [
+        [],
+        [first],
+        [first],
+        [],
+    ]
+    assert [store.replays.cancel(number) for number in (first, first, second, 99)] == [True, False, True, False]
+    assert (await state.read_replays(), {one.status for one in store.replays.read()}) == ([], {"cancelled"})
+
+
+async def test_a_replay_that_has_come_to_its_stop_is_done(store: Store, opened: tuple[Log, State]) -> None:
+    _, state = opened
+    since = time.time()
+    number = store.replays.ask(Replay("heap", Cursor(0, 0), 2))
+    await state.save({}, 5, replays={number: Cursor(0, 1, [], Counts(delivered=1))})
+    assert ([one.status for one in store.replays.read()], store.history.find_done(since)) == (["running"], [])
+    await state.save({}, 5, replays={number: Cursor(0, 2, [], Counts(delivered=2))})
+    assert [one.status for one in store.replays.read()] == ["done"]
+    (done,) = store.history.find_done(since)
+    assert (done.kind, done.about["number"]) == ("replay_done", number)
+    store.history.add([done])
+    assert store.history.find_done(since) == []
+
+
+async def test_erasures_are_numbered_and_listed_the_newest_first(store: Store, opened: tuple[Log, State]) -> None:
+    first = store.erasures.ask(User("anna"), "an admin")
+    second = store.erasures.ask(User(None, ("b",)))
+    assert second > first
+    read = store.erasures.read()
+    assert [(one.number, one.status, one.asked_by) for one in read] == [
+        (second, "waiting", ""),
+        (first, "waiting", "an admin"),
+    ]
+    assert [one.user for one in read] == [User(None, ("b",)), User("anna")]
+    assert (store.erasures.find_failing(), store.erasures.count(0, NOON)) == ([], (0, 0, second))
+
+
+async def test_the_history_keeps_its_order_and_its_limits(store: Store, opened: tuple[Log, State]) -> None:
+    assert store.history.find_last_run() is None
+    now = time.time()
+    kinds = ["started", "failing", "recovered", "stopped"]
+    store.history.add(
+        [Entry(kind, "connector heap", kind, at=now - 10 + n, about={"n": n}) for n, kind in enumerate(kinds)]
+    )
+    assert [one.kind for one in store.history.read()] == kinds
+    numbers = [one.number for one in store.history.read()]
+    assert numbers == sorted({*numbers})
+    assert store.history.find_last_run() == ("stopped", now - 7)
+    found = {
+        HistoryQuery(limit=2): kinds[2:],
+        HistoryQuery(kind="failing"): ["failing"],
+        HistoryQuery(subject="heap"): kinds,
+        HistoryQuery(subject="connector heap"): kinds,
+        HistoryQuery(subject="hook"): [],
+        HistoryQuery(since=now - 8.5): kinds[2:],
+    }
+    for query, expected in found.items():
+        assert [one.kind for one in store.history.read(query)] == expected, query
+    store.history.add([Entry("failing", "journal", "last", at=now)], keep=8.5)
+    assert [one.kind for one in store.history.read()] == ["recovered", "stopped", "failing"]
+    store.history.add([], most=1)
+    assert [one.sentence for one in store.history.read()] == ["last"]
+
+
+async def test_alerts_are_remembered_until_they_are_forgotten(store: Store, opened: tuple[Log, State]) -> None:
+    tracks = {("connector heap", "failing"): "{}"}
+    waiting = AlertMessage("1", "mail", NOON, json.dumps({"title": "a"}))
+    store.alerts.save_tracks("mail", tracks, [waiting])
+    store.alerts.save_tracks("page", tracks, [])
+    assert store.alerts.read(["mail", "new"]) == ({"mail": tracks, "new": {}}, [waiting])
+    sent = replace(waiting, attempts=2, sent=NOON + 1)
+    store.alerts.save_message(sent)
+    store.alerts.save_message(replace(waiting, id="2"))
+    assert [one.id for one in store.alerts.read(["mail"])[1]] == ["1", "2"]
+    assert store.alerts.read(["mail"])[1][0] == sent
+    store.alerts.save_tracks("mail", {}, [])
+    assert store.alerts.read(["mail"])[0] == {"mail": {}}
+    store.alerts.forget(["page"])
+    assert store.alerts.read(["mail", "page"]) == ({"mail": {}, "page": tracks}, [])
+
+
+async def test_forgetting_a_connector_removes_all_of_it_everywhere(store: Store, opened: tuple[Log, State]) -> None:
+    for number, (its_log, its) in enumerate((opened, store.open(1, LIMITS, 1 << 20))):
+        await its.save({"heap": Cursor(0, 1, [], Counts(parked=1)), "hook": Cursor(0, 0)}, 2 - number)
+        await its.park([parked("heap", 0), parked("hook", 0)])
+        if number:
+            await its_log.close()
+            its.close()
+    store.pauses.pause("heap")
+    store.replays.ask(Replay("heap", Cursor(0, 0), 1))
+    with pytest.raises(LookupError, match="no connector other has run; there are: heap, hook"):
+        store.forget("other")
+    gone = store.forget("heap")
+    assert (gone.connector, gone.pending, gone.parked, gone.erasures) == ("heap", 1, 2, 0)
+    assert [[lane.connector for lane in one.read_lanes()] for one in store.view_all()] == [["hook"], ["hook"]]
+    assert [one.connector for one in store.parked.read(EVERY)] == ["hook", "hook"]
+    assert (store.pauses.read(), store.replays.read()) == ({}, [])
+
+
+async def test_a_partition_with_nothing_to_do_has_no_work(store: Store, opened: tuple[Log, State]) -> None:
+    _, state = opened
+    await state.save({"heap": Cursor(0, 2, [], Counts(delivered=2))}, 2)
+    view = store.view()
+    assert (view.has_work(), store.view(7).has_work()) == (False, True)
+    number = store.replays.ask(Replay("heap", Cursor(0, 0), 1))
+    assert view.has_work()
+    store.replays.cancel(number)
+    assert not view.has_work()
+    store.erasures.ask(User("anna"))
+    assert view.has_work()
+
+
+async def test_a_sound_store_has_no_doubts(store: Store, opened: tuple[Log, State]) -> None:
+    store.check_complete()
+    assert (store.doubts.find(), store.view().find_doubts()) == ([], [])
+    assert store.doubts.describe_accepting("journal").startswith("accepting the journal")
+    store.doubts.accept("journal")
+    store.doubts.accept("clock")
+    assert store.doubts.find() == []
+
+
+async def test_a_damaged_database_is_unavailable_with_its_reason(tmp_path: Path) -> None:
+    store = open_store(tmp_path, JournalSettings())
+    await run(store, 0)
+    for ending in ("", "-wal", "-shm"):
+        (tmp_path / f"{DATABASE}{ending}").write_bytes(b"no database" * 1000)
+    asked = [store.replays.read, store.view().read_lanes, lambda: [*store.parked.read(EVERY)], store.doubts.find]
+    for one in asked:
+        with pytest.raises(Unavailable) as caught:
+            one()
+        assert caught.value.reason == "damaged"
+    with pytest.raises(Unavailable, match=r"relay\.db cannot be used: .*put a backup of it in its place") as caught:
+        store.open(0, LIMITS, 1 << 20)
+    assert caught.value.reason == "damaged"
+
+
+async def test_a_locked_database_is_busy_and_an_older_one_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(tmp_path, JournalSettings())
+    await run(store, 0)
+    monkeypatch.setattr("relay.state.database_file.LOCKED_S", 0.05)
+    with sqlite3.connect(tmp_path / DATABASE, isolation_level=None) as db:
+        db.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Unavailable, match="locked") as caught:
+            store.pauses.pause("heap")
+        assert caught.value.reason == "busy"
+        db.execute("ROLLBACK")
+        db.execute("PRAGMA user_version = 3")
+    with pytest.raises(Unavailable, match="of an older relay") as caught:
+        store.history.add([Entry("failing", "journal", "it fails")])
+    assert caught.value.reason == "older"
