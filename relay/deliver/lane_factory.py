@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from relay.api import Connector, ConnectorSettings, Filter, FilterSettings
 from relay.api.internal import LeftBehind
 from relay.api.transport import outage
@@ -19,7 +17,6 @@ from relay.route import Route
 from relay.store import Cursor, Log, Pause, State
 
 PROBE_S: Final = 5.0
-log = structlog.stdlib.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +90,12 @@ class LaneFactory:
 
     async def find_cursor(self, connector: str, start: str | float) -> Cursor:
         """Return where a connector goes on: at its saved cursor or, without one, at `start`. Raises Unavailable."""
-        head = self._journal.head
-        cursor = await self._state.load_cursor(connector)
-        if cursor is None:
-            offset = await self._journal.find_offset(start)
-            if start == "now" and self._state.now is not None:
-                offset = min(offset, max(self._state.now, self._journal.oldest))
-            return Cursor(offset, offset)
-        if max([cursor.position, *(stop for _, stop in cursor.ahead)]) > head:
-            oldest = self._journal.oldest
-            log.error("the journal is older than the cursor; starting at its oldest event", connector=connector)
-            return Cursor(oldest, oldest)
-        return cursor
+        if (cursor := await self._state.load_cursor(connector)) is not None:
+            return cursor
+        offset = await self._journal.find_offset(start)
+        if start == "now" and self._state.now is not None:
+            offset = min(offset, max(self._state.now, self._journal.oldest))
+        return Cursor(offset, offset)
 
 
 async def find_unready(lanes: Sequence[LiveLane]) -> dict[str, str]:

@@ -5,7 +5,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from relay.state import DATABASE, advise_on_error, find_worker_doubts, has_tables, list_journals, read_lanes_if_any
+from relay.state import (
+    DATABASE,
+    advise_on_error,
+    find_missing_end,
+    find_worker_doubts,
+    has_tables,
+    list_journals,
+    read_lanes_if_any,
+)
 from relay.store import Doubt
 
 
@@ -18,6 +26,8 @@ class CheckedDatabase:
     is_there: bool = False
     """Whether the database has tables."""
     doubts: Sequence[Doubt] = ()
+    missing: str = ""
+    """What the journal lacks before relay starts with it."""
     damaged: Mapping[str, int]
     """Events that each connector counts as damaged."""
     problem: str = ""
@@ -35,13 +45,16 @@ def check_databases(state: Path, path: Path) -> Iterator[CheckedDatabase]:
         database = folder / DATABASE
         try:
             doubts = [*find_worker_doubts(number, folder, journal)]
+            missing = find_missing_end(folder, journal)
             damaged = {lane.connector: lane.ledger.counts.damaged for lane in read_lanes_if_any(folder)}
             is_there = has_tables(folder)
         except sqlite3.Error as error:
             advice = advise_on_error(error)
             yield CheckedDatabase(worker=number, path=database, damaged={}, problem=str(error), advice=advice)
         else:
-            yield CheckedDatabase(worker=number, path=database, is_there=is_there, doubts=doubts, damaged=damaged)
+            yield CheckedDatabase(
+                worker=number, path=database, is_there=is_there, doubts=doubts, missing=missing, damaged=damaged
+            )
 
 
 def has_run(state: Path) -> bool:

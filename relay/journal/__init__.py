@@ -1,7 +1,16 @@
 """The journal: appends events durably, reads them from an offset, and removes what nobody needs."""
 
 from relay.journal.end_marker import read_end, write_end
-from relay.journal.identity import ANY, KnownJournal, OtherJournal, describe_mismatch, read_identity, write_identity
+from relay.journal.identity import (
+    ANY,
+    KnownJournal,
+    OtherJournal,
+    describe_mismatch,
+    find_journal_end,
+    make_empty_journal,
+    read_identity,
+    write_identity,
+)
 from relay.journal.journal import Journal
 from relay.journal.lock import LOCK, is_locked, lock, read_holder
 from relay.journal.outside.inspected import Inspected, inspect_all
@@ -54,12 +63,14 @@ __all__ = [
     "describe_mismatch",
     "encode_lost_record",
     "find_end",
+    "find_journal_end",
     "find_records",
     "forget_seen",
     "inspect_all",
     "is_locked",
     "list_segment_files",
     "lock",
+    "make_empty_journal",
     "parse_base",
     "plan_repair",
     "put_in_place",

@@ -3,6 +3,7 @@
 relay does not touch a journal that is not the database's, because its offsets mean other events. See `identify`.
 """
 
+import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ FILE_NAME: Final = "identity"
 ANY: Final = ""
 """In place of an id: the database accepts any journal."""
 ADVICE: Final = "mount or move the right one there (journal.path), or have relay take this one: relay accept journal"
+COPY_ADVICE: Final = "if it is an older copy of the right one, have connectors go on in it: echo {} > {}; else "
 
 
 class OtherJournal(Exception):
@@ -61,19 +63,37 @@ def describe_mismatch(folder: Path, known: KnownJournal | None) -> str:
     found = read_identity(folder)
     if found == known.identity:
         return ""
-    end, paths = 0, list_segment_files(folder)
-    for path in reversed(paths):
-        with suppress(Corrupt):
-            end = find_end(path).end
-            break
+    end, paths = find_journal_end(folder), list_segment_files(folder)
     if found is None and end >= known.head:
         return ""
-    holds = "holds no journal"
-    if paths:
+    holds, advice = "holds no journal", ADVICE
+    if paths and found is None:
+        holds = f"holds a journal without its file {FILE_NAME}, with offsets from {parse_base(paths[0])} up to {end}"
+        advice = COPY_ADVICE.format(known.identity, folder / FILE_NAME) + ADVICE
+    elif paths:
         holds = f"holds another journal, with offsets from {parse_base(paths[0])} up to {end}"
     elif found is not None:
         holds = "holds another journal, without events"
-    return f"{folder} {holds}, but relay.db belongs to one that has taken {format_count(known.head, 'event')}: {ADVICE}"
+    return f"{folder} {holds}, but relay.db belongs to one that has taken {format_count(known.head, 'event')}: {advice}"
+
+
+def find_journal_end(folder: Path) -> int:
+    """Find the offset behind the last whole record of a journal; 0 without any. Raises OSError."""
+    for path in reversed(list_segment_files(folder)):
+        with suppress(Corrupt):
+            return find_end(path).end
+    return 0
+
+
+def make_empty_journal(folder: Path, identity: str, like: Path) -> None:
+    """Make an empty journal with this id in a folder without events, for the owner of the folder `like`. Raises
+    OSError."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_identity(folder, identity)
+    if os.geteuid() == 0:  # relay's own user has to write what root makes
+        about = like.stat()
+        for path in (folder, folder / FILE_NAME):
+            os.chown(path, about.st_uid, about.st_gid)
 
 
 def read_identity(folder: Path) -> str | None:

@@ -129,6 +129,15 @@ class Journal:
         return self._writer.problem
 
     @property
+    def hole(self) -> Damage | None:
+        """The offsets between the last segment and the head at the start: events are lost there; None without any."""
+        return self._writer.hole
+
+    def fill_hole(self) -> None:
+        """Fill the hole, once the database knows of it. Blocking."""
+        self._writer.fill_hole()
+
+    @property
     def stopped(self) -> int | None:
         """The head with which the journal was closed before this start; None if it was not closed."""
         return self._writer.stopped

@@ -1,6 +1,7 @@
 """Finds the end of a journal at a start. Cuts what a crash tore off, never what was acknowledged. Blocking."""
 
 import os
+import secrets
 import time
 from dataclasses import dataclass
 from itertools import pairwise
@@ -9,20 +10,22 @@ from typing import Final
 
 import structlog
 
+from relay.journal.record import encode_lost_record
+from relay.journal.retention import MAX_SEGMENT_BYTES
 from relay.journal.segment import (
     DAMAGED,
     FRESH,
     MARK,
-    PREFIX,
     Corrupt,
     Segment,
-    create_segment,
     find_end,
     is_blank,
     list_segment_files,
     make_path,
     parse_base,
+    put_in_place,
     sync_folder,
+    write_anew,
 )
 from relay.words import format_count
 
@@ -41,7 +44,7 @@ class Recovered:
 
     segments: list[Segment]
     head: int
-    """The offset of the next event."""
+    """The offset of the next event. It is behind the last segment if offsets are missing there: `fill_hole`."""
     oldest: int
     """The oldest offset left; 0 without any event."""
     problem: str
@@ -63,7 +66,7 @@ def recover(folder: Path, acknowledged: int = 0, unsure: int = 0) -> Recovered:
     """Check the segments of a folder, and cut what a crash tore off the last one. Raises OSError.
 
     Events below `acknowledged` are never cut. `unsure`: bytes of a segment, if later events may have been acknowledged
-    without being saved. The head is then behind all that may have been acknowledged.
+    without being saved. If the end is lost or damaged, the head is then behind all that may have been acknowledged.
     """
     for left in folder.glob(f"*{FRESH}"):  # by a crash, before it took the place of another
         if left.name != MARK:
@@ -79,24 +82,22 @@ def recover(folder: Path, acknowledged: int = 0, unsure: int = 0) -> Recovered:
     oldest = segments[0].base if segments else 0
     if acknowledged > end:
         least = "at least " if unsure else ""
-        problem, room = f"{least}offsets {end} to {acknowledged - 1} are missing: the journal ended before them", unsure
+        problem = f"{least}offsets {end} to {acknowledged - 1} are missing: the journal ended before them"
+        room = MAX_SEGMENT_BYTES if unsure else 0  # of any size, as nobody knows how many files are lost
         log.error("the journal is older than relay.db", folder=str(folder), problem=problem, advice=OLDER_ADVICE)
     head = max(end, acknowledged)
     if unsure and room >= SMALLEST:
         head += room // SMALLEST
         problem += f"; offsets go on at {head}, {BEHIND_ALL}"
-        segments += _mark_head(folder, head, segments[-1].written if segments else time.time())
     return Recovered(segments, head, oldest, problem)
 
 
-def _mark_head(folder: Path, head: int, written: float) -> list[Segment]:
-    """Create an empty segment that tells the next start the head. Without room, the next start finds it again."""
-    try:
-        fd, _ = create_segment(folder, head, PREFIX.size)
-    except OSError:
-        return []
-    os.close(fd)
-    return [Segment(make_path(folder, head), head, head, PREFIX.size, written)]
+def fill_hole(folder: Path, start: int, head: int) -> Segment:
+    """Write a segment without events from offset `start` up to the head. It tells the next start the head, and readers
+    that nothing is to be found there. Raises OSError."""
+    path, salt = make_path(folder, start), secrets.randbits(32)
+    put_in_place(write_anew(path, salt, [encode_lost_record(start, head, salt)]), path)
+    return Segment(path, start, head, path.stat().st_size, time.time())
 
 
 def _recover_last(folder: Path, path: Path, acknowledged: int, unsure: int) -> Last:

@@ -14,7 +14,8 @@ How it fails and recovers:
 - Bytes before a later whole record, or before the head that the database knows, are damage and no torn tail. The file
   stays as it is, the head is behind all that was acknowledged, and readers pass over what they cannot read.
 - What was acknowledged is known from a clean stop (`end_marker`), or as of the last save of the database. In the latter
-  case, if the end is damaged, the head leaves a gap: as many offsets as the damaged room can have held events.
+  case, if the end is damaged or lost, the head leaves a gap: as many offsets as the room can have held events. A
+  segment without events fills a gap at the end. It is written once the database knows of the loss.
 - After each sync the writer looks whether the file is still where it was made, and as long. If somebody has removed or
   truncated it, what it held is written anew under its name before the group counts, as far as file and memory have it.
   A segment is a byte longer than its records, so that one that was truncated is shorter whatever was written since.
@@ -42,10 +43,10 @@ from relay.histogram import QUICK, Histogram
 from relay.journal.compression import Compressor
 from relay.journal.damage import Lost
 from relay.journal.end_marker import remove_end, write_end
-from relay.journal.identity import ANY, KnownJournal, OtherJournal, describe_mismatch, identify, write_identity
+from relay.journal.identity import KnownJournal, OtherJournal, describe_mismatch, identify, write_identity
 from relay.journal.lock import LOCK, lock
 from relay.journal.record import HEADER, encode_header, encode_meta
-from relay.journal.recovery import recover
+from relay.journal.recovery import fill_hole, recover
 from relay.journal.retention import choose_expendable, choose_segment_size
 from relay.journal.salvage import salvage
 from relay.journal.segment import (
@@ -65,6 +66,7 @@ from relay.store import Clock, Damage, JournalLimits, make_block
 MIB: Final = 1 << 20
 NO_INODES: Final = "the journal's file system has no inodes left: remove files of others (df -i)"
 FILES_TOLD: Final = 5
+ENDED: Final = "the journal ended before them"
 MOVED: Final = "journal.path leads to another folder than at the start: put that back, or restart relay"
 TRUNCATED_ADVICE: Final = "find out what truncates it: logrotate with copytruncate does, for files that end in .log"
 log = structlog.stdlib.get_logger()
@@ -118,7 +120,7 @@ class Writer:
             self.identity = identify(folder, known)
             self.stopped = remove_end(folder)
             acknowledged = max(known.head if known else 0, self.stopped or 0)
-            is_certain = known is None or known.identity == ANY or self.stopped == acknowledged
+            is_certain = known is None or self.stopped == acknowledged
             found = recover(folder, acknowledged, 0 if is_certain else choose_segment_size(limits))
             self._place = folder.stat()
         except BaseException:
@@ -130,11 +132,24 @@ class Writer:
         self.newest = self.segments[-1].written if self.segments else None
         """Time of the last event at the start, in Unix seconds; None without any."""
         self.clock = clock or Clock(known.time if known and known.time else self.newest)
+        end = self.segments[-1].end if self.segments else 0
+        self.hole = Damage(end, self.head, make_path(folder, end).name, ENDED, saved=None) if end < self.head else None
+        """The offsets between the last segment and the head at the start: events are lost there; None without any."""
+        if self.hole is not None:
+            self.lost.add(self.hole)
 
     @property
     def size(self) -> int:
         """Bytes of the segments on disk."""
         return sum(segment.size for segment in self.segments)
+
+    def fill_hole(self) -> None:
+        """Fill the hole at the end, so that the next start finds the head. Without room, the next start finds the hole
+        again."""
+        if self.hole is not None:
+            kept = [segment for segment in self.segments if segment.base != self.hole.start]  # it held no event
+            with suppress(OSError):
+                self.segments = [*kept, fill_hole(self.folder, self.hole.start, self.hole.stop)]
 
     def write(self, kinds: Sequence[Kind], bodies: Sequence[Any]) -> Block:
         """Put a group on disk; return it as a block. Raises OSError, and keeps nothing of the group then."""

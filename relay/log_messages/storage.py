@@ -64,12 +64,6 @@ JOURNAL: Final = (
         "If this is an old copy, stop relay and put the right journal back; else run `relay accept journal`.",
     ),
     LogMessage(
-        "the journal is older than the cursor; starting at its oldest event",
-        "error",
-        "A connector's saved position lies after the end of the journal. The connector begins with the oldest event.",
-        "If this is an old copy, put the right journal back. Destinations may get events twice.",
-    ),
-    LogMessage(
         "the journal is not where it was",
         "error",
         "The folder of the journal was moved or unmounted. Senders get 503 until the folder is back.",

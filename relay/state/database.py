@@ -116,9 +116,14 @@ class StateDatabase:
         self.erasures = DatabaseErasures(self)
         """The requested erasures."""
 
-    def adopt_journal(self, known: KnownJournal, doubt: str) -> None:
-        """Bind the database to this journal. Blocking. Raises sqlite3.Error."""
-        self._run_transaction(lambda db: adopt_journal(db, known, doubt))
+    def adopt_journal(self, known: KnownJournal, doubt: str, damage: Sequence[Damage] = ()) -> None:
+        """Bind the database to this journal, with its damage. Blocking. Raises sqlite3.Error."""
+
+        def write(db: sqlite3.Connection) -> None:
+            adopt_journal(db, known, doubt)
+            save_damage(db, damage)
+
+        self._run_transaction(write)
         self._journal = known.identity
 
     async def read_accepted(self) -> None:

@@ -11,7 +11,17 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final, Literal
 
-from relay.journal import ANY, BEHIND_ALL, KnownJournal, describe_mismatch, list_segment_files, read_end
+from relay.journal import (
+    ANY,
+    BEHIND_ALL,
+    KnownJournal,
+    describe_mismatch,
+    find_journal_end,
+    is_locked,
+    list_segment_files,
+    make_empty_journal,
+    read_end,
+)
 from relay.state.attempts import delete_attempts
 from relay.state.cursor import delete_cursors
 from relay.state.damage import delete_damage, mark_accepted, read_damage
@@ -21,7 +31,7 @@ from relay.state.layout import DATABASE, list_journals, list_worker_folders
 from relay.state.ledger import read_lanes_if_any
 from relay.state.parked import detach_from_journal
 from relay.state.replays import cancel_replays
-from relay.store import Doubt, describe_damage, find_acknowledged_head
+from relay.store import Doubt, describe_damage, describe_missed, find_acknowledged_head
 from relay.words import format_count
 
 MISSING_ADVICE: Final = "put it back, or start relay, which delivers all events of the journal then"
@@ -70,9 +80,24 @@ def read_known_journal(db: sqlite3.Connection) -> KnownJournal | None:
 
 
 def adopt_journal(db: sqlite3.Connection, known: KnownJournal, doubt: str) -> None:
-    """Make the database belong to this journal. `doubt`: what is wrong with the two; "" changes no doubt."""
+    """Make the database belong to this journal. `doubt`: what is wrong with the two; "" changes no doubt.
+
+    A database that knows no journal forgets all offsets.
+    """
+    if read_known_journal(db) is None:
+        _delete_offsets(db)
     db.execute(_MEET, (known.identity, known.head, known.time, known.unheard, doubt))
     db.execute(_NO_DOUBT)
+
+
+def _delete_offsets(db: sqlite3.Connection) -> None:
+    """Delete all offsets, because they mean other events now."""
+    delete_cursors(db)
+    delete_attempts(db)
+    delete_damage(db)
+    detach_from_journal(db)
+    cancel_replays(db)
+    search_again(db)
 
 
 def save_head(db: sqlite3.Connection, head: int, time: float, ahead: float) -> None:
@@ -133,7 +158,8 @@ def find_worker_doubts(worker: int, folder: Path, journal: Path) -> Iterator[Dou
             yield Doubt(worker=worker, what="journal", said=said)
         return
     if why := describe_mismatch(journal, known):
-        yield Doubt(worker=worker, what="journal", said=why)
+        missed = "" if holds_events else f"; {describe_missed(read_lanes_if_any(folder), 0, known.head)}"
+        yield Doubt(worker=worker, what="journal", said=f"{why}{missed}")
     elif known.identity != ANY and (end := read_end(journal) or 0) > known.head:
         yield Doubt(worker=worker, what="journal", said=describe_older_database(known.head, end))
     if doubt:
@@ -146,17 +172,39 @@ def find_worker_doubts(worker: int, folder: Path, journal: Path) -> Iterator[Dou
         yield Doubt(worker=worker, what="clock", said=said)
 
 
+def find_missing_end(folder: Path, journal: Path) -> str:
+    """Find what a journal lacks of the events that its database knows, before relay starts with it; return "" without
+    any. Raises sqlite3.Error, OSError."""
+    if is_locked(folder) or not has_tables(folder) or _find_mismatch(folder, journal):
+        return ""
+    end, known = find_journal_end(journal), read_acknowledged(folder)
+    if end >= known:
+        return ""
+    missed = describe_missed(read_lanes_if_any(folder), end, known)
+    return f"offsets {end} to {known - 1} are missing: the journal ends before them; {missed}"
+
+
+def _find_mismatch(folder: Path, journal: Path) -> str:
+    """Describe why the journal cannot be that of the database in a folder; return "" if it can be."""
+    if not has_tables(folder):
+        return ""
+    with closing(connect(folder, "ro")) as db:
+        return describe_mismatch(journal, read_known_journal(db))
+
+
 def describe_accepting(what: Literal["journal", "clock"], state: Path, path: Path) -> str:
     """Describe in a sentence what accepting the journal or the clock does. Raises sqlite3.Error, OSError."""
     if what == "clock":
         return "accepting the clock ends this warning, and events, ids and parked events age by the clock again"
-    for folder, journal in list_journals(state, path).values():
-        if not has_tables(folder):
-            continue
-        with closing(connect(folder, "ro")) as db:
-            known = read_known_journal(db)
-        if describe_mismatch(journal, known):
-            return "accepting this journal has every connector get all events of it"
+    others = [journal for folder, journal in list_journals(state, path).values() if _find_mismatch(folder, journal)]
+    if any(map(list_segment_files, others)):
+        return "accepting this journal has every connector get all events of it"
+    if others:
+        places = " and ".join(map(str, others))
+        return (
+            f"accepting makes an empty journal in {places}: offsets go on behind all that were given, connectors go on"
+            " with new events, and events that they had not got count as damaged"
+        )
     return "accepting the journal ends this warning, and changes nothing else: what is lost stays lost"
 
 
@@ -170,40 +218,44 @@ def accept_clock(state: Path) -> None:
             db.execute("UPDATE journal_state SET time = max(time, ?1), accepted = ?1, ahead = 0", (time.time(),))
 
 
-def accept_journal(state: Path, path: Path) -> None:
-    """Accept the journals as they are, with their losses.
+def accept_journal(state: Path, path: Path) -> list[str]:
+    """Accept the journals as they are, with their losses; return what was done, a sentence for each other journal.
 
-    Every connector gets all events of a journal that is not its database's. Raises sqlite3.Error, and OSError for a
-    journal without a database; the other journals are accepted.
+    Every connector gets all events of a journal that is not its database's. An empty folder becomes the database's
+    journal. Raises sqlite3.Error, OSError for another journal while relay runs, and OSError for a journal without a
+    database; the other journals are accepted.
     """
-    without = [folder for folder, journal in list_journals(state, path).values() if not _accept(folder, journal)]
+    found = list_journals(state, path).values()
+    if running := [journal for folder, journal in found if is_locked(folder) and _find_mismatch(folder, journal)]:
+        raise OSError(f"{running[0]} is not the journal with which relay runs: stop relay, then accept the journal")
+    done = [_accept(folder, journal) for folder, journal in found]
+    without = [folder for (folder, _), one in zip(found, done, strict=True) if one is None]
     if without:
         names = " and ".join(str(folder / DATABASE) for folder in without)
         raise OSError(f"{names} cannot note that: start relay, which makes a new one, and accept it once relay runs")
+    return [one for one in done if one]
 
 
-def _accept(folder: Path, journal: Path) -> bool:
-    """Save that the journal of a worker is accepted; return False if there is only the journal."""
+def _accept(folder: Path, journal: Path) -> str | None:
+    """Accept the journal of a worker; return a sentence if it is another one, and None if there is only the journal."""
     if not has_tables(folder):
-        return not list_segment_files(journal)
+        return None if list_segment_files(journal) else ""
     with closing(connect(folder, "rw")) as db:
         known = read_known_journal(db)
-        if describe_mismatch(journal, known):
-            if list_segment_files(journal):
-                # Delete all offsets from the database in one transaction, because they mean other events now
-                db.execute("BEGIN IMMEDIATE")
-                delete_cursors(db)
-                delete_attempts(db)
-                delete_damage(db)
-                detach_from_journal(db)
-                cancel_replays(db)
-                search_again(db)
-                db.execute("COMMIT")
+        is_other = bool(describe_mismatch(journal, known))
+        if is_other and list_segment_files(journal):
+            db.execute("BEGIN IMMEDIATE")
+            _delete_offsets(db)
             db.execute("UPDATE journal_state SET identity = ?, doubt = '', unheard = 0", (ANY,))
-        else:
-            db.execute("UPDATE journal_state SET doubt = '', unheard = NULL")
-            mark_accepted(db)
-    return known is not None or not list_segment_files(journal)
+            db.execute("COMMIT")
+            return f"all events in {journal} are new to every connector"
+        if is_other and known is not None:
+            make_empty_journal(journal, known.identity, folder)
+        db.execute("UPDATE journal_state SET doubt = '', unheard = NULL")
+        mark_accepted(db)
+    if is_other:
+        return f"{journal} is an empty journal now; once relay runs, relay status says what is lost"
+    return "" if known is not None or not list_segment_files(journal) else None
 
 
 class FolderDoubts:
@@ -222,8 +274,8 @@ class FolderDoubts:
         return describe_accepting(what, self._folder, self._path)
 
     @convert_errors()
-    def accept(self, what: Literal["journal", "clock"]) -> None:
-        if what == "clock":
-            accept_clock(self._folder)
-        else:
-            accept_journal(self._folder, self._path)
+    def accept(self, what: Literal["journal", "clock"]) -> list[str]:
+        if what == "journal":
+            return accept_journal(self._folder, self._path)
+        accept_clock(self._folder)
+        return []

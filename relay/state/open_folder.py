@@ -9,7 +9,8 @@ from relay.journal import ANY, Journal, JournalView, KnownJournal, forget_seen
 from relay.state.database import StateDatabase
 from relay.state.journal_state import describe_older_database, read_acknowledged
 from relay.state.layout import SEEN
-from relay.store import JournalLimits
+from relay.state.ledger import read_lanes_if_any
+from relay.store import JournalLimits, describe_missed
 from relay.words import format_count
 
 UNKNOWN_ADVICE: Final = "connectors begin with the oldest event: what they had is delivered twice, nothing is lost"
@@ -60,12 +61,19 @@ def _adopt_journal(state: StateDatabase, journal: Journal) -> str:
             log.error("relay.db does not know the journal", events=events, oldest=state.now, advice=UNKNOWN_ADVICE)
     elif known.identity != ANY:
         state.now = min(known.head, journal.head)
+        if journal.hole and journal.hole.start <= state.now:
+            state.now = journal.head
         if _is_older(known, journal):
             doubt, unheard = describe_older_database(known.head, journal.head), known.head
             log.error("relay.db is older than the journal", problem=doubt, advice=OLDER_ADVICE)
     if known is not None and known.unheard is not None:
         state.now = min(state.now, known.unheard)
-    state.adopt_journal(KnownJournal(journal.identity, journal.head, journal.clock.now(), unheard), doubt)
+    if known is not None and journal.hole and journal.hole.start < (told := max(known.head, journal.stopped or 0)):
+        doubt += f"; {describe_missed(read_lanes_if_any(state.folder), journal.hole.start, told)}"
+    damage = journal.unsaved_damage
+    state.adopt_journal(KnownJournal(journal.identity, journal.head, journal.clock.now(), unheard), doubt, damage)
+    journal.drop_saved_damage(len(damage))
+    journal.fill_hole()
     return doubt
 
 

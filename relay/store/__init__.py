@@ -20,7 +20,15 @@ from relay.store.erasure import (
 )
 from relay.store.error import TooLarge, Unavailable, UnavailableReason
 from relay.store.history import Entry, HistoryQuery
-from relay.store.ledger import LaneLedger, Range, Refusals, SourceLedger, find_acknowledged_head, merge_ledgers
+from relay.store.ledger import (
+    LaneLedger,
+    Range,
+    Refusals,
+    SourceLedger,
+    describe_missed,
+    find_acknowledged_head,
+    merge_ledgers,
+)
 from relay.store.log import ErasedStretch, EventIds, JournalLimits, Log, LogReader, Wants
 from relay.store.log_view import CheckedPart, Condition, LogSurvey, LogView
 from relay.store.parked import (
@@ -126,6 +134,7 @@ __all__ = [
     "Wanted",
     "Wants",
     "describe_damage",
+    "describe_missed",
     "find_acknowledged_head",
     "find_partition",
     "find_unsettled",

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from relay.store.cursor import Cursor, Ledger, find_unsettled
+from relay.words import format_ranges
 
 Range = tuple[int, int]
 """Offsets from the first number up to the second, exclusive."""
@@ -29,8 +30,11 @@ class LaneLedger:
 
     def count_left(self, oldest: int) -> int:
         """Count the unsettled offsets from the journal's oldest offset on."""
-        rest = find_unsettled(max(self.cursor.position, oldest), self.head, self.cursor.ahead)
-        return sum(stop - start for start, stop in rest)
+        return sum(stop - start for start, stop in self.find_unsettled_in(oldest, self.head))
+
+    def find_unsettled_in(self, start: int, stop: int) -> list[Range]:
+        """Find the offsets from `start` up to `stop` without an outcome."""
+        return find_unsettled(max(self.cursor.position, start), stop, self.cursor.ahead)
 
     def is_settled(self, offset: int) -> bool:
         """Return whether the event at this offset has an outcome. It must not be older than the lane."""
@@ -69,6 +73,19 @@ def merge_ledgers(lanes: Iterable[LaneLedger]) -> dict[str, Ledger]:
     for lane in sorted(lanes, key=lambda lane: lane.connector):
         found[lane.connector] = lane.ledger + found[lane.connector] if lane.connector in found else lane.ledger
     return found
+
+
+def describe_missed(lanes: Sequence[LaneLedger], start: int, stop: int) -> str:
+    """Describe which connectors had no outcome of the events from offset `start` up to `stop`, and which had all."""
+    missed = {lane.connector: lane.find_unsettled_in(start, stop) for lane in lanes}
+    parts = [
+        f"{name} had not got {sum(end - first for first, end in its):,} ({format_ranges(its)})"
+        for name, its in sorted(missed.items())
+        if its
+    ]
+    if had := sorted(name for name, its in missed.items() if not its):
+        parts.append(f"{', '.join(had)} had got all")
+    return f"of these, {', '.join(parts) or 'no connector had got any'}"
 
 
 def find_acknowledged_head(lanes: Sequence[LaneLedger]) -> int:

@@ -164,10 +164,11 @@ class StoredDoubts(Protocol):
     def describe_accepting(self, what: Literal["journal", "clock"]) -> str:
         """Describe in a sentence what accepting the journal or the clock does."""
 
-    def accept(self, what: Literal["journal", "clock"]) -> None:
-        """Accept the journal with its losses, or the machine's clock.
+    def accept(self, what: Literal["journal", "clock"]) -> list[str]:
+        """Accept the journal with its losses, or the machine's clock; return a sentence for each other journal.
 
-        Every connector gets all events of a journal that its state does not know.
+        Every connector gets all events of a journal that its state does not know. A lost journal begins anew, and gives
+        no offset a second time.
         """
 
 

@@ -148,7 +148,7 @@ async def test_an_older_copy_goes_on_behind_what_the_database_knows(
     shutil.copytree(whole[0], tmp_path / "journal")
     journal = Journal(tmp_path / "journal", LIMITS, 0, KnownJournal(ANY, EVENTS + 100))
     assert capsys.readouterr().out.count("the journal is older than relay.db") == 1
-    assert journal.head == EVENTS + 100
+    assert journal.head > EVENTS + 100  # the database may be a moment old
     assert await read(journal) == dict(enumerate(whole[1]))
     assert f"offsets {EVENTS} to {EVENTS + 99} are missing" in journal.problem
     await journal.close()
@@ -226,6 +226,7 @@ async def test_offsets_after_a_crash_begin_behind_all_possibly_acknowledged_ones
     head = journal.head
     assert head > EVENTS
     assert "at least" in journal.problem
+    journal.fill_hole()
     await journal.close()
     (tmp_path / "end").unlink()
     again = Journal(tmp_path, LIMITS, 0, KnownJournal(first.identity, head))

@@ -76,20 +76,18 @@ async def test_a_journal_that_is_elsewhere_for_a_while_is_refused_and_untouched(
     assert (known.head, now) == (5, 5)
 
 
-@pytest.mark.parametrize("events", [0, 3])
-async def test_all_events_of_an_accepted_journal_count_as_new(tmp_path: Path, events: int) -> None:
+async def test_all_events_of_an_accepted_journal_count_as_new(tmp_path: Path) -> None:
     await run(tmp_path, 5)
     (tmp_path / "journal").rename(tmp_path / "away")
-    if events:
-        await run(tmp_path / "beside", events)
-        (tmp_path / "beside" / "journal").rename(tmp_path / "journal")
+    await run(tmp_path / "beside", 3)
+    (tmp_path / "beside" / "journal").rename(tmp_path / "journal")
     answer = CliRunner().invoke(command, ["accept", "journal", "--state", str(tmp_path)], "n\n")
     assert answer.exit_code == 1
     assert "accepting this journal has every connector get all events of it\nAccept the journal? [y/N]" in answer.output
     accept_journal(tmp_path, PATH)
     journal, state = open_both(tmp_path, tmp_path / "journal", 0, LIMITS, 0)
-    assert await journal.append([KIND], [b"{}"]) == 5  # no offset is given twice
-    assert (await state.load_cursor("it") is None) == bool(events)
+    assert await journal.append([KIND], [b"{}"]) > 5  # no offset is given twice, even if relay.db is a moment old
+    assert await state.load_cursor("it") is None
     assert state.now == 0  # every connector gets all of it
     await journal.close()
     state.close()
@@ -162,6 +160,17 @@ async def test_a_database_without_the_journal_is_a_doubt_until_accepted(
     assert describe_accepting("journal", tmp_path, PATH).startswith("accepting the journal ends this warning")
     accept_journal(tmp_path, PATH)
     assert find_doubts(tmp_path, PATH) == []
+
+
+async def test_a_database_that_knows_no_journal_forgets_positions_in_another(tmp_path: Path) -> None:
+    await run(tmp_path, 5)
+    with closing(sqlite3.connect(tmp_path / "relay.db")) as db, db:
+        db.execute("DELETE FROM journal_state")
+        db.execute("UPDATE cursor SET position = 900, head = 900")
+    journal, state = open_both(tmp_path, tmp_path / "journal", 0, LIMITS, 0)
+    assert await state.load_cursor("it") is None
+    await journal.close()
+    state.close()
 
 
 async def test_a_failure_of_one_worker_stops_no_acceptance_by_the_others(tmp_path: Path) -> None:
@@ -274,4 +283,92 @@ async def test_a_crash_before_the_last_save_is_no_old_copy(tmp_path: Path) -> No
     (tmp_path / "relay.db").write_bytes(older)
     (tmp_path / "journal" / "end").unlink()
     await run(tmp_path, 0)
+    assert find_doubts(tmp_path, PATH) == []
+
+
+async def lose_journal(state: Path) -> None:
+    """Take five events, and lose the journal."""
+    await run(state, 5)
+    (state / "journal").rename(state / "away")
+
+
+async def test_an_accepted_empty_journal_keeps_positions_and_repeats_no_offset(tmp_path: Path) -> None:
+    await lose_journal(tmp_path)
+    assert describe_accepting("journal", tmp_path, PATH).startswith("accepting makes an empty journal in ")
+    (said,) = accept_journal(tmp_path, PATH)
+    assert said.startswith(f"{tmp_path / 'journal'} is an empty journal now")
+    journal, state = open_both(tmp_path, tmp_path / "journal", 0, LIMITS, 0)
+    assert await journal.append([KIND], [b"{}"]) > 5  # relay.db may be a moment old
+    assert await state.load_cursor("it") == Cursor(0, 1, [], Counts(delivered=1))
+    assert state.now == journal.head - 1  # a new connector has lost nothing
+    await journal.close()
+    state.close()
+
+
+async def test_another_journal_is_refused_in_place_of_an_accepted_empty_one(tmp_path: Path) -> None:
+    await lose_journal(tmp_path)
+    accept_journal(tmp_path, PATH)
+    for path in (tmp_path / "journal").iterdir():
+        path.unlink()
+    (tmp_path / "journal").rmdir()
+    await run(tmp_path / "beside", 9)
+    (tmp_path / "beside" / "journal").rename(tmp_path / "journal")
+    with pytest.raises(OtherJournal, match="another journal, with offsets from 0 up to 9"):
+        await run(tmp_path, 1)
+
+
+async def test_a_lost_journal_that_is_found_again_goes_on_without_loss(tmp_path: Path) -> None:
+    await lose_journal(tmp_path)
+    accept_journal(tmp_path, PATH)
+    (tmp_path / "journal" / FILE_NAME).unlink()
+    (tmp_path / "journal").rmdir()
+    (tmp_path / "away").rename(tmp_path / "journal")
+    known, now = await run(tmp_path, 1)
+    assert known is not None
+    assert (known.head, now, find_doubts(tmp_path, PATH)) == (5, 5, [])
+
+
+async def test_another_journal_cannot_be_accepted_while_relay_runs(tmp_path: Path) -> None:
+    await run(tmp_path, 5)
+    journal, state = open_both(tmp_path, tmp_path / "journal", 0, LIMITS, 0)
+    (tmp_path / "journal").rename(tmp_path / "away")
+    with pytest.raises(OSError, match="not the journal with which relay runs: stop relay"):
+        accept_journal(tmp_path, PATH)
+    assert not (tmp_path / "journal").exists()
+    await journal.close()
+    state.close()
+
+
+async def start_and_die(state: Path) -> int:
+    """Open a state folder as after `kill -9`, and die again before any event; return the head."""
+    (state / "journal" / "end").unlink(missing_ok=True)
+    journal, base = open_both(state, state / "journal", 0, LIMITS, 0)
+    await journal.close()
+    base.close()
+    (state / "journal" / "end").unlink()
+    return journal.head
+
+
+async def test_a_loss_is_in_the_database_before_the_journal_hides_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """relay dies between the two: the loss is told, and the next start gives no offset twice."""
+    await lose_journal(tmp_path)
+    accept_journal(tmp_path, PATH)
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "fill_hole", lambda _: None)
+        head = await start_and_die(tmp_path)
+    assert not [*(tmp_path / "journal").glob("*.log")]
+    (doubt, damage) = find_doubts(tmp_path, PATH)
+    assert ("offsets 0 to 4 are missing" in doubt.said, damage.is_damage) == (True, True)
+    assert await start_and_die(tmp_path) >= head
+
+
+async def test_a_lost_end_is_told_once_and_later_starts_know_the_head(tmp_path: Path) -> None:
+    await lose_journal(tmp_path)
+    accept_journal(tmp_path, PATH)
+    head = await start_and_die(tmp_path)
+    assert [one.is_damage for one in find_doubts(tmp_path, PATH)] == [False, True]
+    accept_journal(tmp_path, PATH)
+    assert await start_and_die(tmp_path) == head
     assert find_doubts(tmp_path, PATH) == []

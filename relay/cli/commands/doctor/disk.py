@@ -21,6 +21,9 @@ from relay.inspect import check_databases
 from relay.state import advise_on_restore, measure_journals
 from relay.status import advise_on_doubt, describe_doubt
 
+MISSING_END_ADVICE: Final = (
+    "put a newer copy of the journal there, if there is one; else start relay, which goes on behind these offsets"
+)
 IN_MEMORY: Final = ("tmpfs", "ramfs")
 REMOTE: Final = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs")
 """File systems without reliable locks and shared memory for SQLite (sqlite.org/wal.html: no network file systems)."""
@@ -59,7 +62,9 @@ def check_database(it: Installation) -> Iterator[Finding]:
             yield Finding("problem", about, f"{found.path}: {found.problem}", found.advice)
         for one in found.doubts:
             yield Finding("problem", one.what, describe_doubt(one, found.damaged), advise_on_doubt(one))
-        if found.is_there and not found.doubts:
+        if found.missing:
+            yield Finding("problem", "journal", found.missing, MISSING_END_ADVICE)
+        if found.is_there and not found.doubts and not found.missing:
             yield Finding("ok", about, f"{found.path} knows its journal")
 
 

@@ -38,6 +38,6 @@ def accept(place: StateOptions, what: Literal["clock", "journal"], yes: bool) ->
     click.echo("\n".join([*found, doubts.describe_accepting(what)]))
     if not yes:
         click.confirm(f"Accept the {what}?", abort=True)
-    doubts.accept(what)
+    done = doubts.accept(what)
     note_history(place.store, make_accept_entry(what, found, find_login()))
-    click.echo(f"the {what} is accepted")
+    click.echo("\n".join([f"the {what} is accepted", *done]))
