@@ -79,5 +79,8 @@ def find_attempts_at(folder: Path, offset: int) -> list[Attempts]:
     """
     with closing(connect(folder, "ro")) as db:
         rows = db.execute(query, (offset, offset)).fetchall()
-    noted = [Attempts(connector, replay, json.loads(ranges), *rest) for connector, replay, ranges, *rest in rows]
+    noted = [
+        Attempts(connector, replay, [(start, stop) for start, stop in json.loads(ranges)], *rest)
+        for connector, replay, ranges, *rest in rows
+    ]
     return [one for one in noted if any(start <= offset < stop for start, stop in one.ranges)]

@@ -3,7 +3,6 @@
 import asyncio
 import re
 import sqlite3
-import time
 from contextlib import closing
 from dataclasses import replace
 from importlib.resources import files
@@ -108,20 +107,6 @@ def test_a_database_of_a_newer_relay_is_left_alone(tmp_path: Path) -> None:
         list_parked(tmp_path)
 
 
-async def test_an_event_parked_again_keeps_number_and_time_without_its_mark(
-    state: StateDatabase, tmp_path: Path
-) -> None:
-    await state.park([refused(1), refused(2)])
-    before = list_parked(tmp_path)[0]
-    assert mark_parked(tmp_path, ParkedQuery(numbers=[1])) == 1
-    await state.park([Parked("braze", "heap", 1, "a.b", "refused", "HTTP 413", 3, b"{}")])
-    after = list_parked(tmp_path)[0]
-    assert (after.number, after.first, after.attempts, after.reason) == (1, before.first, 4, "HTTP 413")
-    assert after.last >= before.last
-    assert after.again is None
-    state.close()
-
-
 async def test_a_selection_holds_everything_that_is_given(state: StateDatabase, tmp_path: Path) -> None:
     await state.park([refused(1), refused(2, "file"), refused(3, source="shop"), refused(4, cause="filter")])
     await state.park([Parked("braze", None, None, None, "unreadable", "no object", 0, b"7")])
@@ -145,59 +130,6 @@ async def test_a_selection_holds_everything_that_is_given(state: StateDatabase, 
     assert [one.number for one in list_parked(tmp_path) if one.again] == [1, 2, 3, 4]
     assert drop_parked(tmp_path, ParkedQuery(connector="heap", limit=2)) == 2
     assert numbers() == [2, 4, 5]
-
-
-async def test_marked_events_come_in_order_within_limits_and_at_least_one(state: StateDatabase, tmp_path: Path) -> None:
-    await state.park([refused(offset) for offset in (5, 3, 4, 1)] + [refused(2, "file")])
-    assert await state.read_marked("heap", 10, 1000) == []
-    mark_parked(tmp_path, ParkedQuery(numbers=[1, 2, 3, 5]))
-
-    async def offsets(events: int, size: int) -> list[int | None]:
-        return [one.offset for one in await state.read_marked("heap", events, size)]
-
-    assert await offsets(10, 1000) == [3, 4, 5]
-    assert await offsets(2, 1000) == [3, 4]
-    assert await offsets(10, 14) == [3, 4]
-    assert await offsets(10, 1) == [3]
-    state.close()
-
-
-async def test_a_replayed_event_leaves_with_the_saved_cursor_unless_it_failed(
-    state: StateDatabase, tmp_path: Path
-) -> None:
-    await state.park([refused(1), refused(2)])
-    mark_parked(tmp_path, ParkedQuery())
-    marked = await state.read_marked("heap", 10, 1000)
-    await state.park([refused(2)])
-    await state.save({"heap": Cursor(0, 3, [], Counts(delivered=2, parked=1))}, 3, marked)
-    assert [one.offset for one in list_parked(tmp_path)] == [2]
-    assert read_ledger(tmp_path)["heap"].counts == Counts(delivered=2, parked=1)
-    state.close()
-
-
-async def test_the_version_changes_with_the_writes_of_others_only(state: StateDatabase, tmp_path: Path) -> None:
-    before = await state.changes()
-    await state.park([refused(1)])
-    assert await state.changes() == before
-    mark_parked(tmp_path, ParkedQuery())
-    assert await state.changes() != before
-    state.close()
-
-
-async def test_a_number_is_not_given_twice(state: StateDatabase, tmp_path: Path) -> None:
-    await state.park([refused(1)])
-    drop_parked(tmp_path, ParkedQuery(numbers=[1]))
-    await state.park([refused(2)])
-    assert [one.number for one in list_parked(tmp_path)] == [2]
-    state.close()
-
-
-async def test_a_mark_that_was_made_while_the_event_was_tried_stays(state: StateDatabase, tmp_path: Path) -> None:
-    await state.park([refused(1), refused(2)])
-    began = time.time()
-    mark_parked(tmp_path, ParkedQuery(numbers=[2]))
-    await state.park([replace(refused(1), first=began), replace(refused(2), first=began)])
-    assert [one.again is None for one in list_parked(tmp_path)] == [True, False]
 
 
 async def test_records_of_attempts_are_limited_in_bytes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

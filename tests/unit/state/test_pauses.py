@@ -7,15 +7,15 @@ from click.testing import CliRunner
 from relay.cli.main import relay
 from relay.state.database import StateDatabase
 from relay.state.layout import make_worker_folder
-from relay.state.pauses import follow_pauses, list_pauses, pause_connector, resume_connector
+from relay.state.pauses import list_pauses, pause_connector, resume_connector
 
 
-async def test_all_workers_pause_and_one_that_comes_later_follows(tmp_path: Path) -> None:
+async def test_all_workers_pause_and_resume(tmp_path: Path) -> None:
     first, other = StateDatabase(tmp_path), StateDatabase(make_worker_folder(tmp_path, 1), 1)
     assert [pause_connector(tmp_path, "heap"), pause_connector(tmp_path, "heap")] == [True, False]
     assert list_pauses(other.folder).keys() == list_pauses(tmp_path).keys() == {"heap"}
     later = StateDatabase(make_worker_folder(tmp_path, 2), 2)
-    await later.run(lambda db: follow_pauses(db, tmp_path))
+    await later.follow_pauses()
     assert list_pauses(later.folder) == list_pauses(tmp_path)
     assert [resume_connector(tmp_path, "heap"), resume_connector(tmp_path, "heap")] == [True, False]
     assert list_pauses(later.folder) == {}

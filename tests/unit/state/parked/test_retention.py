@@ -156,32 +156,6 @@ def junk(number: int, size: int = 1000) -> Parked:
     return replace(AT_THE_SOURCE, body=b"%d" % number + b" " * size)
 
 
-async def test_max_size_removes_oldest_unreadable_events_first_and_no_marked_one(
-    tmp_path: Path, state: StateDatabase
-) -> None:
-    await state.park([replace(refused(n), body=b" " * 1000) for n in range(4)])
-    await state.park([junk(n) for n in range(4)])
-    mark_parked(tmp_path, ParkedQuery(numbers=[1]))
-    state.parked_limits = ParkedLimits(max_size=8 * measure_parked("HTTP 400", "", None, b" " * 1000))
-    await state.park([junk(4), junk(5)])
-    assert [one.number for one in list_parked(tmp_path)] == [1, 2, 3, 4, 7, 8, 9, 10]
-    for number in range(10, 18):
-        await state.park([replace(refused(number), body=b" " * 1000)])
-    assert [one.offset for one in list_parked(tmp_path)] == [0, *range(11, 18)]
-    removed = {one.connector: one.removed for one in read_parked_totals(tmp_path)}
-    assert removed == {None: {"parked.max_size": 6}, "heap": {"parked.max_size": 4}}
-
-
-async def test_a_request_above_max_size_is_parked_and_leaves_with_the_next(
-    tmp_path: Path, state: StateDatabase
-) -> None:
-    state.parked_limits = ParkedLimits(max_size=5000)
-    await state.park([junk(n) for n in range(10)])
-    assert len(list_parked(tmp_path)) == 10
-    await state.park([junk(10)])
-    assert sum(one.bytes for one in read_parked_totals(tmp_path)) <= 5000
-
-
 async def test_unreadable_ones_leave_twice_min_free_and_others_wait_for_it(
     tmp_path: Path, state: StateDatabase, monkeypatch: Any
 ) -> None:

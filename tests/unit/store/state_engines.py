@@ -1,0 +1,176 @@
+"""The engines that the suite of the state runs on: each opens a state, and does what admins do beside the state."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from relay.state.attempts import find_attempts_at
+from relay.state.damage import was_damaged
+from relay.state.database import StateDatabase
+from relay.state.layout import make_worker_folder
+from relay.state.parked import list_parked, mark_parked
+from relay.state.pauses import pause_connector
+from relay.state.replays import ask_replay, cancel_replay, list_replays
+from relay.store import NUMBERS, Attempts, Parked, ParkedQuery, Pause, Replay, State
+from tests.toy_store.state import ToyBooks, ToyState, ToyTables
+
+T = TypeVar("T")
+
+
+class StateEngine(ABC):
+    """The states of some partitions on one engine."""
+
+    def __init__(self) -> None:
+        self.opened: list[State] = []
+
+    def open(self, partition: int = 0) -> State:
+        """Open the state of a partition."""
+        self.opened.append(self._open(partition))
+        return self.opened[-1]
+
+    def close(self) -> None:
+        """Close what is open."""
+        while self.opened:
+            self.opened.pop().close()
+
+    @abstractmethod
+    def _open(self, partition: int) -> State: ...
+
+    @abstractmethod
+    def end_lock(self) -> None:
+        """Let another relay open what is open."""
+
+    @abstractmethod
+    def mark(self, *numbers: int) -> None:
+        """Request a replay of parked events."""
+
+    @abstractmethod
+    def pause(self, connector: str, until: float | None = None) -> None:
+        """Pause a connector in the present partitions."""
+
+    @abstractmethod
+    def ask_replay(self, replay: Replay) -> int:
+        """Request a replay; return its number."""
+
+    @abstractmethod
+    def cancel_replay(self, number: int) -> None:
+        """End a replay where it is."""
+
+    @abstractmethod
+    def list_replays(self) -> list[Replay]:
+        """Return all replays, the last one first."""
+
+    @abstractmethod
+    def list_parked(self) -> list[Parked]:
+        """Return all parked events, the oldest first."""
+
+    @abstractmethod
+    def find_attempts(self, offset: int) -> list[Attempts]:
+        """Return the attempts at an event."""
+
+    @abstractmethod
+    def was_damaged(self, offset: int) -> bool:
+        """Return whether an event was ever unreadable."""
+
+
+class EmbeddedState(StateEngine):
+    """Databases in a state folder."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def _open(self, partition: int) -> State:
+        return StateDatabase(make_worker_folder(self._folder, partition), partition)
+
+    def end_lock(self) -> None:
+        for lock in self._folder.rglob("lock"):
+            lock.unlink()
+
+    def mark(self, *numbers: int) -> None:
+        mark_parked(self._folder, ParkedQuery(numbers=numbers))
+
+    def pause(self, connector: str, until: float | None = None) -> None:
+        pause_connector(self._folder, connector, until)
+
+    def ask_replay(self, replay: Replay) -> int:
+        return ask_replay(self._folder, replay)
+
+    def cancel_replay(self, number: int) -> None:
+        cancel_replay(self._folder, number)
+
+    def list_replays(self) -> list[Replay]:
+        return list_replays(self._folder)
+
+    def list_parked(self) -> list[Parked]:
+        return list_parked(self._folder)
+
+    def find_attempts(self, offset: int) -> list[Attempts]:
+        return find_attempts_at(self._folder, offset)
+
+    def was_damaged(self, offset: int) -> bool:
+        return was_damaged(self._folder, offset)
+
+
+class InMemoryState(StateEngine):
+    """The toy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._books: dict[int, ToyBooks] = {}
+
+    def _open(self, partition: int) -> State:
+        books = self._books.setdefault(partition, ToyBooks(partition))
+        return ToyState(books, self._books.get(0))
+
+    def end_lock(self) -> None:
+        pass
+
+    def _change(self, partition: int, work: Callable[[ToyTables], T]) -> T:
+        return self._books[partition].change(work)
+
+    def mark(self, *numbers: int) -> None:
+        def write(now: ToyTables) -> None:
+            for number in numbers:
+                now.parked[number] = replace(now.parked[number], again=time.time())
+
+        self._change(numbers[0] // NUMBERS, write)
+
+    def pause(self, connector: str, until: float | None = None) -> None:
+        for books in self._books.values():
+            books.change(lambda now: now.pauses.update({connector: Pause(time.time(), until)}))
+
+    def ask_replay(self, replay: Replay) -> int:
+        def write(now: ToyTables) -> int:
+            now.replay_number += 1
+            now.replays[now.replay_number] = replace(replay, number=now.replay_number)
+            return now.replay_number
+
+        return self._change(0, write)
+
+    def cancel_replay(self, number: int) -> None:
+        def write(now: ToyTables) -> None:
+            now.replays[number] = replace(now.replays[number], cancelled=time.time())
+
+        self._change(0, write)
+
+    def list_replays(self) -> list[Replay]:
+        return [*reversed(self._books[0].tables.replays.values())]
+
+    def list_parked(self) -> list[Parked]:
+        return [one for books in self._books.values() for one in books.tables.parked.values()]
+
+    def find_attempts(self, offset: int) -> list[Attempts]:
+        made = self._books[0].tables.attempts.values()
+        return [one for one in made if any(start <= offset < stop for start, stop in one.ranges)]
+
+    def was_damaged(self, offset: int) -> bool:
+        return any(one.start <= offset < one.stop for one in self._books[0].tables.damage)
+
+
+def make_engine(name: str, folder: Path) -> StateEngine:
+    """Make an engine without any partition."""
+    return InMemoryState() if name == "toy" else EmbeddedState(folder)
