@@ -1,7 +1,6 @@
 """The options --state, --conf and --plugins: a state folder, and its configuration."""
 
 import json
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -78,8 +77,6 @@ def convert_errors() -> Iterator[None]:
         raise click.ClickException(said) from None
     except OSError as error:
         raise click.ClickException(describe_error(error)) from None
-    except sqlite3.Error as error:
-        raise click.ClickException(str(error)) from None
 
 
 def note_history(store: Store, entry: Entry) -> None:

@@ -129,8 +129,8 @@ def read_backup(folder: Path) -> Backup:
 def back_up(state: Path, path: Path, target: Path, told: Told) -> tuple[Backup, list[str]]:
     """Copy a state folder into `target`, or continue an earlier try. `path`: the setting `journal.path`.
 
-    Return the copy, and the damage of the journals, which the copy has as well. Raises OSError, sqlite3.Error; the copy
-    is incomplete then.
+    Return the copy, and the damage of the journals, which the copy has as well. Raises Unavailable; the copy is
+    incomplete then.
     """
     folders = list_journals(state, path)
     whole = target.resolve()

@@ -56,8 +56,8 @@ NO_EVENTS: Final = ("lost+found",)
 def restore(source: Path, state: Path, path: Path, told: Told) -> tuple[Backup, list[str]]:
     """Make a state folder of the backup in `source`. `path`: the setting `journal.path`.
 
-    Return the backup, and the segments that are damaged in it. Raises OSError: no complete backup, a backup of another
-    version, or a state folder that is not empty or in use. Raises sqlite3.Error for a damaged database in the backup.
+    Return the backup, and the segments that are damaged in it. Raises Unavailable: no complete backup, a backup
+    of another version, a damaged database in it, or a state folder that is not empty or in use.
     """
     found = read_backup(source)
     if not found.complete:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.state import view_journal
+from relay.state.open_folder import view_journal
 from relay.testing import Destination, make_event
 from tests.daemon import Daemon
 from tests.process.test_lost_state import HOOK, SOURCE, post, run, start, taken, until_status

@@ -24,7 +24,6 @@ ALLOWED = {
     "relay/engine.py": "chooses the engine",
     "relay/cli/commands/doctor/disk.py": "looks at the disk of the embedded engine",
     "relay/workers/supervisor.py": "locks the folder of the workers' sockets, which is none of the store's",
-    "relay/cli/state_options.py": "reading of a whole journal still raises errors of SQLite",
     "plugins/relay_plugins/braze_cohorts/older_database.py": "takes over the database of an older relay",
 }
 """The files that name the engine, each with the reason."""
