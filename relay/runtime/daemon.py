@@ -52,7 +52,7 @@ from relay.runtime.reload_report import (
 from relay.runtime.status import StatusReader
 from relay.runtime.systemd import Notify
 from relay.runtime.watchdog import Pulse, keep_reporting
-from relay.runtime.worker import Worker
+from relay.runtime.worker import Worker, make_connector_folder
 from relay.status import ReloadResult, ReloadWarning, merge_results, read_retired
 from relay.stop import STOP, count_seconds_left
 from relay.store import Entry, Log, State, Store, Unavailable
@@ -100,7 +100,7 @@ class Daemon:
         self._used, self._config, self._load = config, config, load
         self._store, self._journal, self._state, self._worker = store, journal, state, worker
         number = worker.number if worker else 0
-        self._fleet = Fleet(journal, state, state.folder, number)
+        self._fleet = Fleet(journal, state, make_connector_folder(folder, number), number)
         self._first = First(worker.first, []) if worker and number else None
         self._ingest = Ingest(build_sources(config), config.ingest, journal, state, self._first)
         self._eraser = Eraser(self._fleet, journal, state, config.erasure, number)
@@ -186,7 +186,8 @@ class Daemon:
             await self._eraser.open()
             await self._state.read_accepted()  # connectors that a reload adds begin at the head, if nothing is in doubt
         except Unavailable as error:
-            raise StartError(f"{self._state.folder}: relay.db cannot be used: {error}") from error
+            place = self._store.view(self._state.worker).place
+            raise StartError(f"{place}: relay.db cannot be used: {error}") from error
         with suppress(OSError):  # the first commit says it
             await self._journal.check_room()
         self._set_selections()

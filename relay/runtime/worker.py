@@ -108,6 +108,12 @@ class Worker:
         )
 
 
+def make_connector_folder(state: Path, number: int) -> Path:
+    """Return the folder where relative paths in the settings of a worker's connectors begin. `state`: the state
+    folder."""
+    return state / "workers" / str(number) if number else state
+
+
 @contextmanager
 def write_to_memory(texts: Sequence[Text]) -> Iterator[int]:
     """Write a configuration to a memory file for a worker to inherit; yield its descriptor. Raises OSError."""

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
@@ -55,8 +54,6 @@ class State(Protocol):
     - Admins change pauses, replays and parked events at any time, also of a partition at work: `changes` tells.
     """
 
-    folder: Path
-    """The folder of the partition."""
     worker: int
     """The number of the partition, and of the worker that works with it."""
     parked_limits: ParkedLimits
