@@ -10,13 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from relay.state.erasure.table import list_erasures
+from relay.state.journal_state import read_acknowledged
 from relay.state.open_folder import view_journal
+from relay.state.replays import list_replays
 from relay.testing import Destination, make_event
 from tests.daemon import Daemon
 from tests.process.test_lost_state import HOOK, SOURCE, post, run, start, taken, until_status
 
 HEAP = HOOK.replace("hook", "heap")
 METRICS = '[metrics]\nlisten = "127.0.0.1:0"'
+DELETION = "users.UserDeleteRequest"
 LATE = 5
 """Events that relay acknowledges in the last moment, of which relay.db knows nothing."""
 
@@ -201,3 +205,52 @@ async def test_a_worker_without_its_journal_goes_on_beside_the_others(daemon: Da
         await until_status(daemon, 0)
         assert await daemon.stop() == 0
         assert (await run(daemon, "audit")).exit_code == 0
+
+
+async def test_all_that_points_behind_the_end_goes_on(daemon: Daemon, tmp_path: Path) -> None:
+    """Siblings: parked events, a replay with attempts, ids of duplicates, the search for erasures, a range settled
+    ahead."""
+    async with Destination() as hook, Destination() as heap:
+        daemon.configure("10-all", SOURCE + 'dedupe = "1h"\n' + HOOK % hook.url + HEAP % heap.url)
+        daemon.configure("20-erasure", f'[erasure]\non = ["{DELETION}"]')
+        daemon.configure("15-metrics", METRICS)
+        await daemon.start()
+        kept = await send(daemon, 10)
+        await daemon.settled("hook", 10)
+        await daemon.settled("heap", 10)
+        assert await daemon.stop() == 0
+        shutil.copytree(daemon.state / "journal", tmp_path / "copy")
+        await daemon.start()
+        lost = await park_and_replay(daemon, hook, heap)
+        await daemon.kill()
+        with closing(sqlite3.connect(daemon.state / "relay.db")) as db, db:
+            db.execute("UPDATE cursor SET position = 5, ahead = '[[12, 20]]', delivered = 13 WHERE connector = 'heap'")
+        shutil.rmtree(daemon.state / "journal")
+        shutil.copytree(tmp_path / "copy", daemon.state / "journal")
+        hook.behaviour = heap.behaviour = 200
+        await daemon.start()
+        head = read_acknowledged(daemon.state)
+        (done,) = await daemon.until(lambda: daemon.logged("replay is done"), bool)
+        assert (done["delivered"], done["damaged"]) == (10, 10)
+        await assert_told(daemon, "of these, heap had not got 2 (10-11), hook had got all")
+        assert (await daemon.run("parked", "replay", "--connector", "hook")).returncode == 0
+        await daemon.until(lambda: Counter(hook.bodies()), lambda got: got == Counter([*kept, *lost]))
+        body = b'{"events":[%s]}' % b",".join([*lost, make_event(DELETION)])
+        assert await daemon.post(body) == (202, {"accepted": 11, "parked": 0, "duplicates": 0})
+        await daemon.until(lambda: list_erasures(daemon.state), bool)
+        for connector in ("hook", "heap"):
+            await daemon.settled(connector, head + 11)
+        assert "The counts of all connectors balance." in (await run(daemon, "audit")).stdout
+        assert await daemon.stop() == 0
+
+
+async def park_and_replay(daemon: Daemon, hook: Destination, heap: Destination) -> list[bytes]:
+    """Send ten events that hook refuses, and begin a replay that heap does not take; return the events."""
+    hook.behaviour = 400
+    events = await send(daemon, 10)
+    await daemon.settled("hook", 20)
+    await daemon.settled("heap", 20)
+    heap.behaviour = 503
+    assert (await run(daemon, "replay", "--connector", "heap", "--detach", "--yes")).exit_code == 0
+    await daemon.until(lambda: list_replays(daemon.state), lambda found: found[0].status == "running")
+    return events

@@ -236,6 +236,19 @@ async def test_offsets_after_a_crash_begin_behind_all_possibly_acknowledged_ones
     await again.close()
 
 
+async def test_a_small_journal_whose_end_is_lost_leaves_no_smaller_gap(tmp_path: Path) -> None:
+    """Nobody knows how many files are lost."""
+    heads = []
+    for size in (1 << 20, 1 << 40):
+        folder = tmp_path / str(size)
+        folder.mkdir()
+        (folder / "identity").write_text("it")
+        journal = Journal(folder, JournalLimits(size, 3600), 0, KnownJournal("it", 10))
+        heads.append(journal.head)
+        await journal.close()
+    assert heads[0] == heads[1] > 6_000_000
+
+
 async def test_the_head_is_known_after_a_clean_stop_despite_an_old_database(tmp_path: Path) -> None:
     await fill(tmp_path)
     (path,) = logs(tmp_path)
