@@ -6,7 +6,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from relay.cli.main import relay as cli
-from relay.state import EmbeddedStores, list_worker_folders
+from relay.state import EmbeddedStores
 from relay.testing import Destination, make_event
 from tests.daemon import Daemon
 
@@ -42,7 +42,7 @@ def configure(daemon: Daemon, more: str = "") -> None:
 def kept(state: Path) -> dict[int, set[bytes]]:
     """Return the kept keys of each worker that has a store."""
     found, stores = {}, EmbeddedStores(state)
-    for worker in list_worker_folders(state):
+    for worker in range(2):
         if "keeper" in stores.list_connectors("keeper", worker=worker):
             with stores.read("keeper", "keeper", worker=worker) as store:
                 found[worker] = {key for key, _ in store.scan(b"")} - {b"opened"}
