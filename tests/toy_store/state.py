@@ -14,7 +14,7 @@ from relay.store import (
     Clock,
     Cursor,
     Damage,
-    Erasures,
+    Erasure,
     LaneLedger,
     Parked,
     ParkedLimits,
@@ -27,6 +27,7 @@ from relay.store import (
     Unavailable,
     measure_parked,
 )
+from tests.toy_store.erasures import ToyErasures
 
 T = TypeVar("T")
 
@@ -44,6 +45,11 @@ class ToyTables:
     damage: list[Damage] = field(default_factory=list)
     sources: dict[str, SourceLedger] = field(default_factory=dict)
     memories: dict[str, str] = field(default_factory=dict)
+    erasures: dict[int, Erasure] = field(default_factory=dict)
+    identities: set[tuple[str, str]] = field(default_factory=set)
+    """User ids with external ids."""
+    searched: int | None = None
+    """The offset below which the log was searched for requests of erasures."""
     parked_number: int = 0
     """The last number that was given."""
     replay_number: int = 0
@@ -60,6 +66,7 @@ class ToyBooks:
     """How often the partition was opened."""
     writes: int = 0
     """How often somebody beside the State has written."""
+    is_open: bool = False
 
     def change(self, work: Callable[[ToyTables], T]) -> T:
         """Change the tables as somebody beside the State."""
@@ -92,13 +99,16 @@ class ToyCuts:
 class ToyState:
     """A state in memory. See `relay.store.State`."""
 
-    erasures: Erasures
-
-    def __init__(self, books: ToyBooks, first: ToyBooks | None = None, clock: Clock | None = None) -> None:
-        """`first`: the books of the first partition, unless these are."""
+    def __init__(
+        self, books: ToyBooks, all_books: Mapping[int, ToyBooks] | None = None, clock: Clock | None = None
+    ) -> None:
+        """`all_books`: of all partitions, by number."""
         books.epoch += 1
         books.writes += 1
-        self._books, self._first, self._epoch = books, first or books, books.epoch
+        books.is_open = True
+        self._books, self._epoch = books, books.epoch
+        self._all = {books.number: books} if all_books is None else all_books
+        self.erasures = ToyErasures(self.change, books.number, self._all)
         self.worker, self.clock = books.number, clock or Clock()
         self.parked_limits = ParkedLimits()
         self.removals: dict[Reason, Removals] = {}
@@ -107,7 +117,7 @@ class ToyState:
         self.refusing: str | None = None
         self.busy_for = 0.0
 
-    def _write(self, work: Callable[[ToyTables], T]) -> T:
+    def change(self, work: Callable[[ToyTables], T]) -> T:
         """Run work as one transaction."""
         try:
             if self._books.epoch > self._epoch:
@@ -127,10 +137,10 @@ class ToyState:
         return self._books.writes + self._removed
 
     async def load_cursor(self, connector: str) -> Cursor | None:
-        return self._write(lambda now: now.lanes[connector].cursor if connector in now.lanes else None)
+        return self.change(lambda now: now.lanes[connector].cursor if connector in now.lanes else None)
 
     async def read_lane_ledgers(self) -> list[LaneLedger]:
-        return self._write(lambda now: [*reversed(now.lanes.values())])
+        return self.change(lambda now: [*reversed(now.lanes.values())])
 
     async def save(
         self,
@@ -157,46 +167,46 @@ class ToyState:
                 now.attempts[made.key] = replace(made, answer=made.answer or (before.answer if before else ""))
             now.damage += [one for one in damage if one.start not in {known.start for known in now.damage}]
 
-        self._write(write)
+        self.change(write)
 
     async def forget_attempts(self, oldest: int) -> None:
         def write(now: ToyTables) -> None:
             now.attempts = {key: one for key, one in now.attempts.items() if one.ranges[-1][1] > oldest}
 
-        self._write(write)
+        self.change(write)
 
     async def read_accepted(self) -> None:
         pass
 
     async def read_pauses(self) -> dict[str, Pause]:
         present = time.time()
-        return self._write(lambda now: {name: one for name, one in now.pauses.items() if not one.is_over(present)})
+        return self.change(lambda now: {name: one for name, one in now.pauses.items() if not one.is_over(present)})
 
     async def follow_pauses(self) -> None:
         def write(now: ToyTables) -> None:
-            now.pauses = {**self._first.tables.pauses}
+            now.pauses = {**self._all[0].tables.pauses}
 
-        self._write(write)
+        self.change(write)
 
     async def read_replays(self) -> list[Replay]:
         is_open = "waiting", "running"
-        return self._write(lambda now: [one for one in reversed(now.replays.values()) if one.status in is_open])
+        return self.change(lambda now: [one for one in reversed(now.replays.values()) if one.status in is_open])
 
     async def park(self, parked: Sequence[Parked]) -> list[int]:
-        while gone := self._write(lambda now: _make_room(now, self.parked_limits, sum(map(_measure, parked)))):
+        while gone := self.change(lambda now: _make_room(now, self.parked_limits, sum(map(_measure, parked)))):
             self._note_removed(gone)
 
         def write(now: ToyTables) -> list[int]:
             return [_park(now, one, self.worker) for one in parked]
 
-        return self._write(write)
+        return self.change(write)
 
     async def unpark(self, numbers: Sequence[int]) -> None:
         def write(now: ToyTables) -> None:
             for number in numbers:
                 now.parked.pop(number, None)
 
-        self._write(write)
+        self.change(write)
 
     async def read_marked(
         self, connector: str, events: int, size: int, offsets: Sequence[int] | None = None
@@ -216,7 +226,7 @@ class ToyState:
                 found.append(one)
             return found
 
-        return self._write(read)
+        return self.change(read)
 
     async def read_parked_places(self, connector: str, offsets: Sequence[int]) -> set[tuple[int, int]]:
         found = await self.read_parked_in(connector, [(offset, offset + 1) for offset in offsets])
@@ -227,7 +237,7 @@ class ToyState:
             mine = [one for one in now.parked.values() if one.connector == connector and one.number not in but]
             return {one.key for one in mine if one.key is not None}
 
-        return self._write(read)
+        return self.change(read)
 
     async def read_parked_in(self, connector: str, ranges: Sequence[tuple[int, int]]) -> list[Parked]:
         def read(now: ToyTables) -> list[Parked]:
@@ -236,7 +246,7 @@ class ToyState:
                 replace(one, body=b"") for start, stop in ranges for one in mine if start <= (one.offset or 0) < stop
             ]
 
-        return self._write(read)
+        return self.change(read)
 
     async def remove_parked(self) -> bool:
         oldest = self.clock.now(self.parked_limits.retention) - self.parked_limits.retention
@@ -248,7 +258,7 @@ class ToyState:
                     return [_remove(now, one, "retention") for one in old]
             return _make_room(now, self.parked_limits, 0)
 
-        gone = self._write(write)
+        gone = self.change(write)
         self._note_removed(gone)
         return bool(gone)
 
@@ -270,12 +280,12 @@ class ToyState:
                 del self._books.cuts[name]
 
     async def read_sources(self) -> dict[str, SourceLedger]:
-        return self._write(lambda now: now.sources)
+        return self.change(lambda now: now.sources)
 
     def save_sources(self, ledgers: Sequence[SourceLedger]) -> asyncio.Future[object]:
         done: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         try:
-            self._write(lambda now: now.sources.update({one.source: one for one in ledgers}))
+            self.change(lambda now: now.sources.update({one.source: one for one in ledgers}))
         except Unavailable as error:
             done.set_exception(error)
         else:
@@ -283,13 +293,13 @@ class ToyState:
         return done
 
     async def read_memories(self) -> dict[str, str]:
-        return self._write(lambda now: now.memories)
+        return self.change(lambda now: now.memories)
 
     async def save_memory(self, source: str, memory: str) -> None:
-        self._write(lambda now: now.memories.update({source: memory}))
+        self.change(lambda now: now.memories.update({source: memory}))
 
     def close(self) -> None:
-        pass
+        self._books.is_open = False
 
 
 def _find_place(one: Parked) -> tuple[str | None, int, int]:
