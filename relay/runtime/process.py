@@ -85,6 +85,8 @@ async def _close_both(journal: Log, state: State) -> None:
     seconds = count_seconds_left(STOP.kept, CLOSE_S)
     try:
         async with asyncio.timeout(seconds):
+            with suppress(Unavailable):  # a relay that was taken over learns of it here, and leaves the journal alone
+                await state.save({}, journal.head)
             await journal.close()
             with suppress(Unavailable):  # then the next start says that relay.db is older than the journal
                 await state.save({}, journal.head)

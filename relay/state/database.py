@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeVar, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple
 
 from relay.api import Connector
 from relay.journal import KnownJournal, lock
@@ -324,16 +324,20 @@ class StateDatabase:
             result = await self._submit(self._run_transaction, work)
         except Unavailable as error:
             self.refusing = str(error)
-            if error.reason == "taken":
-                self.when_taken(self.refusing)
             raise
         self.refusing = None
         return result
 
     def _submit(self, work: Callable[[*Ts], T], *arguments: *Ts) -> asyncio.Future[T]:
         future = asyncio.get_running_loop().run_in_executor(self._thread, self._run_timed, work, *arguments)
-        future.add_done_callback(lambda _: self._moved.set())
+        future.add_done_callback(self._note_end)
         return future
+
+    def _note_end(self, ended: asyncio.Future[Any]) -> None:
+        self._moved.set()
+        error = None if ended.cancelled() else ended.exception()
+        if isinstance(error, Unavailable) and error.reason == "taken":
+            self.when_taken(str(error))
 
     def _run_timed(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
         self._began = time.monotonic()

@@ -1,5 +1,6 @@
 """Two relays with one state folder, which the lock should have prevented: the one that was started last stays."""
 
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -16,6 +17,11 @@ def read_journal(daemon: Daemon) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (daemon.state / "journal").glob("*") if path.name != "lock"}
 
 
+def end_lock(daemon: Daemon) -> None:
+    for lock in daemon.state.rglob("lock"):
+        lock.unlink()
+
+
 @pytest.mark.promise(2)
 async def test_a_relay_that_is_taken_over_takes_and_delivers_nothing(
     daemon: Daemon, relay_forks: Forks, tmp_path: Path
@@ -30,8 +36,7 @@ async def test_a_relay_that_is_taken_over_takes_and_delivers_nothing(
             await daemon.start()
             await post(daemon, *range(20))
             await hook.requested(1)
-            for lock in daemon.state.rglob("lock"):
-                lock.unlink()
+            end_lock(daemon)
             await later.start()
             (line,) = await daemon.until(lambda: daemon.logged("another relay has taken over"), bool, within=60)
             assert f"(process {later.pid} on " in line["reason"]
@@ -53,6 +58,31 @@ async def test_a_relay_that_is_taken_over_takes_and_delivers_nothing(
             await daemon.settled("hook", 50)
             assert await daemon.stop() == 0
             assert {**Counter(event["properties"]["n"] for event in hook.events())} == dict.fromkeys(range(50), 1)
+    finally:
+        if later.is_running:
+            await later.kill()
+
+
+async def test_a_relay_taken_over_while_it_was_frozen_leaves_the_journal(
+    daemon: Daemon, relay_forks: Forks, tmp_path: Path
+) -> None:
+    """As a virtual machine that is paused: what it does first when it goes on is to stop."""
+    later = Daemon(tmp_path / "later", relay_forks)
+    later.state = daemon.state
+    try:
+        for one in (daemon, later):
+            one.configure("10-source", SOURCE)
+        await daemon.start()
+        await post(daemon, *range(3))
+        daemon.signal(signal.SIGSTOP)
+        end_lock(daemon)
+        await later.start()
+        await post(later, *range(3, 6))
+        before = read_journal(daemon)
+        daemon.signal(signal.SIGTERM)
+        daemon.signal(signal.SIGCONT)
+        assert await daemon.ended() == 0
+        assert read_journal(daemon) == before
     finally:
         if later.is_running:
             await later.kill()
