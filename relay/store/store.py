@@ -277,7 +277,7 @@ class Store(Protocol):
     def view(self, partition: int = 0) -> PartitionView:
         """Return a partition for reading. It may not exist yet."""
 
-    def view_all(self) -> list[PartitionView]:
+    def view_all(self) -> Sequence[PartitionView]:
         """Return every partition that a process ever worked with, by number, always with the first one."""
 
     def forget(self, connector: str) -> Forgotten:

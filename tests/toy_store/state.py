@@ -1,6 +1,7 @@
 """The state of the toy engine: dictionaries. A transaction works on a copy, which takes their place at its end."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import deepcopy
@@ -8,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TypeVar
 
+from relay.api import Connector
 from relay.store import (
     NUMBERS,
     Attempts,
@@ -27,7 +29,9 @@ from relay.store import (
     Unavailable,
     measure_parked,
 )
+from relay.testing import MemoryStore
 from tests.toy_store.erasures import ToyErasures
+from tests.toy_store.log import ToyLog
 
 T = TypeVar("T")
 
@@ -46,10 +50,11 @@ class ToyTables:
     sources: dict[str, SourceLedger] = field(default_factory=dict)
     memories: dict[str, str] = field(default_factory=dict)
     erasures: dict[int, Erasure] = field(default_factory=dict)
+    watched: int | None = None
+    """The offset below which the log was searched for requests."""
     identities: set[tuple[str, str]] = field(default_factory=set)
-    """User ids with external ids."""
-    searched: int | None = None
-    """The offset below which the log was searched for requests of erasures."""
+    head: int = 0
+    """The offset below which all events were acknowledged."""
     parked_number: int = 0
     """The last number that was given."""
     replay_number: int = 0
@@ -66,12 +71,17 @@ class ToyBooks:
     """How often the partition was opened."""
     writes: int = 0
     """How often somebody beside the State has written."""
-    is_open: bool = False
+    stores: dict[str, MemoryStore] = field(default_factory=dict)
+    """The store of each connector."""
+    log: ToyLog | None = None
+    is_in_use: bool = False
+    lock: threading.RLock = field(default_factory=threading.RLock)
 
     def change(self, work: Callable[[ToyTables], T]) -> T:
         """Change the tables as somebody beside the State."""
-        self.writes += 1
-        return work(self.tables)
+        with self.lock:
+            self.writes += 1
+            return work(self.tables)
 
 
 class ToyCuts:
@@ -100,15 +110,16 @@ class ToyState:
     """A state in memory. See `relay.store.State`."""
 
     def __init__(
-        self, books: ToyBooks, all_books: Mapping[int, ToyBooks] | None = None, clock: Clock | None = None
+        self,
+        books: ToyBooks,
+        first: ToyBooks | None = None,
+        clock: Clock | None = None,
+        others: Callable[[], list[ToyBooks]] = list,
     ) -> None:
-        """`all_books`: of all partitions, by number."""
+        """`first`: the books of the first partition, unless these are. `others` returns those of all others."""
         books.epoch += 1
         books.writes += 1
-        books.is_open = True
-        self._books, self._epoch = books, books.epoch
-        self._all = {books.number: books} if all_books is None else all_books
-        self.erasures = ToyErasures(self.change, books.number, self._all)
+        self._books, self._first, self._epoch = books, first or books, books.epoch
         self.worker, self.clock = books.number, clock or Clock()
         self.parked_limits = ParkedLimits()
         self.removals: dict[Reason, Removals] = {}
@@ -116,19 +127,24 @@ class ToyState:
         self.now: int | None = None
         self.refusing: str | None = None
         self.busy_for = 0.0
+        self.erasures = ToyErasures(self._write, others)
 
-    def change(self, work: Callable[[ToyTables], T]) -> T:
+    def _write(self, work: Callable[[ToyTables], T]) -> T:
         """Run work as one transaction."""
-        try:
-            if self._books.epoch > self._epoch:
-                raise Unavailable("another relay has opened the books", "taken")
-            copy = deepcopy(self._books.tables)
-            result = work(copy)
-        except Unavailable as error:
-            self.refusing = str(error)
-            raise
-        self._books.tables, self.refusing = copy, None
-        return deepcopy(result)
+        with self._books.lock:
+            try:
+                if self._books.epoch > self._epoch:
+                    raise Unavailable("another relay has opened the books", "taken")
+                copy = deepcopy(self._books.tables)
+                result = work(copy)
+            except Unavailable as error:
+                self.refusing = str(error)
+                raise
+            self._books.tables, self.refusing = copy, None
+            return deepcopy(result)
+
+    def make_plugin_store(self, connector: Connector) -> MemoryStore:
+        return self._books.stores.setdefault(connector.name, MemoryStore())
 
     async def await_answer(self) -> None:
         pass
@@ -137,10 +153,10 @@ class ToyState:
         return self._books.writes + self._removed
 
     async def load_cursor(self, connector: str) -> Cursor | None:
-        return self.change(lambda now: now.lanes[connector].cursor if connector in now.lanes else None)
+        return self._write(lambda now: now.lanes[connector].cursor if connector in now.lanes else None)
 
     async def read_lane_ledgers(self) -> list[LaneLedger]:
-        return self.change(lambda now: [*reversed(now.lanes.values())])
+        return self._write(lambda now: [*reversed(now.lanes.values())])
 
     async def save(
         self,
@@ -152,6 +168,7 @@ class ToyState:
         damage: Sequence[Damage] = (),
     ) -> None:
         def write(now: ToyTables) -> None:
+            now.head = max(now.head, head)
             for name, cursor in cursors.items():
                 now.lanes.pop(name, None)
                 now.lanes[name] = LaneLedger(name, head, cursor.copy())
@@ -167,46 +184,46 @@ class ToyState:
                 now.attempts[made.key] = replace(made, answer=made.answer or (before.answer if before else ""))
             now.damage += [one for one in damage if one.start not in {known.start for known in now.damage}]
 
-        self.change(write)
+        self._write(write)
 
     async def forget_attempts(self, oldest: int) -> None:
         def write(now: ToyTables) -> None:
             now.attempts = {key: one for key, one in now.attempts.items() if one.ranges[-1][1] > oldest}
 
-        self.change(write)
+        self._write(write)
 
     async def read_accepted(self) -> None:
         pass
 
     async def read_pauses(self) -> dict[str, Pause]:
         present = time.time()
-        return self.change(lambda now: {name: one for name, one in now.pauses.items() if not one.is_over(present)})
+        return self._write(lambda now: {name: one for name, one in now.pauses.items() if not one.is_over(present)})
 
     async def follow_pauses(self) -> None:
         def write(now: ToyTables) -> None:
-            now.pauses = {**self._all[0].tables.pauses}
+            now.pauses = {**self._first.tables.pauses}
 
-        self.change(write)
+        self._write(write)
 
     async def read_replays(self) -> list[Replay]:
         is_open = "waiting", "running"
-        return self.change(lambda now: [one for one in reversed(now.replays.values()) if one.status in is_open])
+        return self._write(lambda now: [one for one in reversed(now.replays.values()) if one.status in is_open])
 
     async def park(self, parked: Sequence[Parked]) -> list[int]:
-        while gone := self.change(lambda now: _make_room(now, self.parked_limits, sum(map(_measure, parked)))):
+        while gone := self._write(lambda now: _make_room(now, self.parked_limits, sum(map(_measure, parked)))):
             self._note_removed(gone)
 
         def write(now: ToyTables) -> list[int]:
             return [_park(now, one, self.worker) for one in parked]
 
-        return self.change(write)
+        return self._write(write)
 
     async def unpark(self, numbers: Sequence[int]) -> None:
         def write(now: ToyTables) -> None:
             for number in numbers:
                 now.parked.pop(number, None)
 
-        self.change(write)
+        self._write(write)
 
     async def read_marked(
         self, connector: str, events: int, size: int, offsets: Sequence[int] | None = None
@@ -226,7 +243,7 @@ class ToyState:
                 found.append(one)
             return found
 
-        return self.change(read)
+        return self._write(read)
 
     async def read_parked_places(self, connector: str, offsets: Sequence[int]) -> set[tuple[int, int]]:
         found = await self.read_parked_in(connector, [(offset, offset + 1) for offset in offsets])
@@ -237,7 +254,7 @@ class ToyState:
             mine = [one for one in now.parked.values() if one.connector == connector and one.number not in but]
             return {one.key for one in mine if one.key is not None}
 
-        return self.change(read)
+        return self._write(read)
 
     async def read_parked_in(self, connector: str, ranges: Sequence[tuple[int, int]]) -> list[Parked]:
         def read(now: ToyTables) -> list[Parked]:
@@ -246,7 +263,7 @@ class ToyState:
                 replace(one, body=b"") for start, stop in ranges for one in mine if start <= (one.offset or 0) < stop
             ]
 
-        return self.change(read)
+        return self._write(read)
 
     async def remove_parked(self) -> bool:
         oldest = self.clock.now(self.parked_limits.retention) - self.parked_limits.retention
@@ -258,7 +275,7 @@ class ToyState:
                     return [_remove(now, one, "retention") for one in old]
             return _make_room(now, self.parked_limits, 0)
 
-        gone = self.change(write)
+        gone = self._write(write)
         self._note_removed(gone)
         return bool(gone)
 
@@ -280,12 +297,12 @@ class ToyState:
                 del self._books.cuts[name]
 
     async def read_sources(self) -> dict[str, SourceLedger]:
-        return self.change(lambda now: now.sources)
+        return self._write(lambda now: now.sources)
 
     def save_sources(self, ledgers: Sequence[SourceLedger]) -> asyncio.Future[object]:
         done: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         try:
-            self.change(lambda now: now.sources.update({one.source: one for one in ledgers}))
+            self._write(lambda now: now.sources.update({one.source: one for one in ledgers}))
         except Unavailable as error:
             done.set_exception(error)
         else:
@@ -293,13 +310,14 @@ class ToyState:
         return done
 
     async def read_memories(self) -> dict[str, str]:
-        return self.change(lambda now: now.memories)
+        return self._write(lambda now: now.memories)
 
     async def save_memory(self, source: str, memory: str) -> None:
-        self.change(lambda now: now.memories.update({source: memory}))
+        self._write(lambda now: now.memories.update({source: memory}))
 
     def close(self) -> None:
-        self._books.is_open = False
+        if self._books.epoch == self._epoch:
+            self._books.is_in_use = False
 
 
 def _find_place(one: Parked) -> tuple[str | None, int, int]:

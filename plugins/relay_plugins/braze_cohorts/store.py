@@ -8,7 +8,7 @@ the request, for an erasure that comes between the two.
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from itertools import chain
 from typing import Final, NamedTuple
 from zlib import crc32
@@ -119,12 +119,12 @@ class CohortStore:
     async def plan(self, change: Change) -> CohortPlan:
         """Return the part of a change that Braze was not told yet."""
         cohort, offset = change.cohort, encode_offset(change.offset)
-        keys = make_member_keys(MEMBER, cohort, change.add)
-        record, known = await self._load(cohort, keys)
+        record = await self._read_record(cohort)
         name, created = record.name, time.time() if record.name is None else record.created
         pages = self._scan(make_prefix(TOLD, cohort))
         told = {read_member_key(key) async for page in pages for key, value in page if value == offset}
-        add = [member for key, member in keys.items() if key not in known]
+        known = await self._find(MEMBER, cohort, change.add)
+        add = [member for member in change.add if member not in known]
         if change.resend:
             async for page in self._scan(make_prefix(MEMBER, cohort)):
                 add += [member for member in (read_member_key(key) for key, _ in page) if member not in told]
@@ -146,13 +146,16 @@ class CohortStore:
         cohort, offset = change.cohort, encode_offset(change.offset)
         again = [*portion.remove, *(portion.add if change.resend else ())]  # newcomers are members, which `plan` knows
         newcomers = [*{*change.add}.intersection(portion.add)] if change.resend else portion.add
-        added, removed = (make_member_keys(MEMBER, cohort, some) for some in (newcomers, portion.remove))
         async with self._changing:
-            record, known = await self._load(cohort, [*added, *removed])
-            puts = _add_members(record, change, added, known)
-            record.members -= len(removed.keys() & known.keys())
-            puts |= dict.fromkeys(make_member_keys(TOLD, cohort, again), offset) | make_record_pair(cohort, record)
-            await self._store.write(puts, [*removed, *make_member_keys(ASKED, cohort, [*chain(*portion)])])
+            record = await self._read_record(cohort)
+            puts = await self._add_members(change, newcomers, record)
+            removed = await self._find(MEMBER, cohort, portion.remove)
+            record.members -= len(removed)
+            puts |= dict.fromkeys(make_member_keys(TOLD, cohort, again), offset)
+            answered = make_member_keys(ASKED, cohort, [*chain(*portion)])
+            await self._store.write(
+                puts | make_record_pair(cohort, record), [*make_member_keys(MEMBER, cohort, [*removed]), *answered]
+            )
 
     async def save_errors(self, change: Change, errors: Sequence[str]) -> None:
         """Save the errors in the answer to a change; at least one error."""
@@ -164,10 +167,10 @@ class CohortStore:
     async def finish_change(self, change: Change) -> int | None:
         """Save that all users of a change are sent. If the change completes a full sync, return the offset of the first
         part of the sync; else None."""
-        cohort, keys = change.cohort, make_member_keys(MEMBER, change.cohort, change.add)
+        cohort = change.cohort
         async with self._changing:
-            record, known = await self._load(cohort, keys)
-            if puts := _add_members(record, change, keys, known):
+            record = await self._read_record(cohort)
+            if puts := await self._add_members(change, change.add, record):
                 puts |= make_record_pair(cohort, record)
             if change.full:
                 part = SyncPart(change.task, change.page, change.part, change.parts, change.offset)
@@ -214,12 +217,11 @@ class CohortStore:
         users that no earlier request saved."""
         target = self._target.encode()
         async with self._changing:
-            keys = make_member_keys(ASKED, cohort, members)
-            asked = await self._store.get(keys)
-            fresh = {key: member for key, member in keys.items() if asked.get(key) != target}
+            asked = await self._find(ASKED, cohort, members)
+            fresh = [member for member in members if asked.get(member) != target]
             if fresh:
-                await self._store.write(dict.fromkeys(fresh, target))
-        return [*fresh.values()]
+                await self._store.write(dict.fromkeys(make_member_keys(ASKED, cohort, fresh), target))
+        return fresh
 
     async def forget_asked(self, cohort: str, members: Sequence[Member]) -> None:
         """Forget users of a request, because its answer has come."""
@@ -265,6 +267,16 @@ class CohortStore:
                 await self._store.write(make_record_pair(cohort, record))
         await self._store.purge()
 
+    async def _add_members(self, change: Change, members: Sequence[Member], record: CohortRecord) -> dict[bytes, bytes]:
+        """Return the pairs that make users members as of a change, and count the new members in the record."""
+        known = await self._find(MEMBER, change.cohort, members)
+        record.members += len({*members} - known.keys())
+        return {
+            key: encode_offset(change.offset)
+            for key, member in make_member_keys(MEMBER, change.cohort, members).items()
+            if member not in known or decode_offset(known[member]) < change.offset
+        }
+
     async def _forget_told(self, cohort: str, record: CohortRecord, over: Sequence[bytes] = ()) -> None:
         """Save the record, and forget whom Braze was told of during the change, and the keys in `over`."""
         puts, deletes = make_record_pair(cohort, record), [*over]
@@ -300,14 +312,9 @@ class CohortStore:
         return {keys[key]: value for key, value in (await self._store.get(keys)).items()}
 
     async def _read_record(self, cohort: str) -> CohortRecord:
-        return (await self._load(cohort, ()))[0]
-
-    async def _load(self, cohort: str, keys: Iterable[bytes]) -> tuple[CohortRecord, dict[bytes, bytes]]:
-        """Return the record of a cohort, and the values of other keys."""
         key = make_key(COHORT, cohort)
-        found = await self._store.get([key, *keys])
-        value = found.pop(key, None)
-        return (read_record(value) if value else CohortRecord()), found
+        found = await self._store.get([key])
+        return read_record(found[key]) if found else CohortRecord()
 
     async def _scan_records(self) -> AsyncIterator[tuple[str, CohortRecord]]:
         async for page in self._scan(make_prefix(COHORT)):
@@ -320,14 +327,3 @@ class CohortStore:
         while page := await self._store.scan(prefix, after=after):
             yield page
             after = page[-1][0]
-
-
-def _add_members(
-    record: CohortRecord, change: Change, keys: Collection[bytes], known: Mapping[bytes, bytes]
-) -> dict[bytes, bytes]:
-    """Return the pairs that make these keys members as of a change, and count the new members in the record. `known`:
-    the pairs that are there."""
-    fresh = [key for key in keys if key not in known]
-    later = [key for key in keys if key in known and decode_offset(known[key]) < change.offset]
-    record.members += len(fresh)
-    return dict.fromkeys([*fresh, *later], encode_offset(change.offset))

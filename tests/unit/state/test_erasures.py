@@ -10,17 +10,21 @@ import pytest
 from relay.api import User
 from relay.state.database import StateDatabase
 from relay.state.erasure.table import (
+    add_erasure,
     ask_erasure,
     find_failing_erasures,
+    find_unchanged,
     forget_ids,
+    list_erasures,
     mark_compacted,
     mark_done,
     mark_erased,
     read_erasures,
     save_answers,
+    save_found_ids,
     share_erasures,
 )
-from relay.state.layout import make_worker_folder
+from relay.state.layout import list_other_folders, make_worker_folder
 from relay.state.state_folder import StateFolder
 from relay.store import ConnectorAnswer, Erasure, FailingErasures, make_digest
 
@@ -43,6 +47,76 @@ def database(folder: Path) -> Iterator[sqlite3.Connection]:
 def rows(folder: Path) -> list[Erasure]:
     with database(folder) as db:
         return read_erasures(db)
+
+
+def finish(folder: Path) -> None:
+    """Erase them there, by what is known there."""
+    with database(folder) as db:
+        mark_erased(db, read_erasures(db, "compacted IS NULL"))
+        save_answers(db, {one.number: ConnectorAnswer("heap", "done") for one in read_erasures(db)})
+        forget_ids(db, [1])
+        mark_done(db, [1])
+
+
+def test_each_worker_gets_the_erasure_once_and_it_is_done_when_all_are(state: Path) -> None:
+    other = make_worker_folder(state, 1)
+    assert list_other_folders(state, 0) == [other]
+    assert list_other_folders(other, 1) == [state]
+    for _ in range(2):
+        share_erasures(other, rows(state))
+    (one,) = rows(other)
+    assert (one.number, one.user, one.asked, one.digests) == (
+        1,
+        User("anna"),
+        rows(state)[0].asked,
+        [make_digest("anna")],
+    )
+    finish(state)
+    assert [(one.status, one.done) for one in list_erasures(state)] == [("waiting", None)]
+    finish(other)
+    (one,) = list_erasures(state)
+    assert (one.status, [*one.workers]) == ("done", [0, 1])
+
+
+def test_a_newly_learnt_id_makes_all_workers_begin_again(state: Path) -> None:
+    other = make_worker_folder(state, 1)
+    share_erasures(other, rows(state))
+    finish(state)
+    with database(other) as db:
+        users = save_found_ids(db, {1: User(None, ("a1",))})
+    share_erasures(state, users)
+    (one,) = rows(state)
+    assert (one.status, one.user, one.answers) == ("waiting", User("anna", ("a1",)), ())
+    share_erasures(other, rows(state))
+    assert rows(other)[0].user == User("anna", ("a1",))
+    finish(state)
+    share_erasures(state, users)
+    assert [(one.status, one.user.user_id, len(one.digests)) for one in rows(state)] == [("done", None, 2)]
+
+
+def test_what_was_done_without_knowing_all_ids_does_not_count(state: Path) -> None:
+    before = rows(state)
+    (known,) = before
+    share_erasures(
+        state,
+        [
+            Erasure(
+                number=1,
+                asked=known.asked,
+                user=User("anna", ("a1",)),
+                digests=[make_digest("anna"), make_digest("a1")],
+            )
+        ],
+    )
+    with database(state) as db:
+        assert find_unchanged(db, before) == []
+        mark_erased(db, before)
+        assert read_erasures(db)[0].compacted is None
+        forget_ids(db, [1])
+        mark_done(db, [1])
+        assert [(one.user.user_id, one.done) for one in read_erasures(db)] == [("anna", None)]
+        mark_erased(db, read_erasures(db))
+        assert read_erasures(db)[0].compacted
 
 
 def test_what_failed_at_a_connector_is_to_be_done_until_it_is_given_up(state: Path) -> None:
@@ -75,6 +149,17 @@ def test_once_the_ids_are_forgotten_a_new_connector_is_not_waited_for(state: Pat
         assert not read_erasures(db)[0].is_over(["new"])
         forget_ids(db, [1])
     assert rows(state)[0].is_over(["new"]), "it was killed before it was done, and a connector came"
+
+
+def test_the_map_forgets_who_is_named_by_external_ids_alone(state: Path) -> None:
+    with database(state) as db:
+        db.executemany("INSERT INTO identity VALUES (?, ?)", [("bert", "b1"), ("bert", "b2"), ("carl", "c1")])
+        add_erasure(db, Erasure(asked=0.0, user=User(None, ("b1", "c1"))))
+        forget_ids(db, [2])
+        assert db.execute("SELECT count(*) FROM identity").fetchone() == (3,), "it is not that far"
+        mark_erased(db, read_erasures(db, "number = 2"))
+        forget_ids(db, [2])
+        assert db.execute("SELECT * FROM identity").fetchall() == [("bert", "b2")]
 
 
 def test_what_fails_is_told_of_each_connector_and_once_of_all_workers(state: Path) -> None:

@@ -7,17 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from relay.api import User
 from relay.state.attempts import find_attempts_at
 from relay.state.damage import was_damaged
 from relay.state.database import StateDatabase
-from relay.state.erasure.table import ask_erasure, list_erasures
 from relay.state.layout import make_worker_folder
 from relay.state.parked import list_parked, mark_parked
 from relay.state.pauses import pause_connector
 from relay.state.replays import ask_replay, cancel_replay, list_replays
-from relay.store import NUMBERS, Attempts, Erasure, Parked, ParkedQuery, Pause, Replay, State, merge_receipts
-from tests.toy_store.erasures import add_erasure
+from relay.store import NUMBERS, Attempts, Parked, ParkedQuery, Pause, Replay, State
 from tests.toy_store.state import ToyBooks, ToyState, ToyTables
 
 T = TypeVar("T")
@@ -78,18 +75,6 @@ class StateEngine(ABC):
     def was_damaged(self, offset: int) -> bool:
         """Return whether an event was ever unreadable."""
 
-    @abstractmethod
-    def ask_erasure(self, user: User) -> int:
-        """Request an erasure; return its number."""
-
-    @abstractmethod
-    def list_erasures(self) -> list[Erasure]:
-        """Return all erasures, each once over all partitions, the newest first."""
-
-    @abstractmethod
-    def holds(self, text: str) -> bool:
-        """Return whether anything that the engine keeps holds a text."""
-
 
 class EmbeddedState(StateEngine):
     """Databases in a state folder."""
@@ -129,15 +114,6 @@ class EmbeddedState(StateEngine):
     def was_damaged(self, offset: int) -> bool:
         return was_damaged(self._folder, offset)
 
-    def ask_erasure(self, user: User) -> int:
-        return ask_erasure(self._folder, user)
-
-    def list_erasures(self) -> list[Erasure]:
-        return list_erasures(self._folder)
-
-    def holds(self, text: str) -> bool:
-        return any(text.encode() in path.read_bytes() for path in self._folder.rglob("*") if path.is_file())
-
 
 class InMemoryState(StateEngine):
     """The toy."""
@@ -148,7 +124,7 @@ class InMemoryState(StateEngine):
 
     def _open(self, partition: int) -> State:
         books = self._books.setdefault(partition, ToyBooks(partition))
-        return ToyState(books, self._books)
+        return ToyState(books, self._books.get(0))
 
     def end_lock(self) -> None:
         pass
@@ -193,19 +169,6 @@ class InMemoryState(StateEngine):
 
     def was_damaged(self, offset: int) -> bool:
         return any(one.start <= offset < one.stop for one in self._books[0].tables.damage)
-
-    def ask_erasure(self, user: User) -> int:
-        return self._change(0, lambda now: add_erasure(now, Erasure(asked=time.time(), user=user)))
-
-    def list_erasures(self) -> list[Erasure]:
-        parts: dict[int, dict[int, Erasure]] = {}
-        for partition, books in self._books.items():
-            for number, one in books.tables.erasures.items():
-                parts.setdefault(number, {})[partition] = one
-        return [merge_receipts(parts[number]) for number in sorted(parts, reverse=True)]
-
-    def holds(self, text: str) -> bool:
-        return any(text in str(books.tables) for books in self._books.values())
 
 
 def make_engine(name: str, folder: Path) -> StateEngine:

@@ -35,6 +35,7 @@ from relay.store import (
     Unavailable,
     find_partition,
 )
+from tests.toy_store.store import ToyStore
 
 KIND = Kind("braze", "users.messages.email.Open")
 LIMITS = JournalLimits(max_size=64 << 20, retention=3600)
@@ -42,10 +43,10 @@ NOON = 1_790_000_000.0
 EVERY = ParkedQuery()
 
 
-@pytest.fixture(params=["embedded"])
+@pytest.fixture(params=["embedded", "toy"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     """A store that no relay has run with."""
-    return open_store(tmp_path, JournalSettings())
+    return ToyStore() if request.param == "toy" else open_store(tmp_path, JournalSettings())
 
 
 @pytest.fixture
