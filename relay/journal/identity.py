@@ -37,6 +37,8 @@ class KnownJournal:
     """The offset at which unknown connectors begin, while the database may lack connectors."""
     accepted: float = 0.0
     """The time at which an admin accepted the clock, in Unix seconds; 0: never."""
+    run: int = 0
+    """The number of starts with the journal."""
 
 
 def identify(folder: Path, known: KnownJournal | None) -> str:

@@ -133,6 +133,11 @@ class Journal:
         """The offsets between the last segment and the head at the start: events are lost there; None without any."""
         return self._writer.hole
 
+    @property
+    def run(self) -> int:
+        """The number of this start with the journal."""
+        return self._writer.run
+
     def fill_hole(self) -> None:
         """Fill the hole, once the database knows of it. Blocking."""
         self._writer.fill_hole()

@@ -62,11 +62,12 @@ class Last:
     """Bytes at its end that can hold unknown acknowledged events."""
 
 
-def recover(folder: Path, acknowledged: int = 0, unsure: int = 0) -> Recovered:
+def recover(folder: Path, acknowledged: int = 0, unsure: int = 0, *, is_copy: bool = False) -> Recovered:
     """Check the segments of a folder, and cut what a crash tore off the last one. Raises OSError.
 
     Events below `acknowledged` are never cut. `unsure`: bytes of a segment, if later events may have been acknowledged
     without being saved. If the end is lost or damaged, the head is then behind all that may have been acknowledged.
+    `is_copy`: whether the files are older than the last run, which may have acknowledged later events.
     """
     for left in folder.glob(f"*{FRESH}"):  # by a crash, before it took the place of another
         if left.name != MARK:
@@ -80,9 +81,12 @@ def recover(folder: Path, acknowledged: int = 0, unsure: int = 0) -> Recovered:
     segments += [last.segment] if last.segment else []
     problem, room, end = last.problem, last.room, segments[-1].end if segments else 0
     oldest = segments[0].base if segments else 0
-    if acknowledged > end:
+    if is_copy and acknowledged <= end:
+        problem = f"the journal is an older copy, and events from offset {end} on may be missing"
+    elif acknowledged > end:
         least = "at least " if unsure else ""
         problem = f"{least}offsets {end} to {acknowledged - 1} are missing: the journal ended before them"
+    if is_copy or acknowledged > end:
         room = MAX_SEGMENT_BYTES if unsure else 0  # of any size, as nobody knows how many files are lost
         log.error("the journal is older than relay.db", folder=str(folder), problem=problem, advice=OLDER_ADVICE)
     head = max(end, acknowledged)

@@ -13,9 +13,9 @@ How it fails and recovers:
   and is cut. Files are not appended to again; the first group opens a new segment.
 - Bytes before a later whole record, or before the head that the database knows, are damage and no torn tail. The file
   stays as it is, the head is behind all that was acknowledged, and readers pass over what they cannot read.
-- What was acknowledged is known from a clean stop (`end_marker`), or as of the last save of the database. In the latter
-  case, if the end is damaged or lost, the head leaves a gap: as many offsets as the room can have held events. A
-  segment without events fills a gap at the end. It is written once the database knows of the loss.
+- What was acknowledged is known from a clean stop of the last run (`end_marker`), or as of the last save of the
+  database. In the latter case, if the end is damaged or lost, the head leaves a gap: as many offsets as the room can
+  have held events. A segment without events fills a gap at the end. It is written once the database knows of the loss.
 - After each sync the writer looks whether the file is still where it was made, and as long. If somebody has removed or
   truncated it, what it held is written anew under its name before the group counts, as far as file and memory have it.
   A segment is a byte longer than its records, so that one that was truncated is shorter whatever was written since.
@@ -118,10 +118,17 @@ class Writer:
         self._lock = lock(folder)
         try:
             self.identity = identify(folder, known)
-            self.stopped = remove_end(folder)
+            closed, is_copy = remove_end(folder), False
+            if closed and closed.run and known and known.identity == self.identity:
+                is_copy = closed.run < known.run
+            self.run = (known.run if known else 0) + 1
+            """The number of this start with the journal."""
+            self.stopped = None if closed is None or is_copy else closed.head
+            """The head with which the journal was closed before this start; None if it was not closed."""
             acknowledged = max(known.head if known else 0, self.stopped or 0)
             is_certain = known is None or self.stopped == acknowledged
-            found = recover(folder, acknowledged, 0 if is_certain else choose_segment_size(limits))
+            unsure = 0 if is_certain else choose_segment_size(limits)
+            found = recover(folder, acknowledged, unsure, is_copy=is_copy)
             self._place = folder.stat()
         except BaseException:
             os.close(self._lock)
@@ -231,7 +238,7 @@ class Writer:
             self._seal(self._open)
         with suppress(OSError):
             if self.is_home():
-                write_end(self.folder, self.head)
+                write_end(self.folder, self.head, self.run)
         os.close(self._lock)
 
     def _put_back(self, opened: Open, end: int, fresh: Sequence[Block] = ()) -> None:

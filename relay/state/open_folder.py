@@ -71,7 +71,8 @@ def _adopt_journal(state: StateDatabase, journal: Journal) -> str:
     if known is not None and journal.hole and journal.hole.start < (told := max(known.head, journal.stopped or 0)):
         doubt += f"; {describe_missed(read_lanes_if_any(state.folder), journal.hole.start, told)}"
     damage = journal.unsaved_damage
-    state.adopt_journal(KnownJournal(journal.identity, journal.head, journal.clock.now(), unheard), doubt, damage)
+    found = KnownJournal(journal.identity, journal.head, journal.clock.now(), unheard, run=journal.run)
+    state.adopt_journal(found, doubt, damage)
     journal.drop_saved_damage(len(damage))
     journal.fill_hole()
     return doubt

@@ -248,7 +248,8 @@ CREATE TABLE IF NOT EXISTS journal_state (
     ahead    REAL    NOT NULL DEFAULT 0,  -- seconds by which the clock is ahead of what can be right
     doubt    TEXT    NOT NULL DEFAULT '',  -- what is wrong with database and journal, until an admin accepts it
     unheard  INTEGER,               -- while doubt stands: where connectors begin that the database does not know
-    accepted REAL    NOT NULL DEFAULT 0  -- Unix seconds at which an admin accepted the clock
+    accepted REAL    NOT NULL DEFAULT 0,  -- Unix seconds at which an admin accepted the clock
+    run      INTEGER NOT NULL DEFAULT 0   -- number of starts with the journal, as in its file `end`
 ) STRICT;
 
 -- Events that could not be read.

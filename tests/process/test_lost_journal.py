@@ -178,6 +178,28 @@ async def test_an_older_copy_without_its_identity_goes_on_after_a_command(daemon
         assert await daemon.stop() == 0
 
 
+async def test_an_older_copy_shows_even_if_nothing_was_saved_since(daemon: Daemon, tmp_path: Path) -> None:
+    """relay.db knows of no event that the copy lacks."""
+    async with Destination() as hook:
+        daemon.configure("10-all", SOURCE + HOOK % hook.url)
+        daemon.configure("15-metrics", METRICS)
+        await daemon.start()
+        await send(daemon, 10)
+        await daemon.settled("hook", 10)
+        assert await daemon.stop() == 0
+        shutil.copytree(daemon.state / "journal", tmp_path / "copy")
+        await daemon.start()
+        with locked(daemon.state):
+            await send(daemon, LATE)
+            await daemon.kill()
+        shutil.rmtree(daemon.state / "journal")
+        shutil.copytree(tmp_path / "copy", daemon.state / "journal")
+        await daemon.start()
+        assert read_acknowledged(daemon.state) >= 10 + LATE
+        await assert_told(daemon, "the journal is an older copy, and events from offset 10 on may be missing")
+        await assert_ended_by_accepting(daemon)
+
+
 async def test_a_worker_without_its_journal_goes_on_beside_the_others(daemon: Daemon) -> None:
     async with Destination() as hook:
         daemon.configure("10-all", SOURCE + HOOK % hook.url)

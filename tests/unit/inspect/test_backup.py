@@ -18,7 +18,7 @@ from relay.engine import open_store
 from relay.inspect import backup
 from relay.inspect.backup import Backup, back_up, read_backup
 from relay.inspect.restore import restore
-from relay.journal.end_marker import read_end
+from relay.journal.end_marker import End, read_end
 from relay.journal.identity import OtherJournal, read_identity
 from relay.journal.journal import Journal
 from relay.journal.lock import lock
@@ -308,7 +308,7 @@ async def test_a_backup_has_the_database_of_one_moment_before_the_journal(state:
     with closing(sqlite3.connect(tmp_path / "backup" / "relay.db")) as copy:
         assert copy.execute("SELECT position FROM cursor").fetchone() == (7,)
     assert found.workers[0].head == 15
-    assert read_end(tmp_path / "backup" / PATH) == 15
+    assert read_end(tmp_path / "backup" / PATH) == End(15)
 
 
 async def test_a_backup_repeats_until_a_pass_is_quick_and_complete(

@@ -207,9 +207,7 @@ async def test_a_state_folder_of_an_older_relay_opens_and_is_no_doubt(tmp_path: 
     await run(tmp_path, 5)
     (tmp_path / "journal" / FILE_NAME).unlink()
     with closing(sqlite3.connect(tmp_path / "relay.db")) as db, db:
-        db.execute("DROP TABLE journal_state")
-        db.execute("DROP TABLE pause")
-        db.executescript(f"{AS_VERSION_9} PRAGMA user_version = 5;")
+        db.executescript(f"{AS_VERSION_9} DROP TABLE journal_state; DROP TABLE pause; PRAGMA user_version = 5;")
     known, now = await run(tmp_path, 1)
     assert known is not None
     assert (known.identity, known.head, now) == (ANY, 5, 5)
@@ -226,9 +224,7 @@ async def test_a_state_folder_that_only_had_tables_is_known(tmp_path: Path) -> N
     await journal.close()
     StateDatabase(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "relay.db")) as db, db:
-        db.execute("DROP TABLE journal_state")
-        db.execute("DROP TABLE pause")
-        db.executescript(f"{AS_VERSION_9} PRAGMA user_version = 5;")
+        db.executescript(f"{AS_VERSION_9} DROP TABLE journal_state; DROP TABLE pause; PRAGMA user_version = 5;")
     assert (await run(tmp_path, 0))[1] == 1
     assert find_doubts(tmp_path, PATH) == []
 
