@@ -11,6 +11,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, TypeVarTuple
@@ -81,20 +82,24 @@ class StateDatabase:
         """
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder, self.worker = folder, worker
-        self._lock = lock(folder)
-        (folder / DATABASE).touch(mode=0o600)  # parked events are personal data
-        self._db = sqlite3.connect(folder / DATABASE, check_same_thread=False, isolation_level=None, timeout=LOCKED_S)
-        enable_shrinking(self._db)
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        make_tables(self._db, worker)
-        self._epoch = take_hold(self._db)
-        reserve_log(folder / DATABASE)
+        path = folder / DATABASE
+        with ExitStack() as opened:
+            opened.callback(os.close, lock(folder))
+            path.touch(mode=0o600)  # parked events are personal data
+            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=LOCKED_S)
+            opened.callback(self._db.close)
+            enable_shrinking(self._db)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            make_tables(self._db, worker)
+            self._epoch = take_hold(self._db)
+            self.known = read_known_journal(self._db)
+            """What the database knew of its journal when it was opened; None: nothing."""
+            self._opened = opened.pop_all()
+        reserve_log(path)
         self.clock = Clock()
         """The clock by which data expires."""
         self._journal = ""
-        self.known = read_known_journal(self._db)
-        """What the database knew of its journal when it was opened; None: nothing."""
         self.now: int | None = None
         """Where a connector without a cursor begins that begins "now"; None: at the journal's head.
 
@@ -385,5 +390,4 @@ class StateDatabase:
     def close(self) -> None:
         """Finish the work under way and close. Blocking."""
         self._thread.shutdown()
-        self._db.close()
-        os.close(self._lock)
+        self._opened.close()

@@ -107,6 +107,14 @@ def test_a_database_of_a_newer_relay_is_left_alone(tmp_path: Path) -> None:
         list_parked(tmp_path)
 
 
+def test_a_database_that_cannot_be_opened_leaves_the_folder_free(tmp_path: Path) -> None:
+    (tmp_path / "relay.db").write_bytes(b"no database" * 1000)
+    with pytest.raises(sqlite3.Error, match="not a database"):
+        StateDatabase(tmp_path)
+    (tmp_path / "relay.db").unlink()
+    StateDatabase(tmp_path).close()
+
+
 async def test_a_selection_holds_everything_that_is_given(state: StateDatabase, tmp_path: Path) -> None:
     await state.park([refused(1), refused(2, "file"), refused(3, source="shop"), refused(4, cause="filter")])
     await state.park([Parked("braze", None, None, None, "unreadable", "no object", 0, b"7")])
