@@ -89,12 +89,19 @@ class LaneFactory:
         return lane
 
     async def find_cursor(self, connector: str, start: str | float) -> Cursor:
-        """Return where a connector goes on: at its saved cursor or, without one, at `start`. Raises Unavailable."""
+        """Return where a connector goes on: at its saved cursor or, without one, at `start`. Raises Unavailable.
+
+        `start`: "now", "oldest", or a Unix time.
+        """
         if (cursor := await self._state.load_cursor(connector)) is not None:
             return cursor
-        offset = await self._journal.find_offset(start)
-        if start == "now" and self._state.now is not None:
-            offset = min(offset, max(self._state.now, self._journal.oldest))
+        if isinstance(start, float):
+            offset = await self._journal.find_offset(start)
+        elif start == "oldest":
+            offset = self._journal.oldest
+        else:
+            head = self._journal.head
+            offset = head if self._state.now is None else min(head, max(self._state.now, self._journal.oldest))
         return Cursor(offset, offset)
 
 

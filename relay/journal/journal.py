@@ -312,14 +312,13 @@ class Journal:
         """Refuse every write from now on, because another relay writes. `reason` is for admins."""
         self._fenced = reason
 
-    async def find_offset(self, start: str | float) -> int:
-        """Find the offset for "now", "oldest" or a Unix time. Raises Unavailable."""
-        if isinstance(start, float):
-            try:
-                return await JOURNAL_READS.run(find_offset_at, self._writer.segments, self.head, start)
-            except OSError as error:
-                raise make_unavailable(error) from error
-        return self.oldest if start == "oldest" else self.head
+    async def find_offset(self, received: float) -> int:
+        """Find the offset of the first event received at this Unix time or later; the head without any. Raises
+        Unavailable."""
+        try:
+            return await JOURNAL_READS.run(find_offset_at, self._writer.segments, self.head, received)
+        except OSError as error:
+            raise make_unavailable(error) from error
 
     async def find_received(self, offset: int) -> float | None:
         """Find when the event at this offset, or the next event left, was received, in Unix seconds; None if unknown.

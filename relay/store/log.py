@@ -198,8 +198,8 @@ class Log(Protocol):
         A reader hears late of events whose types it does not want.
         """
 
-    async def find_offset(self, start: str | float) -> int:
-        """Find the offset for "now", "oldest", or a Unix time: of the first event received then or later. Raises
+    async def find_offset(self, received: float) -> int:
+        """Find the offset of the first event received at this Unix time or later; the head without any. Raises
         Unavailable."""
 
     async def find_received(self, offset: int) -> float | None:

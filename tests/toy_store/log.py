@@ -158,10 +158,8 @@ class ToyLog:
     def open_reader(self, wants: Wants = lambda _: True) -> "ToyReader":
         return ToyReader(self, wants)
 
-    async def find_offset(self, start: str | float) -> int:
-        if isinstance(start, str):
-            return self.oldest if start == "oldest" else self.head
-        return next((block.offsets[0] for block in self.blocks if block.received >= start), self.head)
+    async def find_offset(self, received: float) -> int:
+        return next((block.offsets[0] for block in self.blocks if block.received >= received), self.head)
 
     async def find_received(self, offset: int) -> float | None:
         return next((block.received for block in self.blocks if block.offsets[-1] >= offset), None)
