@@ -108,6 +108,7 @@ async def assert_ended_by_accepting(daemon: Daemon) -> None:
     assert await daemon.stop() == 0
 
 
+@pytest.mark.promise(2)
 @pytest.mark.parametrize("end", ["stop", "kill"])
 @pytest.mark.parametrize("how", ["older copy", "last segment removed"])
 async def test_a_journal_without_its_end_goes_on_behind_it(daemon: Daemon, tmp_path: Path, how: str, end: str) -> None:
@@ -234,7 +235,7 @@ async def test_all_that_points_behind_the_end_goes_on(daemon: Daemon, tmp_path: 
     ahead."""
     async with Destination() as hook, Destination() as heap:
         daemon.configure("10-all", SOURCE + 'dedupe = "1h"\n' + HOOK % hook.url + HEAP % heap.url)
-        daemon.configure("20-erasure", f'[erasure]\non = ["{DELETION}"]')
+        daemon.configure("20-erasure", f'[erasure]\non = ["{DELETION}"]\nafter = "300ms"')
         daemon.configure("15-metrics", METRICS)
         await daemon.start()
         kept = await send(daemon, 10)
@@ -259,7 +260,7 @@ async def test_all_that_points_behind_the_end_goes_on(daemon: Daemon, tmp_path: 
         await daemon.until(lambda: Counter(hook.bodies()), lambda got: got == Counter([*kept, *lost]))
         body = b'{"events":[%s]}' % b",".join([*lost, make_event(DELETION)])
         assert await daemon.post(body) == (202, {"accepted": 11, "parked": 0, "duplicates": 0})
-        await daemon.until(lambda: list_erasures(daemon.state), bool)
+        await daemon.until(lambda: list_erasures(daemon.state), lambda found: bool(found and found[0].compacted))
         for connector in ("hook", "heap"):
             await daemon.settled(connector, head + 11)
         assert "The counts of all connectors balance." in (await run(daemon, "audit")).stdout

@@ -21,10 +21,12 @@ def accept(place: StateOptions, what: Literal["clock", "journal"], yes: bool) ->
     clock: the clock has jumped ahead and is right. Events, parked events and ids age by the clock again. A machine that
     was off for more than a day looks like a clock that is ahead.
 
-    journal: relay no longer warns of what was lost or damaged. If the journal is not the one that relay.db knows, every
-    connector gets all of its events.
+    journal: relay no longer warns of what was lost or damaged. If the journal is gone, relay makes an empty one, and
+    connectors go on with new events. If the journal is not the one that relay.db knows, every connector gets all of its
+    events.
 
-    Exit codes: 0 accepted; 1 not confirmed, or the relay.db that has to note it is missing (start relay first).
+    Exit codes: 0 accepted; 1 not confirmed, relay runs with another journal (stop relay first), or the relay.db that
+    has to note it is missing (start relay first).
     """
     doubts = place.store.doubts
     if what == "journal":
