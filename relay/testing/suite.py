@@ -79,7 +79,7 @@ class ConnectorSuite:
         token = folder / "token"
         token.write_text(TOKEN)
         connector = self.make(url, Secret("file", str(token)), folder)
-        connector.store = MemoryStore()
+        vars(connector).setdefault("store", MemoryStore())
         await connector.open()
         try:
             yield connector
