@@ -7,7 +7,7 @@ user with an external id or alias (Braze docs, Cohort import). So Braze may coun
 import asyncio
 import time
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -176,8 +176,8 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
             await store.save_target(change.cohort)
             change = replace(change, resend=False)
         whole, change = change, drop_kind(change, unknown_kind)
-        await self._send_change(change, until)
-        start = await store.finish_change(change)
+        known = await self._send_change(change, until)
+        start = await store.finish_change(change, known)
         if start is not None:
             async for leavers in store.list_leavers(change.cohort, start, self._braze.most):
                 await self._send_members(change, (), leavers, until)
@@ -206,8 +206,8 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
                 "users left out: Braze cannot find them by such an id", cohort=cohort, kind=kind, users=users
             )
 
-    async def _send_change(self, change: Change, until: float) -> None:
-        """Send the name, and the users that the change itself adds and removes."""
+    async def _send_change(self, change: Change, until: float) -> Mapping[bytes, bytes]:
+        """Send the name, and the users that the change itself adds and removes; return `known` of the plan."""
         store = self._cohorts
         plan = await store.plan(change)
         if plan.introduce:
@@ -216,6 +216,7 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
                 await self._send(change, request, until)
             await store.save_name(named, plan.created)
         await self._send_members(change, plan.add, plan.remove, until)
+        return plan.known
 
     async def _send_members(
         self, change: Change, add: Sequence[Member], remove: Sequence[Member], until: float

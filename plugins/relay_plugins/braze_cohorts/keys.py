@@ -65,6 +65,9 @@ class SyncPart(NamedTuple):
 
 def make_key(*parts: str) -> bytes:
     """Return a key."""
+    key = "\0".join(parts)
+    if key.count("\0") < len(parts):  # as nearly always; a full sync makes millions of keys
+        return key.encode()
     return b"\0".join([part.encode().replace(b"\0", b"\0\xff") for part in parts])
 
 
@@ -80,7 +83,8 @@ def split_key(key: bytes) -> list[str]:
 
 def make_member_keys(table: str, cohort: str, members: Sequence[Member]) -> dict[bytes, Member]:
     """Return members of a cohort by their keys in a table."""
-    return {make_key(table, cohort, *member): member for member in members}
+    prefix = make_prefix(table, cohort)
+    return {prefix + make_key(*member): member for member in members}
 
 
 def read_member_key(key: bytes) -> Member:

@@ -8,7 +8,7 @@ the request, for an erasure that comes between the two.
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Final, NamedTuple
 from zlib import crc32
@@ -53,6 +53,8 @@ class CohortPlan(NamedTuple):
     created: float
     add: Sequence[Member]
     remove: Sequence[Member]
+    known: Mapping[bytes, bytes]
+    """Members among the users of the change, as they are in the store."""
 
 
 class CohortStore:
@@ -119,18 +121,18 @@ class CohortStore:
     async def plan(self, change: Change) -> CohortPlan:
         """Return the part of a change that Braze was not told yet."""
         cohort, offset = change.cohort, encode_offset(change.offset)
-        record = await self._read_record(cohort)
+        keys = make_member_keys(MEMBER, cohort, change.add)
+        record, known = await self._load(cohort, keys)
         name, created = record.name, time.time() if record.name is None else record.created
         pages = self._scan(make_prefix(TOLD, cohort))
         told = {read_member_key(key) async for page in pages for key, value in page if value == offset}
-        known = await self._find(MEMBER, cohort, change.add)
-        add = [member for member in change.add if member not in known]
+        add = [member for key, member in keys.items() if key not in known]
         if change.resend:
             async for page in self._scan(make_prefix(MEMBER, cohort)):
                 add += [member for member in (read_member_key(key) for key, _ in page) if member not in told]
         remove = [member for member in change.remove if member not in told]
         introduce = name is None or change.name not in ("", name) or (change.resend and not told)
-        return CohortPlan(introduce, change.name or name or "", created, add, remove)
+        return CohortPlan(introduce, change.name or name or "", created, add, remove, known)
 
     async def save_name(self, change: Change, created: float) -> None:
         """Save the name of a cohort that Braze has taken. `created` is in Unix seconds."""
@@ -146,16 +148,14 @@ class CohortStore:
         cohort, offset = change.cohort, encode_offset(change.offset)
         again = [*portion.remove, *(portion.add if change.resend else ())]  # newcomers are members, which `plan` knows
         newcomers = [*{*change.add}.intersection(portion.add)] if change.resend else portion.add
+        added, removed = (make_member_keys(MEMBER, cohort, some) for some in (newcomers, portion.remove))
         async with self._changing:
-            record = await self._read_record(cohort)
-            puts = await self._add_members(change, newcomers, record)
-            removed = await self._find(MEMBER, cohort, portion.remove)
-            record.members -= len(removed)
-            puts |= dict.fromkeys(make_member_keys(TOLD, cohort, again), offset)
-            answered = make_member_keys(ASKED, cohort, [*chain(*portion)])
-            await self._store.write(
-                puts | make_record_pair(cohort, record), [*make_member_keys(MEMBER, cohort, [*removed]), *answered]
-            )
+            record, known = await self._load(cohort, [*added, *removed])
+            fresh = added.keys() - known.keys()
+            record.members += len(fresh) - len(removed.keys() & known.keys())
+            puts = dict.fromkeys([*fresh, *make_member_keys(TOLD, cohort, again)], offset)
+            puts |= make_record_pair(cohort, record)
+            await self._store.write(puts, [*removed, *make_member_keys(ASKED, cohort, [*chain(*portion)])])
 
     async def save_errors(self, change: Change, errors: Sequence[str]) -> None:
         """Save the errors in the answer to a change; at least one error."""
@@ -164,24 +164,20 @@ class CohortStore:
             record.errors, record.last_error = record.errors + len(errors), errors[0]
             await self._store.write(make_record_pair(change.cohort, record))
 
-    async def finish_change(self, change: Change) -> int | None:
-        """Save that all users of a change are sent. If the change completes a full sync, return the offset of the first
-        part of the sync; else None."""
-        cohort = change.cohort
-        async with self._changing:
-            record = await self._read_record(cohort)
-            if puts := await self._add_members(change, change.add, record):
-                puts |= make_record_pair(cohort, record)
-            if change.full:
-                part = SyncPart(change.task, change.page, change.part, change.parts, change.offset)
-                puts |= [make_part_pair(cohort, part)]
-            if puts:
-                await self._store.write(puts)
+    async def finish_change(self, change: Change, known: Mapping[bytes, bytes]) -> int | None:
+        """Save that all users of a change are sent. `known`: who was a member before, from the plan. If the change
+        completes a full sync, return the offset of the first part of the sync; else None."""
+        older = [key for key, offset in known.items() if decode_offset(offset) < change.offset]
+        puts = dict.fromkeys(older, encode_offset(change.offset))
+        if change.full:
+            part = SyncPart(change.task, change.page, change.part, change.parts, change.offset)
+            puts |= [make_part_pair(change.cohort, part)]
+        if puts:
+            await self._store.write(puts)
         if not change.full:
             return None
-        found = [
-            read_part(value) async for page in self._scan(make_prefix(PART, cohort, change.task)) for _, value in page
-        ]
+        pages = self._scan(make_prefix(PART, change.cohort, change.task))
+        found = [read_part(value) async for page in pages for _, value in page]
         needed = {part.page: part.parts for part in found}
         if len(needed) < change.pages or len(found) < sum(needed.values()):
             return None
@@ -217,11 +213,12 @@ class CohortStore:
         users that no earlier request saved."""
         target = self._target.encode()
         async with self._changing:
-            asked = await self._find(ASKED, cohort, members)
-            fresh = [member for member in members if asked.get(member) != target]
+            keys = make_member_keys(ASKED, cohort, members)
+            asked = await self._store.get(keys)
+            fresh = {key: member for key, member in keys.items() if asked.get(key) != target}
             if fresh:
-                await self._store.write(dict.fromkeys(make_member_keys(ASKED, cohort, fresh), target))
-        return fresh
+                await self._store.write(dict.fromkeys(fresh, target))
+        return [*fresh.values()]
 
     async def forget_asked(self, cohort: str, members: Sequence[Member]) -> None:
         """Forget users of a request, because its answer has come."""
@@ -267,16 +264,6 @@ class CohortStore:
                 await self._store.write(make_record_pair(cohort, record))
         await self._store.purge()
 
-    async def _add_members(self, change: Change, members: Sequence[Member], record: CohortRecord) -> dict[bytes, bytes]:
-        """Return the pairs that make users members as of a change, and count the new members in the record."""
-        known = await self._find(MEMBER, change.cohort, members)
-        record.members += len({*members} - known.keys())
-        return {
-            key: encode_offset(change.offset)
-            for key, member in make_member_keys(MEMBER, change.cohort, members).items()
-            if member not in known or decode_offset(known[member]) < change.offset
-        }
-
     async def _forget_told(self, cohort: str, record: CohortRecord, over: Sequence[bytes] = ()) -> None:
         """Save the record, and forget whom Braze was told of during the change, and the keys in `over`."""
         puts, deletes = make_record_pair(cohort, record), [*over]
@@ -312,9 +299,14 @@ class CohortStore:
         return {keys[key]: value for key, value in (await self._store.get(keys)).items()}
 
     async def _read_record(self, cohort: str) -> CohortRecord:
+        return (await self._load(cohort, ()))[0]
+
+    async def _load(self, cohort: str, keys: Iterable[bytes]) -> tuple[CohortRecord, dict[bytes, bytes]]:
+        """Return the record of a cohort, and the values of other keys."""
         key = make_key(COHORT, cohort)
-        found = await self._store.get([key])
-        return read_record(found[key]) if found else CohortRecord()
+        found = await self._store.get([key, *keys])
+        value = found.pop(key, None)
+        return (read_record(value) if value else CohortRecord()), found
 
     async def _scan_records(self) -> AsyncIterator[tuple[str, CohortRecord]]:
         async for page in self._scan(make_prefix(COHORT)):

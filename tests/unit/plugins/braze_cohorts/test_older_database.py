@@ -1,6 +1,7 @@
 """The database of an older relay is taken over once, as a whole, and leaves nothing behind."""
 
 import asyncio
+import shutil
 import sqlite3
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -138,16 +139,23 @@ async def test_a_database_of_an_older_relay_that_ran_in_between_counts(tmp_path:
 async def test_a_database_that_has_changed_is_taken_over_from_its_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """An older relay ran in between, and was killed: what it changed is in the log of SQLite alone."""
     monkeypatch.setattr(older_database, "ROWS", 4)
     store = Mortal({})
     store.left = 6
     path = make_older_database(tmp_path, TARGET)
     with pytest.raises(Killed):
         await take_over(path, store, TARGET, run_blocking)
-    with closing(sqlite3.connect(path)) as db, db:
+    with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA journal_mode = WAL")
-        db.execute("DELETE FROM member WHERE id IN ('user-00000', 'user-00029')")
-        db.execute("INSERT INTO member VALUES ('7', 'external_id', 'user-00029', 29), ('7', 'external_id', 'a', 1)")
+        about = path.stat()
+        with db:
+            db.execute("DELETE FROM member WHERE id IN ('user-00000', 'user-00029')")
+            db.execute("INSERT INTO member VALUES ('7', 'external_id', 'user-00029', 29), ('7', 'external_id', 'a', 1)")
+        assert path.stat().st_mtime_ns == about.st_mtime_ns
+        shutil.copytree(path.parent, tmp_path / "killed")
+    shutil.rmtree(path.parent)
+    (tmp_path / "killed").rename(path.parent)
     await take_over(path, store, TARGET, run_blocking)
     assert make_key(MEMBER, "7", "external_id", "a") in store.pairs
     assert make_key(MEMBER, "7", "external_id", "user-00000") not in store.pairs
