@@ -92,16 +92,13 @@ def _decompress_frame(data: bytes, most: int) -> tuple[bytes, bytes] | None:
 
 def _read_form(form: bytes) -> tuple[int, int] | None:
     """Return the bytes of meta and body that a form tells; None if they cannot be right. Raises Unsupported."""
-    match _parse(form):
+    try:
+        found: Any = orjson.loads(form)
+    except orjson.JSONDecodeError:
+        return None
+    match found:
         case {"needs": str(version), **rest} if rest.keys() != {"zstd"}:
             raise Unsupported(f"relay {version} or later is needed to read the events")
         case {"zstd": [int(meta), int(body)]} if meta > 0 and body > 0 and meta + body <= MOST_BYTES:
             return meta, body
     return None
-
-
-def _parse(form: bytes) -> Any:
-    try:
-        return orjson.loads(form)
-    except orjson.JSONDecodeError:
-        return None
