@@ -155,7 +155,7 @@ def decode(data: bytes | memoryview, at: int, header: Header, salt: int) -> Bloc
         return Block((), 0.0, (), (), (), b"")
     meta, end = at + HEADER.size, at + header.size
     body = meta + header.meta_bytes
-    if is_compressed(data, at, header):
+    if data[meta + TABLE_BYTES] == FORM_START[0]:
         found = _decompress(data, at, header)
         if found is None:
             return None

@@ -18,7 +18,7 @@ from zlib import crc32
 
 from relay.api import Block
 from relay.journal.compression import Unsupported
-from relay.journal.record import HEADER, Header, decode, find_records, is_compressed, is_readable, read_header
+from relay.journal.record import HEADER, Header, decode, find_records, is_readable, read_header
 
 MAGIC: Final = b"relayjn1"
 PREFIX: Final = struct.Struct("<8sIQI")  # magic, salt, first offset, crc of these
@@ -249,8 +249,8 @@ class SegmentReader:
         first = read_header(data, 0)
         if first is not None and len(data) < first.size <= os.fstat(self.fd).st_size:
             data = os.pread(self.fd, first.size, self.at)
-        at = plain = 0
-        while self.offset < end and plain < max_bytes:
+        at = decompressed = 0
+        while self.offset < end and decompressed < max_bytes:
             header = read_header(data, at)
             if header is None or at + header.size > len(data):
                 break
@@ -258,7 +258,9 @@ class SegmentReader:
                 self._decode_block(data, at, header)
             elif header.offset + header.events > wanted:
                 block = self._decode_block(data, at, header)
-                plain += len(block.body)
+                if len(block.body) != header.body_bytes:
+                    self.is_compressed = True
+                    decompressed += len(block.body)
                 yield block
             at += header.size
             self.at, self.offset = self.at + header.size, header.offset + header.events
@@ -272,7 +274,6 @@ class SegmentReader:
             raise Unsupported(f"{self.path}: {error}") from None
         if block is None:
             raise Corrupt(f"{self.path}: bad record at byte {self.at} (offset {self.offset})")
-        self.is_compressed = self.is_compressed or is_compressed(data, at, header)
         return block
 
     @property
