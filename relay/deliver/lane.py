@@ -35,6 +35,7 @@ from relay.deliver.batch.reader import BatchReader
 from relay.deliver.batch.sent_together import ENDLESS, Cuts, make_settled_test, resume
 from relay.deliver.delivery import Delivery
 from relay.deliver.ordered_delivery import OrderedDelivery
+from relay.deliver.result import find_culprit
 from relay.deliver.window import measure_memory
 from relay.guests import format_trace, name_error
 from relay.route import Failed, Route
@@ -142,7 +143,7 @@ class Lane:
                 async with self._awake:
                     await self._run()
             except Exception as error:
-                self._fault = name_error(error), self.cursor.position
+                self._fault = name_error(find_culprit(error)), self.cursor.position
                 log.error(
                     "lane failed, starts again", connector=self.name, in_s=RESTART_S, exception=format_trace(error)
                 )

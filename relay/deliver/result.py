@@ -140,7 +140,7 @@ def _judge_error(
             return AttemptResult(refused=refused, split=size > 1, too_large=outcome.too_large)
         case Retry() | Unauthorized():
             return AttemptResult(deferred=[_make_deferral(range(size), outcome, clean)])
-    return _blame_connector(size, clean(name_error(_find_culprit(error))))
+    return _blame_connector(size, clean(name_error(find_culprit(error))))
 
 
 def _blame_connector(size: int, what: str) -> AttemptResult:
@@ -151,7 +151,7 @@ def _defer_by_bug(numbers: Sequence[int], what: str) -> Deferral:
     return Deferral(numbers, f"bug in the connector: {what}", bug=True)
 
 
-def _find_culprit(error: BaseException) -> BaseException:
+def find_culprit(error: BaseException) -> BaseException:
     """Return the first exception of a group, as TaskGroup raises it, that is a bug."""
     while isinstance(error, ExceptionGroup):
         error = next((one for one in error.exceptions if outage.find_outcome(one) is None), error.exceptions[0])
@@ -234,7 +234,7 @@ def _read_outcome(given: object) -> Outcome | str:
     """Return the outcome that an entry means, such as an exception that `gather` has caught; what is wrong if it means
     nothing."""
     if isinstance(given, BaseException):
-        return next(_find_unreadable(given), None) or outage.find_outcome(given) or name_error(_find_culprit(given))
+        return next(_find_unreadable(given), None) or outage.find_outcome(given) or name_error(find_culprit(given))
     return f"not an outcome: {given!r:.80}"
 
 
