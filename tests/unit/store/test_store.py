@@ -13,6 +13,7 @@ import pytest
 from relay.api import Kind, User
 from relay.config.model import JournalSettings
 from relay.engine import open_store
+from relay.inspect.audit import audit_all
 from relay.state.layout import DATABASE
 from relay.store import (
     NUMBERS,
@@ -356,3 +357,20 @@ async def test_a_locked_database_is_busy_and_an_older_one_says_so(
     with pytest.raises(Unavailable, match="of an older relay") as caught:
         store.history.add([Entry("failing", "journal", "it fails")])
     assert caught.value.reason == "older"
+
+
+async def test_the_audit_finds_a_planted_gap(store: Store, opened: tuple[Log, State], tmp_path: Path) -> None:
+    log, state = opened
+    for text in (b"first", b"second", b"third"):
+        await log.append([KIND], [b'{"id":"%s"}' % text])
+    await state.save({"heap": Cursor(0, 1, [], Counts(delivered=1))}, log.head)
+    assert audit_all(store).problems == []
+    if isinstance(store, ToyStore):
+        del store.books[0].log.blocks[1]
+    else:
+        (segment,) = (tmp_path / "journal").glob("*.log")
+        segment.write_bytes(segment.read_bytes().replace(b"second", b"damage"))
+    found = audit_all(store)
+    assert not found.balances
+    assert not found.balances
+    assert "worker 0: journal: offsets 1 cannot be read, of 0 to 2" in found.problems
