@@ -331,7 +331,7 @@ async def test_a_clock_years_ahead_removes_nothing_and_shows_until_accepted(
         await daemon.until(daemon.parked, lambda found: len(found) == 5)
         off.write_text(str(100 * 365 * 86400))
         await daemon.until(lambda: daemon.logged("the clock is ahead"), bool)
-        assert "relay accept clock" in (await until_status(daemon, 1)).stdout
+        await until_status(daemon, 1, "relay accept clock")  # parked events are a problem, too
         assert "ahead of what can be right" in (await run(daemon, "doctor")).stdout
         await daemon.kill()
         await daemon.start()
