@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from relay.api import Batch, Block, Event, Kind, Outcome
+from relay.api import Batch, Block, Event, KeyValueStore, Kind, Outcome
 from relay.sandbox.braze.rest_api import CohortApi
 from relay.state import EmbeddedStores, StoreFile
 from relay.testing import Destination
@@ -29,7 +29,9 @@ def change(
 
 
 @asynccontextmanager
-async def connected(api: CohortApi | Destination, folder: Path, **more: Any) -> AsyncIterator[BrazeCohorts]:
+async def connected(
+    api: CohortApi | Destination, folder: Path, store: KeyValueStore | None = None, **more: Any
+) -> AsyncIterator[BrazeCohorts]:
     (folder / "key").write_text("partner")
     (folder / "import").write_text("import")
     (folder / "rest").write_text("rest")
@@ -42,7 +44,7 @@ async def connected(api: CohortApi | Destination, folder: Path, **more: Any) -> 
         keys = {"rest_key": {"file": f"{folder}/rest"}}
     table = {"type": "braze_cohorts", "endpoint": api.url} | keys | more
     connector = BrazeCohorts("braze", BrazeCohorts.Settings.model_validate(table), folder=folder)
-    connector.store = StoreFile(folder, "braze_cohorts", "braze")
+    connector.store = store or StoreFile(folder, "braze_cohorts", "braze")
     await connector.open()
     try:
         yield connector
