@@ -7,8 +7,10 @@ import asyncio
 import os
 import shutil
 import tempfile
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,18 +20,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from relay.api import Batch, Connector, Kind, Reject, Retry
-from relay.config.model import Config, Configured
+from relay.config.model import Config, Configured, JournalSettings
 from relay.deliver.fleet import Fleet
-from relay.journal.journal import Journal
-from relay.state.database import StateDatabase
-from relay.state.ledger import read_lane_ledgers
-from relay.state.parked import list_parked, mark_parked
-from relay.state.replays import ask_replay, cancel_replay, list_replays
-from relay.store import Cursor, ParkedQuery, Replay
-from relay.store.log import JournalLimits
+from relay.engine import open_store
+from relay.store import Cursor, JournalLimits, Parked, ParkedQuery, Replay, Store
 from relay.testing import make_event
+from tests.toy_store.log import ToyLog
+from tests.toy_store.state import ToyBooks
+from tests.toy_store.store import ToyStore
 
 KIND = Kind("braze", "users.messages.email.Open")
+LIMITS = JournalLimits(1 << 30, 3600)
 WINDOW = 40
 
 
@@ -64,14 +65,73 @@ def configuration() -> Config:
     )
 
 
+class Ground(ABC):
+    """What a relay stands on."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.log, self.state = store.open(0, LIMITS, 2000)
+
+    @abstractmethod
+    def copy(self) -> "Ground":
+        """Return what is durable at this moment, as after kill -9."""
+
+    @abstractmethod
+    def remove(self) -> None:
+        """Remove everything."""
+
+
+class FolderGround(Ground):
+    """A state folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        super().__init__(open_store(folder, JournalSettings()))
+
+    def copy(self) -> Ground:
+        for thread in (self.log._thread, self.state._thread):  # type: ignore[attr-defined]
+            thread.submit(lambda: None).result()
+        following = self.folder.with_name(f"{int(self.folder.name) + 1}")
+        shutil.copytree(self.folder, following)
+        return FolderGround(following)
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder.parent)
+
+
+class ToyGround(Ground):
+    """The memory."""
+
+    store: ToyStore
+    log: ToyLog
+
+    def copy(self) -> Ground:
+        log, following = ToyLog(LIMITS), ToyStore()
+        log.identity, log.head, log.oldest = self.log.identity, self.log.head, self.log.oldest
+        log.blocks = [*self.log.blocks]
+        (books,) = self.store.books.values()
+        following.books[0] = ToyBooks(0, deepcopy(books.tables), deepcopy(books.cuts), books.epoch, log=log)
+        return ToyGround(following)
+
+    def remove(self) -> None:
+        pass
+
+
+GROUNDS: dict[str, Callable[[], Ground]] = {
+    "embedded": lambda: FolderGround(Path(tempfile.mkdtemp()) / "0"),
+    "toy": lambda: ToyGround(ToyStore()),
+}
+
+
 class Machine(RuleBasedStateMachine):
     """Appends, moods of the destination, restarts, crashes, replays."""
 
+    engine: ClassVar[str]
+
     @initialize()
     def begin(self) -> None:
-        self.scratch = Path(tempfile.mkdtemp())
-        self.folder = self.scratch / "0"
         self.runner = asyncio.Runner()
+        self.ground = GROUNDS[self.engine]()
         self.world = Target.world = World()
         self.appended: list[bytes] = []
         self.crashes = 0
@@ -83,9 +143,7 @@ class Machine(RuleBasedStateMachine):
 
     def start(self) -> None:
         async def start() -> None:
-            self.journal = Journal(self.folder / "journal", JournalLimits(1 << 30, 3600), 2000)
-            self.state = StateDatabase(self.folder)
-            self.fleet = Fleet(self.journal, self.state, self.folder)
+            self.fleet = Fleet(self.ground.log, self.ground.state, Path())
             await self.fleet.open(configuration())
             self.running = asyncio.get_running_loop().create_task(self.fleet.run(), name="fleet")
 
@@ -98,8 +156,8 @@ class Machine(RuleBasedStateMachine):
             self.fleet.stop()
             await asyncio.wait([self.running], timeout=30)
             assert self.running.done()
-            await self.journal.close()
-            self.state.close()
+            await self.ground.log.close()
+            self.ground.state.close()
 
         self.run(end())
 
@@ -107,7 +165,7 @@ class Machine(RuleBasedStateMachine):
     def append(self, good: int, poison: int) -> None:
         bodies = [make_event(n=n) for n in range(good)] + [make_event(poison=True) for _ in range(poison)]
         if bodies:
-            self.run(self.journal.append([KIND] * len(bodies), bodies))
+            self.run(self.ground.log.append([KIND] * len(bodies), bodies))
             self.appended += bodies
 
     @rule(milliseconds=st.sampled_from([0, 1, 5, 300]))
@@ -121,41 +179,39 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         self.end(crash=False)
+        self.ground.log, self.ground.state = self.ground.store.open(0, LIMITS, 2000)
         self.start()
 
     @rule()
     def crash(self) -> None:
-        """Go on from what is in the folder at this moment, as after kill -9."""
-        for thread in (self.journal._thread, self.state._thread):
-            thread.submit(lambda: None).result()
+        """Go on from what is durable at this moment, as after kill -9."""
         self.crashes += 1
-        following = self.scratch / str(self.crashes)
-        shutil.copytree(self.folder, following)
+        following = self.ground.copy()
         delivered = Counter(self.world.delivered)
         self.end(crash=True)
         self.world.delivered = delivered
-        self.folder = following
+        self.ground = following
         self.start()
 
     @rule()
     def deliver_parked_again(self) -> None:
-        mark_parked(self.folder, ParkedQuery())
+        self.mark_parked()
 
     @rule(start=st.floats(0, 1), share=st.floats(0, 1), rate=st.sampled_from([0.0, 500.0]))
     def replay(self, start: float, share: float, rate: float) -> None:
         """Of what the lane has behind it, a part."""
-        end = next((lane.cursor.position for lane in read_lane_ledgers(self.folder)), 0)
+        end = next((lane.cursor.position for lane in self.ground.store.view().read_lanes()), 0)
         first = int(end * start)
         wanted = range(first, first + int((end - first) * share))
         if wanted:
             asked = Replay("it", Cursor(wanted.start, wanted.start), wanted.stop, rate=rate)
-            self.asked[ask_replay(self.folder, asked)] = wanted
+            self.asked[self.ground.store.replays.ask(asked)] = wanted
 
     @rule()
     def cancel(self) -> None:
         if self.asked:
             number = max(self.asked)
-            cancel_replay(self.folder, number)
+            self.ground.store.replays.cancel(number)
 
     def teardown(self) -> None:
         if not hasattr(self, "runner"):
@@ -165,18 +221,18 @@ class Machine(RuleBasedStateMachine):
         finally:
             self.end(crash=False)
             self.runner.close()
-            shutil.rmtree(self.scratch)
+            self.ground.remove()
 
     def finish(self) -> None:
         self.world.busy = False
         self.run(self.until(lambda: not self.pending() and not self.under_way()))
         self.check_books()
         self.check_replays()
-        waiting = {one.body for one in list_parked(self.folder)}
+        waiting = {one.body for one in self.list_parked()}
         assert waiting | self.world.delivered.keys() == set(self.appended)
         self.world.strict = False
-        mark_parked(self.folder, ParkedQuery())
-        self.run(self.until(lambda: not list_parked(self.folder)))
+        self.mark_parked()
+        self.run(self.until(lambda: not self.list_parked()))
         self.check_books()
         assert self.world.delivered.keys() == set(self.appended)
         again = self.world.delivered.total() - len(self.appended)
@@ -184,24 +240,30 @@ class Machine(RuleBasedStateMachine):
         assert again <= self.crashes * WINDOW * lanes + sum(map(len, self.asked.values()))
 
     def under_way(self) -> list[Replay]:
-        return [one for one in list_replays(self.folder) if one.status in ("waiting", "running")]
+        return [one for one in self.ground.store.replays.read() if one.status in ("waiting", "running")]
 
     def check_replays(self) -> None:
         """Each has an outcome for all of its range, and an event that is in order came once more for each."""
         times = Counter[int]()
-        for one in list_replays(self.folder):
+        for one in self.ground.store.replays.read():
             wanted = self.asked[one.number]
             assert (one.cursor.start, one.stop) == (wanted.start, wanted.stop)
             if one.status == "done":
                 assert one.cursor.counts.total == len(wanted)
                 times.update(wanted)
-        aside = {one.offset for one in list_parked(self.folder)}
+        aside = {one.offset for one in self.list_parked()}
         for offset, body in enumerate(self.appended):
             if b"poison" not in body and offset not in aside:
                 assert self.world.delivered[body] >= 1 + times[offset]
 
+    def list_parked(self) -> list[Parked]:
+        return [*self.ground.store.parked.read(ParkedQuery())]
+
+    def mark_parked(self) -> None:
+        assert sum(self.ground.store.parked.mark(ParkedQuery())) >= 0
+
     def pending(self) -> int:
-        return self.journal.head - self.fleet.lanes[0].cursor.position
+        return self.ground.log.head - self.fleet.lanes[0].cursor.position
 
     async def until(self, good: Any) -> None:
         async with asyncio.timeout(20):
@@ -210,14 +272,15 @@ class Machine(RuleBasedStateMachine):
 
     def check_books(self) -> None:
         self.run(self.fleet.save())
-        ledger = self.fleet.lanes[0].cursor.make_ledger(self.journal.head)
+        ledger = self.fleet.lanes[0].cursor.make_ledger(self.ground.log.head)
         assert (ledger.accepted, ledger.pending) == (len(self.appended), 0)
-        assert ledger.counts.parked == len([one for one in list_parked(self.folder) if one.replay is None])
+        assert ledger.counts.parked == len([one for one in self.list_parked() if one.replay is None])
 
 
 @pytest.mark.promise(2)
 @pytest.mark.slow
-def test_nothing_vanishes_whatever_happens() -> None:
+@pytest.mark.parametrize("engine", GROUNDS)
+def test_nothing_vanishes_whatever_happens(engine: str) -> None:
     """The same stories every time; `make faults` makes up new ones."""
     examples = os.environ.get("RELAY_EXAMPLES")
     how = settings(
@@ -227,4 +290,4 @@ def test_nothing_vanishes_whatever_happens() -> None:
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
-    run_state_machine_as_test(Machine, settings=how)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(type("Machine", (Machine,), {"engine": engine}), settings=how)  # type: ignore[no-untyped-call]
