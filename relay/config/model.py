@@ -112,10 +112,11 @@ class JournalSettings(Settings):
     memory: ByteSize = 64 * MIB
     """Memory for recent events. A connector that keeps up never reads from disk."""
     compress: Literal["none", "zstd"] = "none"
-    """Compression of new events on disk. `"zstd"` needs the package `currents-relay[zstd]`.
+    """Compression of new events on disk. `"zstd"` makes events three to nine times smaller, and needs the package
+    `currents-relay[zstd]`.
 
-    A change takes effect for new events. relay reads old events in either form. A relay that does not know
-    compression does not start with a compressed journal.
+    A change takes effect for new events at the reload. relay reads events of either form. An earlier relay, which does
+    not know compression, does not start with compressed events. Compression costs some CPU under load.
     """
 
     @field_validator("compress")
