@@ -68,14 +68,22 @@ def _adopt_journal(state: StateDatabase, journal: Journal) -> str:
             log.error("relay.db is older than the journal", problem=doubt, advice=OLDER_ADVICE)
     if known is not None and known.unheard is not None:
         state.now = min(state.now, known.unheard)
-    if known is not None and journal.hole and journal.hole.start < (told := max(known.head, journal.stopped or 0)):
-        doubt += f"; {describe_missed(read_lanes_if_any(state.folder), journal.hole.start, told)}"
+    if known is not None:
+        doubt += _describe_loss(state.folder, known, journal)
     damage = journal.unsaved_damage
     found = KnownJournal(journal.identity, journal.head, journal.clock.now(), unheard, run=journal.run)
     state.adopt_journal(found, doubt, damage)
     journal.drop_saved_damage(len(damage))
     journal.fill_hole()
     return doubt
+
+
+def _describe_loss(folder: Path, known: KnownJournal, journal: Journal) -> str:
+    """Describe which connectors lose events by the missing end of the journal; return "" if none is missing."""
+    head = max(known.head, journal.stopped or 0)
+    if journal.hole is None or journal.hole.start >= head:
+        return ""
+    return f"; {describe_missed(read_lanes_if_any(folder), journal.hole.start, head)}"
 
 
 def _is_older(known: KnownJournal, journal: Journal) -> bool:
