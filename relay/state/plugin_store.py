@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Final, TypeVar, TypeVarTuple
+from typing import Final, TypeVar
 
 from relay.api import StoreError, StoreReader
 from relay.api.internal import LeftBehind, Threads, check_write
@@ -24,7 +24,6 @@ from relay.state.database_file import LOCKED_S
 from relay.state.layout import make_worker_folder
 
 T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
 
 STORES: Final = "stores"
 VERSION: Final = 1
@@ -37,7 +36,7 @@ LOG_BYTES: Final = 6 << 20
 """The log of SQLite shrinks to this size after a large write."""
 MAKE: Final = f"""
     BEGIN;
-    CREATE TABLE pair (key BLOB PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS pair (key BLOB PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
     PRAGMA user_version = {VERSION};
     COMMIT;
 """

@@ -60,7 +60,7 @@ class CohortPlan(NamedTuple):
 class CohortStore:
     """What one connector has told Braze. All methods raise StoreError.
 
-    A method that changes something reads before it writes. So one such method runs at a time.
+    A method that changes a record reads the record first. So one such method runs at a time.
     """
 
     def __init__(self, store: KeyValueStore, target: str) -> None:
