@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, TypeVarTuple
@@ -31,7 +32,7 @@ from relay.state.database_file import (
     shrink_in_steps,
 )
 from relay.state.erasure.erasures import DatabaseErasures
-from relay.state.holder import check_hold, take_hold
+from relay.state.holder import check_hold, read_run, save_run, take_hold
 from relay.state.journal_state import adopt_journal, read_known_journal, save_head
 from relay.state.layout import DATABASE, list_other_folders
 from relay.state.ledger import read_lane_ledgers, read_memories, read_sources, save_memory, save_sources
@@ -93,7 +94,8 @@ class StateDatabase:
             self._db.execute("PRAGMA synchronous = FULL")
             make_tables(self._db, worker)
             self._epoch = take_hold(self._db)
-            self.known = read_known_journal(self._db)
+            known = read_known_journal(self._db)
+            self.known = known and replace(known, run=read_run(self._db))
             """What the database knew of its journal when it was opened; None: nothing."""
             self._opened = opened.pop_all()
         reserve_log(path)
@@ -126,6 +128,7 @@ class StateDatabase:
 
         def write(db: sqlite3.Connection) -> None:
             adopt_journal(db, known, doubt)
+            save_run(db, known.run)
             save_damage(db, damage)
 
         self._run_transaction(write)

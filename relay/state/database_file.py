@@ -16,7 +16,7 @@ from relay.state.layout import DATABASE
 from relay.store import Unavailable, UnavailableReason
 from relay.words import describe_error
 
-VERSION: Final = 13
+VERSION: Final = 12
 """The version of the tables (PRAGMA user_version)."""
 LOCKED_S: Final = 10.0
 """Seconds to wait for another process's transaction."""

@@ -1,4 +1,4 @@
-"""Which relay has opened the database last: the table `holder` of relay.db.
+"""Which relay has opened the database last, and how often relay has started with the journal: the table `holder`.
 
 The lock of the state folder keeps two relays apart. A network file system may not honour the lock, and somebody may
 remove its file. So each opening raises the epoch, and each transaction checks the epoch: a relay stops writing as soon
@@ -23,6 +23,16 @@ def take_hold(db: sqlite3.Connection) -> int:
     """
     ((epoch,),) = db.execute(query, (time.time(), socket.gethostname(), os.getpid())).fetchall()
     return int(epoch)
+
+
+def read_run(db: sqlite3.Connection) -> int:
+    """Return the number of starts with the journal."""
+    return int(db.execute("SELECT run FROM holder").fetchone()[0])
+
+
+def save_run(db: sqlite3.Connection, run: int) -> None:
+    """Save the number of starts with the journal."""
+    db.execute("UPDATE holder SET run = ?", (run,))
 
 
 def check_hold(db: sqlite3.Connection, epoch: int) -> None:

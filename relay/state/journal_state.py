@@ -39,10 +39,10 @@ CURE: Final = (
     "it is damaged: put a backup of it in its place, or move relay.db, relay.db-wal and relay.db-shm away. relay then"
     " makes a new one, and connectors begin with the oldest event of the journal; parked events are not in the new one"
 )
-_READ: Final = "SELECT identity, head, time, unheard, accepted, run FROM journal_state"
+_READ: Final = "SELECT identity, head, time, unheard, accepted FROM journal_state"
 _MEET: Final = """
-    INSERT INTO journal_state (one, identity, head, time, unheard, doubt, run) VALUES (1, ?, ?, ?, ?, ?, ?)
-    ON CONFLICT (one) DO UPDATE SET identity = excluded.identity, head = max(head, excluded.head), run = excluded.run,
+    INSERT INTO journal_state (one, identity, head, time, unheard, doubt) VALUES (1, ?, ?, ?, ?, ?)
+    ON CONFLICT (one) DO UPDATE SET identity = excluded.identity, head = max(head, excluded.head),
     time = max(time, excluded.time), doubt = iif(excluded.doubt != '', excluded.doubt, doubt),
     unheard = coalesce(min(unheard, excluded.unheard), unheard, excluded.unheard)
 """
@@ -86,7 +86,7 @@ def adopt_journal(db: sqlite3.Connection, known: KnownJournal, doubt: str) -> No
     """
     if read_known_journal(db) is None:
         _delete_offsets(db)
-    db.execute(_MEET, (known.identity, known.head, known.time, known.unheard, doubt, known.run))
+    db.execute(_MEET, (known.identity, known.head, known.time, known.unheard, doubt))
     db.execute(_NO_DOUBT)
 
 

@@ -84,7 +84,6 @@ MIGRATIONS: Final = (
     ALTER TABLE erasure ADD COLUMN asked_by TEXT NOT NULL DEFAULT '';
     """,
     "",  # what alerts remember and have to send was added
-    "ALTER TABLE journal_state ADD COLUMN run INTEGER NOT NULL DEFAULT 0;",
 )
 """The step from each version of the tables to the next."""
 

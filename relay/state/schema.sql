@@ -179,7 +179,8 @@ CREATE TABLE IF NOT EXISTS holder (
     epoch   INTEGER NOT NULL,  -- number of times that a relay has opened the database
     since   REAL    NOT NULL,  -- Unix seconds of the last opening
     host    TEXT    NOT NULL,  -- name of the machine
-    process INTEGER NOT NULL   -- number of the process
+    process INTEGER NOT NULL,  -- number of the process
+    run     INTEGER NOT NULL DEFAULT 0  -- number of starts with the journal, as in its file `end`
 ) STRICT;
 
 -- Connectors that an admin has paused.
@@ -248,8 +249,7 @@ CREATE TABLE IF NOT EXISTS journal_state (
     ahead    REAL    NOT NULL DEFAULT 0,  -- seconds by which the clock is ahead of what can be right
     doubt    TEXT    NOT NULL DEFAULT '',  -- what is wrong with database and journal, until an admin accepts it
     unheard  INTEGER,               -- while doubt stands: where connectors begin that the database does not know
-    accepted REAL    NOT NULL DEFAULT 0,  -- Unix seconds at which an admin accepted the clock
-    run      INTEGER NOT NULL DEFAULT 0   -- number of starts with the journal, as in its file `end`
+    accepted REAL    NOT NULL DEFAULT 0  -- Unix seconds at which an admin accepted the clock
 ) STRICT;
 
 -- Events that could not be read.

@@ -6,6 +6,5 @@ AS_VERSION_9: Final = """
     DROP VIEW ledger; ALTER TABLE cursor DROP COLUMN damaged; ALTER TABLE replay DROP COLUMN damaged;
     CREATE VIEW ledger AS SELECT connector, expired FROM cursor;
     ALTER TABLE replay DROP COLUMN asked_by; ALTER TABLE erasure DROP COLUMN asked_by;
-    ALTER TABLE journal_state DROP COLUMN run;
 """
 """Makes the tables of today those of version 9."""
