@@ -54,6 +54,22 @@ class ToyLog:
         self._commit = asyncio.Lock()
         self._seen: dict[str, dict[str, float]] = defaultdict(dict)
         self._sources: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._fenced = ""
+
+    def reopen(self, limits: JournalLimits) -> "ToyLog":
+        """Return the log as the next process finds it."""
+        log = ToyLog(limits)
+        log.identity, log.head, log.oldest = self.identity, self.head, self.oldest
+        log.blocks, log._seen = [*self.blocks], self._seen
+        return log
+
+    def fence(self, reason: str) -> None:
+        """Refuse every write from now on, because another process writes."""
+        self._fenced = self.refusing = reason
+
+    def _check_fence(self) -> None:
+        if self._fenced:
+            raise Unavailable(self._fenced, "taken")
 
     @property
     def trimmed(self) -> int:
@@ -80,6 +96,7 @@ class ToyLog:
 
     async def append(self, kinds: Sequence[Kind], bodies: Sequence[Any]) -> int:
         size = self.check_size(kinds, bodies)
+        self._check_fence()
         async with self._commit:
             self.disk.is_asked.set()
             await self.disk.answers.wait()
@@ -138,6 +155,7 @@ class ToyLog:
         self.limits = limits
 
     async def keep(self, needed: int, replay_floor: int | None = None) -> None:
+        self._check_fence()
         self._needed, self._floor = needed, needed if replay_floor is None else replay_floor
         self._remove_blocks(0)
 
@@ -175,6 +193,7 @@ class ToyLog:
         return wanted.find_more_ids(body for block in self.blocks for body in block.bodies() if block.offsets[0] < head)
 
     async def erase(self, wanted: Wanted, head: int) -> AsyncGenerator[ErasedStretch, None]:
+        self._check_fence()
         for block in [block for block in self.blocks if block.offsets[0] < head]:
             found = Erased(block, wanted)
             before = [event.offset for event in block.events() if event.kind.is_erased]

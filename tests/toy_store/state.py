@@ -115,15 +115,17 @@ class ToyState:
         first: ToyBooks | None = None,
         clock: Clock | None = None,
         others: Callable[[], list[ToyBooks]] = list,
+        when_taken: Callable[[str], object] = lambda reason: None,
     ) -> None:
-        """`first`: the books of the first partition, unless these are. `others` returns those of all others."""
+        """`first`: the books of the first partition, unless these are. `others` returns those of all others.
+        `when_taken` gets the reason when another process has opened the books."""
         books.epoch += 1
         books.writes += 1
         self._books, self._first, self._epoch = books, first or books, books.epoch
         self.worker, self.clock = books.number, clock or Clock()
         self.parked_limits = ParkedLimits()
         self.removals: dict[Reason, Removals] = {}
-        self._removed = 0
+        self._removed, self._when_taken = 0, when_taken
         self.now: int | None = None
         self.refusing: str | None = None
         self.busy_for = 0.0
@@ -139,6 +141,8 @@ class ToyState:
                 result = work(copy)
             except Unavailable as error:
                 self.refusing = str(error)
+                if error.reason == "taken":
+                    self._when_taken(self.refusing)
                 raise
             self._books.tables, self.refusing = copy, None
             return deepcopy(result)

@@ -60,12 +60,12 @@ class ToyStore:
             if books.is_in_use:
                 raise Unavailable(f"partition {partition} of {self.place} is in use by another relay", "busy")
             books.is_in_use = True
-        books.log = books.log or ToyLog(limits)
+        books.log = log = books.log.reopen(limits) if books.log else ToyLog(limits)
 
         def list_others() -> list[ToyBooks]:
             return [one for one in self.books.values() if one is not books]
 
-        return books.log, ToyState(books, self.books[0], books.log.clock, list_others)
+        return log, ToyState(books, self.books[0], log.clock, list_others, log.fence)
 
     def view(self, partition: int = 0) -> "ToyView":
         return ToyView(self.books.get(partition) or ToyBooks(partition))

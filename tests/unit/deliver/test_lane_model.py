@@ -106,10 +106,9 @@ class ToyGround(Ground):
     log: ToyLog
 
     def copy(self) -> Ground:
-        log, following = ToyLog(LIMITS), ToyStore()
-        log.identity, log.head, log.oldest = self.log.identity, self.log.head, self.log.oldest
-        log.blocks = [*self.log.blocks]
+        following = ToyStore()
         (books,) = self.store.books.values()
+        log = self.log.reopen(LIMITS)
         following.books[0] = ToyBooks(0, deepcopy(books.tables), deepcopy(books.cuts), books.epoch, log=log)
         return ToyGround(following)
 

@@ -34,6 +34,7 @@ from relay.store import (
     State,
     Store,
     Unavailable,
+    Wanted,
     find_partition,
 )
 from tests.toy_store.store import ToyStore
@@ -69,6 +70,34 @@ async def run(store: Store, partition: int) -> None:
 
 def parked(connector: str | None, offset: int | None = None, cause: str = "refused", **more: object) -> Parked:
     return Parked("braze", connector, offset, "Open", cause, "a reason", 1, b"{}", last=NOON, **more)
+
+
+def end_lock(store: Store, folder: Path) -> None:
+    """Let another process open what is open."""
+    if isinstance(store, ToyStore):
+        store.books[0].is_in_use = False
+    for lock in folder.rglob("lock"):
+        lock.unlink()
+
+
+async def test_a_partition_that_is_opened_later_ends_the_earlier_one(store: Store, tmp_path: Path) -> None:
+    log, state = store.open(0, LIMITS, 1 << 20)
+    await log.append([KIND], [b"1"])
+    end_lock(store, tmp_path)
+    later_log, later = store.open(0, LIMITS, 1 << 20)
+    erasing = log.erase(Wanted({1: User("anna")}), 1)
+    for write in (state.save({}, 1), log.append([KIND], [b"2"]), log.keep(1), anext(erasing), state.read_pauses()):
+        with pytest.raises(Unavailable, match="another relay has opened") as raised:
+            await write
+        assert raised.value.reason == "taken"
+    assert log.refusing == state.refusing == str(raised.value)
+    await log.close()
+    state.close()
+    assert later_log.head == await later_log.append([KIND], [b"3"]) == 1
+    await later.save({}, 2)
+    await later_log.close()
+    later.close()
+    assert [body for _, block in store.view().view_log().read() for body in block.bodies()] == [b"1", b"3"]
 
 
 async def test_a_partition_is_opened_by_one_process_at_a_time(store: Store) -> None:
