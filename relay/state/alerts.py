@@ -1,8 +1,4 @@
-"""What alerts remember and have to send, in the database of the first worker.
-
-The functions here work whether relay runs or not. Only the process that sends alerts changes anything. Raises
-FileNotFoundError if no relay has run there, sqlite3.Error.
-"""
+"""What alerts remember and have to send: the tables `alert_track` and `alert_message`."""
 
 import json
 import sqlite3
@@ -18,51 +14,54 @@ from relay.store import MESSAGES_KEPT, AlertMessage, Tracks, Wanted
 COLUMNS: Final = ", ".join(field.name for field in fields(AlertMessage))
 
 
-def read_alerts(folder: Path, names: Collection[str]) -> tuple[dict[str, Tracks], list[AlertMessage]]:
-    """Read the memory of these alerts, and their messages, the oldest first."""
-    with closing(connect(folder, "ro")) as db:
-        tracks: dict[str, dict[tuple[str, str], str]] = {name: {} for name in names}
-        for alert, subject, family, track in db.execute("SELECT alert, subject, family, track FROM alert_track"):
-            if alert in tracks:
-                tracks[alert][subject, family] = track
-        rows = db.execute(f"SELECT {COLUMNS} FROM alert_message ORDER BY number").fetchall()  # noqa: S608
-    return {**tracks}, [one for one in (AlertMessage(*row) for row in rows) if one.alert in names]
+class FolderAlerts:
+    """The memory and the messages of alerts in a state folder: in the first worker's database."""
 
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
 
-def save_tracks(folder: Path, alert: str, tracks: Tracks, messages: Sequence[AlertMessage]) -> None:
-    """Save the memory of an alert and its new messages, all or nothing."""
-    rows = [(alert, subject, family, track) for (subject, family), track in tracks.items()]
-    with closing(connect(folder, "rw")) as db:
-        db.execute("BEGIN IMMEDIATE")
-        db.execute("DELETE FROM alert_track WHERE alert = ?", (alert,))
-        db.executemany("INSERT INTO alert_track (alert, subject, family, track) VALUES (?, ?, ?, ?)", rows)
-        _save_messages(db, messages)
-        db.execute("COMMIT")
+    @convert_errors()
+    def read(self, names: Collection[str]) -> tuple[dict[str, Tracks], list[AlertMessage]]:
+        with closing(connect(self._folder, "ro")) as db:
+            tracks: dict[str, dict[tuple[str, str], str]] = {name: {} for name in names}
+            for alert, subject, family, track in db.execute("SELECT alert, subject, family, track FROM alert_track"):
+                if alert in tracks:
+                    tracks[alert][subject, family] = track
+            rows = db.execute(f"SELECT {COLUMNS} FROM alert_message ORDER BY number").fetchall()  # noqa: S608
+        return {**tracks}, [one for one in (AlertMessage(*row) for row in rows) if one.alert in names]
 
+    @convert_errors()
+    def save_tracks(self, alert: str, tracks: Tracks, messages: Sequence[AlertMessage]) -> None:
+        rows = [(alert, subject, family, track) for (subject, family), track in tracks.items()]
+        with closing(connect(self._folder, "rw")) as db:
+            db.execute("BEGIN IMMEDIATE")
+            db.execute("DELETE FROM alert_track WHERE alert = ?", (alert,))
+            db.executemany("INSERT INTO alert_track (alert, subject, family, track) VALUES (?, ?, ?, ?)", rows)
+            _save_messages(db, messages)
+            db.execute("COMMIT")
 
-def save_message(folder: Path, message: AlertMessage) -> None:
-    """Save a message. Of the messages that need not be sent any more the last MESSAGES_KEPT stay."""
-    with closing(connect(folder, "rw")) as db:
-        db.execute("BEGIN IMMEDIATE")
-        _save_messages(db, [message])
-        db.execute(
-            "DELETE FROM alert_message WHERE alert = ?1 AND coalesce(sent, given_up) IS NOT NULL AND number <= ("
-            "SELECT number FROM alert_message WHERE alert = ?1 AND coalesce(sent, given_up) IS NOT NULL "
-            "ORDER BY number DESC LIMIT 1 OFFSET ?2)",
-            (message.alert, MESSAGES_KEPT),
-        )
-        db.execute("COMMIT")
+    @convert_errors()
+    def save_message(self, message: AlertMessage) -> None:
+        with closing(connect(self._folder, "rw")) as db:
+            db.execute("BEGIN IMMEDIATE")
+            _save_messages(db, [message])
+            db.execute(
+                "DELETE FROM alert_message WHERE alert = ?1 AND coalesce(sent, given_up) IS NOT NULL AND number <= ("
+                "SELECT number FROM alert_message WHERE alert = ?1 AND coalesce(sent, given_up) IS NOT NULL "
+                "ORDER BY number DESC LIMIT 1 OFFSET ?2)",
+                (message.alert, MESSAGES_KEPT),
+            )
+            db.execute("COMMIT")
 
-
-def forget_alerts(folder: Path, kept: Collection[str]) -> None:
-    """Delete the memory and the messages of all alerts but these."""
-    names = json.dumps([*kept])
-    with closing(connect(folder, "rw")) as db:
-        db.execute("BEGIN IMMEDIATE")
-        for table in ("alert_track", "alert_message"):
-            query = f"DELETE FROM {table} WHERE alert NOT IN (SELECT value FROM json_each(?))"  # noqa: S608
-            db.execute(query, (names,))
-        db.execute("COMMIT")
+    @convert_errors()
+    def forget(self, kept: Collection[str]) -> None:
+        names = json.dumps([*kept])
+        with closing(connect(self._folder, "rw")) as db:
+            db.execute("BEGIN IMMEDIATE")
+            for table in ("alert_track", "alert_message"):
+                query = f"DELETE FROM {table} WHERE alert NOT IN (SELECT value FROM json_each(?))"  # noqa: S608
+                db.execute(query, (names,))
+            db.execute("COMMIT")
 
 
 def _save_messages(db: sqlite3.Connection, messages: Sequence[AlertMessage]) -> None:
@@ -85,26 +84,3 @@ def hide_users(db: sqlite3.Connection, wanted: Wanted) -> None:
         if (before, problem) != (after, hidden):
             text = json.dumps(after, ensure_ascii=False)
             db.execute("UPDATE alert_message SET message = ?, problem = ? WHERE number = ?", (text, hidden, number))
-
-
-class FolderAlerts:
-    """The memory and the messages of alerts in a state folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    @convert_errors()
-    def read(self, names: Collection[str]) -> tuple[dict[str, Tracks], list[AlertMessage]]:
-        return read_alerts(self._folder, names)
-
-    @convert_errors()
-    def save_tracks(self, alert: str, tracks: Tracks, messages: Sequence[AlertMessage]) -> None:
-        save_tracks(self._folder, alert, tracks, messages)
-
-    @convert_errors()
-    def save_message(self, message: AlertMessage) -> None:
-        save_message(self._folder, message)
-
-    @convert_errors()
-    def forget(self, kept: Collection[str]) -> None:
-        forget_alerts(self._folder, kept)

@@ -1,8 +1,7 @@
 """The history: what happened, when, and by whom. The table `history` of the first worker's database, limited by age and
 number.
 
-relay writes here, and commands do if no relay runs. Nothing waits for an entry; an entry may be lost instead. Functions
-with a state folder raise FileNotFoundError if no relay has run there, sqlite3.Error. Blocking.
+relay writes here, and commands do if no relay runs. Nothing waits for an entry; an entry may be lost instead.
 """
 
 import json
@@ -40,41 +39,47 @@ _LAST_RUN: Final = """
 """
 
 
-def add_entries(folder: Path, entries: Sequence[Entry], keep: float = 0.0, most: int = 0) -> None:
-    """Write entries. Delete those older than `keep` seconds or beyond the last `most`; 0: no limit."""
-    rows = [
-        (one.kind, one.subject, cut(one.sentence, MOST_CHARS), one.by, json.dumps(dict(one.about)), one.at)
-        for one in entries
-    ]
-    with closing(connect(folder, "rw")) as db:
-        db.execute("BEGIN IMMEDIATE")
-        db.executemany(_ADD, rows)
-        if keep:
-            db.execute(_TOO_OLD, (time.time() - keep - read_ahead(db),))  # not because the clock is ahead
-        if most:
-            db.execute(_TOO_MANY, (most,))
-        db.execute("COMMIT")
+class FolderHistory:
+    """The history of a state folder: in the first worker's database."""
 
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
 
-def read_history(folder: Path, wanted: HistoryQuery | None = None) -> list[Entry]:
-    """Read the selected entries, the last one last."""
-    with closing(connect(folder, "ro")) as db:
-        rows = db.execute(_QUERY, asdict(wanted or HistoryQuery())).fetchall()
-    return [
-        Entry(kind, subject, sentence, by, json.loads(about), at, number)
-        for kind, subject, sentence, by, about, at, number in reversed(rows)
-    ]
+    @convert_errors()
+    def add(self, entries: Sequence[Entry], keep: float = 0.0, most: int = 0) -> None:
+        rows = [
+            (one.kind, one.subject, cut(one.sentence, MOST_CHARS), one.by, json.dumps(dict(one.about)), one.at)
+            for one in entries
+        ]
+        with closing(connect(self._folder, "rw")) as db:
+            db.execute("BEGIN IMMEDIATE")
+            db.executemany(_ADD, rows)
+            if keep:
+                db.execute(_TOO_OLD, (time.time() - keep - read_ahead(db),))  # not because the clock is ahead
+            if most:
+                db.execute(_TOO_MANY, (most,))
+            db.execute("COMMIT")
 
+    @convert_errors()
+    def read(self, query: HistoryQuery | None = None) -> list[Entry]:
+        with closing(connect(self._folder, "ro")) as db:
+            rows = db.execute(_QUERY, asdict(query or HistoryQuery())).fetchall()
+        return [
+            Entry(kind, subject, sentence, by, json.loads(about), at, number)
+            for kind, subject, sentence, by, about, at, number in reversed(rows)
+        ]
 
-def find_last_run(folder: Path) -> tuple[str, float] | None:
-    """Find the last start, stop or restore; return its kind and Unix seconds, or None if no run is known.
+    @convert_errors()
+    def find_last_run(self) -> tuple[str, float] | None:
+        with closing(connect(self._folder, "ro")) as db:  # after a restore nothing has crashed: the copied relay ran on
+            row = db.execute(_LAST_RUN).fetchone()
+        return None if row is None else (row[0], row[1])
 
-    "started" means that the run did not end by a stop. After a restore nothing has crashed: the relay that was copied
-    ran on.
-    """
-    with closing(connect(folder, "ro")) as db:
-        row = db.execute(_LAST_RUN).fetchone()
-    return None if row is None else (row[0], row[1])
+    @convert_errors()
+    def find_done(self, since: float) -> list[Entry]:
+        known = {(one.kind, one.about.get("number")) for one in self.read(HistoryQuery(since=since))}
+        found = [*_done_replays(self._folder, since), *_done_erasures(self._folder, since)]
+        return sorted((one for one in found if (one.kind, one.about["number"]) not in known), key=lambda one: one.at)
 
 
 def hide_users(db: sqlite3.Connection, wanted: Wanted) -> None:
@@ -85,13 +90,6 @@ def hide_users(db: sqlite3.Connection, wanted: Wanted) -> None:
     ]
     changed = [after for before, after in zip(rows, hidden, strict=True) if before != after]
     db.executemany("UPDATE history SET sentence = ?, about = ? WHERE number = ?", changed)
-
-
-def find_done(folder: Path, since: float) -> list[Entry]:
-    """Find replays, and erasures requested by admins, that ended from this time on and are not in the history yet."""
-    known = {(one.kind, one.about.get("number")) for one in read_history(folder, HistoryQuery(since=since))}
-    found = [*_done_replays(folder, since), *_done_erasures(folder, since)]
-    return sorted((one for one in found if (one.kind, one.about["number"]) not in known), key=lambda one: one.at)
 
 
 def _done_replays(folder: Path, since: float) -> Iterator[Entry]:
@@ -123,26 +121,3 @@ def _done_erasures(folder: Path, since: float) -> Iterator[Entry]:
             sentence = f"erasure {number} is done: {format_count(events, 'event')} and {parked:,} parked removed"
             about = {"number": number, "asked_by": results[0].asked_by, "events": events, "parked": parked}
             yield Entry("erased", f"erasure {number}", sentence, about=about, at=max(one or 0.0 for one in ended))
-
-
-class FolderHistory:
-    """The history of a state folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    @convert_errors()
-    def add(self, entries: Sequence[Entry], keep: float = 0.0, most: int = 0) -> None:
-        add_entries(self._folder, entries, keep, most)
-
-    @convert_errors()
-    def read(self, query: HistoryQuery | None = None) -> list[Entry]:
-        return read_history(self._folder, query)
-
-    @convert_errors()
-    def find_last_run(self) -> tuple[str, float] | None:
-        return find_last_run(self._folder)
-
-    @convert_errors()
-    def find_done(self, since: float) -> list[Entry]:
-        return find_done(self._folder, since)

@@ -1,7 +1,7 @@
 """Replays: requests to deliver a range of the journal once more, and their progress.
 
-An admin's command writes the request, and the lane of the replay saves its cursor here. The functions here work whether
-relay runs or not. They raise FileNotFoundError if no relay has run there, sqlite3.Error.
+An admin's command writes the request, and the lane of the replay saves its cursor here. Functions with a database are
+parts of transactions.
 """
 
 import json
@@ -20,38 +20,39 @@ from relay.store import OUTCOMES, Cursor, Replay, values
 _COLUMNS: Final = f"number, connector, stop, entries, rate, asked, saved, ended, cancelled, asked_by, {CURSOR_COLUMNS}"
 
 
-def ask_replay(folder: Path, replay: Replay) -> int:
-    """Request a replay from the journal of the worker with this folder; return its number.
+class FolderReplays:
+    """The replays of a state folder."""
 
-    A running relay begins within a second.
-    """
-    query = """
-        INSERT INTO replay (connector, start, position, stop, entries, rate, asked, asked_by)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-    """
-    start, entries = replay.cursor.start, json.dumps(replay.entries)
-    values = (replay.connector, start, start, replay.stop, entries, replay.rate, replay.asked, replay.asked_by)
-    with closing(connect(folder, "rw")) as db:
-        return db.execute(query, values).lastrowid or 0
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
 
+    @convert_errors()
+    def ask(self, replay: Replay, partition: int = 0) -> int:
+        query = """
+            INSERT INTO replay (connector, start, position, stop, entries, rate, asked, asked_by)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+        """
+        start, entries = replay.cursor.start, json.dumps(replay.entries)
+        values = (replay.connector, start, start, replay.stop, entries, replay.rate, replay.asked, replay.asked_by)
+        with closing(connect(make_worker_folder(self._folder, partition), "rw")) as db:
+            return db.execute(query, values).lastrowid or 0
 
-def cancel_replay(folder: Path, number: int) -> bool:
-    """End a replay where it is; return False if it does not run or wait."""
-    query = "UPDATE replay SET cancelled = ? WHERE number = ? AND ended IS NULL AND cancelled IS NULL"
-    for mine in list_worker_folders(folder).values():
-        with closing(connect(mine, "rw")) as db:
-            if db.execute(query, (time.time(), number)).rowcount:
-                return True
-    return False
+    @convert_errors()
+    def cancel(self, number: int) -> bool:
+        query = "UPDATE replay SET cancelled = ? WHERE number = ? AND ended IS NULL AND cancelled IS NULL"
+        for mine in list_worker_folders(self._folder).values():
+            with closing(connect(mine, "rw")) as db:
+                if db.execute(query, (time.time(), number)).rowcount:
+                    return True
+        return False
 
-
-def list_replays(folder: Path) -> list[Replay]:
-    """Return all replays of all workers, the last one first."""
-    found = []
-    for mine in list_worker_folders(folder).values():
-        with closing(connect(mine, "ro")) as db:
-            found += read_replays(db, "TRUE")
-    return sorted(found, key=lambda replay: replay.asked, reverse=True)
+    @convert_errors()
+    def read(self) -> list[Replay]:
+        found = []
+        for mine in list_worker_folders(self._folder).values():
+            with closing(connect(mine, "ro")) as db:
+                found += read_replays(db, "TRUE")
+        return sorted(found, key=lambda replay: replay.asked, reverse=True)
 
 
 def find_replays_over(folder: Path, offset: int) -> list[Replay]:
@@ -101,22 +102,3 @@ def save_replays(db: sqlite3.Connection, cursors: Mapping[int, Cursor]) -> None:
             for number, one in cursors.items()
         ],
     )
-
-
-class FolderReplays:
-    """The replays of a state folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    @convert_errors()
-    def ask(self, replay: Replay, partition: int = 0) -> int:
-        return ask_replay(make_worker_folder(self._folder, partition), replay)
-
-    @convert_errors()
-    def cancel(self, number: int) -> bool:
-        return cancel_replay(self._folder, number)
-
-    @convert_errors()
-    def read(self) -> list[Replay]:
-        return list_replays(self._folder)

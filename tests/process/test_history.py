@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from relay.cli.client import find_login
 from relay.cli.main import relay as cli
-from relay.state.history import read_history
+from relay.state.history import FolderHistory
 from relay.store import Entry
 from relay.testing import Destination, make_event
 from tests.daemon import Daemon
@@ -45,7 +45,7 @@ def relay(daemon: Daemon, *arguments: str) -> str:
 
 def told(daemon: Daemon) -> list[tuple[str, str, str]]:
     """Of each entry kind, subject and by whom."""
-    return [(one.kind, one.subject, one.by) for one in read_history(daemon.state)]
+    return [(one.kind, one.subject, one.by) for one in FolderHistory(daemon.state).read()]
 
 
 async def has(daemon: Daemon, *wanted: tuple[str, str, str]) -> None:
@@ -84,7 +84,7 @@ async def test_all_that_happens_to_a_daemon_is_told_once_and_outlasts_its_end(
         await daemon.start()
         assert await daemon.stop() == 0
     assert told(daemon)[: len(before)] == before, "what was written stays"
-    found = read_history(daemon.state)
+    found = FolderHistory(daemon.state).read()
     assert_each_entry_is_there_once(daemon, find_asker(found))
     assert_second_start_tells_of_the_kill(daemon, found)
     assert_replays_and_erasures_are_told_of(daemon, found)

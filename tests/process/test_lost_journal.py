@@ -13,7 +13,7 @@ import pytest
 from relay.state.erasure.table import list_erasures
 from relay.state.journal_state import read_acknowledged
 from relay.state.open_folder import view_journal
-from relay.state.replays import list_replays
+from relay.state.replays import FolderReplays
 from relay.testing import Destination, make_event
 from tests.daemon import Daemon
 from tests.process.test_lost_state import HOOK, SOURCE, post, run, start, taken, until_status
@@ -275,5 +275,5 @@ async def park_and_replay(daemon: Daemon, hook: Destination, heap: Destination) 
     await daemon.settled("heap", 20)
     heap.behaviour = 503
     assert (await run(daemon, "replay", "--connector", "heap", "--detach", "--yes")).exit_code == 0
-    await daemon.until(lambda: list_replays(daemon.state), lambda found: found[0].status == "running")
+    await daemon.until(lambda: FolderReplays(daemon.state).read(), lambda found: found[0].status == "running")
     return events

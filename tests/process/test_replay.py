@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from relay.cli.main import relay as cli
-from relay.state.replays import list_replays
+from relay.state.replays import FolderReplays
 from relay.store import Replay
 from relay.testing import Destination, make_event
 from tests.daemon import Daemon
@@ -33,7 +33,7 @@ def bodies(hook: Destination) -> Counter[bytes]:
 
 
 def one(daemon: Daemon) -> Replay:
-    (found,) = list_replays(daemon.state)
+    (found,) = FolderReplays(daemon.state).read()
     return found
 
 

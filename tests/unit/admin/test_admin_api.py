@@ -21,8 +21,8 @@ from relay.api import Connector, ConnectorSettings, Secret, User
 from relay.config.address import TcpAddress
 from relay.config.model import Configured
 from relay.state.erasure.table import ask_erasure, save_answers
-from relay.state.history import add_entries
-from relay.state.replays import ask_replay, list_replays
+from relay.state.history import FolderHistory
+from relay.state.replays import FolderReplays
 from relay.status.reload_result import ReloadResult
 from relay.store import ConnectorAnswer, Cursor, Entry, Parked, Replay
 from tests.unit.admin.shown_daemon import Bench
@@ -128,9 +128,9 @@ async def test_every_answer_is_described(
 ) -> None:
     await bench.state.park([PARKED])
     await bench.state.save({"gone": Cursor(0, 4)}, 10)
-    ask_replay(bench.shown.folder, Replay("heap", Cursor(0, 0), 5))
+    FolderReplays(bench.shown.folder).ask(Replay("heap", Cursor(0, 0), 5))
     ask_erasure(bench.shown.folder, User("anna", ("a1",)))
-    add_entries(bench.shown.folder, [Entry("failing", "connector heap", "heap fails", about={"pending": 3})])
+    FolderHistory(bench.shown.folder).add([Entry("failing", "connector heap", "heap fails", about={"pending": 3})])
     await bench.state.run(lambda db: save_answers(db, {1: ConnectorAnswer("heap", "failed", "HTTP 503")}))
     seen = await bench.ask(method, path, body)
     assert seen[0] == status, seen[1]
@@ -166,7 +166,7 @@ async def test_a_wrong_replay_or_query_names_the_field(bench: Bench) -> None:
 async def test_a_replay_is_asked_for_and_cancelled(bench: Bench) -> None:
     asked = {"connector": "heap", "start": 2, "stop": 8, "events": ["email"], "rate": 5}
     assert (await bench.ask("POST", "/replays", asked))[1] == {"number": 1, "runs": True}
-    (one,) = list_replays(bench.shown.folder)
+    (one,) = FolderReplays(bench.shown.folder).read()
     assert (one.connector, one.cursor.start, one.stop, one.entries, one.rate) == ("heap", 2, 8, ["email"], 5.0)
     assert (await bench.ask("DELETE", "/replays/1"))[1] == {"cancelled": True}
     assert (await bench.ask("DELETE", "/replays/1"))[1] == {"cancelled": False}

@@ -23,7 +23,7 @@ from relay.api import Alarm, Alert, AlertSettings, Message, Reject, Retry
 from relay.config.model import Config, Configured, JournalSettings, RuntimeSettings
 from relay.engine import open_store
 from relay.runtime.reload_report import compare_alerts_and_settings
-from relay.state.alerts import read_alerts, save_message, save_tracks
+from relay.state.alerts import FolderAlerts
 from relay.state.layout import DATABASE
 from relay.state.migrations import make_tables
 from relay.status.conditions import Condition, find_conditions
@@ -133,7 +133,7 @@ async def test_what_a_destination_says_is_not_kept_beside_the_messages(folder: P
     async with running(folder, config()) as alerts:
         alerts.take_snapshot(look(said))
         await until(lambda: alerts.statuses[0].sent)
-    tracks, (message,) = read_alerts(folder, {"ops"})
+    tracks, (message,) = FolderAlerts(folder).read({"ops"})
     ((_, track),) = tracks["ops"].items()
     assert "anna-1" in message.message
     assert "anna-1" not in track
@@ -303,13 +303,13 @@ async def test_what_cannot_be_sent_for_a_day_or_is_too_much_is_given_up(
 ) -> None:
     monkeypatch.setattr("relay.alerts.sender.time.time", lambda: NOON)
     old = [message_of(number, NOON - 86400) for number in range(2)]
-    save_tracks(folder, "ops", {}, [*old, *map(message_of, range(2, WAITING + 5))])
+    FolderAlerts(folder).save_tracks("ops", {}, [*old, *map(message_of, range(2, WAITING + 5))])
     async with running(folder, config()) as alerts:
         await until(lambda: not alerts.statuses[0].waiting)
         (status,) = alerts.statuses
         assert (status.given_up, status.sent) == (5, WAITING)
     assert Fake.got[0].id == "m-5"
-    _, messages = read_alerts(folder, {"ops"})
+    _, messages = FolderAlerts(folder).read({"ops"})
     assert len(messages) == MESSAGES_KEPT
     assert all(one.sent for one in messages)
 
@@ -318,7 +318,7 @@ async def test_what_cannot_be_sent_for_a_day_is_given_up_however_little_waits(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("relay.alerts.sender.time.time", lambda: NOON)
-    save_tracks(folder, "ops", {}, [message_of(1, NOON - 86400), message_of(2, NOON - 86399)])
+    FolderAlerts(folder).save_tracks("ops", {}, [message_of(1, NOON - 86400), message_of(2, NOON - 86399)])
     with structlog.testing.capture_logs() as logs:
         async with running(folder, config()) as alerts:
             await until(lambda: not alerts.statuses[0].waiting)
@@ -337,7 +337,7 @@ async def test_a_database_that_cannot_be_written_costs_no_message(
         alerts.take_snapshot(look(now=NOON + 60))
         await until(lambda: alerts.statuses[0].sent == 2)
     assert told() == [["connector heap began"], ["connector heap over"]]
-    tracks, messages = read_alerts(folder, {"ops"})
+    tracks, messages = FolderAlerts(folder).read({"ops"})
     assert [one.sent is None for one in messages] in ([False], [False, False]), "the first may be noted late"
     assert tracks == {"ops": {}}
 
@@ -355,7 +355,7 @@ async def test_a_reload_changes_alerts_and_forgets_removed_alerts(folder: Path) 
         alerts.take_snapshot(look(HEAP, now=NOON + 61))
         await until(lambda: len(Fake.got) == 3)
     assert told()[2] == ["connector heap lasts"]
-    tracks, messages = read_alerts(folder, {"ops", "gone"})
+    tracks, messages = FolderAlerts(folder).read({"ops", "gone"})
     assert (len(tracks["ops"]), len(tracks["gone"])) == (1, 0)
     assert {one.alert for one in messages} == {"ops"}
 
@@ -415,8 +415,8 @@ async def test_an_alert_does_not_tell_of_itself_but_of_others(folder: Path) -> N
 
 
 def test_what_is_saved_of_a_message_that_is_not_there_yet_is_saved(folder: Path) -> None:
-    save_message(folder, replace(message_of(1), sent=NOON))
-    assert [one.sent for one in read_alerts(folder, {"ops"})[1]] == [NOON]
+    FolderAlerts(folder).save_message(replace(message_of(1), sent=NOON))
+    assert [one.sent for one in FolderAlerts(folder).read({"ops"})[1]] == [NOON]
 
 
 def test_an_end_names_the_told_problem_and_a_new_kind_names_the_old_kind() -> None:
@@ -471,7 +471,7 @@ async def test_an_alert_fails_since_the_first_message_that_was_not_sent(
     folder: Path, messages: list[dict[str, Any]], failing: float | None
 ) -> None:
     for number, given in enumerate(messages, 1):
-        save_message(folder, replace(message_of(number, NOON + number), **given))
+        FolderAlerts(folder).save_message(replace(message_of(number, NOON + number), **given))
     alerts = Alerts(open_store(folder, JournalSettings()).alerts, TIMES)
     await alerts.change(config(), alerts.make_alerts(config()))
     assert alerts.statuses[0].failing == failing
@@ -498,7 +498,7 @@ async def test_what_a_plugin_raises_is_told_as_of_connectors(folder: Path, error
 
 
 async def test_dropped_messages_of_a_removed_alert_are_logged(folder: Path) -> None:
-    save_message(folder, message_of(1))
+    FolderAlerts(folder).save_message(message_of(1))
     alerts = Alerts(open_store(folder, JournalSettings()).alerts, TIMES)
     await alerts.change(config(), alerts.make_alerts(config()))
     with structlog.testing.capture_logs() as logs:

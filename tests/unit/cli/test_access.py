@@ -15,7 +15,7 @@ from relay.cli.client import find_login, find_running
 from relay.cli.state_options import StateOptions
 from relay.config.model import Config
 from relay.state.database import StateDatabase
-from relay.state.history import read_history
+from relay.state.history import FolderHistory
 from relay.store import Cursor, Parked, ParkedQuery, Replay
 from tests.unit.admin.shown_daemon import Bench
 
@@ -74,7 +74,7 @@ async def test_it_is_the_same_with_a_relay_and_without(tmp_path: Path, monkeypat
         found.append(await asyncio.to_thread(all_that_is_asked, tmp_path / name))
         await bench.admin.stop()
         bench.state.close()
-        entries = bench.shown.noted if name == "with" else read_history(tmp_path / name)
+        entries = bench.shown.noted if name == "with" else FolderHistory(tmp_path / name).read()
         noted[name] = [(one.kind, one.subject, one.sentence, one.by, dict(one.about)) for one in entries]
     assert found[0] == found[1]
     assert noted["with"] == noted["without"]

@@ -7,14 +7,16 @@ from click.testing import CliRunner
 
 from relay.cli.main import relay
 from relay.state.database import StateDatabase
-from relay.state.history import add_entries
+from relay.state.history import FolderHistory
 from relay.store import Entry
 
 
 def test_json_has_every_field_of_an_entry(tmp_path: Path) -> None:
     StateDatabase(tmp_path).close()
     at = 1_767_225_600.0
-    add_entries(tmp_path, [Entry("paused", "connector heap", "heap was paused", "anna", {"pending": 3}, at)], keep=1e12)
+    FolderHistory(tmp_path).add(
+        [Entry("paused", "connector heap", "heap was paused", "anna", {"pending": 3}, at)], keep=1e12
+    )
     shown = CliRunner().invoke(relay, ["history", "--json", "--state", str(tmp_path)])
     assert json.loads(shown.output) == [
         {

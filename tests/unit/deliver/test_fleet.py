@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from relay.api import Batch, ConnectorSettings, Event, Filter, FilterSettings, Retry, Secret
 from relay.config.mistake import ConfigError
 from relay.config.model import Config, Configured
-from relay.state.replays import ask_replay
+from relay.state.replays import FolderReplays
 from relay.store import Cursor, Pause, Replay, Unavailable
 from tests.unit.deliver.test_lane import Bench, Scripted, bench
 
@@ -129,7 +129,7 @@ async def test_a_connector_that_cannot_be_opened_fails_alone_and_is_opened_again
     async with bench(tmp_path) as it:
         await it.send(5)
         await it.settled()
-        ask_replay(tmp_path, Replay("new", Cursor(0, 0), 5))
+        FolderReplays(tmp_path).ask(Replay("new", Cursor(0, 0), 5))
         changes = await it.fleet.change(replace(it.config, connectors={**it.config.connectors, "new": shut}), BUDGET_S)
         problem = "cannot be opened: ValueError: InvalidURL: ..."
         assert (changes.added, changes.unready) == (
@@ -232,7 +232,7 @@ async def test_a_replay_goes_on_with_the_connector_that_has_changed(tmp_path: Pa
             raise Retry("busy")
 
         answers(it).answer = busy
-        ask_replay(tmp_path, Replay("it", Cursor(0, 0), 5))
+        FolderReplays(tmp_path).ask(Replay("it", Cursor(0, 0), 5))
         await it.until(lambda: bool(it.fleet.replays) and len(answers(it).batches) > 1)
         await it.fleet.save()
         await it.fleet.change(otherwise(it.config, window=500), BUDGET_S)
@@ -258,7 +258,7 @@ async def test_a_replay_requested_during_a_change_begins_after_the_change(tmp_pa
         async with asyncio.TaskGroup() as group:
             changing = group.create_task(it.fleet.change(otherwise(it.config, window=500), BUDGET_S), name="change")
             await it.until(lambda: it.fleet.lanes[0].is_stopping)
-            ask_replay(tmp_path, Replay("it", Cursor(0, 0), 5))
+            FolderReplays(tmp_path).ask(Replay("it", Cursor(0, 0), 5))
             assert it.fleet._group is not None
             await it.fleet._heed_admins(it.fleet._group)
             held.set()

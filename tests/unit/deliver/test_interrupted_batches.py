@@ -18,7 +18,7 @@ from relay.state.cuts import make_cut_file
 from relay.state.database import StateDatabase
 from relay.state.ledger import read_ledger
 from relay.state.parked import list_parked, mark_parked
-from relay.state.replays import ask_replay
+from relay.state.replays import FolderReplays
 from relay.store import Counts, Cursor, ParkedQuery, Replay
 from relay.store.log import JournalLimits
 from relay.testing import make_event
@@ -201,7 +201,7 @@ async def test_a_lane_at_rest_a_reload_and_a_replay_cut_again_where_they_had_cut
         assert ids()[:2] == before
         Taker.given.clear()
         Taker.answer = staticmethod(hang)
-        ask_replay(following.folder, Replay("it", Cursor(1, 1), 12))
+        FolderReplays(following.folder).ask(Replay("it", Cursor(1, 1), 12))
         await until(lambda: len(given()) == 2)
         sent, last = ids(), following.crash()
     wider = Bench(shutil.copytree(last.folder, tmp_path / "wider"))

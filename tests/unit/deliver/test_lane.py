@@ -36,7 +36,7 @@ from relay.journal.journal import Journal
 from relay.route import Route, Routed
 from relay.state.database import StateDatabase
 from relay.state.parked import drop_parked, list_parked, mark_parked
-from relay.state.replays import ask_replay
+from relay.state.replays import FolderReplays
 from relay.store import Counts, Cursor, Parked, ParkedQuery, Replay, Unavailable
 from relay.store.log import JournalLimits
 from relay.testing import make_event
@@ -183,7 +183,7 @@ async def test_what_a_connector_settles_by_itself_costs_no_rate_of_a_replay(tmp_
         it.connector.answer = lambda batch: [Skipped("no use for it")] * len(batch)
         await it.send(400)
         await it.settled()
-        ask_replay(tmp_path, Replay("it", Cursor(0, 0), 400, rate=2))  # 400 events would take 200 seconds
+        FolderReplays(tmp_path).ask(Replay("it", Cursor(0, 0), 400, rate=2))  # 400 events would take 200 seconds
         await it.until(lambda: bool(it.fleet.replays))
         await it.until(lambda: not it.fleet.replays, within=60)
         assert sum(map(len, it.connector.batches)) == 800

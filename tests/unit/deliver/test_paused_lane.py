@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from relay.api import Batch, Retry, Unauthorized
-from relay.state.pauses import list_pauses, pause_connector, resume_connector
-from relay.state.replays import ask_replay
+from relay.state.pauses import FolderPauses
+from relay.state.replays import FolderReplays
 from relay.store import Cursor, Replay
 from tests.unit.deliver.test_lane import Bench, bench
 
@@ -25,9 +25,9 @@ async def test_a_paused_lane_sends_nothing_until_it_is_resumed(
 ) -> None:
     async with bench(tmp_path, window=5) as it:
         (lane,) = it.fleet.lanes
-        assert pause_connector(tmp_path, "it")
-        assert pause_connector(tmp_path, "other")
-        assert not pause_connector(tmp_path, "it")
+        assert FolderPauses(tmp_path).pause("it")
+        assert FolderPauses(tmp_path).pause("other")
+        assert not FolderPauses(tmp_path).pause("it")
         await until(lambda: lane.destination.breaker.held)
         bodies = await it.send(100)
         await asyncio.sleep(0.05)  # time enough to send them all, if it did
@@ -35,9 +35,9 @@ async def test_a_paused_lane_sends_nothing_until_it_is_resumed(
     async with bench(tmp_path) as it:
         await asyncio.sleep(0.05)
         assert it.connector.batches == []
-        assert list(list_pauses(tmp_path)) == ["it", "other"]
-        assert resume_connector(tmp_path, "it")
-        assert not resume_connector(tmp_path, "it")
+        assert list(FolderPauses(tmp_path).read()) == ["it", "other"]
+        assert FolderPauses(tmp_path).resume("it")
+        assert not FolderPauses(tmp_path).resume("it")
         await it.settled()
         assert sorted(it.connector.delivered) == sorted(bodies)
         assert it.connector.delivered.total() == 100
@@ -45,11 +45,11 @@ async def test_a_paused_lane_sends_nothing_until_it_is_resumed(
 
 async def test_a_pause_with_an_end_ends_by_itself_over_a_restart_too(tmp_path: Path) -> None:
     async with bench(tmp_path) as it:
-        assert pause_connector(tmp_path, "it")
-        assert pause_connector(tmp_path, "it", time.time() + 3600)
+        assert FolderPauses(tmp_path).pause("it")
+        assert FolderPauses(tmp_path).pause("it", time.time() + 3600)
         soon = time.time() + 1.5
-        assert pause_connector(tmp_path, "it", soon)
-        assert not pause_connector(tmp_path, "it", soon)
+        assert FolderPauses(tmp_path).pause("it", soon)
+        assert not FolderPauses(tmp_path).pause("it", soon)
         await until(lambda: it.fleet.lanes[0].destination.breaker.held)
         await it.send(3)
     async with bench(tmp_path) as it:
@@ -60,13 +60,13 @@ async def test_a_pause_with_an_end_ends_by_itself_over_a_restart_too(tmp_path: P
         assert it.connector.delivered.total() == 3
         assert time.time() > soon
         assert it.fleet.lanes[0].destination.breaker.held is None
-        assert list_pauses(tmp_path) == {}
-        assert not resume_connector(tmp_path, "it")
+        assert FolderPauses(tmp_path).read() == {}
+        assert not FolderPauses(tmp_path).resume("it")
 
 
 async def test_a_lane_that_was_paused_is_so_before_it_runs(tmp_path: Path) -> None:
     async with bench(tmp_path):
-        pause_connector(tmp_path, "it")
+        FolderPauses(tmp_path).pause("it")
     it = Bench(tmp_path, {})
     await it.fleet.open(it.config)
     assert it.fleet.lanes[0].destination.breaker.held
@@ -89,7 +89,7 @@ async def test_a_waiting_lane_retries_at_once_when_an_admin_says_so(tmp_path: Pa
         await it.send(3)
         await it.settled()
         it.connector.answer = fail
-        ask_replay(tmp_path, Replay("it", Cursor(0, 0), 3))
+        FolderReplays(tmp_path).ask(Replay("it", Cursor(0, 0), 3))
         await it.until(lambda: len(it.fleet.replays) == 1)
         await it.send(10)
         least = 3 if failure.args == ("away",) else 2  # another attempt waits for the first one's hour to be over
@@ -121,7 +121,7 @@ async def test_what_is_tried_at_once_and_fails_again_waits_again(tmp_path: Path)
 
 async def test_a_stop_ends_a_paused_lane_at_once(tmp_path: Path) -> None:
     async with bench(tmp_path) as it:
-        pause_connector(tmp_path, "it")
+        FolderPauses(tmp_path).pause("it")
         await until(lambda: it.fleet.lanes[0].destination.breaker.held)
         await it.send(3)
     assert it.fleet.lanes[0].cursor.position == 0

@@ -35,7 +35,7 @@ from relay.state.erasure import table
 from relay.state.erasure.table import ask_erasure, list_erasures
 from relay.state.ledger import read_ledger
 from relay.state.parked import list_parked, mark_parked
-from relay.state.replays import ask_replay, list_replays
+from relay.state.replays import FolderReplays
 from relay.store import Counts, Cursor, Erasure, ParkedQuery, Replay, make_digest
 from relay.store.log import JournalLimits
 from relay.testing import make_event
@@ -170,13 +170,13 @@ async def test_a_replay_forgets_the_user_too(tmp_path: Path) -> None:
         await it.send(*[body(user) for user in ("anna", "bert") * 2])
         await it.until(lambda: it.fleet.lanes[0].cursor.position == 4)
         it.it.gate.clear()
-        ask_replay(tmp_path, Replay("it", Cursor(0, 0), 4))
+        FolderReplays(tmp_path).ask(Replay("it", Cursor(0, 0), 4))
         await it.until(lambda: it.it.at_once == 4)
         ask_erasure(tmp_path, User("anna"))
         await it.until(lambda: it.it.at_once == 2)
         it.it.gate.set()
-        await it.until(lambda: list_replays(tmp_path)[0].status == "done")
-        assert list_replays(tmp_path)[0].cursor.counts == Counts(delivered=2, erased=2)
+        await it.until(lambda: FolderReplays(tmp_path).read()[0].status == "done")
+        assert FolderReplays(tmp_path).read()[0].cursor.counts == Counts(delivered=2, erased=2)
         await it.erased(delivered=4)
 
 

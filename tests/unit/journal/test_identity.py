@@ -18,7 +18,7 @@ from relay.state.erasure.table import add_counts, ask_erasure, list_erasures, re
 from relay.state.journal_state import accept_clock, accept_journal, describe_accepting, find_doubts
 from relay.state.open_folder import open_both
 from relay.state.parked import list_parked
-from relay.state.replays import ask_replay, list_replays
+from relay.state.replays import FolderReplays
 from relay.store import Attempts, Counts, Cursor, Damage, Parked, Replay
 from relay.store.log import JournalLimits
 from tests.unit.state.older import AS_VERSION_9
@@ -97,7 +97,7 @@ async def test_an_accepted_journal_inherits_nothing_from_the_one_before(tmp_path
     """Siblings: parked events, a replay, attempts, damage, the count of an erasure, the place of the erasure watch."""
     await run(tmp_path, 5)
     ask_erasure(tmp_path, User("anna"))
-    ask_replay(tmp_path, Replay("it", Cursor(0, 0), 5))
+    FolderReplays(tmp_path).ask(Replay("it", Cursor(0, 0), 5))
     state = StateDatabase(tmp_path)
     tried = Attempts("it", 0, [(0, 5)], 3, "delivered", "busy", 1.0, 2.0)
     await state.save({}, 5, attempts=[tried], damage=[Damage(0, 5, "1.log", "bad record", 9)])
@@ -109,7 +109,7 @@ async def test_an_accepted_journal_inherits_nothing_from_the_one_before(tmp_path
     (tmp_path / "beside" / "journal").rename(tmp_path / "journal")
     accept_journal(tmp_path, PATH)
     assert [(one.offset, one.body) for one in list_parked(tmp_path)] == [(-1, b"{}")]  # no offset of the new journal
-    assert [one.status for one in list_replays(tmp_path)] == ["cancelled"]
+    assert [one.status for one in FolderReplays(tmp_path).read()] == ["cancelled"]
     assert (find_attempts_at(tmp_path, 0), was_damaged(tmp_path, 0)) == ([], False)
     assert [one.counted for one in list_erasures(tmp_path)] == [0]
     with closing(sqlite3.connect(tmp_path / "relay.db")) as db:

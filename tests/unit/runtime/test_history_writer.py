@@ -17,7 +17,7 @@ from relay.engine import open_store
 from relay.runtime.condition_watch import ConditionWatch
 from relay.runtime.history_writer import WAITING, History
 from relay.state.database import StateDatabase
-from relay.state.history import FolderHistory, add_entries, read_history
+from relay.state.history import FolderHistory
 from relay.status.model import Refusing
 from relay.store import Entry
 from tests.unit.status.statuses import NOON, a_lane, a_source, a_status
@@ -42,7 +42,7 @@ async def test_a_bug_costs_the_entry_and_ends_nothing(tmp_path: Path, monkeypatc
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         tasks = [group.create_task(work, name="history") for work in (one.run(), one.keep_checking())]
         await asked.wait()
-        while not read_history(tmp_path):
+        while not FolderHistory(tmp_path).read():
             one.note(Entry("failing", "journal", "good"))
             await asyncio.sleep(0.01)
         for task in tasks:
@@ -56,7 +56,7 @@ async def test_entries_that_wait_are_bounded(tmp_path: Path) -> None:
     for number in range(WAITING + 10):
         one.note(Entry("failing", "journal", str(number)))
     await one.end()
-    assert len(read_history(tmp_path)) == WAITING
+    assert len(FolderHistory(tmp_path).read()) == WAITING
 
 
 async def test_entries_are_kept_as_the_settings_in_force_say(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ async def test_entries_are_kept_as_the_settings_in_force_say(tmp_path: Path) -> 
         for number in range(5):
             one.note(Entry("failing", "journal", str(number)))
         await one.end()
-        told = [entry.sentence for entry in read_history(tmp_path) if entry.kind == "failing"]
+        told = [entry.sentence for entry in FolderHistory(tmp_path).read() if entry.kind == "failing"]
         assert kept <= {*told}, settings
         assert ("old" in told) is ("old" in kept)
         assert len(told) < settings["max_entries"], "the entry of the stop is kept, too"
@@ -84,13 +84,13 @@ async def test_a_source_that_refuses_is_not_told_anew_after_a_restart(tmp_path: 
     refusing = Refusing(since=NOON - 600, status=401, reason="wrong token", deadline=None)
     config, bad = Config(), a_status(sources=[a_source(refusing=refusing)])
     for looks, told in (([bad], ["source_refusing"]), ([bad], []), ([bad, a_status()], ["source_recovered"])):
-        watch, before = ConditionWatch(), len(read_history(tmp_path))
+        watch, before = ConditionWatch(), len(FolderHistory(tmp_path).read())
         one = History(open_store(tmp_path, JournalSettings()), lambda: config, watch)
         await one.start()
         for status in looks:
             watch.check(status)
         await one.end()
-        kinds = [entry.kind for entry in read_history(tmp_path)[before:]]
+        kinds = [entry.kind for entry in FolderHistory(tmp_path).read()[before:]]
         assert kinds == ["started", *told, "stopped"]
 
 
@@ -101,14 +101,14 @@ async def test_what_was_counted_since_the_last_entry_is_told_at_a_stop(tmp_path:
     for parked in (0, 3, 5):
         watch.check(a_status(lanes=[a_lane(parked=parked)]))
     await one.end()
-    told = [(entry.kind, entry.about.get("number")) for entry in read_history(tmp_path)]
+    told = [(entry.kind, entry.about.get("number")) for entry in FolderHistory(tmp_path).read()]
     assert told == [("parked", 3), ("parked", 2), ("stopped", None)]
 
 
 def test_history_since_shows_what_is_younger(tmp_path: Path) -> None:
     StateDatabase(tmp_path).close()
     ages = {"old": 7200, "new": 60}
-    add_entries(tmp_path, [Entry("failing", "journal", said, at=time.time() - age) for said, age in ages.items()])
+    FolderHistory(tmp_path).add([Entry("failing", "journal", said, at=time.time() - age) for said, age in ages.items()])
     asked = ["history", "--state", str(tmp_path)]
     for more, shown in (([], ["old", "new"]), (["--since", "1h"], ["new"])):
         lines = CliRunner().invoke(relay, [*asked, *more]).output.splitlines()
@@ -138,7 +138,7 @@ async def test_a_stop_is_written_behind_what_is_being_written(tmp_path: Path, mo
         go_on.set()
         await ending
         writing.cancel()
-    assert [entry.kind for entry in read_history(tmp_path)] == ["started", "stopped"]
+    assert [entry.kind for entry in FolderHistory(tmp_path).read()] == ["started", "stopped"]
 
 
 class Chatty(ConnectorSettings):
@@ -156,5 +156,5 @@ async def test_entries_hide_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     one = History(open_store(tmp_path, JournalSettings()), lambda: config, ConditionWatch())
     one.note(Entry("failing", "connector heap", "said hunter2", by="hunter2 of ops", about={"why": ["not hunter2"]}))
     await one.end()
-    entry = read_history(tmp_path)[0]
+    entry = FolderHistory(tmp_path).read()[0]
     assert (entry.sentence, entry.by, entry.about) == ("said ...", "... of ops", {"why": ["not ..."]})

@@ -25,7 +25,7 @@ from relay.state.parked import (
     read_parked,
     read_parked_totals,
 )
-from relay.state.replays import ask_replay, list_replays
+from relay.state.replays import FolderReplays
 from relay.store import Attempts, Counts, Cursor, Parked, ParkedQuery, Pause, Replay, Unavailable
 from tests.unit.state.older import AS_VERSION_9
 
@@ -70,7 +70,7 @@ async def test_a_ledger_of_a_relay_without_damage_counts_is_kept(tmp_path: Path)
     """Of version 9 of the tables: lanes, replays, and the view for people."""
     state = StateDatabase(tmp_path)
     await state.save({"heap": Cursor(0, 9, [(11, 12)], Counts(delivered=8, erased=2))}, 12)
-    number = ask_replay(tmp_path, Replay("heap", Cursor(0, 0), 9))
+    number = FolderReplays(tmp_path).ask(Replay("heap", Cursor(0, 0), 9))
     await state.save({}, 12, replays={number: Cursor(0, 4, [], Counts(expired=3, erased=1))})
     state.close()
     with closing(sqlite3.connect(tmp_path / "relay.db")) as db:
@@ -79,7 +79,7 @@ async def test_a_ledger_of_a_relay_without_damage_counts_is_kept(tmp_path: Path)
     assert await state.load_cursor("heap") == Cursor(0, 9, [(11, 12)], Counts(delivered=8, erased=2))
     await state.save({"heap": Cursor(0, 12, [], Counts(delivered=8, damaged=2, erased=2))}, 12)
     state.close()
-    (replay,) = list_replays(tmp_path)
+    (replay,) = FolderReplays(tmp_path).read()
     assert replay.cursor.counts == Counts(expired=3, erased=1)
     with closing(sqlite3.connect(tmp_path / "relay.db")) as db:
         assert db.execute("SELECT damaged, erased, pending FROM ledger").fetchall() == [(2, 2, 0)]

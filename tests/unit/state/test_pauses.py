@@ -7,18 +7,18 @@ from click.testing import CliRunner
 from relay.cli.main import relay
 from relay.state.database import StateDatabase
 from relay.state.layout import make_worker_folder
-from relay.state.pauses import list_pauses, pause_connector, resume_connector
+from relay.state.pauses import FolderPauses
 
 
 async def test_all_workers_pause_and_resume(tmp_path: Path) -> None:
     first, other = StateDatabase(tmp_path), StateDatabase(make_worker_folder(tmp_path, 1), 1)
-    assert [pause_connector(tmp_path, "heap"), pause_connector(tmp_path, "heap")] == [True, False]
-    assert list_pauses(other.folder).keys() == list_pauses(tmp_path).keys() == {"heap"}
+    assert [FolderPauses(tmp_path).pause("heap"), FolderPauses(tmp_path).pause("heap")] == [True, False]
+    assert FolderPauses(other.folder).read().keys() == FolderPauses(tmp_path).read().keys() == {"heap"}
     later = StateDatabase(make_worker_folder(tmp_path, 2), 2)
     await later.follow_pauses()
-    assert list_pauses(later.folder) == list_pauses(tmp_path)
-    assert [resume_connector(tmp_path, "heap"), resume_connector(tmp_path, "heap")] == [True, False]
-    assert list_pauses(later.folder) == {}
+    assert FolderPauses(later.folder).read() == FolderPauses(tmp_path).read()
+    assert [FolderPauses(tmp_path).resume("heap"), FolderPauses(tmp_path).resume("heap")] == [True, False]
+    assert FolderPauses(later.folder).read() == {}
     for each in (first, other, later):
         each.close()
 

@@ -12,8 +12,8 @@ from relay.state.damage import was_damaged
 from relay.state.database import StateDatabase
 from relay.state.layout import make_worker_folder
 from relay.state.parked import list_parked, mark_parked
-from relay.state.pauses import pause_connector
-from relay.state.replays import ask_replay, cancel_replay, list_replays
+from relay.state.pauses import FolderPauses
+from relay.state.replays import FolderReplays
 from relay.store import NUMBERS, Attempts, Parked, ParkedQuery, Pause, Replay, State
 from tests.toy_store.state import ToyBooks, ToyState, ToyTables
 
@@ -94,16 +94,16 @@ class EmbeddedState(StateEngine):
         mark_parked(self._folder, ParkedQuery(numbers=numbers))
 
     def pause(self, connector: str, until: float | None = None) -> None:
-        pause_connector(self._folder, connector, until)
+        FolderPauses(self._folder).pause(connector, until)
 
     def ask_replay(self, replay: Replay) -> int:
-        return ask_replay(self._folder, replay)
+        return FolderReplays(self._folder).ask(replay)
 
     def cancel_replay(self, number: int) -> None:
-        cancel_replay(self._folder, number)
+        FolderReplays(self._folder).cancel(number)
 
     def list_replays(self) -> list[Replay]:
-        return list_replays(self._folder)
+        return FolderReplays(self._folder).read()
 
     def list_parked(self) -> list[Parked]:
         return list_parked(self._folder)
