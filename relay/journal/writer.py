@@ -292,6 +292,8 @@ class Writer:
             held, self._lock = self._lock, lock(self.folder)
             os.close(held)
         write_identity(self.folder, self.identity)
+        if self._is_marked:
+            mark_compressed(self.folder)
 
     def _find_missing(self) -> None:
         """Find the closed segments that somebody has removed or truncated. Raises OSError."""

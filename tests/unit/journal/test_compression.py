@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import re
 import secrets
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -356,6 +357,17 @@ async def test_an_older_relay_does_not_start_with_compressed_records(tmp_path: P
     journal = Journal(tmp_path, PLAIN, 0)
     assert (tmp_path / MARK).exists()
     await journal.close()
+
+
+async def test_a_removed_folder_is_marked_again(tmp_path: Path) -> None:
+    folder = tmp_path / "journal"
+    journal = Journal(folder, ZSTD, 1 << 20)
+    await append(journal, events(10))
+    shutil.rmtree(folder)
+    await append(journal, events(10, 10))
+    assert (folder / MARK).exists()
+    await journal.close()
+    assert [segment.condition for segment in inspect_all(folder, 20)] == ["good"]
 
 
 def test_a_kept_copy_with_compressed_records_may_name_anybody(tmp_path: Path) -> None:
