@@ -1,11 +1,12 @@
 """The compressed form of a record: one zstd frame in the place of meta and body. Pure.
 
     meta     form bytes (4), form: JSON, {"needs": VERSION, "zstd": [bytes of the plain meta, bytes of the plain body]}
-    body     the frame of the plain meta and the plain body, a line break
+    body     the frame of the plain meta and the plain body, line breaks
 
 The form has the place of the table of kinds, and is an object instead of a list. So a relay that expects the table
 fails on the record, and does not take the record for damage. Every later form is such an object as well: `needs` is the
-first version that reads it. The line break is there because no record may end in a zero.
+first version that reads it. Line breaks are there because no record may end in a zero, and because an event takes
+SMALLEST bytes at least: so a start knows how many events may have been in bytes that are lost.
 """
 
 import re
@@ -25,6 +26,8 @@ LEAST_BYTES: Final = 4 << 10
 """A smaller record stays plain: compression would save little for each event, and cost much."""
 MOST_BYTES: Final = 64 << 20
 """A larger record stays plain, so that nobody has to decompress more than this at a time."""
+SMALLEST: Final = 10
+"""Bytes that an event takes in a segment at least. In a plain record, these are two numbers of four bytes, and `{}`."""
 BREAK: Final = b"\n"
 TRACES: Final = re.compile(rb'\x28\xb5\x2f\xfd|\{"needs":"[0-9.]+","zstd":\[')
 """The first bytes of a frame, or of a form."""
@@ -41,16 +44,17 @@ class Compressor:
         """Raises ValueError if zstd is not installed."""
         self._zstd = load_zstd().ZstdCompressor(LEVEL)
 
-    def compress(self, meta: bytes, body: bytes) -> tuple[bytes, bytes]:
-        """Return meta and body in the compressed form, or as they are if the record is too small or too large, or does
-        not shrink."""
+    def compress(self, meta: bytes, body: bytes, events: int) -> tuple[bytes, bytes]:
+        """Return meta and body of so many events in the compressed form, or as they are if the record is too small or
+        too large, or does not shrink."""
         size = len(meta) + len(body)
         if not LEAST_BYTES <= size <= MOST_BYTES:
             return meta, body
         self._zstd.set_pledged_input_size(size)
         frame = self._zstd.compress(meta + body, self._zstd.FLUSH_FRAME)
         form = b'%b%b","zstd":[%d,%d]}' % (FORM_START, VERSION, len(meta), len(body))
-        packed = len(form).to_bytes(4, "little") + form, frame + BREAK
+        breaks = BREAK * max(1, SMALLEST * events - len(frame))
+        packed = len(form).to_bytes(4, "little") + form, frame + breaks
         return packed if sum(map(len, packed)) < size else (meta, body)
 
 
@@ -63,7 +67,7 @@ def decompress(form: bytes, body: bytes) -> tuple[bytes, int] | None:
     if sizes is None:
         return None
     match _decompress_frame(body, sum(sizes)):
-        case plain, rest if len(plain) == sum(sizes) and rest == BREAK:
+        case plain, rest if len(plain) == sum(sizes) and rest and not rest.strip(BREAK):
             return plain, sizes[0]
     return None
 

@@ -99,7 +99,7 @@ def encode_record(block: Block, salt: int, compressor: Compressor | None = None)
     """Encode a block as a record of a segment with this salt. Without `compressor` the record is plain."""
     meta, body = encode_meta(block), block.body
     if compressor is not None:
-        meta, body = compressor.compress(meta, body)
+        meta, body = compressor.compress(meta, body, len(block))
     return encode_header(block, meta, body, round(block.received * 1e6), salt) + meta + body
 
 

@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from relay.journal.compression import SMALLEST
 from relay.journal.record import encode_lost_record
 from relay.journal.retention import MAX_SEGMENT_BYTES
 from relay.journal.segment import (
@@ -29,8 +30,6 @@ from relay.journal.segment import (
 )
 from relay.words import format_count
 
-SMALLEST: Final = 10
-"""Bytes of the smallest event in a segment: two numbers of four bytes, and `{}`."""
 BEHIND_ALL: Final = "behind all that may have been acknowledged"
 """Part of the problem if the head is a guess. Some offsets below it may belong to no event."""
 DAMAGE_ADVICE: Final = "what can be read behind it is delivered; relay journal check says what is lost"

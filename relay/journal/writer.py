@@ -164,7 +164,7 @@ class Writer:
         block = make_block(self.head, received_us, kinds, bodies)
         meta, body = encode_meta(block), block.body
         if self.limits.compress:
-            meta, body = self._compress(meta, body)
+            meta, body = self._compress(meta, body, len(block))
         opened = self._open_for(HEADER.size + len(meta) + len(body))
         try:
             header = encode_header(block, meta, body, received_us, opened.salt)
@@ -183,11 +183,11 @@ class Writer:
         active.end, active.written = self.head, received_us / 1e6
         return block
 
-    def _compress(self, meta: bytes, body: bytes) -> tuple[bytes, bytes]:
-        """Compress a record, if that pays. Raises OSError."""
+    def _compress(self, meta: bytes, body: bytes, events: int) -> tuple[bytes, bytes]:
+        """Compress a record of so many events, if that pays. Raises OSError."""
         if self._compressor is None:
             self._compressor = Compressor()
-        found = self._compressor.compress(meta, body)
+        found = self._compressor.compress(meta, body, events)
         if found[0] is not meta and not self._is_marked:
             mark_compressed(self.folder)
             self._is_marked = True

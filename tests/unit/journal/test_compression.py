@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from relay.api import Kind, User, load_zstd
 from relay.cli.main import relay as command
 from relay.journal import compression
-from relay.journal.compression import BREAK, Compressor, Unsupported
+from relay.journal.compression import BREAK, SMALLEST, Compressor, Unsupported
 from relay.journal.journal import Journal
 from relay.journal.outside.inspected import inspect_all
 from relay.journal.outside.repair import repair
@@ -113,7 +113,7 @@ def write_segment(folder: Path, parts: Sequence[tuple[int, bytes, bytes]]) -> Pa
 
 def parts_of(bodies: Sequence[bytes]) -> tuple[int, bytes, bytes]:
     block = make_block(0, 1, [KIND] * len(bodies), bodies)
-    return len(bodies), *Compressor().compress(encode_meta(block), block.body)
+    return len(bodies), *Compressor().compress(encode_meta(block), block.body, len(block))
 
 
 def with_form(form: bytes, body: bytes) -> tuple[int, bytes, bytes]:
@@ -164,18 +164,19 @@ def test_a_compressed_record_is_read_as_it_was_written(written: list[tuple[Kind,
     assert decode(data[:-1], 0, header, SALT) is None
     if is_compressed(data, 0, header):
         assert data.endswith(BREAK), "the zeros behind the records are cut off, so no record ends in a zero"
+        assert header.body_bytes >= SMALLEST * len(block), "lost bytes tell how many events they may have held"
 
 
 def test_a_record_stays_plain_if_compression_does_not_pay(monkeypatch: pytest.MonkeyPatch) -> None:
     """Siblings: too small, too large, bytes that do not shrink."""
     small, random = b"{}" * 100, secrets.token_bytes(100_000)
-    assert Compressor().compress(b"[]", small) == (b"[]", small)
-    assert Compressor().compress(b"[]", random) == (b"[]", random)
+    assert Compressor().compress(b"[]", small, 100) == (b"[]", small)
+    assert Compressor().compress(b"[]", random, 1) == (b"[]", random)
     large = b"{}" * 100_000
-    compressed = sum(map(len, Compressor().compress(b"[]", large)))
+    compressed = sum(map(len, Compressor().compress(b"[]", large, 1)))
     assert compressed < 1000
     monkeypatch.setattr(compression, "MOST_BYTES", 100_000)
-    assert Compressor().compress(b"[]", large) == (b"[]", large)
+    assert Compressor().compress(b"[]", large, 1) == (b"[]", large)
 
 
 async def test_a_journal_is_read_whole_after_the_setting_changed_twice(tmp_path: Path) -> None:
