@@ -210,6 +210,11 @@ class Journal:
         return self._writer.syncs
 
     @property
+    def stored(self) -> int:
+        """Bytes on disk that the events since the start took."""
+        return self._writer.stored
+
+    @property
     def capacity(self) -> int:
         """Bytes that the journal may take: `max_size`, or less if the file system has less beyond `min_free`."""
         return int(max(1, min(self._writer.limits.max_size, self._writer.size + self._writer.room)))

@@ -111,6 +111,8 @@ class Writer:
         self.fillers: Callable[[], str] = str
         """Returns what fills the file system; "" if unknown."""
         self._open: Open | None = None
+        self.stored = 0
+        """Bytes of the records written since the start."""
         self._compressor: Compressor | None = None
         self._is_marked = False
         """Whether the folder is marked as one with compressed records."""
@@ -177,6 +179,7 @@ class Writer:
             raise
         if not _is_in_place(opened):
             self._put_back(opened, end, [block])
+        self.stored += HEADER.size + len(meta) + len(body)
         opened.at = end
         self.head += len(block)
         active = self.segments[-1]

@@ -53,7 +53,8 @@ class StatusReader:
         journal = self._journal
         while True:
             now, head = time.monotonic(), journal.head
-            values: dict[Hashable, float] = {"events": head, "bytes": journal.bytes, "held": head - self._find_needed()}
+            held = head - self._find_needed()
+            values: dict[Hashable, float] = {"events": head, "stored": journal.stored, "held": held}
             for lane in self._fleet.lanes:
                 values["settled", lane.name] = lane.cursor.counts.total
                 values["pending", lane.name] = lane.cursor.make_ledger(head).pending
@@ -191,7 +192,7 @@ class StatusReader:
     def _read_journal(self) -> JournalStatus:
         journal, rates = self._journal, self._rates
         needed = journal.measure_needed(self._find_needed()) if self._find_needed() < journal.head else 0
-        per_event = rates.measure_change("bytes") / (rates.measure_change("events") or 1.0)
+        per_event = rates.measure_change("stored") / (rates.measure_change("events") or 1.0)
         growing = rates.measure_steady_change("held")
         is_known = growing is not None and journal.refusing is None and needed < journal.capacity
         return JournalStatus(

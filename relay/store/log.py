@@ -122,6 +122,10 @@ class Log(Protocol):
         """Bytes of events appended since the start."""
 
     @property
+    def stored(self) -> int:
+        """Bytes that these events took of `capacity`."""
+
+    @property
     def failed(self) -> int:
         """Failed commits since the start."""
 

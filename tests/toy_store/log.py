@@ -44,7 +44,7 @@ class ToyLog:
     def __init__(self, limits: JournalLimits, clock: Clock | None = None) -> None:
         self.identity, self.clock, self.disk = uuid4().hex, clock or Clock(), ToyDisk()
         self.limits = limits
-        self.head = self.oldest = self.bytes = self.failed = self.lost = 0
+        self.head = self.oldest = self.bytes = self.stored = self.failed = self.lost = 0
         self.refusing: str | None = None
         self.syncs = Histogram(QUICK)
         self.taps: set[Callable[[Block], object]] = set()
@@ -111,6 +111,7 @@ class ToyLog:
             self.blocks.append(block)
             self.head += len(block)
             self.bytes += len(block.body)
+            self.stored += len(block.body)
         for tap in self.taps:
             tap(block)
         self.grown.set()

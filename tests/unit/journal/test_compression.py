@@ -206,6 +206,7 @@ async def test_compressed_events_take_less_room_on_disk_and_the_same_in_memory(t
         held.append(journal._tail.size)
         await journal.close()
         sizes.append(journal.size)
+        assert journal.stored == journal.size - PREFIX.size
     assert held[0] == held[1]
     assert sizes[1] < sizes[0] / 5
 

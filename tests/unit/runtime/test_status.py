@@ -32,7 +32,7 @@ def test_the_journal_has_a_time_to_be_full_once_that_is_known(
     fleet: Any = SimpleNamespace(lanes=[lane], unsaved=None)
     looks = StatusReader(fleet, None, journal)  # type: ignore[arg-type]
     for second in range(seconds):
-        looks._rates.note(second, {"events": 10 * second, "bytes": 10 * second, "held": 10 * second})
+        looks._rates.note(second, {"events": 10 * second, "stored": 10 * second, "held": 10 * second})
     assert looks._read_journal().full_in == full_in
 
 
