@@ -55,7 +55,7 @@ def classify_result(result: AttemptResult) -> str:
 
 
 class AttemptLog:
-    """Keeps the attempts at one destination until they are in the database. The last attempt at the same events
+    """Keeps the attempts at one destination until they are saved. The last attempt at the same events
     replaces earlier attempts."""
 
     def __init__(self, connector: str) -> None:

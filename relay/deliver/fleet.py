@@ -120,7 +120,7 @@ class Fleet:
         is under way, within `budget` seconds, and go on where they were with the new settings.
 
         Raises ConfigError, Unavailable, and changes nothing then: relay tries whatever may fail before a
-        lane ends. Lanes may be missing only if the database fails right after that. Another change to the same
+        lane ends. Lanes may be missing only if the state fails right after that. Another change to the same
         configuration adds them."""
         wanted = make_plans(config)
         changes = compare(self._plans, wanted)
@@ -289,8 +289,9 @@ class Fleet:
         self._replays.start(group)
 
     async def wait_for_answers(self) -> None:
-        """Return once reads of the journal and the database, for which lanes wait, have moved on. Never return if a
-        disk hangs. Destinations are not asked."""
+        """Return once reads of the journal and the work of the state, for which lanes wait, have moved on.
+
+        Never return if a disk hangs. Destinations are not asked."""
         await self._journal.await_reads()
         await self._state.await_answer()
 

@@ -218,7 +218,7 @@ class Lane:
         self._cuts.forget(make_settled_test(snapshot.cursor))
 
     def close(self) -> None:
-        """Close the files of a lane that has ended."""
+        """Close the saved cuts of a lane that has ended."""
         self._cuts.close(make_settled_test(self._saved))
 
     async def _read_spans(self, group: asyncio.TaskGroup) -> None:

@@ -162,7 +162,7 @@ class LiveLane(Lane):
         super().mark_saved(snapshot)
 
     def close(self) -> None:
-        """Close the files of a lane that has ended."""
+        """Close the saved cuts of a lane that has ended."""
         self._parked_replay.close()
         super().close()
 

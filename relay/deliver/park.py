@@ -1,4 +1,4 @@
-"""Parks events, and tries until the state database takes them."""
+"""Parks events, and tries until the state takes them."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -69,7 +69,7 @@ class Parking:
         await self.park([Parked.make(each.event, self._name, "filter", each.reason, attempts) for each in failed])
 
     async def park(self, parked: list[Parked]) -> None:
-        """Park events, and try until the state database takes them. Raises Stopped.
+        """Park events, and try until the state takes them. Raises Stopped.
 
         Each event gets the replay that parks it or, where later events of its key have to wait, its key."""
         if self._replay is not None:

@@ -122,7 +122,7 @@ class ParkedReplay:
         await self._cuts.open()
 
     def close(self) -> None:
-        """Close the file of cuts, once the lane has ended."""
+        """Close the saved cuts, once the lane has ended."""
         self._cuts.close(lambda cut: False)
 
     def wake(self) -> None:

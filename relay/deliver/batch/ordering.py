@@ -157,9 +157,9 @@ class Order:
                 self._begin(event, key)
 
     def begin_reading_parked(self) -> None:
-        """Remember which keys are parked from now on: those in the database are about to be read."""
+        """Remember which keys are parked from now on: those in the state are about to be read."""
         self._parked_since = set()
 
     def set_parked_keys(self, keys: Iterable[str]) -> None:
-        """Set the keys of parked events, as read from the database."""
+        """Set the keys of parked events, as read from the state."""
         self._parked = {*keys, *self._parked_since}

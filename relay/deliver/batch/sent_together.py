@@ -6,8 +6,8 @@ How it fails and recovers:
   outlives `kill -9`. A power cut may lose it; then the events go out again all the same, perhaps cut otherwise, under
   other keys.
 - A batch that was refused as a whole and goes out in halves is a cut no more: a line says so, and its halves are.
-- A cut says which events go together. Which events are sent at all is for the cursor to say. So nothing that a file
-  holds, or lacks, can lose an event or send one more often.
+- A cut says which events go together. Which events are sent at all is for the cursor to say. So no cut that is
+  saved, or missing, can lose an event or send one more often.
 - A line that is damaged costs its keys and nothing else.
 - What a cut says of offsets that are settled, that the journal does not have, or that an earlier cut has, is not used.
 - Once a saved cursor has settled a cut, the cut may go. All cuts are saved anew without such cuts when they have grown.
@@ -122,7 +122,7 @@ class Cuts:
             self.add_batch(one)
 
     def forget(self, is_over: Callable[[Ranges], bool]) -> None:
-        """Forget the cuts that are over, if the file has grown."""
+        """Forget the cuts that are over, if the saved lines have grown."""
         if self._grown < self._may_grow:
             return
         self._lines = [line for line in self._lines if not is_over(_decode(line)[0])]
