@@ -45,7 +45,7 @@ class CohortRecord(msgspec.Struct):
     target: str | None = None
     """Which Braze was told of the cohort, and in what way."""
     slug: str = ""
-    """SyncPart of the name of an attribute; a rename does not change it."""
+    """Part of the name of an attribute; a rename does not change it."""
     left_out: int = 0
     """Ids by which Braze cannot find users."""
     errors: int = 0
