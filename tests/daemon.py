@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 import aiohttp
 
 from relay.state.ledger import read_ledger
-from relay.state.parked import list_parked
 from relay.store import Ledger, Parked
 from tests.forks import Forked, Forks
+from tests.parked import list_parked
 
 T = TypeVar("T")
 

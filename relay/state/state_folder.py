@@ -39,7 +39,6 @@ from relay.state.ledger import read_lane_ledgers, read_lanes_if_any, read_ledger
 from relay.state.open_folder import open_both, view_journal
 from relay.state.parked import (
     FolderParked,
-    drop_parked,
     find_parked_at,
     has_marked,
     read_parked_offsets,
@@ -109,7 +108,7 @@ class StateFolder:
         if connector not in known:
             raise LookupError(f"no connector {connector} has run; there are: {', '.join(known) or 'none'}")
         # In portions, and so before all else. The ledger goes after the parked events, so that the rest balances
-        parked, erasures = drop_parked(self._folder, ParkedQuery(connector=connector)), 0
+        parked, erasures = sum(self.parked.drop(ParkedQuery(connector=connector))), 0
         for mine in list_worker_folders(self._folder).values():
             remove_stores(mine, connector)
             with closing(connect(mine, "rw")) as db:

@@ -20,10 +20,10 @@ from relay.erasure.eraser import Eraser
 from relay.journal import compression
 from relay.journal.journal import Journal
 from relay.state.database import StateDatabase
-from relay.state.erasure.table import ask_erasure, list_erasures
-from relay.state.parked import list_parked
+from relay.state.erasure.table import FolderErasures
 from relay.store.log import JournalLimits
 from relay.testing import make_event
+from tests.parked import list_parked
 
 KIND = Kind("braze", "users.messages.email.Open")
 USER, EXTERNAL = "5f3a9c0d11e2b4a6c7d8e9f0", "anna-4711"
@@ -66,7 +66,7 @@ async def scenario(folder: Path, *, makes: bool, compress: bool) -> None:
             await fleet.save()
         else:
             erase = group.create_task(eraser.run(), name="erase")
-            while not list_erasures(folder)[0].done:
+            while not FolderErasures(folder).read()[0].done:
                 await asyncio.sleep(0.002)
             erase.cancel()
             Target.accepts = True
@@ -88,7 +88,7 @@ async def make(journal: Journal, folder: Path) -> None:
         journal._writer.seal(journal.head)
     while len(list_parked(folder)) < 2 * GROUPS:
         await asyncio.sleep(0.002)
-    ask_erasure(folder, User(USER))
+    FolderErasures(folder).ask(User(USER))
 
 
 class Writing(Steps):

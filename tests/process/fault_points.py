@@ -20,9 +20,9 @@ from relay.deliver import fleet
 from relay.deliver.fleet import Fleet
 from relay.journal.journal import Journal
 from relay.state.open_folder import open_both
-from relay.state.parked import list_parked, mark_parked
 from relay.store import ParkedQuery
 from relay.store.log import JournalLimits
+from tests.parked import list_parked, mark_parked
 
 KIND = Kind("braze", "users.messages.email.Open")
 WINDOW, GROUPS, EVENTS, BYTES = 20, 9, 5, 70_000

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from relay.cli.client import require_running
 from relay.cli.commands.state.erasures import KEPT
 from relay.cli.main import relay as cli
-from relay.state.erasure.table import list_erasures
+from relay.state.erasure.table import FolderErasures
 from relay.status.model import Status
 from relay.store import Erasure, make_digest
 from relay.testing import Destination, make_event
@@ -264,7 +264,7 @@ async def fewer(daemon: Daemon, destination: Destination, events: int) -> None:
     await daemon.start()
     await destination.received(3 * events)
     assert Counter(numbers_at(destination)) == Counter([*range(events)] * 3)
-    (one,) = await daemon.until(lambda: list_erasures(daemon.state), lambda found: bool(found[0].done))
+    (one,) = await daemon.until(lambda: FolderErasures(daemon.state).read(), lambda found: bool(found[0].done))
     assert one.workers.keys() == {0, 1}
     await daemon.until(lambda: children(daemon).keys(), lambda alive: alive == {0})
     assert await daemon.stop() == 0
@@ -294,7 +294,7 @@ async def test_a_user_is_erased_in_all_of_them_by_all_ids_that_one_of_them_knows
         request = make_event("users.UserDeleteRequest", user={"user_id": user})
         await send(daemon, [json.loads(request)])
     one, *others = await daemon.until(
-        lambda: list_erasures(daemon.state), lambda found: len(found) == 7 and is_over(found[0])
+        lambda: FolderErasures(daemon.state).read(), lambda found: len(found) == 7 and is_over(found[0])
     )
     assert [each.type for each in others] == ["users.UserDeleteRequest"] * 6
     assert left(daemon.state) == []
@@ -312,7 +312,7 @@ async def test_a_user_is_erased_in_all_of_them_by_all_ids_that_one_of_them_knows
         f"no events in the journal, none parked\nerasures: {one.number}\nnot looked at: {KEPT}\n",
     )
     assert relay(daemon, "erasures", "request", "--user-id", USER, "--external-id", EXTERNAL)[0] == 0
-    again = await daemon.until(lambda: list_erasures(daemon.state)[0], is_over)
+    again = await daemon.until(lambda: FolderErasures(daemon.state).read()[0], is_over)
     assert (again.number, again.type, {*again.workers}, again.events) == (8, None, {0, 1}, 0)
     assert relay(daemon, "audit", conf=True)[0] == 0
     assert await daemon.stop() == 0

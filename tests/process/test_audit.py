@@ -24,7 +24,7 @@ from relay.journal.journal import Journal
 from relay.journal.segment import make_path
 from relay.state.attempts import save_attempts
 from relay.state.database import StateDatabase
-from relay.state.erasure.table import ask_erasure
+from relay.state.erasure.table import FolderErasures
 from relay.state.layout import make_journal_folder, make_worker_folder
 from relay.store import Attempts, Counts, Cursor, LaneLedger, LogSurvey, Parked, ParkedTotal, Refusals, SourceLedger
 from relay.store.log import JournalLimits
@@ -327,7 +327,7 @@ async def test_commands_say_the_same_whether_a_relay_runs_or_not(state: Path, mo
     tried = [Attempts("all", replay, [(4, 6)], 1 + replay, "pending", "HTTP 503", 7.0, 8.5) for replay in (0, 3)]
     with closing(sqlite3.connect(state / "relay.db")) as db, db:
         save_attempts(db, tried)
-    ask_erasure(state, User("anna", ("å",)))
+    FolderErasures(state).ask(User("anna", ("å",)))
     config = load([state.parent / "conf.d"], Registry.discover(())).config
 
     async def all_that_is_said(commands: list[list[str]]) -> list[tuple[int, str, str]]:

@@ -16,7 +16,7 @@ from relay.cli.main import relay as cli
 from relay.sandbox.braze.profiles import Profile
 from relay.sandbox.braze.rest_api import CohortApi
 from relay.sandbox.heap.track import HeapApi
-from relay.state.erasure.table import list_erasures
+from relay.state.erasure.table import FolderErasures
 from relay.store import Counts, Erasure, make_digest
 from relay.testing import Answer, Destination, make_event
 from tests.daemon import Daemon
@@ -62,7 +62,9 @@ def relay(*arguments: Any) -> tuple[int, str]:
 
 
 async def until(daemon: Daemon, good: Callable[[Erasure], bool]) -> Erasure:
-    (found,) = await daemon.until(lambda: list_erasures(daemon.state), lambda found: len(found) == 1 and good(found[0]))
+    (found,) = await daemon.until(
+        lambda: FolderErasures(daemon.state).read(), lambda found: len(found) == 1 and good(found[0])
+    )
     one: Erasure = found
     return one
 
@@ -183,7 +185,7 @@ async def asked(daemon: Daemon, *arguments: Any) -> str:
 
 
 def of(daemon: Daemon, number: int) -> Erasure:
-    return next(one for one in list_erasures(daemon.state) if one.number == number)
+    return next(one for one in FolderErasures(daemon.state).read() if one.number == number)
 
 
 def configure_heap(daemon: Daemon, heap: HeapApi, key: Path) -> None:

@@ -10,11 +10,11 @@ from relay.api import Kind
 from relay.journal.outside.inspected import inspect_all
 from relay.journal.outside.view import JournalView
 from relay.journal.segment import MARK
-from relay.state.erasure.table import list_erasures
+from relay.state.erasure.table import FolderErasures
 from relay.state.ledger import read_ledger
-from relay.state.parked import list_parked
 from relay.store import Counts
 from tests.conftest import LONG
+from tests.parked import list_parked
 from tests.process.self_kill import harness
 
 pytestmark = pytest.mark.slow
@@ -37,7 +37,7 @@ def check(folder: Path) -> None:
     """No byte of the user is left, every offset is, and the counts are as if nothing had happened."""
     files = [path for path in folder.rglob("*") if path.is_file() and path.name != "delivered"]
     assert [path.name for path in files if any(one in path.read_bytes() for one in IDS)] == []
-    (one,) = list_erasures(folder)
+    (one,) = FolderErasures(folder).read()
     assert (one.events, one.changed, one.parked, one.status, one.user.user_id) == (9, 0, 3, "done", None)
     assert [(answer.connector, answer.outcome) for answer in one.answers] == [("it", "done")]
     assert read_ledger(folder)["it"].counts == Counts(delivered=6, parked=3, erased=9)

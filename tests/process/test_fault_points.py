@@ -12,8 +12,8 @@ import pytest
 from relay.journal.outside.inspected import inspect_all
 from relay.state.journal_state import find_doubts
 from relay.state.ledger import read_ledger
-from relay.state.parked import list_parked
 from tests.conftest import LONG
+from tests.parked import list_parked
 from tests.process.self_kill import harness
 
 pytestmark = pytest.mark.slow

@@ -13,10 +13,11 @@ import pytest
 from click.testing import CliRunner
 
 from relay.cli.main import relay as cli
-from relay.state.parked import drop_parked, read_parked_totals
+from relay.state.parked import FolderParked
 from relay.store import ParkedQuery
 from relay.testing import Destination, make_event
 from tests.daemon import Daemon
+from tests.parked import drop_parked
 
 MIB = 1 << 20
 TABLES = """
@@ -221,7 +222,7 @@ async def test_junk_of_one_source_leaves_room_for_others_and_the_audit_balances(
         (told, *_) = small.logged("parked events removed")
         assert "journal.min_free" in told["reason"]
         assert [*told["counts"]] == ["source junk"]
-        (total,) = read_parked_totals(small.state)
+        (total,) = FolderParked(small.state).read_totals()
         assert total.events + total.removed["journal.min_free"] == 30_000
         code, out, _ = relay("audit", "--state", small.state)
         assert code == 0, out

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.state.erasure.table import list_erasures
+from relay.state.erasure.table import FolderErasures
 from relay.state.journal_state import read_acknowledged
 from relay.state.open_folder import view_journal
 from relay.state.replays import FolderReplays
@@ -260,7 +260,9 @@ async def test_all_that_points_behind_the_end_goes_on(daemon: Daemon, tmp_path: 
         await daemon.until(lambda: Counter(hook.bodies()), lambda got: got == Counter([*kept, *lost]))
         body = b'{"events":[%s]}' % b",".join([*lost, make_event(DELETION)])
         assert await daemon.post(body) == (202, {"accepted": 11, "parked": 0, "duplicates": 0})
-        await daemon.until(lambda: list_erasures(daemon.state), lambda found: bool(found and found[0].compacted))
+        await daemon.until(
+            lambda: FolderErasures(daemon.state).read(), lambda found: bool(found and found[0].compacted)
+        )
         for connector in ("hook", "heap"):
             await daemon.settled(connector, head + 11)
         assert "The counts of all connectors balance." in (await run(daemon, "audit")).stdout

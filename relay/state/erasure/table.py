@@ -54,23 +54,54 @@ _FORGET_PAIRS: Final = """
        OR external_id IN (SELECT value FROM gone, json_each(external_ids))
 """
 """Deletes the identities of a user id, and those that name one of the user's external ids."""
+_AT_CONNECTORS: Final = """
+    SELECT connector, count(*), min(coalesce(compacted, asked)), reason  -- SQLite: the reason of that minimum's row
+    FROM erasure JOIN erasure_answer USING (number)
+    WHERE done IS NULL AND outcome = 'failed' GROUP BY connector ORDER BY connector
+"""
+_HERE: Final = "SELECT number, asked, problem FROM erasure WHERE done IS NULL AND problem NOT NULL"
+_COUNT_ASKED: Final = "SELECT count(*) FROM erasure WHERE number > ? AND type NOT NULL"
+_COUNT_DONE: Final = "SELECT count(*) FROM erasure WHERE done >= ? AND type NOT NULL"
 
 
-def ask_erasure(folder: Path, user: User, asked_by: str = "") -> int:
-    """Request an erasure; return its number. `asked_by`: who asks; the receipt keeps it."""
-    with closing(connect(folder, "rw")) as db:
-        db.execute("PRAGMA synchronous = FULL")
-        return add_erasure(db, Erasure(asked=time.time(), user=user, asked_by=asked_by))
+class FolderErasures:
+    """The erasures of a state folder: in the databases of all workers."""
 
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
 
-def list_erasures(folder: Path) -> list[Erasure]:
-    """Return all erasures of a state folder, over all workers, the newest first."""
-    parts: dict[int, dict[int, Erasure]] = {}
-    for worker, mine in list_worker_folders(folder).items():
-        with closing(connect(mine, "ro")) as db:
-            for one in read_erasures(db):
-                parts.setdefault(one.number, {})[worker] = one
-    return [merge_receipts(parts[number]) for number in sorted(parts, reverse=True)]
+    @convert_errors()
+    def ask(self, user: User, asked_by: str = "") -> int:
+        with closing(connect(self._folder, "rw")) as db:
+            db.execute("PRAGMA synchronous = FULL")
+            return add_erasure(db, Erasure(asked=time.time(), user=user, asked_by=asked_by))
+
+    @convert_errors()
+    def read(self) -> list[Erasure]:
+        parts: dict[int, dict[int, Erasure]] = {}
+        for worker, mine in list_worker_folders(self._folder).items():
+            with closing(connect(mine, "ro")) as db:
+                for one in read_erasures(db):
+                    parts.setdefault(one.number, {})[worker] = one
+        return [merge_receipts(parts[number]) for number in sorted(parts, reverse=True)]
+
+    @convert_errors()
+    def find_failing(self) -> list[FailingErasures]:
+        here: dict[int, tuple[float, str]] = {}
+        for mine in list_worker_folders(self._folder).values():
+            with closing(connect(mine, "ro")) as db:
+                here |= {number: (asked, problem) for number, asked, problem in db.execute(_HERE)}
+        with closing(connect(self._folder, "ro")) as db:
+            at_connectors = find_failing_at_connectors(db)
+        return [*([FailingErasures(None, len(here), *min(here.values()))] if here else []), *at_connectors]
+
+    @convert_errors()
+    def count(self, after: int, since: float) -> tuple[int, int, int]:
+        with closing(connect(self._folder, "ro")) as db:
+            (asked,) = db.execute(_COUNT_ASKED, (after,)).fetchone()
+            (done,) = db.execute(_COUNT_DONE, (since,)).fetchone()
+            (last,) = db.execute("SELECT ifnull(max(number), 0) FROM erasure").fetchone()
+        return asked, done, last
 
 
 def find_held_elsewhere(folder: Path, connector: str, numbers: Collection[int]) -> dict[int, bool]:
@@ -229,28 +260,6 @@ def mark_done(db: sqlite3.Connection, numbers: Collection[int]) -> None:
     db.executemany(query, [(time.time(), number) for number in numbers])
 
 
-_AT_CONNECTORS: Final = """
-    SELECT connector, count(*), min(coalesce(compacted, asked)), reason  -- SQLite: the reason of that minimum's row
-    FROM erasure JOIN erasure_answer USING (number)
-    WHERE done IS NULL AND outcome = 'failed' GROUP BY connector ORDER BY connector
-"""
-_HERE: Final = "SELECT number, asked, problem FROM erasure WHERE done IS NULL AND problem NOT NULL"
-
-
-def find_failing_erasures(folder: Path) -> list[FailingErasures]:
-    """Find the failing erasures of a state folder, each once however many workers fail.
-
-    Raises FileNotFoundError, sqlite3.Error.
-    """
-    here: dict[int, tuple[float, str]] = {}
-    for mine in list_worker_folders(folder).values():
-        with closing(connect(mine, "ro")) as db:
-            here |= {number: (asked, problem) for number, asked, problem in db.execute(_HERE)}
-    with closing(connect(folder, "ro")) as db:
-        at_connectors = find_failing_at_connectors(db)
-    return [*([FailingErasures(None, len(here), *min(here.values()))] if here else []), *at_connectors]
-
-
 def find_failing_at_connectors(db: sqlite3.Connection) -> list[FailingErasures]:
     """Find the erasures that fail at connectors, in the first worker's database. Raises sqlite3.Error."""
     return [FailingErasures(*row) for row in db.execute(_AT_CONNECTORS)]
@@ -301,38 +310,3 @@ def read_results(db: sqlite3.Connection, numbers: Iterable[int]) -> list[Erasure
         WHERE number IN (SELECT value FROM json_each(?))
     """
     return [*map(ErasureResult._make, db.execute(query, (json.dumps([*numbers]),)))]
-
-
-def count_erasures(folder: Path, after: int, since: float) -> tuple[int, int, int]:
-    """Count the erasures that events have requested.
-
-    Return the number beyond `after`, the number done from `since` on (Unix seconds), and the highest number.
-    """
-    with closing(connect(folder, "ro")) as db:
-        (asked,) = db.execute("SELECT count(*) FROM erasure WHERE number > ? AND type NOT NULL", (after,)).fetchone()
-        (done,) = db.execute("SELECT count(*) FROM erasure WHERE done >= ? AND type NOT NULL", (since,)).fetchone()
-        (last,) = db.execute("SELECT ifnull(max(number), 0) FROM erasure").fetchone()
-    return asked, done, last
-
-
-class FolderErasures:
-    """The erasures of a state folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    @convert_errors()
-    def ask(self, user: User, asked_by: str = "") -> int:
-        return ask_erasure(self._folder, user, asked_by)
-
-    @convert_errors()
-    def read(self) -> list[Erasure]:
-        return list_erasures(self._folder)
-
-    @convert_errors()
-    def find_failing(self) -> list[FailingErasures]:
-        return find_failing_erasures(self._folder)
-
-    @convert_errors()
-    def count(self, after: int, since: float) -> tuple[int, int, int]:
-        return count_erasures(self._folder, after, since)

@@ -1,7 +1,7 @@
 """The table `parked` of relay.db: reads, drops and replays parked events (dead letters).
 
-The functions here work on the databases of all workers, whether relay runs or not. They raise FileNotFoundError if no
-relay has run there, sqlite3.Error.
+Functions with a folder read one worker's database, whether relay runs or not. They raise FileNotFoundError if no relay
+has run there, sqlite3.Error. Functions with a database are parts of transactions.
 """
 
 import json
@@ -18,8 +18,8 @@ from typing import Any, Final, TypeVar
 from relay.state.cursor import read_saved_connectors
 from relay.state.database_file import connect, convert_errors, enable_shrinking, shrink_in_steps
 from relay.state.layout import list_worker_folders
-from relay.state.parked.totals import count_removed, count_stored, read_parked_totals
-from relay.store import ROW_BYTES, Parked, ParkedQuery, ParkedRow, ParkedTotal, Reason, RemovedParked
+from relay.state.parked.totals import count_removed, count_stored, read_worker_totals
+from relay.store import ROW_BYTES, Parked, ParkedQuery, ParkedRow, ParkedTotal, Reason, RemovedParked, sum_totals
 
 T = TypeVar("T")
 ROWS: Final = 500
@@ -59,21 +59,47 @@ _REMOVE: Final = f"""
 """  # noqa: S608
 
 
-def list_parked(folder: Path) -> list[Parked]:
-    """Return all parked events of a state folder, the oldest first."""
-    return list(read_parked(folder, ParkedQuery()))
+class FolderParked:
+    """The parked events of a state folder: in the databases of all workers."""
 
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
 
-def read_parked(folder: Path, which: ParkedQuery, *, bodies: bool = True) -> Iterator[Parked]:
-    """Read parked events, those of each worker from the oldest on. `bodies`: whether to read their bodies.
+    def read(self, which: ParkedQuery, *, bodies: bool = True) -> Iterator[Parked]:
+        with convert_errors():
+            for db, part in _open_each(self._folder, "ro", which):
+                after, left = 0, part.limit
+                while portion := _read_portion(db, part, after, left, bodies=bodies):
+                    yield from portion
+                    after, left = portion[-1].number, None if left is None else left - len(portion)
 
-    Reads in portions: a slow caller has few events in memory, and delays nobody.
-    """
-    for db, part in _open_each(folder, "ro", which):
-        after, left = 0, part.limit
-        while portion := _read_portion(db, part, after, left, bodies=bodies):
-            yield from portion
-            after, left = portion[-1].number, None if left is None else left - len(portion)
+    @convert_errors()
+    def read_totals(self) -> list[ParkedTotal]:
+        folders = list_worker_folders(self._folder).values()
+        return sum_totals(one for mine in folders for one in read_worker_totals(mine))
+
+    @convert_errors()
+    def count(self, which: ParkedQuery) -> int:
+        return sum(_count(db, part) for db, part in _open_each(self._folder, "ro", which))
+
+    def drop(self, which: ParkedQuery) -> Iterator[int]:
+        yield from self._change_in_portions("DELETE FROM parked WHERE", which, [])
+        with convert_errors(), suppress(sqlite3.OperationalError):  # a relay that runs goes on with this
+            for db, _ in _open_each(self._folder, "rw", ParkedQuery()):
+                for _ in run_unhurried(shrink_in_steps(db)):
+                    yield 0
+
+    def mark(self, which: ParkedQuery) -> Iterator[int]:
+        what = "UPDATE parked SET again = ? WHERE connector IS NOT NULL AND"
+        return self._change_in_portions(what, which, [time.time()])
+
+    def _change_in_portions(self, what: str, which: ParkedQuery, values: Sequence[float]) -> Iterator[int]:
+        """Change the present parked events in portions. Others get as much time in between."""
+        with convert_errors():
+            for db, part in _open_each(self._folder, "rw", which):
+                enable_shrinking(db)
+                db.execute("PRAGMA synchronous = FULL")
+                yield from run_unhurried(_change_worker(db, what, part, values))
 
 
 def find_parked_at(folder: Path, offsets: Sequence[int]) -> list[Parked]:
@@ -101,37 +127,6 @@ def read_parked_offsets(folder: Path) -> Mapping[str, Sequence[int]]:
         for connector, offset in db.execute(query):
             found.setdefault(connector, array("q")).append(offset)  # a million take no more than 8 MB
     return found
-
-
-def count_parked(folder: Path, which: ParkedQuery) -> int:
-    """Return the number of these parked events."""
-    return sum(_count(db, part) for db, part in _open_each(folder, "ro", which))
-
-
-def drop_parked(folder: Path, which: ParkedQuery) -> int:
-    """Delete parked events for good; return their number. In the ledger they stay parked."""
-    return sum(drop_in_portions(folder, which))
-
-
-def drop_in_portions(folder: Path, which: ParkedQuery) -> Iterator[int]:
-    """Delete parked events in portions, each a transaction; yield the number of each. Shrinks the file at the end."""
-    yield from _change_in_portions(folder, "DELETE FROM parked WHERE", which, [])
-    with suppress(sqlite3.OperationalError):  # they are gone all the same, and a relay that runs goes on with this
-        for db, _ in _open_each(folder, "rw", ParkedQuery()):
-            for _ in run_unhurried(shrink_in_steps(db)):
-                yield 0
-
-
-def mark_parked(folder: Path, which: ParkedQuery) -> int:
-    """Request a replay of parked events; return their number. Skips events parked at a source."""
-    return sum(mark_in_portions(folder, which))
-
-
-def mark_in_portions(folder: Path, which: ParkedQuery) -> Iterator[int]:
-    """Request a replay of parked events in portions, each a transaction; yield the number of each."""
-    return _change_in_portions(
-        folder, "UPDATE parked SET again = ? WHERE connector IS NOT NULL AND", which, [time.time()]
-    )
 
 
 def choose_first(found: Iterable[tuple[int, int]], size: int) -> list[int]:
@@ -316,14 +311,6 @@ def _count(db: sqlite3.Connection, which: ParkedQuery) -> int:
     return number if which.limit is None else min(number, which.limit)
 
 
-def _change_in_portions(folder: Path, what: str, which: ParkedQuery, values: Sequence[float]) -> Iterator[int]:
-    """Change the present parked events in portions. Others get as much time in between."""
-    for db, part in _open_each(folder, "rw", which):
-        enable_shrinking(db)
-        db.execute("PRAGMA synchronous = FULL")
-        yield from run_unhurried(_change_worker(db, what, part, values))
-
-
 def _change_worker(db: sqlite3.Connection, what: str, which: ParkedQuery, values: Sequence[float]) -> Iterator[int]:
     condition, more = _make_condition(which)
     where = f"number > ? AND number <= ? AND {condition} ORDER BY number LIMIT ?"
@@ -344,30 +331,3 @@ def run_unhurried(steps: Iterator[T]) -> Iterator[T]:
         yield step
         time.sleep(min(time.monotonic() - began, PAUSE_S))
         began = time.monotonic()
-
-
-class FolderParked:
-    """The parked events of a state folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def read(self, which: ParkedQuery, *, bodies: bool = True) -> Iterator[Parked]:
-        with convert_errors():
-            yield from read_parked(self._folder, which, bodies=bodies)
-
-    @convert_errors()
-    def read_totals(self) -> list[ParkedTotal]:
-        return read_parked_totals(self._folder)
-
-    @convert_errors()
-    def count(self, which: ParkedQuery) -> int:
-        return count_parked(self._folder, which)
-
-    def drop(self, which: ParkedQuery) -> Iterator[int]:
-        with convert_errors():
-            yield from drop_in_portions(self._folder, which)
-
-    def mark(self, which: ParkedQuery) -> Iterator[int]:
-        with convert_errors():
-            yield from mark_in_portions(self._folder, which)

@@ -7,18 +7,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from relay.state.database_file import connect
-from relay.state.layout import list_worker_folders
 from relay.store import SETTINGS, ParkedTotal, Reason, sum_totals
 
 _COUNT_REMOVED: Final = """
     INSERT INTO parked_removed VALUES (?, ?, ?, ?, 1)
     ON CONFLICT DO UPDATE SET events = events + 1
 """
-
-
-def read_parked_totals(folder: Path) -> list[ParkedTotal]:
-    """Read the totals of a state folder by source, connector and cause, with the removed events."""
-    return sum_totals(one for mine in list_worker_folders(folder).values() for one in read_worker_totals(mine))
 
 
 def read_worker_totals(folder: Path) -> list[ParkedTotal]:

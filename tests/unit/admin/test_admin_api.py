@@ -20,7 +20,7 @@ from relay.admin.tail import Tap
 from relay.api import Connector, ConnectorSettings, Secret, User
 from relay.config.address import TcpAddress
 from relay.config.model import Configured
-from relay.state.erasure.table import ask_erasure, save_answers
+from relay.state.erasure.table import FolderErasures, save_answers
 from relay.state.history import FolderHistory
 from relay.state.replays import FolderReplays
 from relay.status.reload_result import ReloadResult
@@ -129,7 +129,7 @@ async def test_every_answer_is_described(
     await bench.state.park([PARKED])
     await bench.state.save({"gone": Cursor(0, 4)}, 10)
     FolderReplays(bench.shown.folder).ask(Replay("heap", Cursor(0, 0), 5))
-    ask_erasure(bench.shown.folder, User("anna", ("a1",)))
+    FolderErasures(bench.shown.folder).ask(User("anna", ("a1",)))
     FolderHistory(bench.shown.folder).add([Entry("failing", "connector heap", "heap fails", about={"pending": 3})])
     await bench.state.run(lambda db: save_answers(db, {1: ConnectorAnswer("heap", "failed", "HTTP 503")}))
     seen = await bench.ask(method, path, body)

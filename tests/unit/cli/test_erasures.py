@@ -14,7 +14,7 @@ from relay.cli.main import relay as cli
 from relay.journal.journal import Journal
 from relay.journal.segment import make_path
 from relay.state.database import StateDatabase
-from relay.state.erasure.table import forget_ids, list_erasures, mark_compacted, mark_done, save_answers
+from relay.state.erasure.table import FolderErasures, forget_ids, mark_compacted, mark_done, save_answers
 from relay.store import ConnectorAnswer, Parked, make_digest
 from relay.store.log import JournalLimits
 from relay.testing import make_event
@@ -40,7 +40,7 @@ def test_an_erasure_takes_ids_of_every_kind_and_its_receipt_shows_remarks(state:
     where = ("--state", state)
     ids = ["--user-id", "anna", "--device-id", "phone", "--email", "a@example.com", "--alias", "crm:17:eu"]
     assert relay("request", *ids, *where)[0] == 0
-    (one,) = list_erasures(state)
+    (one,) = FolderErasures(state).read()
     others = (OtherId("device_id", "phone"), OtherId("email", "a@example.com"), OtherId("alias:crm", "17:eu"))
     assert one.user == User("anna", (), others)
     assert len(one.digests) == 4
@@ -51,7 +51,7 @@ def test_an_erasure_takes_ids_of_every_kind_and_its_receipt_shows_remarks(state:
         save_answers(db, {1: ConnectorAnswer("cohorts", "done", "not looked for: aliases")})
         forget_ids(db, [1])
     assert "connector  cohorts: done (not looked for: aliases)" in relay("show", 1, *where)[1]
-    assert list_erasures(state)[0].user == User()
+    assert FolderErasures(state).read()[0].user == User()
 
 
 def test_an_erasure_is_asked_for_and_its_receipt_names_nobody(state: Path) -> None:

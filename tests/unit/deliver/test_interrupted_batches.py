@@ -17,11 +17,11 @@ from relay.journal.journal import Journal
 from relay.state.cuts import make_cut_file
 from relay.state.database import StateDatabase
 from relay.state.ledger import read_ledger
-from relay.state.parked import list_parked, mark_parked
 from relay.state.replays import FolderReplays
 from relay.store import Counts, Cursor, ParkedQuery, Replay
 from relay.store.log import JournalLimits
 from relay.testing import make_event
+from tests.parked import list_parked, mark_parked
 
 KIND = Kind("braze", "users.messages.email.Open")
 Answer = Callable[[Batch], Awaitable[Sequence[Outcome] | None]]

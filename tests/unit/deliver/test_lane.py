@@ -35,11 +35,11 @@ from relay.deliver.fleet import Fleet
 from relay.journal.journal import Journal
 from relay.route import Route, Routed
 from relay.state.database import StateDatabase
-from relay.state.parked import drop_parked, list_parked, mark_parked
 from relay.state.replays import FolderReplays
 from relay.store import Counts, Cursor, Parked, ParkedQuery, Replay, Unavailable
 from relay.store.log import JournalLimits
 from relay.testing import make_event
+from tests.parked import drop_parked, list_parked, mark_parked
 
 BUSY = Retry("busy", after=0.001, hold_lane=False)
 KIND = Kind("braze", "users.messages.email.Open")

@@ -12,9 +12,9 @@ from relay.api import Batch, Connector, ConnectorSettings, Event, Filter, Kind, 
 from relay.config.model import Config, Configured
 from relay.state.attempts import find_attempts_at
 from relay.state.ledger import read_ledger
-from relay.state.parked import drop_parked, list_parked, mark_parked
 from relay.store import Counts, Parked, ParkedQuery, Unavailable
 from relay.testing import make_event
+from tests.parked import drop_parked, list_parked, mark_parked
 from tests.unit.deliver.one_lane import OneLane
 
 KIND = Kind("braze", "users.messages.email.Open", "uuid", "at")

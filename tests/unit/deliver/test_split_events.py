@@ -19,10 +19,10 @@ from relay.inspect.search import search_all
 from relay.inspect.trace import trace_all
 from relay.state.database import StateDatabase
 from relay.state.ledger import read_ledger
-from relay.state.parked import drop_parked, list_parked, mark_parked
 from relay.state.state_folder import StateFolder
 from relay.store import Counts, ParkedQuery
 from relay.store.users import Wanted
+from tests.parked import drop_parked, list_parked, mark_parked
 from tests.unit.deliver.one_lane import OneLane
 
 KIND = Kind("shop", "shop.Order")

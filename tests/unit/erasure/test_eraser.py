@@ -32,13 +32,13 @@ from relay.erasure.eraser import Eraser
 from relay.journal.journal import Journal
 from relay.state.database import StateDatabase
 from relay.state.erasure import table
-from relay.state.erasure.table import ask_erasure, list_erasures
+from relay.state.erasure.table import FolderErasures
 from relay.state.ledger import read_ledger
-from relay.state.parked import list_parked, mark_parked
 from relay.state.replays import FolderReplays
 from relay.store import Counts, Cursor, Erasure, ParkedQuery, Replay, make_digest
 from relay.store.log import JournalLimits
 from relay.testing import make_event
+from tests.parked import list_parked, mark_parked
 
 KIND = Kind("braze", "users.messages.email.Open")
 DELETE = Kind("braze", "users.UserDeleteRequest")
@@ -113,9 +113,11 @@ class Bench:
 
     async def erased(self, **counts: int) -> Erasure:
         """Wait until the one erasure is done, and the books say so."""
-        await self.until(lambda: list_erasures(self.folder) and all(one.done for one in list_erasures(self.folder)))
+        await self.until(
+            lambda: FolderErasures(self.folder).read() and all(one.done for one in FolderErasures(self.folder).read())
+        )
         await self.until(lambda: read_ledger(self.folder)["it"].counts == Counts(**counts))
-        return list_erasures(self.folder)[0]
+        return FolderErasures(self.folder).read()[0]
 
 
 def make_due(folder: Path, condition: str = "TRUE") -> None:
@@ -157,7 +159,7 @@ async def test_what_hangs_at_the_destination_is_not_sent_again(tmp_path: Path) -
         it.it.gate.clear()
         await it.send(*[body(user) for user in ("anna", "bert") * 10])
         await it.until(lambda: it.it.at_once == 20)
-        ask_erasure(tmp_path, User("anna"))
+        FolderErasures(tmp_path).ask(User("anna"))
         await it.until(lambda: it.it.at_once == 10)
         it.it.gate.set()
         one = await it.erased(delivered=10, erased=10)
@@ -172,7 +174,7 @@ async def test_a_replay_forgets_the_user_too(tmp_path: Path) -> None:
         it.it.gate.clear()
         FolderReplays(tmp_path).ask(Replay("it", Cursor(0, 0), 4))
         await it.until(lambda: it.it.at_once == 4)
-        ask_erasure(tmp_path, User("anna"))
+        FolderErasures(tmp_path).ask(User("anna"))
         await it.until(lambda: it.it.at_once == 2)
         it.it.gate.set()
         await it.until(lambda: FolderReplays(tmp_path).read()[0].status == "done")
@@ -185,8 +187,8 @@ async def test_events_that_wait_for_an_earlier_one_of_their_key_go(tmp_path: Pat
         it.it.gate.clear()
         await it.send(*[body(user, n=n) for n in range(5) for user in ("anna", "bert")])
         await it.until(lambda: it.it.at_once == 2)
-        ask_erasure(tmp_path, User("anna"))
-        await it.until(lambda: list_erasures(tmp_path)[0].compacted)
+        FolderErasures(tmp_path).ask(User("anna"))
+        await it.until(lambda: FolderErasures(tmp_path).read()[0].compacted)
         it.it.gate.set()
         await it.erased(delivered=5, erased=5)
         assert not any(b"anna" in taken for taken in it.it.taken)
@@ -208,8 +210,8 @@ async def test_parked_events_are_erased_once_even_during_their_redelivery(tmp_pa
             it.it.gate.clear()
             mark_parked(tmp_path, ParkedQuery())
             await it.until(lambda: it.it.at_once == 2)
-        ask_erasure(tmp_path, User("anna"))
-        await it.until(lambda: list_erasures(tmp_path)[0].compacted)
+        FolderErasures(tmp_path).ask(User("anna"))
+        await it.until(lambda: FolderErasures(tmp_path).read()[0].compacted)
         (one,) = list_parked(tmp_path)
         assert (one.offset, one.reason, one.key) == (1, "HTTP 400: ... is not known", "bert")
         it.it.answer = lambda batch: None
@@ -232,7 +234,7 @@ async def test_events_of_connectors_that_do_not_run_go_too(tmp_path: Path) -> No
         db.execute("UPDATE parked SET body = CAST(replace(body, 'anna', 'hash') AS BLOB)")  # as a filter would
     async with bench(tmp_path) as it:
         await it.until(lambda: it.fleet.lanes[0].cursor.position == 2)
-        ask_erasure(tmp_path, User("anna"))
+        FolderErasures(tmp_path).ask(User("anna"))
         receipt = await it.erased(delivered=2)
         assert receipt.parked == 1
     assert read_ledger(tmp_path)["gone"].counts == Counts(parked=1, erased=1)
@@ -262,12 +264,12 @@ async def test_a_connector_is_told_until_it_has_erased_everybody(tmp_path: Path)
         await it.until(lambda: it.fleet.lanes[0].cursor.position == 2)
         with capture_logs() as logs:
             for user in ("anna", "bert", "carl"):
-                ask_erasure(tmp_path, User(user))
+                FolderErasures(tmp_path).ask(User(user))
             make_due(tmp_path)
             await it.erased(delivered=2)
         assert len(it.it.erased) >= 6
         assert it.it.erased[-1] == [User("anna", ("a1",))]
-        found = {one.number: one.answers[0] for one in list_erasures(tmp_path)}
+        found = {one.number: one.answers[0] for one in FolderErasures(tmp_path).read()}
         assert [found[number].outcome for number in (1, 2, 3)] == ["done", "done", "skipped"]
         assert found[3].reason == "no id of ..."
         told = [str(line) for line in logs if "anna" in str(line) or SECRET in str(line)]
@@ -288,7 +290,7 @@ async def test_a_connector_that_a_reload_is_just_making_anew_is_waited_for(
     async with bench(tmp_path) as it:
         connector = it.it
         connector.may_erase.clear()
-        ask_erasure(tmp_path, User("anna"))
+        FolderErasures(tmp_path).ask(User("anna"))
         await it.until(lambda: connector.erased)
         lanes, it.fleet._lanes = it.fleet._lanes, {}
         read_open = it.state.erasures.read_open
@@ -296,16 +298,16 @@ async def test_a_connector_that_a_reload_is_just_making_anew_is_waited_for(
         await it.until(lambda: len(looks) > 3)
         it.fleet._lanes = lanes
         connector.may_erase.set()
-        await it.until(lambda: list_erasures(tmp_path)[0].done)
-        assert [(one.connector, one.outcome) for one in list_erasures(tmp_path)[0].answers] == [("it", "done")]
+        await it.until(lambda: FolderErasures(tmp_path).read()[0].done)
+        assert [(one.connector, one.outcome) for one in FolderErasures(tmp_path).read()[0].answers] == [("it", "done")]
 
 
 async def test_who_is_stopped_before_the_first_answer_still_has_it_to_do(tmp_path: Path) -> None:
     async with bench(tmp_path) as it:
         it.it.may_erase.clear()
-        ask_erasure(tmp_path, User("anna"))
+        FolderErasures(tmp_path).ask(User("anna"))
         await it.until(lambda: it.it.erased)
-    (one,) = list_erasures(tmp_path)
+    (one,) = FolderErasures(tmp_path).read()
     assert [(each.connector, each.outcome, each.reason) for each in one.answers] == [("it", "failed", "cut short")]
     assert not one.is_over([]), "whether it is configured at the next start or not"
     async with bench(tmp_path) as it:
@@ -320,7 +322,7 @@ async def test_a_stop_continues_when_the_ledger_cannot_be_written(
 
     async with bench(tmp_path) as it:
         it.it.may_erase.clear()
-        ask_erasure(tmp_path, User("anna"))
+        FolderErasures(tmp_path).ask(User("anna"))
         await it.until(lambda: it.it.erased)
         monkeypatch.setattr(table, "save_answers", full)
         with capture_logs() as logs:
@@ -338,7 +340,7 @@ async def test_who_was_erased_and_comes_again_is_in_the_map_again(tmp_path: Path
     async with bench(tmp_path, {"identities": True}) as it:
         await it.send(body("anna", "a1"))
         await it.until(lambda: it.eraser.watch_position == it.fleet.lanes[0].cursor.position == 1)
-        ask_erasure(tmp_path, User("anna"))
+        FolderErasures(tmp_path).ask(User("anna"))
         await it.erased(delivered=1)
         await it.send(body("anna", "a1"))
         await it.until(lambda: it.eraser.watch_position == 2)
@@ -353,7 +355,7 @@ async def test_external_ids_that_are_only_in_the_map_are_known(tmp_path: Path) -
         it.journal._writer.seal(it.journal.head)
         await it.send(make_event(user={"external_user_id": "a1"}))
         await it.until(lambda: it.journal.oldest == 2 and it.fleet.lanes[0].cursor.position == 3)
-        ask_erasure(tmp_path, User("anna"))
+        FolderErasures(tmp_path).ask(User("anna"))
         one = await it.erased(delivered=3)
         assert (one.events, sorted(one.digests)) == (1, sorted([make_digest("anna"), make_digest("a1")]))
         assert it.it.erased == [[User("anna", ("a1",))]]
@@ -367,15 +369,15 @@ async def test_events_that_ask_are_noticed_once_also_those_of_a_time_without_us(
         await it.send(body("too early"), kind=DELETE)
     async with bench(tmp_path, on) as it:
         await it.send(body("anna"), kind=DELETE)
-        await it.until(lambda: len(list_erasures(tmp_path)) == 1)
+        await it.until(lambda: len(FolderErasures(tmp_path).read()) == 1)
     async with bench(tmp_path, {"after": "1h"}) as it:
         await it.send(body("bert"), make_event(user={}), kind=DELETE)
         await it.send(body("carl"))
     with capture_logs() as logs:
         async with bench(tmp_path, on) as it:
-            await it.until(lambda: len(list_erasures(tmp_path)) == 2)
+            await it.until(lambda: len(FolderErasures(tmp_path).read()) == 2)
             await it.until(lambda: it.eraser.watch_position == 5)
-    assert [(one.user.user_id, one.offset, one.type, one.source) for one in list_erasures(tmp_path)] == [
+    assert [(one.user.user_id, one.offset, one.type, one.source) for one in FolderErasures(tmp_path).read()] == [
         ("bert", 2, DELETE.type, "braze"),
         ("anna", 1, DELETE.type, "braze"),
     ]
@@ -389,9 +391,9 @@ async def test_an_erasure_of_a_damaged_journal_waits_and_the_receipt_says_so(tmp
         (segment,) = it.journal._writer.seal(it.journal.head)
         whole = segment.path.read_bytes()
         segment.path.write_bytes(whole[:-9] + b"?" + whole[-8:])
-        ask_erasure(tmp_path, User("anna"))
-        await it.until(lambda: list_erasures(tmp_path)[0].problem)
-        assert "stop relay, relay journal repair" in (list_erasures(tmp_path)[0].problem or "")
+        FolderErasures(tmp_path).ask(User("anna"))
+        await it.until(lambda: FolderErasures(tmp_path).read()[0].problem)
+        assert "stop relay, relay journal repair" in (FolderErasures(tmp_path).read()[0].problem or "")
         segment.path.write_bytes(whole)
         one = await it.erased(delivered=1)
         assert (one.problem, one.events) == (None, 1)
@@ -402,11 +404,11 @@ async def test_a_reader_of_the_database_is_waited_for(tmp_path: Path) -> None:
         await it.send(body("anna"))
         await it.until(lambda: it.fleet.lanes[0].cursor.position == 1)
         with closing(sqlite3.connect(tmp_path / "relay.db", isolation_level=None)) as db:
-            ask_erasure(tmp_path, User("anna"))
+            FolderErasures(tmp_path).ask(User("anna"))
             db.execute("BEGIN")
             db.execute("SELECT * FROM erasure").fetchall()
             await it.state.read(lambda db: db.execute("PRAGMA busy_timeout = 50").close())
-            await it.until(lambda: list_erasures(tmp_path)[0].problem)
+            await it.until(lambda: FolderErasures(tmp_path).read()[0].problem)
             db.execute("COMMIT")
         await it.erased(delivered=1)
 
@@ -415,10 +417,10 @@ async def test_users_are_taken_together_and_those_who_are_not_due_wait(tmp_path:
     async with bench(tmp_path, {"after": "1h"}) as it:
         await it.send(body("anna"), body("bert"), body("anna"))
         for user in ("anna", "bert", "anna"):
-            ask_erasure(tmp_path, User(user))
+            FolderErasures(tmp_path).ask(User(user))
         make_due(tmp_path, "number != 2")
-        await it.until(lambda: list_erasures(tmp_path)[0].done)
-        third, second, first = list_erasures(tmp_path)
+        await it.until(lambda: FolderErasures(tmp_path).read()[0].done)
+        third, second, first = FolderErasures(tmp_path).read()
         assert (first.events, second.events, third.events) == (2, 0, 2)
         assert (first.status, second.status, third.status) == ("done", "waiting", "done")
         assert len(it.it.erased) == 1

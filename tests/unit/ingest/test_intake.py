@@ -23,13 +23,13 @@ from relay.ingest.server import Ingest
 from relay.journal.journal import Journal
 from relay.state.database import StateDatabase
 from relay.state.ledger import read_source_ledgers
-from relay.state.parked import list_parked
 from relay.store import Refusals, SourceLedger
 from relay.store.clock import Clock, read_uptime
 from relay.store.error import Unavailable
 from relay.store.log import JournalLimits
 from relay.testing import make_event
 from relay_plugins.currents import Currents
+from tests.parked import list_parked
 
 
 class Bare(Source):

@@ -24,10 +24,10 @@ from relay.ingest.to_first_worker import First
 from relay.journal import journal
 from relay.journal.journal import Journal
 from relay.state.database import StateDatabase
-from relay.state.parked import list_parked
 from relay.store.error import Unavailable
 from relay.store.log import JournalLimits
 from relay.testing import make_event
+from tests.parked import list_parked
 
 
 class Hooked(Source, type="hooked"):

@@ -14,13 +14,13 @@ from relay.journal.journal import Journal
 from relay.state.attempts import find_attempts_at
 from relay.state.damage import was_damaged
 from relay.state.database import StateDatabase
-from relay.state.erasure.table import add_counts, ask_erasure, list_erasures, read_watch_position, save_watch
+from relay.state.erasure.table import FolderErasures, add_counts, read_watch_position, save_watch
 from relay.state.journal_state import accept_clock, accept_journal, describe_accepting, find_doubts
 from relay.state.open_folder import open_both
-from relay.state.parked import list_parked
 from relay.state.replays import FolderReplays
 from relay.store import Attempts, Counts, Cursor, Damage, Parked, Replay
 from relay.store.log import JournalLimits
+from tests.parked import list_parked
 from tests.unit.state.older import AS_VERSION_9
 
 KIND = Kind("braze", "users.messages.email.Open")
@@ -96,7 +96,7 @@ async def test_all_events_of_an_accepted_journal_count_as_new(tmp_path: Path) ->
 async def test_an_accepted_journal_inherits_nothing_from_the_one_before(tmp_path: Path) -> None:
     """Siblings: parked events, a replay, attempts, damage, the count of an erasure, the place of the erasure watch."""
     await run(tmp_path, 5)
-    ask_erasure(tmp_path, User("anna"))
+    FolderErasures(tmp_path).ask(User("anna"))
     FolderReplays(tmp_path).ask(Replay("it", Cursor(0, 0), 5))
     state = StateDatabase(tmp_path)
     tried = Attempts("it", 0, [(0, 5)], 3, "delivered", "busy", 1.0, 2.0)
@@ -111,7 +111,7 @@ async def test_an_accepted_journal_inherits_nothing_from_the_one_before(tmp_path
     assert [(one.offset, one.body) for one in list_parked(tmp_path)] == [(-1, b"{}")]  # no offset of the new journal
     assert [one.status for one in FolderReplays(tmp_path).read()] == ["cancelled"]
     assert (find_attempts_at(tmp_path, 0), was_damaged(tmp_path, 0)) == ([], False)
-    assert [one.counted for one in list_erasures(tmp_path)] == [0]
+    assert [one.counted for one in FolderErasures(tmp_path).read()] == [0]
     with closing(sqlite3.connect(tmp_path / "relay.db")) as db:
         assert read_watch_position(db) == 0
 

@@ -13,20 +13,13 @@ import pytest
 from relay.api import User
 from relay.state import attempts
 from relay.state.database import StateDatabase
-from relay.state.erasure.table import list_erasures
+from relay.state.erasure.table import FolderErasures
 from relay.state.ledger import read_ledger
 from relay.state.migrations import MIGRATIONS
-from relay.state.parked import (
-    _MARKED,
-    count_parked,
-    drop_parked,
-    list_parked,
-    mark_parked,
-    read_parked,
-    read_parked_totals,
-)
+from relay.state.parked import _MARKED, FolderParked
 from relay.state.replays import FolderReplays
 from relay.store import Attempts, Counts, Cursor, Parked, ParkedQuery, Pause, Replay, Unavailable
+from tests.parked import drop_parked, list_parked, mark_parked
 from tests.unit.state.older import AS_VERSION_9
 
 OLD = """
@@ -54,7 +47,7 @@ def state(tmp_path: Path) -> StateDatabase:
 async def test_a_database_of_an_older_relay_is_migrated_with_its_content(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "relay.db")) as db:
         db.executescript(OLD)
-    with pytest.raises(sqlite3.Error, match="older relay"):
+    with pytest.raises(Unavailable, match="older relay"):
         list_parked(tmp_path)
     for _ in range(2):  # the second start finds it up to date
         state = StateDatabase(tmp_path)
@@ -93,7 +86,7 @@ def test_erasures_of_an_older_relay_are_kept(tmp_path: Path) -> None:
         db.execute("INSERT INTO erasure (number, asked, user_id, external_ids, digests) VALUES (?, ?, ?, ?, ?)", row)
         db.commit()
     StateDatabase(tmp_path).close()
-    (one,) = list_erasures(tmp_path)
+    (one,) = FolderErasures(tmp_path).read()
     assert (one.number, one.user, one.digests) == (1, User("anna", ("a1",)), ["d"])
 
 
@@ -103,7 +96,7 @@ def test_a_database_of_a_newer_relay_is_left_alone(tmp_path: Path) -> None:
         db.execute("PRAGMA user_version = 99")
     with pytest.raises(sqlite3.Error, match="newer relay"):
         StateDatabase(tmp_path)
-    with pytest.raises(sqlite3.Error, match="newer relay"):
+    with pytest.raises(Unavailable, match="newer relay"):
         list_parked(tmp_path)
 
 
@@ -122,8 +115,8 @@ async def test_a_selection_holds_everything_that_is_given(state: StateDatabase, 
 
     def numbers(**given: object) -> list[int]:
         which = ParkedQuery(**given)  # type: ignore[arg-type]
-        found = [one.number for one in read_parked(tmp_path, which)]
-        assert count_parked(tmp_path, which) == len(found)
+        found = [one.number for one in FolderParked(tmp_path).read(which)]
+        assert FolderParked(tmp_path).count(which) == len(found)
         return found
 
     last = list_parked(tmp_path)[-1].last
@@ -207,7 +200,7 @@ async def test_parked_events_of_the_relay_before_parts_keep_their_numbers(tmp_pa
     assert [(one.number, one.offset, one.part) for one in found] == [(1, 1, 0), (2, 2, 0), (4, 2, 1), (5, 3, 0)]
     first = found[0]
     assert (first.status, first.answer, first.replay, first.key, first.attempts) == (400, "no", None, "k", 2)
-    assert sum(total.events for total in read_parked_totals(tmp_path)) == 4
+    assert sum(total.events for total in FolderParked(tmp_path).read_totals()) == 4
 
 
 async def test_events_to_resend_are_found_without_a_scan_of_all_parked_events(state: StateDatabase) -> None:

@@ -10,12 +10,10 @@ import pytest
 from relay.api import User
 from relay.state.database import StateDatabase
 from relay.state.erasure.table import (
+    FolderErasures,
     add_erasure,
-    ask_erasure,
-    find_failing_erasures,
     find_unchanged,
     forget_ids,
-    list_erasures,
     mark_compacted,
     mark_done,
     mark_erased,
@@ -34,7 +32,7 @@ def state(tmp_path: Path) -> Path:
     """Of two workers, the first of which is asked for anna."""
     for number in (0, 1):
         StateDatabase(make_worker_folder(tmp_path, number), number).close()
-    ask_erasure(tmp_path, User("anna"))
+    FolderErasures(tmp_path).ask(User("anna"))
     return tmp_path
 
 
@@ -72,9 +70,9 @@ def test_each_worker_gets_the_erasure_once_and_it_is_done_when_all_are(state: Pa
         [make_digest("anna")],
     )
     finish(state)
-    assert [(one.status, one.done) for one in list_erasures(state)] == [("waiting", None)]
+    assert [(one.status, one.done) for one in FolderErasures(state).read()] == [("waiting", None)]
     finish(other)
-    (one,) = list_erasures(state)
+    (one,) = FolderErasures(state).read()
     assert (one.status, [*one.workers]) == ("done", [0, 1])
 
 
@@ -164,14 +162,14 @@ def test_the_map_forgets_who_is_named_by_external_ids_alone(state: Path) -> None
 
 def test_what_fails_is_told_of_each_connector_and_once_of_all_workers(state: Path) -> None:
     other = make_worker_folder(state, 1)
-    assert find_failing_erasures(state) == []
-    ask_erasure(state, User("bert"))
+    assert FolderErasures(state).find_failing() == []
+    FolderErasures(state).ask(User("bert"))
     share_erasures(other, rows(state))
     for folder in (state, other):
         with database(folder) as db:
             db.execute("UPDATE erasure SET asked = 100 * number")
             mark_compacted(db, [1, 2], "no room")
-    assert find_failing_erasures(state) == [FailingErasures(None, 2, 100.0, "no room")]
+    assert FolderErasures(state).find_failing() == [FailingErasures(None, 2, 100.0, "no room")]
     for folder in (state, other):
         with database(folder) as db:
             mark_compacted(db, [1, 2])
@@ -183,7 +181,7 @@ def test_what_fails_is_told_of_each_connector_and_once_of_all_workers(state: Pat
         save_answers(db, {1: ConnectorAnswer("hook", "done")})
         save_answers(db, {2: ConnectorAnswer("hook", "failed", "busy")})
     both = FailingErasures("heap", 2, 998.0, "HTTP 400")
-    assert find_failing_erasures(state) == [both, FailingErasures("hook", 1, 998.0, "busy")]
+    assert FolderErasures(state).find_failing() == [both, FailingErasures("hook", 1, 998.0, "busy")]
     with database(state) as db:
         mark_done(db, [1, 2])
-    assert find_failing_erasures(state) == []
+    assert FolderErasures(state).find_failing() == []

@@ -13,7 +13,7 @@ from relay.api import User
 from relay.inspect.receipts import list_receipts
 from relay.state.alerts import FolderAlerts
 from relay.state.database import StateDatabase
-from relay.state.erasure.table import FolderErasures, ask_erasure, count_erasures
+from relay.state.erasure.table import FolderErasures
 from relay.state.history import FolderHistory
 from relay.state.layout import make_worker_folder
 from relay.state.replays import FolderReplays, save_replays
@@ -82,7 +82,7 @@ async def test_a_replay_and_an_erasure_are_done_once_and_whoever_asked_is_kept(f
     others = make_worker_folder(folder, 1)
     StateDatabase(others, 1).close()
     number = FolderReplays(others).ask(Replay("heap", Cursor(0, 0), 5, asked_by="anna"))
-    erasure = ask_erasure(folder, User("someone"), "bert")
+    erasure = FolderErasures(folder).ask(User("someone"), "bert")
     assert FolderHistory(folder).find_done(NOW - 60) == []
     with closing(sqlite3.connect(others / "relay.db")) as db, db:
         save_replays(db, {number: Cursor(0, 5)})
@@ -131,5 +131,5 @@ def test_erasures_that_events_ask_for_are_counted(folder: Path) -> None:
     with closing(sqlite3.connect(folder / "relay.db")) as db, db:
         insert = "INSERT INTO erasure (asked, type, external_ids, digests, done) VALUES (0, ?, '[]', '[]', ?)"
         db.executemany(insert, [("a.b", None), ("a.b", NOW), (None, NOW), ("a.b", 5.0)])
-    assert count_erasures(folder, 0, NOW) == (3, 1, 4)
-    assert count_erasures(folder, 4, NOW + 1) == (0, 0, 4)
+    assert FolderErasures(folder).count(0, NOW) == (3, 1, 4)
+    assert FolderErasures(folder).count(4, NOW + 1) == (0, 0, 4)

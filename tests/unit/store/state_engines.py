@@ -11,10 +11,10 @@ from relay.state.attempts import find_attempts_at
 from relay.state.damage import was_damaged
 from relay.state.database import StateDatabase
 from relay.state.layout import make_worker_folder
-from relay.state.parked import list_parked, mark_parked
 from relay.state.pauses import FolderPauses
 from relay.state.replays import FolderReplays
 from relay.store import NUMBERS, Attempts, Parked, ParkedQuery, Pause, Replay, State
+from tests.parked import list_parked, mark_parked
 from tests.toy_store.state import ToyBooks, ToyState, ToyTables
 
 T = TypeVar("T")

@@ -17,7 +17,7 @@ from relay.journal.retention import choose_expendable
 from relay.journal.seen_ids import Seen
 from relay.journal.segment import Segment
 from relay.state.database import StateDatabase
-from relay.state.erasure.table import list_erasures
+from relay.state.erasure.table import FolderErasures
 from relay.state.journal_state import accept_clock, find_doubts
 from relay.state.open_folder import open_both
 from relay.store import Cursor, Parked, ParkedLimits
@@ -144,14 +144,14 @@ async def test_an_erasure_waits_its_time_whatever_the_clock_says(tmp_path: Path)
     await state.run(lambda db: ask_at(db, NOON))
     machine.wall += YEAR_S
     await eraser.erase_due([])
-    assert list_erasures(tmp_path)[0].compacted is None
+    assert FolderErasures(tmp_path).read()[0].compacted is None
     machine.wall -= YEAR_S
     await state.run(lambda db: ask_at(db, NOON + YEAR_S))
     await eraser.erase_due([])
-    assert [one.asked for one in list_erasures(tmp_path)] == [NOON, NOON]
+    assert [one.asked for one in FolderErasures(tmp_path).read()] == [NOON, NOON]
     machine.passes(3601)
     await eraser.erase_due([])
-    assert all(one.compacted for one in list_erasures(tmp_path))
+    assert all(one.compacted for one in FolderErasures(tmp_path).read())
     await journal.close()
     state.close()
 

@@ -18,9 +18,10 @@ from relay.cli.main import relay
 from relay.runtime import parked_removal as parking
 from relay.runtime.parked_removal import keep_removing_parked
 from relay.state.database import StateDatabase
-from relay.state.parked import drop_in_portions, drop_parked, list_parked, mark_parked, read_parked, read_parked_totals
+from relay.state.parked import FolderParked
 from relay.state.parked import limits as parked_limits
 from relay.store import ROW_BYTES, Parked, ParkedLimits, ParkedQuery, Unavailable, measure_parked
+from tests.parked import drop_parked, list_parked, mark_parked
 
 DAY_S = 86400.0
 AT_THE_SOURCE = Parked("braze", None, None, None, "unreadable", "no id", 0, b"7")
@@ -171,8 +172,8 @@ async def test_unreadable_ones_leave_twice_min_free_and_others_wait_for_it(
     free = 900_000
     with pytest.raises(Unavailable, match="min_free"):
         await state.park([replace(refused(1), body=b" " * 2_000_000)])
-    assert read_parked_totals(tmp_path)[0].removed == {"journal.min_free": 6}
-    assert "heap" not in {one.connector for one in read_parked_totals(tmp_path)}
+    assert FolderParked(tmp_path).read_totals()[0].removed == {"journal.min_free": 6}
+    assert "heap" not in {one.connector for one in FolderParked(tmp_path).read_totals()}
     free = 5_000_000
     await state.park([replace(refused(1), body=b" " * 2_000_000)])
 
@@ -182,7 +183,7 @@ async def test_totals_follow_every_change_and_are_counted_for_an_older_relay(tmp
     await state.park([refused(1), refused(2), junk(3)])
     await state.park([replace(refused(2), cause="gave_up", reason="longer " * 9)])
     drop_parked(tmp_path, ParkedQuery(numbers=[1]))
-    found = {one.cause: (one.events, one.bytes) for one in read_parked_totals(tmp_path)}
+    found = {one.cause: (one.events, one.bytes) for one in FolderParked(tmp_path).read_totals()}
     assert found == {
         "gave_up": (1, measure_parked("longer " * 9, "", None, b"{}")),
         "unreadable": (1, measure_parked("no id", "", None, junk(3).body)),
@@ -191,12 +192,12 @@ async def test_totals_follow_every_change_and_are_counted_for_an_older_relay(tmp
     with closing(sqlite3.connect(tmp_path / "relay.db")) as db, db:
         db.execute("DELETE FROM parked_total")
     StateDatabase(tmp_path).close()
-    assert {one.cause: (one.events, one.bytes) for one in read_parked_totals(tmp_path)} == found
+    assert {one.cause: (one.events, one.bytes) for one in FolderParked(tmp_path).read_totals()} == found
 
 
 async def test_listing_holds_no_lock_and_sees_a_portion_at_a_time(tmp_path: Path, state: StateDatabase) -> None:
     await state.park([junk(n, 300_000) for n in range(20)])
-    listing = read_parked(tmp_path, ParkedQuery())
+    listing = FolderParked(tmp_path).read(ParkedQuery())
     next(listing)
     assert drop_parked(tmp_path, ParkedQuery()) == 20
     assert len([*listing]) < 10
@@ -206,7 +207,7 @@ async def test_listing_holds_no_lock_and_sees_a_portion_at_a_time(tmp_path: Path
 
 async def test_what_is_parked_while_others_are_dropped_stays(tmp_path: Path, state: StateDatabase) -> None:
     await state.park([junk(n, 1_100_000) for n in range(4)])
-    dropping = drop_in_portions(tmp_path, ParkedQuery(source="braze"))
+    dropping = FolderParked(tmp_path).drop(ParkedQuery(source="braze"))
     assert next(dropping) == 1
     await state.park([junk(9)])
     assert sum(dropping) == 3
