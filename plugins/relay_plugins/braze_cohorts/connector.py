@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import ClassVar, Final
@@ -60,6 +60,15 @@ ANSWER_S: Final = 5.0
 CUT_SHORT: Final = "not known: its answer was cut short"
 ERROR_CHARS: Final = 200
 """Characters that relay keeps of an error."""
+
+
+@dataclass(slots=True)
+class Turn:
+    """The time in which one delivery may begin requests. Its first users are sent at any time, so that each delivery
+    gets on with a long change."""
+
+    until: float
+    has_sent: bool = False
 
 
 class BrazeCohorts(Connector, type="braze_cohorts"):
@@ -130,7 +139,7 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
     async def deliver(self, batch: Batch) -> list[Outcome]:
         """Send Braze each change. A failed change holds up only the changes of its cohort."""
         outcomes: dict[int, Outcome] = {}
-        until = time.monotonic() + self.settings.timeout / 2
+        turn = Turn(time.monotonic() + self.settings.timeout / 2)
         # Sort the changes by cohort, with their numbers; reject other events
         found = defaultdict[str, list[tuple[int, Change]]](list)
         for number, event in enumerate(batch):
@@ -145,7 +154,7 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
             waiting = deque(split_runs(changes, self._braze.most))
             while waiting:
                 run = waiting.popleft()
-                outcome = await self._deliver_change(merge([change for _, change in run]), until)
+                outcome = await self._deliver_change(merge([change for _, change in run]), turn)
                 if isinstance(outcome, Reject) and len(run) > 1:
                     waiting.extendleft([each] for each in reversed(run))
                     continue
@@ -155,32 +164,32 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
                 outcomes.update((number, outcome) for number, _ in run)
         return [outcomes[number] for number in range(len(batch))]
 
-    async def _deliver_change(self, change: Change, until: float) -> Outcome:
+    async def _deliver_change(self, change: Change, turn: Turn) -> Outcome:
         try:
             async with self._locks[change.cohort]:
-                await self._apply(change, until)
+                await self._apply(change, turn)
         except (Retry, Reject, Unauthorized) as outcome:
             return outcome
         except StoreError as error:
             return Retry(f"what Braze knows of the cohorts cannot be kept: {error}")
         return DELIVERED
 
-    async def _apply(self, change: Change, until: float) -> None:
+    async def _apply(self, change: Change, turn: Turn) -> None:
         """Send a change; at the end of a full sync also remove the members that the sync has not named."""
         store, unknown_kind = self._cohorts, self._braze.cannot_find
         if await store.is_elsewhere(change.cohort):
             # Send this Braze all that another Braze was told of the cohort
             forgotten = await store.forget_kind(change.cohort, unknown_kind)
             self._warn_of_left_out(change.cohort, forgotten)
-            await self._send_change(make_resend(change.cohort, store.before), until)
+            await self._send_change(make_resend(change.cohort, store.before), turn)
             await store.save_target(change.cohort)
             change = replace(change, resend=False)
         whole, change = change, drop_kind(change, unknown_kind)
-        known = await self._send_change(change, until)
+        known = await self._send_change(change, turn)
         start = await store.finish_change(change, known)
         if start is not None:
             async for leavers in store.list_leavers(change.cohort, start, self._braze.most):
-                await self._send_members(change, (), leavers, until)
+                await self._send_members(change, (), leavers, turn)
         left_out = sum(len(a) - len(b) for a, b in ((whole.add, change.add), (whole.remove, change.remove)))
         await store.mark_synced(change, complete=start is not None, left_out=left_out)
         self._warn_of_left_out(change.cohort, left_out)
@@ -206,30 +215,37 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
                 "users left out: Braze cannot find them by such an id", cohort=cohort, kind=kind, users=users
             )
 
-    async def _send_change(self, change: Change, until: float) -> Mapping[bytes, bytes]:
+    async def _send_change(self, change: Change, turn: Turn) -> Mapping[bytes, bytes]:
         """Send the name, and the users that the change itself adds and removes; return `known` of the plan."""
         store = self._cohorts
         plan = await store.plan(change)
         if plan.introduce:
             named = replace(change, name=plan.name)
             if request := self._braze.introduce(named, plan.created):
-                await self._send(change, request, until)
+                await self._send(change, request, turn)
             await store.save_name(named, plan.created)
-        await self._send_members(change, plan.add, plan.remove, until)
+        if not change.resend:
+            await self._send_members(change, plan.add, plan.remove, turn)
+            return plan.known
+        # Fill up the request with the last of the change's own users, then send all other members
+        most = self._braze.most
+        others = store.list_untold(change, most - (len(plan.add) + len(plan.remove)) % most, most)
+        await self._send_members(change, [*plan.add, *await anext(others)], plan.remove, turn)
+        async for members in others:
+            await self._send_members(change, members, (), turn)
         return plan.known
 
-    async def _send_members(
-        self, change: Change, add: Sequence[Member], remove: Sequence[Member], until: float
-    ) -> None:
+    async def _send_members(self, change: Change, add: Sequence[Member], remove: Sequence[Member], turn: Turn) -> None:
         store = self._cohorts
         for portion in split_portions(add, remove, self._braze.most):
             request = await self._make_request(change, portion)
             asked = await store.save_asked(change.cohort, portion.add)
             try:
-                await self._send(change, request, until)
+                await self._send(change, request, turn)
             except Reject:  # Braze has answered, and has none of the users
                 await store.forget_asked(change.cohort, asked)
                 raise
+            turn.has_sent = True
             await store.save_sent(change, portion)
 
     async def _make_request(self, change: Change, portion: Portion) -> CohortRequest:
@@ -238,8 +254,8 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
             change = replace(change, slug=slug)
         return self._braze.change(change, portion)
 
-    async def _send(self, change: Change, request: CohortRequest, until: float) -> None:
-        if time.monotonic() > until:  # long before the delivery counts as failed; the database has what was sent
+    async def _send(self, change: Change, request: CohortRequest, turn: Turn) -> None:
+        if turn.has_sent and time.monotonic() > turn.until:  # long before the delivery counts as failed
             raise Retry("a long change, goes on", after=0, hold_lane=False)
         await self._save_errors(change, await self._post(request))
 

@@ -23,6 +23,9 @@ ASKED: Final = "asked"
 user."""
 PART: Final = "part"
 """Of a full sync that is not complete yet, by cohort, task, page and part: a `SyncPart`."""
+RESENT: Final = "resent"
+"""By cohort, while all members are sent again: the offset of the change, and the key of a member. Braze was told of all
+members up to that key."""
 SLUG: Final = "slug"
 """By part of the name of an attribute: its cohort."""
 END: Final = b"\xff"
@@ -93,13 +96,8 @@ def read_member_key(key: bytes) -> Member:
 
 
 def encode_offset(offset: int) -> bytes:
-    """Return an offset, which may be negative, as a value."""
-    return offset.to_bytes(8, "big", signed=True)
-
-
-def decode_offset(value: bytes) -> int:
-    """Return the offset of a value."""
-    return int.from_bytes(value, "big", signed=True)
+    """Return an offset, which may be negative, as a value. Values are in the order of their offsets."""
+    return (offset + (1 << 63)).to_bytes(8, "big")
 
 
 def make_part_pair(cohort: str, part: SyncPart) -> tuple[bytes, bytes]:

@@ -22,11 +22,11 @@ from relay_plugins.braze_cohorts.keys import (
     END,
     MEMBER,
     PART,
+    RESENT,
     SLUG,
     TOLD,
     CohortRecord,
     SyncPart,
-    decode_offset,
     encode_offset,
     make_key,
     make_member_keys,
@@ -39,6 +39,10 @@ from relay_plugins.braze_cohorts.keys import (
     split_key,
 )
 
+PAGE: Final = 2000
+"""Keys to read at a time."""
+SAVED: Final = 50_000
+"""Members of whom Braze was told, after which relay saves how far it has come."""
 TRACES: Final = (MEMBER, TOLD, ASKED)
 """The tables that name users."""
 
@@ -52,6 +56,7 @@ class CohortPlan(NamedTuple):
     """Name of the cohort from now on; empty: its id."""
     created: float
     add: Sequence[Member]
+    """New members. With `resend` relay sends the others as well: see `list_untold`."""
     remove: Sequence[Member]
     known: Mapping[bytes, bytes]
     """Members among the users of the change, as they are in the store."""
@@ -121,17 +126,15 @@ class CohortStore:
     async def plan(self, change: Change) -> CohortPlan:
         """Return the part of a change that Braze was not told yet."""
         cohort, offset = change.cohort, encode_offset(change.offset)
-        keys = make_member_keys(MEMBER, cohort, change.add)
-        record, known = await self._load(cohort, keys)
+        keys, removed = make_member_keys(MEMBER, cohort, change.add), make_member_keys(TOLD, cohort, change.remove)
+        record, found = await self._load(cohort, [*keys, *removed])
         name, created = record.name, time.time() if record.name is None else record.created
-        pages = self._scan(make_prefix(TOLD, cohort))
-        told = {read_member_key(key) async for page in pages for key, value in page if value == offset}
-        add = [member for key, member in keys.items() if key not in known]
-        if change.resend:
-            async for page in self._scan(make_prefix(MEMBER, cohort)):
-                add += [member for member in (read_member_key(key) for key, _ in page) if member not in told]
-        remove = [member for member in change.remove if member not in told]
-        introduce = name is None or change.name not in ("", name) or (change.resend and not told)
+        add = [member for key, member in keys.items() if key not in found]
+        remove = [member for key, member in removed.items() if found.get(key) != offset]
+        introduce = (
+            name is None or change.name not in ("", name) or (change.resend and not await self._was_told(change))
+        )
+        known = {key: found[key] for key in keys if key in found}
         return CohortPlan(introduce, change.name or name or "", created, add, remove, known)
 
     async def save_name(self, change: Change, created: float) -> None:
@@ -167,8 +170,8 @@ class CohortStore:
     async def finish_change(self, change: Change, known: Mapping[bytes, bytes]) -> int | None:
         """Save that all users of a change are sent. `known`: who was a member before, from the plan. If the change
         completes a full sync, return the offset of the first part of the sync; else None."""
-        older = [key for key, offset in known.items() if decode_offset(offset) < change.offset]
-        puts = dict.fromkeys(older, encode_offset(change.offset))
+        offset = encode_offset(change.offset)
+        puts = {key: offset for key, before in known.items() if before < offset}
         if change.full:
             part = SyncPart(change.task, change.page, change.part, change.parts, change.offset)
             puts |= [make_part_pair(change.cohort, part)]
@@ -186,12 +189,34 @@ class CohortStore:
     async def list_leavers(self, cohort: str, start: int, size: int) -> AsyncIterator[Sequence[Member]]:
         """Yield the members that no event from an offset on has named, `size` at a time. They may be forgotten
         meanwhile."""
-        waiting = list[Member]()
+        waiting, offset = list[Member](), encode_offset(start)
         async for page in self._scan(make_prefix(MEMBER, cohort)):
-            waiting += [read_member_key(key) for key, value in page if decode_offset(value) < start]
+            waiting += [read_member_key(key) for key, value in page if value < offset]
             while len(waiting) >= size:
                 yield waiting[:size]
                 del waiting[:size]
+        yield waiting
+
+    async def list_untold(self, change: Change, first: int, size: int) -> AsyncIterator[Sequence[Member]]:
+        """Yield the members of a cohort of whom Braze was not told during a change: `first` members, then `size` at a
+        time. Ask for the next ones after `save_sent`: now and then that saves the place for the next delivery."""
+        cohort, offset, place = change.cohort, encode_offset(change.offset), make_key(RESENT, change.cohort)
+        saved = (await self._store.get([place])).get(place, b"")
+        waiting, passed = list[Member](), 0
+        async for page in self._scan(make_prefix(MEMBER, cohort), saved[8:] if saved.startswith(offset) else b""):
+            members = [read_member_key(key) for key, _ in page]
+            told = await self._find(TOLD, cohort, members)
+            waiting += [member for member in members if told.get(member) != offset]
+            passed += len(page)
+            done = b"" if waiting else page[-1][0]
+            while len(waiting) >= first:
+                yield waiting[:first]
+                done = make_key(MEMBER, cohort, *waiting[first - 1])
+                del waiting[:first]
+                first = size
+            if done and passed >= SAVED:
+                await self._store.write({place: offset + done})
+                passed = 0
         yield waiting
 
     async def mark_synced(self, change: Change, *, complete: bool, left_out: int) -> None:
@@ -252,7 +277,7 @@ class CohortStore:
             record = await self._read_record(cohort)
             record.members -= len(await self._find(MEMBER, cohort, members))
             traces = [key for table in TRACES for key in make_member_keys(table, cohort, members)]
-            await self._store.write(make_record_pair(cohort, record), traces)
+            await self._store.write(make_record_pair(cohort, record), [make_key(RESENT, cohort), *traces])
 
     async def clean(self) -> None:
         """Remove forgotten users from the files, and Braze's last error, which may name them. Raises StoreError as well
@@ -264,9 +289,17 @@ class CohortStore:
                 await self._store.write(make_record_pair(cohort, record))
         await self._store.purge()
 
+    async def _was_told(self, change: Change) -> bool:
+        """Return whether Braze was told of some user during a change."""
+        offset = encode_offset(change.offset)
+        async for page in self._scan(make_prefix(TOLD, change.cohort)):
+            if any(value == offset for _, value in page):
+                return True
+        return False
+
     async def _forget_told(self, cohort: str, record: CohortRecord, over: Sequence[bytes] = ()) -> None:
         """Save the record, and forget whom Braze was told of during the change, and the keys in `over`."""
-        puts, deletes = make_record_pair(cohort, record), [*over]
+        puts, deletes = make_record_pair(cohort, record), [make_key(RESENT, cohort), *over]
         async for page in self._scan(make_prefix(TOLD, cohort)):
             await self._store.write(puts, [*deletes, *(key for key, _ in page)])
             puts, deletes = {}, []
@@ -313,9 +346,9 @@ class CohortStore:
             for key, value in page:
                 yield split_key(key)[1], read_record(value)
 
-    async def _scan(self, prefix: bytes) -> AsyncIterator[Sequence[tuple[bytes, bytes]]]:
-        """Yield the pairs of a prefix, page by page. The pairs of a page may be deleted before the next one."""
-        after = b""
-        while page := await self._store.scan(prefix, after=after):
+    async def _scan(self, prefix: bytes, after: bytes = b"") -> AsyncIterator[Sequence[tuple[bytes, bytes]]]:
+        """Yield the pairs of a prefix behind a key, page by page. The pairs of a page may be deleted before the next
+        one."""
+        while page := await self._store.scan(prefix, after=after, limit=PAGE):
             yield page
             after = page[-1][0]

@@ -22,6 +22,7 @@ from relay.testing import Answer, Destination
 from relay_plugins.braze_cohorts import BrazeCohorts
 from relay_plugins.braze_cohorts.braze_requests import Attributes, Budget, HourlyLimit, Partner
 from relay_plugins.braze_cohorts.change import Member, split_portions
+from relay_plugins.braze_cohorts.keys import TOLD
 from relay_plugins.braze_cohorts.queries import read_unfinished
 from tests.unit.plugins.braze_cohorts.cohort_changes import (
     change,
@@ -102,6 +103,32 @@ async def test_a_long_change_goes_on_where_it_was(tmp_path: Path, monkeypatch: p
             await told_for_good(braze, [event])
             assert len(inside(api)) == left
         assert api.received.ids == [1000] * 60, "nobody is told twice"
+
+
+async def test_a_resend_goes_on_behind_those_who_were_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading takes longer than a delivery has: each delivery sends something all the same, and reads no more."""
+    monkeypatch.setattr("relay_plugins.braze_cohorts.store.SAVED", 2000)
+    monkeypatch.setattr("relay_plugins.braze_cohorts.store.PAGE", 100)
+    users = [f"user-{number}" for number in range(10_300)]
+    async with CohortApi(named(*users)) as api, connected(api, tmp_path) as braze:
+        await told_for_good(braze, [change(users)])
+        ticks = count(0, 100)
+        clock = SimpleNamespace(monotonic=lambda: next(ticks), time=time.time)
+        monkeypatch.setattr("relay_plugins.braze_cohorts.connector.time", clock)
+        reads, find = list[int](), braze._cohorts._find
+
+        async def count_reads(table: str, cohort: str, members: Any) -> Any:
+            reads.append(len(members) if table == TOLD else 0)
+            return await find(table, cohort, members)
+
+        monkeypatch.setattr(braze._cohorts, "_find", count_reads)
+        before, resend = len(api.received.ids), change(["new"], ["user-7"], sync={"resend": True})
+        await told_for_good(braze, [resend])
+        assert api.received.ids[before:] == [1000] * 10 + [301]
+        assert sum(reads) < 4 * len(users), "of ten deliveries none reads all members"
+        assert inside(api) == {*users} - {"user-7"}
+        (known,) = known_cohorts(tmp_path)
+        assert known.members == 10_300
 
 
 async def test_what_braze_did_not_take_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

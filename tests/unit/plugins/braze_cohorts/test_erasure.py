@@ -51,6 +51,24 @@ async def test_a_user_erased_during_a_full_resend_is_not_sent_afterwards(tmp_pat
         assert not files_name("anna", tmp_path)
 
 
+async def test_who_was_the_last_of_an_interrupted_resend_is_in_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay_plugins.braze_cohorts.store.SAVED", 1)
+    monkeypatch.setattr("relay_plugins.braze_cohorts.store.PAGE", 1000)
+    last = sorted(USERS)[999]
+    async with api_of() as api, connected(api, tmp_path) as braze:
+        await told(braze, change(USERS))
+        api.faults.extend([Fault(201), Fault(201), Fault(500)])  # the name, 1,000 users, and no others
+        again = change(sync={"resend": True})
+        assert isinstance((await told(braze, again))[0], Retry)
+        assert await braze.erase([User(None, (last,))]) == [DELIVERED]
+        assert not files_name(last, tmp_path)
+        sent = len(api.received.ids)
+        assert await told(braze, again) == [DELIVERED]
+        assert api.received.ids[sent:] == [501], "nobody is told twice"
+
+
 async def test_who_comes_in_while_they_are_taken_out_is_known(tmp_path: Path) -> None:
     async with api_of() as api, connected(api, tmp_path) as braze:
         await told(braze, change(["anna"]), change(["user-1"], cohort="8"))
