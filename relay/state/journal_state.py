@@ -1,7 +1,7 @@
 """What a database knows of its journal (table `journal_state`), and the doubts that an admin has to know of.
 
 Doubts arise from a database that does not know the journal (lost, emptied, or copied without its write-ahead log), and
-from a journal that has lost acknowledged events. They last until an admin accepts them: `find_doubts`.
+from a journal that has lost acknowledged events. They last until an admin accepts them: `FolderDoubts`.
 """
 
 import sqlite3
@@ -31,7 +31,7 @@ from relay.state.layout import DATABASE, list_journals, list_worker_folders
 from relay.state.ledger import read_lanes_if_any
 from relay.state.parked import detach_from_journal
 from relay.state.replays import cancel_replays
-from relay.store import Doubt, describe_damage, describe_missed, find_acknowledged_head
+from relay.store import Doubt, Unavailable, describe_damage, describe_missed, find_acknowledged_head
 from relay.words import format_count
 
 MISSING_ADVICE: Final = "put it back, or start relay, which delivers all events of the journal then"
@@ -134,10 +134,62 @@ def read_acknowledged(folder: Path) -> int:
     return max(known.head if known else 0, find_acknowledged_head(read_lanes_if_any(folder)))
 
 
-def find_doubts(state: Path, path: Path) -> list[Doubt]:
-    """Find all doubts of a state folder; `path` is the setting `journal.path`. Raises sqlite3.Error, OSError."""
-    found = list_journals(state, path).items()
-    return [one for number, (folder, journal) in found for one in find_worker_doubts(number, folder, journal)]
+class FolderDoubts:
+    """The doubts of a state folder: of the databases and journals of all workers."""
+
+    def __init__(self, folder: Path, path: Path) -> None:
+        """`path`: the setting `journal.path`."""
+        self._folder, self._path = folder, path
+
+    @convert_errors()
+    def find(self) -> list[Doubt]:
+        found = list_journals(self._folder, self._path).items()
+        return [one for number, (folder, journal) in found for one in find_worker_doubts(number, folder, journal)]
+
+    @convert_errors()
+    def describe_accepting(self, what: Literal["journal", "clock"]) -> str:
+        if what == "clock":
+            return "accepting the clock ends this warning, and events, ids and parked events age by the clock again"
+        found = list_journals(self._folder, self._path).values()
+        others = [journal for folder, journal in found if _find_mismatch(folder, journal)]
+        if any(map(list_segment_files, others)):
+            return "accepting this journal has every connector get all events of it"
+        if others:
+            places = " and ".join(map(str, others))
+            return (
+                f"accepting makes an empty journal in {places}: offsets go on behind all that were given, connectors go"
+                " on with new events, and events that they had not got count as damaged"
+            )
+        return "accepting the journal ends this warning, and changes nothing else: what is lost stays lost"
+
+    @convert_errors()
+    def accept(self, what: Literal["journal", "clock"]) -> list[str]:
+        if what == "journal":
+            return self._accept_journals()
+        for folder in [one for one in list_worker_folders(self._folder).values() if has_tables(one)] or [self._folder]:
+            with closing(connect(folder, "rw")) as db:
+                db.execute("UPDATE journal_state SET time = max(time, ?1), accepted = ?1, ahead = 0", (time.time(),))
+        return []
+
+    def _accept_journals(self) -> list[str]:
+        """Accept the journals as they are; return what was done, a sentence for each other journal.
+
+        An empty folder becomes the database's journal. A journal without a database is no reason not to accept the
+        other journals.
+        """
+        found = list_journals(self._folder, self._path).values()
+        if running := [journal for folder, journal in found if is_locked(folder) and _find_mismatch(folder, journal)]:
+            raise Unavailable(
+                f"{running[0]} is not the journal with which relay runs: stop relay, then accept the journal"
+            )
+        done = [_accept(folder, journal) for folder, journal in found]
+        without = [folder for (folder, _), one in zip(found, done, strict=True) if one is None]
+        if without:
+            names = " and ".join(str(folder / DATABASE) for folder in without)
+            raise Unavailable(
+                f"{names} cannot note that: start relay, which makes a new one, and accept it once relay runs"
+            )
+        return [one for one in done if one]
 
 
 def find_worker_doubts(worker: int, folder: Path, journal: Path) -> Iterator[Doubt]:
@@ -192,50 +244,6 @@ def _find_mismatch(folder: Path, journal: Path) -> str:
         return describe_mismatch(journal, read_known_journal(db))
 
 
-def describe_accepting(what: Literal["journal", "clock"], state: Path, path: Path) -> str:
-    """Describe in a sentence what accepting the journal or the clock does. Raises sqlite3.Error, OSError."""
-    if what == "clock":
-        return "accepting the clock ends this warning, and events, ids and parked events age by the clock again"
-    others = [journal for folder, journal in list_journals(state, path).values() if _find_mismatch(folder, journal)]
-    if any(map(list_segment_files, others)):
-        return "accepting this journal has every connector get all events of it"
-    if others:
-        places = " and ".join(map(str, others))
-        return (
-            f"accepting makes an empty journal in {places}: offsets go on behind all that were given, connectors go on"
-            " with new events, and events that they had not got count as damaged"
-        )
-    return "accepting the journal ends this warning, and changes nothing else: what is lost stays lost"
-
-
-def accept_clock(state: Path) -> None:
-    """Accept the machine's clock. What was stamped before ages from now on.
-
-    Raises FileNotFoundError, sqlite3.Error.
-    """
-    for folder in [one for one in list_worker_folders(state).values() if has_tables(one)] or [state]:
-        with closing(connect(folder, "rw")) as db:
-            db.execute("UPDATE journal_state SET time = max(time, ?1), accepted = ?1, ahead = 0", (time.time(),))
-
-
-def accept_journal(state: Path, path: Path) -> list[str]:
-    """Accept the journals as they are, with their losses; return what was done, a sentence for each other journal.
-
-    Every connector gets all events of a journal that is not its database's. An empty folder becomes the database's
-    journal. Raises sqlite3.Error, OSError for another journal while relay runs, and OSError for a journal without a
-    database; the other journals are accepted.
-    """
-    found = list_journals(state, path).values()
-    if running := [journal for folder, journal in found if is_locked(folder) and _find_mismatch(folder, journal)]:
-        raise OSError(f"{running[0]} is not the journal with which relay runs: stop relay, then accept the journal")
-    done = [_accept(folder, journal) for folder, journal in found]
-    without = [folder for (folder, _), one in zip(found, done, strict=True) if one is None]
-    if without:
-        names = " and ".join(str(folder / DATABASE) for folder in without)
-        raise OSError(f"{names} cannot note that: start relay, which makes a new one, and accept it once relay runs")
-    return [one for one in done if one]
-
-
 def _accept(folder: Path, journal: Path) -> str | None:
     """Accept the journal of a worker; return a sentence if it is another one, and None if there is only the journal."""
     if not has_tables(folder):
@@ -256,26 +264,3 @@ def _accept(folder: Path, journal: Path) -> str | None:
     if is_other:
         return f"{journal} is an empty journal now; once relay runs, relay status says what is lost"
     return "" if known is not None or not list_segment_files(journal) else None
-
-
-class FolderDoubts:
-    """The doubts of a state folder."""
-
-    def __init__(self, folder: Path, path: Path) -> None:
-        """`path`: the setting `journal.path`."""
-        self._folder, self._path = folder, path
-
-    @convert_errors()
-    def find(self) -> list[Doubt]:
-        return find_doubts(self._folder, self._path)
-
-    @convert_errors()
-    def describe_accepting(self, what: Literal["journal", "clock"]) -> str:
-        return describe_accepting(what, self._folder, self._path)
-
-    @convert_errors()
-    def accept(self, what: Literal["journal", "clock"]) -> list[str]:
-        if what == "journal":
-            return accept_journal(self._folder, self._path)
-        accept_clock(self._folder)
-        return []

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from relay.journal.outside.inspected import inspect_all
-from relay.state.journal_state import find_doubts
+from relay.state.journal_state import FolderDoubts
 from relay.state.ledger import read_ledger
 from tests.conftest import LONG
 from tests.parked import list_parked
@@ -52,7 +52,7 @@ def check(folder: Path, kills: int) -> None:
     assert books.pending == 0
     assert books.accepted == books.counts.delivered == len(delivered)
     assert all(segment.is_whole for segment in inspect_all(folder / "journal", books.accepted))
-    assert find_doubts(folder, Path("journal")) == []  # a crash is no damage
+    assert FolderDoubts(folder, Path("journal")).find() == []  # a crash is no damage
 
 
 @pytest.mark.promise(1)

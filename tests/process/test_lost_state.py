@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from relay.cli.main import relay
-from relay.state.journal_state import accept_clock, read_acknowledged
+from relay.state.journal_state import FolderDoubts, read_acknowledged
 from relay.testing import Destination, make_event
 from tests.daemon import Daemon
 from tests.unit.journal.outside.test_repair import flip, logs
@@ -348,7 +348,7 @@ async def test_a_clock_years_ahead_removes_nothing_and_shows_until_accepted(
         now = time.time() + 100 * 365 * 86400
         with monkeypatch.context() as ahead:
             ahead.setattr("relay.state.journal_state.time.time", lambda: now)
-            accept_clock(daemon.state)
+            FolderDoubts(daemon.state, Path("journal")).accept("clock")
         await until_status(daemon, 0)
         await daemon.until(lambda: daemon.logged("the clock is right again"), lambda lines: len(lines) == 1)
         assert await daemon.stop() == 0

@@ -25,7 +25,7 @@ from relay.journal.lock import lock
 from relay.journal.outside.inspected import inspect_all
 from relay.journal.segment import find_end
 from relay.runtime.process import StartError, open_state
-from relay.state.journal_state import find_doubts
+from relay.state.journal_state import FolderDoubts
 from relay.state.layout import advise_on_restore
 from relay.state.open_folder import open_both
 from relay.store import Counts, Cursor, Unavailable
@@ -211,7 +211,7 @@ async def test_a_restored_backup_is_a_new_journal_and_starts_without_doubts(stat
     assert fresh not in (None, identity)
     assert (restored / "cuts" / "it").read_text() == f"relay cuts 1 {fresh}\nline\n"
     assert (restored / "cohorts" / "vip.db").exists()
-    assert find_doubts(restored, elsewhere) == []
+    assert FolderDoubts(restored, elsewhere).find() == []
     journal, base = open_both(restored, elsewhere, 0, LIMITS, 1 << 20)
     assert (journal.head, journal.problem, journal.clock.ahead, base.clock.ahead) == (15, "", 0, 0)
     await base.read_accepted()

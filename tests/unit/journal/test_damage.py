@@ -20,7 +20,7 @@ from relay.journal.journal import Journal
 from relay.journal.outside.inspected import inspect_all
 from relay.journal.outside.repair import plan_repair
 from relay.journal.recovery import BEHIND_ALL
-from relay.state.journal_state import accept_journal, find_doubts
+from relay.state.journal_state import FolderDoubts
 from relay.state.open_folder import open_both
 from relay.store import Counts, Cursor, Damage, describe_damage
 from relay.store.log import JournalLimits
@@ -282,14 +282,14 @@ async def test_what_an_admin_has_accepted_is_not_told_again_when_it_is_met_again
     first, second = (Damage(start, start + 5, "1.log", "bad record", 9) for start in (0, 7))
     await state.save({}, 0, damage=[first])
     await state.save({}, 0, damage=[first, second])
-    (doubt,) = find_doubts(tmp_path, Path("journal"))
+    (doubt,) = FolderDoubts(tmp_path, Path("journal")).find()
     others = "the file's 9 other events can be read and are delivered"
     assert doubt.said == f"10 events cannot be read: offsets 0-4, 7-11 in 1.log (bad record; {others})"
-    accept_journal(tmp_path, Path("journal"))
+    FolderDoubts(tmp_path, Path("journal")).accept("journal")
     await state.save({}, 0, damage=[second])
-    assert find_doubts(tmp_path, Path("journal")) == []
+    assert FolderDoubts(tmp_path, Path("journal")).find() == []
     await state.save({}, 0, damage=[Damage(20, 21, "2.log", "the file is gone", None)])
-    (doubt,) = find_doubts(tmp_path, Path("journal"))
+    (doubt,) = FolderDoubts(tmp_path, Path("journal")).find()
     assert doubt.said == "1 event cannot be read: offsets 20 in 2.log (the file is gone)"
     await journal.close()
     state.close()
@@ -301,7 +301,7 @@ async def test_a_head_that_is_a_guess_makes_the_loss_a_bound(tmp_path: Path) -> 
     db = sqlite3.connect(tmp_path / "relay.db")
     with closing(db), db:
         db.execute("UPDATE journal_state SET doubt = ?", (f"at least offsets 3 to 4 are missing, {BEHIND_ALL}",))
-    (*_, doubt) = find_doubts(tmp_path, Path("journal"))
+    (*_, doubt) = FolderDoubts(tmp_path, Path("journal")).find()
     assert doubt.is_damage
     assert doubt.said.startswith("at most 895 events cannot be read: ")
     await journal.close()

@@ -15,7 +15,7 @@ from relay.state.attempts import find_attempts_at
 from relay.state.damage import was_damaged
 from relay.state.database import StateDatabase
 from relay.state.erasure.table import FolderErasures, add_counts, read_watch_position, save_watch
-from relay.state.journal_state import accept_clock, accept_journal, describe_accepting, find_doubts
+from relay.state.journal_state import FolderDoubts
 from relay.state.open_folder import open_both
 from relay.state.replays import FolderReplays
 from relay.store import Attempts, Counts, Cursor, Damage, Parked, Replay
@@ -46,7 +46,7 @@ async def test_a_database_knows_its_journal_from_the_first_start_on(tmp_path: Pa
     known, now = await run(tmp_path, 0)
     assert known is not None
     assert (known.identity, known.head, now) == ((tmp_path / "journal" / FILE_NAME).read_text().strip(), 5, 5)
-    assert find_doubts(tmp_path, PATH) == []
+    assert FolderDoubts(tmp_path, PATH).find() == []
 
 
 @pytest.mark.parametrize("place", ["nothing", "an empty folder", "another journal"])
@@ -65,7 +65,7 @@ async def test_a_journal_that_is_elsewhere_for_a_while_is_refused_and_untouched(
     with pytest.raises(OtherJournal, match="relay accept journal"):
         await run(state, 1)
     assert {*before} <= {path.name for path in (state / "journal").glob("*")} <= {*before, "lock"}
-    assert [one.what for one in find_doubts(state, PATH)] == ["journal"]
+    assert [one.what for one in FolderDoubts(state, PATH).find()] == ["journal"]
     for path in (state / "journal").glob("*"):
         path.unlink()
     if place != "nothing":
@@ -84,7 +84,7 @@ async def test_all_events_of_an_accepted_journal_count_as_new(tmp_path: Path) ->
     answer = CliRunner().invoke(command, ["accept", "journal", "--state", str(tmp_path)], "n\n")
     assert answer.exit_code == 1
     assert "accepting this journal has every connector get all events of it\nAccept the journal? [y/N]" in answer.output
-    accept_journal(tmp_path, PATH)
+    FolderDoubts(tmp_path, PATH).accept("journal")
     journal, state = open_both(tmp_path, tmp_path / "journal", 0, LIMITS, 0)
     assert await journal.append([KIND], [b"{}"]) > 5  # no offset is given twice, even if relay.db is a moment old
     assert await state.load_cursor("it") is None
@@ -107,7 +107,7 @@ async def test_an_accepted_journal_inherits_nothing_from_the_one_before(tmp_path
     (tmp_path / "journal").rename(tmp_path / "away")
     await run(tmp_path / "beside", 3)
     (tmp_path / "beside" / "journal").rename(tmp_path / "journal")
-    accept_journal(tmp_path, PATH)
+    FolderDoubts(tmp_path, PATH).accept("journal")
     assert [(one.offset, one.body) for one in list_parked(tmp_path)] == [(-1, b"{}")]  # no offset of the new journal
     assert [one.status for one in FolderReplays(tmp_path).read()] == ["cancelled"]
     assert (find_attempts_at(tmp_path, 0), was_damaged(tmp_path, 0)) == ([], False)
@@ -144,22 +144,24 @@ async def test_a_database_without_the_journal_is_a_doubt_until_accepted(
         database.unlink()
     if how == "empty":
         database.touch()
-    assert [one.what for one in find_doubts(tmp_path, PATH)] == ["journal"]
+    assert [one.what for one in FolderDoubts(tmp_path, PATH).find()] == ["journal"]
     with pytest.raises(OSError, match=r"relay\.db cannot note that: start relay"):
-        accept_journal(tmp_path, PATH)
-    assert [one.what for one in find_doubts(tmp_path, PATH)] == ["journal"]
+        FolderDoubts(tmp_path, PATH).accept("journal")
+    assert [one.what for one in FolderDoubts(tmp_path, PATH).find()] == ["journal"]
     for _ in range(2):
         known, now = await run(tmp_path, 0)
-        assert [one.what for one in find_doubts(tmp_path, PATH)] == ["journal"]
+        assert [one.what for one in FolderDoubts(tmp_path, PATH).find()] == ["journal"]
     assert capsys.readouterr().out.count("relay.db does not know the journal") == 1
     assert (known is not None, now) == (True, 0)
     assert (
         "parked events, pauses and replays of the old relay.db are not in the new one; no event of the journal is"
-        in find_doubts(tmp_path, PATH)[0].said
+        in FolderDoubts(tmp_path, PATH).find()[0].said
     )
-    assert describe_accepting("journal", tmp_path, PATH).startswith("accepting the journal ends this warning")
-    accept_journal(tmp_path, PATH)
-    assert find_doubts(tmp_path, PATH) == []
+    assert (
+        FolderDoubts(tmp_path, PATH).describe_accepting("journal").startswith("accepting the journal ends this warning")
+    )
+    FolderDoubts(tmp_path, PATH).accept("journal")
+    assert FolderDoubts(tmp_path, PATH).find() == []
 
 
 async def test_a_database_that_knows_no_journal_forgets_positions_in_another(tmp_path: Path) -> None:
@@ -182,14 +184,14 @@ async def test_a_failure_of_one_worker_stops_no_acceptance_by_the_others(tmp_pat
     (tmp_path / "workers" / "2").mkdir()
     (tmp_path / "workers" / "2" / "lock").touch()
     await run(tmp_path / "workers" / "1", 0)
-    assert [one.worker for one in find_doubts(tmp_path, PATH)] == [0, 1]
+    assert [one.worker for one in FolderDoubts(tmp_path, PATH).find()] == [0, 1]
     with pytest.raises(OSError, match=r"relay\.db cannot note that"):
-        accept_journal(tmp_path, PATH)
-    assert [one.worker for one in find_doubts(tmp_path, PATH)] == [0]
-    accept_clock(tmp_path)
+        FolderDoubts(tmp_path, PATH).accept("journal")
+    assert [one.worker for one in FolderDoubts(tmp_path, PATH).find()] == [0]
+    FolderDoubts(tmp_path, PATH).accept("clock")
     await run(tmp_path, 0)
-    accept_journal(tmp_path, PATH)
-    assert find_doubts(tmp_path, PATH) == []
+    FolderDoubts(tmp_path, PATH).accept("journal")
+    assert FolderDoubts(tmp_path, PATH).find() == []
 
 
 async def test_a_new_connector_begins_with_events_unknown_to_an_older_database(tmp_path: Path) -> None:
@@ -211,7 +213,7 @@ async def test_a_state_folder_of_an_older_relay_opens_and_is_no_doubt(tmp_path: 
     known, now = await run(tmp_path, 1)
     assert known is not None
     assert (known.identity, known.head, now) == (ANY, 5, 5)
-    assert find_doubts(tmp_path, PATH) == []
+    assert FolderDoubts(tmp_path, PATH).find() == []
     known, _ = await run(tmp_path, 1)
     assert known is not None
     assert known.identity == (tmp_path / "journal" / FILE_NAME).read_text().strip()
@@ -226,7 +228,7 @@ async def test_a_state_folder_that_only_had_tables_is_known(tmp_path: Path) -> N
     with closing(sqlite3.connect(tmp_path / "relay.db")) as db, db:
         db.executescript(f"{AS_VERSION_9} DROP TABLE journal_state; DROP TABLE pause; PRAGMA user_version = 5;")
     assert (await run(tmp_path, 0))[1] == 1
-    assert find_doubts(tmp_path, PATH) == []
+    assert FolderDoubts(tmp_path, PATH).find() == []
 
 
 async def test_a_lost_database_has_connectors_begin_at_the_oldest_event(
@@ -240,7 +242,7 @@ async def test_a_lost_database_has_connectors_begin_at_the_oldest_event(
     journal, state = open_both(tmp_path, tmp_path / "journal", 0, LIMITS, 0)
     await state.read_accepted()
     assert state.now == 0
-    accept_journal(tmp_path, PATH)
+    FolderDoubts(tmp_path, PATH).accept("journal")
     await state.read_accepted()
     assert state.now is None
     await journal.close()
@@ -262,14 +264,14 @@ async def test_a_database_older_than_its_journal_is_a_doubt_until_accepted(
         with closing(sqlite3.connect(tmp_path / "relay.db")) as db, db:
             db.execute("UPDATE journal_state SET time = time - 100")
     else:
-        assert [one.what for one in find_doubts(tmp_path, PATH)] == ["journal"]
+        assert [one.what for one in FolderDoubts(tmp_path, PATH).find()] == ["journal"]
     for _ in range(2):
         assert (await run(tmp_path, 0))[1] == 5
-        (doubt,) = find_doubts(tmp_path, PATH)
+        (doubt,) = FolderDoubts(tmp_path, PATH).find()
         assert "has not heard of the last 5 events" in doubt.said
     assert capsys.readouterr().out.count("relay.db is older than the journal advice") == 1
-    accept_journal(tmp_path, PATH)
-    assert ((await run(tmp_path, 0))[1], find_doubts(tmp_path, PATH)) == (10, [])
+    FolderDoubts(tmp_path, PATH).accept("journal")
+    assert ((await run(tmp_path, 0))[1], FolderDoubts(tmp_path, PATH).find()) == (10, [])
 
 
 async def test_a_crash_before_the_last_save_is_no_old_copy(tmp_path: Path) -> None:
@@ -279,7 +281,7 @@ async def test_a_crash_before_the_last_save_is_no_old_copy(tmp_path: Path) -> No
     (tmp_path / "relay.db").write_bytes(older)
     (tmp_path / "journal" / "end").unlink()
     await run(tmp_path, 0)
-    assert find_doubts(tmp_path, PATH) == []
+    assert FolderDoubts(tmp_path, PATH).find() == []
 
 
 async def lose_journal(state: Path) -> None:
@@ -290,8 +292,8 @@ async def lose_journal(state: Path) -> None:
 
 async def test_an_accepted_empty_journal_keeps_positions_and_repeats_no_offset(tmp_path: Path) -> None:
     await lose_journal(tmp_path)
-    assert describe_accepting("journal", tmp_path, PATH).startswith("accepting makes an empty journal in ")
-    (said,) = accept_journal(tmp_path, PATH)
+    assert FolderDoubts(tmp_path, PATH).describe_accepting("journal").startswith("accepting makes an empty journal in ")
+    (said,) = FolderDoubts(tmp_path, PATH).accept("journal")
     assert said.startswith(f"{tmp_path / 'journal'} is an empty journal now")
     journal, state = open_both(tmp_path, tmp_path / "journal", 0, LIMITS, 0)
     assert await journal.append([KIND], [b"{}"]) > 5  # relay.db may be a moment old
@@ -303,7 +305,7 @@ async def test_an_accepted_empty_journal_keeps_positions_and_repeats_no_offset(t
 
 async def test_another_journal_is_refused_in_place_of_an_accepted_empty_one(tmp_path: Path) -> None:
     await lose_journal(tmp_path)
-    accept_journal(tmp_path, PATH)
+    FolderDoubts(tmp_path, PATH).accept("journal")
     for path in (tmp_path / "journal").iterdir():
         path.unlink()
     (tmp_path / "journal").rmdir()
@@ -315,13 +317,13 @@ async def test_another_journal_is_refused_in_place_of_an_accepted_empty_one(tmp_
 
 async def test_a_lost_journal_that_is_found_again_goes_on_without_loss(tmp_path: Path) -> None:
     await lose_journal(tmp_path)
-    accept_journal(tmp_path, PATH)
+    FolderDoubts(tmp_path, PATH).accept("journal")
     (tmp_path / "journal" / FILE_NAME).unlink()
     (tmp_path / "journal").rmdir()
     (tmp_path / "away").rename(tmp_path / "journal")
     known, now = await run(tmp_path, 1)
     assert known is not None
-    assert (known.head, now, find_doubts(tmp_path, PATH)) == (5, 5, [])
+    assert (known.head, now, FolderDoubts(tmp_path, PATH).find()) == (5, 5, [])
 
 
 async def test_another_journal_cannot_be_accepted_while_relay_runs(tmp_path: Path) -> None:
@@ -329,7 +331,7 @@ async def test_another_journal_cannot_be_accepted_while_relay_runs(tmp_path: Pat
     journal, state = open_both(tmp_path, tmp_path / "journal", 0, LIMITS, 0)
     (tmp_path / "journal").rename(tmp_path / "away")
     with pytest.raises(OSError, match="not the journal with which relay runs: stop relay"):
-        accept_journal(tmp_path, PATH)
+        FolderDoubts(tmp_path, PATH).accept("journal")
     assert not (tmp_path / "journal").exists()
     await journal.close()
     state.close()
@@ -350,21 +352,21 @@ async def test_a_loss_is_in_the_database_before_the_journal_hides_it(
 ) -> None:
     """relay dies between the two: the loss is told, and the next start gives no offset twice."""
     await lose_journal(tmp_path)
-    accept_journal(tmp_path, PATH)
+    FolderDoubts(tmp_path, PATH).accept("journal")
     with monkeypatch.context() as patched:
         patched.setattr(Journal, "fill_hole", lambda _: None)
         head = await start_and_die(tmp_path)
     assert not [*(tmp_path / "journal").glob("*.log")]
-    (doubt, damage) = find_doubts(tmp_path, PATH)
+    (doubt, damage) = FolderDoubts(tmp_path, PATH).find()
     assert ("offsets 0 to 4 are missing" in doubt.said, damage.is_damage) == (True, True)
     assert await start_and_die(tmp_path) >= head
 
 
 async def test_a_lost_end_is_told_once_and_later_starts_know_the_head(tmp_path: Path) -> None:
     await lose_journal(tmp_path)
-    accept_journal(tmp_path, PATH)
+    FolderDoubts(tmp_path, PATH).accept("journal")
     head = await start_and_die(tmp_path)
-    assert [one.is_damage for one in find_doubts(tmp_path, PATH)] == [False, True]
-    accept_journal(tmp_path, PATH)
+    assert [one.is_damage for one in FolderDoubts(tmp_path, PATH).find()] == [False, True]
+    FolderDoubts(tmp_path, PATH).accept("journal")
     assert await start_and_die(tmp_path) == head
-    assert find_doubts(tmp_path, PATH) == []
+    assert FolderDoubts(tmp_path, PATH).find() == []

@@ -18,7 +18,7 @@ from relay.journal.seen_ids import Seen
 from relay.journal.segment import Segment
 from relay.state.database import StateDatabase
 from relay.state.erasure.table import FolderErasures
-from relay.state.journal_state import accept_clock, find_doubts
+from relay.state.journal_state import FolderDoubts
 from relay.state.open_folder import open_both
 from relay.store import Cursor, Parked, ParkedLimits
 from relay.store.clock import DAY_S, Clock
@@ -183,9 +183,9 @@ async def test_a_doubt_outlives_a_restart_and_ends_when_it_is_accepted(
     for _ in range(2):
         machine.passes(60)
         assert await run() == pytest.approx(YEAR_S, abs=1000)
-        assert [one.what for one in find_doubts(tmp_path, Path("journal"))] == ["clock"]
-    accept_clock(tmp_path)
-    assert find_doubts(tmp_path, Path("journal")) == []
+        assert [one.what for one in FolderDoubts(tmp_path, Path("journal")).find()] == ["clock"]
+    FolderDoubts(tmp_path, Path("journal")).accept("clock")
+    assert FolderDoubts(tmp_path, Path("journal")).find() == []
     assert await run() == 0
     with closing(sqlite3.connect(tmp_path / "relay.db")) as db:
         assert db.execute("SELECT time FROM journal_state").fetchone() == (machine.wall,)
@@ -212,7 +212,7 @@ async def test_accepting_the_clock_removes_no_parked_events_at_once(tmp_path: Pa
     state.parked_limits = ParkedLimits(retention=DAY_S)
     await state.park([Parked("in", "hook", 0, "a.b", "refused", "HTTP 422", 1, b"{}")])
     await state.run(lambda db: db.execute("UPDATE parked SET first = 1000, last = 1000").close())
-    accept_clock(tmp_path)
+    FolderDoubts(tmp_path, Path("journal")).accept("clock")
     await state.read_accepted()
     assert not await state.remove_parked()
     with closing(sqlite3.connect(tmp_path / "relay.db")) as db, db:
