@@ -1,12 +1,12 @@
-"""Erases users from the journal, from the tables, and at the destinations.
+"""Erases users from the journal, from the state, and at the destinations.
 
-Failure and recovery: an erasure is a row that holds its progress, and every step may be repeated.
+Failure and recovery: an erasure is saved with its progress, and every step may be repeated.
 
 1. All ids of the users are read and saved, because later their events are missing. With several workers every worker
    learns the users and their ids before any worker removes anything.
 2. The journal erases the users' events, stretch by stretch. What a stretch holds of them is counted before.
 3. Each lane rests, and drops what it has in memory; the users' parked events are removed while it rests.
-4. The database is written anew, so that its free pages hold nothing of them.
+4. What was deleted is overwritten, so that no file holds anything of them.
 5. The first worker calls each connector's erase() until it succeeds, once no other worker can still write the users'
    events there. A failed erasure waits for its connector, even an unconfigured connector, until an admin forgets it.
 6. The ids are deleted. The receipt stays.

@@ -7,14 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from relay.api import User
 from relay.state.attempts import find_attempts_at
 from relay.state.damage import was_damaged
 from relay.state.database import StateDatabase
+from relay.state.erasure.table import FolderErasures
 from relay.state.layout import make_worker_folder
 from relay.state.pauses import FolderPauses
 from relay.state.replays import FolderReplays
-from relay.store import NUMBERS, Attempts, Parked, ParkedQuery, Pause, Replay, State
+from relay.store import NUMBERS, Attempts, Erasure, Parked, ParkedQuery, Pause, Replay, State, merge_receipts
 from tests.parked import list_parked, mark_parked
+from tests.toy_store.erasures import add_erasure
 from tests.toy_store.state import ToyBooks, ToyState, ToyTables
 
 T = TypeVar("T")
@@ -75,6 +78,18 @@ class StateEngine(ABC):
     def was_damaged(self, offset: int) -> bool:
         """Return whether an event was ever unreadable."""
 
+    @abstractmethod
+    def ask_erasure(self, user: User) -> int:
+        """Request an erasure; return its number."""
+
+    @abstractmethod
+    def list_erasures(self) -> list[Erasure]:
+        """Return all erasures, each once over all partitions, the newest first."""
+
+    @abstractmethod
+    def holds(self, text: str) -> bool:
+        """Return whether anything that the engine keeps holds a text."""
+
 
 class EmbeddedState(StateEngine):
     """Databases in a state folder."""
@@ -114,6 +129,15 @@ class EmbeddedState(StateEngine):
     def was_damaged(self, offset: int) -> bool:
         return was_damaged(self._folder, offset)
 
+    def ask_erasure(self, user: User) -> int:
+        return FolderErasures(self._folder).ask(user)
+
+    def list_erasures(self) -> list[Erasure]:
+        return FolderErasures(self._folder).read()
+
+    def holds(self, text: str) -> bool:
+        return any(text.encode() in path.read_bytes() for path in self._folder.rglob("*") if path.is_file())
+
 
 class InMemoryState(StateEngine):
     """The toy."""
@@ -124,7 +148,9 @@ class InMemoryState(StateEngine):
 
     def _open(self, partition: int) -> State:
         books = self._books.setdefault(partition, ToyBooks(partition))
-        return ToyState(books, self._books.get(0))
+        books.is_in_use = True
+        others = lambda: [one for number, one in self._books.items() if number != partition]  # noqa: E731
+        return ToyState(books, self._books.get(0), others=others)
 
     def end_lock(self) -> None:
         pass
@@ -169,6 +195,19 @@ class InMemoryState(StateEngine):
 
     def was_damaged(self, offset: int) -> bool:
         return any(one.start <= offset < one.stop for one in self._books[0].tables.damage)
+
+    def ask_erasure(self, user: User) -> int:
+        return self._change(0, lambda now: add_erasure(now, Erasure(asked=time.time(), user=user)))
+
+    def list_erasures(self) -> list[Erasure]:
+        parts: dict[int, dict[int, Erasure]] = {}
+        for partition, books in self._books.items():
+            for number, one in books.tables.erasures.items():
+                parts.setdefault(number, {})[partition] = one
+        return [merge_receipts(parts[number]) for number in sorted(parts, reverse=True)]
+
+    def holds(self, text: str) -> bool:
+        return any(text in str(books.tables) for books in self._books.values())
 
 
 def make_engine(name: str, folder: Path) -> StateEngine:
