@@ -81,6 +81,8 @@ def make_prefix(*parts: str) -> bytes:
 
 def split_key(key: bytes) -> list[str]:
     """Return the parts of a key."""
+    if b"\0\xff" not in key:  # as nearly always
+        return key.decode().split("\0")
     return [part.replace(b"\0\xff", b"\0").decode() for part in _BETWEEN.split(key)]
 
 
