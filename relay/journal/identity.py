@@ -39,6 +39,8 @@ class KnownJournal:
     """The time at which an admin accepted the clock, in Unix seconds; 0: never."""
     run: int = 0
     """The number of starts with the journal."""
+    is_closed: bool = False
+    """Whether the last run has closed the journal, so that `head` is its end for certain."""
 
 
 def identify(folder: Path, known: KnownJournal | None) -> str:

@@ -122,13 +122,13 @@ class Writer:
             self.identity = identify(folder, known)
             closed, is_copy = remove_end(folder), False
             if closed and closed.run and known and known.identity == self.identity:
-                is_copy = closed.run < known.run
+                is_copy = closed.run < known.run and not known.is_closed
             self.run = (known.run if known else 0) + 1
             """The number of this start with the journal."""
             self.stopped = None if closed is None or is_copy else closed.head
             """The head with which the journal was closed before this start; None if it was not closed."""
             acknowledged = max(known.head if known else 0, self.stopped or 0)
-            is_certain = known is None or self.stopped == acknowledged
+            is_certain = known is None or known.is_closed or self.stopped == acknowledged
             unsure = 0 if is_certain else choose_segment_size(limits)
             found = recover(folder, acknowledged, unsure, is_copy=is_copy)
             self._place = folder.stat()

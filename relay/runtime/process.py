@@ -89,7 +89,7 @@ async def _close_both(journal: Log, state: State) -> None:
                 await state.save({}, journal.head)
             await journal.close()
             with suppress(Unavailable):  # then the next start says that relay.db is older than the journal
-                await state.save({}, journal.head)
+                await state.save_end(journal.head)
             await ADMIN.run(state.close)
     except TimeoutError:
         reason = "the disk of the state folder hangs; nothing that was acknowledged is lost"

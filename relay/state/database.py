@@ -32,7 +32,7 @@ from relay.state.database_file import (
     shrink_in_steps,
 )
 from relay.state.erasure.erasures import DatabaseErasures
-from relay.state.holder import check_hold, read_run, save_run, take_hold
+from relay.state.holder import check_hold, mark_closed, read_last_run, take_hold
 from relay.state.journal_state import adopt_journal, read_known_journal, save_head
 from relay.state.layout import DATABASE, list_other_folders
 from relay.state.ledger import read_lane_ledgers, read_memories, read_sources, save_memory, save_sources
@@ -93,15 +93,17 @@ class StateDatabase:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             make_tables(self._db, worker)
-            self._epoch = take_hold(self._db)
             known = read_known_journal(self._db)
-            self.known = known and replace(known, run=read_run(self._db))
+            run, is_closed = read_last_run(self._db)
+            self.known = known and replace(known, run=run, is_closed=is_closed)
             """What the database knew of its journal when it was opened; None: nothing."""
             self._opened = opened.pop_all()
         reserve_log(path)
         self.clock = Clock()
         """The clock by which data expires."""
         self._journal = ""
+        self._epoch: int | None = None
+        """The epoch of this start, once the database has its journal."""
         self.now: int | None = None
         """Where a connector without a cursor begins that begins "now"; None: at the journal's head.
 
@@ -127,8 +129,8 @@ class StateDatabase:
         """Bind the database to this journal, with its damage. Blocking. Raises sqlite3.Error."""
 
         def write(db: sqlite3.Connection) -> None:
+            self._epoch = take_hold(db, known.run)
             adopt_journal(db, known, doubt)
-            save_run(db, known.run)
             save_damage(db, damage)
 
         self._run_transaction(write)
@@ -168,6 +170,16 @@ class StateDatabase:
             save_attempts(db, attempts)
             save_damage(db, damage)
             save_head(db, head, trusted, self.clock.ahead)
+
+        await self.run(write)
+
+    async def save_end(self, head: int) -> None:
+        """Save that the journal was closed with this head."""
+        trusted = self.clock.now()
+
+        def write(db: sqlite3.Connection) -> None:
+            save_head(db, head, trusted, self.clock.ahead)
+            mark_closed(db)
 
         await self.run(write)
 

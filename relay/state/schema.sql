@@ -180,7 +180,8 @@ CREATE TABLE IF NOT EXISTS holder (
     since   REAL    NOT NULL,  -- Unix seconds of the last opening
     host    TEXT    NOT NULL,  -- name of the machine
     process INTEGER NOT NULL,  -- number of the process
-    run     INTEGER NOT NULL DEFAULT 0  -- number of starts with the journal, as in its file `end`
+    run     INTEGER NOT NULL DEFAULT 0,  -- number of starts with the journal, as in its file `end`
+    closed  INTEGER NOT NULL DEFAULT 0   -- 1: the journal was closed, and `journal_state` has its last head
 ) STRICT;
 
 -- Connectors that an admin has paused.

@@ -113,6 +113,9 @@ class State(Protocol):
         failed since it was read (`read_marked`).
         """
 
+    async def save_end(self, head: int) -> None:
+        """Save that the log was closed with this head. Nothing is appended after it."""
+
     async def forget_attempts(self, oldest: int) -> None:
         """Delete the attempts at events below this offset, which have left the log, and the oldest of too many."""
 

@@ -1,6 +1,7 @@
 """A real relay whose journal lacks what relay.db knows: an admin sees which events are lost, for which connectors, and
 ends that by a command. No offset is given twice, and no connector begins again."""
 
+import re
 import shutil
 import sqlite3
 from collections import Counter
@@ -87,7 +88,7 @@ async def assert_goes_on(
     new = await send(daemon, 1)
     journal = view_journal(daemon.state, daemon.state / "journal")
     offset = max(event.offset for _, block in journal.read() for event in block)
-    assert offset >= (20 if end == "stop" else 20 + LATE)
+    assert offset == 20 if end == "stop" else offset >= 20 + LATE
     for connector, got in (("hook", len(kept) + 1), ("heap", 21)):
         ledger = await daemon.settled(connector, offset + 1)
         assert ledger.accepted == ledger.counts.delivered + ledger.counts.damaged
@@ -219,7 +220,7 @@ async def test_a_worker_without_its_journal_goes_on_beside_the_others(daemon: Da
         got = len(hook.bodies())
         await start(daemon)
         told = await until_status(daemon, 1, "are missing")
-        assert "journal of worker 1: at least offsets 0 to " in told.stdout, told
+        assert re.search(r"journal of worker 1: (at least )?offsets 0 to ", told.stdout), told
         for later in range(number, number + 20):
             await post(daemon, later)
         await daemon.until(lambda: len(hook.bodies()), lambda now: now >= got + 20)

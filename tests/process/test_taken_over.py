@@ -63,6 +63,24 @@ async def test_a_relay_that_is_taken_over_takes_and_delivers_nothing(
             await later.kill()
 
 
+async def test_a_start_that_fails_takes_over_nothing(daemon: Daemon, relay_forks: Forks, tmp_path: Path) -> None:
+    """One of the two locks is left."""
+    later = Daemon(tmp_path / "later", relay_forks)
+    later.state = daemon.state
+    async with Destination() as hook:
+        for one in (daemon, later):
+            one.configure("10-all", SOURCE + HOOK % hook.url)
+        await daemon.start()
+        (daemon.state / "lock").unlink()
+        await later.launch()
+        assert await later.ended() == 1
+        assert "journal is in use by another relay" in later.stderr[-1]
+        await post(daemon, *range(10))
+        await daemon.settled("hook", 10)
+        assert (await daemon.run("status")).returncode == 0
+        assert await daemon.stop() == 0
+
+
 async def test_a_relay_taken_over_while_it_was_frozen_leaves_the_journal(
     daemon: Daemon, relay_forks: Forks, tmp_path: Path
 ) -> None:

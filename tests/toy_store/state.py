@@ -190,6 +190,9 @@ class ToyState:
 
         self._write(write)
 
+    async def save_end(self, head: int) -> None:
+        await self.save({}, head)
+
     async def forget_attempts(self, oldest: int) -> None:
         def write(now: ToyTables) -> None:
             now.attempts = {key: one for key, one in now.attempts.items() if one.ranges[-1][1] > oldest}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from relay.api import User
+from relay.journal import KnownJournal
 from relay.state.attempts import find_attempts_at
 from relay.state.damage import was_damaged
 from relay.state.database import StateDatabase
@@ -99,7 +100,9 @@ class EmbeddedState(StateEngine):
         self._folder = folder
 
     def _open(self, partition: int) -> State:
-        return StateDatabase(make_worker_folder(self._folder, partition), partition)
+        state = StateDatabase(make_worker_folder(self._folder, partition), partition)
+        state.adopt_journal(state.known or KnownJournal("a journal", 0), "")
+        return state
 
     def end_lock(self) -> None:
         for lock in self._folder.rglob("lock"):

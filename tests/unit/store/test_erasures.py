@@ -69,7 +69,7 @@ async def answer(state: State, *answers: ConnectorAnswer) -> None:
 
 
 async def test_requests_identities_and_position_are_saved_together(engine: StateEngine, state: State) -> None:
-    assert await state.erasures.read_watch_position() is None
+    assert not await state.erasures.read_watch_position()
     await state.erasures.save_watch(7, [requested("anna", 3), requested("bert", 5)], [("anna", "a1"), ("anna", "a2")])
     await state.erasures.save_watch(9, [], [("anna", "a1"), ("carl", "c1")])
     engine.close()
