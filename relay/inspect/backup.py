@@ -46,9 +46,9 @@ from relay.journal import (
 from relay.state import (
     CUTS,
     DATABASE,
-    LOCKED_S,
     SEEN,
     WORKERS,
+    connect_file,
     convert_errors,
     list_journals,
     make_worker_folder,
@@ -315,7 +315,7 @@ def _open_to_read(path: Path) -> sqlite3.Connection:
     """Open a database read-only. Raises FileNotFoundError, sqlite3.Error."""
     if not path.exists():
         raise FileNotFoundError(f"{path}: no relay has run with this state folder, or it was lost (relay doctor)")
-    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=LOCKED_S)
+    return connect_file(path, "ro")
 
 
 def _put_database(fresh: Path, copy: Path) -> None:

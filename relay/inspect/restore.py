@@ -40,6 +40,7 @@ from relay.state import (
     WORKERS,
     advise_on_restore,
     change_identity,
+    connect_file,
     convert_errors,
     make_journal_folder,
     make_worker_folder,
@@ -90,7 +91,7 @@ def restore(source: Path, state: Path, path: Path, told: Told) -> tuple[Backup, 
 
 def _check_version(database: Path) -> None:
     """Check that this relay can read the tables. Raises OSError, and sqlite3.DatabaseError if nobody can."""
-    with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as db:
+    with closing(connect_file(database, "ro")) as db:
         try:
             (version,) = db.execute("PRAGMA user_version").fetchone()
         except sqlite3.DatabaseError as error:

@@ -1,19 +1,18 @@
 """Turns the errors of the disk into the error of the store."""
 
-import errno
-from typing import Final
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from relay.store import Unavailable, UnavailableReason
+from relay.store import Unavailable, find_disk_reason
 
-REASONS: Final[dict[int | None, UnavailableReason]] = {
-    errno.ENOSPC: "full",
-    errno.EDQUOT: "full",
-    errno.ENOENT: "missing",
-    errno.ESTALE: "missing",
-    errno.EACCES: "denied",
-    errno.EPERM: "denied",
-    errno.EROFS: "denied",
-}
+
+@contextmanager
+def convert_disk_errors() -> Iterator[None]:
+    """Raise as Unavailable what goes wrong with files in the body."""
+    try:
+        yield
+    except OSError as error:
+        raise make_unavailable(error) from error
 
 
 def make_unavailable(error: BaseException) -> Unavailable:
@@ -21,4 +20,4 @@ def make_unavailable(error: BaseException) -> Unavailable:
     if not isinstance(error, OSError) or not error.strerror:
         return Unavailable(str(error))
     file = f": {error.filename}" if error.filename else ""
-    return Unavailable(f"{error.strerror}{file}", REASONS.get(error.errno, ""))
+    return Unavailable(f"{error.strerror}{file}", find_disk_reason(error))

@@ -18,7 +18,7 @@ import structlog
 from relay.api import Block, Kind, User
 from relay.histogram import Histogram
 from relay.journal.duplicates import RecentIds
-from relay.journal.failure import make_unavailable
+from relay.journal.failure import convert_disk_errors, make_unavailable
 from relay.journal.identity import KnownJournal
 from relay.journal.reader import Reader
 from relay.journal.record import PER_EVENT, measure_record
@@ -308,10 +308,8 @@ class Journal:
 
     async def _work(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
         """Do work in the writer's thread. Raises Unavailable."""
-        try:
+        with convert_disk_errors():
             return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
-        except OSError as error:
-            raise make_unavailable(error) from error
 
     def fence(self, reason: str) -> None:
         """Refuse every write from now on, because another relay writes. `reason` is for admins."""
@@ -320,10 +318,8 @@ class Journal:
     async def find_offset(self, received: float) -> int:
         """Find the offset of the first event received at this Unix time or later; the head without any. Raises
         Unavailable."""
-        try:
+        with convert_disk_errors():
             return await JOURNAL_READS.run(find_offset_at, self._writer.segments, self.head, received)
-        except OSError as error:
-            raise make_unavailable(error) from error
 
     async def find_received(self, offset: int) -> float | None:
         """Find when the event at this offset, or the next event left, was received, in Unix seconds; None if unknown.
@@ -401,11 +397,10 @@ class Journal:
             yield ErasedStretch(segment.end, plan.erased, plan.changed, plan.before)
             if not plan.is_empty and (fresh := await self._work_on(rewrite, segment, wanted)) is not None:
                 await self._replace(segment, fresh)
-        try:
-            for path in await ADMIN.run(remove_copies, self._writer.folder, wanted):
-                log.warning("a damaged segment that was kept is removed: it may name an erased user", file=path.name)
-        except OSError as error:
-            raise make_unavailable(error) from error
+        with convert_disk_errors():
+            removed = await ADMIN.run(remove_copies, self._writer.folder, wanted)
+        for path in removed:
+            log.warning("a damaged segment that was kept is removed: it may name an erased user", file=path.name)
 
     async def _work_on(self, work: Callable[[Segment, Wanted], T], segment: Segment, wanted: Wanted) -> T | None:
         """Work on a segment in a thread; return None if retention has removed the segment. Raises Unavailable."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from relay.api import Block
-from relay.journal.failure import make_unavailable
+from relay.journal.failure import convert_disk_errors
 from relay.journal.segment import READ_BYTES, Corrupt, Segment, SegmentReader, count_readable_events
 from relay.journal.subscribers import Subscribers
 from relay.journal.tail import Tail
@@ -62,10 +62,8 @@ class Reader:
             blocks = self._tail.read(offset, READ_BYTES)
             if not blocks:
                 self.reading = asyncio.get_running_loop().run_in_executor(JOURNAL_READS, self._read_disk, offset)
-                try:
+                with convert_disk_errors():
                     blocks, offset = await self.reading
-                except OSError as error:
-                    raise make_unavailable(error) from error
             elif self._segment is not None:
                 await JOURNAL_READS.run(self.release_file)
         self.offset = blocks[-1].offsets[-1] + 1 if blocks else offset

@@ -7,7 +7,7 @@ relay knows the state folder as a `relay.store.Store`: see `StateFolder`. Everyt
 from relay.state.cursor import read_saved_positions
 from relay.state.cuts import CUTS
 from relay.state.damage import mark_repaired
-from relay.state.database_file import LOCKED_S, VERSION, convert_errors
+from relay.state.database_file import VERSION, connect_file, convert_errors
 from relay.state.disk_usage import measure_journals
 from relay.state.journal_state import (
     advise_on_error,
@@ -37,7 +37,6 @@ from relay.state.state_folder import StateFolder
 __all__ = [
     "CUTS",
     "DATABASE",
-    "LOCKED_S",
     "MARKER",
     "SEEN",
     "VERSION",
@@ -48,6 +47,7 @@ __all__ = [
     "advise_on_error",
     "advise_on_restore",
     "change_identity",
+    "connect_file",
     "convert_errors",
     "find_missing_end",
     "find_worker_doubts",

@@ -27,6 +27,7 @@ from relay.state.database_file import (
     LOCKED_S,
     convert_errors,
     enable_shrinking,
+    overwrite_deleted,
     read_data_version,
     reserve_log,
     shrink_in_steps,
@@ -333,10 +334,9 @@ class StateDatabase:
 
     def _vacuum(self) -> bool:
         check_hold(self._db, self._epoch)
-        self._db.execute("VACUUM")
-        (busy, *_) = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        is_overwritten = overwrite_deleted(self._db)
         reserve_log(self.folder / DATABASE)
-        return not busy
+        return is_overwritten
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run work as one transaction. Raises Unavailable, and changes nothing then."""

@@ -4,7 +4,6 @@ Everything here works in small transactions, so that cursors never wait long to 
 removals need only the room that `reserve_log` has set aside. Blocking.
 """
 
-import errno
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from relay.state.layout import DATABASE
-from relay.store import Unavailable, UnavailableReason
+from relay.store import Unavailable, UnavailableReason, find_disk_reason
 from relay.words import describe_error
 
 VERSION: Final = 12
@@ -34,7 +33,6 @@ REASONS_BY_CODE: Final[dict[int, UnavailableReason]] = {
     sqlite3.SQLITE_CORRUPT: "damaged",
     sqlite3.SQLITE_NOTADB: "damaged",
 }
-FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 class OlderTables(sqlite3.DatabaseError):
@@ -46,8 +44,7 @@ def connect(folder: Path, mode: str) -> sqlite3.Connection:
     path = folder / DATABASE
     if not path.exists():
         raise FileNotFoundError(f"{path}: no relay has run with this state folder")
-    uri = f"{path.resolve().as_uri()}?mode={mode}"
-    db = sqlite3.connect(uri, uri=True, timeout=LOCKED_S, isolation_level=None)
+    db = connect_file(path, mode)
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version != VERSION:
         db.close()
@@ -55,6 +52,11 @@ def connect(folder: Path, mode: str) -> sqlite3.Connection:
             raise OlderTables(f"{path} is of an older relay; start the newer relay with it once")
         raise sqlite3.DatabaseError(f"{path} is of a newer relay")
     return db
+
+
+def connect_file(path: Path, mode: str) -> sqlite3.Connection:
+    """Open any database that exists: "ro" to read, "rw" to change. Raises sqlite3.Error."""
+    return sqlite3.connect(f"{path.resolve().as_uri()}?mode={mode}", uri=True, timeout=LOCKED_S, isolation_level=None)
 
 
 def enable_shrinking(db: sqlite3.Connection) -> None:
@@ -102,6 +104,16 @@ def shrink_in_steps(db: sqlite3.Connection) -> Iterator[None]:
         yield
 
 
+def overwrite_deleted(db: sqlite3.Connection) -> bool:
+    """Overwrite removed data in the files; return False if a reader prevented it, and it must be repeated.
+
+    Raises sqlite3.Error.
+    """
+    db.execute("VACUUM")
+    (is_busy, *_) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return not is_busy
+
+
 def _checkpoint(db: sqlite3.Connection) -> None:
     """Move the log into the file and begin the log anew, as far as readers and room allow."""
     with suppress(sqlite3.OperationalError):
@@ -125,10 +137,8 @@ def convert_errors() -> Iterator[None]:
         what = error.filename or "the state folder"
         said = f"{what} may not be read by this user: be root, or the user that relay runs as"
         raise Unavailable(said, "denied") from error
-    except FileNotFoundError as error:
-        raise Unavailable(describe_error(error), "missing") from error
     except OSError as error:
-        raise Unavailable(describe_error(error), "full" if error.errno in FULL else "") from error
+        raise Unavailable(describe_error(error), find_disk_reason(error)) from error
 
 
 def find_reason(error: sqlite3.Error) -> UnavailableReason:

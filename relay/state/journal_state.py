@@ -25,7 +25,7 @@ from relay.journal import (
 from relay.state.attempts import delete_attempts
 from relay.state.cursor import delete_cursors
 from relay.state.damage import delete_damage, mark_accepted, read_damage
-from relay.state.database_file import LOCKED_S, connect, convert_errors
+from relay.state.database_file import connect, connect_file, convert_errors
 from relay.state.erasure.table import search_again
 from relay.state.layout import DATABASE, list_journals, list_worker_folders
 from relay.state.ledger import read_lanes_if_any
@@ -61,7 +61,7 @@ def has_tables(folder: Path) -> bool:
     path = folder / DATABASE
     if not path.exists():
         return False
-    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=LOCKED_S)) as db:
+    with closing(connect_file(path, "ro")) as db:
         return db.execute("SELECT 1 FROM sqlite_schema").fetchone() is not None
 
 

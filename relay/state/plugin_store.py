@@ -20,7 +20,7 @@ from typing import Final, TypeVar
 from relay.api import StoreError, StoreReader
 from relay.api.internal import LeftBehind, Threads, check_write
 from relay.journal import sync_folder
-from relay.state.database_file import LOCKED_S
+from relay.state.database_file import LOCKED_S, connect_file, overwrite_deleted
 from relay.state.layout import make_worker_folder
 
 T = TypeVar("T")
@@ -168,9 +168,8 @@ class _Pairs:
 
     def purge(self) -> None:
         with self._use() as db:
-            db.execute("VACUUM")
-            (is_busy, *_) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        if is_busy:
+            is_overwritten = overwrite_deleted(db)
+        if not is_overwritten:
             raise StoreError(f"{self._path}: another process is reading it, so that deleted data cannot be overwritten")
 
     def close(self) -> None:
@@ -214,8 +213,7 @@ class _Snapshot:
         with _convert_errors(path):
             if not path.exists():
                 raise StoreError(f"{path}: there is no such store")
-            uri = f"{path.resolve().as_uri()}?mode=ro"
-            self._db = sqlite3.connect(uri, uri=True, timeout=LOCKED_S, isolation_level=None)
+            self._db = connect_file(path, "ro")
             try:
                 self._db.execute("BEGIN")
                 self._is_empty = _read_version(self._db, path) == 0  # which is read, and begins the snapshot

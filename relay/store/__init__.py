@@ -18,7 +18,7 @@ from relay.store.erasure import (
     make_user,
     merge_receipts,
 )
-from relay.store.error import TooLarge, Unavailable, UnavailableReason
+from relay.store.error import TooLarge, Unavailable, UnavailableReason, find_disk_reason
 from relay.store.history import Entry, HistoryQuery
 from relay.store.ledger import (
     LaneLedger,
@@ -136,6 +136,7 @@ __all__ = [
     "describe_damage",
     "describe_missed",
     "find_acknowledged_head",
+    "find_disk_reason",
     "find_partition",
     "find_unsettled",
     "find_user",

@@ -1,5 +1,6 @@
 """The errors of the store, with words for an admin."""
 
+import errno
 from typing import Literal
 
 UnavailableReason = Literal["", "busy", "full", "damaged", "missing", "denied", "older", "taken"]
@@ -24,3 +25,12 @@ class Unavailable(OSError):
 
 class TooLarge(Exception):
     """Raised when the log can never take so many bytes at once."""
+
+
+def find_disk_reason(error: OSError) -> UnavailableReason:
+    """Return what callers must know of an error of the disk."""
+    if isinstance(error, FileNotFoundError):
+        return "missing"
+    if isinstance(error, PermissionError):
+        return "denied"
+    return "full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from relay.api import Block
-from relay.journal.failure import make_unavailable
+from relay.journal.failure import convert_disk_errors
 from relay.journal.outside.inspected import Inspected, inspect_all, list_segments
 from relay.journal.outside.repair import plan_segment
 from relay.store import CheckedPart, LogSurvey, Range, find_unsettled
@@ -37,14 +37,10 @@ class JournalView:
         """
         for segment in self._segments:
             if segment.stop is None or segment.stop > start:
-                try:
+                with convert_disk_errors(), suppress(FileNotFoundError):  # retention has just removed the segment
                     if not since or segment.path.stat().st_mtime >= since:
                         for block in segment.read_blocks(start):
                             yield segment.path.name, block
-                except FileNotFoundError:  # retention has just removed the segment
-                    continue
-                except OSError as error:
-                    raise make_unavailable(error) from error
 
     def check(self) -> list[CheckedPart]:
         """Read all segments from the first to the last byte; return what was found in each. Raises Unavailable."""
@@ -68,7 +64,5 @@ class JournalView:
         )
 
     def _inspect_all(self) -> list[Inspected]:
-        try:
+        with convert_disk_errors():
             return inspect_all(self._folder, self._acknowledged)
-        except OSError as error:
-            raise make_unavailable(error) from error
