@@ -4,14 +4,11 @@ import json
 import sqlite3
 from collections.abc import Collection, Sequence
 from contextlib import closing
-from dataclasses import astuple, fields
+from dataclasses import astuple
 from pathlib import Path
-from typing import Final
 
 from relay.state.database_file import connect, convert_errors
-from relay.store import MESSAGES_KEPT, AlertMessage, Tracks, Wanted
-
-COLUMNS: Final = ", ".join(field.name for field in fields(AlertMessage))
+from relay.store import MESSAGE_COLUMNS, MESSAGES_KEPT, AlertMessage, Tracks, Wanted
 
 
 class FolderAlerts:
@@ -27,7 +24,8 @@ class FolderAlerts:
             for alert, subject, family, track in db.execute("SELECT alert, subject, family, track FROM alert_track"):
                 if alert in tracks:
                     tracks[alert][subject, family] = track
-            rows = db.execute(f"SELECT {COLUMNS} FROM alert_message ORDER BY number").fetchall()  # noqa: S608
+            columns = ", ".join(MESSAGE_COLUMNS)
+            rows = db.execute(f"SELECT {columns} FROM alert_message ORDER BY number").fetchall()  # noqa: S608
         return {**tracks}, [one for one in (AlertMessage(*row) for row in rows) if one.alert in names]
 
     @convert_errors()
@@ -65,10 +63,10 @@ class FolderAlerts:
 
 
 def _save_messages(db: sqlite3.Connection, messages: Sequence[AlertMessage]) -> None:
-    marks = ", ".join("?" * len(fields(AlertMessage)))
+    columns, marks = ", ".join(MESSAGE_COLUMNS), ", ".join("?" * len(MESSAGE_COLUMNS))
     changed = ", ".join(f"{name} = excluded.{name}" for name in ("attempts", "last", "problem", "sent", "given_up"))
     db.executemany(
-        f"INSERT INTO alert_message ({COLUMNS}) VALUES ({marks}) ON CONFLICT (id) DO UPDATE SET {changed}",  # noqa: S608
+        f"INSERT INTO alert_message ({columns}) VALUES ({marks}) ON CONFLICT (id) DO UPDATE SET {changed}",  # noqa: S608
         [astuple(one) for one in messages],
     )
 
@@ -78,9 +76,7 @@ def hide_users(db: sqlite3.Connection, wanted: Wanted) -> None:
 
     Messages repeat answers of destinations, which may name users.
     """
-    for number, message, problem in db.execute("SELECT number, message, problem FROM alert_message").fetchall():
-        before = json.loads(message)
-        after, hidden = wanted.hide_in(before), wanted.hide(problem)
-        if (before, problem) != (after, hidden):
-            text = json.dumps(after, ensure_ascii=False)
-            db.execute("UPDATE alert_message SET message = ?, problem = ? WHERE number = ?", (text, hidden, number))
+    rows = db.execute("SELECT message, problem, number FROM alert_message").fetchall()
+    hidden = [(wanted.hide_in_json(message), wanted.hide(problem), number) for message, problem, number in rows]
+    changed = [after for before, after in zip(rows, hidden, strict=True) if before != after]
+    db.executemany("UPDATE alert_message SET message = ?, problem = ? WHERE number = ?", changed)

@@ -4,11 +4,12 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from itertools import starmap
 from pathlib import Path
 from typing import Final
 
 from relay.state.database_file import connect
-from relay.store import Attempts
+from relay.store import ATTEMPTS_COLUMNS, Attempts, parse_attempts
 
 KEPT: Final = 100_000
 KEPT_BYTES: Final = 64 << 20
@@ -73,14 +74,10 @@ def delete_attempts(db: sqlite3.Connection) -> None:
 
 def find_attempts_at(folder: Path, offset: int) -> list[Attempts]:
     """Return the attempts at an event, the last one first. Raises FileNotFoundError, sqlite3.Error."""
-    query = """
-        SELECT connector, replay, ranges, attempts, outcome, answer, first, last FROM attempt
+    query = f"""
+        SELECT {ATTEMPTS_COLUMNS} FROM attempt
         WHERE start <= ? AND stop > ? ORDER BY last DESC, attempts DESC
-    """
+    """  # noqa: S608
     with closing(connect(folder, "ro")) as db:
         rows = db.execute(query, (offset, offset)).fetchall()
-    noted = [
-        Attempts(connector, replay, [(start, stop) for start, stop in json.loads(ranges)], *rest)
-        for connector, replay, ranges, *rest in rows
-    ]
-    return [one for one in noted if any(start <= offset < stop for start, stop in one.ranges)]
+    return [one for one in starmap(parse_attempts, rows) if one.covers(offset)]

@@ -3,34 +3,21 @@
 Functions with a database are parts of transactions.
 """
 
-import json
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from relay.store import OUTCOMES, Counts, Cursor, values
-
-CURSOR_COLUMNS: Final = f"start, position, ahead, {', '.join(OUTCOMES)}"
-"""The columns of a cursor; `ahead` is JSON."""
-
+from relay.store import CURSOR_COLUMNS, OUTCOMES, Cursor, encode_cursor, parse_cursor
 
 _SAVED: Final = f"connector, head, {CURSOR_COLUMNS}, saved"
 _SAVE: Final = f"REPLACE INTO cursor ({_SAVED}) VALUES ({', '.join('?' * (6 + len(OUTCOMES)))})"  # noqa: S608
 
 
-def parse_cursor(start: int, position: int, ahead: str, *counts: int) -> Cursor:
-    """Parse the cursor of a row with `CURSOR_COLUMNS`."""
-    return Cursor(start, position, [(first, stop) for first, stop in json.loads(ahead)], Counts(*counts))
-
-
 def make_cursor_rows(cursors: Mapping[str, Cursor], head: int) -> list[tuple[object, ...]]:
     """Return the rows of these cursors as they are now, all saved at the same moment. `head`: the journal's."""
     now = time.time()
-    return [
-        (connector, head, one.start, one.position, json.dumps(one.ahead), *values(one.counts), now)
-        for connector, one in cursors.items()
-    ]
+    return [(connector, head, *encode_cursor(one), now) for connector, one in cursors.items()]
 
 
 def save_cursors(db: sqlite3.Connection, rows: Iterable[tuple[object, ...]]) -> None:

@@ -3,22 +3,21 @@
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import astuple
 from itertools import starmap
 from pathlib import Path
-from typing import Any, Final
 
 from relay.state.cursor import load_cursors
 from relay.state.database_file import connect
 from relay.state.layout import list_worker_folders
-from relay.store import LaneLedger, Ledger, Refusals, SourceLedger, merge_ledgers
-
-SOURCE_COLUMNS: Final = "name, duplicates, failing_since, last, status, reason, deadline"
-
-
-def parse_source_ledger(name: str, duplicates: int, since: float | None, *rest: Any) -> SourceLedger:
-    """Parse a source's ledger from a row with `SOURCE_COLUMNS`."""
-    return SourceLedger(name, duplicates, None if since is None else Refusals(since, *rest))
+from relay.store import (
+    SOURCE_COLUMNS,
+    LaneLedger,
+    Ledger,
+    SourceLedger,
+    encode_source_ledger,
+    merge_ledgers,
+    parse_source_ledger,
+)
 
 
 def read_sources(db: sqlite3.Connection) -> list[SourceLedger]:
@@ -29,8 +28,8 @@ def read_sources(db: sqlite3.Connection) -> list[SourceLedger]:
 
 def save_sources(db: sqlite3.Connection, counted: Sequence[SourceLedger]) -> None:
     """Save the sources' ledgers."""
-    rows = [(one.source, one.duplicates, *(astuple(one.refusals) if one.refusals else [None] * 5)) for one in counted]
-    db.executemany(f"REPLACE INTO source ({SOURCE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", rows)  # noqa: S608
+    query = f"REPLACE INTO source ({SOURCE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+    db.executemany(query, map(encode_source_ledger, counted))
 
 
 def read_memories(db: sqlite3.Connection) -> dict[str, str]:

@@ -9,15 +9,12 @@ import sqlite3
 import time
 from collections.abc import Mapping
 from contextlib import closing
+from itertools import starmap
 from pathlib import Path
-from typing import Final
 
-from relay.state.cursor import CURSOR_COLUMNS, parse_cursor
 from relay.state.database_file import connect, convert_errors
 from relay.state.layout import list_worker_folders, make_worker_folder
-from relay.store import OUTCOMES, Cursor, Replay, values
-
-_COLUMNS: Final = f"number, connector, stop, entries, rate, asked, saved, ended, cancelled, asked_by, {CURSOR_COLUMNS}"
+from relay.store import OUTCOMES, REPLAY_COLUMNS, Cursor, Replay, parse_replay, values
 
 
 class FolderReplays:
@@ -63,13 +60,8 @@ def find_replays_over(folder: Path, offset: int) -> list[Replay]:
 
 def read_replays(db: sqlite3.Connection, condition: str) -> list[Replay]:
     """Read the replays for which an SQL condition holds, the last one first."""
-    rows = db.execute(f"SELECT {_COLUMNS} FROM replay WHERE {condition} ORDER BY number DESC")  # noqa: S608
-    return [
-        Replay(connector, parse_cursor(*cursor), stop, json.loads(entries), rate, number, *times)
-        for number, connector, stop, entries, rate, *times, cursor in (  # the cursor's columns are the last ones
-            (*row[:10], row[10:]) for row in rows
-        )
-    ]
+    query = f"SELECT {REPLAY_COLUMNS} FROM replay WHERE {condition} ORDER BY number DESC"  # noqa: S608
+    return [*starmap(parse_replay, db.execute(query))]
 
 
 def has_open_replays(db: sqlite3.Connection) -> bool:

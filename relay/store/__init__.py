@@ -1,38 +1,61 @@
 """The place where events, cursors and all else is kept: what every engine promises, and the values of the promises."""
 
-from relay.store.alert_message import MESSAGES_KEPT, AlertMessage, Tracks
-from relay.store.attempts import Attempts
+from relay.store.alert_message import MESSAGE_COLUMNS, MESSAGES_KEPT, AlertMessage, Tracks
+from relay.store.attempts import ATTEMPTS_COLUMNS, Attempts, parse_attempts
 from relay.store.block import make_block
 from relay.store.clock import DAY_S, Clock
-from relay.store.cursor import OUTCOMES, Counts, Cursor, Ledger, find_unsettled, make_ranges, merge_ranges, values
+from relay.store.cursor import (
+    CURSOR_COLUMNS,
+    OUTCOMES,
+    Counts,
+    Cursor,
+    Ledger,
+    encode_cursor,
+    find_unsettled,
+    make_ranges,
+    merge_ranges,
+    parse_cursor,
+    values,
+)
 from relay.store.damage import AT_MOST, Damage, describe_damage, is_bound, merge_overlapping
 from relay.store.doubt import Doubt
 from relay.store.erasure import (
+    ERASURE_COLUMNS,
     ConnectorAnswer,
     Erasure,
+    ErasureResult,
     Erasures,
     FailingErasures,
     Stage,
+    encode_ids,
     make_digest,
     make_digests,
     make_user,
+    merge_all,
     merge_receipts,
+    parse_erasure,
 )
 from relay.store.error import TooLarge, Unavailable, UnavailableReason, find_disk_reason
-from relay.store.history import Entry, HistoryQuery
+from relay.store.history import ENTRY_COLUMNS, Entry, HistoryQuery, encode_entry, find_new_entries, parse_entry
 from relay.store.ledger import (
+    SOURCE_COLUMNS,
     LaneLedger,
     Range,
     Refusals,
     SourceLedger,
     describe_missed,
+    encode_source_ledger,
     find_acknowledged_head,
     merge_ledgers,
+    parse_source_ledger,
 )
 from relay.store.log import ErasedStretch, EventIds, JournalLimits, Log, LogReader, Wants
 from relay.store.log_view import CheckedPart, Condition, LogSurvey, LogView
 from relay.store.parked import (
     CAUSES,
+    PARKED_FIELDS,
+    PORTION_BYTES,
+    PORTION_EVENTS,
     ROW_BYTES,
     SETTINGS,
     Parked,
@@ -43,11 +66,12 @@ from relay.store.parked import (
     Reason,
     Removals,
     RemovedParked,
+    choose_first,
     measure_parked,
     sum_totals,
 )
 from relay.store.pause import Pause
-from relay.store.replay import Replay
+from relay.store.replay import REPLAY_COLUMNS, Replay, parse_replay
 from relay.store.state import CutLines, State
 from relay.store.store import (
     NUMBERS,
@@ -66,16 +90,26 @@ from relay.store.store import (
 from relay.store.users import LISTS, NOBODY, Erased, Wanted, find_user, merge_users
 
 __all__ = [
+    "ATTEMPTS_COLUMNS",
     "AT_MOST",
     "CAUSES",
+    "CURSOR_COLUMNS",
     "DAY_S",
+    "ENTRY_COLUMNS",
+    "ERASURE_COLUMNS",
     "LISTS",
     "MESSAGES_KEPT",
+    "MESSAGE_COLUMNS",
     "NOBODY",
     "NUMBERS",
     "OUTCOMES",
+    "PARKED_FIELDS",
+    "PORTION_BYTES",
+    "PORTION_EVENTS",
+    "REPLAY_COLUMNS",
     "ROW_BYTES",
     "SETTINGS",
+    "SOURCE_COLUMNS",
     "AlertMessage",
     "Attempts",
     "CheckedPart",
@@ -91,6 +125,7 @@ __all__ = [
     "Erased",
     "ErasedStretch",
     "Erasure",
+    "ErasureResult",
     "Erasures",
     "EventIds",
     "FailingErasures",
@@ -133,10 +168,16 @@ __all__ = [
     "UnavailableReason",
     "Wanted",
     "Wants",
+    "choose_first",
     "describe_damage",
     "describe_missed",
+    "encode_cursor",
+    "encode_entry",
+    "encode_ids",
+    "encode_source_ledger",
     "find_acknowledged_head",
     "find_disk_reason",
+    "find_new_entries",
     "find_partition",
     "find_unsettled",
     "find_user",
@@ -147,11 +188,18 @@ __all__ = [
     "make_ranges",
     "make_user",
     "measure_parked",
+    "merge_all",
     "merge_ledgers",
     "merge_overlapping",
     "merge_ranges",
     "merge_receipts",
     "merge_users",
+    "parse_attempts",
+    "parse_cursor",
+    "parse_entry",
+    "parse_erasure",
+    "parse_replay",
+    "parse_source_ledger",
     "sum_totals",
     "values",
 ]

@@ -1,7 +1,7 @@
 """A message of an alert. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final
 
 MESSAGES_KEPT: Final = 20
@@ -31,5 +31,7 @@ class AlertMessage:
         return self.sent is None and self.given_up is None
 
 
+MESSAGE_COLUMNS: Final = tuple(one.name for one in fields(AlertMessage))
+"""The columns of a message in a table."""
 Tracks = Mapping[tuple[str, str], str]
 """The memory of an alert, as JSON, by subject and family."""

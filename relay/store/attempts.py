@@ -1,8 +1,12 @@
 """Attempts at events that did not succeed at once. Pure."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Final, Literal
+
+ATTEMPTS_COLUMNS: Final = "connector, replay, ranges, attempts, outcome, answer, first, last"
+"""The columns of attempts in a table; `ranges` is JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +32,12 @@ class Attempts:
         """The same value for all attempts at the same events."""
         events = sum(stop - start for start, stop in self.ranges)
         return self.connector, self.replay, self.ranges[0][0], self.ranges[-1][1], events
+
+    def covers(self, offset: int) -> bool:
+        """Return whether the event at this offset is among the events."""
+        return any(start <= offset < stop for start, stop in self.ranges)
+
+
+def parse_attempts(connector: str, replay: int, ranges: str, *rest: Any) -> Attempts:
+    """Parse attempts from a row with `ATTEMPTS_COLUMNS`."""
+    return Attempts(connector, replay, [(start, stop) for start, stop in json.loads(ranges)], *rest)

@@ -1,5 +1,6 @@
 """The position of a lane, and the outcomes of its events. Pure."""
 
+import json
 from bisect import insort
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -31,6 +32,8 @@ class Counts:
 OUTCOMES: Final = tuple(column.name for column in fields(Counts))
 values: Final[Callable[[Counts], tuple[int, ...]]] = attrgetter(*OUTCOMES)
 """Return the counts in the order of OUTCOMES."""
+CURSOR_COLUMNS: Final = f"start, position, ahead, {', '.join(OUTCOMES)}"
+"""The columns of a cursor in a table; `ahead` is JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,16 @@ class Cursor:
     def make_ledger(self, head: int) -> Ledger:
         """Return the ledger for a journal with this head."""
         return Ledger(head - self.start, replace(self.counts))
+
+
+def encode_cursor(cursor: Cursor) -> tuple[object, ...]:
+    """Return the values of a cursor for `CURSOR_COLUMNS`."""
+    return cursor.start, cursor.position, json.dumps(cursor.ahead), *values(cursor.counts)
+
+
+def parse_cursor(start: int, position: int, ahead: str, *counts: int) -> Cursor:
+    """Parse the cursor of a row with `CURSOR_COLUMNS`."""
+    return Cursor(start, position, [(first, stop) for first, stop in json.loads(ahead)], Counts(*counts))
 
 
 def find_unsettled(start: int, stop: int, ahead: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

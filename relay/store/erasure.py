@@ -1,16 +1,22 @@
 """An erasure: a user to be erased and, when that is done, the receipt; and what is kept of all erasures."""
 
+import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import Final, Literal, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from relay.api import OtherId, User
 from relay.store.cursor import Counts
 from relay.store.users import Wanted
 
 COUNTS: Final = ("events", "changed", "parked", "unreadable", "attempts")
+ERASURE_COLUMNS: Final = (
+    *("number", "asked", "type", "source", "offset", "digests", "counted", *COUNTS, "compacted", "problem", "done"),
+    *("asked_by", "user_id", "external_ids", "other_ids"),
+)
+"""The columns of an erasure in a table; digests, external ids and other ids are JSON."""
 Stage = Literal["waiting", "at the connectors", "done"]
 """The progress of an erasure."""
 
@@ -103,6 +109,29 @@ def make_user(user_id: str | None, external_ids: Iterable[str], other_ids: Itera
     return user
 
 
+def encode_ids(one: Erasure) -> tuple[str, str, str]:
+    """Return external ids, other ids, and the digests of all ids as JSON. Digests stay when ids are deleted."""
+    digests = sorted({*one.digests, *make_digests(one.user)})
+    return json.dumps(one.user.external_ids), json.dumps(one.user.other_ids), json.dumps(digests)
+
+
+def parse_erasure(row: Sequence[Any], answers: Sequence[ConnectorAnswer]) -> Erasure:
+    """Parse the erasure of a row with `ERASURE_COLUMNS`."""
+    *given, user_id, external_ids, other_ids = row
+    user = User(user_id, tuple(json.loads(external_ids)), tuple(OtherId(*one) for one in json.loads(other_ids)))
+    fields = dict(zip(ERASURE_COLUMNS[: len(given)], given, strict=True))
+    fields["digests"] = json.loads(fields["digests"])
+    return Erasure(user=user, answers=answers, **fields)
+
+
+def merge_all(found: Iterable[tuple[int, Erasure]]) -> list[Erasure]:
+    """Merge the receipts of all erasures, each with its worker; return the newest first."""
+    parts: dict[int, dict[int, Erasure]] = {}
+    for worker, one in found:
+        parts.setdefault(one.number, {})[worker] = one
+    return [merge_receipts(parts[number]) for number in sorted(parts, reverse=True)]
+
+
 def merge_receipts(parts: Mapping[int, Erasure]) -> Erasure:
     """Merge the workers' receipts of an erasure. It is done when all of them are done.
 
@@ -141,6 +170,18 @@ class FailingErasures:
     """When the oldest was removed from journal and tables, else requested, in Unix seconds."""
     reason: str
     """The error of the oldest."""
+
+
+class ErasureResult(NamedTuple):
+    """What one worker removed for an erasure."""
+
+    number: int
+    done: float | None
+    """Unix seconds."""
+    events: int
+    parked: int
+    """Events parked at connectors and at sources."""
+    asked_by: str
 
 
 class Erasures(Protocol):

@@ -1,13 +1,16 @@
 """The last saved ledgers of lanes and sources. Pure."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from typing import Any, Final
 
 from relay.store.cursor import Cursor, Ledger, find_unsettled
 from relay.words import format_ranges
 
 Range = tuple[int, int]
 """Offsets from the first number up to the second, exclusive."""
+SOURCE_COLUMNS: Final = "name, duplicates, failing_since, last, status, reason, deadline"
+"""The columns of a source's ledger in a table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,16 @@ class SourceLedger:
     """Events left out as duplicates."""
     refusals: Refusals | None = None
     """None: the source takes requests, or has refused them only for a moment."""
+
+
+def encode_source_ledger(one: SourceLedger) -> tuple[object, ...]:
+    """Return the values of a source's ledger for `SOURCE_COLUMNS`."""
+    return one.source, one.duplicates, *(astuple(one.refusals) if one.refusals else [None] * 5)
+
+
+def parse_source_ledger(name: str, duplicates: int, since: float | None, *rest: Any) -> SourceLedger:
+    """Parse a source's ledger from a row with `SOURCE_COLUMNS`."""
+    return SourceLedger(name, duplicates, None if since is None else Refusals(since, *rest))
 
 
 def merge_ledgers(lanes: Iterable[LaneLedger]) -> dict[str, Ledger]:

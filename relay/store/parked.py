@@ -3,13 +3,17 @@
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Final, Literal, NamedTuple
 
 from relay.api import Event, Kind
 
 ROW_BYTES: Final = 200
 """About the bytes of an event in the database beside its texts."""
+PORTION_EVENTS: Final = 500
+"""Parked events that are read or changed at a time, at most."""
+PORTION_BYTES: Final = 1 << 20
+"""Bytes of parked events that are read or changed at a time, at most, unless there is only one."""
 CAUSES: Final = ("unreadable", "filter", "refused", "too_large", "gave_up", "bug", "order")
 """Why an event is parked: it is unreadable at its source, a filter failed, the destination refused it or its size,
 `give_up_after` is over, or it follows a parked event of its key."""
@@ -78,6 +82,10 @@ class Parked:
             raise ValueError("what was unreadable at its source is no event")
         kind = Kind(self.source, self.type, self.id_field, self.time_field)
         return Event(self.body, kind, self.offset, self.received, self.part)
+
+
+PARKED_FIELDS: Final = tuple(one.name for one in fields(Parked))
+"""The columns of a parked event in a table."""
 
 
 def measure_parked(reason: str, answer: str, key: str | None, body: bytes) -> int:
@@ -161,6 +169,17 @@ def sum_totals(parts: Iterable[ParkedTotal]) -> list[ParkedTotal]:
         key = one.source, one.connector, one.cause
         found[key] = found[key] + one if key in found else one
     return [one for one in found.values() if one.events or one.removed]
+
+
+def choose_first(found: Iterable[tuple[int, int]], size: int = PORTION_BYTES) -> list[int]:
+    """Return the numbers of the first parked events (number, size) that make up this size, at least one."""
+    numbers: list[int] = []
+    for number, its in found:
+        numbers.append(number)
+        size -= its
+        if size <= 0:
+            break
+    return numbers
 
 
 class RemovedParked(NamedTuple):

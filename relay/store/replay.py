@@ -1,11 +1,17 @@
 """A replay: a range of the journal to deliver once more. Pure."""
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Final, Literal
 
-from relay.store.cursor import Cursor
+from relay.store.cursor import CURSOR_COLUMNS, Cursor, parse_cursor
+
+REPLAY_COLUMNS: Final = (
+    f"number, connector, stop, entries, rate, asked, saved, ended, cancelled, asked_by, {CURSOR_COLUMNS}"
+)
+"""The columns of a replay in a table; `entries` is JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +43,9 @@ class Replay:
         if self.cancelled:
             return "cancelled"
         return "running" if self.saved else "waiting"
+
+
+def parse_replay(*row: Any) -> Replay:
+    """Parse the replay of a row with `REPLAY_COLUMNS`."""
+    number, connector, stop, entries, rate, *times = row[:10]
+    return Replay(connector, parse_cursor(*row[10:]), stop, json.loads(entries), rate, number, *times)

@@ -5,6 +5,7 @@ profile was merged into the user's. Events that name many users, changes of a co
 Ids are compared after decoding, so a sender's way to write them does not matter.
 """
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeVar
@@ -146,6 +147,12 @@ class Wanted:
         if isinstance(value, list):
             return [self.hide_in(one) for one in value]
         return self.hide(value) if isinstance(value, str) else value
+
+    def hide_in_json(self, text: str) -> str:
+        """Return a JSON text with "..." for every id in its texts; the same text without any id."""
+        before = json.loads(text)
+        after = self.hide_in(before)
+        return text if after == before else json.dumps(after)
 
     def find_by_key(self, key: str | None) -> frozenset[int]:
         """Return the erasures of an ordering key."""

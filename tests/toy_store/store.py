@@ -33,8 +33,8 @@ from relay.store import (
     Unavailable,
     find_partition,
     measure_parked,
+    merge_all,
     merge_ledgers,
-    merge_receipts,
     sum_totals,
 )
 from tests.toy_store.erasures import add_erasure, find_failing
@@ -340,11 +340,8 @@ class ToyStoredErasures:
         return self._store.list_books()[0].change(lambda now: add_erasure(now, asked))
 
     def read(self) -> list[Erasure]:
-        parts: dict[int, dict[int, Erasure]] = {}
-        for books in self._store.list_books():
-            for one in books.tables.erasures.values():
-                parts.setdefault(one.number, {})[books.number] = one
-        return [merge_receipts(parts[number]) for number in sorted(parts, reverse=True)]
+        every = self._store.list_books()
+        return merge_all((books.number, one) for books in every for one in books.tables.erasures.values())
 
     def find_failing(self) -> list[FailingErasures]:
         first, *others = [[*books.tables.erasures.values()] for books in self._store.list_books()]

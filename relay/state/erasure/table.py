@@ -18,18 +18,24 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final
 
-from relay.api import OtherId, User
+from relay.api import User
 from relay.journal import is_locked
 from relay.state.database_file import connect, convert_errors
 from relay.state.layout import list_other_folders, list_worker_folders
-from relay.store import ConnectorAnswer, Erasure, FailingErasures, make_digests, merge_receipts, merge_users
-
-_COLUMNS: Final = (
-    "number, asked, type, source, offset, digests, counted, events, changed, parked, unreadable, attempts, compacted,"
-    " problem, done, asked_by, user_id, external_ids, other_ids"
+from relay.store import (
+    ERASURE_COLUMNS,
+    ConnectorAnswer,
+    Erasure,
+    ErasureResult,
+    FailingErasures,
+    encode_ids,
+    merge_all,
+    merge_users,
+    parse_erasure,
 )
+
 _ASK: Final = """
     INSERT INTO erasure (number, asked, type, source, offset, asked_by, user_id, external_ids, other_ids, digests)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -78,12 +84,11 @@ class FolderErasures:
 
     @convert_errors()
     def read(self) -> list[Erasure]:
-        parts: dict[int, dict[int, Erasure]] = {}
+        found: list[tuple[int, Erasure]] = []
         for worker, mine in list_worker_folders(self._folder).items():
             with closing(connect(mine, "ro")) as db:
-                for one in read_erasures(db):
-                    parts.setdefault(one.number, {})[worker] = one
-        return [merge_receipts(parts[number]) for number in sorted(parts, reverse=True)]
+                found += [(worker, one) for one in read_erasures(db)]
+        return merge_all(found)
 
     @convert_errors()
     def find_failing(self) -> list[FailingErasures]:
@@ -135,7 +140,7 @@ def share_erasures(folder: Path, users: Sequence[Erasure]) -> None:
                 add_erasure(db, one)
             elif not {*one.digests} <= {*other.digests}:
                 merged = replace(other, user=merge_users(one.user, other.user))
-                db.execute(_AGAIN, (merged.user.user_id, *_encode_ids(merged), one.number))
+                db.execute(_AGAIN, (merged.user.user_id, *encode_ids(merged), one.number))
                 db.execute(_FORGET_DONE, (one.number,))
         db.execute("COMMIT")
 
@@ -146,30 +151,15 @@ def read_erasures(db: sqlite3.Connection, condition: str = "TRUE") -> list[Erasu
     query = f"SELECT * FROM erasure_answer WHERE number IN (SELECT number FROM erasure WHERE {condition})"  # noqa: S608
     for number, *answer in db.execute(f"{query} ORDER BY connector"):
         answers.setdefault(number, []).append(ConnectorAnswer(*answer))
-    rows = db.execute(f"SELECT {_COLUMNS} FROM erasure WHERE {condition} ORDER BY number DESC")  # noqa: S608
-    names = [column[0] for column in rows.description]
-    found = []
-    for values in rows:
-        row: dict[str, Any] = dict(zip(names, values, strict=True))
-        external_ids, other_ids = json.loads(row.pop("external_ids")), json.loads(row.pop("other_ids"))
-        user = User(row.pop("user_id"), tuple(external_ids), tuple(OtherId(*one) for one in other_ids))
-        given = row | {"digests": json.loads(row["digests"])}
-        found.append(Erasure(user=user, answers=answers.get(row["number"], ()), **given))
-    return found
+    columns = ", ".join(ERASURE_COLUMNS)
+    rows = db.execute(f"SELECT {columns} FROM erasure WHERE {condition} ORDER BY number DESC")  # noqa: S608
+    return [parse_erasure(row, answers.get(row[0], ())) for row in rows]
 
 
 def add_erasure(db: sqlite3.Connection, one: Erasure) -> int:
     """Add an erasure; return its number."""
     origin = (one.type, one.source, one.offset, one.asked_by)
-    return (
-        db.execute(_ASK, (one.number or None, one.asked, *origin, one.user.user_id, *_encode_ids(one))).lastrowid or 0
-    )
-
-
-def _encode_ids(one: Erasure) -> tuple[str, str, str]:
-    """Encode external ids, other ids, and the digests of all ids for the table. Digests stay when ids are deleted."""
-    digests = sorted({*one.digests, *make_digests(one.user)})
-    return json.dumps(one.user.external_ids), json.dumps(one.user.other_ids), json.dumps(digests)
+    return db.execute(_ASK, (one.number or None, one.asked, *origin, one.user.user_id, *encode_ids(one))).lastrowid or 0
 
 
 def read_watch_position(db: sqlite3.Connection) -> int | None:
@@ -199,7 +189,7 @@ def save_found_ids(db: sqlite3.Connection, found: Mapping[int, User]) -> list[Er
         if one.number in found:
             known = replace(one, user=merge_users(one.user, found[one.number]))
             query = "UPDATE erasure SET external_ids = ?, other_ids = ?, digests = ? WHERE number = ?"
-            db.execute(query, (*_encode_ids(known), one.number))
+            db.execute(query, (*encode_ids(known), one.number))
     return [one for one in read_erasures(db, "compacted IS NULL") if one.number in found]
 
 
@@ -289,18 +279,6 @@ def find_done_by_admins(db: sqlite3.Connection, since: float) -> list[int]:
     """Return the numbers of the erasures that admins requested and that were done from `since` on (Unix seconds)."""
     query = "SELECT number FROM erasure WHERE done >= ? AND type IS NULL"
     return [number for (number,) in db.execute(query, (since,))]
-
-
-class ErasureResult(NamedTuple):
-    """What one worker removed for an erasure."""
-
-    number: int
-    done: float | None
-    """Unix seconds."""
-    events: int
-    parked: int
-    """Events parked at connectors and at sources."""
-    asked_by: str
 
 
 def read_results(db: sqlite3.Connection, numbers: Iterable[int]) -> list[ErasureResult]:

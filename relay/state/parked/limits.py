@@ -12,9 +12,9 @@ from pathlib import Path
 from shutil import disk_usage
 
 from relay.state.database_file import measure_free
-from relay.state.parked.table import BYTES, choose_first, find_old, find_unmarked, find_unreadable, remove_parked
+from relay.state.parked.table import find_old, find_unmarked, find_unreadable, remove_parked
 from relay.state.parked.totals import read_stored_bytes
-from relay.store import ParkedLimits, Reason, RemovedParked, Unavailable
+from relay.store import PORTION_BYTES, ParkedLimits, Reason, RemovedParked, Unavailable, choose_first
 
 
 def make_room(
@@ -43,7 +43,7 @@ def make_room(
 
 def remove_some(db: sqlite3.Connection, folder: Path, limits: ParkedLimits, now: float) -> list[RemovedParked]:
     """Remove some events that are too old or too many; return the removed events."""
-    if limits.retention and (gone := _remove(db, find_old(db, now - limits.retention), BYTES, "retention")):
+    if limits.retention and (gone := _remove(db, find_old(db, now - limits.retention), PORTION_BYTES, "retention")):
         return gone
     if (over := _measure_excess(db, limits)) > 0 and (gone := _remove_by_size(db, over)):
         return gone
@@ -73,4 +73,4 @@ def _remove_by_room(db: sqlite3.Connection, size: int) -> list[RemovedParked]:
 
 def _remove(db: sqlite3.Connection, found: Iterable[tuple[int, int]], size: int, reason: Reason) -> list[RemovedParked]:
     """Remove about so many bytes of the found events (number, size), or a portion, and count them."""
-    return remove_parked(db, choose_first(found, min(size, BYTES)), reason)
+    return remove_parked(db, choose_first(found, min(size, PORTION_BYTES)), reason)

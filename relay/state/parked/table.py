@@ -10,7 +10,7 @@ import time
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, MutableSequence, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from itertools import starmap
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -19,21 +19,27 @@ from relay.state.cursor import read_saved_connectors
 from relay.state.database_file import connect, convert_errors, enable_shrinking, shrink_in_steps
 from relay.state.layout import list_worker_folders
 from relay.state.parked.totals import count_removed, count_stored, read_worker_totals
-from relay.store import ROW_BYTES, Parked, ParkedQuery, ParkedRow, ParkedTotal, Reason, RemovedParked, sum_totals
+from relay.store import (
+    PARKED_FIELDS,
+    PORTION_BYTES,
+    PORTION_EVENTS,
+    ROW_BYTES,
+    Parked,
+    ParkedQuery,
+    ParkedRow,
+    ParkedTotal,
+    Reason,
+    RemovedParked,
+    choose_first,
+    sum_totals,
+)
 
 T = TypeVar("T")
-ROWS: Final = 500
-BYTES: Final = 1 << 20
-"""Bytes of parked events in one transaction, at most, unless there is only one."""
-
 PAUSE_S: Final = 0.1
-
-
-FIELDS: Final = tuple(field.name for field in fields(Parked))
-_WITHOUT_BODY: Final = ", ".join(name if name != "body" else "x''" for name in FIELDS)
+_WITHOUT_BODY: Final = ", ".join(name if name != "body" else "x''" for name in PARKED_FIELDS)
 SIZE: Final = f"{ROW_BYTES} + length(body) + length(reason) + length(answer) + ifnull(length(key), 0)"
 """Bytes of a parked event; `schema.sql` counts them in the same way."""
-_STORED: Final = [name for name in FIELDS if name != "number"]
+_STORED: Final = [name for name in PARKED_FIELDS if name != "number"]
 _KEPT: Final = ("attempts", "first", "again", "replay")
 """Columns of an event that is parked again. It is still replayed if that was requested after the attempt."""
 _PARK: Final = f"""
@@ -45,7 +51,7 @@ _PARK: Final = f"""
 """  # noqa: S608
 _LET_GO: Final = "DELETE FROM parked WHERE connector = ? AND offset = ? AND part = ? AND attempts = ?"
 _MARKED: Final = f"""
-    SELECT {", ".join(FIELDS)} FROM parked AS one WHERE connector = ?1 AND (again IS NOT NULL OR cause = 'order')
+    SELECT {", ".join(PARKED_FIELDS)} FROM parked AS one WHERE connector = ?1 AND (again IS NOT NULL OR cause = 'order')
     AND NOT EXISTS (
         SELECT 1 FROM parked WHERE connector = one.connector AND key = one.key AND offset <= one.offset
         AND (offset, part) < (one.offset, one.part)
@@ -127,17 +133,6 @@ def read_parked_offsets(folder: Path) -> Mapping[str, Sequence[int]]:
         for connector, offset in db.execute(query):
             found.setdefault(connector, array("q")).append(offset)  # a million take no more than 8 MB
     return found
-
-
-def choose_first(found: Iterable[tuple[int, int]], size: int) -> list[int]:
-    """Return the numbers of the first parked events (number, size) that make up this size, at least one."""
-    numbers: list[int] = []
-    for number, its in found:
-        numbers.append(number)
-        size -= its
-        if size <= 0:
-            break
-    return numbers
 
 
 def add_parked(db: sqlite3.Connection, one: Parked, now: float) -> int:
@@ -249,7 +244,7 @@ def find_unmarked(db: sqlite3.Connection) -> list[tuple[int, int]]:
 
 
 def _find(db: sqlite3.Connection, condition: str, values: Sequence[float] = ()) -> list[tuple[int, int]]:
-    query = f"SELECT number, {SIZE} FROM parked WHERE {condition} ORDER BY last LIMIT {ROWS}"  # noqa: S608
+    query = f"SELECT number, {SIZE} FROM parked WHERE {condition} ORDER BY last LIMIT {PORTION_EVENTS}"  # noqa: S608
     return db.execute(query, values).fetchall()
 
 
@@ -289,11 +284,13 @@ def _read_portion(
 ) -> list[Parked]:
     """Read the next few parked events behind number `after`. `left`: the most that may follow."""
     condition, values = _make_condition(which)
-    columns = ", ".join(FIELDS) if bodies else _WITHOUT_BODY
+    columns = ", ".join(PARKED_FIELDS) if bodies else _WITHOUT_BODY
     query = f"SELECT {columns} FROM parked NOT INDEXED WHERE number > ? AND {condition} ORDER BY number LIMIT ?"  # noqa: S608
     found: list[Parked] = []
-    room = BYTES
-    with closing(db.execute(query, [after, *values, ROWS if left is None else min(ROWS, left)])) as rows:
+    room = PORTION_BYTES
+    with closing(
+        db.execute(query, [after, *values, PORTION_EVENTS if left is None else min(PORTION_EVENTS, left)])
+    ) as rows:
         for row in rows:
             found.append(Parked(*row))
             room -= len(found[-1].body)
@@ -316,8 +313,8 @@ def _change_worker(db: sqlite3.Connection, what: str, which: ParkedQuery, values
     where = f"number > ? AND number <= ? AND {condition} ORDER BY number LIMIT ?"
     query = f"SELECT number, {SIZE} FROM parked NOT INDEXED WHERE {where}"  # noqa: S608
     (newest,) = db.execute("SELECT coalesce(max(number), 0) FROM parked").fetchone()
-    after, left = 0, ROWS if which.limit is None else which.limit
-    while numbers := choose_first(db.execute(query, [after, newest, *more, min(ROWS, left)]).fetchall(), BYTES):
+    after, left = 0, PORTION_EVENTS if which.limit is None else which.limit
+    while numbers := choose_first(db.execute(query, [after, newest, *more, min(PORTION_EVENTS, left)]).fetchall()):
         some = "number IN (SELECT value FROM json_each(?))"
         changed = db.execute(f"{what} {some}", [*values, json.dumps(numbers)])
         yield changed.rowcount

@@ -16,7 +16,7 @@ from relay.state.erasure.table import FolderErasures
 from relay.state.layout import make_worker_folder
 from relay.state.pauses import FolderPauses
 from relay.state.replays import FolderReplays
-from relay.store import NUMBERS, Attempts, Erasure, Parked, ParkedQuery, Pause, Replay, State, merge_receipts
+from relay.store import NUMBERS, Attempts, Erasure, Parked, ParkedQuery, Pause, Replay, State, merge_all
 from tests.parked import list_parked, mark_parked
 from tests.toy_store.erasures import add_erasure
 from tests.toy_store.state import ToyBooks, ToyState, ToyTables
@@ -203,11 +203,9 @@ class InMemoryState(StateEngine):
         return self._change(0, lambda now: add_erasure(now, Erasure(asked=time.time(), user=user)))
 
     def list_erasures(self) -> list[Erasure]:
-        parts: dict[int, dict[int, Erasure]] = {}
-        for partition, books in self._books.items():
-            for number, one in books.tables.erasures.items():
-                parts.setdefault(number, {})[partition] = one
-        return [merge_receipts(parts[number]) for number in sorted(parts, reverse=True)]
+        return merge_all(
+            (partition, one) for partition, books in self._books.items() for one in books.tables.erasures.values()
+        )
 
     def holds(self, text: str) -> bool:
         return any(text in str(books.tables) for books in self._books.values())

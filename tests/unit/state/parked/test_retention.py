@@ -69,7 +69,7 @@ async def until_told(lines: Sequence[Any], level: str) -> None:
 async def test_parked_events_expire_by_last_failure_in_portions_and_logged_once(
     tmp_path: Path, state: StateDatabase, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(parked_limits, "BYTES", 3 * ROW_BYTES)
+    monkeypatch.setattr(parked_limits, "PORTION_BYTES", 3 * ROW_BYTES)
     await state.park([refused(n) for n in range(10)] + [refused(0, "hook"), AT_THE_SOURCE])
     age(tmp_path, 91 * DAY_S)
     age(tmp_path, 1 * DAY_S, "11")
@@ -144,7 +144,7 @@ async def test_what_was_removed_before_an_error_is_told(tmp_path: Path, state: S
 
 
 async def test_the_oldest_leave_first(tmp_path: Path, state: StateDatabase, monkeypatch: Any) -> None:
-    monkeypatch.setattr(parked_limits, "BYTES", 2 * ROW_BYTES)
+    monkeypatch.setattr(parked_limits, "PORTION_BYTES", 2 * ROW_BYTES)
     await state.park([replace(refused(n), reason=str(n)) for n in range(4)])
     for number, days in ((1, 93), (2, 91), (3, 94), (4, 92)):
         age(tmp_path, days * DAY_S, str(number))
