@@ -68,7 +68,7 @@ clean:
 	touch $@
 
 .venv/run.done: .venv/pip.done pyproject.toml
-	$(PIP) install --editable ".[speed,zstd,email]"
+	$(PIP) install --editable ".[speed,zstd,email,postgres]"
 	touch $@
 
 .venv/dev.done: .venv/run.done

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.daemon import Daemon
 from tests.forks import Forks, forks
+from tests.postgres import end_shared_server
 
 SAMPLES = Path(__file__).parents[2] / "shared" / "samples" / "currents"
 
@@ -33,6 +34,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
     gc.set_threshold(10_000)  # as in a relay that runs
     gc.enable()
+
+
+def pytest_sessionfinish() -> None:
+    """End what tests have started for all tests of this process."""
+    end_shared_server()
 
 
 @pytest.fixture(scope="session")

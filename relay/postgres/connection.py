@@ -1,0 +1,171 @@
+"""Connections to PostgreSQL.
+
+How they fail and recover:
+
+- Each statement has a deadline. When the deadline is over, the connection is closed, and the server is told nothing:
+  a cancel while COMMIT waits for a synchronous standby would make the transaction count as committed, on one machine.
+  Whether the statement has done its work is unknown then.
+- A lost connection is made anew with the next work.
+- Nothing depends on a session, so that a pooler in transaction mode may stand between: no prepared statements, no
+  settings and locks that outlast a transaction.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any, Final, TypeVar
+
+import psycopg
+from psycopg.abc import PQGen
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import TransactionStatus
+
+from relay.postgres.error import convert_errors, is_useless
+
+RV = TypeVar("RV")
+Values = Sequence[Any] | Mapping[str, Any] | None
+DEADLINE_S: Final = 10.0
+"""Seconds for a statement."""
+LOOK_S: Final = 0.1
+CONNECT: Final[Mapping[str, Any]] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+}
+"""Settings of libpq that hold unless the dsn says otherwise."""
+IDLE: Final = TransactionStatus.IDLE
+KEPT: Final = 4
+"""Connections that stay open for the next user."""
+DURABLE: Final = """
+    BEGIN; SELECT set_config('synchronous_commit', 'on', true)
+    WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply');
+"""
+QUICK: Final = "BEGIN; SELECT set_config('synchronous_commit', 'off', true);"
+
+
+class Overdue(psycopg.OperationalError):
+    """Raised when a statement has no answer within its deadline. It may have done its work."""
+
+
+class PostgresConnection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection of one thread at a time, in autocommit. `$.` in a statement stands for the schema of relay."""
+
+    schema = ""
+    """The schema's name, quoted."""
+    deadline_s = DEADLINE_S
+
+    def wait(self, gen: PQGen[RV], interval: float = LOOK_S, timeout: float | None = None) -> RV:
+        """Run a step of the protocol. Raises Overdue after the deadline, and closes the connection then."""
+        try:
+            return super().wait(gen, interval, self.deadline_s if timeout is None else timeout)
+        except psycopg.errors._WaitTimeout:  # noqa: SLF001  psycopg has no public name for the error
+            self.pgconn.finish()
+            said = f"the server has not answered within {self.deadline_s:g} s; the connection is closed"
+            raise Overdue(said) from None
+
+    def run(self, statement: str, values: Values = None) -> psycopg.Cursor[tuple[Any, ...]]:
+        """Run a statement; return the cursor with its rows. Raises psycopg.Error."""
+        return self.execute(_name_schema(statement, self.schema), values)
+
+    @contextmanager
+    def transaction_of(self, first: str = "", begin: str = DURABLE) -> Iterator[None]:
+        """Run the body as one transaction. `first`: statements without values that go out with the beginning.
+
+        The transaction is durable when the body has ended: the server syncs it whatever the role's settings say. With
+        `begin=QUICK` a crash of the server may lose the transaction.
+        """
+        self.run(begin + first)
+        try:
+            yield
+            self.run("COMMIT")
+        except BaseException:
+            if not self.closed:
+                self.run("ROLLBACK")
+            raise
+
+
+class Database:
+    """One schema of one database: how to connect to it."""
+
+    def __init__(self, dsn: str, schema: str, name: str = "relay") -> None:
+        """`name`: the application's name, which admins of the server see."""
+        self._dsn, self._name = dsn, name
+        self.schema = psycopg.sql.Identifier(schema).as_string()
+        told = conninfo_to_dict(dsn)
+        where = ", ".join(f"{key} {told[key]}" for key in ("host", "dbname", "user") if told.get(key))
+        self.place = f"PostgreSQL ({', '.join(filter(None, [where, f'schema {schema}']))})"
+        """Where the tables are, for messages, without secrets."""
+        self._settings = {key: value for key, value in CONNECT.items() if key not in told}
+        self._free = deque[PostgresConnection]()
+
+    def connect(self) -> PostgresConnection:
+        """Open a connection. Raises psycopg.Error."""
+        connection = PostgresConnection.connect(
+            self._dsn, autocommit=True, prepare_threshold=None, application_name=self._name, **self._settings
+        )
+        connection.schema = self.schema
+        return connection
+
+    @contextmanager
+    def use(self) -> Iterator[PostgresConnection]:
+        """Lend a connection to the body, which any thread may run. Raises Unavailable."""
+        with convert_errors():
+            connection = self._take()
+            try:
+                yield connection
+            finally:
+                if connection.info.transaction_status == IDLE and len(self._free) < KEPT:
+                    self._free.append(connection)
+                else:
+                    connection.close()
+
+    def _take(self) -> PostgresConnection:
+        """Return a connection that nobody uses, once the server has answered on it; else a new connection."""
+        while self._free:
+            connection = self._free.pop()
+            try:
+                connection.execute("")
+            except psycopg.OperationalError:
+                connection.close()
+            else:
+                return connection
+        return self.connect()
+
+    def close(self) -> None:
+        """Close the connections that nobody uses."""
+        while self._free:
+            self._free.pop().close()
+
+
+class Lasting:
+    """The connection of one thread. After a loss the next work connects anew."""
+
+    def __init__(self, database: Database, deadline_s: float = DEADLINE_S) -> None:
+        self._database, self._deadline_s = database, deadline_s
+        self._connection: PostgresConnection | None = None
+
+    @contextmanager
+    def use(self) -> Iterator[PostgresConnection]:
+        """Lend the connection to the body. Raises Unavailable."""
+        with convert_errors():
+            if self._connection is None or self._connection.closed:
+                self._connection = self._database.connect()
+                self._connection.deadline_s = self._deadline_s
+            try:
+                yield self._connection
+            except psycopg.Error as error:
+                if is_useless(error):
+                    self._connection.close()
+                raise
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
+
+
+@lru_cache(4096)
+def _name_schema(statement: str, schema: str) -> str:
+    return statement.replace("$.", f"{schema}.")
