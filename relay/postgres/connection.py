@@ -76,8 +76,8 @@ class PostgresConnection(psycopg.Connection[tuple[Any, ...]]):
         The transaction is durable when the body has ended: the server syncs it whatever the role's settings say. With
         `begin=QUICK` a crash of the server may lose the transaction.
         """
-        self.run(begin + first)
         try:
+            self.run(begin + first)
             yield
             self.run("COMMIT")
         except BaseException:

@@ -58,6 +58,9 @@ BEGIN
     FOR fresh IN known .. wanted - 1 LOOP
         INSERT INTO $.partition (partition, identity) VALUES (fresh, replace(gen_random_uuid()::text, '-', ''));
         INSERT INTO $.lease (partition) VALUES (fresh);
+        INSERT INTO $.journal_state (partition) VALUES (fresh);
+        EXECUTE format('CREATE SEQUENCE $.parked_number_%s MINVALUE %s', fresh, fresh * 1000000000::bigint + 1);
+        EXECUTE format('CREATE SEQUENCE $.replay_number_%s MINVALUE %s', fresh, fresh * 1000000000::bigint + 1);
     END LOOP;
     RETURN greatest(known, wanted);
 END
@@ -102,3 +105,300 @@ BEGIN
     USING part, newest, lowest, events, meta, body, crc;
 END
 $body$;
+
+-- What relay knows of the log of each partition, beside its blocks.
+CREATE TABLE $.journal_state (
+    partition integer PRIMARY KEY REFERENCES $.partition,
+    head      bigint  NOT NULL DEFAULT 0,   -- events below this offset were acknowledged
+    time      double precision NOT NULL DEFAULT 0,  -- Unix seconds: the newest time that was trusted
+    ahead     double precision NOT NULL DEFAULT 0,  -- seconds by which a clock is ahead of what can be right
+    doubt     text    NOT NULL DEFAULT '',  -- what is wrong with the log, until an admin accepts it
+    unheard   bigint,                       -- while doubt stands: where connectors begin that have no cursor
+    accepted  double precision NOT NULL DEFAULT 0   -- Unix seconds at which an admin accepted the clock
+) WITH (fillfactor = 50);
+
+-- How far each connector is in the log, and what became of its events. The view `ledger` shows it to people.
+CREATE TABLE $.cursor (
+    partition  integer NOT NULL,
+    connector  text    NOT NULL,  -- name of the connector
+    head       bigint  NOT NULL,  -- head of the log when the row was saved
+    start      bigint  NOT NULL,  -- offset at which the connector began
+    position   bigint  NOT NULL,  -- all events below this offset are settled
+    ahead      text    NOT NULL,  -- JSON: ranges [start, stop] above `position` that are settled already
+    delivered  bigint  NOT NULL,  -- events delivered
+    unselected bigint  NOT NULL,  -- events that `events` of the connector left out
+    filtered   bigint  NOT NULL,  -- events that its filters dropped
+    parked     bigint  NOT NULL,  -- events parked
+    expired    bigint  NOT NULL,  -- events that had left the log before their turn came
+    damaged    bigint  NOT NULL,  -- events that could not be read when their turn came
+    erased     bigint  NOT NULL,  -- events erased before their turn came
+    saved      double precision NOT NULL,  -- Unix seconds at which the row was saved
+    PRIMARY KEY (partition, connector)
+) WITH (fillfactor = 50);  -- a new version of a row finds room beside the old one
+
+-- What became of all events of each connector, up to the moment at which its row was saved.
+CREATE VIEW $.ledger AS
+SELECT partition, connector, head - start AS accepted, delivered, unselected, filtered, parked, expired, damaged, erased,
+       head - start - delivered - unselected - filtered - parked - expired - damaged - erased AS pending,
+       to_timestamp(saved) AS saved
+FROM $.cursor;
+
+-- Parked events (dead letters). The numbers are of the sequence `parked_number_PARTITION`, and are never given twice.
+CREATE TABLE $.parked (
+    partition  integer NOT NULL,
+    number     bigint  NOT NULL,  -- number of the parked event
+    source     text    NOT NULL,  -- name of the source
+    connector  text,              -- name of the connector; NULL: parked at the source, and never in the log
+    "offset"   bigint,            -- offset in the log; NULL: never in the log
+    type       text,              -- event type, if it is known
+    cause      text    NOT NULL,  -- unreadable, filter, refused, too_large, gave_up, bug or order
+    reason     text    NOT NULL,  -- reason of the last failure
+    attempts   bigint  NOT NULL,  -- attempts to deliver the event
+    first      double precision NOT NULL,  -- Unix seconds of the first failure
+    last       double precision NOT NULL,  -- Unix seconds of the last failure
+    again      double precision,  -- Unix seconds at which a replay was requested; NULL: none was requested
+    id_field   text    NOT NULL,  -- field in which the events of the source keep their id
+    time_field text    NOT NULL,  -- field in which the events of the source keep their time
+    received   double precision NOT NULL,  -- Unix seconds at which relay received the event
+    body       bytea   NOT NULL,  -- the event, byte for byte
+    status     integer,           -- HTTP status of the last answer, if there was one
+    answer     text    NOT NULL DEFAULT '',  -- first bytes of the last answer
+    replay     bigint,            -- number of the replay that parked the event; NULL: normal delivery
+    key        text,              -- key by which the event stays in order, if there is one
+    part       integer NOT NULL DEFAULT 0,  -- number of the part, if filters of the connector have split the event
+    size       bigint  NOT NULL GENERATED ALWAYS AS (
+        200 + octet_length(body) + octet_length(reason) + octet_length(answer) + coalesce(octet_length(key), 0)
+    ) STORED,                     -- about the bytes that the event takes
+    PRIMARY KEY (partition, number),
+    UNIQUE (partition, connector, "offset", part)  -- an event sent again after a crash is parked once
+);
+
+CREATE INDEX parked_key ON $.parked (partition, connector, left(key, 200), "offset", part) WHERE key IS NOT NULL;
+CREATE INDEX parked_due ON $.parked (partition, connector, "offset", part) WHERE again IS NOT NULL OR cause = 'order';
+CREATE INDEX parked_last ON $.parked (partition, last) WHERE again IS NULL;
+CREATE INDEX parked_unreadable ON $.parked (partition, last) WHERE connector IS NULL;
+
+-- How many events are parked. Triggers keep the table, whoever changes `parked`.
+CREATE TABLE $.parked_total (
+    partition integer NOT NULL,
+    source    text    NOT NULL,  -- name of the source
+    connector text    NOT NULL,  -- name of the connector; '': parked at the source
+    cause     text    NOT NULL,  -- as in `parked`
+    events    bigint  NOT NULL,  -- parked events
+    bytes     bigint  NOT NULL,  -- bytes that they take
+    PRIMARY KEY (partition, source, connector, cause)
+) WITH (fillfactor = 50);
+
+-- How many parked events relay has removed by itself, ever.
+CREATE TABLE $.parked_removed (
+    partition integer NOT NULL,
+    source    text    NOT NULL,  -- name of the source
+    connector text    NOT NULL,  -- name of the connector; '': parked at the source
+    cause     text    NOT NULL,  -- as in `parked`
+    reason    text    NOT NULL,  -- the setting that had them removed: retention or max_size
+    events    bigint  NOT NULL,  -- removed events
+    PRIMARY KEY (partition, source, connector, cause, reason)
+);
+
+-- Add up the rows that a statement has changed. Totals are locked in one order, so that two statements never wait for
+-- each other. The argument is a query for the rows, with `sign` 1 for a row that has come and -1 for one that is gone.
+CREATE FUNCTION $.count_parked() RETURNS trigger LANGUAGE plpgsql AS $body$
+BEGIN
+    EXECUTE
+        'INSERT INTO $.parked_total AS total
+         SELECT partition, source, coalesce(connector, ''''), cause, sum(sign), sum(sign * size)
+         FROM (' || TG_ARGV[0] || ') AS changed GROUP BY 1, 2, 3, 4
+         HAVING sum(sign) <> 0 OR sum(sign * size) <> 0 ORDER BY 1, 2, 3, 4
+         ON CONFLICT (partition, source, connector, cause)
+         DO UPDATE SET events = total.events + excluded.events, bytes = total.bytes + excluded.bytes';
+    RETURN NULL;
+END
+$body$;
+
+CREATE TRIGGER parked_inserted AFTER INSERT ON $.parked REFERENCING NEW TABLE AS come
+FOR EACH STATEMENT EXECUTE FUNCTION $.count_parked('SELECT *, 1 AS sign FROM come');
+CREATE TRIGGER parked_deleted AFTER DELETE ON $.parked REFERENCING OLD TABLE AS gone
+FOR EACH STATEMENT EXECUTE FUNCTION $.count_parked('SELECT *, -1 AS sign FROM gone');
+CREATE TRIGGER parked_updated AFTER UPDATE ON $.parked REFERENCING OLD TABLE AS gone NEW TABLE AS come
+FOR EACH STATEMENT
+EXECUTE FUNCTION $.count_parked('SELECT *, 1 AS sign FROM come UNION ALL SELECT *, -1 AS sign FROM gone');
+
+-- Replays: those that run, and those that have ended. The numbers are of the sequence `replay_number_PARTITION`.
+CREATE TABLE $.replay (
+    partition  integer NOT NULL,
+    number     bigint  NOT NULL,  -- number of the replay
+    connector  text    NOT NULL,  -- name of the connector
+    start      bigint  NOT NULL,  -- first offset of the replay
+    stop       bigint  NOT NULL,  -- offset behind the last event of the replay
+    entries    text    NOT NULL,  -- JSON: the selection
+    rate       double precision NOT NULL,  -- events per second at most; 0: no limit
+    asked      double precision NOT NULL,  -- Unix seconds at which the replay was requested
+    asked_by   text    NOT NULL DEFAULT '',  -- who requested it, as they say
+    position   bigint  NOT NULL,  -- as in `cursor`, like the columns that follow
+    ahead      text    NOT NULL DEFAULT '[]',
+    delivered  bigint  NOT NULL DEFAULT 0,
+    unselected bigint  NOT NULL DEFAULT 0,
+    filtered   bigint  NOT NULL DEFAULT 0,
+    parked     bigint  NOT NULL DEFAULT 0,
+    expired    bigint  NOT NULL DEFAULT 0,
+    damaged    bigint  NOT NULL DEFAULT 0,
+    erased     bigint  NOT NULL DEFAULT 0,
+    saved      double precision,  -- Unix seconds at which the row was saved
+    ended      double precision,  -- Unix seconds at which the replay ended
+    cancelled  double precision,  -- Unix seconds at which the replay was cancelled
+    PRIMARY KEY (partition, number)
+) WITH (fillfactor = 50);
+
+-- Deliveries that have failed at least once, with their last answer.
+CREATE TABLE $.attempt (
+    partition integer NOT NULL,
+    number    bigint  GENERATED ALWAYS AS IDENTITY,  -- later attempts have higher numbers
+    connector text    NOT NULL,  -- name of the connector
+    replay    bigint  NOT NULL,  -- number of the replay; 0: normal delivery
+    start     bigint  NOT NULL,  -- offset of the first event
+    stop      bigint  NOT NULL,  -- offset behind the last event
+    events    bigint  NOT NULL,  -- number of events
+    ranges    text    NOT NULL,  -- JSON: the offsets between `start` and `stop` that belong to it
+    attempts  bigint  NOT NULL,  -- number of attempts
+    outcome   text    NOT NULL,  -- pending, delivered, filtered (by the connector) or parked
+    answer    text    NOT NULL,  -- answer to the last attempt that failed
+    first     double precision NOT NULL,  -- Unix seconds of the first failure
+    last      double precision NOT NULL,  -- Unix seconds of the last attempt
+    PRIMARY KEY (partition, number),
+    UNIQUE (partition, connector, replay, start, stop, events)
+);
+
+-- Which events go out together, so that a restart or another node sends the same ones together, under the same key.
+CREATE TABLE $.cut (
+    partition integer NOT NULL,
+    connector text    NOT NULL,  -- name of the connector
+    part      text    NOT NULL,  -- '': the lane; "again": its parked events; else the number of a replay
+    number    bigint  NOT NULL,  -- the order of the lines
+    line      bytea   NOT NULL,  -- JSON: ranges of offsets, after "!" if they go together no more
+    PRIMARY KEY (partition, connector, part, number)
+);
+
+-- What relay remembers of each source.
+CREATE TABLE $.source (
+    partition     integer NOT NULL,
+    name          text    NOT NULL,  -- name of the source
+    duplicates    bigint  NOT NULL,  -- events left out because they had come before
+    failing_since double precision,  -- Unix seconds of the first refusal since the last 2xx; NULL: requests are taken
+    last          double precision,  -- Unix seconds of the last refusal
+    status        integer,           -- HTTP status of the last refusal
+    reason        text,              -- reason of the last refusal
+    deadline      double precision,  -- Unix seconds at which the sender stops for good, if that is known
+    PRIMARY KEY (partition, name)
+);
+
+-- What source types remember for themselves.
+CREATE TABLE $.source_memory (
+    partition integer NOT NULL,
+    name      text    NOT NULL,  -- name of the source
+    memory    text    NOT NULL,  -- as the source type writes it
+    PRIMARY KEY (partition, name)
+);
+
+-- Connectors that an admin has paused, in all partitions.
+CREATE TABLE $.pause (
+    connector text PRIMARY KEY,  -- name of the connector
+    since     double precision NOT NULL,  -- Unix seconds at which an admin paused it
+    until     double precision   -- Unix seconds at which the pause ends by itself; NULL: an admin ends it
+);
+
+-- Events that could not be read.
+CREATE TABLE $.damage (
+    partition integer NOT NULL,
+    start     bigint  NOT NULL,  -- offset of the first event
+    stop      bigint  NOT NULL,  -- offset behind the last event
+    file      text    NOT NULL,  -- table of the segment
+    reason    text    NOT NULL,  -- why they could not be read
+    saved     bigint,            -- events of the segment that a repair saves; NULL: there is nothing to repair
+    met       double precision NOT NULL,  -- Unix seconds at which relay found the damage
+    accepted  double precision,  -- Unix seconds at which an admin accepted it
+    PRIMARY KEY (partition, start, stop)
+);
+
+-- Erasures: those that are open, and those that are done. An erasure has a row of the same number in each partition.
+CREATE SEQUENCE $.erasure_number;
+CREATE TABLE $.erasure (
+    partition    integer NOT NULL,
+    number       bigint  NOT NULL,  -- number of the erasure
+    asked        double precision NOT NULL,  -- Unix seconds at which the erasure was requested
+    asked_by     text    NOT NULL DEFAULT '',  -- who requested it, as they say; '': an event, or nobody has said
+    type         text,              -- type of the event that requested it; NULL: an admin
+    source       text,              -- source of that event
+    "offset"     bigint,            -- offset of that event
+    user_id      text,              -- user id to erase; NULL once the erasure is done
+    external_ids text    NOT NULL,  -- JSON: external ids to erase; empty once the erasure is done
+    other_ids    text    NOT NULL DEFAULT '[]',  -- JSON: kind and id of other ids to erase; empty once it is done
+    digests      text    NOT NULL,  -- JSON: SHA-256 of all these ids
+    counted      bigint  NOT NULL DEFAULT 0,  -- events below this offset are in the counts
+    events       bigint  NOT NULL DEFAULT 0,  -- events removed from the log
+    changed      bigint  NOT NULL DEFAULT 0,  -- events that named others too: only the user was taken out
+    parked       bigint  NOT NULL DEFAULT 0,  -- parked events removed
+    unreadable   bigint  NOT NULL DEFAULT 0,  -- of those, parked at a source
+    attempts     bigint  NOT NULL DEFAULT 0,  -- texts of answers removed from `attempt`
+    compacted    double precision,  -- Unix seconds: since then log and tables are without the user
+    problem      text,              -- why the erasure has not been possible so far
+    done         double precision,  -- Unix seconds at which all connectors had answered, and the ids were forgotten
+    PRIMARY KEY (partition, number)
+);
+
+CREATE INDEX erasure_open ON $.erasure (partition, number) WHERE done IS NULL;
+CREATE INDEX erasure_done ON $.erasure (partition, done) WHERE done IS NOT NULL;
+
+-- What each connector answered to an erasure.
+CREATE TABLE $.erasure_answer (
+    partition integer NOT NULL,
+    number    bigint  NOT NULL,  -- number of the erasure
+    connector text    NOT NULL,  -- name of the connector
+    outcome   text    NOT NULL,  -- done, skipped, failed or forgotten
+    reason    text    NOT NULL,  -- reason of the outcome
+    attempts  bigint  NOT NULL,  -- number of attempts
+    at        double precision NOT NULL,  -- Unix seconds of the answer
+    PRIMARY KEY (partition, number, connector)
+);
+
+-- External ids by user id, with `erasure.identities` alone.
+CREATE TABLE $.identity (
+    partition   integer NOT NULL,
+    user_id     text    NOT NULL,  -- user id in Braze
+    external_id text    NOT NULL   -- external id of the user
+);
+
+CREATE INDEX identity_user ON $.identity (partition, left(user_id, 200));
+CREATE INDEX identity_external ON $.identity (partition, left(external_id, 200));
+
+-- How far relay has searched the log for events that request an erasure.
+CREATE TABLE $.watch (
+    partition integer PRIMARY KEY,
+    position  bigint  NOT NULL  -- all events below this offset are searched
+) WITH (fillfactor = 50);
+
+-- The stores of connectors. The index takes the beginning of a key, and a digest of the rest, for keys may be long.
+CREATE TABLE $.plugin_store (
+    partition integer NOT NULL,
+    connector text    NOT NULL,  -- name of the connector
+    type      text    NOT NULL,  -- its type
+    key       bytea   NOT NULL,
+    value     bytea   NOT NULL,
+    head      bytea   NOT NULL GENERATED ALWAYS AS (substring(key FROM 1 FOR 1000)) STORED,
+    rest      bytea   NOT NULL GENERATED ALWAYS AS (
+        CASE WHEN octet_length(key) > 1000 THEN sha256(substring(key FROM 1001)) ELSE '' END
+    ) STORED,
+    PRIMARY KEY (partition, connector, type, head, rest)
+);
+
+-- Personal data is in no sample of the server's planner, from where an erasure could not remove it.
+ALTER TABLE $.parked ALTER body SET STATISTICS 0, ALTER reason SET STATISTICS 0, ALTER answer SET STATISTICS 0,
+    ALTER key SET STATISTICS 0;
+ALTER INDEX $.parked_key ALTER COLUMN 3 SET STATISTICS 0;
+ALTER TABLE $.attempt ALTER answer SET STATISTICS 0;
+ALTER TABLE $.erasure ALTER user_id SET STATISTICS 0, ALTER external_ids SET STATISTICS 0,
+    ALTER other_ids SET STATISTICS 0, ALTER problem SET STATISTICS 0;
+ALTER TABLE $.erasure_answer ALTER reason SET STATISTICS 0;
+ALTER TABLE $.identity ALTER user_id SET STATISTICS 0, ALTER external_id SET STATISTICS 0;
+ALTER INDEX $.identity_user ALTER COLUMN 2 SET STATISTICS 0;
+ALTER INDEX $.identity_external ALTER COLUMN 2 SET STATISTICS 0;
+ALTER TABLE $.plugin_store ALTER key SET STATISTICS 0, ALTER value SET STATISTICS 0, ALTER head SET STATISTICS 0;

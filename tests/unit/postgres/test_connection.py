@@ -91,6 +91,7 @@ def test_a_former_holder_of_the_lease_is_told_who_works_now(database: Database) 
         ):
             pass
         assert caught.value.reason == "taken"
+        assert db.run("SELECT 1").fetchone() == (1,), "the connection is good for the next transaction"
 
 
 def test_a_deadline_closes_the_connection_and_cancels_nothing(server: Server, database: Database) -> None:
