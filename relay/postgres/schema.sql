@@ -48,6 +48,40 @@ CREATE TABLE $.segment (
     PRIMARY KEY (partition, number)
 );
 
+-- What happened, as `relay history` shows it.
+CREATE TABLE $.history (
+    number   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,  -- number of the entry
+    at       double precision NOT NULL,  -- Unix seconds
+    kind     text NOT NULL,  -- kind of the entry
+    subject  text NOT NULL,  -- "relay", "connector heap", "source braze", "journal", ...
+    sentence text NOT NULL,  -- the entry in words
+    done_by  text NOT NULL,  -- who did it, as they say; '': relay itself
+    about    text NOT NULL   -- JSON: an object
+);
+
+-- What alerts remember of trouble.
+CREATE TABLE $.alert_track (
+    alert   text NOT NULL,  -- name of the alert
+    subject text NOT NULL,  -- what the trouble is about, such as "connector heap"
+    family  text NOT NULL,  -- kinds of trouble that follow each other
+    track   text NOT NULL,  -- JSON
+    PRIMARY KEY (alert, subject, family)
+);
+
+-- Messages of alerts that are to be sent, or were sent.
+CREATE TABLE $.alert_message (
+    number   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,  -- number of the message
+    id       text    NOT NULL UNIQUE,  -- id of the message, the same whenever it is sent
+    alert    text    NOT NULL,   -- name of the alert
+    made     double precision NOT NULL,  -- Unix seconds at which the message was made
+    message  text    NOT NULL,   -- JSON
+    attempts integer NOT NULL,   -- number of attempts to send it
+    last     double precision,   -- Unix seconds of the last attempt
+    problem  text    NOT NULL,   -- why the last attempt failed
+    sent     double precision,   -- Unix seconds at which it was sent
+    given_up double precision    -- Unix seconds at which relay gave up
+);
+
 -- Add partitions until there are `wanted`; return the number of partitions.
 CREATE FUNCTION $.add_partitions(wanted integer) RETURNS integer LANGUAGE plpgsql AS $body$
 DECLARE
@@ -63,6 +97,19 @@ BEGIN
         EXECUTE format('CREATE SEQUENCE $.replay_number_%s MINVALUE %s', fresh, fresh * 1000000000::bigint + 1);
     END LOOP;
     RETURN greatest(known, wanted);
+END
+$body$;
+
+-- Begin to change what a partition knows, or with NULL what all know, without the lease. The holder's transactions wait
+-- until this one has ended, and the holder sees that there is a change.
+CREATE FUNCTION $.begin_change(changed integer) RETURNS void LANGUAGE plpgsql AS $body$
+DECLARE
+    one integer;
+BEGIN
+    FOR one IN SELECT partition FROM $.partition WHERE partition = changed OR changed IS NULL ORDER BY 1 LOOP
+        PERFORM pg_advisory_xact_lock((SELECT lock FROM $.cluster), 2 * one + 1);
+        UPDATE $.partition SET changes = changes + 1 WHERE partition = one;
+    END LOOP;
 END
 $body$;
 

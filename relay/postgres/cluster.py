@@ -1,0 +1,57 @@
+"""The cluster whose tables a schema holds, for whatever works beside the holders of leases: commands, status, history.
+
+How it fails and recovers: the first use checks that relay can work with the tables, and a use that fails checks again
+the next time. No connection and no transaction outlasts a use. So a slow caller, or a caller that was killed, delays
+nobody.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from relay.postgres.connection import Database, PostgresConnection
+from relay.postgres.schema import check_version, read_version
+from relay.store import Unavailable
+
+
+class Cluster:
+    """The cluster in one schema."""
+
+    def __init__(self, database: Database) -> None:
+        """Connect to nothing yet."""
+        self._database = database
+        self.place = database.place
+        self._has_tables = self._has_run = False
+
+    @contextmanager
+    def use_tables(self) -> Iterator[PostgresConnection]:
+        """Lend a connection to the body, also before any relay has run. Raises Unavailable."""
+        with self._database.use() as db:
+            if not self._has_tables:
+                check_version(read_version(db))
+                self._has_tables = True
+            yield db
+
+    @contextmanager
+    def use(self) -> Iterator[PostgresConnection]:
+        """Lend a connection to the body. Raises Unavailable, with the reason "missing" if no relay has run."""
+        with self.use_tables() as db:
+            if not self._has_run:
+                self._has_run = has_run(db)
+            if not self._has_run:
+                raise Unavailable(f"no relay has run with {self.place}", "missing")
+            yield db
+
+    @contextmanager
+    def change(self, partition: int | None = None) -> Iterator[PostgresConnection]:
+        """Run the body as one transaction that changes a partition, or with None all, and that the holders notice.
+
+        The holders' own transactions wait meanwhile. Raises Unavailable.
+        """
+        which = "NULL" if partition is None else f"{partition:d}"
+        with self.use() as db, db.transaction_of(f"SELECT $.begin_change({which});"):
+            yield db
+
+
+def has_run(db: PostgresConnection) -> bool:
+    """Return whether any relay has worked with the cluster."""
+    return db.run("SELECT EXISTS (SELECT FROM $.lease WHERE epoch > 0)").fetchone() == (True,)

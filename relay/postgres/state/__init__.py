@@ -1,0 +1,1 @@
+"""The tables of the cluster beside its events. One module holds the SQL of one table."""

@@ -1,0 +1,112 @@
+"""What commands are told of a cluster that relay cannot work with, and how changes wait for holders of leases."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import pytest
+
+from relay.api import User
+from relay.postgres.cluster import Cluster
+from relay.postgres.connection import Database
+from relay.postgres.state import alerts, history
+from relay.store import AlertMessage, Entry, Unavailable, Wanted
+from tests.postgres import Server, start_shared_server
+
+ANNA = Wanted({1: User("anna")})
+WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+
+
+@pytest.fixture
+def server() -> Server:
+    return start_shared_server()
+
+
+@pytest.fixture
+def database(server: Server) -> Iterator[Database]:
+    with closing(server.make_database(partitions=2)) as database:
+        yield database
+
+
+@pytest.fixture
+def cluster(database: Database) -> Cluster:
+    """A cluster that a relay has run with."""
+    execute(database, "UPDATE $.lease SET epoch = 1")
+    return Cluster(database)
+
+
+def execute(database: Database, statement: str) -> list[tuple[object, ...]]:
+    with database.connect() as db:
+        rows = db.run(statement)
+        return rows.fetchall() if rows.description else []
+
+
+def test_a_schema_without_tables_is_missing(server: Server) -> None:
+    with closing(Database(server.dsn, "nothing")) as database:
+        with pytest.raises(Unavailable, match="relay journal init makes them") as caught:
+            history.ClusterHistory(Cluster(database)).read()
+        assert caught.value.reason == "missing"
+
+
+def test_a_cluster_without_a_run_says_so(database: Database) -> None:
+    cluster = Cluster(database)
+    with pytest.raises(Unavailable, match=f"no relay has run with PostgreSQL .*{database.schema[1:-1]}") as caught:
+        history.ClusterHistory(cluster).read()
+    assert caught.value.reason == "missing"
+    execute(database, "UPDATE $.lease SET epoch = 1 WHERE partition = 1")
+    assert history.ClusterHistory(cluster).read() == []
+
+
+def test_tables_of_a_newer_relay_are_not_read(cluster: Cluster, database: Database) -> None:
+    execute(database, "UPDATE $.cluster SET version = 99")
+    with pytest.raises(Unavailable, match="a newer relay has made the tables"), cluster.use():
+        pass
+
+
+def test_a_role_without_rights_is_told_what_to_grant(server: Server, database: Database) -> None:
+    server.execute("DROP ROLE IF EXISTS stranger")
+    server.execute("CREATE ROLE stranger LOGIN")
+    execute(database, "GRANT USAGE ON SCHEMA $. TO stranger".replace("$.", database.schema))
+    dsn = server.dsn.replace("user=relay", "user=stranger")
+    with closing(Database(dsn, database.schema[1:-1])) as poor:
+        with pytest.raises(Unavailable, match="grant the role what relay journal init --sql lists") as caught:
+            history.ClusterHistory(Cluster(poor)).read()
+        assert caught.value.reason == "denied"
+
+
+def test_a_change_waits_for_the_holder_and_is_seen(cluster: Cluster, database: Database) -> None:
+    def change() -> None:
+        with cluster.change(0):
+            pass
+
+    with database.connect() as holder, ThreadPoolExecutor(1) as threads:
+        with holder.transaction_of("SELECT $.hold(0, 1);"):
+            waiting = threads.submit(change)
+            with cluster.change(1):
+                pass
+            deadline = time.monotonic() + 10
+            while execute(database, WAITING) == [(0,)] and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert not waiting.done()
+        waiting.result(10)
+    assert execute(database, "SELECT changes FROM $.partition ORDER BY partition") == [(1,), (1,)]
+    with cluster.change():
+        pass
+    assert execute(database, "SELECT changes FROM $.partition ORDER BY partition") == [(2,), (2,)]
+
+
+def test_history_and_messages_stay_without_the_ids_of_a_user(cluster: Cluster, database: Database) -> None:
+    written = history.ClusterHistory(cluster)
+    written.add([Entry("failing", "connector heap", "heap answers: no anna", about={"of": "anna", "n": 1})])
+    written.add([Entry("failing", "connector heap", "heap answers: no Joanna")])
+    sent = alerts.ClusterAlerts(cluster)
+    sent.save_message(AlertMessage("1", "mail", time.time(), '{"title": "no anna"}', problem="anna?"))
+    with database.connect() as db:
+        history.hide_users(db, ANNA)
+        alerts.hide_users(db, ANNA)
+    assert [(one.sentence, one.about) for one in written.read()] == [
+        ("heap answers: no ...", {"of": "...", "n": 1}),
+        ("heap answers: no Joanna", {}),
+    ]
+    assert [(one.message, one.problem) for one in sent.read(["mail"])[1]] == [('{"title": "no ..."}', "...?")]
