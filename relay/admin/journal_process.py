@@ -15,6 +15,7 @@ from typing import IO, Any, Final, cast
 
 import msgspec
 
+from relay.config import JournalSettings
 from relay.inspect import NOT_THERE, Question
 from relay.threads import ADMIN
 
@@ -31,9 +32,8 @@ PIECE: Final = 256 << 10
 class JournalProcess:
     """Reads a state folder and the journals in it."""
 
-    def __init__(self, state: Path, path: Path) -> None:
-        """`path`: the setting `journal.path`."""
-        self._state, self._path = str(state), str(path)
+    def __init__(self, state: Path, settings: JournalSettings) -> None:
+        self._state, self._journal = str(state), settings.write()
         self._turn = asyncio.Lock()
 
     async def answer(self, name: str, **more: Any) -> msgspec.Raw:
@@ -52,7 +52,7 @@ class JournalProcess:
             with ours:
                 reader, writer = await asyncio.open_unix_connection(sock=ours, limit=PIECE)
                 with closing(writer):
-                    writer.write(msgspec.json.encode(Question(name, self._state, self._path, more)))
+                    writer.write(msgspec.json.encode(Question(name, self._state, self._journal, more)))
                     writer.write_eof()
                     yield _read_pieces(process, reader)
         finally:

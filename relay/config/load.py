@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from relay.api import Plugin, Settings
 from relay.api.internal import find_closest
-from relay.config import clashes, crosscheck
+from relay.config import clashes, crosscheck, shared_journal
 from relay.config.address import TcpAddress
 from relay.config.files import FoundFiles, Text, read_again, read_files
 from relay.config.line_numbers import KeyPath
@@ -33,6 +33,7 @@ from relay.config.model import (
     RuntimeSettings,
 )
 from relay.config.plugins.registry import KINDS, Registry
+from relay.config.plugins.traits import Traits
 from relay.config.tls import TlsError, expiry_warning, make_server_context
 from relay.config.validation_errors import translate, validate
 from relay.guests import contained, find_type_name
@@ -114,6 +115,9 @@ def _load(reading: FoundFiles, registry: Registry, *, secrets_required: bool) ->
     journal = check.check_own_table("journal", JournalSettings)
     check.warnings.extend(crosscheck.find_large_bodies(ingest, journal, merged))
     check.warnings.extend(crosscheck.find_large_memory(journal, merged))
+    check.check_own_secrets(("journal",), journal, required=secrets_required)
+    if merged.get_tables("journal").get("backend") == "postgres":
+        check.check_shared_journal(journal, runtime, traits)
     metrics = check.check_own_table("metrics", MetricsSettings)
     check.check_addresses(ingest, admin, metrics)
     disabled = [
@@ -323,6 +327,15 @@ class _Check:
             return
         if reason:
             self.warnings.append(self.merged.make_mistake((*path, "certificate"), reason))
+
+    def check_shared_journal(
+        self, journal: JournalSettings, runtime: RuntimeSettings, traits: Mapping[str, Traits]
+    ) -> None:
+        """Report what several machines cannot share, or share badly."""
+        self.mistakes.extend(shared_journal.find_standard_output(self.merged))
+        self.mistakes.extend(shared_journal.find_torn_files(traits, self.merged))
+        self.warnings.extend(shared_journal.find_spread_files(traits, self.merged))
+        self.warnings.extend(shared_journal.find_idle_workers(journal, runtime, self.merged))
 
     def check_addresses(self, ingest: IngestSettings, admin: AdminSettings, metrics: MetricsSettings) -> None:
         """Report addresses that two correct tables want."""

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Generic, Literal, TypeVar, get_type_hints
+from socket import gethostname
+from typing import ClassVar, Final, Generic, Literal, TypeVar, get_type_hints
 
 from pydantic import Field, field_validator
 
@@ -24,15 +25,23 @@ from relay.api import (
     SourceSettings,
     load_zstd,
 )
-from relay.api.internal import NetworkList, Networks
+from relay.api.internal import SECRET_FORMS, NetworkList, Networks
 from relay.catalogue import drop_opt_in
 from relay.config.address import Listen, ListenIfAny, TcpAddress, UnixAddress
+from relay.config.dsn import Dsn, load_driver
 from relay.config.files import Text
 from relay.config.tls import TlsSettings
 
 MIB: Final = 1 << 20
 GIB: Final = 1 << 30
 DAY_SECONDS: Final = 86400.0
+NOT_IN_POSTGRES: Final[Mapping[str, str]] = {
+    "path": "the events are in the database that dsn and schema name; leave path out",
+    "min_free": "max_size limits the journal; leave min_free out, and watch the disk of the database server",
+}
+"""The settings of [journal] that only the embedded backend has, with what to do instead."""
+POSTGRES_ONLY: Final = ("dsn", "schema_name", "node", "partitions", "lease")
+FOR_POSTGRES: Final = 'set backend = "postgres", or leave it out'
 
 
 class IngestSettings(Settings):
@@ -88,14 +97,36 @@ class IngestSettings(Settings):
 
 
 class JournalSettings(Settings):
-    """The durable log of all events on disk."""
+    """The durable log of all events, on disk or in PostgreSQL."""
 
+    backend: Literal["embedded", "postgres"] = "embedded"
+    """Where events and state are. `"embedded"`: on the disk of this machine. `"postgres"`: in a PostgreSQL database, 14
+    or newer, which several relays share. It needs the package `currents-relay[postgres]`, and `dsn`.
+
+    A change of `backend`, `path`, `dsn`, `schema`, `node`, `partitions` or `lease` takes a restart.
+    """
     path: Path = Path("journal")
-    """Folder of the journal. A relative path starts at the state folder (/var/lib/relay)."""
+    """Folder of the embedded journal. A relative path starts at the state folder (/var/lib/relay)."""
+    dsn: Dsn | None = None
+    """The PostgreSQL database, as a reference to a secret: `{ credential = "relay-dsn" }`. The secret has the words of
+    libpq, such as `host=db1,db2 dbname=relay user=relay target_session_attrs=read-write sslmode=verify-full`."""
+    schema_name: str = Field("relay", alias="schema", pattern="^[a-z_][a-z0-9_]*$", max_length=63)
+    """Schema of relay's tables in the PostgreSQL database. All relays of one schema are one cluster. `relay journal
+    init` makes it."""
+    node: str = Field("", max_length=100)
+    """Name of this relay among those that share the PostgreSQL database. Empty: the name of the host. relay does not
+    start while another relay runs with the same name."""
+    partitions: int = Field(4, ge=1, le=256)
+    """Parts of the journal in PostgreSQL, which the processes of all relays share. The number may grow, and never
+    shrinks. A process beyond it takes events in and delivers none."""
+    lease: Duration = Field(10.0, ge=3, le=300)
+    """Time after which another process takes over the partitions of a process that died, hangs, or cannot reach the
+    PostgreSQL database."""
     max_size: ByteSize = Field(10 * GIB, ge=16 * MIB)
-    """Disk space for the journal, in each worker. When the journal needs more, `on_full` says what happens."""
+    """Disk space for the journal, in each worker. In PostgreSQL: of all partitions together. When the journal needs
+    more, `on_full` says what happens."""
     min_free: ByteSize = 256 * MIB
-    """Free space that the journal and parked events leave on their file systems. 0: no minimum.
+    """Free space that the embedded journal and parked events leave on their file systems. 0: no minimum.
 
     The database `relay.db` needs some of this space. While less is free, connectors wait instead of parking events.
     While less than twice as much is free, relay removes the oldest unreadable events.
@@ -119,12 +150,50 @@ class JournalSettings(Settings):
     not know compression, does not start with compressed events. Compression costs some CPU under load.
     """
 
+    PLACE: ClassVar = ("backend", "path", "dsn", "schema_name", "node", "partitions", "lease")
+    """The fields that say where the journal is, and who shares it. A change takes a restart."""
+
+    @classmethod
+    def read(cls, text: str) -> "JournalSettings":
+        """Parse what `write` wrote. Reads the secret where it is now."""
+        return cls.model_validate_json(text)
+
+    def write(self) -> str:
+        """Return the settings as JSON for another process of this relay. A secret stays a reference."""
+        return self.model_dump_json(by_alias=True, exclude_defaults=True)
+
+    def take_place(self, other: "JournalSettings") -> "JournalSettings":
+        """Return these settings at the place of others."""
+        return self.model_copy(update={name: getattr(other, name) for name in self.PLACE})
+
+    @property
+    def node_name(self) -> str:
+        """The name of this relay among those that share the database."""
+        return self.node or gethostname()
+
     @field_validator("compress")
     @classmethod
     def _check_compress(cls, compress: str) -> str:
         if compress == "zstd":
             load_zstd()
         return compress
+
+    @field_validator("backend")
+    @classmethod
+    def _check_backend(cls, backend: str) -> str:
+        if backend == "postgres":
+            load_driver()
+        return backend
+
+    def contradictions(self) -> Iterator[Contradiction]:
+        """Yield settings of the other backend, and a missing `dsn`."""
+        others = NOT_IN_POSTGRES if self.backend == "postgres" else dict.fromkeys(POSTGRES_ONLY, FOR_POSTGRES)
+        for name, reason in others.items():
+            if name in self.model_fields_set:
+                written = type(self).model_fields[name].alias or name
+                yield f"{written} backend", f'{written} means nothing with backend = "{self.backend}": {reason}'
+        if self.backend == "postgres" and self.dsn is None:
+            yield "backend dsn", f'backend = "postgres" needs dsn, a reference to a secret: {SECRET_FORMS}'
 
 
 class ParkedSettings(Settings):

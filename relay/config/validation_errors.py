@@ -150,7 +150,8 @@ def _make_mistake(detail: ErrorDetails, model: type[Settings], path: Sequence[st
     owner = _find_model(model, parents)
     unknown = detail["type"] == "extra_forbidden"
     reason = _explain(detail, owner.model_fields.get(str(last)) if owner else None)
-    suggestion = find_closest(last, owner.model_fields) if unknown and owner else None
+    known = [field.alias or name for name, field in owner.model_fields.items()] if owner else []
+    suggestion = find_closest(last, known) if unknown else None
     return merged.make_mistake((*path, *loc), reason, suggestion, private=unknown or SECRET_FORMS in reason)
 
 

@@ -38,8 +38,8 @@ class Question:
     name: str
     """One of QUESTIONS."""
     state: str
-    path: str
-    """The setting `journal.path`."""
+    journal: str
+    """The settings of the journal, as `JournalSettings.write` returns them."""
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -84,6 +84,6 @@ def main() -> None:
 
 def answer(asked: Question) -> Iterable[bytes]:
     """Return the answer: a value as JSON, or lines."""
-    store = open_store(Path(asked.state), JournalSettings(path=Path(asked.path)))
+    store = open_store(Path(asked.state), JournalSettings.read(asked.journal))
     found = QUESTIONS[asked.name](store, **asked.more)
     return found if isinstance(found, Iterator) else [msgspec.json.encode(found)]

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, Protocol
 import structlog
 
 from relay.admin import make_reload_entry
-from relay.config import OWN_TABLES, Config
+from relay.config import OWN_TABLES, Config, JournalSettings
 from relay.deliver import Changes
 from relay.guests import is_same
 from relay.status import (
@@ -24,7 +24,7 @@ from relay.status import (
 )
 from relay.store import Entry
 
-AT_START: Final = {"ingest.listen", "journal.path", "runtime.workers"}
+AT_START: Final = {"ingest.listen", "runtime.workers", *(f"journal.{name}" for name in JournalSettings.PLACE)}
 """Settings that change only with a restart."""
 TABLES_AT_START: Final = ("admin", "metrics")
 HANGUP: Final = "SIGHUP"
@@ -156,10 +156,10 @@ def find_waiting(used: Config, new: Config) -> list[str]:
 
 def _find_different(old: Config, new: Config) -> Iterator[tuple[str, bool]]:
     """Yield the differing settings of two configurations, and whether the change needs a restart."""
-    for table in OWN_TABLES:
+    for table, model in OWN_TABLES.items():
         before, after = vars(getattr(old, table)), vars(getattr(new, table))
-        for key in after:
-            if before[key] != after[key]:
-                name, switched = f"{table}.{key}", None in (before[key], after[key])
-                at_start = name in AT_START or table in TABLES_AT_START
+        for field, settings in model.model_fields.items():
+            if before[field] != after[field]:
+                name, switched = f"{table}.{settings.alias or field}", None in (before[field], after[field])
+                at_start = f"{table}.{field}" in AT_START or table in TABLES_AT_START
                 yield name, at_start or (name == "ingest.tls" and switched)

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from relay.api import Plugin, Settings
-from relay.config import AdminSettings, Config, Configured, MetricsSettings, Text
+from relay.config import AdminSettings, Config, Configured, JournalSettings, MetricsSettings, Text
 from relay.parent import end_with_parent
 from relay.socket_path import address_of
 
@@ -38,7 +38,7 @@ class Worker:
     outlived: bool
     """Whether the sockets stay open when relay stops."""
     journal: str
-    """The setting `journal.path` as at the start of relay. A change takes a restart of relay."""
+    """The settings of the journal as at the start of relay. A change of its place takes a restart of relay."""
     conf: int = -1
     """The descriptor of the memory file with the configuration in force, as `write_to_memory` writes it."""
 
@@ -95,7 +95,7 @@ class Worker:
         return replace(
             config,
             ingest=config.ingest.model_copy(update={"listen": ()}),
-            journal=config.journal.model_copy(update={"path": Path(self.journal)}),
+            journal=config.journal.take_place(JournalSettings.read(self.journal)),
             runtime=config.runtime.model_copy(update={"workers": self.of}),
             admin=AdminSettings(),
             metrics=MetricsSettings(),

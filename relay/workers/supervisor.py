@@ -93,7 +93,7 @@ async def supervise(
         with _make_rendezvous(config, store, state) as folder:
             fds = {number: [one.fileno() for one in mine] for number, mine in enumerate(sockets)}
             fds |= {number: [] for number in find_leftover(store, count)}  # these only deliver what they have
-            place, outlived, journal = str(folder), passed is not None, str(config.journal.path)
+            place, outlived, journal = str(folder), passed is not None, config.journal.write()
             shares = [Worker(number, count, place, mine, outlived, journal) for number, mine in fds.items()]
             workers = [Supervised(one) for one in shares]
             view = JointView(config, load, store, state, workers)

@@ -23,9 +23,7 @@ class JournalHandlers:
 
     def __init__(self, control: Control) -> None:
         self._control = control
-        self._reader = JournalProcess(
-            control.folder, control.config.journal.path
-        )  # for good: a new path takes a restart
+        self._reader = JournalProcess(control.folder, control.config.journal)  # for good: a new place takes a restart
         self._dumps = 0
 
     def list_routes(self) -> list[web.RouteDef]:

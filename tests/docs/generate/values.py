@@ -17,6 +17,7 @@ from relay.api.transport.pem import Pem
 from relay.api.transport.route import Proxy
 from relay.cli.commands.config.config import toml
 from relay.config.address import Listen, ListenIfAny
+from relay.config.dsn import Dsn
 from relay_plugins.alerts.email import Address
 from relay_plugins.alerts.url import SecretUrl
 from relay_plugins.filters.field import FieldPath
@@ -31,6 +32,7 @@ PLAIN: Final[Mapping[Any, str]] = {
     Path: "path",
     Secret: "reference to a secret",
     BearerToken: "reference to a secret",
+    Dsn: "reference to a secret",
     HeaderSecret: "reference to a secret",
 }
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from relay.config.load import load
+from relay.config.model import POSTGRES_ONLY, JournalSettings
 from relay.config.plugins.registry import Registry
 from tests.certificates import Authority
 
@@ -51,7 +52,19 @@ def test_what_is_commented_out_are_all_the_settings_with_their_defaults(conf, re
     assert after == before
     for table in (after.ingest, after.journal, after.parked, after.runtime, after.admin, after.metrics, after.log):
         shown = {name for name, field in type(table).model_fields.items() if field.default is not None}
-        assert table.model_fields_set == shown
+        assert table.model_fields_set == shown - {*POSTGRES_ONLY}
+
+
+def test_the_settings_of_postgres_are_shown_too_with_their_defaults(conf, registry, monkeypatch, tmp_path):
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    (tmp_path / "relay-dsn").write_text("host=db1 dbname=relay sslmode=verify-full")
+    text = (conf / "00-relay.toml").read_text().replace('# backend = "embedded"', 'backend = "postgres"')
+    before, mark, after = text.partition("# With backend")
+    (conf / "00-relay.toml").write_text(before + mark + re.sub(r"(?m)^#  (?=[a-z_]+ = )", "", after))
+    (conf / "50-archive.toml").unlink()  # its path has no {worker}
+    shown = load([conf], registry).config.journal
+    assert shown.model_fields_set == {*POSTGRES_ONLY, "backend"}
+    assert shown == JournalSettings(backend="postgres", dsn=shown.dsn)
 
 
 def test_tls_is_shown_too_which_has_no_default(conf, registry, tmp_path_factory):

@@ -77,7 +77,7 @@ async def serve(workers: Sequence[Faked]) -> AsyncIterator[None]:
 
 @pytest.fixture
 async def workers(tmp_path: Path) -> AsyncIterator[list[Faked]]:
-    found = [Faked(Worker(number, 2, str(tmp_path), (), False, "journal")) for number in range(2)]
+    found = [Faked(Worker(number, 2, str(tmp_path), (), False, "{}")) for number in range(2)]
     async with serve(found):
         yield found
 
@@ -256,7 +256,7 @@ async def test_status_of_four_workers_opens_each_database_once_per_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     states = [StateDatabase(make_worker_folder(tmp_path, number), number) for number in range(4)]
-    workers: list[Faked] = [Viewed(Worker(number, 4, str(tmp_path), (), False, "journal")) for number in range(4)]
+    workers: list[Faked] = [Viewed(Worker(number, 4, str(tmp_path), (), False, "{}")) for number in range(4)]
     opened: list[str] = []
     connect = sqlite3.connect
 

@@ -42,7 +42,7 @@ class Scene:
 
     def supervise(self, hang: float = 30.0) -> None:
         """Begin with a worker that has never run. `hang`: the silence that ends its process, in seconds."""
-        worker = Worker(0, 1, str(self.folder / "rendezvous"), (), False, "journal")
+        worker = Worker(0, 1, str(self.folder / "rendezvous"), (), False, "{}")
         self.it = Supervised(worker, RespawnTimes(first_wait=0.01, check=0.02, hang=hang))
 
     async def until(self, condition: Callable[[], bool]) -> None:

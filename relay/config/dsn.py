@@ -1,0 +1,80 @@
+"""The dsn of a PostgreSQL database: a secret in libpq's own words, and what can be said of it without a connection.
+
+The driver is optional: only `load_driver` and a `Dsn` that was read import it.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping
+from itertools import zip_longest
+from typing import Final
+
+from relay.api import Secret
+from relay.config.address import TcpAddress
+
+VERIFIED: Final = "verify-full"
+"""The only `sslmode` of libpq that verifies the certificate and the name of a server."""
+EXAMPLE: Final = "host=db1 dbname=relay user=relay password=..."
+
+
+def load_driver() -> None:
+    """Import the driver of PostgreSQL. Raises ValueError with the command that installs the driver."""
+    try:
+        import psycopg
+        import psycopg_pool
+    except ImportError as error:
+        command = f"{sys.executable} -m pip install 'currents-relay[postgres]'"
+        raise ValueError(f"the driver of PostgreSQL cannot be loaded ({error}): {command}") from None
+    del psycopg, psycopg_pool
+
+
+class Dsn(Secret):
+    """A reference to a dsn."""
+
+    @property
+    def doubt(self) -> str | None:
+        """Return what is allowed in the dsn but probably a mistake: a server that relay does not verify, or several
+        servers of which some may be read-only."""
+        if self.problem is not None:
+            return None
+        words = read_words(self._value)
+        distant = " and ".join(list_distant_hosts(words))
+        mode = VERIFIED if words.get("sslrootcert") == "system" else words["sslmode"]
+        if distant and mode != VERIFIED:
+            cure = f"write sslmode={VERIFIED}, and sslrootcert if its authority is your own"
+            return f"{self} has sslmode={mode}: relay does not verify that it talks to {distant}; {cure}"
+        if "," in words.get("host", "") and words["target_session_attrs"] == "any":
+            cure = "write target_session_attrs=read-write"
+            return f"{self} names several servers, of which relay may reach one that is read-only: {cure}"
+        return None
+
+    def _find_flaw(self) -> str | None:
+        try:
+            read_words(self._value)
+        except ImportError:  # the setting `backend` says so
+            return None
+        except ValueError as error:
+            return f"{self} {error}"
+        return None
+
+
+def read_words(dsn: str) -> Mapping[str, str]:
+    """Return the words of a dsn, with libpq's defaults and those of the environment, such as PGSSLMODE.
+
+    Raises ValueError, which repeats nothing of the dsn.
+    """
+    from psycopg import Error, pq
+
+    try:
+        options = [*pq.Conninfo.get_defaults(), *pq.Conninfo.parse(dsn.encode())]
+    except Error:
+        raise ValueError(f"cannot be read by libpq: expected words such as {EXAMPLE}") from None
+    return {one.keyword.decode(): one.val.decode() for one in options if one.val is not None}
+
+
+def list_distant_hosts(words: Mapping[str, str]) -> Iterator[str]:
+    """Yield the hosts of a dsn that are reached over a network. Without a host, libpq takes a unix socket."""
+    names, addresses = words.get("host", "").split(","), words.get("hostaddr", "").split(",")
+    for name, address in zip_longest(names, addresses, fillvalue=""):
+        reached = address or name
+        if reached and not reached.startswith(("/", "@")) and not TcpAddress(reached, 0).is_loopback:
+            yield name or address
