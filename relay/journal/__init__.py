@@ -12,6 +12,7 @@ from relay.journal.identity import (
     write_identity,
 )
 from relay.journal.journal import Journal
+from relay.journal.live.tail_reader import READ_BYTES
 from relay.journal.lock import LOCK, is_locked, lock, read_holder
 from relay.journal.outside.inspected import Inspected, inspect_all
 from relay.journal.outside.repair import Repair, plan_repair, repair
@@ -23,7 +24,6 @@ from relay.journal.segment import (
     DAMAGED,
     FRESH,
     PREFIX,
-    READ_BYTES,
     SUFFIX,
     Corrupt,
     Segment,

@@ -1,15 +1,9 @@
-"""The journal's interface: append a batch, read from an offset, say what is still needed.
-
-All that arrives during one commit forms the next group: one record, one sync.
-"""
+"""The journal's interface: append a batch, read from an offset, say what is still needed."""
 
 import asyncio
-import time
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar, TypeVarTuple
 
@@ -20,14 +14,15 @@ from relay.histogram import Histogram
 from relay.journal.duplicates import RecentIds
 from relay.journal.failure import convert_disk_errors, make_unavailable
 from relay.journal.identity import KnownJournal
+from relay.journal.live.group_commit import GROUP_BYTES, Group, GroupCommit
+from relay.journal.live.subscribers import Subscribers
+from relay.journal.live.tail import Tail
 from relay.journal.reader import Reader
 from relay.journal.record import PER_EVENT, measure_record
 from relay.journal.retention import find_largest_record
 from relay.journal.rewrite import find_more_ids, plan_rewrite, remove_copies, rewrite
 from relay.journal.seek import find_offset_at, find_received_at
 from relay.journal.segment import Corrupt, Segment
-from relay.journal.subscribers import Subscribers
-from relay.journal.tail import Tail
 from relay.journal.writer import Writer
 from relay.store import (
     Clock,
@@ -47,34 +42,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 log = structlog.stdlib.get_logger()
 
-GROUP_BYTES: Final = 8 << 20
-"""Bytes of a group, at most, unless a single batch is larger."""
-REFUSING_S: Final = 30.0
-"""Seconds after a failed commit until senders may try again."""
 REPAIR_ADVICE: Final = "erasures need a whole journal: stop relay, relay journal repair, start relay"
-
-
-@dataclass(slots=True, eq=False)
-class Group:
-    """The batches of one commit."""
-
-    kinds: list[Kind] = field(default_factory=list)
-    bodies: list[Any] = field(default_factory=list)
-    size: int = 0
-    waiting: list[tuple[int, asyncio.Future[int]]] = field(default_factory=list)
-    """The future of each batch, and the place of its first event in the group."""
-
-    def set_done(self, offset: int) -> None:
-        """Tell all who wait that the group is on disk from this offset on."""
-        for place, future in self.waiting:
-            if not future.done():
-                future.set_result(offset + place)
-
-    def set_failed(self, error: Exception) -> None:
-        """Tell all who wait that nothing of the group is kept."""
-        for _, future in self.waiting:
-            if not future.done():
-                future.set_exception(error)
 
 
 class Journal:
@@ -95,26 +63,18 @@ class Journal:
         Raises OSError, and identity.OtherJournal if the journal is not the database's.
         """
         self._writer = Writer(folder, limits, known, clock)
-        self._set_bounds(limits)
         self._thread = ThreadPoolExecutor(1, "journal-writer")
+        self._commits = GroupCommit(self._thread, self._write_group, self._publish)
+        self._set_bounds(limits)
         self._tail = Tail(memory)
         self._writer.remembered = self._tail.list_blocks
         self._recent_ids = RecentIds(seen or folder.with_name("seen"), self.clock.read_steady)
-        self._groups: deque[Group] = deque()
-        self._committing = False
         self._waiting = Subscribers()
         self._readers: set[Reader] = set()
-        self._refused: tuple[str, float] | None = None
-        self._lacks_room = False
-        """Whether the last check for room found none."""
-        self._fenced = ""
-        """Why nothing may be written any more; "": all may."""
         self.head = self._writer.head
         """The offset of the next event. Everything below is on disk."""
         self.bytes = 0
         """Bytes of events put on disk since the start."""
-        self.failed = 0
-        """Failed commits since the start."""
         self.taps: set[Callable[[Block], object]] = set()
         """Functions that get each block once it is on disk. They must be quick."""
 
@@ -188,21 +148,19 @@ class Journal:
         return self._writer.size
 
     @property
-    def refusing(self) -> str | None:
-        """Why the last commit failed; None if it succeeded, or failed more than REFUSING_S ago.
+    def failed(self) -> int:
+        """Failed commits since the start."""
+        return self._commits.failed
 
-        Without that end a relay that is not ready would get no events, and so never become ready again.
-        """
-        if self._fenced:
-            return self._fenced
-        if self._refused is None or time.monotonic() > self._refused[1] + REFUSING_S:
-            return None
-        return self._refused[0]
+    @property
+    def refusing(self) -> str | None:
+        """Why the last commit failed; None if it succeeded, or failed so long ago that senders may try again."""
+        return self._commits.refusing
 
     @property
     def failing(self) -> bool:
         """Whether the last commit failed, however long ago."""
-        return self._refused is not None or bool(self._fenced)
+        return self._commits.failing
 
     @property
     def syncs(self) -> Histogram:
@@ -225,20 +183,7 @@ class Journal:
 
     async def append(self, kinds: Sequence[Kind], bodies: Sequence[Any]) -> int:
         """Put events on disk; return the first offset after the sync. Raises Unavailable, TooLarge."""
-        size = self.check_size(kinds, bodies)
-        if self._fenced:
-            raise Unavailable(self._fenced, "taken")
-        if not self._groups or self._groups[-1].size + size > self._group_bytes:
-            self._groups.append(Group())
-        group = self._groups[-1]
-        future = asyncio.get_running_loop().create_future()
-        group.waiting.append((len(group.bodies), future))
-        group.kinds += kinds
-        group.bodies += bodies
-        group.size += size
-        if not self._committing:
-            self._commit()
-        offset: int = await future
+        offset: int = await self._commits.add(kinds, bodies, self.check_size(kinds, bodies))
         return offset
 
     @asynccontextmanager
@@ -268,42 +213,22 @@ class Journal:
             raise TooLarge(f"the events take more than {most:,} bytes, half of journal.max_size: send fewer at a time")
         return size
 
-    def _commit(self) -> None:
-        group = self._groups.popleft()
-        self._committing = True
-        loop = asyncio.get_running_loop()
-        written = loop.run_in_executor(self._thread, self._writer.write, group.kinds, group.bodies)
-        written.add_done_callback(lambda future: self._finish_commit(group, future))
+    def _write_group(self, group: Group) -> Block:
+        return self._writer.write(group.kinds, group.bodies)
 
-    def _finish_commit(self, group: Group, written: asyncio.Future[Block]) -> None:
-        self._committing = False
-        error = written.exception()
-        if error is None:
-            block = written.result()
-            self.head = block.offsets[-1] + 1
-            if self._refused:
-                log.info("the journal takes events again")
-                self._refused, self._lacks_room = None, False
-            self.bytes += len(block.body)
-            self._tail.add(block)
-            for tap in self.taps:
-                tap(block)
-            group.set_done(block.offsets[0])
-            self._waiting.notify(block)
-        else:
-            unavailable = make_unavailable(error)
-            self._refused = str(unavailable), time.monotonic()
-            self.failed += 1
-            group.set_failed(unavailable)
-            if not isinstance(error, OSError):
-                log.error("commit failed by a bug", exc_info=error)
-        if self._groups:
-            self._commit()
+    def _publish(self, group: Group, block: Block) -> None:
+        """Tell everybody of a group that is on disk now."""
+        self.head = block.offsets[-1] + 1
+        self.bytes += len(block.body)
+        self._tail.add(block)
+        for tap in self.taps:
+            tap(block)
+        group.set_done(block.offsets[0])
+        self._waiting.notify(block)
 
     async def _write(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
         """Do work in the writer's thread that writes. Raises Unavailable."""
-        if self._fenced:
-            raise Unavailable(self._fenced, "taken")
+        self._commits.check_fence()
         return await self._work(work, *arguments)
 
     async def _work(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
@@ -313,7 +238,7 @@ class Journal:
 
     def fence(self, reason: str) -> None:
         """Refuse every write from now on, because another relay writes. `reason` is for admins."""
-        self._fenced = reason
+        self._commits.fenced = reason
 
     async def find_offset(self, received: float) -> int:
         """Find the offset of the first event received at this Unix time or later; the head without any. Raises
@@ -361,15 +286,7 @@ class Journal:
     async def check_room(self) -> None:
         """Check whether the next commit will find room, and refuse senders before they send if not. Raises
         Unavailable."""
-        lacking = await self._write(self._writer.find_lack)
-        if lacking:
-            if not self._lacks_room:
-                log.error("the journal takes no events", reason=lacking)
-            self._refused = lacking, time.monotonic()
-        elif self._lacks_room:
-            log.info("the journal has room again")
-            self._refused = None
-        self._lacks_room = bool(lacking)
+        self._commits.note_lack(await self._write(self._writer.find_lack))
 
     async def await_reads(self) -> None:
         """Wait until the present reads from disk have ended: for ever, if the disk hangs."""
@@ -433,14 +350,14 @@ class Journal:
         self._largest = find_largest_record(limits)
         self._surely_fits = self._largest // 4
         """Bytes that fit in, whatever the types."""
-        self._group_bytes = min(GROUP_BYTES, self._largest // 4)
+        self._commits.group_bytes = min(GROUP_BYTES, self._largest // 4)
 
     async def close(self) -> None:
         """Finish the commits under way and seal the journal, unless another relay writes."""
-        while self._groups or self._committing:
+        while self._commits.is_busy:
             await self._work(lambda: None)
         self._waiting.close()
-        if not self._fenced:
+        if not self._commits.fenced:
             await self._work(self._writer.close)
         await self._recent_ids.close()
         self._thread.shutdown()

@@ -8,9 +8,10 @@ from typing import Final
 
 from relay.api import Block
 from relay.journal.failure import convert_disk_errors
-from relay.journal.segment import READ_BYTES, Corrupt, Segment, SegmentReader, count_readable_events
-from relay.journal.subscribers import Subscribers
-from relay.journal.tail import Tail
+from relay.journal.live.subscribers import Subscribers
+from relay.journal.live.tail import Tail
+from relay.journal.live.tail_reader import TailReader
+from relay.journal.segment import Corrupt, Segment, SegmentReader, count_readable_events
 from relay.journal.writer import Writer
 from relay.store import Damage, Wants
 from relay.threads import JOURNAL_READS
@@ -18,7 +19,7 @@ from relay.threads import JOURNAL_READS
 GONE: Final = "the file is gone"
 
 
-class Reader:
+class Reader(TailReader):
     """Reads on from an offset: from memory if possible, else from the segments in a thread."""
 
     def __init__(
@@ -30,44 +31,21 @@ class Reader:
         waiting: Subscribers,
         wants: Wants,
     ) -> None:
-        self._head, self._writer, self._tail, self._readers = head, writer, tail, readers
-        self._waiting, self._waiter = waiting, waiting.join(wants)
+        super().__init__(head, tail, waiting, wants)
+        self._writer, self._readers = writer, readers
         self._segment: SegmentReader | None = None
         self._lock = threading.Lock()
-        self.offset = head()
-        """The offset of the next read."""
         self.reading: asyncio.Future[tuple[list[Block], int]] | None = None
         """The last read from disk."""
         readers.add(self)
 
-    async def skip(self, offset: int) -> int:
-        """Wait for an event at this offset; return the offset of the first event that may be wanted.
+    async def _read_stored(self, offset: int) -> tuple[list[Block], int]:
+        self.reading = asyncio.get_running_loop().run_in_executor(JOURNAL_READS, self._read_disk, offset)
+        with convert_disk_errors():
+            return await self.reading
 
-        Without such an event return the journal's head.
-        """
-        if self._head() <= offset:
-            self.offset = offset = max(offset, await self._waiter.wait())
-        return offset
-
-    async def read(self, offset: int) -> list[Block]:
-        """Wait for events at this offset; return the next blocks, about a MiB. Raises Unavailable.
-
-        Removed and unreadable events are skipped: a block may start later than the last one ended. If nothing up to the
-        head is readable, no block is returned, and `offset` is the head.
-        """
-        blocks: list[Block] = []
-        while self._head() <= offset:
-            await self._waiter.wait()
-        while not blocks and offset < self._head():
-            blocks = self._tail.read(offset, READ_BYTES)
-            if not blocks:
-                self.reading = asyncio.get_running_loop().run_in_executor(JOURNAL_READS, self._read_disk, offset)
-                with convert_disk_errors():
-                    blocks, offset = await self.reading
-            elif self._segment is not None:
-                await JOURNAL_READS.run(self.release_file)
-        self.offset = blocks[-1].offsets[-1] + 1 if blocks else offset
-        return blocks
+    async def _release(self) -> None:
+        await JOURNAL_READS.run(self.release_file)
 
     def _read_disk(self, offset: int) -> tuple[list[Block], int]:
         """Read the blocks from this offset on; return them, and the offset for the next read."""
@@ -121,8 +99,8 @@ class Reader:
 
     def close(self) -> None:
         """Leave the journal, and close the file once no read of it is under way."""
+        super().close()
         self._readers.discard(self)
-        self._waiting.leave(self._waiter)
         if self._lock.acquire(blocking=False):
             self._close()
             self._lock.release()

@@ -155,20 +155,25 @@ def decode(data: bytes | memoryview, at: int, header: Header, salt: int) -> Bloc
         return Block((), 0.0, (), (), (), b"")
     meta, end = at + HEADER.size, at + header.size
     body = meta + header.meta_bytes
-    if data[meta + TABLE_BYTES] == FORM_START[0]:
-        found = _decompress(data, at, header)
+    return decode_parts(data[meta:body], bytes(data[body:end]), header.offset, header.events, header.received_us)
+
+
+def decode_parts(meta: bytes | memoryview, body: bytes, offset: int, events: int, received_us: int) -> Block | None:
+    """Decode a block from its whole meta and body, plain or compressed; return None if the block is damaged. Raises
+    Unsupported."""
+    if meta[TABLE_BYTES] == FORM_START[0]:
+        found = decompress(bytes(meta[TABLE_BYTES:]), body)
         if found is None:
             return None
-        data, body = found
-        meta, end = 0, len(data)
-    table_end = meta + TABLE_BYTES + int.from_bytes(data[meta : meta + TABLE_BYTES], "little")
-    index_end = table_end + 4 * header.events
+        plain, size = found
+        meta, body = plain[:size], plain[size:]
+    table_end = TABLE_BYTES + int.from_bytes(meta[:TABLE_BYTES], "little")
+    index_end = table_end + 4 * events
     index, ends = array("I"), array("I")
-    index.frombytes(data[table_end:index_end])
-    ends.frombytes(data[index_end:body])
-    kinds = tuple(Kind(*fields) for fields in orjson.loads(data[meta + TABLE_BYTES : table_end]))
-    offsets = range(header.offset, header.offset + header.events)
-    return Block(offsets, header.received_us / 1e6, kinds, index, ends, bytes(data[body:end]))
+    index.frombytes(meta[table_end:index_end])
+    ends.frombytes(meta[index_end:])
+    kinds = tuple(Kind(*fields) for fields in orjson.loads(meta[TABLE_BYTES:table_end]))
+    return Block(range(offset, offset + events), received_us / 1e6, kinds, index, ends, body)
 
 
 def _decompress(data: bytes | memoryview, at: int, header: Header) -> tuple[bytes, int] | None:

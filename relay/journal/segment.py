@@ -18,6 +18,7 @@ from zlib import crc32
 
 from relay.api import Block
 from relay.journal.compression import Unsupported
+from relay.journal.live.tail_reader import READ_BYTES
 from relay.journal.record import HEADER, Header, decode, find_records, is_readable, read_header
 
 MAGIC: Final = b"relayjn1"
@@ -31,7 +32,6 @@ MARK: Final = f"compressed events need a released relay, 0.1.0 or later{FRESH}"
 """The name of a folder beside compressed segments. Earlier relays do not start: they fail to remove it as a file."""
 DAMAGED: Final = ".damaged"
 """The suffix of a damaged segment that is kept beside its replacement."""
-READ_BYTES: Final = 1 << 20
 RATIO: Final = 4
 """About how many times as large a compressed record is in memory."""
 ZEROS: Final = bytes(1 << 20)

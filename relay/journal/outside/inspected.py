@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from relay.api import Block
+from relay.journal.live.tail_reader import READ_BYTES
 from relay.journal.record import HEADER
-from relay.journal.segment import READ_BYTES, Corrupt, SegmentReader, list_segment_files, parse_base, read_written
+from relay.journal.segment import Corrupt, SegmentReader, list_segment_files, parse_base, read_written
 from relay.store import CheckedPart, Condition
 from relay.words import format_count
 

@@ -22,6 +22,7 @@ from relay.cli.main import relay as command
 from relay.journal import compression
 from relay.journal.compression import BREAK, SMALLEST, Compressor, Unsupported
 from relay.journal.journal import Journal
+from relay.journal.live.tail_reader import READ_BYTES
 from relay.journal.outside.inspected import inspect_all
 from relay.journal.outside.repair import repair
 from relay.journal.record import (
@@ -40,7 +41,6 @@ from relay.journal.rewrite import PIECE_BYTES, remove_copies
 from relay.journal.segment import (
     MARK,
     PREFIX,
-    READ_BYTES,
     Corrupt,
     SegmentReader,
     create_segment,

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from relay.api import Kind
-from relay.journal import journal as journal_module
 from relay.journal import reader as reader_module
 from relay.journal.journal import Journal
+from relay.journal.live import group_commit
 from relay.journal.retention import find_largest_record
 from relay.journal.segment import SegmentReader
 from relay.state.disk_usage import measure_usage
@@ -207,7 +207,7 @@ async def test_after_a_while_senders_may_find_out_for_themselves(
     with pytest.raises(Unavailable):
         await append(journal, b"{}")
     assert journal.refusing
-    monkeypatch.setattr(journal_module, "REFUSING_S", -1)
+    monkeypatch.setattr(group_commit, "REFUSING_S", -1)
     assert journal.refusing is None
     await journal.close()
 

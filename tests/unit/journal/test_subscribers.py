@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from relay.api import Kind
-from relay.journal import subscribers as waiting
 from relay.journal.journal import Journal
+from relay.journal.live import subscribers as waiting
 from relay.journal.reader import Reader
 from relay.store.log import JournalLimits
 

@@ -5,7 +5,7 @@ import tracemalloc
 import pytest
 
 from relay.api import Kind
-from relay.journal.tail import Tail
+from relay.journal.live.tail import Tail
 from relay.store.block import make_block
 
 LIMIT = 2 << 20

@@ -1,0 +1,148 @@
+"""Group commit: one commit at a time, and all that arrives meanwhile forms the next group."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, TypeVar
+
+import structlog
+
+from relay.api import Kind
+from relay.journal.failure import make_unavailable
+from relay.store import EventIds, Unavailable
+
+R = TypeVar("R")
+GROUP_BYTES: Final = 8 << 20
+"""Bytes of a group, at most, unless a single batch is larger."""
+REFUSING_S: Final = 30.0
+"""Seconds after a failed commit until senders may try again."""
+log = structlog.stdlib.get_logger()
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """The batches of one commit."""
+
+    kinds: list[Kind] = field(default_factory=list)
+    bodies: list[Any] = field(default_factory=list)
+    size: int = 0
+    waiting: list[tuple[int, asyncio.Future[Any]]] = field(default_factory=list)
+    """The future of each batch, and the place of its first event in the group."""
+    ids: dict[int, EventIds] = field(default_factory=dict)
+    """The ids of batches whose duplicates the engine leaves out at the commit, by the number of the batch."""
+
+    def set_done(self, offset: int) -> None:
+        """Tell all who wait that the group is durable from this offset on."""
+        for place, future in self.waiting:
+            if not future.done():
+                future.set_result(offset + place)
+
+    def set_failed(self, error: Exception) -> None:
+        """Tell all who wait that nothing of the group is kept."""
+        for _, future in self.waiting:
+            if not future.done():
+                future.set_exception(error)
+
+
+class GroupCommit(Generic[R]):
+    """The groups of one log, and how its last commit ended. Use it from one event loop."""
+
+    def __init__(self, thread: Executor, write: Callable[[Group], R], publish: Callable[[Group, R], None]) -> None:
+        """`write` makes a group durable; it runs in `thread`. `publish` tells everybody; it runs in the event loop."""
+        self._thread, self._write, self._publish = thread, write, publish
+        self._groups: deque[Group] = deque()
+        self._committing = False
+        self._refused: tuple[str, float] | None = None
+        self._lacks_room = False
+        """Whether the last check for room found none."""
+        self.fenced = ""
+        """Why nothing may be written any more; "": all may."""
+        self.group_bytes = GROUP_BYTES
+        """Bytes of a group, at most, unless a single batch is larger."""
+        self.failed = 0
+        """Failed commits since the start."""
+
+    @property
+    def refusing(self) -> str | None:
+        """Why the last commit failed; None if it succeeded, or failed more than REFUSING_S ago.
+
+        Without that end a relay that is not ready would get no events, and so never become ready again.
+        """
+        if self.fenced:
+            return self.fenced
+        if self._refused is None or time.monotonic() > self._refused[1] + REFUSING_S:
+            return None
+        return self._refused[0]
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last commit failed, however long ago."""
+        return self._refused is not None or bool(self.fenced)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a commit is under way, or waits."""
+        return self._committing or bool(self._groups)
+
+    def check_fence(self) -> None:
+        """Raise Unavailable if nothing may be written any more."""
+        if self.fenced:
+            raise Unavailable(self.fenced, "taken")
+
+    def add(
+        self, kinds: Sequence[Kind], bodies: Sequence[Any], size: int, ids: EventIds | None = None
+    ) -> asyncio.Future[Any]:
+        """Add a batch of `size` bytes to the next group; return the future of its commit. Raises Unavailable."""
+        if self.fenced:
+            self.check_fence()
+        if not self._groups or self._groups[-1].size + size > self.group_bytes:
+            self._groups.append(Group())
+        group = self._groups[-1]
+        future = asyncio.get_running_loop().create_future()
+        if ids is not None:
+            group.ids[len(group.waiting)] = ids
+        group.waiting.append((len(group.bodies), future))
+        group.kinds += kinds
+        group.bodies += bodies
+        group.size += size
+        if not self._committing:
+            self._commit()
+        return future
+
+    def _commit(self) -> None:
+        group = self._groups.popleft()
+        self._committing = True
+        written = asyncio.get_running_loop().run_in_executor(self._thread, self._write, group)
+        written.add_done_callback(lambda future: self._finish_commit(group, future))
+
+    def _finish_commit(self, group: Group, written: asyncio.Future[R]) -> None:
+        self._committing = False
+        error = written.exception()
+        if error is None:
+            if self._refused:
+                log.info("the journal takes events again")
+                self._refused, self._lacks_room = None, False
+            self._publish(group, written.result())
+        else:
+            unavailable = make_unavailable(error)
+            self._refused = str(unavailable), time.monotonic()
+            self.failed += 1
+            group.set_failed(unavailable)
+            if not isinstance(error, OSError):
+                log.error("commit failed by a bug", exc_info=error)
+        if self._groups:
+            self._commit()
+
+    def note_lack(self, lack: str) -> None:
+        """Refuse senders before they send, as the next commit will find no room; "" if it will."""
+        if lack:
+            if not self._lacks_room:
+                log.error("the journal takes no events", reason=lack)
+            self._refused = lack, time.monotonic()
+        elif self._lacks_room:
+            log.info("the journal has room again")
+            self._refused = None
+        self._lacks_room = bool(lack)
