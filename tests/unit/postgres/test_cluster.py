@@ -11,7 +11,8 @@ from relay.api import User
 from relay.postgres.cluster import Cluster
 from relay.postgres.connection import Database
 from relay.postgres.state import alerts, history
-from relay.store import AlertMessage, Entry, Unavailable, Wanted
+from relay.postgres.state.replays import ClusterReplays
+from relay.store import NUMBERS, AlertMessage, Cursor, Entry, Replay, Unavailable, Wanted
 from tests.postgres import Server, start_shared_server
 
 ANNA = Wanted({1: User("anna")})
@@ -94,6 +95,14 @@ def test_a_change_waits_for_the_holder_and_is_seen(cluster: Cluster, database: D
     with cluster.change():
         pass
     assert execute(database, "SELECT changes FROM $.partition ORDER BY partition") == [(2,), (2,)]
+
+
+def test_a_replay_of_no_partition_is_refused(cluster: Cluster) -> None:
+    replays = ClusterReplays(cluster)
+    assert replays.ask(Replay("heap", Cursor(0, 0), 1), 1) == NUMBERS + 1
+    with pytest.raises(Unavailable, match=r"PostgreSQL \(.*\) has no partition 2"):
+        replays.ask(Replay("heap", Cursor(0, 0), 1), 2)
+    assert [replays.cancel(number) for number in (NUMBERS + 1, 2 * NUMBERS + 1)] == [True, False]
 
 
 def test_history_and_messages_stay_without_the_ids_of_a_user(cluster: Cluster, database: Database) -> None:
