@@ -115,6 +115,7 @@ class StateDatabase:
         """Why the last transaction failed; None: it succeeded."""
         self.when_taken: Callable[[str], object] = lambda reason: None
         """Gets the reason when a transaction fails because another relay has opened the database."""
+        self._taken, self._taken_why = asyncio.Event(), ""
         self._thread = ThreadPoolExecutor(1, "state")
         self._began: float | None = None
         self._is_locked = False
@@ -316,6 +317,11 @@ class StateDatabase:
         """Make the store of a connector, in a file of its own. Opens nothing yet."""
         return StoreFile(self.folder, connector.type, connector.name, connector.work_in_threads)
 
+    async def await_taken(self) -> str:
+        """Wait until a transaction has failed because another relay has opened the database; return the reason."""
+        await self._taken.wait()
+        return self._taken_why
+
     async def await_answer(self) -> None:
         """Wait until some request to the database has ended, well or not: for ever, if the disk hangs.
 
@@ -357,7 +363,9 @@ class StateDatabase:
         self._moved.set()
         error = None if ended.cancelled() else ended.exception()
         if isinstance(error, Unavailable) and error.reason == "taken":
-            self.when_taken(str(error))
+            self._taken_why = str(error)
+            self._taken.set()
+            self.when_taken(self._taken_why)
 
     def _run_timed(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
         self._began = time.monotonic()

@@ -78,13 +78,15 @@ class StateFolder:
         self.history = FolderHistory(folder)
         self.alerts = FolderAlerts(folder)
         self.doubts = FolderDoubts(folder, path)
+        self.shared_partitions = 0
+        self._opened: dict[int, FolderInbox] = {}
 
     def open(self, partition: int, limits: JournalLimits, memory: int) -> tuple[Journal, StateDatabase]:
         folder = make_worker_folder(self._folder, partition)
         journal = make_journal_folder(self._folder, self._path, partition)
         try:
             self._check_complete()
-            return open_both(folder, journal, partition, limits, memory)
+            opened, state = open_both(folder, journal, partition, limits, memory)
         except Unavailable:
             raise
         except OtherJournal as error:
@@ -94,6 +96,14 @@ class StateFolder:
         except sqlite3.Error as error:
             why = "; ".join(filter(None, [str(error), advise_on_error(error)]))
             raise Unavailable(f"{folder / DATABASE} cannot be used: {why}", find_reason(error)) from error
+        self._opened[partition] = FolderInbox(opened, state)
+        return opened, state
+
+    def open_inbox(self, worker: int, limits: JournalLimits) -> "FolderInbox":
+        return self._opened[worker]
+
+    def join(self, worker: int) -> "OwnPartition":
+        return OwnPartition(worker)
 
     def view(self, partition: int = 0) -> PartitionView:
         return WorkerFolder(self._folder, self._path, partition)
@@ -135,6 +145,33 @@ class StateFolder:
 
     def describe_full_disk(self, workers: int) -> str:
         return describe_full_disk(self._folder, self._path, workers)
+
+
+class FolderInbox:
+    """The inbox of a worker: its own journal and database. See `relay.store.Inbox`."""
+
+    def __init__(self, journal: Journal, state: StateDatabase) -> None:
+        self.events = self.first = journal
+        self.sources = state
+
+    def set_limits(self, limits: JournalLimits) -> None:
+        pass  # the journal has got them
+
+    async def close(self) -> None:
+        pass  # the journal finishes its commits when it is closed
+
+
+class OwnPartition:
+    """A worker, which always runs the same partition. See `relay.store.Membership`."""
+
+    def __init__(self, worker: int) -> None:
+        self._partitions = (worker,)
+
+    def find_wanted(self) -> tuple[int, ...]:
+        return self._partitions
+
+    def leave(self) -> None:
+        pass
 
 
 class WorkerFolder:

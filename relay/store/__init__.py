@@ -49,7 +49,7 @@ from relay.store.ledger import (
     merge_ledgers,
     parse_source_ledger,
 )
-from relay.store.log import ErasedStretch, EventIds, JournalLimits, Log, LogReader, Wants
+from relay.store.log import Appender, ErasedStretch, EventIds, JournalLimits, Log, LogReader, Wants
 from relay.store.log_view import CheckedPart, Condition, LogSurvey, LogView
 from relay.store.parked import (
     CAUSES,
@@ -72,10 +72,12 @@ from relay.store.parked import (
 )
 from relay.store.pause import Pause
 from relay.store.replay import REPLAY_COLUMNS, Replay, parse_replay
-from relay.store.state import CutLines, State
+from relay.store.state import CutLines, SourceState, State
 from relay.store.store import (
     NUMBERS,
     Forgotten,
+    Inbox,
+    Membership,
     PartitionView,
     Store,
     StoredAlerts,
@@ -111,6 +113,7 @@ __all__ = [
     "SETTINGS",
     "SOURCE_COLUMNS",
     "AlertMessage",
+    "Appender",
     "Attempts",
     "CheckedPart",
     "Clock",
@@ -131,6 +134,7 @@ __all__ = [
     "FailingErasures",
     "Forgotten",
     "HistoryQuery",
+    "Inbox",
     "JournalLimits",
     "LaneLedger",
     "Ledger",
@@ -138,6 +142,7 @@ __all__ = [
     "LogReader",
     "LogSurvey",
     "LogView",
+    "Membership",
     "Parked",
     "ParkedLimits",
     "ParkedQuery",
@@ -152,6 +157,7 @@ __all__ = [
     "RemovedParked",
     "Replay",
     "SourceLedger",
+    "SourceState",
     "Stage",
     "State",
     "Store",

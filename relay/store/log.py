@@ -57,6 +57,62 @@ class ErasedStretch:
     """Offsets of events erased before."""
 
 
+class Appender(Protocol):
+    """Puts events into a log, or into the logs of several partitions. Use it from one event loop."""
+
+    @property
+    def clock(self) -> Clock:
+        """The clock by which data expires."""
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of events appended since the start."""
+
+    @property
+    def failed(self) -> int:
+        """Failed commits since the start."""
+
+    @property
+    def syncs(self) -> Histogram:
+        """Seconds that each commit took to become durable."""
+
+    @property
+    def refusing(self) -> str | None:
+        """Why the last commit failed; None if it succeeded, or failed so long ago that senders may try again."""
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last commit failed, however long ago."""
+
+    @property
+    def taps(self) -> set[Callable[[Block], object]]:
+        """Functions that get each block once it is durable. They must be quick."""
+
+    async def append(self, kinds: Sequence[Kind], bodies: Sequence[Any]) -> int:
+        """Append events; return the offset of the first event once all are durable. Raises Unavailable, TooLarge.
+
+        The events have consecutive offsets in their order. Of a failed append no event is kept, and the next append
+        gets the offsets. A cancelled append may be kept.
+        """
+
+    def append_new(
+        self, kinds: Sequence[Kind], bodies: Sequence[Any], by: EventIds
+    ) -> AbstractAsyncContextManager[Sequence[int]]:
+        """Append the events that are no duplicates; yield their places once they are durable. Raises Unavailable,
+        TooLarge.
+
+        A duplicate has the id of an event that is in the log already, or of an earlier event in `by`. Two appends at
+        the same time never both append an id. The ids count as seen once the block has ended without an exception.
+        After a crash, or an exception in the block, their duplicates may be appended.
+        """
+
+    async def forget_ids(self, but: Collection[str]) -> None:
+        """Forget the ids of all sources but these."""
+
+    def check_size(self, kinds: Sequence[Kind], bodies: Sequence[Any]) -> int:
+        """Return about the bytes that these events take. Raises TooLarge if they can never fit."""
+
+
 class LogReader(Protocol):
     """Reads the log on from an offset, in the order of offsets, while the log grows and its oldest events leave."""
 
@@ -82,7 +138,7 @@ class LogReader(Protocol):
         """Leave the log. Never blocks."""
 
 
-class Log(Protocol):
+class Log(Appender, Protocol):
     """The events of one partition. Use it from the event loop that opened it.
 
     Once a transaction of the partition's State has failed because another relay works with the partition, every write
@@ -92,10 +148,6 @@ class Log(Protocol):
     @property
     def identity(self) -> str:
         """The id of the log. A copy of the log has the same id."""
-
-    @property
-    def clock(self) -> Clock:
-        """The clock by which data expires."""
 
     @property
     def head(self) -> int:
@@ -118,36 +170,12 @@ class Log(Protocol):
         """Bytes that the log may take."""
 
     @property
-    def bytes(self) -> int:
-        """Bytes of events appended since the start."""
-
-    @property
     def stored(self) -> int:
-        """Bytes that these events took of `capacity`."""
-
-    @property
-    def failed(self) -> int:
-        """Failed commits since the start."""
+        """Bytes that the events appended since the start took of `capacity`."""
 
     @property
     def lost(self) -> int:
         """Unreadable events since the start: damaged, or removed by somebody."""
-
-    @property
-    def syncs(self) -> Histogram:
-        """Seconds that each commit took to become durable."""
-
-    @property
-    def refusing(self) -> str | None:
-        """Why the last commit failed; None if it succeeded, or failed so long ago that senders may try again."""
-
-    @property
-    def failing(self) -> bool:
-        """Whether the last commit failed, however long ago."""
-
-    @property
-    def taps(self) -> set[Callable[[Block], object]]:
-        """Functions that get each block once it is durable. They must be quick."""
 
     @property
     def unsaved_damage(self) -> Sequence[Damage]:
@@ -155,30 +183,6 @@ class Log(Protocol):
 
     def drop_saved_damage(self, number: int) -> None:
         """Drop the first `number` entries of `unsaved_damage`, which are saved now."""
-
-    async def append(self, kinds: Sequence[Kind], bodies: Sequence[Any]) -> int:
-        """Append events; return the offset of the first event once all are durable. Raises Unavailable, TooLarge.
-
-        The events have consecutive offsets in their order. Of a failed append no event is kept, and the next append
-        gets the offsets. A cancelled append may be kept.
-        """
-
-    def append_new(
-        self, kinds: Sequence[Kind], bodies: Sequence[Any], by: EventIds
-    ) -> AbstractAsyncContextManager[Sequence[int]]:
-        """Append the events that are no duplicates; yield their places once they are durable. Raises Unavailable,
-        TooLarge.
-
-        A duplicate has the id of an event that is in the log already, or of an earlier event in `by`. Two appends at
-        the same time never both append an id. The ids count as seen once the block has ended without an exception.
-        After a crash, or an exception in the block, their duplicates may be appended.
-        """
-
-    async def forget_ids(self, but: Collection[str]) -> None:
-        """Forget the ids of all sources but these."""
-
-    def check_size(self, kinds: Sequence[Kind], bodies: Sequence[Any]) -> int:
-        """Return about the bytes that these events take. Raises TooLarge if they can never fit."""
 
     async def check_room(self) -> None:
         """Check whether the next commit will find room; set `refusing` if not. Raises Unavailable."""

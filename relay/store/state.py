@@ -43,7 +43,33 @@ class CutLines(Protocol):
         """Remove all lines, once they are closed."""
 
 
-class State(Protocol):
+class SourceState(Protocol):
+    """What sources leave beside their events. Each method is one transaction, as those of `State`."""
+
+    @property
+    def busy_for(self) -> float:
+        """Seconds that the present work has taken, including its wait for others; 0: idle."""
+
+    async def park(self, parked: Sequence[Parked]) -> list[int]:
+        """Park events; return their numbers, which are never given again. Parks nothing if it is cancelled."""
+
+    async def unpark(self, numbers: Sequence[int]) -> None:
+        """Delete the events just parked with these numbers."""
+
+    async def read_sources(self) -> dict[str, SourceLedger]:
+        """Return the last saved ledger of each source."""
+
+    def save_sources(self, ledgers: Sequence[SourceLedger]) -> asyncio.Future[object]:
+        """Save the sources' ledgers. Starts at once; await the result only to learn how it ends."""
+
+    async def read_memories(self) -> dict[str, str]:
+        """Return the saved memory of each source."""
+
+    async def save_memory(self, source: str, memory: str) -> None:
+        """Save a source's memory."""
+
+
+class State(SourceState, Protocol):
     """What one partition knows beside its events. Use it from one event loop.
 
     - Each method is one transaction: all or nothing. What it changes is durable when it returns.
@@ -77,12 +103,14 @@ class State(Protocol):
     def refusing(self) -> str | None:
         """Why the last transaction failed; None: it succeeded."""
 
-    @property
-    def busy_for(self) -> float:
-        """Seconds that the present work has taken, including its wait for others; 0: idle."""
-
     def make_plugin_store(self, connector: Connector) -> KeyValueStore:
         """Make the store of a connector, apart from all that is in this state. Blocks nobody, and raises nothing."""
+
+    async def await_taken(self) -> str:
+        """Wait until this process may deliver nothing more of the partition; return the reason.
+
+        Another process works with the partition then, or may begin at any moment.
+        """
 
     async def await_answer(self) -> None:
         """Wait until some request has ended, well or not: for ever, if the disk hangs."""
@@ -139,9 +167,6 @@ class State(Protocol):
         Other events may be removed to make room (`parked_limits`), in transactions before.
         """
 
-    async def unpark(self, numbers: Sequence[int]) -> None:
-        """Delete the events just parked with these numbers."""
-
     async def read_marked(
         self, connector: str, events: int, size: int, offsets: Sequence[int] | None = None
     ) -> list[Parked]:
@@ -174,18 +199,6 @@ class State(Protocol):
 
     async def remove_cuts_of_replays(self, but: Collection[int]) -> None:
         """Remove the saved cuts of all replays but these."""
-
-    async def read_sources(self) -> dict[str, SourceLedger]:
-        """Return the last saved ledger of each source."""
-
-    def save_sources(self, ledgers: Sequence[SourceLedger]) -> asyncio.Future[object]:
-        """Save the sources' ledgers. Starts at once; await the result only to learn how it ends."""
-
-    async def read_memories(self) -> dict[str, str]:
-        """Return the saved memory of each source."""
-
-    async def save_memory(self, source: str, memory: str) -> None:
-        """Save a source's memory."""
 
     def close(self) -> None:
         """Finish the work under way and close. Blocking."""

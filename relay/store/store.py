@@ -17,12 +17,12 @@ from relay.store.doubt import Doubt
 from relay.store.erasure import Erasure, FailingErasures
 from relay.store.history import Entry, HistoryQuery
 from relay.store.ledger import LaneLedger, SourceLedger
-from relay.store.log import JournalLimits, Log
+from relay.store.log import Appender, JournalLimits, Log
 from relay.store.log_view import LogView
 from relay.store.parked import Parked, ParkedQuery, ParkedTotal
 from relay.store.pause import Pause
 from relay.store.replay import Replay
-from relay.store.state import State
+from relay.store.state import SourceState, State
 
 NUMBERS: Final = 1_000_000_000
 """Distance between the numbers of two partitions' parked events and replays, so that each number is unique."""
@@ -232,12 +232,59 @@ class PartitionView(Protocol):
         """Return the doubts of the partition."""
 
 
+class Inbox(Protocol):
+    """Takes in the events of one process, also while the process runs no partition."""
+
+    @property
+    def events(self) -> Appender:
+        """Appends to some partition: to one that this process runs, if there is any."""
+
+    @property
+    def first(self) -> Appender:
+        """Appends to partition 0. An id that `events` has appended is a duplicate here, and the other way round.
+
+        Where each process has its own partition, this is `events`.
+        """
+
+    @property
+    def sources(self) -> SourceState:
+        """Keeps what sources leave beside their events: counts and memories are those of this process."""
+
+    def set_limits(self, limits: JournalLimits) -> None:
+        """Use other limits from the next commit on."""
+
+    async def close(self) -> None:
+        """Finish the commits under way. Closes no partition."""
+
+
+class Membership(Protocol):
+    """The place of one process among all that share the partitions. Methods block."""
+
+    def find_wanted(self) -> Collection[int]:
+        """Tell the other processes that this one runs; return the partitions that it is to run now.
+
+        Call it about every half second, from one thread at a time. The process opens the partitions that it does not
+        run yet. It finishes what is under way in those that it is to run no more, and closes them. If this raises
+        Unavailable, the process goes on with what it runs.
+        """
+
+    def leave(self) -> None:
+        """Tell the other processes that this one runs no more, once its partitions are closed."""
+
+
 class Store(Protocol):
-    """All partitions of one relay. A partition is the events and the state of one process, numbered from 0."""
+    """All partitions of one relay, numbered from 0. One process at a time works with a partition."""
 
     @property
     def place(self) -> str:
         """Where the store is, for messages."""
+
+    @property
+    def shared_partitions(self) -> int:
+        """The number of partitions that all processes share, as `Membership` says.
+
+        0: each process has the partition of its own number for as long as it runs.
+        """
 
     @property
     def pauses(self) -> StoredPauses:
@@ -272,6 +319,15 @@ class Store(Protocol):
 
         `memory`: bytes of recent events in memory. If another process has the partition, or opening fails, nothing is
         open.
+        """
+
+    def open_inbox(self, worker: int, limits: JournalLimits) -> Inbox:
+        """Open the inbox of the process with this number. If the process has its own partition, open that before."""
+
+    def join(self, worker: int) -> Membership:
+        """Join the processes that share the partitions, as the process with this number; run nothing yet.
+
+        Raises Unavailable with the reason "busy" if a process of the same name and number runs elsewhere.
         """
 
     def view(self, partition: int = 0) -> PartitionView:

@@ -47,11 +47,13 @@ class ToyErasures:
         return found
 
     async def save_watch(self, position: int, asked: Sequence[Erasure], identities: Sequence[tuple[str, str]]) -> None:
+        last = max((number for books in self._others() for number in books.tables.erasures), default=0)
+
         def write(now: "ToyTables") -> None:
             now.watched = position
             now.identities |= {*identities}
             for one in asked:
-                add_erasure(now, one)
+                add_erasure(now, one, last)
 
         self._change(write)
 
@@ -165,9 +167,9 @@ class ToyErasures:
         self._update(lambda one: one.number in numbers and one.compacted, done=time.time())
 
 
-def add_erasure(now: "ToyTables", one: Erasure) -> int:
-    """Add an erasure; return its number."""
-    number = one.number or max(now.erasures, default=0) + 1
+def add_erasure(now: "ToyTables", one: Erasure, last: int = 0) -> int:
+    """Add an erasure; return its number. `last`: the last number in the other partitions."""
+    number = one.number or max(last, *now.erasures, 0) + 1
     fresh = Erasure(asked=one.asked, user=User(), type=one.type, source=one.source, offset=one.offset, number=number)
     now.erasures[number] = _add_ids(replace(fresh, asked_by=one.asked_by, digests=one.digests), one.user)
     return number

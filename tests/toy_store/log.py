@@ -2,10 +2,11 @@
 
 import asyncio
 import math
+import threading
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
@@ -26,6 +27,8 @@ from relay.store import (
     make_block,
 )
 
+Append = Callable[[Sequence[Kind], Sequence[Any]], Awaitable[int]]
+TAKEN = "another relay has opened the books"
 FULL = "the journal has reached its max_size and every event in it is still needed"
 
 
@@ -51,17 +54,23 @@ class ToyLog:
         self.blocks: list[Block] = []
         self.grown = asyncio.Event()
         self._needed = self._floor = 0
-        self._commit = asyncio.Lock()
+        self._commit, self._lock = asyncio.Lock(), threading.Lock()
         self._seen: dict[str, dict[str, float]] = defaultdict(dict)
         self._sources: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._fenced = ""
 
     def reopen(self, limits: JournalLimits) -> "ToyLog":
-        """Return the log as the next process finds it."""
+        """Return the log as the next process finds it. This process writes no more."""
         log = ToyLog(limits)
-        log.identity, log.head, log.oldest = self.identity, self.head, self.oldest
-        log.blocks, log._seen = [*self.blocks], self._seen
+        with self._lock:
+            log.identity, log.head, log.oldest = self.identity, self.head, self.oldest
+            log.blocks, log._seen, log._sources = [*self.blocks], self._seen, self._sources
+            self.fence(TAKEN)
         return log
+
+    def share_ids(self, other: "ToyLog") -> None:
+        """Leave out duplicates of the other log, too."""
+        self._seen, self._sources = other._seen, other._sources
 
     def fence(self, reason: str) -> None:
         """Refuse every write from now on, because another process writes."""
@@ -100,28 +109,36 @@ class ToyLog:
         async with self._commit:
             self.disk.is_asked.set()
             await self.disk.answers.wait()
-            self._remove_blocks(size)
-            if (error := self.disk.error) is None and self.size + size > self.limits.max_size:
-                error = FULL
-            self.refusing = error
-            if error is not None:
-                self.failed += 1
-                raise Unavailable(error)
-            block = make_block(self.head, time.time_ns() // 1000, kinds, bodies)
-            self.blocks.append(block)
-            self.head += len(block)
-            self.bytes += len(block.body)
-            self.stored += len(block.body)
+            with self._lock:
+                self._check_fence()
+                block = self._add_block(kinds, bodies, size)
         for tap in self.taps:
             tap(block)
         self.grown.set()
         self.grown = asyncio.Event()
         return block.offsets[0]
 
+    def _add_block(self, kinds: Sequence[Kind], bodies: Sequence[Any], size: int) -> Block:
+        """Add a block. Raises Unavailable."""
+        self._remove_blocks(size)
+        if (error := self.disk.error) is None and self.size + size > self.limits.max_size:
+            error = FULL
+        self.refusing = error
+        if error is not None:
+            self.failed += 1
+            raise Unavailable(error)
+        block = make_block(self.head, time.time_ns() // 1000, kinds, bodies)
+        self.blocks.append(block)
+        self.head += len(block)
+        self.bytes += len(block.body)
+        self.stored += len(block.body)
+        return block
+
     @asynccontextmanager
     async def append_new(
-        self, kinds: Sequence[Kind], bodies: Sequence[Any], by: EventIds
+        self, kinds: Sequence[Kind], bodies: Sequence[Any], by: EventIds, append: Append | None = None
     ) -> AsyncIterator[Sequence[int]]:
+        """`append` appends to the log of another partition with the same ids."""
         seen = self._seen[by.source]
         async with self._sources[by.source]:
             now = time.monotonic()
@@ -132,7 +149,7 @@ class ToyLog:
             fresh = sorted(first.values())
             if fresh:
                 seen.pop(by.subject or "", None)
-                await self.append([kinds[place] for place in fresh], [bodies[place] for place in fresh])
+                await (append or self.append)([kinds[place] for place in fresh], [bodies[place] for place in fresh])
             yield fresh
             if fresh:
                 seen |= dict.fromkeys([*first, *([] if by.subject is None else [by.subject])], time.monotonic())

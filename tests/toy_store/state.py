@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from relay.api import Connector
 from relay.store import (
@@ -31,8 +31,12 @@ from relay.store import (
 )
 from relay.testing import MemoryStore
 from tests.toy_store.erasures import ToyErasures
-from tests.toy_store.log import ToyLog
+from tests.toy_store.log import TAKEN, ToyLog
 
+if TYPE_CHECKING:
+    from tests.toy_store.shared import ToyWorld
+
+LOOK_S = 0.02
 T = TypeVar("T")
 
 
@@ -116,11 +120,15 @@ class ToyState:
         clock: Clock | None = None,
         others: Callable[[], list[ToyBooks]] = list,
         when_taken: Callable[[str], object] = lambda reason: None,
+        world: "ToyWorld | None" = None,
+        is_holder: bool = True,
     ) -> None:
         """`first`: the books of the first partition, unless these are. `others` returns those of all others.
-        `when_taken` gets the reason when another process has opened the books."""
-        books.epoch += 1
+        `when_taken` gets the reason when another process has opened the books. `is_holder`: this ends the State before;
+        otherwise nothing ends this."""
+        books.epoch += is_holder
         books.writes += 1
+        self._world, self._is_holder = world, is_holder
         self._books, self._first, self._epoch = books, first or books, books.epoch
         self.worker, self.clock = books.number, clock or Clock()
         self.parked_limits = ParkedLimits()
@@ -135,8 +143,10 @@ class ToyState:
         """Run work as one transaction."""
         with self._books.lock:
             try:
-                if self._books.epoch > self._epoch:
-                    raise Unavailable("another relay has opened the books", "taken")
+                if self._world is not None:
+                    self._world.check()
+                if self._is_holder and (reason := self._find_loss()):
+                    raise Unavailable(reason, "taken")
                 copy = deepcopy(self._books.tables)
                 result = work(copy)
             except Unavailable as error:
@@ -146,6 +156,17 @@ class ToyState:
                 raise
             self._books.tables, self.refusing = copy, None
             return deepcopy(result)
+
+    def _find_loss(self) -> str | None:
+        """Return why this process may work with the books no more; None: it may."""
+        if self._books.epoch > self._epoch:
+            return TAKEN
+        return None if self._world is None else self._world.find_loss(self._books)
+
+    async def await_taken(self) -> str:
+        while (reason := self._find_loss()) is None:
+            await asyncio.sleep(LOOK_S)
+        return reason
 
     def make_plugin_store(self, connector: Connector) -> MemoryStore:
         return self._books.stores.setdefault(connector.name, MemoryStore())

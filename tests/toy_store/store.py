@@ -39,17 +39,20 @@ from relay.store import (
 )
 from tests.toy_store.erasures import add_erasure, find_failing
 from tests.toy_store.log import ToyLog
+from tests.toy_store.shared import ToyInbox, ToyMembership, ToyWorld, open_shared_inbox
 from tests.toy_store.state import ToyBooks, ToyState, ToyTables
 
 NEVER = "no relay has run with this store"
 
 
 class ToyStore:
-    """All partitions, in memory."""
+    """All partitions, in memory. `partitions`: how many processes share; 0: each has its own."""
 
-    def __init__(self) -> None:
-        self.place = "the toy store"
-        self.books: dict[int, ToyBooks] = {0: ToyBooks()}
+    def __init__(self, partitions: int = 0, world: ToyWorld | None = None) -> None:
+        self.place, self.shared_partitions, self.world = "the toy store", partitions, world or ToyWorld()
+        self.books: dict[int, ToyBooks] = {number: ToyBooks(number) for number in range(partitions or 1)}
+        self.workers = set[int]()
+        self._inboxes: dict[int, ToyInbox] = {}
         self.pauses, self.parked, self.replays = ToyPauses(self), ToyParked(self), ToyReplays(self)
         self.erasures, self.history, self.alerts = ToyStoredErasures(self), ToyHistory(self), ToyAlerts()
         self.doubts = ToyDoubts()
@@ -57,7 +60,8 @@ class ToyStore:
     def open(self, partition: int, limits: JournalLimits, memory: int) -> tuple[ToyLog, ToyState]:
         books = self.books.setdefault(partition, ToyBooks(partition))
         with books.lock:
-            if books.is_in_use:
+            self.world.check()
+            if books.is_in_use or partition in self.world.taken:
                 raise Unavailable(f"partition {partition} of {self.place} is in use by another relay", "busy")
             books.is_in_use = True
         books.log = log = books.log.reopen(limits) if books.log else ToyLog(limits)
@@ -65,17 +69,25 @@ class ToyStore:
         def list_others() -> list[ToyBooks]:
             return [one for one in self.books.values() if one is not books]
 
-        return log, ToyState(books, self.books[0], log.clock, list_others, log.fence)
+        state = ToyState(books, self.books[0], log.clock, list_others, log.fence, self.world)
+        self._inboxes[partition] = ToyInbox(log, log, state)
+        return log, state
+
+    def open_inbox(self, worker: int, limits: JournalLimits) -> ToyInbox:
+        return open_shared_inbox(self, limits) if self.shared_partitions else self._inboxes[worker]
+
+    def join(self, worker: int) -> ToyMembership:
+        return ToyMembership(self, worker)
 
     def view(self, partition: int = 0) -> "ToyView":
         return ToyView(self.books.get(partition) or ToyBooks(partition))
 
     def view_all(self) -> "list[ToyView]":
-        return [ToyView(books) for _, books in sorted(self.books.items())]
+        return [ToyView(books) for number, books in sorted(self.books.items()) if books.log or not number]
 
     def list_books(self) -> list[ToyBooks]:
         """Return the books of all partitions. Raises Unavailable if no relay has run."""
-        if not self.books[0].epoch:
+        if not any(books.epoch for books in self.books.values()):
             raise Unavailable(NEVER, "missing")
         return [books for _, books in sorted(self.books.items())]
 

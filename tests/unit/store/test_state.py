@@ -305,6 +305,9 @@ async def test_a_state_that_is_opened_later_ends_the_earlier_one(engine: StateEn
     await state.save({"heap": Cursor(0, 1)}, 5)
     await state.park([refused(1)])
     before = await state.changes()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await state.await_taken()
     engine.end_lock()
     later = engine.open()
     assert await state.changes() != before
@@ -321,7 +324,7 @@ async def test_a_state_that_is_opened_later_ends_the_earlier_one(engine: StateEn
         with pytest.raises(Unavailable, match="another relay has opened") as raised:
             await write()
         assert raised.value.reason == "taken"
-    assert state.refusing == str(raised.value)
+    assert state.refusing == str(raised.value) == await state.await_taken()
     assert (await later.load_cursor("heap"), await later.read_memories()) == (Cursor(0, 1), {})
     assert [one.offset for one in engine.list_parked()] == [1]
     await later.save({"heap": Cursor(0, 3)}, 5)

@@ -23,6 +23,7 @@ from relay.store import (
     Cursor,
     Damage,
     Entry,
+    EventIds,
     HistoryQuery,
     JournalLimits,
     Log,
@@ -45,10 +46,12 @@ NOON = 1_790_000_000.0
 EVERY = ParkedQuery()
 
 
-@pytest.fixture(params=["embedded", "toy"])
+@pytest.fixture(params=["embedded", "toy", "shared toy"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     """A store that no relay has run with."""
-    return ToyStore() if request.param == "toy" else open_store(tmp_path, JournalSettings())
+    if request.param == "embedded":
+        return open_store(tmp_path, JournalSettings())
+    return ToyStore(partitions=2 if request.param == "shared toy" else 0)
 
 
 @pytest.fixture
@@ -70,6 +73,15 @@ async def run(store: Store, partition: int) -> None:
 
 def parked(connector: str | None, offset: int | None = None, cause: str = "refused", **more: object) -> Parked:
     return Parked("braze", connector, offset, "Open", cause, "a reason", 1, b"{}", last=NOON, **more)
+
+
+async def find_bodies(store: Store) -> dict[int, list[bytes]]:
+    """Return the events of each partition that has any."""
+    found = {
+        partition.number: [body for _, block in partition.view_log().read() for body in block.bodies()]
+        for partition in store.view_all()
+    }
+    return {number: bodies for number, bodies in found.items() if bodies}
 
 
 def end_lock(store: Store, folder: Path) -> None:
@@ -112,6 +124,73 @@ async def test_a_partition_is_opened_by_one_process_at_a_time(store: Store) -> N
     other.close()
     assert [(one.number, one.is_in_use()) for one in store.view_all()] == [(0, False), (1, False)]
     await run(store, 0)
+
+
+async def test_a_process_runs_its_share_of_the_partitions(store: Store) -> None:
+    shares = [store.join(worker) for worker in (0, 1)]
+    wanted = [{*share.find_wanted()} for share in shares]
+    assert wanted == [{0}, {1}]
+    for partition in (0, 1):
+        await run(store, partition)
+    shares[1].leave()
+    assert {*shares[0].find_wanted()} == {*range(store.shared_partitions or 1)}
+
+
+async def test_events_taken_in_are_in_the_partitions_of_the_process(store: Store) -> None:
+    mine = 1 if store.shared_partitions else 0
+    log, state = store.open(mine, LIMITS, 1 << 20)
+    inbox = store.open_inbox(mine, LIMITS)
+    tapped: list[bytes] = []
+    inbox.events.taps.add(lambda block: tapped.extend(block.bodies()))
+    assert await inbox.events.append([KIND], [b"1"]) == 0
+    assert (tapped, log.head, await find_bodies(store)) == ([b"1"], 1, {mine: [b"1"]})
+    assert (inbox.events.bytes, inbox.events.failed, inbox.events.refusing) == (1, 0, None)
+    await inbox.close()
+    await log.close()
+    state.close()
+
+
+async def test_duplicates_are_known_to_the_whole_inbox(store: Store) -> None:
+    mine = 1 if store.shared_partitions else 0
+    log, state = store.open(mine, LIMITS, 1 << 20)
+    inbox = store.open_inbox(mine, LIMITS)
+    for appender, name, body, expected in (
+        (inbox.events, "a", b"1", [0]),
+        (inbox.first, "a", b"2", []),
+        (inbox.first, "b", b"3", [0]),
+        (inbox.events, "b", b"4", []),
+    ):
+        async with appender.append_new([KIND], [body], EventIds("braze", [name], 60.0)) as fresh:
+            assert [*fresh] == expected
+    assert await find_bodies(store) == ({0: [b"3"], 1: [b"1"]} if store.shared_partitions else {0: [b"1", b"3"]})
+    await inbox.close()
+    await log.close()
+    state.close()
+
+
+async def test_what_sources_leave_is_kept_by_the_inbox(store: Store, opened: tuple[Log, State]) -> None:
+    inbox = store.open_inbox(0, LIMITS)
+    numbers = await inbox.sources.park([parked(None), parked(None)])
+    await inbox.sources.unpark(numbers[:1])
+    assert [one.number for one in store.parked.read(EVERY)] == numbers[1:]
+    await inbox.sources.save_sources([SourceLedger("braze", 3)])
+    await inbox.sources.save_memory("braze", "a sync")
+    assert await inbox.sources.read_sources() == {"braze": SourceLedger("braze", 3)}
+    assert await inbox.sources.read_memories() == {"braze": "a sync"}
+    await inbox.close()
+
+
+async def test_an_inbox_takes_events_in_without_a_partition() -> None:
+    store: Store = ToyStore(partitions=2)
+    inbox = store.open_inbox(0, LIMITS)
+    await inbox.events.append([KIND], [b"1"])
+    await inbox.first.append([KIND], [b"2"])
+    log, state = store.open(0, LIMITS, 1 << 20)
+    await inbox.first.append([KIND], [b"3"])
+    assert sorted(body for bodies in (await find_bodies(store)).values() for body in bodies) == [b"1", b"2", b"3"]
+    await inbox.close()
+    await log.close()
+    state.close()
 
 
 def test_a_store_without_a_run_says_so(store: Store) -> None:
