@@ -6,7 +6,7 @@ with the code. A plugin that somebody else wrote logs messages of its own.
 
 from typing import Final
 
-from relay.log_messages import delivery, intake, plugins, process, storage
+from relay.log_messages import cluster, delivery, intake, plugins, process, storage
 from relay.log_messages.message import LogMessage
 
 ROOMS: Final[dict[str, tuple[LogMessage, ...]]] = {
@@ -15,6 +15,7 @@ ROOMS: Final[dict[str, tuple[LogMessage, ...]]] = {
     "Workers": process.WORKERS,
     "Journal": storage.JOURNAL,
     "Database `relay.db` and clock": storage.DATABASE,
+    "Nodes and leases with PostgreSQL": cluster.NODES,
     "Connections and requests": intake.REQUESTS,
     "Sources": intake.SOURCES,
     "Certificates": intake.CERTIFICATES,

@@ -20,22 +20,36 @@ CREATE TABLE $.partition (
 CREATE TABLE $.lease (
     partition integer PRIMARY KEY REFERENCES $.partition,
     epoch     bigint  NOT NULL DEFAULT 0,  -- number of times that a process has taken the lease
-    node      text    NOT NULL DEFAULT '', -- name of the node that has the lease, or had it last
-    process   integer NOT NULL DEFAULT 0,  -- number of its process
+    instance  uuid,  -- id of the process that has the lease, or had it last
+    node      text    NOT NULL DEFAULT '', -- name of its node
+    host      text    NOT NULL DEFAULT '', -- name of its machine
+    process   integer NOT NULL DEFAULT 0,  -- number of the process there
     since     timestamptz NOT NULL DEFAULT '-infinity',
     until     timestamptz NOT NULL DEFAULT '-infinity'  -- the end of the lease, unless it is renewed
 );
 
--- The nodes: relays as admins start them, each with its processes.
+-- The processes that run, or ran lately. A node is a relay as an admin starts it, with one process for each worker.
 CREATE TABLE $.node (
     node     text    NOT NULL,  -- name of the node
     worker   integer NOT NULL,  -- number of the worker within the node
-    instance uuid    NOT NULL,  -- id of this run of the node
+    instance uuid    NOT NULL,  -- id of the process
     host     text    NOT NULL,  -- name of the machine
+    machine  text    NOT NULL,  -- boot and process namespace of the machine, in which the number of the process holds
     process  integer NOT NULL,  -- number of the process
     version  text    NOT NULL,  -- version of relay
-    since    timestamptz NOT NULL,  -- the start of the process
-    seen     timestamptz NOT NULL,  -- the last sign of life
+    since    timestamptz NOT NULL DEFAULT clock_timestamp(),  -- the start of the process
+    seen     timestamptz NOT NULL DEFAULT clock_timestamp(),  -- its last sign of life
+    until    timestamptz NOT NULL,  -- until then it counts as running without another sign of life
+    PRIMARY KEY (node, worker)
+);
+
+-- What each of these processes has said of itself last.
+CREATE TABLE $.node_report (
+    node     text    NOT NULL,
+    worker   integer NOT NULL,
+    at       timestamptz NOT NULL,
+    status   bytea   NOT NULL,  -- its status, as JSON
+    tables   jsonb   NOT NULL,  -- a digest of each table of its configuration, by name
     PRIMARY KEY (node, worker)
 );
 
@@ -113,16 +127,17 @@ BEGIN
 END
 $body$;
 
--- Raise RL001 unless the lease of the partition has this epoch. Until the transaction ends, nobody takes the lease.
-CREATE FUNCTION $.hold(held integer, mine bigint) RETURNS void LANGUAGE plpgsql AS $body$
+-- Raise RL001 unless this process has the lease of the partition, with this epoch. Until the transaction ends, nobody
+-- takes the lease. The process counts, too: a database that has lost its newest transactions gives an epoch twice.
+CREATE FUNCTION $.hold(held integer, mine bigint, me uuid) RETURNS void LANGUAGE plpgsql AS $body$
 DECLARE
     now_held $.lease;
 BEGIN
     PERFORM pg_advisory_xact_lock_shared((SELECT lock FROM $.cluster), 2 * held + 1);
     SELECT * INTO now_held FROM $.lease WHERE partition = held;
-    IF now_held.epoch IS DISTINCT FROM mine THEN
-        RAISE EXCEPTION 'node % (process %) works with partition % since %', now_held.node, now_held.process, held,
-            now_held.since USING ERRCODE = 'RL001';
+    IF (now_held.epoch, now_held.instance) IS DISTINCT FROM (mine, me) THEN
+        RAISE EXCEPTION 'node % (process % on %) works with partition % since %', now_held.node, now_held.process,
+            now_held.host, held, now_held.since USING ERRCODE = 'RL001';
     END IF;
 END
 $body$;

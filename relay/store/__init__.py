@@ -3,7 +3,7 @@
 from relay.store.alert_message import MESSAGE_COLUMNS, MESSAGES_KEPT, AlertMessage, Tracks
 from relay.store.attempts import ATTEMPTS_COLUMNS, Attempts, parse_attempts
 from relay.store.block import make_block
-from relay.store.clock import DAY_S, Clock
+from relay.store.clock import DAY_S, Clock, read_uptime
 from relay.store.cursor import (
     CURSOR_COLUMNS,
     OUTCOMES,
@@ -206,6 +206,7 @@ __all__ = [
     "parse_erasure",
     "parse_replay",
     "parse_source_ledger",
+    "read_uptime",
     "sum_totals",
     "values",
 ]

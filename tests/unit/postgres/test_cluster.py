@@ -10,6 +10,8 @@ import pytest
 from relay.api import User
 from relay.postgres.cluster import Cluster
 from relay.postgres.connection import Database
+from relay.postgres.lease import Leases
+from relay.postgres.process import Process
 from relay.postgres.state import alerts, history
 from relay.postgres.state.replays import ClusterReplays
 from relay.store import NUMBERS, AlertMessage, Cursor, Entry, Replay, Unavailable, Wanted
@@ -81,8 +83,9 @@ def test_a_change_waits_for_the_holder_and_is_seen(cluster: Cluster, database: D
         with cluster.change(0):
             pass
 
+    lease = Leases(database, Process("a"), 60.0).take(0)
     with database.connect() as holder, ThreadPoolExecutor(1) as threads:
-        with holder.transaction_of("SELECT $.hold(0, 1);"):
+        with holder.transaction_of(lease.hold):
             waiting = threads.submit(change)
             with cluster.change(1):
                 pass

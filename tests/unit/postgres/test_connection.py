@@ -1,4 +1,4 @@
-"""Connections and tables on a real PostgreSQL: deadlines, leases, and offsets that nobody gets twice."""
+"""Connections and tables on a real PostgreSQL: deadlines, and offsets that nobody gets twice."""
 
 import os
 from collections.abc import Iterator
@@ -77,21 +77,6 @@ def test_a_transaction_that_fails_changes_nothing(database: Database) -> None:
         with pytest.raises(psycopg.errors.DivisionByZero), db.transaction_of():
             db.run("UPDATE $.partition SET changes = 1 / (partition - 1)")
         assert db.run("SELECT max(changes) FROM $.partition").fetchone() == (0,)
-
-
-def test_a_former_holder_of_the_lease_is_told_who_works_now(database: Database) -> None:
-    with database.connect() as db:
-        db.run("UPDATE $.lease SET epoch = 2, node = 'b', process = 17 WHERE partition = 1")
-        with db.transaction_of("SELECT $.hold(1, 2);"):
-            pass
-        with (
-            pytest.raises(Unavailable, match=r"node b \(process 17\) works with partition 1") as caught,
-            convert_errors(),
-            db.transaction_of("SELECT $.hold(1, 1);"),
-        ):
-            pass
-        assert caught.value.reason == "taken"
-        assert db.run("SELECT 1").fetchone() == (1,), "the connection is good for the next transaction"
 
 
 def test_a_deadline_closes_the_connection_and_cancels_nothing(server: Server, database: Database) -> None:

@@ -1,0 +1,153 @@
+"""The processes that share a cluster: which of them run, and which partitions each of them is to run.
+
+Processes know of each other by rows of the database alone. Each process gives a sign of life there every few seconds. A
+process without a sign of life for the time of a lease does not count any more. Its leases are over by then, too.
+
+How it fails and recovers:
+
+- The database is away: nobody learns anything. Each process keeps what it has until its leases are over.
+- A process has ended without a word. A process of the same name that starts on the same machine knows that, and takes
+  over at once. On another machine it waits whether the other process gives a sign of life.
+- A process has stood still, and another process has started under its name since. It runs nothing any more, and says
+  which process has its name.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+import structlog
+
+from relay import __version__
+from relay.postgres.connection import QUICK, Database, PostgresConnection
+from relay.postgres.lease import end_leases, read_holders
+from relay.postgres.process import Process, is_gone
+from relay.postgres.shares import share_out
+from relay.store import Unavailable, read_uptime
+from relay.words import format_time
+
+SIGN_S: Final = 3.0
+"""Seconds between two signs of life at most."""
+SILENCE_S: Final = 3 * SIGN_S
+"""Seconds without a sign of life after which the name of a process is free."""
+LOOK_S: Final = 0.5
+NAMES_LOCK: Final = -2
+"""The second part of the advisory lock under which processes get their names."""
+NAMESAKE: Final = """
+    SELECT instance, host, machine, process, extract(epoch FROM since)::float8, seen
+    FROM $.node WHERE node = %s AND worker = %s AND until > clock_timestamp() AND instance <> %s
+"""
+REGISTER: Final = """
+    INSERT INTO $.node (node, worker, instance, host, machine, process, version, until)
+    VALUES (%(node)s, %(worker)s, %(instance)s, %(host)s, %(machine)s, %(number)s, %(version)s,
+        clock_timestamp() + %(seconds)s * interval '1 second')
+    ON CONFLICT (node, worker) DO UPDATE SET instance = excluded.instance, host = excluded.host,
+        machine = excluded.machine, process = excluded.process, version = excluded.version, since = excluded.since,
+        seen = excluded.seen, until = excluded.until
+"""
+SIGN: Final = """
+    UPDATE $.node SET seen = clock_timestamp(), until = clock_timestamp() + %s * interval '1 second'
+    WHERE node = %s AND worker = %s AND instance = %s RETURNING node
+"""
+RUNNING: Final = "SELECT instance FROM $.node WHERE until > clock_timestamp() ORDER BY worker, node"
+"""Nodes share before their further workers do: of few partitions each machine has some."""
+LEAVE: Final = """
+    UPDATE $.node SET seen = clock_timestamp(), until = '-infinity' WHERE node = %s AND worker = %s AND instance = %s
+"""
+log = structlog.stdlib.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Namesake:
+    """Another process of the same node and number."""
+
+    instance: UUID
+    host: str
+    machine: str
+    number: int
+    since: float
+    seen: Any
+    """Its last sign of life, by the database's clock."""
+
+
+class ClusterShare:
+    """The share of this process in the partitions of a cluster. See `relay.store.Share`."""
+
+    def __init__(self, database: Database, process: Process, seconds: float) -> None:
+        """`seconds`: the time of a lease."""
+        self._database, self._process, self._seconds = database, process, seconds
+        self._signed = 0.0
+        self._namesake: Namesake | None = None
+        """The process that has taken the name of this one."""
+
+    def join(self) -> None:
+        """Register this process. Blocking, for SILENCE_S at most.
+
+        Raises Unavailable with the reason "busy" if a process of the same node and number runs elsewhere.
+        """
+        silent_since, seen = read_uptime(), None
+        while (other := self._register(read_uptime() - silent_since > SILENCE_S)) is not None:
+            if seen is not None and other.seen != seen:
+                raise Unavailable(self._describe(other), "busy")
+            seen = other.seen
+            time.sleep(LOOK_S)
+
+    def find_wanted(self) -> frozenset[int]:
+        """Give a sign of life if it is time; return the partitions that this process is to run now. Blocking."""
+        with self._database.use() as db:
+            if read_uptime() - self._signed > min(SIGN_S, self._seconds / 3):
+                self._give_sign(db)
+            if self._namesake is not None:
+                return frozenset()
+            running = [instance for (instance,) in db.run(RUNNING)]
+            return share_out(read_holders(db), running).get(self._process.instance, frozenset())
+
+    def leave(self) -> None:
+        """Give the name of this process back. Blocking."""
+        with self._database.use() as db, db.transaction_of():
+            db.run(LEAVE, self._key)
+
+    @property
+    def _key(self) -> Sequence[object]:
+        return [self._process.node, self._process.worker, self._process.instance]
+
+    def _register(self, is_other_silent: bool) -> Namesake | None:
+        """Register this process, unless another has the name; return the other process."""
+        process = self._process
+        values = {
+            "node": process.node, "worker": process.worker, "instance": process.instance, "host": process.host,
+            "machine": process.machine, "number": process.number, "version": __version__, "seconds": self._seconds,
+        }  # fmt: skip
+        with self._database.use() as db, db.transaction_of():
+            db.run("SELECT pg_advisory_xact_lock((SELECT lock FROM $.cluster), %s)", [NAMES_LOCK])
+            row = db.run(NAMESAKE, self._key).fetchone()
+            other = Namesake(*row) if row else None
+            if other is not None and is_gone(other.number, other.machine):
+                end_leases(db, other.instance)
+            elif other is not None and not is_other_silent:
+                return other
+            self._signed = read_uptime()
+            db.run(REGISTER, values)
+        return None
+
+    def _give_sign(self, db: PostgresConnection) -> None:
+        asked, before = read_uptime(), self._namesake
+        with db.transaction_of(begin=QUICK):
+            is_known = db.run(SIGN, [self._seconds, *self._key]).fetchone() is not None
+        if is_known:
+            self._signed = asked
+            return
+        self._namesake = self._register(is_other_silent=False)
+        if self._namesake is None:
+            log.info("the name of the node is free again", node=self._process.node)
+        elif before is None:
+            log.error("another relay has taken the name of the node", reason=self._describe(self._namesake))
+
+    def _describe(self, other: Namesake) -> str:
+        worker = f" (worker {self._process.worker})" if self._process.worker else ""
+        return (
+            f"node {self._process.node}{worker} runs already, as process {other.number} on {other.host} since"
+            f" {format_time(other.since)}: give each relay a journal.node of its own"
+        )

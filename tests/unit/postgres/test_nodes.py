@@ -1,0 +1,160 @@
+"""Processes that share the partitions of a cluster, on a real PostgreSQL."""
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from relay.postgres import nodes as nodes_module
+from relay.postgres.lease import Leases
+from relay.postgres.nodes import ClusterShare
+from relay.postgres.process import Process, name_machine
+from relay.store import Unavailable
+from tests.postgres import start_shared_server
+
+GONE = 2**22 + 1
+"""No process has this number: Linux gives none above 2**22."""
+
+
+class Cluster:
+    """Processes on one database."""
+
+    def __init__(self) -> None:
+        self.database = start_shared_server().make_database(partitions=4)
+        self._leases: list[Leases] = []
+
+    def make(self, node: str, worker: int = 0, host: str = "h", machine: str = "m", number: int = 17) -> "Member":
+        """Make a process that has not joined yet."""
+        process = Process(node, worker, host=host, machine=machine, number=number)
+        self._leases.append(Leases(self.database, process, 60.0))
+        return Member(ClusterShare(self.database, process, 60.0), self._leases[-1])
+
+    def join(self, *nodes: str) -> list["Member"]:
+        """Have a process of each node join."""
+        members = [self.make(node) for node in nodes]
+        for one in members:
+            one.share.join()
+        return members
+
+    def silence(self, node: str) -> None:
+        """Have the database's clock end the time of a node."""
+        with self.database.use() as db:
+            db.run("UPDATE $.node SET until = clock_timestamp() WHERE node = %s", [node])
+
+    def close(self) -> None:
+        """End all processes."""
+        for one in self._leases:
+            one.close()
+        self.database.close()
+
+
+class Member:
+    """A process that takes and gives back what its share says."""
+
+    def __init__(self, share: ClusterShare, leases: Leases) -> None:
+        self.share, self._leases = share, leases
+        self._held = {}
+
+    def look(self) -> set[int]:
+        """Do what the share says; return the partitions that the process has now."""
+        wanted = self.share.find_wanted()
+        for partition in self._held.keys() - wanted:
+            self._held.pop(partition).give_back()
+        for partition in wanted - self._held.keys():
+            self._held[partition] = self._leases.take(partition)
+        return {*self._held}
+
+    def stop(self) -> None:
+        """Give everything back, and leave."""
+        while self._held:
+            self._held.popitem()[1].give_back()
+        self.share.leave()
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    with closing(Cluster()) as cluster:
+        yield cluster
+
+
+def look_around(*members: Member) -> list[set[int]]:
+    """Let all look until nothing changes; return what each has."""
+    found = []
+    while (now := [one.look() for one in members]) != found:
+        found = now
+    return found
+
+
+def test_processes_share_the_partitions_and_one_that_stops_leaves_its_own(cluster: Cluster) -> None:
+    first, second = cluster.join("a", "b")
+    assert look_around(first, second) == [{0, 1}, {2, 3}]
+    (third,) = cluster.join("c")
+    assert look_around(first, second, third) == [{0, 1}, {2}, {3}]
+    first.stop()
+    assert look_around(second, third) == [{0, 2}, {1, 3}]
+
+
+def test_what_a_silent_process_has_is_shared_out_once_its_leases_end(cluster: Cluster) -> None:
+    first, second = cluster.join("a", "b")
+    look_around(first, second)
+    cluster.silence("a")
+    assert second.look() == {2, 3}
+    with cluster.database.use() as db:
+        db.run("UPDATE $.lease SET until = clock_timestamp() WHERE node = 'a'")
+    assert second.look() == {0, 1, 2, 3}
+
+
+def test_each_node_has_a_partition_before_a_second_worker_does(cluster: Cluster) -> None:
+    members = [cluster.make(node, worker) for node in ("a", "b") for worker in range(4)]
+    for one in members:
+        one.share.join()
+    found = look_around(*members)
+    assert [bool(one) for one in found] == [True, True, False, False] * 2
+
+
+def test_a_second_node_of_one_name_is_told_where_the_first_runs(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (first,) = cluster.join("a")
+    monkeypatch.setattr(nodes_module, "SIGN_S", 0.0)
+    monkeypatch.setattr("time.sleep", lambda seconds: first.look())
+    with pytest.raises(Unavailable, match=r"node a runs already, as process 17 on h since \d{4}-.*journal\.node") as e:
+        cluster.make("a", host="other", number=18).share.join()
+    assert e.value.reason == "busy"
+    cluster.make("a", worker=1).share.join()
+
+
+def test_a_silent_namesake_loses_its_name_and_is_told_so(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = *cluster.join("a"), cluster.make("a", host="other", number=18)
+    look_around(first)
+    monkeypatch.setattr(nodes_module, "SILENCE_S", 0.0)
+    second.share.join()
+    assert second.look() == set()  # the leases of the first have not ended
+    monkeypatch.setattr(nodes_module, "SIGN_S", 0.0)
+    assert first.look() == set()
+    assert second.look() == {0, 1, 2, 3}
+    second.stop()
+    assert first.look() == {0, 1, 2, 3}
+
+
+def test_a_node_that_was_killed_takes_over_from_itself_at_once(cluster: Cluster) -> None:
+    killed = cluster.make("a", machine=name_machine(), number=GONE)
+    killed.share.join()
+    assert killed.look() == {0, 1, 2, 3}
+    again = cluster.make("a")
+    again.share.join()
+    assert again.look() == {0, 1, 2, 3}
+
+
+def test_a_node_that_was_stopped_joins_again_at_once(cluster: Cluster) -> None:
+    (first,) = cluster.join("a")
+    first.look()
+    first.stop()
+    (again,) = cluster.join("a")
+    assert again.look() == {0, 1, 2, 3}
+
+
+def test_two_processes_that_join_at_once_do_not_both_get_the_name(cluster: Cluster) -> None:
+    first, second = cluster.make("a").share, cluster.make("a").share
+    assert first._register(is_other_silent=False) is None
+    assert second._register(is_other_silent=False) is not None
