@@ -11,7 +11,7 @@ How they fail and recover:
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, Final, TypeVar
@@ -21,6 +21,7 @@ from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 
+from relay.postgres import text
 from relay.postgres.error import convert_errors, is_useless
 
 RV = TypeVar("RV")
@@ -29,6 +30,7 @@ DEADLINE_S: Final = 10.0
 """Seconds for a statement."""
 LOOK_S: Final = 0.1
 CONNECT: Final[Mapping[str, Any]] = {
+    "client_encoding": "UTF8",
     "connect_timeout": 5,
     "keepalives_idle": 5,
     "keepalives_interval": 2,
@@ -69,6 +71,14 @@ class PostgresConnection(psycopg.Connection[tuple[Any, ...]]):
         """Run a statement; return the cursor with its rows. Raises psycopg.Error."""
         return self.execute(_name_schema(statement, self.schema), values)
 
+    def run_many(
+        self, statement: str, rows: Iterable[Sequence[Any]], *, returning: bool = False
+    ) -> psycopg.Cursor[tuple[Any, ...]]:
+        """Run a statement for each of these rows, without waiting in between. Raises psycopg.Error."""
+        cursor = self.cursor()
+        cursor.executemany(_name_schema(statement, self.schema), rows, returning=returning)
+        return cursor
+
     @contextmanager
     def transaction_of(self, first: str = "", begin: str = DURABLE) -> Iterator[None]:
         """Run the body as one transaction. `first`: statements without values that go out with the beginning.
@@ -106,6 +116,7 @@ class Database:
             self._dsn, autocommit=True, prepare_threshold=None, application_name=self._name, **self._settings
         )
         connection.schema = self.schema
+        text.register(connection)
         return connection
 
     @contextmanager
