@@ -157,6 +157,11 @@ class Lasting:
         self._database, self._deadline_s = database, deadline_s
         self._connection: PostgresConnection | None = None
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the connection has ended."""
+        return self._connection is None or self._connection.closed
+
     @contextmanager
     def use(self) -> Iterator[PostgresConnection]:
         """Lend the connection to the body. Raises Unavailable."""

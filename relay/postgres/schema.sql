@@ -168,6 +168,10 @@ BEGIN
 END
 $body$;
 
+-- Return the Unix seconds of the server's clock. The clocks of the nodes may differ.
+CREATE FUNCTION $.unix_time() RETURNS double precision LANGUAGE sql AS
+'SELECT extract(epoch FROM clock_timestamp())::double precision';
+
 -- What relay knows of the log of each partition, beside its blocks.
 CREATE TABLE $.journal_state (
     partition integer PRIMARY KEY REFERENCES $.partition,
@@ -176,7 +180,8 @@ CREATE TABLE $.journal_state (
     ahead     double precision NOT NULL DEFAULT 0,  -- seconds by which a clock is ahead of what can be right
     doubt     text    NOT NULL DEFAULT '',  -- what is wrong with the log, until an admin accepts it
     unheard   bigint,                       -- while doubt stands: where connectors begin that have no cursor
-    accepted  double precision NOT NULL DEFAULT 0   -- Unix seconds at which an admin accepted the clock
+    accepted  double precision NOT NULL DEFAULT 0,  -- Unix seconds at which an admin accepted the clock
+    mark      text    NOT NULL DEFAULT ''   -- id of the last transaction that must not happen twice
 ) WITH (fillfactor = 50);
 
 -- How far each connector is in the log, and what became of its events. The view `ledger` shows it to people.
@@ -451,6 +456,9 @@ CREATE TABLE $.plugin_store (
     ) STORED,
     PRIMARY KEY (partition, connector, type, head, rest)
 );
+
+-- A row that is deleted to learn whether the server still keeps deleted rows for somebody. Nothing else is in it.
+CREATE TABLE $.canary (number integer PRIMARY KEY);
 
 -- Personal data is in no sample of the server's planner, from where an erasure could not remove it.
 ALTER TABLE $.parked ALTER body SET STATISTICS 0, ALTER reason SET STATISTICS 0, ALTER answer SET STATISTICS 0,

@@ -9,11 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from relay.state.database_file import connect
-from relay.store import ATTEMPTS_COLUMNS, Attempts, parse_attempts
+from relay.store import ATTEMPTS_COLUMNS, ATTEMPTS_KEPT, ATTEMPTS_KEPT_BYTES, Attempts, parse_attempts
 
-KEPT: Final = 100_000
-KEPT_BYTES: Final = 64 << 20
-"""Bytes of kept attempts, at most. The oldest are deleted first."""
 _TOO_MUCH: Final = """
     DELETE FROM attempt WHERE rowid <= (
         SELECT max(rowid) FROM (
@@ -39,10 +36,10 @@ def save_attempts(db: sqlite3.Connection, made: Iterable[Attempts]) -> None:
 
 
 def forget_attempts(db: sqlite3.Connection, oldest: int) -> None:
-    """Delete attempts at events below this offset, and the oldest beyond KEPT and KEPT_BYTES."""
+    """Delete attempts at events below this offset, and the oldest of too many."""
     db.execute("DELETE FROM attempt WHERE stop <= ?", (oldest,))
-    db.execute("DELETE FROM attempt WHERE rowid <= (SELECT max(rowid) FROM attempt) - ?", (KEPT,))
-    db.execute(_TOO_MUCH, (KEPT_BYTES,))
+    db.execute("DELETE FROM attempt WHERE rowid <= (SELECT max(rowid) FROM attempt) - ?", (ATTEMPTS_KEPT,))
+    db.execute(_TOO_MUCH, (ATTEMPTS_KEPT_BYTES,))
 
 
 def read_answers(db: sqlite3.Connection, connector: str | None) -> Iterator[tuple[int, list[tuple[int, int]], str]]:

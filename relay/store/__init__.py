@@ -1,7 +1,7 @@
 """The place where events, cursors and all else is kept: what every engine promises, and the values of the promises."""
 
 from relay.store.alert_message import MESSAGE_COLUMNS, MESSAGES_KEPT, AlertMessage, Tracks
-from relay.store.attempts import ATTEMPTS_COLUMNS, Attempts, parse_attempts
+from relay.store.attempts import ATTEMPTS_COLUMNS, ATTEMPTS_KEPT, ATTEMPTS_KEPT_BYTES, Attempts, parse_attempts
 from relay.store.block import make_block
 from relay.store.clock import DAY_S, Clock, read_uptime
 from relay.store.cursor import (
@@ -93,6 +93,8 @@ from relay.store.users import LISTS, NOBODY, Erased, Wanted, find_user, merge_us
 
 __all__ = [
     "ATTEMPTS_COLUMNS",
+    "ATTEMPTS_KEPT",
+    "ATTEMPTS_KEPT_BYTES",
     "AT_MOST",
     "CAUSES",
     "CURSOR_COLUMNS",

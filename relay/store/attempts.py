@@ -7,6 +7,9 @@ from typing import Any, Final, Literal
 
 ATTEMPTS_COLUMNS: Final = "connector, replay, ranges, attempts, outcome, answer, first, last"
 """The columns of attempts in a table; `ranges` is JSON."""
+ATTEMPTS_KEPT: Final = 100_000
+ATTEMPTS_KEPT_BYTES: Final = 64 << 20
+"""Bytes of kept attempts, at most. The oldest are deleted first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,7 +134,7 @@ async def test_a_selection_holds_everything_that_is_given(state: StateDatabase, 
 
 
 async def test_records_of_attempts_are_limited_in_bytes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attempts, "KEPT_BYTES", 5000)
+    monkeypatch.setattr(attempts, "ATTEMPTS_KEPT_BYTES", 5000)
     state = StateDatabase(tmp_path)
     noted = [Attempts("heap", 0, [(n, n + 1)], 2, "delivered", "x" * 1000, 1.0, 1.0) for n in range(20)]
     await state.save({}, 20, attempts=noted)
