@@ -7,6 +7,7 @@ nobody.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from uuid import UUID
 
 from relay.postgres.connection import Database, PostgresConnection
 from relay.postgres.schema import check_version, read_version
@@ -50,6 +51,17 @@ class Cluster:
         which = "NULL" if partition is None else f"{partition:d}"
         with self.use() as db, db.transaction_of(f"SELECT $.begin_change({which});"):
             yield db
+
+    def read_id(self) -> UUID:
+        """Return the id that the cluster got when it was made. Raises Unavailable."""
+        with self.use_tables() as db:
+            ((made,),) = db.run("SELECT id FROM $.cluster").fetchall()
+        return UUID(str(made))
+
+    def list_partitions(self) -> list[int]:
+        """Return the numbers of all partitions. Raises Unavailable."""
+        with self.use_tables() as db:
+            return [number for (number,) in db.run("SELECT partition FROM $.partition ORDER BY partition")]
 
 
 def has_run(db: PostgresConnection) -> bool:

@@ -31,7 +31,16 @@ from relay.state.layout import DATABASE, list_journals, list_worker_folders
 from relay.state.ledger import read_lanes_if_any
 from relay.state.parked import detach_from_journal
 from relay.state.replays import cancel_replays
-from relay.store import Doubt, Unavailable, describe_damage, describe_missed, find_acknowledged_head
+from relay.store import (
+    ON_CLOCK,
+    ON_LOSSES,
+    Doubt,
+    Unavailable,
+    describe_damage,
+    describe_missed,
+    find_acknowledged_head,
+    list_doubts,
+)
 from relay.words import format_count
 
 MISSING_ADVICE: Final = "put it back, or start relay, which delivers all events of the journal then"
@@ -149,7 +158,7 @@ class FolderDoubts:
     @convert_errors()
     def describe_accepting(self, what: Literal["journal", "clock"]) -> str:
         if what == "clock":
-            return "accepting the clock ends this warning, and events, ids and parked events age by the clock again"
+            return ON_CLOCK
         found = list_journals(self._folder, self._path).values()
         others = [journal for folder, journal in found if _find_mismatch(folder, journal)]
         if any(map(list_segment_files, others)):
@@ -160,7 +169,7 @@ class FolderDoubts:
                 f"accepting makes an empty journal in {places}: offsets go on behind all that were given, connectors go"
                 " on with new events, and events that they had not got count as damaged"
             )
-        return "accepting the journal ends this warning, and changes nothing else: what is lost stays lost"
+        return ON_LOSSES
 
     @convert_errors()
     def accept(self, what: Literal["journal", "clock"]) -> list[str]:
@@ -214,14 +223,7 @@ def find_worker_doubts(worker: int, folder: Path, journal: Path) -> Iterator[Dou
         yield Doubt(worker=worker, what="journal", said=f"{why}{missed}")
     elif known.identity != ANY and (end := read_end(journal)) and end.head > known.head:
         yield Doubt(worker=worker, what="journal", said=describe_older_database(known.head, end.head))
-    if doubt:
-        yield Doubt(worker=worker, what="journal", said=doubt)
-    if damage:
-        yield Doubt(worker=worker, what="journal", said=damage, is_damage=True)
-    if ahead:
-        days = f"{ahead / 86400:,.1f} days"
-        said = f"it is {days} ahead of what can be right, and nothing is removed for its age until it is set right"
-        yield Doubt(worker=worker, what="clock", said=said)
+    yield from list_doubts(worker, doubt, damage, ahead)
 
 
 def find_missing_end(folder: Path, journal: Path) -> str:

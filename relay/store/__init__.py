@@ -18,7 +18,7 @@ from relay.store.cursor import (
     values,
 )
 from relay.store.damage import AT_MOST, Damage, describe_damage, is_bound, merge_overlapping
-from relay.store.doubt import Doubt
+from relay.store.doubt import ON_CLOCK, ON_LOSSES, Doubt, list_doubts
 from relay.store.erasure import (
     ERASURE_COLUMNS,
     ConnectorAnswer,
@@ -106,6 +106,8 @@ __all__ = [
     "MESSAGE_COLUMNS",
     "NOBODY",
     "NUMBERS",
+    "ON_CLOCK",
+    "ON_LOSSES",
     "OUTCOMES",
     "PARKED_FIELDS",
     "PORTION_BYTES",
@@ -190,6 +192,7 @@ __all__ = [
     "find_unsettled",
     "find_user",
     "is_bound",
+    "list_doubts",
     "make_block",
     "make_digest",
     "make_digests",

@@ -1,7 +1,13 @@
 """A doubt about journal, database or clock. Pure."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
+
+ON_CLOCK: Final = "accepting the clock ends this warning, and events, ids and parked events age by the clock again"
+"""What accepting the clock does."""
+ON_LOSSES: Final = "accepting the journal ends this warning, and changes nothing else: what is lost stays lost"
+"""What accepting the journal with its losses does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,3 +21,18 @@ class Doubt:
     """The doubt in a sentence."""
     is_damage: bool = False
     """Whether connectors and replays could not read something."""
+
+
+def list_doubts(worker: int, journal: str, damage: str, ahead: float) -> Iterator[Doubt]:
+    """List the doubts of a partition, from sentences on its journal and on its damage; "": no doubt.
+
+    `ahead`: seconds by which a clock is ahead of what can be right.
+    """
+    if journal:
+        yield Doubt(worker=worker, what="journal", said=journal)
+    if damage:
+        yield Doubt(worker=worker, what="journal", said=damage, is_damage=True)
+    if ahead:
+        days = f"{ahead / 86400:,.1f} days"
+        said = f"it is {days} ahead of what can be right, and nothing is removed for its age until it is set right"
+        yield Doubt(worker=worker, what="clock", said=said)

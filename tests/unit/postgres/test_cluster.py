@@ -4,14 +4,17 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from relay.api import User
 from relay.postgres.cluster import Cluster
 from relay.postgres.connection import Database
+from relay.postgres.known_cluster import KnownCluster
 from relay.postgres.lease import Leases
 from relay.postgres.process import Process
+from relay.postgres.schema import make_tables
 from relay.postgres.state import alerts, history
 from relay.postgres.state.replays import ClusterReplays
 from relay.store import NUMBERS, AlertMessage, Cursor, Entry, Replay, Unavailable, Wanted
@@ -106,6 +109,27 @@ def test_a_replay_of_no_partition_is_refused(cluster: Cluster) -> None:
     with pytest.raises(Unavailable, match=r"PostgreSQL \(.*\) has no partition 2"):
         replays.ask(Replay("heap", Cursor(0, 0), 1), 2)
     assert [replays.cancel(number) for number in (NUMBERS + 1, 2 * NUMBERS + 1)] == [True, False]
+
+
+def test_another_cluster_in_the_schema_is_refused_until_accepted(
+    server: Server, cluster: Cluster, database: Database, tmp_path: Path
+) -> None:
+    known = KnownCluster(cluster, tmp_path / "state")
+    assert known.describe_other() == ""
+    known.check()
+    known.check()
+    before = cluster.read_id()
+    server.execute(f"DROP SCHEMA {database.schema} CASCADE")
+    with database.connect() as db:
+        make_tables(db, 2)
+    said = rf"holds cluster {cluster.read_id()}, and this node has worked with cluster {before}: .*relay accept journal"
+    with pytest.raises(Unavailable, match=said):
+        known.check()
+    known.accept()
+    known.check()
+    (tmp_path / "state" / "cluster").write_text("nonsense")
+    with pytest.raises(Unavailable, match="state/cluster cannot be read"):
+        known.check()
 
 
 def test_history_and_messages_stay_without_the_ids_of_a_user(cluster: Cluster, database: Database) -> None:

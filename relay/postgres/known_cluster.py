@@ -1,0 +1,53 @@
+"""The cluster that a node has worked with, by the file `cluster` in its state folder.
+
+Another cluster in the same schema is a mistake: a wrong dsn, or a schema that was dropped and made again. So a node
+with such a file takes part in no other cluster until an admin accepts it. A node whose state folder is empty takes part
+in the cluster that it finds.
+"""
+
+from pathlib import Path
+from uuid import UUID
+
+from relay.postgres.cluster import Cluster
+from relay.store import Unavailable
+from relay.words import describe_error
+
+
+class KnownCluster:
+    """What a state folder knows of its cluster."""
+
+    def __init__(self, cluster: Cluster, folder: Path) -> None:
+        self._cluster, self._path = cluster, folder / "cluster"
+
+    def describe_other(self) -> str:
+        """Describe another cluster than the known one; "" if it is the same, or none is known. Raises Unavailable."""
+        known, present = self._read(), self._cluster.read_id()
+        if known in (None, present):
+            return ""
+        return f"{self._cluster.place} holds cluster {present}, and this node has worked with cluster {known}"
+
+    def check(self) -> None:
+        """Take part in the cluster. Raises Unavailable if another cluster is known."""
+        if said := self.describe_other():
+            advice = "set journal.dsn and journal.schema right, or, if they are: relay accept journal"
+            raise Unavailable(f"{said}: {advice}")
+        self.accept()
+
+    def accept(self) -> None:
+        """Know the present cluster from now on. Raises Unavailable."""
+        present = self._cluster.read_id()
+        if self._read() == present:
+            return
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._path.write_text(f"{present}\n", "ascii")
+        except OSError as error:
+            raise Unavailable(f"{self._path} cannot be written: {describe_error(error)}") from error
+
+    def _read(self) -> UUID | None:
+        try:
+            return UUID(self._path.read_text("ascii").strip())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise Unavailable(f"{self._path} cannot be read: {error}") from error
