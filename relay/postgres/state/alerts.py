@@ -43,10 +43,8 @@ class ClusterAlerts:
         query = "INSERT INTO $.alert_track (alert, subject, family, track) VALUES (%s, %s, %s, %s)"
         with self._cluster.use() as db, db.transaction_of():
             db.run("DELETE FROM $.alert_track WHERE alert = %s", (alert,))
-            for (subject, family), track in tracks.items():
-                db.run(query, (alert, subject, family, track))
-            for one in messages:
-                db.run(_SAVE, astuple(one))
+            db.run_many(query, [(alert, *which, track) for which, track in tracks.items()])
+            db.run_many(_SAVE, [*map(astuple, messages)])
 
     def save_message(self, message: AlertMessage) -> None:
         with self._cluster.use() as db, db.transaction_of():

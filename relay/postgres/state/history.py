@@ -13,7 +13,7 @@ from relay.postgres.connection import PostgresConnection
 from relay.store import ENTRY_COLUMNS, Entry, HistoryQuery, Wanted, encode_entry, parse_entry
 
 _ADD: Final = f"INSERT INTO $.history ({ENTRY_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s)"  # noqa: S608
-_TOO_OLD: Final = "DELETE FROM $.history WHERE at < extract(epoch FROM clock_timestamp()) - %s"
+_TOO_OLD: Final = "DELETE FROM $.history WHERE at < $.unix_time() - %s"
 _TOO_MANY: Final = """
     DELETE FROM $.history WHERE number <= (SELECT number FROM $.history ORDER BY number DESC LIMIT 1 OFFSET %s)
 """
@@ -36,8 +36,7 @@ class ClusterHistory:
 
     def add(self, entries: Sequence[Entry], keep: float = 0.0, most: int = 0) -> None:
         with self._cluster.use() as db, db.transaction_of():
-            for row in map(encode_entry, entries):
-                db.run(_ADD, row)
+            db.run_many(_ADD, [*map(encode_entry, entries)])
             if keep:
                 db.run(_TOO_OLD, (keep,))
             if most:

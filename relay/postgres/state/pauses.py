@@ -6,11 +6,10 @@ from relay.postgres.cluster import Cluster
 from relay.postgres.connection import PostgresConnection, Values
 from relay.store import Pause
 
-_NOW: Final = "extract(epoch FROM clock_timestamp())::float8"
-_PAUSE: Final = f"""
-    INSERT INTO $.pause (connector, since, until) VALUES (%s, {_NOW}, %s::float8)
+_PAUSE: Final = """
+    INSERT INTO $.pause (connector, since, until) VALUES (%s, $.unix_time(), %s::float8)
     ON CONFLICT (connector) DO UPDATE SET until = excluded.until WHERE pause.until IS DISTINCT FROM excluded.until
-"""  # noqa: S608
+"""
 
 
 class ClusterPauses:
@@ -27,7 +26,7 @@ class ClusterPauses:
 
     def _change(self, statement: str, values: Values) -> bool:
         with self._cluster.change() as db:
-            db.run(f"DELETE FROM $.pause WHERE until <= {_NOW}")  # noqa: S608
+            db.run("DELETE FROM $.pause WHERE until <= $.unix_time()")
             return db.run(statement, values).rowcount > 0
 
     def read(self) -> dict[str, Pause]:
@@ -37,7 +36,7 @@ class ClusterPauses:
 
 def read_pauses(db: PostgresConnection) -> dict[str, Pause]:
     """Read the present pauses."""
-    query = f"SELECT connector, since, until FROM $.pause WHERE until IS NULL OR until > {_NOW}"  # noqa: S608
+    query = "SELECT connector, since, until FROM $.pause WHERE until IS NULL OR until > $.unix_time()"
     return {connector: Pause(since, until) for connector, since, until in db.run(query)}
 
 

@@ -22,20 +22,19 @@ from relay.store import (
     parse_replay,
 )
 
-_NOW: Final = "extract(epoch FROM clock_timestamp())::float8"
 _ASK: Final = """
     INSERT INTO $.replay (partition, number, connector, start, position, stop, entries, rate, asked, asked_by)
     SELECT partition, nextval('$.replay_number_' || partition), %(connector)s, %(start)s, %(start)s, %(stop)s,
         %(entries)s, %(rate)s, %(asked)s, %(asked_by)s
     FROM $.partition WHERE partition = %(partition)s RETURNING number
 """
-_CANCEL: Final = f"""
-    UPDATE $.replay SET cancelled = {_NOW}
+_CANCEL: Final = """
+    UPDATE $.replay SET cancelled = $.unix_time()
     WHERE partition = %s AND number = %s AND ended IS NULL AND cancelled IS NULL
-"""  # noqa: S608
+"""
 _SAVE: Final = f"""
-    UPDATE $.replay SET position = %s, ahead = %s, {", ".join(f"{name} = %s" for name in OUTCOMES)}, saved = {_NOW},
-        ended = CASE WHEN %s >= stop THEN {_NOW} END
+    UPDATE $.replay SET position = %s, ahead = %s, {", ".join(f"{name} = %s" for name in OUTCOMES)},
+        saved = $.unix_time(), ended = CASE WHEN %s >= stop THEN $.unix_time() END
     WHERE partition = %s AND number = %s
 """  # noqa: S608
 
@@ -86,9 +85,8 @@ def find_replays_over(db: PostgresConnection, partition: int, offset: int) -> li
 
 def save_replays(db: PostgresConnection, partition: int, cursors: Mapping[int, Cursor]) -> None:
     """Save the progress of replays."""
-    for number, one in cursors.items():
-        _, *row = encode_cursor(one)  # where a replay starts never changes
-        db.run(_SAVE, (*row, one.position, partition, number))
+    rows = [(*encode_cursor(one)[1:], one.position, partition, number) for number, one in cursors.items()]
+    db.run_many(_SAVE, rows)  # without the start, which never changes
 
 
 def delete_replays_of(db: PostgresConnection, partition: int, connector: str) -> None:
