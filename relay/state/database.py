@@ -10,12 +10,11 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar, TypeVarTuple
+from typing import TypeVar
 
 from relay.api import Connector
 from relay.journal import KnownJournal, lock
@@ -65,13 +64,13 @@ from relay.store import (
     RemovedParked,
     Replay,
     SourceLedger,
+    StateThread,
     Unavailable,
     measure_parked,
 )
 from relay.threads import ADMIN
 
 T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
 
 
 class StateDatabase:
@@ -111,15 +110,9 @@ class StateDatabase:
         While it is in doubt whether the database knows all connectors, that is the first event unknown to the database.
         That event may have been for this connector.
         """
-        self.refusing: str | None = None
-        """Why the last transaction failed; None: it succeeded."""
-        self.when_taken: Callable[[str], object] = lambda reason: None
-        """Gets the reason when a transaction fails because another relay has opened the database."""
-        self._taken, self._taken_why = asyncio.Event(), ""
-        self._thread = ThreadPoolExecutor(1, "state")
-        self._began: float | None = None
+        self.thread = StateThread(convert_errors)
+        """The thread of all work with the database."""
         self._is_locked = False
-        self._moved = asyncio.Event()
         self.parked_limits = ParkedLimits()
         self.removals: dict[Reason, Removals] = {}
         """Removed parked events that are not logged yet."""
@@ -291,7 +284,7 @@ class StateDatabase:
 
     async def shrink(self) -> bool:
         """Shrink the file by some free pages; return False if few are left. Raises Unavailable."""
-        return await self._submit(self._shrink)
+        return await self.thread.submit(self._shrink)
 
     def _shrink(self) -> bool:
         check_hold(self._db, self._epoch)
@@ -311,32 +304,39 @@ class StateDatabase:
 
     def save_sources(self, ledgers: Sequence[SourceLedger]) -> asyncio.Future[object]:
         """Save the sources' ledgers. Starts at once; await the result only to learn how it ends."""
-        return self._submit(self._run_transaction, lambda db: save_sources(db, ledgers))
+        return self.thread.submit(self._run_transaction, lambda db: save_sources(db, ledgers))
 
     def make_plugin_store(self, connector: Connector) -> StoreFile:
         """Make the store of a connector, in a file of its own. Opens nothing yet."""
         return StoreFile(self.folder, connector.type, connector.name, connector.work_in_threads)
 
+    @property
+    def refusing(self) -> str | None:
+        """Why the last transaction failed; None: it succeeded."""
+        return self.thread.refusing
+
+    @property
+    def busy_for(self) -> float:
+        """Seconds that the present work has taken, including its wait for the lock; 0: idle."""
+        return self.thread.busy_for
+
     async def await_taken(self) -> str:
         """Wait until a transaction has failed because another relay has opened the database; return the reason."""
-        await self._taken.wait()
-        return self._taken_why
+        return await self.thread.await_taken()
 
     async def await_answer(self) -> None:
         """Wait until some request to the database has ended, well or not: for ever, if the disk hangs.
 
         A request that waits for another process's lock ends after LOCKED_S.
         """
-        self._moved.clear()
-        self._submit(lambda: None)
-        await self._moved.wait()
+        await self.thread.await_answer()
 
     async def vacuum(self) -> bool:
         """Overwrite removed data in the files; return False if a reader prevented it, and it must be repeated.
 
         Raises Unavailable.
         """
-        return await self._submit(self._vacuum)
+        return await self.thread.submit(self._vacuum)
 
     def _vacuum(self) -> bool:
         check_hold(self._db, self._epoch)
@@ -346,44 +346,11 @@ class StateDatabase:
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run work as one transaction. Raises Unavailable, and changes nothing then."""
-        try:
-            result = await self._submit(self._run_transaction, work)
-        except Unavailable as error:
-            self.refusing = str(error)
-            raise
-        self.refusing = None
-        return result
-
-    def _submit(self, work: Callable[[*Ts], T], *arguments: *Ts) -> asyncio.Future[T]:
-        future = asyncio.get_running_loop().run_in_executor(self._thread, self._run_timed, work, *arguments)
-        future.add_done_callback(self._note_end)
-        return future
-
-    def _note_end(self, ended: asyncio.Future[Any]) -> None:
-        self._moved.set()
-        error = None if ended.cancelled() else ended.exception()
-        if isinstance(error, Unavailable) and error.reason == "taken":
-            self._taken_why = str(error)
-            self._taken.set()
-            self.when_taken(self._taken_why)
-
-    def _run_timed(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        self._began = time.monotonic()
-        try:
-            with convert_errors():
-                return work(*arguments)
-        finally:
-            self._began = None
-
-    @property
-    def busy_for(self) -> float:
-        """Seconds that the present work has taken, including its wait for the lock; 0: idle."""
-        began = self._began
-        return 0.0 if began is None else time.monotonic() - began
+        return await self.thread.run(self._run_transaction, work)
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Read without waiting for other processes' transactions. Raises Unavailable."""
-        return await self._submit(work, self._db)
+        return await self.thread.submit(work, self._db)
 
     def _run_transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run work as one transaction. Only the first caller who finds the lock held waits for LOCKED_S, until the lock
@@ -412,5 +379,5 @@ class StateDatabase:
 
     def close(self) -> None:
         """Finish the work under way and close. Blocking."""
-        self._thread.shutdown()
+        self.thread.close()
         self._opened.close()

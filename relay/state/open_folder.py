@@ -36,7 +36,7 @@ def open_both(
     except BaseException:
         state.close()
         raise
-    state.when_taken = opened.fence
+    state.thread.when_taken = opened.fence
     if doubt:
         forget_seen(folder / SEEN, ())  # events that are lost would be taken for duplicates when they come again
     return opened, state

@@ -73,6 +73,7 @@ from relay.store.parked import (
 from relay.store.pause import Pause
 from relay.store.replay import REPLAY_COLUMNS, Replay, parse_replay
 from relay.store.state import CutLines, SourceState, State
+from relay.store.state_thread import StateThread
 from relay.store.store import (
     NUMBERS,
     Forgotten,
@@ -164,6 +165,7 @@ __all__ = [
     "SourceState",
     "Stage",
     "State",
+    "StateThread",
     "Store",
     "StoredAlerts",
     "StoredDoubts",

@@ -76,8 +76,8 @@ class Bench:
 
     def crash(self) -> "Bench":
         """What is in the folder at this moment, as after kill -9."""
-        for thread in (self.journal._thread, self.state._thread):
-            thread.submit(lambda: None).result()
+        self.journal._thread.submit(lambda: None).result()
+        self.state.thread.call(lambda: None)
         following = self.folder.with_name(f"{self.folder.name} again")
         shutil.copytree(self.folder, following)
         return Bench(following)

@@ -89,8 +89,8 @@ class FolderGround(Ground):
         super().__init__(open_store(folder, JournalSettings()))
 
     def copy(self) -> Ground:
-        for thread in (self.log._thread, self.state._thread):  # type: ignore[attr-defined]
-            thread.submit(lambda: None).result()
+        self.log._thread.submit(lambda: None).result()  # type: ignore[attr-defined]
+        self.state.thread.call(lambda: None)  # type: ignore[attr-defined]
         following = self.folder.with_name(f"{int(self.folder.name) + 1}")
         shutil.copytree(self.folder, following)
         return FolderGround(following)
