@@ -1,5 +1,6 @@
 """The errors of PostgreSQL, in words for an admin."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final, NamedTuple
@@ -20,23 +21,50 @@ TAKEN: Final = "RL001"
 """The SQLSTATE that `schema.sql` raises when another process has the lease."""
 READ_ONLY: Final = "25006"
 _NO_TABLES: Final = Meaning("missing", "relay's tables are not there: relay journal init makes them")
-_PASSWORD: Final = Meaning("denied", "correct the secret that journal.dsn names, and restart relay")
+_NO_CONNECTIONS: Final = Meaning("busy", "raise max_connections of the server, or put a pooler in front of it")
+_STANDBY: Final = Meaning(
+    "", "the server is a standby: set target_session_attrs=read-write in journal.dsn, and name all servers"
+)
 MEANINGS: Final[Mapping[str, Meaning]] = {
     TAKEN: Meaning("taken", ""),
     "55P03": Meaning("busy", "another process holds the lock"),
     "53100": Meaning("full", "free some space on the server's disk"),
-    "53300": Meaning("busy", "raise max_connections of the server, or put a pooler in front of it"),
-    "28P01": _PASSWORD,
-    "28000": Meaning("denied", "see pg_hba.conf of the server"),
+    "53300": _NO_CONNECTIONS,
     "42501": Meaning("denied", "grant the role what relay journal init --sql lists"),
     "3F000": _NO_TABLES,
     "42P01": _NO_TABLES,
     "42883": _NO_TABLES,
-    READ_ONLY: Meaning(
-        "", "the server is a standby: set target_session_attrs=read-write in journal.dsn, and name all servers"
-    ),
+    READ_ONLY: _STANDBY,
 }
 """By SQLSTATE."""
+REFUSALS: Final[Mapping[str, Meaning]] = {
+    "password authentication failed": Meaning("denied", "correct the secret that journal.dsn names, and restart relay"),
+    "no password supplied": Meaning("denied", "put the password into the secret of journal.dsn, or into its passfile"),
+    "no pg_hba.conf entry": Meaning("denied", "add a line for this role and host to pg_hba.conf of the server"),
+    "requires a valid client certificate": Meaning("denied", "set sslcert and sslkey in journal.dsn"),
+    "certificate authentication failed": Meaning(
+        "denied", "sslcert of journal.dsn needs the name of the role as its CN"
+    ),
+    "alert certificate expired": Meaning("denied", "renew the certificate that sslcert of journal.dsn names"),
+    "alert unknown ca": Meaning("denied", "the server does not know who signed the certificate of sslcert"),
+    "certificate verify failed": Meaning(
+        "denied", "renew the server's certificate if it has ended, else set sslrootcert in journal.dsn to who signed it"
+    ),
+    "does not match host name": Meaning("denied", "use a host in journal.dsn that the server's certificate names"),
+    "has group or world access": Meaning("denied", "let only relay's user read that file"),
+    "does not support SSL": Meaning("", "set ssl = on at the server"),
+    "too many c": _NO_CONNECTIONS,
+    "remaining connection slots": _NO_CONNECTIONS,
+    "no more connections allowed": Meaning("busy", "raise max_client_conn of the pooler"),
+    "query_wait_timeout": Meaning(
+        "busy", "the pooler has no connection to the server: raise its pool size, or start the server"
+    ),
+    "server_login_retry": Meaning("", "the pooler does not reach the server: see its log"),
+    "session is read-only": _STANDBY,
+    "in hot standby mode": _STANDBY,
+}
+"""By words of the error. A connection that is refused has no SQLSTATE."""
+_ATTEMPT: Final = re.compile(r"(- host: .*?: )?connection failed: ")
 
 
 @contextmanager
@@ -50,9 +78,19 @@ def convert_errors() -> Iterator[None]:
 
 def make_unavailable(error: psycopg.Error) -> Unavailable:
     """Describe an error in the server's own words, with what to do."""
-    meaning = MEANINGS.get(error.sqlstate or "", Meaning("", ""))
-    said = error.diag.message_primary or " ".join(str(error).split())
+    said = error.diag.message_primary or _describe_refusal(str(error))
+    meaning = MEANINGS.get(error.sqlstate or "") or _find_refusal(said)
     return Unavailable("; ".join(filter(None, [f"PostgreSQL: {said}", meaning.advice])), meaning.reason)
+
+
+def _describe_refusal(said: str) -> str:
+    """Return the errors of all servers that were tried, in one line."""
+    _, _, attempts = said.rpartition("All failures were:")
+    return " ".join(_ATTEMPT.sub("", attempts).split())
+
+
+def _find_refusal(said: str) -> Meaning:
+    return next((meaning for words, meaning in REFUSALS.items() if words in said), Meaning("", ""))
 
 
 def is_useless(error: psycopg.Error) -> bool:
