@@ -7,11 +7,15 @@ nobody.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 from uuid import UUID
 
 from relay.postgres.connection import Database, PostgresConnection
 from relay.postgres.schema import check_version, read_version
 from relay.store import Unavailable
+
+CHANGE_ALL: Final = "SELECT $.begin_change(NULL);"
+"""The beginning of a transaction that changes all partitions."""
 
 
 class Cluster:
@@ -48,8 +52,8 @@ class Cluster:
 
         The holders' own transactions wait meanwhile. Raises Unavailable.
         """
-        which = "NULL" if partition is None else f"{partition:d}"
-        with self.use() as db, db.transaction_of(f"SELECT $.begin_change({which});"):
+        begin = CHANGE_ALL if partition is None else f"SELECT $.begin_change({partition:d});"
+        with self.use() as db, db.transaction_of(begin):
             yield db
 
     def read_id(self) -> UUID:

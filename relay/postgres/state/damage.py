@@ -28,3 +28,8 @@ def was_damaged(db: PostgresConnection, partition: int, offset: int) -> bool:
     """Return whether an event was ever unreadable, accepted or not."""
     query = "SELECT 1 FROM $.damage WHERE partition = %s AND start <= %s AND stop > %s"
     return db.run(query, (partition, offset, offset)).fetchone() is not None
+
+
+def accept_damage(db: PostgresConnection) -> None:
+    """Mark all damage in all partitions as accepted."""
+    db.run("UPDATE $.damage SET accepted = $.unix_time() WHERE accepted IS NULL")

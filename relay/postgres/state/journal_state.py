@@ -41,3 +41,25 @@ def read_last_mark(db: PostgresConnection, partition: int) -> str:
     query = "SELECT mark FROM $.journal_state WHERE partition = %s FOR UPDATE"
     row = db.run(query, (partition,)).fetchone()
     return "" if row is None else str(row[0])
+
+
+def read_head(db: PostgresConnection, partition: int) -> int:
+    """Return the offset below which all events were acknowledged when the head was saved last."""
+    row = db.run("SELECT head FROM $.journal_state WHERE partition = %s", (partition,)).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def read_doubt(db: PostgresConnection, partition: int) -> tuple[str, float]:
+    """Return what is wrong with the log, "" without any doubt, and the seconds by which a clock is ahead."""
+    row = db.run("SELECT doubt, ahead FROM $.journal_state WHERE partition = %s", (partition,)).fetchone()
+    return ("", 0.0) if row is None else (row[0], row[1])
+
+
+def accept_log(db: PostgresConnection) -> None:
+    """Accept the logs of all partitions as they are."""
+    db.run("UPDATE $.journal_state SET doubt = '', unheard = NULL")
+
+
+def accept_clock(db: PostgresConnection) -> None:
+    """Accept the present time in all partitions."""
+    db.run("UPDATE $.journal_state SET time = greatest(time, $.unix_time()), accepted = $.unix_time(), ahead = 0")

@@ -1,0 +1,48 @@
+"""What an admin has to know of logs and clocks, until the admin accepts it."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from relay.postgres.cluster import CHANGE_ALL, Cluster
+from relay.postgres.connection import PostgresConnection
+from relay.postgres.known_cluster import KnownCluster
+from relay.postgres.state.damage import accept_damage, read_damage
+from relay.postgres.state.journal_state import accept_clock, accept_log, read_doubt
+from relay.store import ON_CLOCK, ON_LOSSES, Doubt, describe_damage, list_doubts
+
+
+class ClusterDoubts:
+    """The doubts of a cluster. See `relay.store.StoredDoubts`."""
+
+    def __init__(self, cluster: Cluster, known: KnownCluster) -> None:
+        self._cluster, self._known = cluster, known
+
+    def find(self) -> list[Doubt]:
+        other, partitions = self._known.describe_other(), self._cluster.list_partitions()
+        found = [Doubt(worker=0, what="journal", said=other)] if other else []
+        with self._cluster.use_tables() as db:
+            return found + [one for partition in partitions for one in find_doubts(db, partition)]
+
+    def describe_accepting(self, what: Literal["journal", "clock"]) -> str:
+        if what == "clock":
+            return ON_CLOCK
+        if self._known.describe_other():
+            return f"accepting makes this node take part in the cluster that {self._cluster.place} holds now"
+        return ON_LOSSES
+
+    def accept(self, what: Literal["journal", "clock"]) -> list[str]:
+        if what == "journal":
+            self._known.accept()
+        with self._cluster.use_tables() as db, db.transaction_of(CHANGE_ALL):
+            if what == "clock":
+                accept_clock(db)
+            else:
+                accept_log(db)
+                accept_damage(db)
+        return []
+
+
+def find_doubts(db: PostgresConnection, partition: int) -> Iterator[Doubt]:
+    """Find the doubts of a partition."""
+    doubt, ahead = read_doubt(db, partition)
+    return list_doubts(partition, doubt, describe_damage(read_damage(db, partition)), ahead)
