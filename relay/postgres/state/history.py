@@ -10,7 +10,9 @@ from typing import Final
 
 from relay.postgres.cluster import Cluster
 from relay.postgres.connection import PostgresConnection
-from relay.store import ENTRY_COLUMNS, Entry, HistoryQuery, Wanted, encode_entry, parse_entry
+from relay.postgres.state.erasure_queries import read_done_by_admins
+from relay.postgres.state.replays import read_replays
+from relay.store import ENTRY_COLUMNS, Entry, HistoryQuery, Wanted, encode_entry, find_new_entries, parse_entry
 
 _ADD: Final = f"INSERT INTO $.history ({ENTRY_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s)"  # noqa: S608
 _TOO_OLD: Final = "DELETE FROM $.history WHERE at < $.unix_time() - %s"
@@ -51,6 +53,11 @@ class ClusterHistory:
         with self._cluster.use() as db:
             row = db.run(_LAST_RUN).fetchone()
         return None if row is None else (row[0], row[1])
+
+    def find_done(self, since: float) -> list[Entry]:
+        with self._cluster.use() as db:
+            replays, erased = read_replays(db, "ended >= %s", (since,)), read_done_by_admins(db, since)
+        return find_new_entries(replays, erased, self.read(HistoryQuery(since=since)))
 
 
 def hide_users(db: PostgresConnection, wanted: Wanted) -> None:

@@ -89,6 +89,6 @@ def save_replays(db: PostgresConnection, partition: int, cursors: Mapping[int, C
     db.run_many(_SAVE, rows)  # without the start, which never changes
 
 
-def delete_replays_of(db: PostgresConnection, partition: int, connector: str) -> None:
-    """Delete all replays of a connector."""
-    db.run("DELETE FROM $.replay WHERE partition = %s AND connector = %s", (partition, connector))
+def delete_replays_of(db: PostgresConnection, connector: str) -> None:
+    """Delete all replays of a connector, in all partitions."""
+    db.run("DELETE FROM $.replay WHERE connector = %s", (connector,))
