@@ -31,7 +31,7 @@ DEADLINE_S: Final = 10.0
 LOOK_S: Final = 0.1
 CONNECT: Final[Mapping[str, Any]] = {
     "client_encoding": "UTF8",
-    "connect_timeout": 5,
+    "connect_timeout": 3,  # for each server of the dsn
     "keepalives_idle": 5,
     "keepalives_interval": 2,
     "keepalives_count": 3,
@@ -140,6 +140,7 @@ class Database:
                 connection.execute("")
             except psycopg.OperationalError:
                 connection.close()
+                self.close()  # the others are as old, and each would cost the deadline
             else:
                 return connection
         return self.connect()

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
-from relay.postgres.connection import Database, Lasting
+from relay.postgres.connection import Database, Lasting, Overdue, PostgresConnection
 from relay.store import Unavailable, UnavailableReason
 from tests.certificates import Authority
 from tests.postgres import Pooler, Server, run_server
@@ -215,3 +216,26 @@ def test_a_server_that_has_become_a_standby_is_left(guarded: Guarded) -> None:
         db.run("UPDATE $.partition SET changes = 1")
     lasting.close()
     database.close()
+
+
+def test_a_server_that_hangs_costs_its_users_one_deadline(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    late, finish = list[PostgresConnection](), PostgresConnection.wait
+
+    def wait(db: PostgresConnection, *given: Any) -> Any:
+        try:
+            return finish(db, *given)
+        except Overdue:
+            late.append(db)
+            raise
+
+    monkeypatch.setattr(PostgresConnection, "wait", wait)
+    monkeypatch.setattr(PostgresConnection, "deadline_s", 0.5)
+    database = Database(f"{guarded.server.dsn} connect_timeout=2", "none")
+    with database.use(), database.use(), database.use():
+        pass
+    with ExitStack() as stack:
+        guarded.server.freeze()
+        stack.callback(guarded.server.thaw)
+        with pytest.raises(Unavailable, match="timeout expired"), database.use():
+            pass
+    assert len(late) == 1
