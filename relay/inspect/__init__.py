@@ -1,6 +1,6 @@
 """Reads a state folder from outside. Only `restore` writes to it."""
 
-from relay.inspect.audit import Audit, AuditRow, WholeAudit, audit_all
+from relay.inspect.audit import Audit, AuditRow, WholeAudit, audit, audit_all
 from relay.inspect.backup import Backup, back_up
 from relay.inspect.check import Check, WorkerCheck, check_all
 from relay.inspect.databases import CheckedDatabase, check_databases, has_run
@@ -43,6 +43,7 @@ __all__ = [
     "WorkerCount",
     "WorkerReceipt",
     "WorkerTrace",
+    "audit",
     "audit_all",
     "back_up",
     "check_all",

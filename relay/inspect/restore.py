@@ -13,7 +13,6 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -42,6 +41,7 @@ from relay.state import (
     change_identity,
     connect_file,
     convert_errors,
+    give_ownership,
     make_journal_folder,
     make_worker_folder,
     read_marker,
@@ -75,13 +75,13 @@ def restore(source: Path, state: Path, path: Path, told: Told) -> tuple[Backup, 
     held, problems = lock(state), list[str]()
     try:
         replace_text(state / MARKER, mine)
-        _give_ownership([state / MARKER], state)
+        give_ownership([state / MARKER], state)
         for one in _list_kept(source, found, state, path):
             shutil.rmtree(one) if one.is_dir() and not one.is_symlink() else one.unlink()
         for part in found.workers:
             folder, journal = make_worker_folder(state, part.worker), make_journal_folder(state, path, part.worker)
             problems += _restore_worker(part, make_worker_folder(source, part.worker), folder, journal, told)
-            _give_ownership([folder, *folder.rglob("*"), journal, *journal.iterdir()], state)
+            give_ownership([folder, *folder.rglob("*"), journal, *journal.iterdir()], state)
         (state / MARKER).unlink()
         sync_folder(state)
     finally:
@@ -153,11 +153,3 @@ def _restore_worker(part: BackupPart, source: Path, folder: Path, journal: Path,
 def _copy_file(path: Path, copy: Path, told: Told) -> None:
     copy.parent.mkdir(mode=0o700, exist_ok=True)
     told(copy, copy_file(path, copy))
-
-
-def _give_ownership(made: Sequence[Path], state: Path) -> None:
-    """Give what root has made to the owner of the state folder."""
-    if os.geteuid() == 0:
-        about = state.stat()
-        for path in made:
-            os.chown(path, about.st_uid, about.st_gid, follow_symlinks=False)

@@ -17,9 +17,9 @@ from relay.journal.lock import LOCK, is_locked, lock, read_holder
 from relay.journal.outside.inspected import Inspected, inspect_all
 from relay.journal.outside.repair import Repair, plan_repair, repair
 from relay.journal.outside.view import JournalView
-from relay.journal.record import HEADER, encode_lost_record, find_records
+from relay.journal.record import HEADER, StoredRecord, encode_lost_record, encode_stored, find_records
 from relay.journal.recovery import BEHIND_ALL
-from relay.journal.seen_ids import forget_seen
+from relay.journal.seen_ids import forget_seen, read_seen, write_seen
 from relay.journal.segment import (
     DAMAGED,
     FRESH,
@@ -31,9 +31,12 @@ from relay.journal.segment import (
     copy_segment,
     find_end,
     list_segment_files,
+    make_path,
+    mark_compressed,
     parse_base,
     put_in_place,
     read_salt,
+    read_stored,
     read_written,
     replace_text,
     sync_folder,
@@ -59,9 +62,11 @@ __all__ = [
     "Repair",
     "Segment",
     "SegmentReader",
+    "StoredRecord",
     "copy_segment",
     "describe_mismatch",
     "encode_lost_record",
+    "encode_stored",
     "find_end",
     "find_journal_end",
     "find_records",
@@ -71,6 +76,8 @@ __all__ = [
     "list_segment_files",
     "lock",
     "make_empty_journal",
+    "make_path",
+    "mark_compressed",
     "parse_base",
     "plan_repair",
     "put_in_place",
@@ -78,6 +85,8 @@ __all__ = [
     "read_holder",
     "read_identity",
     "read_salt",
+    "read_seen",
+    "read_stored",
     "read_written",
     "repair",
     "replace_text",
@@ -85,4 +94,5 @@ __all__ = [
     "write_anew",
     "write_end",
     "write_identity",
+    "write_seen",
 ]

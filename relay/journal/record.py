@@ -15,7 +15,7 @@ import struct
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -66,6 +66,22 @@ class Header:
         return self.body_bytes == 0
 
 
+class StoredRecord(NamedTuple):
+    """A record as it is stored, plain or compressed, without what belongs to its place."""
+
+    offset: int
+    events: int
+    received_us: int
+    meta: bytes
+    body: bytes
+    """Empty: the events are lost."""
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether meta and body are in the compressed form."""
+        return self.meta.startswith(FORM_START, TABLE_BYTES)
+
+
 def read_header(data: bytes | memoryview, at: int) -> Header | None:
     """Read the header at this place; return None if it is cut off or marks the end."""
     if len(data) - at < HEADER.size:
@@ -103,10 +119,17 @@ def encode_record(block: Block, salt: int, compressor: Compressor | None = None)
     return encode_header(block, meta, body, round(block.received * 1e6), salt) + meta + body
 
 
+def encode_stored(record: StoredRecord, salt: int) -> bytes:
+    """Encode a record, plain or compressed as it is stored, for a segment with this salt."""
+    meta, body = record.meta, record.body
+    fixed = (record.events, len(meta), len(body), record.offset, record.received_us)
+    return _encode_fixed(fixed, meta, body, salt) + meta + body
+
+
 def encode_lost_record(start: int, stop: int, salt: int) -> bytes:
     """Encode a record for lost events from offset `start` up to `stop`. It has no kinds and no body."""
     meta = len(NO_KINDS).to_bytes(4, "little") + NO_KINDS
-    return _encode_fixed((stop - start, len(meta), 0, start, 0), meta, b"", salt) + meta
+    return encode_stored(StoredRecord(start, stop - start, 0, meta, b""), salt)
 
 
 def _encode_fixed(fixed: tuple[int, int, int, int, int], meta: bytes, body: bytes, salt: int) -> bytes:

@@ -18,10 +18,12 @@ import asyncio
 import re
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from hashlib import blake2b
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -85,6 +87,17 @@ class Generation:
             self.note(digests, at)
         finally:
             db.execute("PRAGMA synchronous = NORMAL")
+
+    def read(self) -> Iterator[tuple[bytes, int]]:
+        """Yield the digests with their times."""
+        yield from self._open().execute("SELECT digest, at FROM seen")
+
+    def write(self, found: Iterable[tuple[bytes, int]]) -> None:
+        """Note digests with the time of each, all or nothing."""
+        db = self._open()
+        db.execute("BEGIN")
+        db.executemany("INSERT INTO seen VALUES (?, ?) ON CONFLICT DO UPDATE SET at = max(at, excluded.at)", found)
+        db.execute("COMMIT")
 
     def _open(self) -> sqlite3.Connection:
         if self._db is None:
@@ -217,6 +230,29 @@ def forget_seen(folder: Path, keep: Collection[str]) -> None:
         if source not in keep:
             with suppress(OSError):
                 Generation(path, start).remove()
+
+
+def read_seen(folder: Path) -> Iterator[tuple[str, bytes, int]]:
+    """Yield the ids in the folder of the files: source, digest, Unix microseconds. Leaves out what is damaged.
+    Blocking."""
+    for source, start, path in _list_files(folder):
+        with (
+            closing(Generation(path, start)) as generation,
+            suppress(sqlite3.Error),
+        ):
+            for digest, at in generation.read():
+                yield source, digest, at
+
+
+def write_seen(folder: Path, found: Iterable[tuple[str, bytes, int]]) -> None:
+    """Put ids, as `read_seen` yields them, in place of all in the folder of the files. Blocking. Raises sqlite3.Error,
+    OSError."""
+    forget_seen(folder, ())
+    folder.mkdir(mode=0o700, exist_ok=True)
+    now = time.time_ns() // 1000
+    for source, rows in groupby(found, itemgetter(0)):
+        with closing(Generation(folder / f"{source}.{now}.db", now)) as generation:
+            generation.write((digest, at) for _, digest, at in rows)
 
 
 def _list_files(folder: Path) -> Iterator[tuple[str, int, Path]]:

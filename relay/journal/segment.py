@@ -19,7 +19,7 @@ from zlib import crc32
 from relay.api import Block
 from relay.journal.compression import Unsupported
 from relay.journal.live.tail_reader import READ_BYTES
-from relay.journal.record import HEADER, Header, decode, find_records, is_readable, read_header
+from relay.journal.record import HEADER, Header, StoredRecord, decode, find_records, is_readable, read_header
 
 MAGIC: Final = b"relayjn1"
 PREFIX: Final = struct.Struct("<8sIQI")  # magic, salt, first offset, crc of these
@@ -329,6 +329,20 @@ def read_written(fd: int, start: int = 0) -> bytes:
     while end - start >= len(ZEROS) and os.pread(fd, len(ZEROS), end - len(ZEROS)) == ZEROS:
         end -= len(ZEROS)  # a start after a crash finds megabytes of room that nobody has used
     return os.pread(fd, end - start, start).rstrip(b"\0")
+
+
+def read_stored(path: Path) -> Iterator[StoredRecord]:
+    """Yield the whole records of a segment as they are stored. Passes over damage. Raises OSError, Unsupported."""
+    try:
+        reader = SegmentReader(path)
+    except Corrupt:
+        return
+    with closing(reader):
+        data = read_written(reader.fd)
+    for at, header in find_records(data, PREFIX.size, reader.salt, reader.base):
+        body = at + HEADER.size + header.meta_bytes
+        parts = data[at + HEADER.size : body], data[body : at + header.size]
+        yield StoredRecord(header.offset, header.events, header.received_us, *parts)
 
 
 def count_readable_events(path: Path) -> int:

@@ -9,8 +9,10 @@ How they fail and recover:
 """
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 from zlib import crc32
@@ -21,6 +23,8 @@ from relay.state.database_file import convert_errors
 
 CUTS: Final = "cuts"
 KIND: Final = b"relay cuts 1 "
+FRESH: Final = ".new"
+"""The suffix of a file until it takes the place of the old one."""
 CHECKSUM: Final = 9
 """Characters of a line before its text: the checksum, and a space."""
 log = structlog.stdlib.get_logger()
@@ -37,6 +41,27 @@ def make_cut_file(folder: Path, connector: str, part: str = "") -> Path:
 def list_cut_files(folder: Path, connector: str) -> list[Path]:
     """List all such files of a connector."""
     return [make_cut_file(folder, connector), *(folder / CUTS).glob(f"{connector}.*")]
+
+
+def read_cuts(folder: Path, journal: str) -> Iterator[tuple[str, str, int, bytes]]:
+    """Yield the lines of all such files: connector, part, number, line. `journal`: the id of the journal. Raises
+    Unavailable, OSError."""
+    for file in sorted((folder / CUTS).glob("*")):
+        if file.suffix == FRESH:
+            continue
+        connector, _, part = file.name.partition(".")
+        for number, line in enumerate(CutFile(folder, connector, part, journal).load()):
+            yield connector, part, number, line
+
+
+def write_cuts(folder: Path, journal: str, lines: Iterable[tuple[str, str, int, bytes]]) -> None:
+    """Put lines, as `read_cuts` yields them, in place of all such files. Raises Unavailable, OSError."""
+    for file in (folder / CUTS).glob("*"):
+        file.unlink()
+    for (connector, part), rows in groupby(lines, itemgetter(0, 1)):
+        lane = CutFile(folder, connector, part, journal)
+        lane.rewrite([line for *_, line in rows])
+        lane.close()
 
 
 def remove_cuts_of_replays(folder: Path, but: Collection[int]) -> None:
@@ -83,7 +108,7 @@ class CutFile:
     def rewrite(self, lines: Sequence[bytes]) -> None:
         """Write the file anew with these lines, and keep it open."""
         self.close()
-        fresh = self._path.with_name(f"{self._path.name}.new")
+        fresh = self._path.with_name(f"{self._path.name}{FRESH}")
         self._path.parent.mkdir(mode=0o700, exist_ok=True)
         self._fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
         _write(self._fd, self._header + b"".join(map(_encode, lines)))

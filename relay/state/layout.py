@@ -1,5 +1,7 @@
 """The folders of the workers: the state folder itself for the first worker, folders below `workers` for the others."""
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +13,8 @@ SEEN: Final = "seen"
 """Where the journal notes the ids of recent events, by which it finds duplicates."""
 MARKER: Final = "unfinished-restore"
 """A file in the state folder during a restore: the source and the journal's folder, a line each."""
+BAR: Final = "barred"
+"""A file in the state folder that says why no relay starts there, and what to do."""
 CLOSED: Final = "closed"
 """Where connectors of type file save the lengths of their compressed files, a file per connector."""
 
@@ -32,6 +36,28 @@ def read_marker(state: Path) -> str | None:
         return (state / MARKER).read_text(errors="surrogateescape")
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def read_bar(state: Path) -> str:
+    """Return why no relay starts with a state folder, except for a broken restore; "" if relays start. Raises
+    OSError."""
+    try:
+        return (state / BAR).read_text().strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+
+
+def find_bar(state: Path) -> str:
+    """Return why no relay starts with a state folder, and what to do; "" if relays start. Raises OSError."""
+    return advise_on_restore(state) or read_bar(state)
+
+
+def give_ownership(made: Iterable[Path], state: Path) -> None:
+    """Give what root has made to the owner of the state folder. Raises OSError."""
+    if os.geteuid() == 0:
+        about = state.stat()
+        for path in made:
+            os.chown(path, about.st_uid, about.st_gid, follow_symlinks=False)
 
 
 def list_worker_folders(state: Path) -> dict[int, Path]:

@@ -13,7 +13,8 @@ How it fails and recovers:
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from itertools import chain
+from itertools import chain, groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -30,6 +31,8 @@ VERSION: Final = 1
 """The version of the table (PRAGMA user_version)."""
 KEYS_AT_ONCE: Final = 500
 """Keys of one statement: each statement, and each row of it, costs microseconds."""
+PAIRS_AT_ONCE: Final = 10_000
+"""Pairs of one transaction, while all stores are written."""
 CACHE_KIB: Final = 16 << 10
 """Memory for pages of a large store: what is read before a write is not read again for the write."""
 LOG_BYTES: Final = 6 << 20
@@ -136,6 +139,26 @@ def remove_stores(folder: Path, connector: str) -> None:
     """Remove the stores of a connector that does not run, of whatever type it was. Blocking. Raises OSError."""
     for path in sorted((folder / STORES).glob(f"{connector}.*.db*"), reverse=True):  # a log before its database
         path.unlink()
+
+
+def read_stores(folder: Path) -> Iterator[tuple[str, str, bytes, bytes]]:
+    """Yield the pairs of all stores of a worker: connector, type, key, value. Blocking. Raises StoreError."""
+    for path in sorted((folder / STORES).glob("*.*.db")):
+        connector, kind, _ = path.name.split(".", 2)
+        with closing(_Snapshot(path)) as reader:
+            for key, value in reader.scan(b""):
+                yield connector, kind, key, value
+
+
+def write_stores(folder: Path, pairs: Iterable[tuple[str, str, bytes, bytes]]) -> None:
+    """Put pairs, as `read_stores` yields them, in place of all stores of a worker. Blocking. Raises StoreError,
+    OSError."""
+    for path in sorted((folder / STORES).glob("*.*.db*"), reverse=True):  # a log before its database
+        path.unlink()
+    for (connector, kind), rows in groupby(pairs, itemgetter(0, 1)):
+        with closing(_Pairs(make_store_file(folder, kind, connector))) as store:
+            while some := [(key, value) for *_, key, value in islice(rows, PAIRS_AT_ONCE)]:
+                store.write(some, ())
 
 
 class _Pairs:

@@ -34,6 +34,7 @@ from relay.state.layout import (
     list_worker_folders,
     make_journal_folder,
     make_worker_folder,
+    read_bar,
 )
 from relay.state.ledger import read_lane_ledgers, read_lanes_if_any, read_ledger, read_source_ledgers
 from relay.state.open_folder import open_both, view_journal
@@ -105,9 +106,6 @@ class StateFolder:
     def join(self, worker: int) -> "OwnPartition":
         return OwnPartition(worker)
 
-    def read_processes(self) -> tuple[()]:
-        return ()
-
     def view(self, partition: int = 0) -> PartitionView:
         return WorkerFolder(self._folder, self._path, partition)
 
@@ -142,6 +140,8 @@ class StateFolder:
     def _check_complete(self) -> None:
         if advice := advise_on_restore(self._folder):
             raise Unavailable(f"the state folder {self._folder} is not complete: {advice}")
+        if why := read_bar(self._folder):
+            raise Unavailable(f"no relay starts with the state folder {self._folder}: {why}")
 
     def describe_usage(self, workers: int, files: Iterable[Path] = ()) -> str:
         return describe_usage(measure_usage(self._folder, self._path, workers, files))
@@ -172,9 +172,6 @@ class OwnPartition:
 
     def find_wanted(self) -> tuple[int, ...]:
         return self._partitions
-
-    def report(self, status: bytes, tables: Mapping[str, str]) -> None:
-        pass
 
     def leave(self) -> None:
         pass

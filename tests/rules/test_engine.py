@@ -7,7 +7,7 @@ import pytest
 
 from tests.rooms.code import name_of, trees
 
-ENGINE = ("relay/journal/", "relay/postgres/", "relay/state/", "relay/inspect/")
+ENGINE = ("relay/copy/", "relay/journal/", "relay/postgres/", "relay/state/", "relay/inspect/")
 NAMES = {
     "Segment",
     "SegmentReader",

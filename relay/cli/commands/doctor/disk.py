@@ -18,7 +18,7 @@ from relay.cli.commands.doctor.report import Finding, Installation, Level, find_
 from relay.config import read_all_traits
 from relay.engine import open_store
 from relay.inspect import check_databases
-from relay.state import advise_on_restore, measure_journals
+from relay.state import find_bar, measure_journals
 from relay.status import advise_on_doubt, describe_doubt
 
 MISSING_END_ADVICE: Final = (
@@ -43,7 +43,7 @@ def check_folder(it: Installation) -> Iterator[Finding]:
         advice = "run relay doctor as the user that relay runs as, or as root"
         yield Finding("problem", "state folder", f"{it.state} cannot be written by this user", advice)
         return
-    if why := advise_on_restore(it.state):
+    if why := find_bar(it.state):
         said, _, advice = why.partition(": ")
         yield Finding("problem", "state folder", f"{it.state}: {said}, and relay does not start with it", advice)
     mode = stat.S_IMODE(it.state.stat().st_mode)

@@ -1,0 +1,172 @@
+"""Copies between engines: everything is carried, a copy that was cut off goes on, and foreign data is left alone."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from relay.copy import EmbeddedSide, LogPart, Side, StoredRecord, copy_all, copy_logs, count_rest
+from relay.store import Unavailable
+from tests.unit.copy.filled import LIMITS, PATH, append, fill_state, read_all
+
+
+def ignore(*progress: int) -> None:
+    """Tell nobody."""
+
+
+class CutOff(Exception):
+    """Raised when a copy is cut off."""
+
+
+@pytest.fixture
+async def state(tmp_path: Path) -> Path:
+    """The state folder of a relay with two workers that has stopped."""
+    await fill_state(tmp_path / "source")
+    return tmp_path / "source"
+
+
+@pytest.fixture
+def source(state: Path) -> Side:
+    return EmbeddedSide(state, PATH)
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Side:
+    return EmbeddedSide(tmp_path / "target", PATH)
+
+
+async def test_a_last_pass_carries_everything(source: Side, target: Side) -> None:
+    before = read_all(source)
+    assert [name for name, found in before.items() if not found] == []
+    result = copy_all(source, target, ignore)
+    assert result.problems == []
+    assert read_all(target) == before
+    assert target.read_bar() == ""
+    assert f"was copied to {target.place}, and relay goes on there" in source.read_bar()
+
+
+async def test_both_sides_have_the_same_audits(source: Side, target: Side) -> None:
+    result = copy_all(source, target, ignore)
+    for there, here in result.audits.values():
+        assert (there.head, there.oldest, there.problems) == (840, 0, [])
+        assert (here.connectors, here.sources, here.parked) == (there.connectors, there.sources, there.parked)
+
+
+async def test_a_bulk_that_was_cut_off_goes_on_where_it_was(source: Side, target: Side) -> None:
+    before, left = read_all(source), 3
+
+    def cut_off(*progress: int) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            raise CutOff
+
+    with pytest.raises(CutOff):
+        copy_logs(source, target, cut_off)
+    found = copy_logs(source, target, ignore)
+    assert [(one.parts, one.there) for one in found] == [(0, 3), (3, 0)]
+    assert [one.there for one in copy_all(source, target, ignore).logs] == [3, 3]
+    assert read_all(target) == before
+
+
+async def test_a_bulk_says_what_is_left_and_lets_no_relay_start(source: Side, target: Side) -> None:
+    copy_logs(source, target, ignore)
+    assert {name: rows for name, rows in count_rest(source).items() if name in ("parked", "pause", "history")} == {
+        "parked": 8,
+        "pause": 4,
+        "history": 2,
+    }
+    with pytest.raises(Unavailable, match="is not complete: relay journal copy with --last"):
+        target.store.open(0, LIMITS, 1 << 20)
+    assert source.read_bar() == ""
+
+
+async def test_new_events_and_changed_parts_are_copied_again(source: Side, target: Side, state: Path) -> None:
+    """A part that an erasure has rewritten must not stay in the target as it was."""
+    copy_logs(source, target, ignore)
+    await append(state, 0, 10)
+    changed = source.list_parts(0)[1]
+    path = state / PATH / f"{changed.base:020d}.log"
+    data = path.read_bytes()
+    path.unlink()
+    path.write_bytes(data)
+    found = copy_logs(source, target, ignore)
+    assert [(one.parts, one.there) for one in found] == [(3, 1), (0, 3)]  # a start touches the newest
+    copy_all(source, target, ignore)
+    assert read_all(target)["0 records"] == read_all(source)["0 records"]
+
+
+async def test_parts_that_have_left_the_source_leave_the_target(source: Side, target: Side, state: Path) -> None:
+    copy_logs(source, target, ignore)
+    (state / PATH / f"{0:020d}.log").unlink()
+    assert [one.removed for one in copy_logs(source, target, ignore)] == [1, 0]
+    assert [part.base for part in target.list_parts(0)] == [280, 560]
+
+
+async def test_there_and_back_is_the_same(source: Side, target: Side, state: Path) -> None:
+    before = read_all(source)
+    copy_all(source, target, ignore)
+    back = copy_all(target, source, ignore)
+    assert (back.problems, read_all(source)) == ([], before)
+    assert source.read_bar() == ""
+    log, opened = source.store.open(0, LIMITS, 1 << 20)
+    assert log.head == 840
+    await log.close()
+    opened.close()
+
+
+async def test_a_last_pass_is_refused_while_a_relay_works(source: Side, target: Side) -> None:
+    log, opened = source.store.open(1, LIMITS, 1 << 20)
+    copy_logs(source, target, ignore)
+    with pytest.raises(Unavailable, match="a relay works with") as caught:
+        copy_all(source, target, ignore)
+    assert (caught.value.reason, source.read_bar()) == ("busy", "")
+    await log.close()
+    opened.close()
+
+
+async def test_a_target_with_data_of_another_origin_is_refused(source: Side, target: Side, tmp_path: Path) -> None:
+    await fill_state(tmp_path / "other", workers=1)
+    other = EmbeddedSide(tmp_path / "other", PATH)
+    with pytest.raises(Unavailable, match="holds a journal with which relay works"):
+        copy_logs(source, other, ignore)
+    copy_logs(other, target, ignore)
+    with pytest.raises(Unavailable, match="holds another journal"):
+        copy_all(source, target, ignore)
+    assert source.read_bar() == ""
+
+
+async def test_a_store_that_relay_has_left_is_no_source(source: Side, target: Side, tmp_path: Path) -> None:
+    copy_all(source, target, ignore)
+    with pytest.raises(Unavailable, match="relay goes on there"):
+        copy_logs(source, EmbeddedSide(tmp_path / "third", PATH), ignore)
+    with pytest.raises(Unavailable, match="holds a journal with which relay works"):
+        copy_all(source, target, ignore)
+
+
+async def test_a_last_pass_that_ended_before_the_target_opened_is_repeated(source: Side, target: Side) -> None:
+    before = read_all(source)
+
+    def fail() -> None:
+        raise CutOff
+
+    unbar, target.unbar = target.unbar, fail
+    with pytest.raises(CutOff):
+        copy_all(source, target, ignore)
+    assert source.read_bar()
+    assert target.read_bar()
+    target.unbar = unbar
+    assert copy_all(source, target, ignore).problems == []
+    assert read_all(target) == before
+
+
+async def test_a_difference_lets_relay_stay_where_it_was(source: Side, target: Side) -> None:
+    put_part = target.put_part
+
+    def lose_some(partition: int, part: LogPart, records: Iterable[StoredRecord]) -> None:
+        put_part(partition, part, [record for record in records if record.offset != 287])
+
+    target.put_part = lose_some
+    result = copy_all(source, target, ignore)
+    assert result.problems[0] == "partition 0: the audits differ: connectors, balances"
+    assert (bool(target.read_bar()), source.read_bar()) == (True, "")
