@@ -60,6 +60,8 @@ class Delivery:
         were tried `before` times until they were parked. `cuts` remember which parts go out alone. Raises Stopped."""
         left, began, began_at = LeftBehind(), time.time(), time.monotonic()
         try:
+            if cuts is not None:
+                await cuts.await_saved()
             result = await self._attempt(batch, left, waited=False)
             if result.delivered == len(batch):  # nearly always
                 return await self._settle(batch, result, settle, began, before)
@@ -77,8 +79,10 @@ class Delivery:
                     return None
                 await self._wait_for_retry(remainder, left)
                 part = remainder.take()
-                if part.is_new and cuts is not None:
-                    cuts.add_batch(part.batch)
+                if cuts is not None:
+                    if part.is_new:
+                        cuts.add_batch(part.batch)
+                    await cuts.await_saved()
                 result = await self._attempt(part.batch, left, waited=part.alone)
         finally:
             if left:

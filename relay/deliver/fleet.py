@@ -1,8 +1,8 @@
 """The fleet: all lanes, started together, stopped together, their cursors saved together.
 
-A checkpoint saves the cursors every SAVE_S, and sooner when the window of a lane is full, in one transaction for all
-lanes. If saving fails, lanes go on until their windows are full, and then wait: what could be sent twice stays
-bounded.
+A checkpoint saves the cursors every `State.save_s` seconds, and sooner when the window of a lane is full, in one
+transaction for all lanes. If saving fails, lanes go on until their windows are full, and then wait: what could be sent
+twice stays bounded.
 """
 
 import asyncio
@@ -28,7 +28,6 @@ from relay.deliver.replays import Replays
 from relay.stop import STOP, count_seconds_left
 from relay.store import Counts, Cursor, Log, Pause, State, Unavailable
 
-SAVE_S: Final = 0.25
 LOOK_S: Final = 0.5
 """How often relay looks for requests of admins, in seconds."""
 GONE: Final = "connector is gone but has events to come"
@@ -231,7 +230,7 @@ class Fleet:
     async def _keep_saving(self) -> None:
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(SAVE_S):
+                async with asyncio.timeout(self._state.save_s):
                     await self._save_now.wait()
             self._save_now.clear()
             try:
@@ -240,7 +239,7 @@ class Fleet:
                 if error.reason == "taken":
                     return
                 log.error("saving the cursors failed, will be tried again", error=str(error))
-                await asyncio.sleep(SAVE_S)
+                await asyncio.sleep(self._state.save_s)
 
     async def _keep_heeding_admins(self, group: asyncio.TaskGroup) -> None:
         """Act on requests of admins whenever another process has written, or a pause is over.

@@ -174,6 +174,7 @@ class ParkedReplay:
         beside = {offset for offset, _ in places - sent}  # other parts of these events lie parked, and are not sent now
         try:
             await self._delivery.parking.park_failed(prepared.failed, attempts=1)
+            await self._cuts.await_saved()
             for group in divide_by_group(prepared.batch, self._limits.group_by) if prepared.batch is not None else ():
                 for batch in split_to_limits(group, self._limits):
                     await self._delivery.finish(batch, settled.append, before=marked[0].attempts)

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from relay.api import Connector
 from relay.journal import KnownJournal, lock
@@ -71,6 +71,7 @@ from relay.store import (
 from relay.threads import ADMIN
 
 T = TypeVar("T")
+SAVE_S: Final = 0.25
 
 
 class StateDatabase:
@@ -113,6 +114,8 @@ class StateDatabase:
         self.thread = StateThread(convert_errors)
         """The thread of all work with the database."""
         self._is_locked = False
+        self.save_s = SAVE_S
+        """Seconds between two saves of the cursors, unless a window is full."""
         self.parked_limits = ParkedLimits()
         self.removals: dict[Reason, Removals] = {}
         """Removed parked events that are not logged yet."""

@@ -22,6 +22,9 @@ class CutLines(Protocol):
     Lines of bytes, each without a line feed, in their order. The lane alone knows what a line says.
 
     A line outlives the process. A power cut may lose lines, or damage them. All methods raise Unavailable.
+
+    A write that has to wait for others returns a future, which ends when the lines outlive the process. Without a
+    future they do so already. The future raises Unavailable.
     """
 
     where: str
@@ -30,10 +33,10 @@ class CutLines(Protocol):
     def load(self) -> list[bytes]:
         """Return all lines. A damaged line comes back empty. Blocking."""
 
-    def append(self, line: bytes) -> None:
+    def append(self, line: bytes) -> asyncio.Future[None] | None:
         """Add a line behind those of the last `rewrite`. Quick."""
 
-    def rewrite(self, lines: Sequence[bytes]) -> None:
+    def rewrite(self, lines: Sequence[bytes]) -> asyncio.Future[None] | None:
         """Put these lines in place of all before. Quick."""
 
     def close(self) -> None:
@@ -86,6 +89,8 @@ class State(SourceState, Protocol):
     """The limits of parked events, from the next call on."""
     removals: dict[Reason, Removals]
     """Parked events that were removed beyond the limits. Whoever logs an entry takes it out."""
+    save_s: float
+    """Seconds between two saves of the cursors, unless a window is full."""
 
     @property
     def erasures(self) -> Erasures:

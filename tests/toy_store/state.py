@@ -131,7 +131,7 @@ class ToyState:
         self._world, self._is_holder = world, is_holder
         self._books, self._first, self._epoch = books, first or books, books.epoch
         self.worker, self.clock = books.number, clock or Clock()
-        self.parked_limits = ParkedLimits()
+        self.parked_limits, self.save_s = ParkedLimits(), 0.25
         self.removals: dict[Reason, Removals] = {}
         self._removed, self._when_taken = 0, when_taken
         self.now: int | None = None

@@ -2,9 +2,9 @@
 
 How it fails and recovers:
 
-- Before a batch first goes out, the offsets of its events are added to the lane's saved cuts (`CutLines`). A cut
-  outlives `kill -9`. A power cut may lose it; then the events go out again all the same, perhaps cut otherwise, under
-  other keys.
+- Before a batch first goes out, the offsets of its events are added to the lane's saved cuts (`CutLines`), and the lane
+  waits until they are there. A cut outlives `kill -9`. A power cut may lose it; then the events go out again all the
+  same, perhaps cut otherwise, under other keys.
 - A batch that was refused as a whole and goes out in halves is a cut no more: a line says so, and its halves are.
 - A cut says which events go together. Which events are sent at all is for the cursor to say. So no cut that is
   saved, or missing, can lose an event or send one more often.
@@ -15,6 +15,7 @@ How it fails and recovers:
   every AGAIN_S until that succeeds.
 """
 
+import asyncio
 import time
 from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
@@ -58,6 +59,8 @@ class Cuts:
         """Bytes that the saved lines may grow by until they are saved anew."""
         self._is_failure_logged = False
         self._due = 0.0
+        self._write: asyncio.Future[None] | None = None
+        """The last write, until it has ended."""
 
     async def open(self) -> None:
         """Read the saved cuts, at the first call."""
@@ -103,9 +106,27 @@ class Cuts:
                 self._save_anew()
             return
         try:
-            self._saved.append(line)
+            self._follow(self._saved.append(line))
         except Unavailable as error:
             self._fail(str(error))
+
+    def _follow(self, write: asyncio.Future[None] | None) -> None:
+        if write is not None:
+            self._write = write
+            write.add_done_callback(self._note_end)
+
+    def _note_end(self, write: asyncio.Future[None]) -> None:
+        if self._write is write:
+            self._write = None
+        if (error := write.exception()) is None:
+            self._note_success()
+        elif self._is_saved:
+            self._fail(str(error))
+
+    async def await_saved(self) -> None:
+        """Wait until the cuts added so far are saved, or refused. Call it before their batches go out."""
+        if self._write is not None:
+            await asyncio.wait([self._write])
 
     def add_stretch(self, batch: Batch) -> None:
         """Add a batch with all events that are wanted between its first and its last."""
@@ -132,11 +153,15 @@ class Cuts:
 
     def _save_anew(self) -> None:
         try:
-            self._saved.rewrite(self._lines)
+            self._follow(write := self._saved.rewrite(self._lines))
         except Unavailable as error:
             self._fail(str(error))
             return
         self._is_saved = True
+        if write is None:
+            self._note_success()
+
+    def _note_success(self) -> None:
         if self._is_failure_logged:
             self._is_failure_logged = False
             log.info("cuts are kept again", connector=self._connector)

