@@ -147,6 +147,7 @@ def _load(reading: FoundFiles, registry: Registry, *, secrets_required: bool) ->
             for key in merged.origins
             if len(key) == 2 and key[0] in OWN_TABLES
         },
+        digests=merged.digest_tables(KINDS),
         texts=[Text(document.name, document.base, document.text) for document in reading.documents],
     )
     if check.mistakes:

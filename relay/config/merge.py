@@ -1,8 +1,10 @@
 """Merges the tables of all files, and remembers the file of each key."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any, Final, TypeGuard
 
 from pydantic import BaseModel
@@ -31,6 +33,18 @@ class Merged:
     def list_tables(self, kind: str) -> list[tuple[str, dict[str, Any]]]:
         """List the named tables of a kind. Anything else, such as a number, is left out."""
         return [(name, table) for name, table in self.get_tables(kind).items() if isinstance(table, dict)]
+
+    def digest_tables(self, kinds: Collection[str]) -> dict[str, str]:
+        """Return a digest of each table as it is written, such as "journal" or, of these kinds, "connector.heap".
+
+        The name of the node does not count: it is another one on each machine.
+        """
+        tables: dict[str, Any] = {name: table for name, table in self.table.items() if name not in kinds}
+        tables |= {f"{kind}.{name}": table for kind in kinds for name, table in self.get_tables(kind).items()}
+        if "journal" in tables:
+            tables["journal"] = {key: value for key, value in self.get_tables("journal").items() if key != "node"}
+        texts = {name: json.dumps(table, sort_keys=True, default=str) for name, table in tables.items()}
+        return {name: blake2b(text.encode(), digest_size=8).hexdigest() for name, text in texts.items()}
 
     def add(self, document: Document) -> list[Mistake]:
         """Merge one more file. A key that another file has set is a mistake, unless this file overrides that one."""

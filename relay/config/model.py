@@ -326,6 +326,8 @@ class Config:
     """Those whose files are not any more what this process has loaded, and why these cannot be used, if so."""
     texts: Sequence[Text] = field(default=(), compare=False, repr=False)
     """What the files said that it was loaded from."""
+    digests: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    """A digest of each table as the files have it, by names such as "journal" and "connector.heap"."""
     folders: Sequence[Path] = field(default=(), compare=False, repr=False)
     """Where these files lie; none if they were not read from there."""
 

@@ -13,11 +13,13 @@ How it fails and recovers:
 """
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from uuid import UUID
 
+import orjson
 import structlog
 
 from relay import __version__
@@ -25,7 +27,7 @@ from relay.postgres.connection import QUICK, Database, PostgresConnection
 from relay.postgres.lease import end_leases, read_holders
 from relay.postgres.process import Process, is_gone
 from relay.postgres.shares import share_out
-from relay.store import Unavailable, read_uptime
+from relay.store import NodeProcess, Unavailable, read_uptime
 from relay.words import format_time
 
 SIGN_S: Final = 3.0
@@ -57,6 +59,23 @@ LEAVE: Final = """
     UPDATE $.node SET seen = clock_timestamp(), until = '-infinity' WHERE node = %s AND worker = %s AND instance = %s
 """
 log = structlog.stdlib.get_logger()
+FORGET: Final = "DELETE FROM $.node WHERE seen < clock_timestamp() - interval '1 day'"
+"""Nodes that ended long ago are not listed any more: each container may have a name of its own."""
+FORGET_REPORTS: Final = "DELETE FROM $.node_report WHERE at < clock_timestamp() - interval '1 day'"
+REPORT: Final = """
+    INSERT INTO $.node_report (node, worker, instance, at, status, tables)
+    VALUES (%s, %s, %s, clock_timestamp(), %s, %s)
+    ON CONFLICT (node, worker) DO UPDATE SET instance = excluded.instance, at = excluded.at, status = excluded.status,
+        tables = excluded.tables
+"""
+PROCESSES: Final = """
+    SELECT instance, node, worker,
+        CASE WHEN until > clock_timestamp() THEN 'running' WHEN until = '-infinity' THEN 'stopped' ELSE 'away' END,
+        host, process, version, extract(epoch FROM since)::float8,
+        extract(epoch FROM clock_timestamp() - seen)::float8,
+        status, extract(epoch FROM clock_timestamp() - at)::float8, tables
+    FROM $.node LEFT JOIN $.node_report USING (node, worker, instance) ORDER BY node, worker
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +91,8 @@ class Namesake:
     """Its last sign of life, by the database's clock."""
 
 
-class ClusterShare:
-    """The share of this process in the partitions of a cluster. See `relay.store.Share`."""
+class ClusterMembership:
+    """The place of this process in a cluster. See `relay.store.Membership`."""
 
     def __init__(self, database: Database, process: Process, seconds: float) -> None:
         """`seconds`: the time of a lease."""
@@ -104,6 +123,11 @@ class ClusterShare:
             running = [instance for (instance,) in db.run(RUNNING)]
             return share_out(read_holders(db), running).get(self._process.instance, frozenset())
 
+    def report(self, status: bytes, tables: Mapping[str, str]) -> None:
+        """Leave a status of this process for the others. Blocking."""
+        with self._database.use() as db, db.transaction_of(begin=QUICK):
+            db.run(REPORT, [*self._key, zlib.compress(status), orjson.dumps(tables).decode()])
+
     def leave(self) -> None:
         """Give the name of this process back. Blocking."""
         with self._database.use() as db, db.transaction_of():
@@ -130,6 +154,8 @@ class ClusterShare:
                 return other
             self._signed = read_uptime()
             db.run(REGISTER, values)
+            db.run(FORGET)
+            db.run(FORGET_REPORTS)
         return None
 
     def _give_sign(self, db: PostgresConnection) -> None:
@@ -151,3 +177,19 @@ class ClusterShare:
             f"node {self._process.node}{worker} runs already, as process {other.number} on {other.host} since"
             f" {format_time(other.since)}: give each relay a journal.node of its own"
         )
+
+
+def read_processes(db: PostgresConnection) -> list[NodeProcess]:
+    """Return the processes that run, and those that ended in the last day, by node and number. Raises psycopg.Error."""
+    holders = read_holders(db)
+    found = []
+    for instance, node, worker, state, host, process, version, since, silent, status, age, tables in db.run(PROCESSES):
+        mine = [number for number, holder in enumerate(holders) if holder == instance]
+        one = NodeProcess(
+            node=node, worker=worker, state=state, host=host, process=process, version=version, since=since,
+            silent=silent, partitions=mine,
+        )  # fmt: skip
+        if status is not None:
+            one = replace(one, status=zlib.decompress(status), age=age, tables=orjson.loads(tables))
+        found.append(one)
+    return found

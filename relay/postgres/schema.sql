@@ -47,9 +47,10 @@ CREATE TABLE $.node (
 CREATE TABLE $.node_report (
     node     text    NOT NULL,
     worker   integer NOT NULL,
+    instance uuid    NOT NULL,
     at       timestamptz NOT NULL,
-    status   bytea   NOT NULL,  -- its status, as JSON
-    tables   jsonb   NOT NULL,  -- a digest of each table of its configuration, by name
+    status   bytea   NOT NULL,  -- its status as JSON, compressed (zlib)
+    tables   text    NOT NULL,  -- digests of the tables of its configuration, as a JSON object
     PRIMARY KEY (node, worker)
 );
 

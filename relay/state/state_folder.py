@@ -106,6 +106,9 @@ class StateFolder:
     def join(self, worker: int) -> "OwnPartition":
         return OwnPartition(worker)
 
+    def read_processes(self) -> tuple[()]:
+        return ()
+
     def view(self, partition: int = 0) -> PartitionView:
         return WorkerFolder(self._folder, self._path, partition)
 
@@ -172,6 +175,9 @@ class OwnPartition:
 
     def find_wanted(self) -> tuple[int, ...]:
         return self._partitions
+
+    def report(self, status: bytes, tables: Mapping[str, str]) -> None:
+        pass
 
     def leave(self) -> None:
         pass

@@ -6,7 +6,7 @@ work whether relay runs or not, and raise Unavailable.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
@@ -43,6 +43,36 @@ class Forgotten:
     parked: int
     erasures: int
     """Failed erasures that are not tried again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeProcess:
+    """A process of a node, as others see it. Times are those of the store's clock, in Unix seconds."""
+
+    node: str
+    worker: int
+    """The number of the process within its node."""
+    state: Literal["running", "away", "stopped"]
+    """`away`: it has given no sign of life for so long that others run its partitions; `stopped`: it has ended in good
+    order."""
+    host: str
+    """The name of its machine."""
+    process: int
+    """Its number there."""
+    version: str
+    """The version of relay."""
+    since: float
+    """Its start."""
+    silent: float
+    """Seconds since its last sign of life."""
+    partitions: Sequence[int]
+    """The partitions that it runs, or that nobody else may run yet."""
+    status: bytes = b""
+    """Its last report of its status; b"" without any."""
+    age: float = 0.0
+    """Seconds since that report."""
+    tables: Mapping[str, str] = field(default_factory=dict)
+    """A digest of each table of its configuration, by the name of the table."""
 
 
 class StoredPauses(Protocol):
@@ -268,6 +298,10 @@ class Membership(Protocol):
         Unavailable, the process goes on with what it runs.
         """
 
+    def report(self, status: bytes, tables: Mapping[str, str]) -> None:
+        """Leave a status of this process for the others, and digests of the tables of its configuration. Call it every
+        few seconds."""
+
     def leave(self) -> None:
         """Tell the other processes that this one runs no more, once its partitions are closed."""
 
@@ -328,6 +362,12 @@ class Store(Protocol):
         """Join the processes that share the partitions, as the process with this number; run nothing yet.
 
         Raises Unavailable with the reason "busy" if a process of the same name and number runs elsewhere.
+        """
+
+    def read_processes(self) -> Sequence[NodeProcess]:
+        """Return the processes that share the partitions, and those that lately did, by node and number.
+
+        Where each process has its own partition, there are none.
         """
 
     def view(self, partition: int = 0) -> PartitionView:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from itertools import count
@@ -154,6 +154,10 @@ class ToyMembership:
         workers = sorted(self._store.workers)
         mine = range(workers.index(self._worker), self._store.shared_partitions, len(workers))
         return [number for number in mine if number not in {*self._store.world.elsewhere}]
+
+    def report(self, status: bytes, tables: Mapping[str, str]) -> None:
+        if self._store.shared_partitions:
+            self._store.reports[self._worker] = status, tables
 
     def leave(self) -> None:
         self._store.workers.discard(self._worker)

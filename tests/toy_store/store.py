@@ -23,6 +23,7 @@ from relay.store import (
     JournalLimits,
     LaneLedger,
     LogSurvey,
+    NodeProcess,
     Parked,
     ParkedQuery,
     ParkedTotal,
@@ -52,6 +53,7 @@ class ToyStore:
         self.place, self.shared_partitions, self.world = "the toy store", partitions, world or ToyWorld()
         self.books: dict[int, ToyBooks] = {number: ToyBooks(number) for number in range(partitions or 1)}
         self.workers = set[int]()
+        self.reports: dict[int, tuple[bytes, Mapping[str, str]]] = {}
         self._inboxes: dict[int, ToyInbox] = {}
         self.pauses, self.parked, self.replays = ToyPauses(self), ToyParked(self), ToyReplays(self)
         self.erasures, self.history, self.alerts = ToyStoredErasures(self), ToyHistory(self), ToyAlerts()
@@ -78,6 +80,16 @@ class ToyStore:
 
     def join(self, worker: int) -> ToyMembership:
         return ToyMembership(self, worker)
+
+    def read_processes(self) -> list[NodeProcess]:
+        return [
+            NodeProcess(
+                node="toy", worker=worker, state="running", host="toy", process=os.getpid(), version="1", since=0.0,
+                silent=0.0, partitions=[number for number, books in self.books.items() if books.is_in_use],
+                status=status, tables=tables,
+            )
+            for worker, (status, tables) in self.reports.items()
+        ]  # fmt: skip
 
     def view(self, partition: int = 0) -> "ToyView":
         return ToyView(self.books.get(partition) or ToyBooks(partition))

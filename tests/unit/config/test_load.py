@@ -8,6 +8,7 @@ import pytest
 
 from relay.config.address import TcpAddress, UnixAddress
 from relay.config.load import load
+from relay.config.merge import Merged
 from relay.config.mistake import ConfigError
 from relay.config.plugins.registry import Registry
 from tests.unit.config.conf_files import CONNECTOR, SOURCE, mistakes, write
@@ -401,3 +402,15 @@ def test_what_ids_are_is_wanted_in_words(tmp_path):
     assert mistakes(write(tmp_path, a=text), Registry.discover(())) == [
         'a.toml:4: source.s.match: expected "external_id", "device_id", "email", "prefix" or "alias:..."'
     ]
+
+
+def test_digests_name_the_tables_that_two_nodes_write_differently(tmp_path, registry):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    write(tmp_path / "a", x=SOURCE, y=CONNECTOR + "[ingest]\nmax_body = '1MiB'\n")
+    write(tmp_path / "b", x="[ingest]\nmax_body = '2MiB'\n", y=SOURCE)
+    first, second = (load([tmp_path / folder], registry).config.digests for folder in "ab")
+    assert [*first] == ["ingest", "source.s", "connector.c"]
+    assert [name for name in first | second if first.get(name) != second.get(name)] == ["ingest", "connector.c"]
+    merged = [Merged({"journal": {"node": node, "lease": "9s"}}).digest_tables(()) for node in "ab"]
+    assert merged[0] == merged[1]

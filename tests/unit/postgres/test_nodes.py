@@ -7,7 +7,7 @@ import pytest
 
 from relay.postgres import nodes as nodes_module
 from relay.postgres.lease import Leases
-from relay.postgres.nodes import ClusterShare
+from relay.postgres.nodes import ClusterMembership, read_processes
 from relay.postgres.process import Process, name_machine
 from relay.store import Unavailable
 from tests.postgres import start_shared_server
@@ -27,13 +27,13 @@ class Cluster:
         """Make a process that has not joined yet."""
         process = Process(node, worker, host=host, machine=machine, number=number)
         self._leases.append(Leases(self.database, process, 60.0))
-        return Member(ClusterShare(self.database, process, 60.0), self._leases[-1])
+        return Member(ClusterMembership(self.database, process, 60.0), self._leases[-1])
 
     def join(self, *nodes: str) -> list["Member"]:
         """Have a process of each node join."""
         members = [self.make(node) for node in nodes]
         for one in members:
-            one.share.join()
+            one.membership.join()
         return members
 
     def silence(self, node: str) -> None:
@@ -49,15 +49,15 @@ class Cluster:
 
 
 class Member:
-    """A process that takes and gives back what its share says."""
+    """A process that takes and gives back what its membership says."""
 
-    def __init__(self, share: ClusterShare, leases: Leases) -> None:
-        self.share, self._leases = share, leases
+    def __init__(self, membership: ClusterMembership, leases: Leases) -> None:
+        self.membership, self._leases = membership, leases
         self._held = {}
 
     def look(self) -> set[int]:
-        """Do what the share says; return the partitions that the process has now."""
-        wanted = self.share.find_wanted()
+        """Do what the membership says; return the partitions that the process has now."""
+        wanted = self.membership.find_wanted()
         for partition in self._held.keys() - wanted:
             self._held.pop(partition).give_back()
         for partition in wanted - self._held.keys():
@@ -68,7 +68,7 @@ class Member:
         """Give everything back, and leave."""
         while self._held:
             self._held.popitem()[1].give_back()
-        self.share.leave()
+        self.membership.leave()
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_what_a_silent_process_has_is_shared_out_once_its_leases_end(cluster: Cl
 def test_each_node_has_a_partition_before_a_second_worker_does(cluster: Cluster) -> None:
     members = [cluster.make(node, worker) for node in ("a", "b") for worker in range(4)]
     for one in members:
-        one.share.join()
+        one.membership.join()
     found = look_around(*members)
     assert [bool(one) for one in found] == [True, True, False, False] * 2
 
@@ -119,16 +119,16 @@ def test_a_second_node_of_one_name_is_told_where_the_first_runs(
     monkeypatch.setattr(nodes_module, "SIGN_S", 0.0)
     monkeypatch.setattr("time.sleep", lambda seconds: first.look())
     with pytest.raises(Unavailable, match=r"node a runs already, as process 17 on h since \d{4}-.*journal\.node") as e:
-        cluster.make("a", host="other", number=18).share.join()
+        cluster.make("a", host="other", number=18).membership.join()
     assert e.value.reason == "busy"
-    cluster.make("a", worker=1).share.join()
+    cluster.make("a", worker=1).membership.join()
 
 
 def test_a_silent_namesake_loses_its_name_and_is_told_so(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = *cluster.join("a"), cluster.make("a", host="other", number=18)
     look_around(first)
     monkeypatch.setattr(nodes_module, "SILENCE_S", 0.0)
-    second.share.join()
+    second.membership.join()
     assert second.look() == set()  # the leases of the first have not ended
     monkeypatch.setattr(nodes_module, "SIGN_S", 0.0)
     assert first.look() == set()
@@ -139,10 +139,10 @@ def test_a_silent_namesake_loses_its_name_and_is_told_so(cluster: Cluster, monke
 
 def test_a_node_that_was_killed_takes_over_from_itself_at_once(cluster: Cluster) -> None:
     killed = cluster.make("a", machine=name_machine(), number=GONE)
-    killed.share.join()
+    killed.membership.join()
     assert killed.look() == {0, 1, 2, 3}
     again = cluster.make("a")
-    again.share.join()
+    again.membership.join()
     assert again.look() == {0, 1, 2, 3}
 
 
@@ -155,6 +155,40 @@ def test_a_node_that_was_stopped_joins_again_at_once(cluster: Cluster) -> None:
 
 
 def test_two_processes_that_join_at_once_do_not_both_get_the_name(cluster: Cluster) -> None:
-    first, second = cluster.make("a").share, cluster.make("a").share
+    first, second = cluster.make("a").membership, cluster.make("a").membership
     assert first._register(is_other_silent=False) is None
     assert second._register(is_other_silent=False) is not None
+
+
+def test_everybody_reads_which_processes_run_and_what_they_report(cluster: Cluster) -> None:
+    first, second, third = cluster.join("a", "b", "c")
+    look_around(first, second, third)
+    first.membership.report(b'{"of": "a"}', {"ingest": "1", "connector.heap": "2"})
+    third.membership.report(b"old", {})
+    third.stop()
+    again = cluster.make("c", host="other")
+    again.membership.join()
+    cluster.silence("a")
+    second.membership.leave()
+    with cluster.database.use() as db:
+        found = read_processes(db)
+    assert [(one.node, one.state, one.partitions, one.host) for one in found] == [
+        ("a", "away", [0, 1], "h"),
+        ("b", "stopped", [2], "h"),
+        ("c", "running", [], "other"),
+    ]
+    assert (found[0].status, found[0].tables) == (b'{"of": "a"}', {"ingest": "1", "connector.heap": "2"})
+    assert found[2].status == b"", "a report is of one run of a process"
+    assert all(0 <= one.silent < 60 and 0 <= one.age < 60 for one in found)
+
+
+def test_nodes_that_ended_long_ago_are_forgotten(cluster: Cluster) -> None:
+    (old,) = cluster.join("a")
+    old.membership.report(b"{}", {})
+    with cluster.database.use() as db:
+        db.run("UPDATE $.node SET seen = seen - interval '25 hours'")
+        db.run("UPDATE $.node_report SET at = at - interval '25 hours'")
+    cluster.join("b")
+    with cluster.database.use() as db:
+        assert [one.node for one in read_processes(db)] == ["b"]
+        assert db.run("SELECT count(*) FROM $.node_report").fetchone() == (0,)
