@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -14,6 +14,9 @@ COMMANDING: Final = re.compile(
 """Matches control characters except tab and line feed, invisible characters, changes of direction, lone surrogates."""
 
 RANGES_SHOWN: Final = 10
+SIZES_SHOWN: Final = 4
+LEAST_BYTES: Final = 64 << 10
+UNITS: Final = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 REASON_CHARS: Final = 1000
 """Characters kept of the reason that a plugin, filter or destination gives: relay keeps the reason of every event."""
@@ -43,6 +46,19 @@ def format_ranges(found: Sequence[tuple[int, int]]) -> str:
     shown = [str(start) if stop == start + 1 else f"{start}-{stop - 1}" for start, stop in found[:RANGES_SHOWN]]
     rest = len(found) - RANGES_SHOWN
     return ", ".join(shown) + (f" and {rest} more ranges" if rest > 0 else "")
+
+
+def format_largest(sizes: Mapping[str, int]) -> str:
+    """Format the first few of these sizes in bytes, such as "archive 12.1 GiB, journal 1.0 GiB", without small ones.
+
+    `sizes`: by what takes the bytes, the largest first.
+    """
+    large = [(name, amount) for name, amount in sizes.items() if amount >= LEAST_BYTES]
+    said = []
+    for name, amount in large[:SIZES_SHOWN]:
+        size, unit = next((one for one in UNITS if amount >= one[0]), UNITS[-1])
+        said.append(f"{name} {amount / size:.1f} {unit}")
+    return ", ".join(said)
 
 
 def add_article(noun: str) -> str:

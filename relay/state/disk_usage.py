@@ -9,15 +9,12 @@ from typing import Final
 
 from relay.journal import SUFFIX
 from relay.state.layout import WORKERS, make_journal_folder
+from relay.words import format_largest
 
-LARGEST: Final = 4
 NEEDED_BYTES: Final = 1 << 20
 """Free bytes that relay.db needs to open."""
-LEAST_BYTES: Final = 64 << 10
-"""Smaller entries are left out."""
 BLOCK_BYTES: Final = 512
 OTHERS: Final = "files that are not relay's"
-UNITS: Final = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
 def measure_usage(state: Path, journal: Path, workers: int, files: Iterable[Path] = ()) -> dict[str, int]:
@@ -53,16 +50,6 @@ def measure_journals(state: Path, path: Path, workers: int) -> int:
     return sum(_measure_entry(one) for folder in folders for one in _list_entries(folder) if one.name.endswith(SUFFIX))
 
 
-def describe_usage(found: dict[str, int]) -> str:
-    """Describe the largest of them, such as "archive 12.1 GiB, journal 1.0 GiB"."""
-    large = [(name, amount) for name, amount in found.items() if amount >= LEAST_BYTES]
-    said = []
-    for name, amount in large[:LARGEST]:
-        size, unit = next((one for one in UNITS if amount >= one[0]), UNITS[-1])
-        said.append(f"{name} {amount / size:.1f} {unit}")
-    return ", ".join(said)
-
-
 def describe_full_disk(state: Path, journal: Path, workers: int) -> str:
     """Describe a full disk of a state folder, and what to do; return "" if it is not full.
 
@@ -74,7 +61,7 @@ def describe_full_disk(state: Path, journal: Path, workers: int) -> str:
         return ""
     if about.f_bavail * about.f_frsize >= NEEDED_BYTES:
         return ""
-    found = describe_usage(measure_usage(state, journal, workers))
+    found = format_largest(measure_usage(state, journal, workers))
     holds = f" (it holds {found})" if found else ""
     return f"its file system is full{holds}: free some space"
 

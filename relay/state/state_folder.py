@@ -17,7 +17,7 @@ from relay.state.cuts import list_cut_files
 from relay.state.damage import was_damaged
 from relay.state.database import StateDatabase
 from relay.state.database_file import connect, convert_errors, find_reason
-from relay.state.disk_usage import describe_full_disk, describe_usage, measure_usage
+from relay.state.disk_usage import describe_full_disk, measure_usage
 from relay.state.erasure.table import FolderErasures, forget_at_connector, has_open_erasures
 from relay.state.history import FolderHistory
 from relay.state.journal_state import (
@@ -62,7 +62,7 @@ from relay.store import (
     SourceLedger,
     Unavailable,
 )
-from relay.words import describe_error
+from relay.words import describe_error, format_largest
 
 
 class StateFolder:
@@ -147,7 +147,7 @@ class StateFolder:
             raise Unavailable(f"no relay starts with the state folder {self._folder}: {why}")
 
     def describe_usage(self, workers: int, files: Iterable[Path] = ()) -> str:
-        return describe_usage(measure_usage(self._folder, self._path, workers, files))
+        return format_largest(measure_usage(self._folder, self._path, workers, files))
 
     def describe_full_disk(self, workers: int) -> str:
         return describe_full_disk(self._folder, self._path, workers)
