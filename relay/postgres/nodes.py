@@ -42,12 +42,13 @@ NAMESAKE: Final = """
     FROM $.node WHERE node = %s AND worker = %s AND until > clock_timestamp() AND instance <> %s
 """
 REGISTER: Final = """
-    INSERT INTO $.node (node, worker, instance, host, machine, process, version, until)
-    VALUES (%(node)s, %(worker)s, %(instance)s, %(host)s, %(machine)s, %(number)s, %(version)s,
+    INSERT INTO $.node (node, worker, slot, instance, host, machine, process, version, until)
+    VALUES (%(node)s, %(worker)s, $.find_free_slot(), %(instance)s, %(host)s, %(machine)s, %(number)s, %(version)s,
         clock_timestamp() + %(seconds)s * interval '1 second')
     ON CONFLICT (node, worker) DO UPDATE SET instance = excluded.instance, host = excluded.host,
         machine = excluded.machine, process = excluded.process, version = excluded.version, since = excluded.since,
         seen = excluded.seen, until = excluded.until
+    RETURNING slot
 """
 SIGN: Final = """
     UPDATE $.node SET seen = clock_timestamp(), until = clock_timestamp() + %s * interval '1 second'
@@ -97,6 +98,8 @@ class ClusterMembership:
     def __init__(self, database: Database, process: Process, seconds: float) -> None:
         """`seconds`: the time of a lease."""
         self._database, self._process, self._seconds = database, process, seconds
+        self.slot = 0
+        """The number of this process among all, once it has joined. No other process that runs has the number."""
         self._signed = 0.0
         self._namesake: Namesake | None = None
         """The process that has taken the name of this one."""
@@ -153,8 +156,8 @@ class ClusterMembership:
             elif other is not None and not is_other_silent:
                 return other
             self._signed = read_uptime()
-            db.run(REGISTER, values)
             db.run(FORGET)
+            ((self.slot,),) = db.run(REGISTER, values).fetchall()
             db.run(FORGET_REPORTS)
         return None
 

@@ -32,6 +32,7 @@ CREATE TABLE $.lease (
 CREATE TABLE $.node (
     node     text    NOT NULL,  -- name of the node
     worker   integer NOT NULL,  -- number of the worker within the node
+    slot     integer NOT NULL UNIQUE,  -- number of the process among all; one that ended long ago leaves its own
     instance uuid    NOT NULL,  -- id of the process
     host     text    NOT NULL,  -- name of the machine
     machine  text    NOT NULL,  -- boot and process namespace of the machine, in which the number of the process holds
@@ -126,6 +127,12 @@ BEGIN
         UPDATE $.partition SET changes = changes + 1 WHERE partition = one;
     END LOOP;
 END
+$body$;
+
+-- Return the first number that no process has.
+CREATE FUNCTION $.find_free_slot() RETURNS integer LANGUAGE sql AS $body$
+    SELECT min(free) FROM generate_series(0, (SELECT count(*)::integer FROM $.node)) AS free
+    WHERE free NOT IN (SELECT slot FROM $.node)
 $body$;
 
 -- Raise RL001 unless this process has the lease of the partition, with this epoch. Until the transaction ends, nobody

@@ -192,3 +192,11 @@ def test_nodes_that_ended_long_ago_are_forgotten(cluster: Cluster) -> None:
     with cluster.database.use() as db:
         assert [one.node for one in read_processes(db)] == ["b"]
         assert db.run("SELECT count(*) FROM $.node_report").fetchone() == (0,)
+
+
+def test_a_process_keeps_its_number_and_leaves_it_to_another(cluster: Cluster) -> None:
+    assert [one.membership.slot for one in cluster.join("a", "b", "c")] == [0, 1, 2]
+    with cluster.database.use() as db:
+        db.run("UPDATE $.node SET until = '-infinity'")
+        db.run("UPDATE $.node SET seen = seen - interval '2 days' WHERE node = 'b'")
+    assert [one.membership.slot for one in cluster.join("c", "d", "a", "e")] == [2, 1, 0, 3]
