@@ -22,6 +22,7 @@ CONDITIONS: Final = MappingProxyType(
         "certificate_expiring": "a certificate that relay shows expires soon",
         "certificate_expired": "a certificate that relay shows has expired, or is not valid yet",
         "worker_lost": "a worker does not answer",
+        "node_lost": "a node that shares the partitions gives no sign of life",
         "doubt": "journal, database or clock do not fit together: an admin has to look, and may accept the state",
         "alert_failing": "relay cannot send the messages of an alert",
         "reload_refused": "the configuration on disk has mistakes; the earlier configuration stays in force",

@@ -1,6 +1,7 @@
 """relay's status, as values and in words. Pure."""
 
 from relay.status.advice import BUG, advise_on_doubt, is_slow
+from relay.status.cluster import read_cluster_status
 from relay.status.conditions import Condition, find_conditions
 from relay.status.diagnosis import (
     EXPIRED,
@@ -22,6 +23,7 @@ from relay.status.model import (
     LastAlert,
     LastError,
     ListenerStatus,
+    NodeStatus,
     RefusedReload,
     Refusing,
     RemovedConnector,
@@ -52,6 +54,7 @@ __all__ = [
     "LastAlert",
     "LastError",
     "ListenerStatus",
+    "NodeStatus",
     "Rates",
     "RefusedReload",
     "Refusing",
@@ -83,5 +86,6 @@ __all__ = [
     "merge_results",
     "merge_statuses",
     "predict_time",
+    "read_cluster_status",
     "read_retired",
 ]

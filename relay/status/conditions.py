@@ -61,6 +61,9 @@ def find_conditions(status: Status) -> list[Condition]:
             conditions.append(Condition("worker_lost", finding.name, finding.said, now, {}))
         else:
             conditions += _find_journal(f"journal of {finding.name}", finding.said, worker.journal, now)
+    for node, finding in zip(status.nodes, found.nodes, strict=False):  # the last may be of all nodes
+        if node.state == "away":
+            conditions.append(Condition("node_lost", finding.name, finding.said, node.seen, {}))
     return [*conditions, *_find_beside_events(status, found)]
 
 

@@ -11,12 +11,13 @@ from relay.status.model import (
     CertificateStatus,
     JournalStatus,
     LaneStatus,
+    NodeStatus,
     SourceStatus,
     Status,
     WorkerStatus,
 )
-from relay.store import AT_MOST, Doubt, FailingErasures, is_bound
-from relay.words import format_count, format_span, format_time
+from relay.store import AT_MOST, Doubt, FailingErasures, is_bound, make_ranges
+from relay.words import format_count, format_ranges, format_span, format_time
 
 BEHIND_S: Final = 60.0
 """A working lane is behind if its oldest event has waited so long, beyond the wait for its batch."""
@@ -56,6 +57,8 @@ class Diagnosis:
     journal: HealthFinding
     workers: list[HealthFinding]
     """Empty with a single process."""
+    nodes: list[HealthFinding]
+    """The processes that share the partitions; the partitions that none of them runs come last."""
     erasures: list[HealthFinding]
     """Failing erasures: by connector, or "erasures" for relay's own journal and tables."""
     doubts: list[HealthFinding]
@@ -79,6 +82,7 @@ def diagnose(status: Status) -> Diagnosis:
     ]
     journal = _diagnose_journal(status.journal, status.lanes)
     workers = [_diagnose_worker(one, status.lanes) for one in status.workers]
+    nodes = [*_diagnose_nodes(status)]
     running = {one.connector for one in status.lanes}
     off = {one.connector for one in status.gone if one.disabled}
     erasures = [
@@ -100,9 +104,9 @@ def diagnose(status: Status) -> Diagnosis:
         said = f"reload: refused at {format_time(refused.at)}, the configuration before goes on"
         advice = "correct conf.d until relay check finds no mistake; then relay reload"
         reload = HealthFinding("reload", ok=False, said=f"{said}: {refused.said}; {advice}")
-    each = (*lanes, *sources, journal, *workers, *erasures, *doubts, *alerts, *certificates, reload)
+    each = (*lanes, *sources, journal, *workers, *nodes, *erasures, *doubts, *alerts, *certificates, reload)
     ok = all(finding.ok for finding in each)
-    return Diagnosis(ok, lanes, sources, journal, workers, erasures, doubts, alerts, certificates, reload)
+    return Diagnosis(ok, lanes, sources, journal, workers, nodes, erasures, doubts, alerts, certificates, reload)
 
 
 def is_well(lane: LaneStatus, now: float) -> bool:
@@ -300,6 +304,39 @@ def _diagnose_worker(one: WorkerStatus, lanes: Sequence[LaneStatus]) -> HealthFi
         )
     journal = _diagnose_journal(one.journal, lanes)
     return HealthFinding(name, ok=journal.ok, said=f"{name}: {journal.said}")
+
+
+def _diagnose_nodes(status: Status) -> Iterator[HealthFinding]:
+    first = next((one.node for one in status.nodes if one.state == "running"), "")
+    for one in status.nodes:
+        name = f"node {one.node}" + (f" (worker {one.worker})" if one.worker else "")
+        ok = one.state == "stopped" or (one.state == "running" and not one.lacks)
+        yield HealthFinding(name, ok, f"{name}: {'; '.join(_describe_node(one, first))}")
+    if status.waiting_partitions and status.nodes:
+        advice = "a running process takes them over in a moment" if first else "no relay runs: start one"
+        said = f"partitions: nobody runs {describe_partitions(status.waiting_partitions)}, and their events wait"
+        yield HealthFinding("partitions", ok=False, said=f"{said}; {advice}")
+
+
+def _describe_node(one: NodeStatus, first: str) -> Iterator[str]:
+    """Yield what there is to say of a process. `first`: the node with which configurations are compared."""
+    if one.state == "stopped":
+        yield f"has stopped at {format_time(one.seen)}"
+    elif one.state == "away":
+        yield f"has given no sign of life since {format_time(one.seen)} (process {one.process} on {one.host})"
+        yield "other processes run its partitions; start it again, or leave it: relay forgets it after a day"
+    else:
+        yield f"runs {describe_partitions(one.partitions)} on {one.host}"
+        if one.lacks:
+            yield f"has no connector {', '.join(one.lacks)}: events in its partitions wait; add it there, and reload"
+        if others := [table for table in one.differs if table.removeprefix("connector.") not in one.lacks]:
+            yield f"its configuration differs from that of {first} in {', '.join(others)}"
+
+
+def describe_partitions(numbers: Sequence[int]) -> str:
+    """Describe partitions by their numbers: "partitions 0-3"."""
+    noun = "partition" if len(numbers) == 1 else "partitions"
+    return f"{noun} {format_ranges(make_ranges(numbers))}" if numbers else "no partition"
 
 
 def _diagnose_erasures(one: FailingErasures, now: float, *, runs: bool, is_off: bool) -> HealthFinding:

@@ -270,6 +270,32 @@ class WorkerStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStatus:
+    """A process of a node, one of those that share the partitions of a store."""
+
+    node: str
+    worker: int
+    """The number of the process within its node."""
+    state: Literal["running", "away", "stopped"]
+    """`away`: it gives no sign of life, and others run its partitions; `stopped`: it has ended in good order."""
+    host: str
+    process: int
+    """Its number on that machine."""
+    version: str
+    started: float
+    seen: float
+    """Its last sign of life."""
+    memory: int | None
+    """None: it has reported nothing yet, or in a way that this version does not know."""
+    partitions: Sequence[int]
+    """The partitions that it runs, or that nobody else may run yet."""
+    differs: Sequence[str] = ()
+    """Tables that its configuration has otherwise than that of the first running process, such as "connector.heap"."""
+    lacks: Sequence[str] = ()
+    """Connectors that only other processes have. Their events in the partitions of this one wait."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RefusedReload:
     """A refused reload without a successful one since: conf.d is not in force."""
 
@@ -311,5 +337,12 @@ class Status:
     """What the last reload found to wait for a restart: settings, and code of plugins."""
     refused_reload: RefusedReload | None = None
     """None: the last reload succeeded, or there was none."""
+    partitions: Sequence[int] = ()
+    """The numbers of the partitions that run."""
     workers: Sequence[WorkerStatus] = ()
     """Empty with a single process. Otherwise everything above covers all workers together."""
+    nodes: Sequence[NodeStatus] = ()
+    """The processes that share the partitions; empty where each process has its own. Otherwise everything above covers
+    all of them together."""
+    waiting_partitions: Sequence[int] = ()
+    """The partitions that no process runs now. Their events wait."""

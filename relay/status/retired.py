@@ -25,7 +25,7 @@ async def read_retired(store: Store, running: Collection[int], config: Config) -
     Returns nothing if they cannot be read at the moment.
     """
     try:
-        return await ADMIN.run(_read_ledgers, store, running, config)
+        return await ADMIN.run(read_ledgers, store, running, config)
     except Unavailable as error:
         log.error("the ledgers of former workers cannot be read", error=str(error))
         return []
@@ -38,7 +38,8 @@ def keep_configured(status: Status, config: Config) -> Status:
     return replace(status, sources=sources, lanes=lanes)
 
 
-def _read_ledgers(store: Store, running: Collection[int], config: Config) -> list[Status]:
+def read_ledgers(store: Store, running: Collection[int], config: Config) -> list[Status]:
+    """Read the ledgers of all partitions but the running ones. Blocking. Raises Unavailable."""
     found = []
     for partition in store.view_all():
         if partition.number in running:

@@ -16,8 +16,8 @@ from relay.admin.acts import make_forget_entry, make_pause_entry, make_resume_en
 from relay.admin.control import Control
 from relay.admin.openapi import render_contract
 from relay.admin.responses import convert_content, make_answer, read_asker, send_lines
-from relay.status import ListenerStatus, Status, diagnose, merge_listeners
-from relay.store import HistoryQuery
+from relay.status import ListenerStatus, Status, diagnose, merge_listeners, read_cluster_status
+from relay.store import HistoryQuery, Unavailable
 from relay.threads import ADMIN
 
 TAPS: Final = 8
@@ -33,8 +33,20 @@ class StatusHandlers:
         self._taps = 0
 
     async def _read_status(self) -> Status:
+        """Return the status of this node."""
         status = await self._control.status()
         return replace(status, listeners=merge_listeners(status.listeners, self._listeners()))
+
+    async def _read_whole_status(self) -> Status:
+        """Return the status of all nodes that share the store; that of this node while the store is unavailable."""
+        mine, store = await self._read_status(), self._control.store
+        if not store.shared_partitions:
+            return mine
+        try:
+            whole = await ADMIN.run(read_cluster_status, store, self._control.config)
+        except Unavailable:
+            return mine
+        return replace(whole, alerts=mine.alerts, refused_reload=mine.refused_reload)
 
     def list_routes(self) -> list[web.RouteDef]:
         """List the routes."""
@@ -58,15 +70,15 @@ class StatusHandlers:
 
     async def get_status(self, _: web.Request) -> web.StreamResponse:
         """Answer with the status."""
-        return make_answer(await self._read_status())
+        return make_answer(await self._read_whole_status())
 
     async def get_lanes(self, _: web.Request) -> web.StreamResponse:
         """Answer with the status of the lanes."""
-        return make_answer((await self._read_status()).lanes)
+        return make_answer((await self._read_whole_status()).lanes)
 
     async def get_health(self, _: web.Request) -> web.StreamResponse:
         """Answer with the health in words."""
-        return make_answer(diagnose(await self._read_status()))
+        return make_answer(diagnose(await self._read_whole_status()))
 
     async def get_alerts(self, _: web.Request) -> web.StreamResponse:
         """Answer with the status of the alerts."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
@@ -24,8 +25,10 @@ from relay.state.erasure.table import FolderErasures, save_answers
 from relay.state.history import FolderHistory
 from relay.state.replays import FolderReplays
 from relay.status.reload_result import ReloadResult
-from relay.store import ConnectorAnswer, Cursor, Entry, Parked, Replay
-from tests.unit.admin.shown_daemon import Bench
+from relay.store import ConnectorAnswer, Cursor, Entry, JournalLimits, Parked, Replay
+from tests.toy_store.store import ToyStore
+from tests.unit.admin.shown_daemon import Bench, Shown
+from tests.unit.status.statuses import a_status
 
 DOCUMENT = yaml.load(render_contract(), yaml.CSafeLoader)
 PARKED = Parked("braze", "heap", 3, "t", "refused", "no", 1, b'\xff{"id":1}')
@@ -260,3 +263,23 @@ def test_a_reload_that_is_refused_is_kept_with_every_mistake() -> None:
     assert (entry.kind, entry.by, entry.about) == ("reload_refused", "root", {"said": mistakes})
     many = make_reload_entry(ReloadResult(mistakes=mistakes * SAID), by="")
     assert [*many.about["said"][SAID - 1 :]] == [mistakes[(SAID - 1) % 3], f"and {2 * SAID} more"]
+
+
+async def test_status_is_of_all_nodes_and_metrics_are_of_this_node(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ToyStore(partitions=2)
+    log, state = store.open(0, JournalLimits(64 << 20, 3600), 1 << 20)
+    store.join(0).report(msgspec.json.encode(a_status(strays=70)), {})
+    store.join(1).report(msgspec.json.encode(a_status(strays=7, partitions=[1])), {})
+    monkeypatch.setattr(Shown, "store", store)
+    seen = await bench.ask("GET", "/status")
+    assert_described("GET", "/status", seen)
+    assert (seen[1]["strays"], [one["worker"] for one in seen[1]["nodes"]]) == (77, [0, 1])
+    assert (await bench.ask("GET", "/health"))[1]["nodes"][1]["said"] == "node toy (worker 1): runs partition 0 on toy"
+    assert "relay_ingest_stray_requests_total 0.0" in (await bench.ask("GET", "/metrics"))[1]
+    store.world.away = True
+    monkeypatch.setattr(store, "read_processes", store.world.check)
+    assert (await bench.ask("GET", "/status"))[1]["strays"] == 0, "the store is away"
+    await log.close()
+    state.close()

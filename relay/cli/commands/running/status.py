@@ -1,18 +1,28 @@
 """`relay status`: how relay is, on one screen."""
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 
 import click
 import msgspec
 
 from relay.api.internal import cut
-from relay.cli.client import require_running
+from relay.cli.client import find_running, require_running
 from relay.cli.format import escape_text, format_size, format_table, format_time
-from relay.cli.options import relay_options
-from relay.status import Status, classify_certificate, describe_full_in, diagnose, is_slow, is_well
-from relay.words import format_count, format_span
+from relay.cli.state_options import StateOptions, add_places
+from relay.config import Config
+from relay.status import (
+    Status,
+    classify_certificate,
+    describe_full_in,
+    diagnose,
+    is_slow,
+    is_well,
+    read_cluster_status,
+)
+from relay.store import make_ranges
+from relay.words import format_count, format_ranges, format_span
 
 CAUSES: Final = {"malformed": "that failed in TLS or spoke no HTTP"}
 """What is not called by its name."""
@@ -25,22 +35,35 @@ UNKNOWN_NAMED: Final = 10
 @click.option(
     "--quiet", is_flag=True, help="Print nothing if all is well, else the sentences on problems and parked events."
 )
-@relay_options
-def status(state: Path, as_json: bool, quiet: bool) -> None:
+@add_places
+def status(place: StateOptions, as_json: bool, quiet: bool) -> None:
     """Show on one screen how the running relay is.
 
     It shows sources, journal and connectors. Below the figures, sentences say what needs a look. A paused connector
     needs a look. Parked events alone are no failure.
 
+    With a journal in PostgreSQL it shows all nodes, from any node, and also while none runs.
+
     Exit codes: 0 all well; 1 something needs a look, or no relay runs.
     """
-    answer = require_running(state).read("GET", "/status")
+    answer = choose_status(place)()
     seen = msgspec.json.decode(answer, type=Status)
     ok = diagnose(seen).ok
     if not (quiet and ok):
         lines = [*_list_problems(seen)] if quiet else format_screen(seen)
         click.echo(msgspec.json.format(answer).decode() if as_json else "\n".join(lines))
     raise SystemExit(0 if ok else 1)
+
+
+def choose_status(place: StateOptions) -> Callable[[], bytes]:
+    """Return what reads the status as JSON: from the running relay, or without it from the store of all nodes.
+
+    Raises click.ClickException without either.
+    """
+    client = find_running(place.state)
+    if client is None and place.store.shared_partitions:
+        return lambda: msgspec.json.encode(read_cluster_status(place.store, place.config or Config()))
+    return partial((client or require_running(place.state)).read, "GET", "/status")
 
 
 def format_screen(seen: Status) -> list[str]:
@@ -67,6 +90,7 @@ def format_overview(seen: Status) -> list[str]:
         f"journal: {format_size(journal.size)}, {held}, {kept} kept{describe_full_in(journal)}",
         "",
         *_format_workers(seen),
+        *_format_nodes(seen),
         *_format_sources(seen),
         "",
         *_format_lanes(seen),
@@ -106,6 +130,17 @@ def _format_workers(seen: Status) -> list[str]:
         journal = [format_size(one.journal.size), f"{one.journal.fill:.0%}"]
         rows.append([str(one.worker), up, format_size(one.memory), *journal])
     return [*format_table(rows), ""] if seen.workers else []
+
+
+def _format_nodes(seen: Status) -> list[str]:
+    rows = [["node", "worker", "state", "up", "partitions", "memory", "version", "host"]]
+    for one in seen.nodes:
+        runs = one.state == "running"
+        up = format_span(seen.now - one.started) if runs else f"{format_span(seen.now - one.seen)} ago"
+        memory = "-" if one.memory is None else format_size(one.memory)
+        numbers = format_ranges(make_ranges(one.partitions)) or "-"
+        rows.append([one.node, str(one.worker), one.state, up, numbers, memory, one.version, one.host])
+    return [*format_table(rows), ""] if seen.nodes else []
 
 
 def _format_sources(seen: Status) -> list[str]:
@@ -150,9 +185,10 @@ def _format_lanes(seen: Status) -> list[str]:
 def _list_problems(seen: Status) -> Iterator[str]:
     """Yield a sentence for each problem, for parked events, and for each notice of a plugin."""
     found = diagnose(seen)
-    each = (*found.workers, *found.sources, found.journal, *found.lanes)
+    each = (*found.workers, *found.nodes, *found.sources, found.journal, *found.lanes)
     speaking = {one.source for one in seen.sources if one.notice}
     speaking |= {one.connector for one in seen.lanes if one.notice or is_slow(one)}
+    speaking |= {finding.name for finding, one in zip(found.nodes, seen.nodes, strict=False) if one.differs}
     yield from (escape_text(one.said) for one in each if not one.ok or one.parked or one.name in speaking)
     yield from (escape_text(one.said) for one in (*found.erasures, *found.doubts))
     yield from (escape_text(one.said) for one in (*found.alerts, found.reload) if not one.ok)

@@ -7,16 +7,14 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import count
-from pathlib import Path
 from typing import Final
 
 import click
 import msgspec
 
-from relay.cli.client import require_running
-from relay.cli.commands.running.status import format_overview, format_screen, list_remarks
-from relay.cli.options import relay_options
+from relay.cli.commands.running.status import choose_status, format_overview, format_screen, list_remarks
 from relay.cli.output import get_plain, stop_unread
+from relay.cli.state_options import StateOptions, add_places
 from relay.status import Status
 from relay.words import format_count
 
@@ -37,19 +35,19 @@ CUT: Final = ">"
 )
 @click.option("--times", metavar="N", type=click.IntRange(1), help="End after N times.")
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON each time.")
-@relay_options
-def top(state: Path, every: float, times: int | None, as_json: bool) -> None:
+@add_places
+def top(place: StateOptions, every: float, times: int | None, as_json: bool) -> None:
     """Show `relay status` again and again, until Ctrl-C.
 
     On a terminal it shows as much, from the top, as fits.
 
     Exit codes: 0 ended; 1 no relay runs.
     """
-    client = require_running(state)
+    read = choose_status(place)
     with suppress(KeyboardInterrupt):
         for look in stop_unread(range(times) if times else count()):
             time.sleep(every if look else 0)
-            answer = client.read("GET", "/status")
+            answer = read()
             if as_json:
                 click.echo(answer)
                 continue

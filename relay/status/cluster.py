@@ -1,0 +1,71 @@
+"""Reads the status of all nodes that share a store. Blocking.
+
+Each process leaves a status of itself in the store every few seconds. So any node can tell how all are, and so can a
+command while none runs. Partitions that no process runs are told of by their ledgers.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import msgspec
+
+from relay.config import Config
+from relay.status.merge import freeze, merge_statuses
+from relay.status.model import NodeStatus, Status
+from relay.status.retired import make_idle_status, read_ledgers
+from relay.store import NodeProcess, Store
+
+CONNECTOR = "connector."
+"""The prefix of the names of connectors' tables."""
+
+
+def read_cluster_status(store: Store, config: Config) -> Status:
+    """Read the status of all nodes from the store. Raises Unavailable.
+
+    `config`: a configuration with the sources and connectors of interest, for partitions that no process runs.
+    """
+    processes = store.read_processes()
+    reports = [_decode_report(one) for one in processes]
+    running = [report for report in reports if report is not None]
+    partitions = sorted({number for report in running for number in report.partitions})
+    idle = [freeze(one) for one in read_ledgers(store, partitions, config)]
+    whole = merge_statuses(
+        [*running, *idle, make_idle_status(0, {}, {}, config)],
+        store.parked.read_totals(),
+        store.erasures.find_failing(),
+        store.doubts.find(),
+        parked_most=config.parked.max_size,
+    )
+    waiting = sorted({*range(store.shared_partitions)} - {*partitions})
+    return replace(whole, nodes=describe_nodes(processes, reports, whole.now), waiting_partitions=waiting)
+
+
+def _decode_report(one: NodeProcess) -> Status | None:
+    """Return what a running process has reported; None without a report that this version understands."""
+    if one.state != "running" or not one.status:
+        return None
+    try:
+        return msgspec.json.decode(one.status, type=Status)
+    except msgspec.MsgspecError:
+        return None
+
+
+def describe_nodes(processes: Sequence[NodeProcess], reports: Sequence[Status | None], now: float) -> list[NodeStatus]:
+    """Describe each process, and what differs in its configuration. Pure."""
+    known = [one.tables for one in processes if one.state == "running" and one.tables]
+    connectors = {name for tables in known for name in tables if name.startswith(CONNECTOR)}
+    return [
+        NodeStatus(
+            node=one.node, worker=one.worker, state=one.state, host=one.host, process=one.process,
+            version=one.version, started=one.since, seen=now - one.silent,
+            memory=None if report is None else report.memory, partitions=one.partitions,
+            differs=_find_different(known[0], one.tables) if one.tables else (),
+            lacks=sorted(name.removeprefix(CONNECTOR) for name in connectors - one.tables.keys() if one.tables),
+        )
+        for one, report in zip(processes, reports, strict=True)
+    ]  # fmt: skip
+
+
+def _find_different(ones: Mapping[str, str], others: Mapping[str, str]) -> list[str]:
+    """Return the names of the tables that differ, or are in one of the two configurations alone."""
+    return sorted(name for name in {*ones, *others} if ones.get(name) != others.get(name))
