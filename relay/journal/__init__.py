@@ -1,5 +1,7 @@
 """The journal: appends events durably, reads them from an offset, and removes what nobody needs."""
 
+from relay.journal.compression import Compressor, Unsupported
+from relay.journal.damage import Lost
 from relay.journal.end_marker import read_end, write_end
 from relay.journal.identity import (
     ANY,
@@ -12,14 +14,27 @@ from relay.journal.identity import (
     write_identity,
 )
 from relay.journal.journal import Journal
-from relay.journal.live.tail_reader import READ_BYTES
+from relay.journal.live.group_commit import Group, GroupCommit
+from relay.journal.live.subscribers import Subscribers
+from relay.journal.live.tail import Tail
+from relay.journal.live.tail_reader import READ_BYTES, TailReader
 from relay.journal.lock import LOCK, is_locked, lock, read_holder
 from relay.journal.outside.inspected import Inspected, inspect_all
 from relay.journal.outside.repair import Repair, plan_repair, repair
 from relay.journal.outside.view import JournalView
-from relay.journal.record import HEADER, StoredRecord, encode_lost_record, encode_stored, find_records
+from relay.journal.record import (
+    HEADER,
+    StoredRecord,
+    compute_crc,
+    decode_parts,
+    encode_lost_record,
+    encode_meta,
+    encode_stored,
+    find_records,
+)
 from relay.journal.recovery import BEHIND_ALL
-from relay.journal.seen_ids import forget_seen, read_seen, write_seen
+from relay.journal.retention import choose_expendable, choose_segment_size
+from relay.journal.seen_ids import forget_seen, make_id_digest, read_seen, write_seen
 from relay.journal.segment import (
     DAMAGED,
     FRESH,
@@ -53,19 +68,32 @@ __all__ = [
     "PREFIX",
     "READ_BYTES",
     "SUFFIX",
+    "Compressor",
     "Corrupt",
+    "Group",
+    "GroupCommit",
     "Inspected",
     "Journal",
     "JournalView",
     "KnownJournal",
+    "Lost",
     "OtherJournal",
     "Repair",
     "Segment",
     "SegmentReader",
     "StoredRecord",
+    "Subscribers",
+    "Tail",
+    "TailReader",
+    "Unsupported",
+    "choose_expendable",
+    "choose_segment_size",
+    "compute_crc",
     "copy_segment",
+    "decode_parts",
     "describe_mismatch",
     "encode_lost_record",
+    "encode_meta",
     "encode_stored",
     "find_end",
     "find_journal_end",
@@ -76,6 +104,7 @@ __all__ = [
     "list_segment_files",
     "lock",
     "make_empty_journal",
+    "make_id_digest",
     "make_path",
     "mark_compressed",
     "parse_base",

@@ -17,6 +17,8 @@ def convert_disk_errors() -> Iterator[None]:
 
 def make_unavailable(error: BaseException) -> Unavailable:
     """Make the error that the journal raises when its files fail. The text leaves out the number of the error."""
+    if isinstance(error, Unavailable):
+        return error
     if not isinstance(error, OSError) or not error.strerror:
         return Unavailable(str(error))
     file = f": {error.filename}" if error.filename else ""

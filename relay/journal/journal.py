@@ -14,12 +14,10 @@ from relay.histogram import Histogram
 from relay.journal.duplicates import RecentIds
 from relay.journal.failure import convert_disk_errors, make_unavailable
 from relay.journal.identity import KnownJournal
-from relay.journal.live.group_commit import GROUP_BYTES, Group, GroupCommit
+from relay.journal.live.group_commit import Group, GroupCommit
 from relay.journal.live.subscribers import Subscribers
 from relay.journal.live.tail import Tail
 from relay.journal.reader import Reader
-from relay.journal.record import PER_EVENT, measure_record
-from relay.journal.retention import find_largest_record
 from relay.journal.rewrite import find_more_ids, plan_rewrite, remove_copies, rewrite
 from relay.journal.seek import find_offset_at, find_received_at
 from relay.journal.segment import Corrupt, Segment
@@ -30,7 +28,6 @@ from relay.store import (
     ErasedStretch,
     EventIds,
     JournalLimits,
-    TooLarge,
     Unavailable,
     Wanted,
     Wants,
@@ -64,8 +61,7 @@ class Journal:
         """
         self._writer = Writer(folder, limits, known, clock)
         self._thread = ThreadPoolExecutor(1, "journal-writer")
-        self._commits = GroupCommit(self._thread, self._write_group, self._publish)
-        self._set_bounds(limits)
+        self._commits = GroupCommit(limits, self._thread, self._write_group, self._publish)
         self._tail = Tail(memory)
         self._writer.remembered = self._tail.list_blocks
         self._recent_ids = RecentIds(seen or folder.with_name("seen"), self.clock.read_steady)
@@ -183,7 +179,7 @@ class Journal:
 
     async def append(self, kinds: Sequence[Kind], bodies: Sequence[Any]) -> int:
         """Put events on disk; return the first offset after the sync. Raises Unavailable, TooLarge."""
-        offset: int = await self._commits.add(kinds, bodies, self.check_size(kinds, bodies))
+        offset: int = await self._commits.add(kinds, bodies)
         return offset
 
     @asynccontextmanager
@@ -208,10 +204,7 @@ class Journal:
     def check_size(self, kinds: Sequence[Kind], bodies: Sequence[Any]) -> int:
         """Return about the bytes of these events on disk, without their table of types. Raises TooLarge if they can
         never fit."""
-        size, most = sum(map(len, bodies)) + PER_EVENT * len(bodies), self._largest
-        if size > self._surely_fits and measure_record(kinds, bodies) > most:
-            raise TooLarge(f"the events take more than {most:,} bytes, half of journal.max_size: send fewer at a time")
-        return size
+        return self._commits.check_size(kinds, bodies)
 
     def _write_group(self, group: Group) -> Block:
         return self._writer.write(group.kinds, group.bodies)
@@ -343,14 +336,7 @@ class Journal:
     def set_limits(self, limits: JournalLimits, memory: int) -> None:
         """Use other limits from the next commit on."""
         self._writer.limits, self._tail.max_bytes = limits, memory
-        self._set_bounds(limits)
-
-    def _set_bounds(self, limits: JournalLimits) -> None:
-        """Compute the size limits of appends from the journal's limits."""
-        self._largest = find_largest_record(limits)
-        self._surely_fits = self._largest // 4
-        """Bytes that fit in, whatever the types."""
-        self._commits.group_bytes = min(GROUP_BYTES, self._largest // 4)
+        self._commits.set_limits(limits)
 
     async def close(self) -> None:
         """Finish the commits under way and seal the journal, unless another relay writes."""

@@ -133,8 +133,13 @@ def encode_lost_record(start: int, stop: int, salt: int) -> bytes:
 
 
 def _encode_fixed(fixed: tuple[int, int, int, int, int], meta: bytes, body: bytes, salt: int) -> bytes:
-    crc = crc32(body, crc32(meta, crc32(HEADER.pack(0, *fixed)[4:], salt)))
+    crc = compute_crc(meta, body, crc32(HEADER.pack(0, *fixed)[4:], salt))
     return HEADER.pack(crc, *fixed)
+
+
+def compute_crc(meta: bytes, body: bytes, seed: int) -> int:
+    """Compute the CRC-32 of meta and body behind what `seed` stands for."""
+    return crc32(body, crc32(meta, seed))
 
 
 def is_whole(data: bytes | memoryview, at: int, header: Header, salt: int) -> bool:

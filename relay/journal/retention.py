@@ -2,13 +2,36 @@
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
-from relay.journal.segment import PREFIX, Segment
+from relay.journal.segment import PREFIX
 from relay.store import JournalLimits
 
 MAX_SEGMENT_BYTES: Final = 64 << 20
 MIN_SEGMENT_BYTES: Final = 1 << 20
+
+
+class Removable(Protocol):
+    """A segment, wherever it is."""
+
+    @property
+    def base(self) -> int:
+        """The offset of its first event."""
+
+    @property
+    def end(self) -> int:
+        """The offset behind its last event."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that its removal gives back."""
+
+    @property
+    def written(self) -> float:
+        """Time of its last event in Unix seconds."""
+
+
+S = TypeVar("S", bound=Removable)
 
 
 def choose_segment_size(limits: JournalLimits) -> int:
@@ -23,8 +46,8 @@ def find_largest_record(limits: JournalLimits) -> int:
 
 
 def choose_expendable(
-    segments: Sequence[Segment], limits: JournalLimits, keep: int, replay_floor: int, now: float, lacking: float
-) -> list[Segment]:
+    segments: Sequence[S], limits: JournalLimits, keep: int, replay_floor: int, now: float, lacking: float
+) -> list[S]:
     """Return the oldest segments that may be removed: older than the retention, or in the way of `lacking` more bytes.
 
     Segments with needed events (`keep`: the first needed offset) stay, unless the limits allow their removal to make

@@ -158,7 +158,7 @@ class Seen:
 
     def _find(self, ids: Sequence[str], subject: str | None) -> set[str]:
         asked = ids if subject is None else [*ids, subject]
-        digests, since = _make_digests(asked), self._read_clock() - round(self.window * 1e6)
+        digests, since = b"".join(map(make_id_digest, asked)), self._read_clock() - round(self.window * 1e6)
         found: dict[str, int] = {}
         for generation in [*self._list_generations()]:
             with self._survive_failure(generation):
@@ -182,7 +182,7 @@ class Seen:
         with self._survive_failure(newest):
             self._folder.mkdir(mode=0o700, exist_ok=True)
             note = newest.note_durably if durably else newest.note
-            note(_make_digests(ids), now)
+            note(b"".join(map(make_id_digest, ids)), now)
             return True
         return False
 
@@ -263,7 +263,6 @@ def _list_files(folder: Path) -> Iterator[tuple[str, int, Path]]:
                 yield match[1], int(match[2]), path
 
 
-def _make_digests(ids: Sequence[str]) -> bytes:
-    """Return 128 bits of each id, joined. Two different ids never meet."""
-    texts = [one.encode("utf-8", "surrogatepass") for one in ids]
-    return b"".join(blake2b(text, digest_size=DIGEST_BYTES).digest() for text in texts)
+def make_id_digest(one: str) -> bytes:
+    """Return 128 bits of an id. Two different ids never meet."""
+    return blake2b(one.encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).digest()

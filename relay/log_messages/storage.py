@@ -22,6 +22,19 @@ JOURNAL: Final = (
     ),
     LogMessage("journal segments removed", "info", "Retention has removed old segments."),
     LogMessage(
+        "a journal segment stays until nobody reads it",
+        "info",
+        "Somebody reads the table of a segment that is to be removed, such as a dump of the database.",
+        "none; relay tries again. Until then the table takes room.",
+    ),
+    LogMessage(
+        "the log cannot be read",
+        "error",
+        "relay cannot look into the database for events of other nodes. `error` has the server's words.",
+        "see the server. relay tries again, and deliveries go on with the events in memory.",
+    ),
+    LogMessage("the log can be read again", "info", "relay has looked into the database after a failure."),
+    LogMessage(
         "events removed that were still needed",
         "error",
         "The journal is full, and `journal.on_full` is `expire_oldest`. These events count as expired.",

@@ -55,14 +55,30 @@ CREATE TABLE $.node_report (
     PRIMARY KEY (node, worker)
 );
 
--- Segments of the logs. Each is a table of blocks, `block_NUMBER`, which is dropped as a whole.
+-- Segments of the logs. Each is a table of blocks, which is dropped as a whole. The newest segment takes the next block.
+CREATE SEQUENCE $.segment_number;
 CREATE TABLE $.segment (
     partition integer NOT NULL,
-    number    bigint  GENERATED ALWAYS AS IDENTITY,  -- the segment's table is block_NUMBER
+    number    bigint  NOT NULL DEFAULT nextval('$.segment_number'),
+    name      text    NOT NULL,  -- the segment's table: block_NUMBER; an erasure puts another table in its place
     base      bigint  NOT NULL,  -- offset of its first event
-    opened    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    stop      bigint,            -- offset behind its last event; null: the segment takes blocks
+    size      bigint,            -- bytes of the table; null: the segment takes blocks
+    received  bigint  NOT NULL DEFAULT 0,  -- when its last event was received, in Unix microseconds; before it is
+                                           -- closed, that of the segment before
     PRIMARY KEY (partition, number)
 );
+
+-- The form of a segment's table. A block is the events of one commit.
+CREATE TABLE $.block (
+    base     bigint  PRIMARY KEY,  -- offset of its first event
+    events   integer NOT NULL,     -- number of its events
+    received bigint  NOT NULL,     -- Unix microseconds by the server's clock
+    meta     bytea   NOT NULL,     -- kinds and places of the events, or the form of compressed events
+    body     bytea   NOT NULL,     -- the events, as they are in a journal on disk
+    crc      bigint  NOT NULL      -- CRC-32 of events, meta and body
+);
+ALTER TABLE $.block ALTER COLUMN meta SET STORAGE EXTERNAL, ALTER COLUMN body SET STORAGE EXTERNAL;
 
 -- What happened, as `relay history` shows it.
 CREATE TABLE $.history (
@@ -97,6 +113,16 @@ CREATE TABLE $.alert_message (
     sent     double precision,   -- Unix seconds at which it was sent
     given_up double precision    -- Unix seconds at which relay gave up
 );
+
+-- When recent events came, by their ids, for sources that leave out duplicates. The ids of all partitions are here, so
+-- that nobody gets in twice by another door.
+CREATE TABLE $.seen (
+    source text   NOT NULL,  -- name of the source
+    digest bytea  NOT NULL,  -- of an id, or of a subject
+    at     bigint NOT NULL,  -- Unix microseconds
+    PRIMARY KEY (source, digest)
+);
+CREATE INDEX seen_at ON $.seen (source, at);
 
 -- Add partitions until there are `wanted`; return the number of partitions.
 CREATE FUNCTION $.add_partitions(wanted integer) RETURNS integer LANGUAGE plpgsql AS $body$
@@ -150,27 +176,66 @@ BEGIN
 END
 $body$;
 
--- Append a block to a partition; return its first offset, and when it was received. Return nothing if `newest` is not
--- the newest segment any more. The lock holds until the transaction has ended, so that no offset is given twice.
--- Each statement sees what was committed before it began, hence the lock comes first.
-CREATE FUNCTION $.append(
-    part integer, newest bigint, lowest bigint, events integer, meta bytea, body bytea, crc bigint, lock_ms integer
-) RETURNS TABLE (first_offset bigint, received_us bigint) LANGUAGE plpgsql AS $body$
+-- The time by which events are received, in Unix microseconds.
+CREATE FUNCTION $.read_clock() RETURNS bigint LANGUAGE sql AS $body$
+    SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
+$body$;
+
+-- Wait for the right to append to a partition, until the transaction has ended. Every transaction that appends is
+-- synced, whatever the role's settings say.
+CREATE FUNCTION $.lock_log(part integer, lock_ms integer) RETURNS void LANGUAGE plpgsql AS $body$
 BEGIN
     IF current_setting('synchronous_commit') NOT IN ('on', 'remote_apply') THEN
         PERFORM set_config('synchronous_commit', 'on', true);
     END IF;
     PERFORM set_config('lock_timeout', lock_ms::text, true);
     PERFORM pg_advisory_xact_lock((SELECT lock FROM $.cluster), 2 * part);
+END
+$body$;
+
+-- Note when ids came. Each must be as it was found: unknown (null), or known since that time. Else raise RL003, as
+-- another process has noted an id meanwhile. Waits for whoever notes one of the ids now, in the order of the ids.
+CREATE FUNCTION $.note_ids(sources text[], digests bytea[], known bigint[], fresh bigint[], lock_ms integer)
+RETURNS void LANGUAGE plpgsql AS $body$
+DECLARE
+    noted bigint;
+    renewed bigint := 0;
+BEGIN
+    PERFORM set_config('lock_timeout', lock_ms::text, true);
+    INSERT INTO $.seen (source, digest, at)
+        SELECT one.source, one.digest, one.at FROM unnest(sources, digests, known, fresh) AS one (source, digest, was, at)
+        WHERE one.was IS NULL ORDER BY one.source, one.digest ON CONFLICT DO NOTHING;
+    GET DIAGNOSTICS noted = ROW_COUNT;
+    IF noted < cardinality(sources) THEN
+        PERFORM 1 FROM $.seen JOIN unnest(sources, digests) AS one (source, digest) USING (source, digest)
+            ORDER BY source, digest FOR UPDATE OF seen;
+        UPDATE $.seen SET at = one.at FROM unnest(sources, digests, known, fresh) AS one (source, digest, was, at)
+            WHERE seen.source = one.source AND seen.digest = one.digest AND seen.at = one.was;
+        GET DIAGNOSTICS renewed = ROW_COUNT;
+    END IF;
+    IF noted + renewed < cardinality(sources) THEN
+        RAISE EXCEPTION 'another process has noted an id meanwhile' USING ERRCODE = 'RL003';
+    END IF;
+END
+$body$;
+
+-- Append a block to a partition; return its first offset, and when it was received. Raise RL002 if `newest` is not the
+-- newest segment any more. The lock holds until the transaction has ended, so that no offset is given twice.
+-- Each statement sees what was committed before it began, hence the lock comes first.
+CREATE FUNCTION $.append(
+    part integer, newest bigint, lowest bigint, events integer, meta bytea, body bytea, crc bigint, lock_ms integer
+) RETURNS TABLE (first_offset bigint, received_us bigint) LANGUAGE plpgsql AS $body$
+BEGIN
+    PERFORM $.lock_log(part, lock_ms);
     IF newest IS DISTINCT FROM (SELECT max(number) FROM $.segment WHERE partition = part) THEN
-        RETURN;
+        RAISE EXCEPTION 'segment % is not the newest', newest USING ERRCODE = 'RL002';
     END IF;
     RETURN QUERY EXECUTE format(
         'INSERT INTO $.%1$I (base, events, received, meta, body, crc)
-         SELECT greatest((SELECT base FROM $.segment WHERE partition = $1 AND number = $2),
-                         (SELECT base + events FROM $.%1$I ORDER BY base DESC LIMIT 1), $3), $4,
-                greatest((SELECT received FROM $.%1$I ORDER BY base DESC LIMIT 1),
-                         (extract(epoch FROM clock_timestamp()) * 1000000)::bigint), $5, $6, $7
+         SELECT greatest(segment.base, last.base + last.events, $3), $4,
+                greatest(segment.received, last.received, $.read_clock()), $5, $6, $7
+         FROM $.segment LEFT JOIN (SELECT base, events, received FROM $.%1$I ORDER BY base DESC LIMIT 1) AS last ON true
+         WHERE partition = $1 AND number = $2
          RETURNING base, received', 'block_' || newest)
     USING part, newest, lowest, events, meta, body, crc;
 END
@@ -179,6 +244,74 @@ $body$;
 -- Return the Unix seconds of the server's clock. The clocks of the nodes may differ.
 CREATE FUNCTION $.unix_time() RETURNS double precision LANGUAGE sql AS
 'SELECT extract(epoch FROM clock_timestamp())::double precision';
+
+-- Append a block of events that are no duplicates, and note their ids.
+CREATE FUNCTION $.append_new(
+    part integer, newest bigint, lowest bigint, events integer, meta bytea, body bytea, crc bigint, lock_ms integer,
+    sources text[], digests bytea[], known bigint[], fresh bigint[]
+) RETURNS TABLE (first_offset bigint, received_us bigint) LANGUAGE plpgsql AS $body$
+BEGIN
+    PERFORM $.note_ids(sources, digests, known, fresh, lock_ms);
+    RETURN QUERY SELECT * FROM $.append(part, newest, lowest, events, meta, body, crc, lock_ms);
+END
+$body$;
+
+-- Return the newest segment of a partition, the offset behind its last event, when that was received, and the server's
+-- time. Return nothing for a partition without segments.
+CREATE FUNCTION $.find_end(part integer)
+RETURNS TABLE (newest bigint, stop bigint, received_us bigint, now_us bigint) LANGUAGE plpgsql AS $body$
+DECLARE
+    last $.segment;
+    tail record;
+BEGIN
+    IF pg_is_in_recovery() THEN
+        RAISE EXCEPTION 'the server is a standby' USING ERRCODE = '25006';
+    END IF;
+    SELECT * INTO last FROM $.segment WHERE partition = part ORDER BY number DESC LIMIT 1;
+    IF last IS NULL THEN
+        RETURN;
+    END IF;
+    SELECT last.base AS stop, last.received AS received INTO tail;
+    IF to_regclass('$.' || last.name) IS NOT NULL THEN
+        EXECUTE format('SELECT coalesce(max(base + events), $1) AS stop, coalesce(max(received), $2) AS received
+                        FROM (SELECT * FROM $.%I ORDER BY base DESC LIMIT 1) AS last', last.name)
+        INTO tail USING last.base, last.received;
+    END IF;
+    RETURN QUERY SELECT last.number, tail.stop, tail.received, $.read_clock();
+END
+$body$;
+
+-- Make the table of a segment. Its events come into no sample of the server's planner.
+CREATE FUNCTION $.make_blocks(name text) RETURNS void LANGUAGE plpgsql AS $body$
+BEGIN
+    EXECUTE format('CREATE TABLE $.%1$I (LIKE $.block INCLUDING ALL)
+                        WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off);
+                    ALTER TABLE $.%1$I ALTER meta SET STATISTICS 0, ALTER body SET STATISTICS 0', name);
+END
+$body$;
+
+-- Begin the next segment of a partition, at `lowest` or later. Do nothing if `newest` is not the newest segment any more
+-- (null: the partition has no segment).
+CREATE FUNCTION $.begin_segment(part integer, after bigint, lowest bigint, lock_ms integer) RETURNS void
+LANGUAGE plpgsql AS $body$
+DECLARE
+    last record;
+    fresh bigint;
+BEGIN
+    PERFORM $.lock_log(part, lock_ms);
+    IF after IS DISTINCT FROM (SELECT max(number) FROM $.segment WHERE partition = part) THEN
+        RETURN;
+    END IF;
+    SELECT * INTO last FROM $.find_end(part);
+    UPDATE $.segment SET stop = last.stop, received = last.received_us,
+        size = coalesce(pg_total_relation_size(to_regclass('$.' || name)), 0)
+        WHERE partition = part AND number = after;
+    fresh := nextval('$.segment_number');
+    INSERT INTO $.segment (partition, number, name, base, received)
+        VALUES (part, fresh, 'block_' || fresh, greatest(last.stop, lowest), coalesce(last.received_us, 0));
+    PERFORM $.make_blocks('block_' || fresh);
+END
+$body$;
 
 -- What relay knows of the log of each partition, beside its blocks.
 CREATE TABLE $.journal_state (

@@ -12,7 +12,9 @@ import structlog
 
 from relay.api import Kind
 from relay.journal.failure import make_unavailable
-from relay.store import EventIds, Unavailable
+from relay.journal.record import PER_EVENT, measure_record
+from relay.journal.retention import find_largest_record
+from relay.store import EventIds, JournalLimits, TooLarge, Unavailable
 
 R = TypeVar("R")
 GROUP_BYTES: Final = 8 << 20
@@ -50,9 +52,19 @@ class Group:
 class GroupCommit(Generic[R]):
     """The groups of one log, and how its last commit ended. Use it from one event loop."""
 
-    def __init__(self, thread: Executor, write: Callable[[Group], R], publish: Callable[[Group, R], None]) -> None:
-        """`write` makes a group durable; it runs in `thread`. `publish` tells everybody; it runs in the event loop."""
-        self._thread, self._write, self._publish = thread, write, publish
+    def __init__(
+        self,
+        limits: JournalLimits,
+        thread: Executor,
+        write: Callable[[Group], R],
+        publish: Callable[[Group, R], None],
+        refusing_s: float = REFUSING_S,
+    ) -> None:
+        """`write` makes a group durable; it runs in `thread`. `publish` tells everybody; it runs in the event loop.
+
+        `refusing_s`: seconds after a failed commit until senders may try again.
+        """
+        self._thread, self._write, self._publish, self._refusing_s = thread, write, publish, refusing_s
         self._groups: deque[Group] = deque()
         self._committing = False
         self._refused: tuple[str, float] | None = None
@@ -60,20 +72,34 @@ class GroupCommit(Generic[R]):
         """Whether the last check for room found none."""
         self.fenced = ""
         """Why nothing may be written any more; "": all may."""
-        self.group_bytes = GROUP_BYTES
-        """Bytes of a group, at most, unless a single batch is larger."""
         self.failed = 0
         """Failed commits since the start."""
+        self.set_limits(limits)
+
+    def set_limits(self, limits: JournalLimits) -> None:
+        """Compute the size limits of appends from the limits of the log."""
+        self._largest = find_largest_record(limits)
+        self._surely_fits = self._largest // 4
+        """Bytes that fit in, whatever the types."""
+        self._group_bytes = min(GROUP_BYTES, self._largest // 4)
+
+    def check_size(self, kinds: Sequence[Kind], bodies: Sequence[Any]) -> int:
+        """Return about the bytes that these events take, without their table of types. Raises TooLarge if they can
+        never fit."""
+        size, most = sum(map(len, bodies)) + PER_EVENT * len(bodies), self._largest
+        if size > self._surely_fits and measure_record(kinds, bodies) > most:
+            raise TooLarge(f"the events take more than {most:,} bytes, half of journal.max_size: send fewer at a time")
+        return size
 
     @property
     def refusing(self) -> str | None:
-        """Why the last commit failed; None if it succeeded, or failed more than REFUSING_S ago.
+        """Why the last commit failed; None if it succeeded, or failed so long ago that senders may try again.
 
         Without that end a relay that is not ready would get no events, and so never become ready again.
         """
         if self.fenced:
             return self.fenced
-        if self._refused is None or time.monotonic() > self._refused[1] + REFUSING_S:
+        if self._refused is None or time.monotonic() > self._refused[1] + self._refusing_s:
             return None
         return self._refused[0]
 
@@ -92,13 +118,12 @@ class GroupCommit(Generic[R]):
         if self.fenced:
             raise Unavailable(self.fenced, "taken")
 
-    def add(
-        self, kinds: Sequence[Kind], bodies: Sequence[Any], size: int, ids: EventIds | None = None
-    ) -> asyncio.Future[Any]:
-        """Add a batch of `size` bytes to the next group; return the future of its commit. Raises Unavailable."""
+    def add(self, kinds: Sequence[Kind], bodies: Sequence[Any], ids: EventIds | None = None) -> asyncio.Future[Any]:
+        """Add a batch to the next group; return the future of its commit. Raises Unavailable, TooLarge."""
+        size = self.check_size(kinds, bodies)
         if self.fenced:
             self.check_fence()
-        if not self._groups or self._groups[-1].size + size > self.group_bytes:
+        if not self._groups or self._groups[-1].size + size > self._group_bytes:
             self._groups.append(Group())
         group = self._groups[-1]
         future = asyncio.get_running_loop().create_future()

@@ -77,6 +77,12 @@ class Subscribers:
         if self._timer is None and len(woken) < len(self._subscribers):
             self._timer = asyncio.get_running_loop().call_later(QUIET_S, self._wake_all)
 
+    def notify_jump(self, offset: int, head: int) -> None:
+        """Wake all: the journal has grown from this offset up to `head` by what nobody has looked at."""
+        for waiter in self._subscribers:
+            waiter.wake(offset)
+        self._head = head
+
     def _wake_all(self) -> None:
         self._timer = None
         for waiter in self._subscribers:

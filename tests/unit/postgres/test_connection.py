@@ -14,10 +14,7 @@ from relay.postgres.schema import VERSION, make_tables, read_version
 from relay.store import Unavailable
 from tests.postgres import Server, start_shared_server
 
-SEGMENT = """
-    CREATE TABLE $.block_1 (base bigint PRIMARY KEY, events int, received bigint, meta bytea, body bytea, crc bigint);
-    INSERT INTO $.segment (partition, base) VALUES (0, 7);
-"""
+SEGMENT = "SELECT $.begin_segment(0, NULL, 7, 1000)"
 
 
 @pytest.fixture
@@ -41,7 +38,8 @@ def test_appends_of_two_processes_have_consecutive_offsets(database: Database) -
         first.run(SEGMENT)
         assert [append(db, 2) for db in (first, second, first)] == [[(7,)], [(9,)], [(11,)]]
         assert append(second, 1, least=20) == [(20,)]
-        assert append(second, 1, newest=99) == []
+        with pytest.raises(psycopg.Error, match="segment 99 is not the newest"):
+            append(second, 1, newest=99)
 
 
 def test_an_append_waits_for_the_one_that_is_not_committed(database: Database) -> None:

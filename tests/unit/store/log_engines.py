@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
@@ -14,7 +15,10 @@ import pytest
 
 from relay.journal.journal import Journal
 from relay.journal.outside.view import JournalView
+from relay.postgres.log.blocks import read_rows
+from relay.postgres.log.log import PostgresLog
 from relay.store.log import JournalLimits, Log
+from tests.postgres import start_shared_server
 from tests.toy_store.log import ToyLog
 
 LIMITS = JournalLimits(max_size=1 << 30, retention=3600)
@@ -25,6 +29,12 @@ class LogEngine(ABC):
     """One log on one engine."""
 
     log: Log
+    refusal = REFUSAL
+    """What senders are told while commits fail."""
+
+    async def close(self) -> None:
+        """Close the log."""
+        await self.log.close()
 
     @abstractmethod
     def begin_part(self) -> None:
@@ -37,6 +47,10 @@ class LogEngine(ABC):
     @abstractmethod
     def refuse(self) -> AbstractContextManager[None]:
         """Let every commit fail until the block ends."""
+
+    def set_time(self, seconds: int, patch: pytest.MonkeyPatch) -> None:
+        """Stop the clock by which events are received at a Unix time."""
+        patch.setattr(time, "time_ns", lambda: seconds * 10**9)
 
     @abstractmethod
     def holds(self, text: bytes) -> bool:
@@ -125,9 +139,91 @@ class InMemoryLog(LogEngine):
         return any(text in block.body for block in self.log.blocks)
 
 
+class DatabaseLog(LogEngine):
+    """A log in a real PostgreSQL, in a schema of its own."""
+
+    log: PostgresLog
+    refusal = f"PostgreSQL: {REFUSAL}"
+
+    def __init__(self, limits: JournalLimits, memory: int) -> None:
+        self.server = start_shared_server()
+        self.database = self.server.make_database()
+        self._limits, self._memory = limits, memory
+        self.log = self._open()
+
+    def _open(self) -> PostgresLog:
+        return PostgresLog(self.database, 0, self._limits, self._memory)
+
+    async def reopen(self) -> None:
+        """Close the log, and open it again."""
+        await self.log.close()
+        self.log = self._open()
+
+    async def close(self) -> None:
+        await super().close()
+        self.database.close()
+
+    def begin_part(self) -> None:
+        self.log._writer.begin_anew()
+
+    def set_time(self, seconds: int, patch: pytest.MonkeyPatch) -> None:
+        self._replace("read_clock() RETURNS bigint LANGUAGE sql", f"SELECT {seconds * 10**6}::bigint")
+
+    def _replace(self, function: str, body: str) -> None:
+        with self.database.use() as db:
+            db.run(f"CREATE OR REPLACE FUNCTION $.{function} AS $body$ {body} $body$")
+
+    @asynccontextmanager
+    async def hold(self) -> AsyncIterator[asyncio.Event]:
+        begun = asyncio.Event()
+        waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'advisory'"
+        with self.database.connect() as db:
+            db.run("BEGIN; SELECT $.lock_log(0, 1000)")
+
+            async def notice() -> None:
+                while not db.run(waiting).fetchall():
+                    await asyncio.sleep(0.01)
+                begun.set()
+
+            async with asyncio.TaskGroup() as group:
+                noticing = group.create_task(notice())
+                try:
+                    yield begun
+                finally:
+                    noticing.cancel()
+                    db.run("ROLLBACK")
+        await self.log.await_commit()
+
+    @contextmanager
+    def refuse(self) -> Iterator[None]:
+        function = "lock_log(part integer, lock_ms integer) RETURNS void LANGUAGE plpgsql"
+        with self.database.use() as db:
+            ((body,),) = db.run("SELECT prosrc FROM pg_proc WHERE oid = '$.lock_log'::regproc").fetchall()
+        self._replace(function, f"BEGIN RAISE EXCEPTION '{REFUSAL}'; END")
+        yield
+        self._replace(function, body)
+
+    def holds(self, text: bytes) -> bool:
+        schema = self.database.schema.strip('"')
+        files = self.server.execute(f"""
+            SELECT pg_relation_filepath(one.oid) FROM pg_class AS one
+            LEFT JOIN pg_class AS of ON one.oid IN (of.reltoastrelid)
+            WHERE '{schema}'::regnamespace IN (one.relnamespace, of.relnamespace) AND one.relkind IN ('r', 't')
+        """)
+        self.server.execute("CHECKPOINT")
+        with self.database.use() as db:
+            names = db.run("SELECT name FROM $.segment").fetchall()
+            rows = [row for (name,) in names for row in read_rows(db, name, 0, 1 << 62, 1 << 30)]
+        blocks = [block for row in rows if (block := row.decode()) is not None]
+        read = [(self.server.folder / str(file)).read_bytes() for (file,) in files]
+        return any(text in one for one in read) or any(text in block.body for block in blocks)
+
+
 def make_engine(name: str, folder: Path, limits: JournalLimits = LIMITS) -> LogEngine:
     """Make an empty log on an engine."""
     if name == "toy":
         return InMemoryLog(limits)
-    limits = replace(limits, compress=name == "embedded, compressed")
+    limits = replace(limits, compress="compressed" in name)
+    if name.startswith("postgres"):
+        return DatabaseLog(limits, memory=0 if name == "postgres, from the database" else 1 << 20)
     return EmbeddedLog(folder, limits, memory=1 << 20 if name == "embedded" else 0)

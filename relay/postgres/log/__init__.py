@@ -1,0 +1,1 @@
+"""The log of a partition in PostgreSQL: blocks of events in tables, each a segment of the log."""

@@ -1,0 +1,109 @@
+"""Blocks as rows of a segment's table.
+
+The checksum is made by the process that appends, and checked by whoever reads. It covers the number of events, meta and
+body. Offset and time are not in it: the database gives them.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from relay.api import Block
+from relay.journal import Compressor, compute_crc, decode_parts, encode_meta
+from relay.postgres.connection import PostgresConnection
+
+LOCK_MS: Final = 5000
+"""Milliseconds that an append waits for the lock of the partition. An older append may wait for a standby meanwhile."""
+READ_BYTES: Final = 256 << 10
+"""Stored bytes of a read. They are about a MiB once they are decompressed."""
+ROW_BYTES: Final = 120
+"""Bytes of a row beside meta and body, with its place in the index."""
+PIECE_BYTES: Final = 1996
+"""Bytes of a piece into which the server divides a long value."""
+PIECE_TAKES: Final = 2080
+"""Bytes that such a piece takes, with its place in the index."""
+OTHER_SEGMENT: Final = "RL002"
+"""The SQLSTATE that `schema.sql` raises when another segment is the newest."""
+KNOWN_ID: Final = "RL003"
+"""The SQLSTATE that `schema.sql` raises when another process has noted an id meanwhile."""
+_APPEND: Final = "SELECT * FROM $.append(%s, %s, %s, %s, %b, %b, %s, %s)"
+_APPEND_NEW: Final = """
+    SELECT * FROM $.append_new(%s, %s, %s, %s, %b, %b, %s, %s, %s::text[], %s::bytea[], %s::bigint[], %s::bigint[])
+"""
+_READ: Final = """
+    SELECT base, events, received, meta, body, crc FROM (
+        SELECT *, sum(octet_length(meta) + octet_length(body)) OVER (ORDER BY base) AS total FROM (
+            SELECT * FROM $.{name}
+            WHERE base >= coalesce((SELECT max(base) FROM $.{name} WHERE base <= %(start)s), 0) AND base < %(stop)s
+                AND base + events > %(start)s
+            ORDER BY base LIMIT 1000
+        ) AS first
+    ) AS counted
+    WHERE total - octet_length(meta) - octet_length(body) < %(size)s ORDER BY base
+"""
+_FIND_RECEIVED: Final = """
+    SELECT received FROM $.{name} WHERE base + events > %(offset)s AND base >=
+        coalesce((SELECT max(base) FROM $.{name} WHERE base <= %(offset)s), 0) ORDER BY base LIMIT 1
+"""
+
+
+class BlockRow(NamedTuple):
+    """A row of a segment's table."""
+
+    base: int
+    events: int
+    received_us: int
+    meta: bytes
+    body: bytes
+    crc: int
+
+    @property
+    def stored(self) -> int:
+        """About the bytes that the row takes."""
+        pieces = sum(-(-len(value) // PIECE_BYTES) for value in (self.meta, self.body) if len(value) > PIECE_BYTES)
+        return ROW_BYTES + pieces * PIECE_TAKES if pieces else ROW_BYTES + len(self.meta) + len(self.body)
+
+    def decode(self) -> Block | None:
+        """Decode the events; return None if the row is damaged. Raises Unsupported."""
+        if self.events < 1 or self.crc != compute_crc(self.meta, self.body, self.events):
+            return None
+        return decode_parts(self.meta, self.body, self.base, self.events, self.received_us)
+
+
+def encode_block(block: Block, compressor: Compressor | None) -> BlockRow:
+    """Encode a block as a row. Without `compressor` the events are stored plain."""
+    meta, body = encode_meta(block), block.body
+    if compressor is not None:
+        meta, body = compressor.compress(meta, body, len(block))
+    base, received_us = block.offsets[0], round(block.received * 1e6)
+    return BlockRow(base, len(block), received_us, meta, body, compute_crc(meta, body, len(block)))
+
+
+def append_row(
+    db: PostgresConnection, partition: int, newest: int, lowest: int, row: BlockRow, ids: Sequence[Sequence[Any]] = ()
+) -> tuple[int, int]:
+    """Append a row to the newest segment of a partition, at offset `lowest` or later; return its offset and its time.
+
+    `ids`: the ids to note, as arrays. Raises psycopg.Error, with a code: OTHER_SEGMENT or KNOWN_ID.
+    """
+    values = [partition, newest, lowest, row.events, row.meta, row.body, row.crc, LOCK_MS, *ids]
+    ((base, received_us),) = db.run(_APPEND_NEW if ids else _APPEND, values).fetchall()
+    return base, received_us
+
+
+def read_rows(db: PostgresConnection, name: str, start: int, stop: int, size: int = READ_BYTES) -> Sequence[BlockRow]:
+    """Read the rows of a segment from the one with offset `start` on, below `stop`; about `size` bytes, one row at
+    least. Raises psycopg.Error, UndefinedTable if the segment's table is gone."""
+    found = db.run(_READ.format(name=name), {"start": start, "stop": stop, "size": size}, binary=True)
+    return [BlockRow(*row) for row in found]
+
+
+def find_received(db: PostgresConnection, name: str, offset: int) -> int | None:
+    """Find when the event at this offset, or the next event of the segment, was received; None without any."""
+    row = db.run(_FIND_RECEIVED.format(name=name), {"offset": offset}).fetchone()
+    return None if row is None else int(row[0])
+
+
+def find_base(db: PostgresConnection, name: str, received_us: int) -> int | None:
+    """Find the offset of the first event of a segment received at this time or later; None without any."""
+    row = db.run(f"SELECT min(base) FROM $.{name} WHERE received >= %s", [received_us]).fetchone()  # noqa: S608
+    return None if row is None or row[0] is None else int(row[0])

@@ -1,0 +1,315 @@
+"""The log of a partition that this process runs: appends, reads on, and notices what other processes append.
+
+How it fails and recovers:
+
+- Blocks of this process are published when they are durable, if they follow the last known block. Otherwise the log
+  looks into the database, and publishes what other processes have appended in between, in the order of offsets.
+- Without news the looks become rare. A look that fails is repeated.
+- A database that lacks acknowledged events is older than what this process knows. The lost offsets are told as damage,
+  and the next segment begins behind them.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, NamedTuple, TypeVar, TypeVarTuple
+
+import structlog
+
+from relay.api import Block
+from relay.journal import Lost, Subscribers, Tail
+from relay.postgres.connection import Database, Lasting
+from relay.postgres.log.appender import PostgresAppender
+from relay.postgres.log.blocks import find_base, find_received
+from relay.postgres.log.reader import PostgresReader
+from relay.postgres.log.segments import find_log_end, read_identity
+from relay.postgres.log.stored import StoredEvents
+from relay.store import Damage, JournalLimits, Unavailable, Wants
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+SHORTEST_LOOK_S: Final = 0.02
+LONGEST_LOOK_S: Final = 0.25
+SLOWER: Final = 1.5
+"""How much longer the pause becomes after a look without news."""
+LOOK_BYTES: Final = 1 << 20
+"""Bytes of events that a look takes along, about."""
+CAME_BACK_OLDER: Final = "the database came back without them"
+log = structlog.stdlib.get_logger()
+
+
+class Look(NamedTuple):
+    """What a look into the database has found."""
+
+    blocks: Sequence[Block]
+    """The blocks from the known head on."""
+    head: int
+    """The offset behind them, and behind damage."""
+    stop: int
+    """The offset behind the last event in the database."""
+
+
+class PostgresLog(PostgresAppender):
+    """The log of one partition. Use it from one event loop."""
+
+    def __init__(self, database: Database, partition: int, limits: JournalLimits, memory: int) -> None:
+        """Open the log. Blocking. `memory`: bytes of recent events in memory. Raises Unavailable."""
+        super().__init__(database, partition, limits)
+        self._writer.may_remove = True
+        self._reading = Lasting(database)
+        self._lost = Lost()
+        self._stored = StoredEvents(self._catalogue, self._lost)
+        self._tail, self._waiting = Tail(memory), Subscribers()
+        self._readers: set[PostgresReader] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._pause_s = SHORTEST_LOOK_S
+        self._is_looking = self._is_blind = False
+        self.head = self._writer.open()
+        """The offset of the next event. Everything below is durable."""
+        with self._reading.use() as db:
+            self.identity = read_identity(db, partition)
+            """The id of the log. A copy of the log has the same id."""
+        self._reads = ThreadPoolExecutor(1, f"log reader {partition}")
+
+    @property
+    def oldest(self) -> int:
+        """The oldest offset that may be readable."""
+        segments = self._catalogue.segments
+        return min(segments[0].base, self.head) if segments else self.head
+
+    @property
+    def trimmed(self) -> int:
+        """The offset below which events have left the log for age or room. Gaps above it are damage."""
+        return self.oldest
+
+    @property
+    def size(self) -> int:
+        """Bytes that the tables of the log take."""
+        return self._catalogue.size
+
+    @property
+    def capacity(self) -> int:
+        """Bytes that the log may take."""
+        return self._writer.limits.max_size
+
+    @property
+    def stored(self) -> int:
+        """Bytes that the events appended here took of `capacity`."""
+        return self._writer.stored
+
+    @property
+    def lost(self) -> int:
+        """Unreadable events since the start."""
+        return self._lost.events
+
+    @property
+    def unsaved_damage(self) -> Sequence[Damage]:
+        """Damage that is not saved yet. `drop_saved_damage` removes the saved entries."""
+        return tuple(self._lost.unsaved)
+
+    def drop_saved_damage(self, number: int) -> None:
+        """Drop the first `number` entries of `unsaved_damage`, which are saved now."""
+        self._lost.drop_saved(number)
+
+    def fence(self, reason: str) -> None:
+        """Refuse every write from now on, because another process runs the partition. `reason` is for admins."""
+        self._commits.fenced = reason
+
+    def set_fillers(self, fillers: Callable[[], str]) -> None:
+        """Do nothing: what fills the server's disk is not known here."""
+
+    def set_limits(self, limits: JournalLimits, memory: int = 0) -> None:
+        """Use other limits from the next commit on. `memory`: bytes of recent events in memory."""
+        super().set_limits(limits)
+        self._tail.max_bytes = memory
+
+    def _show(self, block: Block) -> None:
+        """Publish a block of this process, unless the blocks of others before it are not known yet."""
+        if block.offsets[0] == self.head:
+            self._extend(block)
+        elif block.offsets[0] > self.head:
+            self._pause_s = SHORTEST_LOOK_S
+            self._look_soon(0.0)
+
+    def _extend(self, block: Block) -> None:
+        """Publish the next block."""
+        self.head = block.offsets[-1] + 1
+        self._tail.add(block)
+        super()._show(block)
+        self._waiting.notify(block)
+
+    def _look_soon(self, pause_s: float) -> None:
+        """Look into the database after a pause, if no look is under way."""
+        if self._is_looking or self._is_closed:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(pause_s, self._start_look)
+
+    def _start_look(self) -> None:
+        self._timer, self._is_looking = None, True
+        look = asyncio.get_running_loop().run_in_executor(self._reads, self._look, self.head)
+        look.add_done_callback(self._finish_look)
+
+    def _look(self, head: int) -> Look:
+        """Read what there is from the known head on. Raises Unavailable."""
+        look = self._read_on(head)
+        if look.stop < head:
+            self._reading.close()  # this server may have been the primary before
+            look = self._read_on(head)
+        return look
+
+    def _read_on(self, head: int) -> Look:
+        blocks, size = list[Block](), 0
+        with self._reading.use() as db:
+            end = find_log_end(db, self._catalogue.partition)
+            stop = end.stop if end is not None else 0
+            if end is not None and end.newest != self._catalogue.newest:
+                self._catalogue.refresh(db)
+            while head < stop and size < LOOK_BYTES:
+                found, head = self._stored.read(db, head, stop)
+                blocks += found
+                size += sum(len(block.body) for block in found)
+        if end is not None:
+            self._writer.time.note(end.now_us)
+        return Look(blocks, head, stop)
+
+    def _finish_look(self, done: asyncio.Future[Look]) -> None:
+        self._is_looking = False
+        if done.cancelled():
+            return
+        error = done.exception()
+        if error is None:
+            self._note_look(done.result())
+        else:
+            if not self._is_blind:
+                log.error("the log cannot be read", error=str(error))
+            self._is_blind = True
+            self._pause_s = LONGEST_LOOK_S
+        self._look_soon(self._pause_s)
+
+    def _note_look(self, look: Look) -> None:
+        """Publish what a look has found."""
+        if self._is_blind:
+            log.info("the log can be read again")
+        self._is_blind = False
+        before = self.head
+        if look.stop < look.head:
+            self._note_lost(look.stop, look.head)
+        for block in look.blocks:
+            if block.offsets[0] > self.head:
+                self._jump(block.offsets[0])
+            if block.offsets[0] == self.head:
+                self._extend(block)
+        if look.head > self.head:
+            self._jump(look.head)
+        has_news = self.head > before
+        self._pause_s = SHORTEST_LOOK_S if has_news else min(LONGEST_LOOK_S, self._pause_s * SLOWER)
+        self._writer.floor = max(self._writer.floor, self.head)
+
+    def _note_lost(self, stop: int, head: int) -> None:
+        """Tell that the database has lost acknowledged events, and give their offsets to no other event."""
+        self._lost.add(Damage(stop, head, "", CAME_BACK_OLDER, saved=None))
+        self._thread.submit(self._writer.begin_anew)  # if it fails, the next look comes here again
+
+    def _jump(self, head: int) -> None:
+        """Move the head over what cannot be read."""
+        before, self.head = self.head, head
+        self._tail.clear()
+        self._waiting.notify_jump(before, head)
+
+    async def _read_stored(self, offset: int) -> tuple[list[Block], int]:
+        """Read stored blocks below the head in the thread of reads. Raises Unavailable."""
+        return await self._read(self._read_below, offset, self.head)
+
+    def _read_below(self, offset: int, head: int) -> tuple[list[Block], int]:
+        with self._reading.use() as db:
+            return self._stored.read(db, offset, head)
+
+    async def _read(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._reads, work, *arguments)
+
+    def open_reader(self, wants: Wants = lambda _: True) -> PostgresReader:
+        """Open a reader with a position of its own, at the head. Close it when done.
+
+        A reader hears late of events whose types it does not want.
+        """
+        self._follow()
+        return PostgresReader(lambda: self.head, self._read_stored, self._tail, self._readers, self._waiting, wants)
+
+    def _follow(self) -> None:
+        """Begin to look for what other processes append. The log may have been opened in another thread."""
+        if self._timer is None:
+            self._look_soon(self._pause_s)
+
+    async def find_offset(self, received: float) -> int:
+        """Find the offset of the first event received at this Unix time or later; the head without any. Raises
+        Unavailable."""
+        return min(self.head, await self._read(self._find_offset, round(received * 1e6), self.head))
+
+    def _find_offset(self, received_us: int, head: int) -> int:
+        with self._reading.use() as db:
+            for segment in self._catalogue.segments:
+                if segment.stop is None or segment.received_us >= received_us:
+                    found = find_base(db, segment.name, received_us)
+                    if found is not None:
+                        return found
+        return head
+
+    async def find_received(self, offset: int) -> float | None:
+        """Find when the event at this offset, or the next event left, was received, in Unix seconds; None if
+        unknown."""
+        if offset >= self.head:
+            return None
+        if (received := self._tail.find_received(offset)) is not None:
+            return received
+        try:
+            return await self._read(self._find_received, offset)
+        except Unavailable:
+            return None
+
+    def _find_received(self, offset: int) -> float | None:
+        with self._reading.use() as db:
+            for segment in self._catalogue.segments:
+                if segment.stop is None or segment.stop > offset:
+                    found = find_received(db, segment.name, offset)
+                    if found is not None:
+                        return found / 1e6
+        return None
+
+    async def keep(self, needed: int, replay_floor: int | None = None) -> None:
+        """Keep the events from `needed` on. Older events may leave the log; those from `replay_floor` on only to make
+        room."""
+        self._follow()
+        self._commits.check_fence()
+        self._writer.keep, self._writer.replay_floor = needed, needed if replay_floor is None else replay_floor
+        await self._work(self._writer.remove_expired)
+        places = [reader.offset for reader in self._readers if reader.offset >= (self._tail.start or 0)]
+        self._tail.drop(min(places, default=self.head))
+
+    def measure_needed(self, offset: int) -> int:
+        """Return the bytes that the events from this offset on take."""
+        return sum(one.size for one in self._catalogue.segments if one.stop is None or one.stop > offset)
+
+    async def check_room(self) -> None:
+        """Check whether the next commit will find room; set `refusing` if not. Raises Unavailable."""
+        self._commits.check_fence()
+        self._commits.note_lack(await self._work(self._writer.find_lack))
+
+    async def await_commit(self) -> None:
+        """Wait until the commit under way has ended."""
+        await self._work(lambda: None)
+
+    async def await_reads(self) -> None:
+        """Wait until the present reads have ended."""
+        await self._read(lambda: None)
+
+    async def close(self) -> None:
+        """Finish the commits under way, and close the log."""
+        self._is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        await super().close()
+        self._waiting.close()
+        await self._read(self._reading.close)
+        self._reads.shutdown()
