@@ -1,11 +1,17 @@
 """The engine of the store. Only this module knows which engine that is."""
 
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from relay.api import Stores
 from relay.config import JournalSettings
 from relay.state import EmbeddedStores, StateFolder
 from relay.store import Store, Unavailable
+
+if TYPE_CHECKING:
+    from relay.postgres import Observation
 
 
 def open_store(folder: Path, settings: JournalSettings) -> Store:
@@ -18,3 +24,27 @@ def open_store(folder: Path, settings: JournalSettings) -> Store:
 def view_plugin_stores(folder: Path) -> Stores:
     """Return the stores of the connectors of a state folder, for commands of plugins."""
     return EmbeddedStores(folder)
+
+
+def make_tables(settings: JournalSettings) -> str:
+    """Make the tables of a journal in PostgreSQL; return a sentence with what was made, or "". Raises Unavailable."""
+    from relay.postgres import find_database, make_tables
+
+    with closing(find_database(settings)) as database, database.use() as db:
+        return make_tables(db, settings.partitions)
+
+
+def make_tables_sql(settings: JournalSettings) -> str:
+    """Return the SQL that makes the tables of a journal in PostgreSQL. Raises Unavailable if its dsn cannot be read."""
+    from relay.postgres import find_database, make_sql
+
+    database = find_database(settings)
+    return make_sql(database.schema, settings.partitions, database.role)
+
+
+def observe_database(settings: JournalSettings) -> Sequence["Observation"]:
+    """Look at the database of a journal in PostgreSQL. Raises Unavailable."""
+    from relay.postgres import find_database, observe
+
+    with closing(find_database(settings)) as database:
+        return [*observe(database, settings)]

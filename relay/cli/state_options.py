@@ -12,7 +12,16 @@ import click
 
 from relay.cli.options import conf_option, plugins_option, state_option, url_option
 from relay.cli.output import Unwritten
-from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Config, ConfigError, Registry, load
+from relay.config import (
+    CONF_FOLDERS,
+    PLUGIN_FOLDERS,
+    Config,
+    ConfigError,
+    JournalSettings,
+    Registry,
+    load,
+    load_journal,
+)
 from relay.engine import open_store
 from relay.store import Entry, Store, Unavailable
 from relay.words import describe_error
@@ -31,7 +40,7 @@ class StateOptions:
         """The configuration on disk, if it is valid; read when it is needed."""
         try:
             registry = Registry.discover(self.plugin_folders or PLUGIN_FOLDERS)
-            return load([self.conf] if self.conf else CONF_FOLDERS, registry, secrets_required=False).config
+            return load(self._folders, registry, secrets_required=False).config
         except ConfigError as error:
             if self.conf:
                 said = f"{self.conf} is left out of account: {error.mistakes[0]} (see relay check)"
@@ -39,9 +48,24 @@ class StateOptions:
             return None
 
     @cached_property
+    def journal(self) -> JournalSettings:
+        """The settings of the journal by the configuration on disk. Without a valid one, the defaults of the embedded
+        journal stand in. Raises ConfigError for wrong settings of a journal in PostgreSQL."""
+        return self.config.journal if self.config else load_journal(self._folders)
+
+    @cached_property
     def store(self) -> Store:
-        """The store of the state folder, by the configuration on disk or, without a valid one, the defaults."""
-        return open_store(self.state, (self.config or Config()).journal)
+        """The store by the settings of the journal."""
+        return open_store(self.state, self.journal)
+
+    @property
+    def _folders(self) -> Sequence[Path]:
+        return [self.conf] if self.conf else CONF_FOLDERS
+
+    def check_embedded(self, tools: str) -> None:
+        """Raise click.ClickException if the journal has no files. `tools`: what to use instead."""
+        if self.journal.backend != "embedded":
+            raise click.ClickException(f"the events are in the database; use its own tools: {tools}")
 
     @property
     def path(self) -> Path:

@@ -3,11 +3,12 @@
 from relay.config.address import Address, TcpAddress, UnixAddress, format_address, takes_ipv4
 from relay.config.crosscheck import match_entries, read_all_traits
 from relay.config.descriptions import read_descriptions, summarize, type_description
+from relay.config.dsn import read_words
 from relay.config.effective import Effective, list_effective
 from relay.config.excerpt import HIDDEN
 from relay.config.files import CONF_FOLDERS, Text, find_changed_files, read_stamps
 from relay.config.line_numbers import KeyPath
-from relay.config.load import NAME, Loaded, load, load_again
+from relay.config.load import NAME, Loaded, load, load_again, load_journal
 from relay.config.merge import list_leaves
 from relay.config.mistake import ConfigError, Mistake, format_path
 from relay.config.model import (
@@ -79,6 +80,7 @@ __all__ = [
     "list_leaves",
     "load",
     "load_again",
+    "load_journal",
     "make_alerts",
     "make_connectors",
     "make_mistakes",
@@ -90,6 +92,7 @@ __all__ = [
     "read_descriptions",
     "read_stamps",
     "read_traits",
+    "read_words",
     "summarize",
     "takes_ipv4",
     "type_description",

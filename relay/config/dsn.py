@@ -20,11 +20,10 @@ def load_driver() -> None:
     """Import the driver of PostgreSQL. Raises ValueError with the command that installs the driver."""
     try:
         import psycopg
-        import psycopg_pool
     except ImportError as error:
         command = f"{sys.executable} -m pip install 'currents-relay[postgres]'"
         raise ValueError(f"the driver of PostgreSQL cannot be loaded ({error}): {command}") from None
-    del psycopg, psycopg_pool
+    del psycopg
 
 
 class Dsn(Secret):

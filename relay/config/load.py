@@ -80,6 +80,23 @@ def load_again(texts: Sequence[Text], registry: Registry) -> Loaded:
     return _load(read_again(texts), registry, secrets_required=True)
 
 
+def load_journal(folders: Sequence[Path]) -> JournalSettings:
+    """Load [journal] of a configuration with mistakes elsewhere. Without PostgreSQL in it, the defaults stand in.
+
+    Raises `ConfigError` if [journal] itself has mistakes.
+    """
+    merged = Merged()
+    for document in read_files(folders).documents:
+        merged.add(document)
+    table = merged.get_tables("journal")
+    if table.get("backend") != "postgres":
+        return JournalSettings()
+    try:
+        return validate(table, JournalSettings)
+    except ValidationError as error:
+        raise ConfigError(translate(error, table, JournalSettings, ("journal",), merged)) from None
+
+
 def _load(reading: FoundFiles, registry: Registry, *, secrets_required: bool) -> Loaded:
     merged = Merged()
     repeated = [mistake for document in reading.documents for mistake in merged.add(document)]

@@ -21,14 +21,18 @@ from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 
+from relay.config import JournalSettings, read_words
 from relay.postgres import text
 from relay.postgres.error import convert_errors, is_useless
+from relay.store import Unavailable
 
 RV = TypeVar("RV")
 Values = Sequence[Any] | Mapping[str, Any] | None
 DEADLINE_S: Final = 10.0
 """Seconds for a statement."""
 LOOK_S: Final = 0.1
+CREDENTIALS: Final = "/etc/relay/credentials"
+"""The folder from which systemd loads credentials, by the convention of relay's unit."""
 CONNECT: Final[Mapping[str, Any]] = {
     "client_encoding": "UTF8",
     "connect_timeout": 3,  # for each server of the dsn
@@ -110,6 +114,8 @@ class Database:
         where = ", ".join(f"{key} {told[key]}" for key in ("host", "dbname", "user") if told.get(key))
         self.place = f"PostgreSQL ({', '.join(filter(None, [where, f'schema {schema}']))})"
         """Where the tables are, for messages, without secrets."""
+        self.role = psycopg.sql.Identifier(read_words(dsn)["user"]).as_string()
+        """The role that relay connects as, quoted."""
         self._settings = {key: value for key, value in CONNECT.items() if key not in told}
         self._free = deque[PostgresConnection]()
 
@@ -152,6 +158,16 @@ class Database:
         """Close the connections that nobody uses."""
         while self._free:
             self._free.pop().close()
+
+
+def find_database(settings: JournalSettings) -> Database:
+    """Return the database of a configuration. Raises Unavailable if its dsn cannot be read here."""
+    if settings.dsn is None or settings.dsn.problem:
+        said = f"journal.dsn: {settings.dsn.problem if settings.dsn else 'is missing'}"
+        advice = f"; a command finds it with CREDENTIALS_DIRECTORY={CREDENTIALS}"
+        is_credential = settings.dsn is not None and settings.dsn.how == "credential"
+        raise Unavailable(f"{said}{advice if is_credential else ''}", "denied")
+    return Database(settings.dsn.reveal(), settings.schema_name, f"relay {settings.node_name}")
 
 
 class Lasting:

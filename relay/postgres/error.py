@@ -30,7 +30,9 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     "55P03": Meaning("busy", "another process holds the lock"),
     "53100": Meaning("full", "free some space on the server's disk"),
     "53300": _NO_CONNECTIONS,
-    "42501": Meaning("denied", "grant the role what relay journal init --sql lists"),
+    "42501": Meaning(
+        "denied", "see relay check --probe: the role is to own the tables, as relay journal init --sql makes them"
+    ),
     "3F000": _NO_TABLES,
     "42P01": _NO_TABLES,
     "42883": _NO_TABLES,

@@ -14,7 +14,7 @@ from relay.api import HttpAlertSettings, HttpConnectorSettings, Settings
 from relay.cli.commands.config.config import toml
 from relay.cli.main import relay as command
 from relay.config.load import Loaded, load
-from relay.config.model import OWN_TABLES
+from relay.config.model import OWN_TABLES, POSTGRES_ONLY, JournalSettings
 from relay.config.plugins.registry import KINDS, Registry
 from relay.config.schema import make_schema
 from tests.certificates import Authority
@@ -88,6 +88,7 @@ read_timeout = "1.5s"
 idle_timeout = "61s"
 max_connections = 99
 [journal]
+backend = "embedded"
 path = "/x/journal"
 max_size = "10GB"
 min_free = 0
@@ -347,16 +348,33 @@ def test_every_setting_of_every_table_is_shown_as_it_may_be_written(
         (tmp_path / name).mkdir()
         (tmp_path / "a" / f"{name}.toml").write_text(more)
     before = load([tmp_path / "a"], REGISTRY)
-    assert left_out(before) == set()
+    assert left_out(before) == {(JournalSettings, name) for name in POSTGRES_ONLY}  # see the next test
     (tmp_path / "b" / "all.toml").write_text(show(tmp_path / "a"))
     answer = CliRunner().invoke(command, ["check", str(tmp_path / "b")])
     assert answer.exit_code == 0, answer.output
     assert load([tmp_path / "b"], REGISTRY).tables == before.tables
 
 
+def test_settings_of_a_journal_in_postgres_are_shown_as_written(
+    conf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DSN", "dbname=relay password=hunter2")
+    only = 'dsn = { env = "DSN" }\nschema = "x"\nnode = "n"\npartitions = 7\nlease = "1m"\n'
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "a.toml").write_text(f'[journal]\nbackend = "postgres"\n{only}')
+    before = load([tmp_path / "a"], REGISTRY)
+    assert before.config.journal.model_fields_set == {"backend", *POSTGRES_ONLY}
+    (tmp_path / "b").mkdir()
+    shown = show(tmp_path / "a")
+    assert "hunter2" not in shown
+    (tmp_path / "b" / "all.toml").write_text(shown)
+    assert load([tmp_path / "b"], REGISTRY).tables == before.tables
+
+
 def test_defaults_that_are_shown_are_the_real_ones(conf: Path, tmp_path: Path) -> None:
     with_defaults = re.sub(r"(?m)^# (?=[\w.]+ = )", "", show(ROOT / "conf.d"))
-    only_for = r"(?m)^(mask|region|identity|without_identity|prefix|names) = .*\n"  # settings of another mode
+    other_modes = ("mask", "region", "identity", "without_identity", "prefix", "names", "schema", *POSTGRES_ONLY)
+    only_for = rf"(?m)^({'|'.join(other_modes)}) = .*\n"
     (tmp_path / "all.toml").write_text(re.sub(only_for, "", with_defaults))
     assert load([tmp_path], REGISTRY).tables == load([ROOT / "conf.d"], REGISTRY).tables
 

@@ -76,7 +76,7 @@ def test_a_role_without_rights_is_told_what_to_grant(server: Server, database: D
     execute(database, "GRANT USAGE ON SCHEMA $. TO stranger".replace("$.", database.schema))
     dsn = server.dsn.replace("user=relay", "user=stranger")
     with closing(Database(dsn, database.schema[1:-1])) as poor:
-        with pytest.raises(Unavailable, match="grant the role what relay journal init --sql lists") as caught:
+        with pytest.raises(Unavailable, match="see relay check --probe") as caught:
             history.ClusterHistory(Cluster(poor)).read()
         assert caught.value.reason == "denied"
 

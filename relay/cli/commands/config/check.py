@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -40,11 +40,14 @@ class Checked:
     warnings: Sequence[Mistake]
     untried: Sequence[str] = ()
     """Tables of which nothing could be made."""
+    probed: Sequence[str] | None = None
+    """What was found of the database, in sentences; None if nobody has looked."""
 
     @property
     def plain(self) -> dict[str, object]:
         """Return the result as plain JSON."""
         more = {"untried": [*self.untried]} if self.untried else {}
+        more |= {} if self.probed is None else {"probed": [*self.probed]}
         mistakes, warnings = [*map(asdict, self.mistakes)], [*map(asdict, self.warnings)]
         return {"ok": not mistakes, "mistakes": mistakes, "warnings": warnings, **more}
 
@@ -52,17 +55,26 @@ class Checked:
 @click.command
 @click.argument("folder", metavar="[DIR]", required=False, type=CONF)
 @click.option("--conf", metavar="DIR", type=CONF, help="The same as DIR.")
+@click.option("--probe", is_flag=True, help="Connect to the database of the journal, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @plugins_option
 @click.pass_context
 def check(
-    ctx: click.Context, folder: Path | None, conf: Path | None, as_json: bool, plugin_folders: tuple[Path, ...]
+    ctx: click.Context,
+    folder: Path | None,
+    conf: Path | None,
+    probe: bool,
+    as_json: bool,
+    plugin_folders: tuple[Path, ...],
 ) -> None:
     """Check the configuration in DIR, and name every mistake.
 
     Without DIR it checks /etc/relay/conf.d and what packages add. It makes every source, connector, filter and alert,
     and opens none. Outside the service, `{ credential = ... }` cannot be read: each is a warning, and what needs the
     secret is not made. `relay doctor` says whether the unit loads them.
+
+    With --probe it connects to the PostgreSQL database of the journal. It reports version, role, round trip, tables,
+    grants, and on how many servers an acknowledged event is. It changes nothing there.
 
     Exit codes: 0 relay would start with the configuration; 78 the configuration has mistakes.
     """
@@ -71,6 +83,8 @@ def check(
     given = folder or conf
     with redirect_stdout(sys.stderr):  # what plugins print is not what was asked for
         found = _check_folders([given] if given else CONF_FOLDERS, plugin_folders or PLUGIN_FOLDERS)
+        if probe and found.loaded and not found.mistakes:
+            found = _probe(found, found.loaded)
     if as_json:
         click.echo(json.dumps(found.plain, indent=2))
     else:
@@ -106,6 +120,30 @@ def _check_folders(folders: Sequence[Path], plugin_folders: Sequence[Path]) -> C
     return Checked(loaded, make_mistakes(unmade.failures), loaded.warnings, unmade.untried)
 
 
+def _probe(found: Checked, loaded: Loaded) -> Checked:
+    """Add what is found of the database."""
+    from relay.engine import observe_database  # late: only a probe needs all of the store
+
+    journal = loaded.config.journal
+    if journal.backend == "embedded":
+        return replace(found, probed=["not probed: the journal is on the disk of this machine"])
+    try:
+        observed = observe_database(journal)
+    except OSError as error:
+        return replace(found, mistakes=[loaded.merged.make_mistake(("journal", "dsn"), str(error))], probed=[])
+    told: dict[str, list[Mistake]] = {"problem": [], "warning": []}
+    for one in observed:
+        if one.level != "ok":
+            reason = f"{one.about}: {one.said}{f'; {one.advice}' if one.advice else ''}"
+            told[one.level].append(loaded.merged.make_mistake(("journal", one.setting), reason))
+    return replace(
+        found,
+        mistakes=told["problem"],
+        warnings=[*found.warnings, *told["warning"]],
+        probed=[f"{one.about}: {one.said}" for one in observed if one.level == "ok"],
+    )
+
+
 def _format_mistake(mistake: Mistake) -> str:
     return f"{mistake}\n{mistake.line:>6} | {mistake.excerpt}" if mistake.excerpt else str(mistake)
 
@@ -121,5 +159,6 @@ def _summarize(found: Checked) -> Iterator[str]:
             disabled = sum(name.startswith(f"{kind}.") for name in loaded.disabled)
             counts.append(format_count(len(named), kind) + (f" ({disabled} disabled)" if disabled else ""))
         yield f"good: {', '.join(counts)}"
+    yield from found.probed or ()
     if found.untried:
         yield f"not made, as their secrets cannot be read here: {', '.join(found.untried)}"

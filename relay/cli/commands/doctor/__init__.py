@@ -11,7 +11,7 @@ from typing import Final
 
 import click
 
-from relay.cli.commands.doctor import alerts, daemon, disk, machine, reach, service, settings, unit
+from relay.cli.commands.doctor import alerts, daemon, database, disk, machine, reach, service, settings, unit
 from relay.cli.commands.doctor.report import Finding, Installation, Level
 from relay.cli.options import conf_option, plugins_option, state_option
 from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, ConfigError, Registry, load
@@ -31,12 +31,15 @@ CHECKS: Final[Sequence[tuple[str, Check]]] = (
     ("room", disk.check_room),
     ("inodes", disk.check_inodes),
     ("fdatasync", disk.check_sync),
+    ("database", database.check_database),
     ("clock", machine.check_clock),
     ("open files", machine.check_limits),
     ("connectors", reach.check_connectors),
     ("alerts", alerts.check_sending),
     ("program", service.check_program),
 )
+ON_DISK: Final = (disk.check_database, disk.check_kind, disk.check_room, disk.check_inodes, disk.check_sync)
+"""Checks of a journal on the disk of this machine."""
 LEVELS: Final[Sequence[Level]] = ("problem", "warning", "ok")
 """Levels in the order of the report."""
 PATIENCE_S: Final = 10.0
@@ -55,15 +58,17 @@ CREDENTIALS: Final = Path("/run/credentials/relay.service")
 def doctor(conf: Path | None, state: Path, as_json: bool, plugin_folders: tuple[Path, ...]) -> None:
     """Find problems of installation, machine and destinations.
 
-    Says what to do about each. Looks at the running relay, the configuration, plugins, state folder, disk, clock,
-    limits, secrets, destinations, alerts and the systemd unit. The first line says which state folder that is, and
-    whether a relay runs with it. Problems come first, then warnings, then what is well. As root it can look everywhere.
-    Sends no event and changes nothing.
+    Says what to do about each. Looks at the running relay, the configuration, plugins, state folder, disk or database,
+    clock, limits, secrets, destinations, alerts and the systemd unit. The first line says which state folder that is,
+    and whether a relay runs with it. Problems come first, then warnings, then what is well. As root it can look
+    everywhere. Sends no event and changes nothing.
 
     Exit codes: 0 no problem; 1 a problem.
     """
     it = _make_installation([conf] if conf else CONF_FOLDERS, plugin_folders or PLUGIN_FOLDERS, state)
-    findings = join_findings([finding for name, check in CHECKS for finding in examine(name, check, it)])
+    is_embedded = it.config.journal.backend == "embedded"
+    checks = [one for one in CHECKS if is_embedded or one[1] not in ON_DISK]
+    findings = join_findings([finding for name, check in checks for finding in examine(name, check, it)])
     findings.sort(key=lambda finding: LEVELS.index(finding.level))
     count = {level: sum(finding.level == level for finding in findings) for level in LEVELS}
     if as_json:

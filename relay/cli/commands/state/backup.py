@@ -75,6 +75,7 @@ def backup(place: StateOptions, folder: Path, as_json: bool) -> None:
 
     Exit codes: 0 complete; 1 not complete, or the journal itself is damaged.
     """
+    place.check_embedded("pg_basebackup with archived WAL, or pg_dump of the schema")
     with show_progress(f"{folder} is not complete; the next relay backup goes on where it is") as progress:
         found, problems = back_up(place.state, place.path, folder, progress)
     if as_json:

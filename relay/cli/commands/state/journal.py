@@ -1,6 +1,6 @@
 """`relay journal`: is the journal whole, and what is in it; and how a damaged journal is repaired.
 
-`repair` is of the embedded engine: it works on files.
+`init` is of the engine in PostgreSQL, and `repair` of the embedded one: it works on files.
 """
 
 import sys
@@ -24,6 +24,7 @@ from relay.cli.state_options import (
     encode_workers,
     note_history,
 )
+from relay.engine import make_tables, make_tables_sql
 from relay.inspect import PROBLEM, DumpPart, Repair, WorkerCheck, plan_repairs, repair_all
 from relay.words import format_count, format_ranges
 
@@ -75,6 +76,26 @@ def _format_worker(one: WorkerCheck) -> list[str]:
 
 
 @journal.command
+@click.option("--sql", "only_sql", is_flag=True, help="Print the SQL for an admin of the database, and make nothing.")
+@add_local_places
+def init(place: StateOptions, only_sql: bool) -> None:
+    """Make the tables of a journal in PostgreSQL.
+
+    Makes the schema that journal.schema names, relay's tables in it, and journal.partitions partitions. A second run
+    makes the partitions that are lacking. It removes nothing. With --sql the role of relay needs no right to make
+    schemas, and relay need not reach the database.
+
+    Exit codes: 0 made, or nothing was lacking; 1 not made.
+    """
+    if place.journal.backend == "embedded":
+        raise click.ClickException('journal.backend is "embedded": relay makes its files when it starts')
+    if only_sql:
+        click.echo(make_tables_sql(place.journal), nl=False)
+    else:
+        click.echo(make_tables(place.journal) or "nothing is lacking: all tables and partitions are there")
+
+
+@journal.command
 @click.option("--dry-run", is_flag=True, help="Only say what would be done; relay may run meanwhile.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @add_local_places
@@ -86,6 +107,7 @@ def repair(place: StateOptions, dry_run: bool, yes: bool) -> None:
 
     Exit codes: 0 good or repaired; 1 not confirmed, relay runs, or --dry-run found damage.
     """
+    place.check_embedded("pg_amcheck and pg_checksums find damage, and a backup or a standby of the server replaces it")
     planned = plan_repairs(place.state, place.path)
     is_good = not any(planned.values())
     lines = add_headings([(number, [*map(_format_repair, repairs)]) for number, repairs in planned.items()])

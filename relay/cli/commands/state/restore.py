@@ -27,6 +27,7 @@ def restore(place: StateOptions, folder: Path) -> None:
 
     Exit codes: 0 restored; 1 nothing to restore, or something is there.
     """
+    place.check_embedded("those that have made the backup of the database, such as pg_restore")
     with show_progress(f"{place.state} is not complete; the same relay restore begins anew") as progress:
         found, problems = make(folder, place.state, place.path, progress)
     now = format_time(time.time())

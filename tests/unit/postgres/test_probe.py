@@ -1,0 +1,164 @@
+"""What relay finds of a database before it works with it."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from relay.config import JournalSettings
+from relay.postgres import snapshots
+from relay.postgres.connection import Database
+from relay.postgres.probe import Observation, observe
+from relay.postgres.schema import make_sql, make_tables
+from relay.store import Unavailable
+from tests.postgres import Server, start_shared_server
+
+
+@pytest.fixture
+def server() -> Server:
+    return start_shared_server()
+
+
+@pytest.fixture
+def database(server: Server) -> Iterator[Database]:
+    with closing(server.make_database(partitions=2)) as database:
+        yield database
+
+
+@pytest.fixture
+def role(server: Server) -> str:
+    """A role that may log in and nothing else."""
+    name = f"role_{uuid4().hex[:6]}"
+    server.execute(f"CREATE ROLE {name} LOGIN")
+    return name
+
+
+def connect(server: Server, role: str, schema: str) -> Database:
+    return Database(server.dsn.replace("user=relay", f"user={role}"), schema)
+
+
+def look(database: Database, partitions: int = 2) -> dict[str, Observation]:
+    settings = JournalSettings(backend="postgres", dsn={"env": "DSN"}, partitions=partitions)
+    return {one.about: one for one in observe(database, settings)}
+
+
+def test_a_good_database_is_told_in_words(server: Server, database: Database) -> None:
+    found = look(database)
+    assert {one.level for one in found.values()} == {"ok"}
+    assert found["server"].said.startswith("PostgreSQL 1")
+    assert ", role relay, round trip " in found["server"].said
+    ((cluster,),) = server.execute(f"SELECT id FROM {database.schema}.cluster")
+    assert found["tables"].said == f"2 partitions of the cluster {cluster}"
+    assert found["nodes"].said == "none runs"
+    assert found["grants"].said == f"the role may use the schema {database.schema}, and owns its tables"
+    assert found["durability"].said.startswith("an acknowledged event is on the disk of this database server alone")
+    assert found["snapshots"].said == "none is held for more than 10m 0s"
+
+
+def test_partitions_below_those_that_exist_are_a_problem(database: Database) -> None:
+    assert look(database, partitions=1)["partitions"] == Observation(
+        "problem",
+        "partitions",
+        "journal.partitions is 1, and 2 partitions exist",
+        "set partitions = 2, for the number never shrinks",
+        "partitions",
+    )
+    assert look(database, partitions=5)["tables"].said.endswith("; the next start makes 3 more")
+
+
+def test_missing_tables_and_tables_of_a_newer_relay_are_a_problem(server: Server, database: Database) -> None:
+    with closing(Database(server.dsn, "nothing")) as nothing:
+        missing = look(nothing)
+    assert (missing["tables"].said, missing["tables"].advice) == (
+        "relay's tables are not there",
+        "relay journal init makes them",
+    )
+    assert missing["grants"].said == 'the role may make the schema "nothing"'
+    server.execute(f"UPDATE {database.schema}.cluster SET version = 99")
+    newer = look(database)["tables"]
+    assert newer.said == "a newer relay has made the tables (version 99; this relay knows 1)"
+    assert (newer.advice, newer.setting) == ("install the newer relay here, too", "schema")
+
+
+def test_more_processes_than_partitions_are_a_warning(server: Server, database: Database) -> None:
+    for node, worker, until in (("a", 0, "infinity"), ("a", 1, "infinity"), ("b", 0, "infinity"), ("gone", 0, "now")):
+        server.execute(
+            f"INSERT INTO {database.schema}.node (node, worker, instance, host, machine, process, version, until) "
+            f"VALUES ('{node}', {worker}, gen_random_uuid(), 'h', 'm', 1, '1', '{until}')"
+        )
+    assert look(database)["nodes"].said == (
+        "3 workers of 2 nodes share journal.partitions = 2: 1 of them deliver nothing"
+    )
+    assert look(database, partitions=3)["nodes"].said == "3 workers of 2 nodes"
+
+
+def test_missing_grants_are_named(server: Server, database: Database, role: str) -> None:
+    with closing(connect(server, role, "no_such")) as low:
+        assert look(low)["grants"].said == 'the role may not make the schema "no_such"'
+    schema = database.schema.strip('"')
+    with closing(connect(server, role, schema)) as low:
+        with pytest.raises(Unavailable, match="permission denied for schema") as caught:
+            look(low)
+        assert caught.value.reason == "denied"
+        server.execute(f"GRANT USAGE ON SCHEMA {schema} TO {role}")
+        server.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role}")
+        assert "may not use the schema" in look(low)["grants"].said
+        server.execute(f"GRANT CREATE ON SCHEMA {schema} TO {role}")
+        found = look(low)
+        assert (
+            found["grants"].said
+            == "the role does not own alert_message, alert_message_number_seq, alert_track and others"
+        )
+        assert found["snapshots"].said == "relay sees only the sessions of its own role"
+
+
+def test_sql_for_an_admin_makes_tables_that_the_role_owns(server: Server, role: str) -> None:
+    schema = f"by_admin_{uuid4().hex[:6]}"
+    server.execute(make_sql(f'"{schema}"', 2, f'"{role}"'))
+    with closing(connect(server, role, schema)) as database:
+        found = look(database)
+        assert {one.level for one in found.values()} == {"ok"}
+        with database.connect() as db:
+            assert make_tables(db, 2) == ""
+
+
+def test_a_role_makes_tables_in_a_schema_that_is_given_to_it(server: Server, role: str) -> None:
+    schema = f"given_{uuid4().hex[:6]}"
+    server.execute(f"CREATE SCHEMA {schema} AUTHORIZATION {role}")
+    with closing(connect(server, role, schema)) as database, database.connect() as db:
+        assert make_tables(db, 3).endswith("tables and 3 partitions")
+        assert make_tables(db, 5) == "made 2 more partitions: there are 5"
+        assert make_tables(db, 5) == ""
+        with pytest.raises(Unavailable, match="set partitions = 5"):
+            make_tables(db, 4)
+
+
+def test_tables_that_cannot_be_made_leave_nothing(server: Server, role: str) -> None:
+    schema = f"clash_{uuid4().hex[:6]}"
+    server.execute(f"CREATE SCHEMA {schema} AUTHORIZATION {role}; CREATE TABLE {schema}.lease ()")
+    with closing(connect(server, role, schema)) as database:
+        with pytest.raises(Unavailable, match='relation "lease" already exists'), database.use() as db:
+            make_tables(db, 1)
+        assert server.execute(f"SELECT relname FROM pg_class WHERE relnamespace = '{schema}'::regnamespace") == [
+            ("lease",)
+        ]
+
+
+def test_a_snapshot_that_is_held_for_long_is_named(
+    server: Server, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots, "LONG_S", 0.0)
+    with psycopg.connect(f"{server.dsn} application_name=dump") as other:
+        other.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        (pid,) = other.execute("SELECT pg_backend_pid()").fetchone() or (0,)
+        with database.use() as db:
+            named = [one for one in snapshots.find_long_snapshots(db) if one.holder.startswith(f"session {pid} ")]
+    assert [one.holder for one in named] == [f"session {pid} of relay (dump)"]
+    assert str(named[0]) == f"session {pid} of relay (dump) holds a snapshot for 0s"
+
+
+def test_a_slot_that_holds_a_snapshot_is_named_by_transactions() -> None:
+    slot = snapshots.HeldSnapshot("replication slot b", None, 250_000)
+    assert str(slot) == "replication slot b holds a snapshot for 250,000 transactions"
