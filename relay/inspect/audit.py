@@ -16,6 +16,7 @@ from relay.store import (
     Unavailable,
     find_acknowledged_head,
     find_unsettled,
+    merge_sources,
     sum_totals,
 )
 from relay.words import format_count, format_ranges
@@ -119,19 +120,13 @@ def merge_audits(found: Mapping[int, Audit]) -> WholeAudit:
         rows = [row for one in audits for row in one.connectors if row.connector == name]
         counts = {count: sum(getattr(row, count) for row in rows) for count in COUNTED}
         connectors.append(AuditRow(name, **counts, balances=all(row.balances for row in rows)))
-    sources = []
-    for name in sorted({ledger.source for one in audits for ledger in one.sources}):
-        ledgers = [ledger for one in audits for ledger in one.sources if ledger.source == name]
-        refusals = [ledger.refusals for ledger in ledgers if ledger.refusals]
-        first = min(refusals, key=lambda refusal: refusal.since, default=None)
-        sources.append(SourceLedger(name, sum(ledger.duplicates for ledger in ledgers), first))
     return WholeAudit(
         balances=all(one.balances for one in audits),
         segments=sum(one.segments for one in audits),
         oldest=sum(one.oldest for one in audits),
         head=sum(one.head for one in audits),
         connectors=connectors,
-        sources=sources,
+        sources=merge_sources(ledger for one in audits for ledger in one.sources),
         parked=sum_totals(total for one in audits for total in one.parked),
         problems=[f"worker {number}: {problem}" for number, one in found.items() for problem in one.problems],
         workers=[

@@ -488,7 +488,7 @@ CREATE TABLE $.cut (
 
 -- What relay remembers of each source.
 CREATE TABLE $.source (
-    partition     integer NOT NULL,
+    partition     integer NOT NULL,  -- number of the process that takes events in, as `slot` in `node`
     name          text    NOT NULL,  -- name of the source
     duplicates    bigint  NOT NULL,  -- events left out because they had come before
     failing_since double precision,  -- Unix seconds of the first refusal since the last 2xx; NULL: requests are taken

@@ -9,7 +9,7 @@ _TABLES: Final = """
     SELECT relname, pg_total_relation_size(pg_class.oid)
     FROM pg_class WHERE relkind = 'r' AND relnamespace = %s::regnamespace
 """
-_LOGS: Final = "SELECT 'block_' || number, partition FROM $.segment"
+_LOGS: Final = "SELECT name, partition FROM $.segment"
 
 
 def measure_tables(db: PostgresConnection) -> dict[str, int]:

@@ -47,6 +47,7 @@ from relay.store.ledger import (
     encode_source_ledger,
     find_acknowledged_head,
     merge_ledgers,
+    merge_sources,
     parse_source_ledger,
 )
 from relay.store.log import Appender, ErasedStretch, EventIds, JournalLimits, Log, LogReader, Wants
@@ -208,6 +209,7 @@ __all__ = [
     "merge_overlapping",
     "merge_ranges",
     "merge_receipts",
+    "merge_sources",
     "merge_users",
     "parse_attempts",
     "parse_cursor",

@@ -80,6 +80,19 @@ def parse_source_ledger(name: str, duplicates: int, since: float | None, *rest: 
     return SourceLedger(name, duplicates, None if since is None else Refusals(since, *rest))
 
 
+def merge_sources(ledgers: Iterable[SourceLedger]) -> list[SourceLedger]:
+    """Sum the counts of each source over the ledgers of all processes, by name. Keep the refusals that began first."""
+    by_name: dict[str, list[SourceLedger]] = {}
+    for one in ledgers:
+        by_name.setdefault(one.source, []).append(one)
+    merged = []
+    for name, its in sorted(by_name.items()):
+        refusals = [one.refusals for one in its if one.refusals]
+        first = min(refusals, key=lambda refusal: refusal.since, default=None)
+        merged.append(SourceLedger(name, sum(one.duplicates for one in its), first))
+    return merged
+
+
 def merge_ledgers(lanes: Iterable[LaneLedger]) -> dict[str, Ledger]:
     """Sum the counts of each connector over the lanes of all partitions."""
     found: dict[str, Ledger] = {}

@@ -73,3 +73,8 @@ def find_attempts_at(db: PostgresConnection, partition: int, offset: int) -> lis
         WHERE partition = %s AND start <= %s AND stop > %s ORDER BY last DESC, attempts DESC
     """  # noqa: S608
     return [one for one in starmap(parse_attempts, db.run(query, (partition, offset, offset))) if one.covers(offset)]
+
+
+def delete_attempts_of(db: PostgresConnection, connector: str) -> None:
+    """Delete all attempts of a connector, in all partitions."""
+    db.run("DELETE FROM $.attempt WHERE connector = %s", (connector,))

@@ -43,3 +43,8 @@ def count_as_erased(db: PostgresConnection, partition: int, connector: str | Non
     """Count so many events of a connector as erased that were counted as parked."""
     query = "UPDATE $.cursor SET parked = parked - %s, erased = erased + %s WHERE partition = %s AND connector = %s"
     db.run(query, (events, events, partition, connector))
+
+
+def delete_cursor(db: PostgresConnection, connector: str) -> None:
+    """Delete the cursors of a connector, in all partitions."""
+    db.run("DELETE FROM $.cursor WHERE connector = %s", (connector,))

@@ -120,6 +120,6 @@ def delete_cuts_of_replays(db: PostgresConnection, partition: int, but: Collecti
     db.run(query, (partition, [str(number) for number in but]))
 
 
-def delete_cuts_of(db: PostgresConnection, partition: int, connector: str) -> None:
-    """Delete all cuts of a connector."""
-    db.run("DELETE FROM $.cut WHERE partition = %s AND connector = %s", (partition, connector))
+def delete_cuts_of(db: PostgresConnection, connector: str) -> None:
+    """Delete all cuts of a connector, in all partitions."""
+    db.run("DELETE FROM $.cut WHERE connector = %s", (connector,))

@@ -5,7 +5,7 @@ from itertools import starmap
 from typing import Final
 
 from relay.postgres.connection import PostgresConnection
-from relay.store import SOURCE_COLUMNS, SourceLedger, encode_source_ledger, parse_source_ledger
+from relay.store import SOURCE_COLUMNS, SourceLedger, encode_source_ledger, merge_sources, parse_source_ledger
 
 _SAVE: Final = f"""
     INSERT INTO $.source (partition, {SOURCE_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
@@ -21,6 +21,12 @@ def read_sources(db: PostgresConnection, partition: int) -> list[SourceLedger]:
     """Read the last saved ledger of every source, by name."""
     query = f"SELECT {SOURCE_COLUMNS} FROM $.source WHERE partition = %s ORDER BY name"  # noqa: S608
     return [*starmap(parse_source_ledger, db.run(query, (partition,)))]
+
+
+def read_all_sources(db: PostgresConnection) -> list[SourceLedger]:
+    """Read the last saved ledger of every source, by name, summed over all processes."""
+    rows = db.run(f"SELECT {SOURCE_COLUMNS} FROM $.source")  # noqa: S608
+    return merge_sources(starmap(parse_source_ledger, rows))
 
 
 def save_sources(db: PostgresConnection, partition: int, counted: Sequence[SourceLedger]) -> None:

@@ -64,9 +64,11 @@ CHANGES: Final = "SELECT changes + epoch FROM $.partition JOIN $.lease USING (pa
 class PostgresSources:
     """What sources leave in a partition beside their events, also without the lease of the partition."""
 
-    def __init__(self, database: Database, partition: int, hold: str = "") -> None:
-        """`hold`: the statement that checks the lease."""
+    def __init__(self, database: Database, partition: int, hold: str = "", slot: int | None = None) -> None:
+        """`hold`: the statement that checks the lease. `slot`: the number of the process that keeps counts and memories
+        of its sources; None: that of the partition."""
         self.worker, self._database = partition, database
+        self._slot = partition if slot is None else slot
         self._thread = StateThread(convert_errors)
         self._transactions = HolderTransactions(database, partition, hold)
         self.parked_limits = ParkedLimits()
@@ -131,19 +133,19 @@ class PostgresSources:
 
     async def read_sources(self) -> dict[str, SourceLedger]:
         """Return the last saved ledger of each source."""
-        return {one.source: one for one in await self.run(lambda db: read_sources(db, self.worker))}
+        return {one.source: one for one in await self.run(lambda db: read_sources(db, self._slot))}
 
     def save_sources(self, ledgers: Sequence[SourceLedger]) -> asyncio.Future[object]:
         """Save the sources' ledgers. Starts at once; await the result only to learn how it ends."""
-        return self._thread.submit(self._transactions.run, lambda db: save_sources(db, self.worker, ledgers))
+        return self._thread.submit(self._transactions.run, lambda db: save_sources(db, self._slot, ledgers))
 
     async def read_memories(self) -> dict[str, str]:
         """Return the saved memory of each source."""
-        return await self.run(lambda db: read_memories(db, self.worker))
+        return await self.run(lambda db: read_memories(db, self._slot))
 
     async def save_memory(self, source: str, memory: str) -> None:
         """Save a source's memory."""
-        await self.run(lambda db: save_memory(db, self.worker, source, memory))
+        await self.run(lambda db: save_memory(db, self._slot, source, memory))
 
     def close(self) -> None:
         """Finish the work under way and close. Blocking."""
@@ -154,17 +156,28 @@ class PostgresSources:
 class PostgresState(PostgresSources):
     """The state of a partition, for the holder of its lease. See `relay.store.State`."""
 
-    def __init__(self, database: Database, lease: Lease, clock: Clock | None = None) -> None:
-        """`clock`: by which data expires."""
+    def __init__(
+        self,
+        database: Database,
+        lease: Lease,
+        clock: Clock | None = None,
+        when_taken: Callable[[str], object] = lambda reason: None,
+    ) -> None:
+        """`clock`: by which data expires. `when_taken` gets the reason once another process works with the
+        partition."""
         super().__init__(database, lease.partition, lease.hold)
         self._lease, self.clock = lease, clock or Clock()
-        self._thread.when_taken = lease.end
+        self._when_taken, self._thread.when_taken = when_taken, self._lose
         self._cuts = CutWriter(self._thread, self._transactions, self.worker)
         self._head_saved = False, -HEAD_S
         """Whether the clock was ahead at the last save of the head, and when that was."""
         self.save_s = SAVE_S
         self.now: int | None = None
         """Where a connector without a cursor begins that begins "now"; None: at the log's head."""
+
+    def _lose(self, reason: str) -> None:
+        self._lease.end(reason)
+        self._when_taken(reason)
 
     async def await_taken(self) -> str:
         """Wait until this process may deliver nothing more of the partition; return the reason."""

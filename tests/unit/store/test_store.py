@@ -4,7 +4,8 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from relay.api import Kind, User
 from relay.config.model import JournalSettings
 from relay.engine import open_store
 from relay.inspect.audit import audit_all
+from relay.postgres.store import PostgresStore
 from relay.state.layout import DATABASE
 from relay.store import (
     NUMBERS,
@@ -38,20 +40,36 @@ from relay.store import (
     Wanted,
     find_partition,
 )
+from tests.postgres import start_shared_server
 from tests.toy_store.store import ToyStore
 
 KIND = Kind("braze", "users.messages.email.Open")
 LIMITS = JournalLimits(max_size=64 << 20, retention=3600)
 NOON = 1_790_000_000.0
 EVERY = ParkedQuery()
+TAKEN = "another relay has opened|works with partition 0"
 
 
-@pytest.fixture(params=["embedded", "toy", "shared toy"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+@pytest.fixture(params=["embedded", "postgres", "toy", "shared toy"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     """A store that no relay has run with."""
     if request.param == "embedded":
-        return open_store(tmp_path, JournalSettings())
-    return ToyStore(partitions=2 if request.param == "shared toy" else 0)
+        yield open_store(tmp_path, JournalSettings())
+    elif request.param == "postgres":
+        with closing(make_postgres_store(tmp_path, monkeypatch)) as made:
+            yield made
+    else:
+        yield ToyStore(partitions=2 if request.param == "shared toy" else 0)
+
+
+def make_postgres_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> PostgresStore:
+    """Make the tables of a cluster with 2 partitions; return its store."""
+    server = start_shared_server()
+    monkeypatch.setenv("RELAY_DSN", server.dsn)
+    with closing(server.make_database(partitions=2)) as database:
+        schema = database.schema[1:-1]
+    settings = JournalSettings(backend="postgres", dsn={"env": "RELAY_DSN"}, schema=schema, node="a", partitions=2)
+    return PostgresStore(settings, folder)
 
 
 @pytest.fixture
@@ -84,22 +102,28 @@ async def find_bodies(store: Store) -> dict[int, list[bytes]]:
     return {number: bodies for number, bodies in found.items() if bodies}
 
 
-def end_lock(store: Store, folder: Path) -> None:
-    """Let another process open what is open."""
+def end_lock(store: Store, folder: Path) -> Store:
+    """Let another process open what is open; return its store."""
     if isinstance(store, ToyStore):
         store.books[0].is_in_use = False
+    if isinstance(store, PostgresStore):
+        start_shared_server().execute(f"UPDATE {store.schema}.lease SET until = '-infinity'")
+        return PostgresStore(store.settings, folder)
     for lock in folder.rglob("lock"):
         lock.unlink()
+    return store
 
 
 async def test_a_partition_that_is_opened_later_ends_the_earlier_one(store: Store, tmp_path: Path) -> None:
     log, state = store.open(0, LIMITS, 1 << 20)
     await log.append([KIND], [b"1"])
-    end_lock(store, tmp_path)
-    later_log, later = store.open(0, LIMITS, 1 << 20)
-    erasing = log.erase(Wanted({1: User("anna")}), 1)
-    for write in (state.save({}, 1), log.append([KIND], [b"2"]), log.keep(1), anext(erasing), state.read_pauses()):
-        with pytest.raises(Unavailable, match="another relay has opened") as raised:
+    other = end_lock(store, tmp_path)
+    later_log, later = other.open(0, LIMITS, 1 << 20)
+    writes = [state.save({}, 1), log.append([KIND], [b"2"]), log.keep(1), state.read_pauses()]
+    if not isinstance(store, PostgresStore):  # whose log erases nobody yet
+        writes.insert(3, anext(log.erase(Wanted({1: User("anna")}), 1)))
+    for write in writes:
+        with pytest.raises(Unavailable, match=TAKEN) as raised:
             await write
         assert raised.value.reason == "taken"
     assert log.refusing == state.refusing == str(raised.value)
@@ -109,6 +133,8 @@ async def test_a_partition_that_is_opened_later_ends_the_earlier_one(store: Stor
     await later.save({}, 2)
     await later_log.close()
     later.close()
+    if isinstance(other, PostgresStore):
+        other.close()
     assert [body for _, block in store.view().view_log().read() for body in block.bodies()] == [b"1", b"3"]
 
 
@@ -180,8 +206,8 @@ async def test_what_sources_leave_is_kept_by_the_inbox(store: Store, opened: tup
     await inbox.close()
 
 
-async def test_an_inbox_takes_events_in_without_a_partition() -> None:
-    store: Store = ToyStore(partitions=2)
+@pytest.mark.parametrize("store", ["postgres", "shared toy"], indirect=True)
+async def test_an_inbox_takes_events_in_without_a_partition(store: Store) -> None:
     inbox = store.open_inbox(0, LIMITS)
     await inbox.events.append([KIND], [b"1"])
     await inbox.first.append([KIND], [b"2"])
@@ -475,6 +501,10 @@ async def test_the_audit_finds_a_planted_gap(store: Store, opened: tuple[Log, St
     assert audit_all(store).problems == []
     if isinstance(store, ToyStore):
         del store.books[0].log.blocks[1]
+    elif isinstance(store, PostgresStore):
+        server = start_shared_server()
+        ((table,),) = server.execute(f"SELECT name FROM {store.schema}.segment WHERE partition = 0")
+        server.execute(f"UPDATE {store.schema}.{table} SET body = 'damage' WHERE base = 1")
     else:
         (segment,) = (tmp_path / "journal").glob("*.log")
         segment.write_bytes(segment.read_bytes().replace(b"second", b"damage"))

@@ -1,0 +1,119 @@
+"""Takes in the events of one process, whichever partitions the process runs.
+
+How it fails and recovers: events go to the partitions that this process runs, by turns. A partition that refuses events
+is left out while another takes them. A partition that was taken over gets no more events through its log; without any
+partition, the process appends to another's.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from itertools import count
+from typing import Any
+
+from relay.api import Block, Kind
+from relay.histogram import QUICK, Histogram
+from relay.postgres.connection import Database
+from relay.postgres.log.appender import PostgresAppender
+from relay.postgres.log.log import PostgresLog
+from relay.postgres.state.state import PostgresSources
+from relay.store import Clock, EventIds, JournalLimits, Unavailable
+
+
+class ChoosingAppender:
+    """Appends to one partition or another. See `relay.store.Appender`."""
+
+    def __init__(self, list_choices: Callable[[], Sequence[PostgresAppender]]) -> None:
+        self._list_choices, self._turns = list_choices, count()
+        self._used = set[PostgresAppender]()
+        self._former = Histogram(QUICK)
+        """The durations of commits in logs that are closed."""
+        self.bytes = self.failed = 0
+        self.taps: set[Callable[[Block], object]] = set()
+
+    @property
+    def clock(self) -> Clock:
+        return self._choose().clock
+
+    @property
+    def syncs(self) -> Histogram:
+        return sum((one.syncs for one in self._used), self._former)
+
+    @property
+    def refusing(self) -> str | None:
+        return self._choose().refusing
+
+    @property
+    def failing(self) -> bool:
+        return self._choose().failing
+
+    def _choose(self) -> PostgresAppender:
+        """Choose the next appender, one that takes events if any does."""
+        choices = self._list_choices()
+        takers = [one for one in choices if not one.refusing] or choices
+        return takers[next(self._turns) % len(takers)]
+
+    def _take(self) -> PostgresAppender:
+        """Choose an appender to use, and count what this process appends there."""
+        for one in [one for one in self._used if not one.is_usable]:
+            self._used.remove(one)
+            self._former += one.syncs
+        chosen = self._choose()
+        self._used.add(chosen)
+        chosen.own_taps.add(self._note)
+        return chosen
+
+    def _note(self, block: Block) -> None:
+        self.bytes += len(block.body)
+        for tap in self.taps:
+            tap(block)
+
+    async def append(self, kinds: Sequence[Kind], bodies: Sequence[Any]) -> int:
+        try:
+            return await self._take().append(kinds, bodies)
+        except Unavailable as error:
+            if error.reason == "taken":  # another process has the partition now, and its log is no choice any more
+                return await self.append(kinds, bodies)
+            self.failed += 1
+            raise
+
+    def append_new(
+        self, kinds: Sequence[Kind], bodies: Sequence[Any], by: EventIds
+    ) -> AbstractAsyncContextManager[Sequence[int]]:
+        return self._take().append_new(kinds, bodies, by)
+
+    async def forget_ids(self, but: Collection[str]) -> None:
+        await self._choose().forget_ids(but)
+
+    def check_size(self, kinds: Sequence[Kind], bodies: Sequence[Any]) -> int:
+        return self._choose().check_size(kinds, bodies)
+
+
+class PostgresInbox:
+    """The inbox of one process. See `relay.store.Inbox`."""
+
+    def __init__(
+        self, database: Database, slot: int, other: int, open_logs: Mapping[int, PostgresLog], limits: JournalLimits
+    ) -> None:
+        """`slot`: the number of this process among all. `other`: the partition to use without one of its own.
+        `open_logs`: by partition the logs that this process opens, now and later."""
+        self._open_logs = open_logs
+        self._first, self._any = (PostgresAppender(database, number, limits) for number in (0, other))
+        self.events = ChoosingAppender(self._list_logs)
+        self.first = ChoosingAppender(self._list_first)
+        self.sources = PostgresSources(database, other, slot=slot)
+
+    def _list_logs(self) -> Sequence[PostgresAppender]:
+        return [log for log in self._open_logs.values() if log.is_usable] or [self._any]
+
+    def _list_first(self) -> Sequence[PostgresAppender]:
+        log = self._open_logs.get(0)
+        return [log if log is not None and log.is_usable else self._first]
+
+    def set_limits(self, limits: JournalLimits) -> None:
+        for one in (self._first, self._any):
+            one.set_limits(limits)
+
+    async def close(self) -> None:
+        for one in (self._first, self._any):
+            await one.close()
+        self.sources.close()

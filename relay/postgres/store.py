@@ -1,0 +1,151 @@
+"""The store in PostgreSQL: the partitions of a cluster, which several relays share.
+
+How it fails and recovers: each method opens what it needs, and raises Unavailable without it. A failed call leaves
+nothing behind. A partition that cannot be opened gives its lease back.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from relay.config import JournalSettings
+from relay.postgres.cluster import Cluster
+from relay.postgres.connection import Database
+from relay.postgres.inbox import PostgresInbox
+from relay.postgres.known_cluster import KnownCluster
+from relay.postgres.lease import Lease, Leases
+from relay.postgres.log.log import PostgresLog
+from relay.postgres.nodes import ClusterMembership, read_processes
+from relay.postgres.partition_view import PostgresPartition
+from relay.postgres.process import Process
+from relay.postgres.state.alerts import ClusterAlerts
+from relay.postgres.state.attempts import delete_attempts_of
+from relay.postgres.state.cursor import delete_cursor
+from relay.postgres.state.cuts import delete_cuts_of
+from relay.postgres.state.doubts import ClusterDoubts
+from relay.postgres.state.erasure_queries import ClusterErasures, forget_at_connector
+from relay.postgres.state.history import ClusterHistory
+from relay.postgres.state.journal_state import read_head
+from relay.postgres.state.parked_queries import ClusterParked
+from relay.postgres.state.pauses import ClusterPauses, delete_pause
+from relay.postgres.state.replays import ClusterReplays, delete_replays_of
+from relay.postgres.state.state import PostgresState
+from relay.postgres.usage import measure_tables
+from relay.store import Forgotten, JournalLimits, NodeProcess, ParkedQuery, Unavailable, merge_ledgers
+from relay.words import format_largest
+
+_WORKED_WITH = """
+    SELECT partition FROM $.partition JOIN $.lease USING (partition)
+    WHERE partition = 0 OR epoch > 0 OR partition IN (SELECT partition FROM $.segment) ORDER BY partition
+"""
+
+
+class PostgresStore:
+    """The store in one schema of a PostgreSQL database. See `relay.store.Store`."""
+
+    def __init__(self, settings: JournalSettings, folder: Path) -> None:
+        """Connect to nothing yet. `folder`: the state folder, which keeps nothing that another machine needs."""
+        if settings.dsn is None:
+            raise ValueError("a journal in PostgreSQL has a dsn")
+        self._database = Database(settings.dsn.reveal(), settings.schema_name)
+        self._cluster = cluster = Cluster(self._database)
+        self.settings, self.schema = settings, self._database.schema
+        self._known = KnownCluster(cluster, folder)
+        self._leases = self._make_leases(worker=0)
+        self._held: dict[int, Lease] = {}
+        self._logs: dict[int, PostgresLog] = {}
+        self._slot = 0
+        self.place, self.shared_partitions = cluster.place, settings.partitions
+        self.pauses, self.parked, self.replays = ClusterPauses(cluster), ClusterParked(cluster), ClusterReplays(cluster)
+        self.erasures, self.history = ClusterErasures(cluster), ClusterHistory(cluster)
+        self.alerts, self.doubts = ClusterAlerts(cluster), ClusterDoubts(cluster, self._known)
+
+    def _make_leases(self, worker: int) -> Leases:
+        return Leases(self._database, Process(self.settings.node_name, worker), self.settings.lease)
+
+    def join(self, worker: int) -> ClusterMembership:
+        self._known.check()
+        self._add_partitions()
+        self._leases = self._make_leases(worker)
+        membership = ClusterMembership(self._database, self._leases.process, self.settings.lease)
+        membership.join()
+        self._slot = membership.slot
+        return membership
+
+    def _add_partitions(self) -> None:
+        """Add partitions until there are as many as are configured. Raises Unavailable if there are more."""
+        present, wanted = len(self._cluster.list_partitions()), self.shared_partitions
+        if present > wanted:
+            raise Unavailable(
+                f"{self.place} has {present} partitions, and keeps them: set journal.partitions = {present}"
+            )
+        if present < wanted:
+            with self._cluster.use_tables() as db:
+                db.run("SELECT $.add_partitions(%s)", (wanted,))
+
+    def open(self, partition: int, limits: JournalLimits, memory: int) -> tuple[PostgresLog, PostgresState]:
+        lease = self._take_lease(partition)
+        try:
+            with self._cluster.use_tables() as db:
+                known = read_head(db, partition)
+            self._logs[partition] = log = PostgresLog(self._database, partition, limits, memory)
+            state = PostgresState(self._database, lease, log.clock, log.fence)
+            state.now = min(known, log.head)
+        except BaseException:
+            lease.give_back()
+            raise
+        return log, state
+
+    def open_inbox(self, worker: int, limits: JournalLimits) -> PostgresInbox:
+        other = self._slot % self.shared_partitions
+        return PostgresInbox(self._database, self._slot, other, self._logs, limits)
+
+    def _take_lease(self, partition: int) -> Lease:
+        in_use = f"{self.view(partition).place} is in use by another relay"
+        if partition in self._held and not self._held[partition].is_over:
+            raise Unavailable(f"{in_use}: this process has opened it before", "busy")
+        try:
+            self._held[partition] = lease = self._leases.take(partition)
+        except Unavailable as error:
+            if error.reason == "busy":
+                raise Unavailable(f"{in_use}: {error}", "busy") from error
+            raise
+        return lease
+
+    def view(self, partition: int = 0) -> PostgresPartition:
+        return PostgresPartition(self._cluster, partition)
+
+    def view_all(self) -> list[PostgresPartition]:
+        with self._cluster.use_tables() as db:
+            return [self.view(partition) for (partition,) in db.run(_WORKED_WITH)]
+
+    def read_processes(self) -> Sequence[NodeProcess]:
+        with self._cluster.use_tables() as db:
+            return read_processes(db)
+
+    def forget(self, connector: str) -> Forgotten:
+        known = merge_ledgers(lane for view in self.view_all() for lane in view.read_lanes())
+        if connector not in known:
+            raise LookupError(f"no connector {connector} has run; there are: {', '.join(known) or 'none'}")
+        # In portions, and so before all else. The ledger goes after the parked events, so that the rest balances
+        parked = sum(self.parked.drop(ParkedQuery(connector=connector)))
+        deletions = delete_cursor, delete_replays_of, delete_attempts_of, delete_pause, delete_cuts_of
+        with self._cluster.change() as db:
+            for delete in deletions:
+                delete(db, connector)
+            erasures = forget_at_connector(db, connector)
+        return Forgotten(connector, known[connector].pending, parked, erasures)
+
+    def check_complete(self) -> None:
+        pass
+
+    def describe_usage(self, workers: int, files: Iterable[Path] = ()) -> str:
+        with self._cluster.use_tables() as db:
+            return format_largest(measure_tables(db))
+
+    def describe_full_disk(self, workers: int) -> str:
+        return ""
+
+    def close(self) -> None:
+        """Renew no lease any more, and close the connections that nobody uses."""
+        self._leases.close()
+        self._database.close()
