@@ -1,7 +1,7 @@
 """Turns conf.d into one `Config`, or into all its mistakes at once."""
 
 from relay.config.address import Address, TcpAddress, UnixAddress, format_address, takes_ipv4
-from relay.config.crosscheck import match_entries, read_all_traits
+from relay.config.crosscheck import match_entries, read_all_traits, read_shared_traits
 from relay.config.descriptions import read_descriptions, summarize, type_description
 from relay.config.dsn import read_words
 from relay.config.effective import Effective, list_effective
@@ -90,6 +90,7 @@ __all__ = [
     "match_entries",
     "read_all_traits",
     "read_descriptions",
+    "read_shared_traits",
     "read_stamps",
     "read_traits",
     "read_words",

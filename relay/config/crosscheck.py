@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -18,7 +19,7 @@ from relay.config.excerpt import explain_plain_secret
 from relay.config.line_numbers import KeyPath
 from relay.config.merge import Merged, is_off, is_reference, list_leaves
 from relay.config.mistake import Mistake
-from relay.config.model import Configured, ErasureSettings, IngestSettings, JournalSettings
+from relay.config.model import Configured, ErasureSettings, IngestSettings, JournalSettings, RuntimeSettings
 from relay.config.plugins.registry import Registry
 from relay.config.plugins.traits import Traits, read_traits
 from relay.config.redaction import Redaction
@@ -238,12 +239,12 @@ def find_broken_plugins(registry: Registry) -> Iterator[Mistake]:
 
 
 def find_large_bodies(ingest: IngestSettings, journal: JournalSettings, merged: Merged) -> Iterator[Mistake]:
-    """Find a limit of bodies that the journal cannot keep."""
-    if ingest.max_body > (most := journal.max_size // 2):
+    """Find a limit of bodies that the journal, or one partition of it, cannot keep."""
+    parts = journal.partitions if journal.backend == "postgres" else 1
+    if ingest.max_body > (most := journal.max_size // parts // 2):
         path = ("ingest", "max_body") if ("ingest", "max_body") in merged.origins else ("journal", "max_size")
-        reason = (
-            f"bodies beyond {write_size(most)}, half of journal.max_size, never fit into the journal: 413 for them;"
-        )
+        half = f"half of journal.max_size{' of one partition' if parts > 1 else ''}"
+        reason = f"bodies beyond {write_size(most)}, {half}, never fit into the journal: 413 for them;"
         yield merged.make_mistake(path, f"{reason} lower max_body, or raise max_size")
 
 
@@ -256,13 +257,22 @@ def find_large_memory(journal: JournalSettings, merged: Merged) -> Iterator[Mist
 
 
 def find_single_workers(
-    connectors: Mapping[str, Configured[Any, Any]], traits: Mapping[str, Traits], workers: int, merged: Merged
+    connectors: Mapping[str, Configured[Any, Any]], runtime: RuntimeSettings, journal: JournalSettings, merged: Merged
 ) -> Iterator[Mistake]:
-    """Find connectors that need all events in one of several workers, so that the others do nothing."""
-    for name, known in traits.items() if workers > 1 else ():
+    """Find connectors that need all events in one of several workers or partitions, so that the others do nothing."""
+    if journal.backend == "postgres":
+        traits, part, parts, setting = (
+            read_shared_traits(connectors),
+            "partition",
+            journal.partitions,
+            "journal.partitions",
+        )
+    else:
+        traits, part, parts, setting = read_all_traits(connectors), "worker", runtime.workers, "runtime.workers"
+    for name, known in traits.items() if parts > 1 else ():
         if known.single_worker and all(map(_make_selection(connectors[name]).wants, TYPES)):
             also = "; or put {worker} into its path" if known.local_path else ""
-            reason = f"takes all events, and by one worker alone: the other {workers - 1} of runtime.workers do nothing"
+            reason = f"takes all events, and by one {part} alone: the other {parts - 1} of {setting} do nothing"
             yield merged.make_mistake(("connector", name, "events"), f"{reason}; name the types that it needs{also}")
 
 
@@ -299,6 +309,14 @@ def read_all_traits(connectors: Mapping[str, Configured[Any, Any]]) -> dict[str,
             with suppress(Exception), contained(until_ctrl_c=True):  # whatever a plugin does
                 found[name] = read_traits(connector.plugin(name, connector.settings, folder=Path()))
     return found
+
+
+def read_shared_traits(connectors: Mapping[str, Configured[Any, Any]]) -> dict[str, Traits]:
+    """Read the traits in partitions that all processes share. Each partition has its part of a connector's rate."""
+    parts = {
+        name: replace(one, settings=one.settings.model_copy(update={"rate": 0.0})) for name, one in connectors.items()
+    }
+    return read_all_traits(parts)
 
 
 def find_unknown_kinds(merged: Merged) -> Iterator[Mistake]:

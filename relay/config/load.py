@@ -106,6 +106,7 @@ def _load(reading: FoundFiles, registry: Registry, *, secrets_required: bool) ->
     sources, connectors = named["source"], named["connector"]
     runtime = check.check_own_table("runtime", RuntimeSettings)
     erasure = check.check_own_table("erasure", ErasureSettings)
+    journal = check.check_own_table("journal", JournalSettings)
     check.check_between_tables()
     check.check_doubts(named, lacks=not reading.unread)
     traits = crosscheck.read_all_traits(connectors)
@@ -120,7 +121,7 @@ def _load(reading: FoundFiles, registry: Registry, *, secrets_required: bool) ->
         found = crosscheck.find_missing_events(sources, connectors, named["filter"], registry, merged)
         check.warnings.extend(found)
         check.warnings.extend(crosscheck.find_kept_users(connectors, erasure, merged))
-        check.warnings.extend(crosscheck.find_single_workers(connectors, traits, runtime.workers, merged))
+        check.warnings.extend(crosscheck.find_single_workers(connectors, runtime, journal, merged))
     for kind, tables in named.items():
         check.warnings.extend(crosscheck.find_blanks_in_urls(kind, tables, merged))
         check.check_secrets(kind, tables, required=secrets_required)
@@ -129,7 +130,6 @@ def _load(reading: FoundFiles, registry: Registry, *, secrets_required: bool) ->
     check.warnings.extend(crosscheck.find_plain_secrets(merged))
     ingest = check.check_own_table("ingest", IngestSettings)
     check.check_tls(ingest, required=secrets_required)
-    journal = check.check_own_table("journal", JournalSettings)
     check.warnings.extend(crosscheck.find_large_bodies(ingest, journal, merged))
     check.warnings.extend(crosscheck.find_large_memory(journal, merged))
     check.check_own_secrets(("journal",), journal, required=secrets_required)

@@ -25,7 +25,7 @@ from relay.api import (
     SourceSettings,
     load_zstd,
 )
-from relay.api.internal import SECRET_FORMS, NetworkList, Networks
+from relay.api.internal import SECRET_FORMS, NetworkList, Networks, write_size
 from relay.catalogue import drop_opt_in
 from relay.config.address import Listen, ListenIfAny, TcpAddress, UnixAddress
 from relay.config.dsn import Dsn, load_driver
@@ -35,6 +35,8 @@ from relay.config.tls import TlsSettings
 MIB: Final = 1 << 20
 GIB: Final = 1 << 30
 DAY_SECONDS: Final = 86400.0
+SMALLEST: Final = 16 * MIB
+"""Bytes that `max_size` gives each journal, or each partition of a journal, at least."""
 NOT_IN_POSTGRES: Final[Mapping[str, str]] = {
     "path": "the events are in the database that dsn and schema name; leave path out",
     "min_free": "max_size limits the journal; leave min_free out, and watch the disk of the database server",
@@ -122,7 +124,7 @@ class JournalSettings(Settings):
     lease: Duration = Field(10.0, ge=3, le=300)
     """Time after which another process takes over the partitions of a process that died, hangs, or cannot reach the
     PostgreSQL database."""
-    max_size: ByteSize = Field(10 * GIB, ge=16 * MIB)
+    max_size: ByteSize = Field(10 * GIB, ge=SMALLEST)
     """Disk space for the journal, in each worker. In PostgreSQL: of all partitions together. When the journal needs
     more, `on_full` says what happens."""
     min_free: ByteSize = 256 * MIB
@@ -192,6 +194,8 @@ class JournalSettings(Settings):
             if name in self.model_fields_set:
                 written = type(self).model_fields[name].alias or name
                 yield f"{written} backend", f'{written} means nothing with backend = "{self.backend}": {reason}'
+        if self.backend == "postgres" and self.max_size < (least := self.partitions * SMALLEST):
+            yield "max_size partitions", f"max_size must be at least 16MiB for each partition: {write_size(least)}"
         if self.backend == "postgres" and self.dsn is None:
             yield "backend dsn", f'backend = "postgres" needs dsn, a reference to a secret: {SECRET_FORMS}'
 
@@ -202,8 +206,8 @@ class ParkedSettings(Settings):
     retention: Duration = 90 * DAY_SECONDS
     """Time that an event stays parked after its last failure. 0: until somebody drops it."""
     max_size: ByteSize = GIB
-    """Disk space for parked events in the database, in each worker. When it is used up, relay removes the oldest parked
-    events, unreadable events first. 0: no limit."""
+    """Disk space for parked events in the database, in each worker. In PostgreSQL: of all partitions together. When it
+    is used up, relay removes the oldest parked events, unreadable events first. 0: no limit."""
 
 
 class ErasureSettings(Settings):
@@ -230,7 +234,11 @@ class RuntimeSettings(Settings):
     """Name of this relay in alerts."""
     workers: int = Field(1, ge=1, le=64)
     """Processes that share the work, each with a journal of its own. A connector that keeps an order or a rate, or
-    writes to one file, runs in the first worker alone."""
+    writes to one file, runs in the first worker alone.
+
+    With a journal in PostgreSQL the workers of all relays share its partitions. A connector that keeps an order runs in
+    the first partition alone. Every partition has its part of a `rate`.
+    """
     drain: Duration = 10.0
     """Time that a stop has to finish deliveries. relay delivers the remaining events after the next start.
 

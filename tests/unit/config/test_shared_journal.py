@@ -174,3 +174,26 @@ def test_settings_for_another_process_have_no_secret(tmp_path, registry, monkeyp
     assert (read.schema_name, read.lease, read.partitions) == ("other", 20.0, 4)
     assert read.dsn is not None
     assert read.dsn.reveal().endswith("hunter2")
+
+
+def test_a_partition_has_room_for_the_smallest_journal_and_for_bodies(tmp_path, registry):
+    write(tmp_path, a=f"{JOURNAL}partitions = 8\nmax_size = '100MiB'\n")
+    assert mistakes(tmp_path, registry) == [
+        "a.toml:5: journal: max_size must be at least 16MiB for each partition: 128MiB"
+    ]
+    write(tmp_path, a=f"{JOURNAL}partitions = 16\nmax_size = '256MiB'\n[ingest]\nmax_body = '9MiB'\n")
+    assert [one for one in warnings(tmp_path, registry) if "max_body" in one] == [
+        "a.toml:7: ingest.max_body: bodies beyond 8MiB, half of journal.max_size of one partition, never fit into the "
+        "journal: 413 for them; lower max_body, or raise max_size"
+    ]
+
+
+@pytest.mark.parametrize(("settings", "warned"), [("order_by = 'user.user_id'", True), ("rate = 5", False)])
+def test_a_connector_that_works_in_one_partition_alone_is_a_warning(tmp_path, registry, settings, warned):
+    connector = f"[connector.c]\ntype = 'http'\nurl = 'https://a.example'\n{settings}\n"
+    write(tmp_path, a=f"{JOURNAL}partitions = 3\n[runtime]\nworkers = 2\n", b=connector)
+    expected = (
+        "b.toml:1: connector.c.events: takes all events, and by one partition alone: the other 2 of journal.partitions "
+        "do nothing; name the types that it needs"
+    )
+    assert [one for one in warnings(tmp_path, registry) if "alone" in one] == ([expected] if warned else [])

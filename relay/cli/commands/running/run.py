@@ -49,7 +49,8 @@ def _run(conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], worke
     folders = [conf] if conf else CONF_FOLDERS
     assigned = None if worker is None else runtime.Worker.read(worker)
     loaded = load(folders, registry) if assigned is None else load_again(assigned.read_texts(), registry)
-    LOG.note("table", "admin", loaded.config.admin)  # what has secrets beside the plugins, which are noted when made
+    for table in ("admin", "journal"):  # what has secrets beside the plugins, which are noted when made
+        LOG.note("table", table, getattr(loaded.config, table))
     runtime.set_up_logs(loaded.config.log, None if assigned is None else assigned.number)
     raise_descriptor_limit()
     if assigned is None:
