@@ -2,7 +2,7 @@
 
 from relay.deliver.fleet import Fleet
 from relay.deliver.lane import Lane
-from relay.deliver.lane_factory import Changes
+from relay.deliver.lane_factory import Changes, compare, make_plans
 from relay.deliver.live_lane import LiveLane
 from relay.deliver.result import AttemptResult, judge
 from relay.deliver.retry import draw_retry_delay
@@ -13,6 +13,8 @@ __all__ = [
     "Fleet",
     "Lane",
     "LiveLane",
+    "compare",
     "draw_retry_delay",
     "judge",
+    "make_plans",
 ]

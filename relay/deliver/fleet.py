@@ -17,7 +17,6 @@ from typing import Final, NamedTuple
 import structlog
 
 from relay.api.internal import LeftBehind
-from relay.catalogue import Selection
 from relay.config import Config
 from relay.deliver.checkpoint import Checkpoint
 from relay.deliver.lane import Lane
@@ -58,6 +57,7 @@ class Fleet:
         self._group: asyncio.TaskGroup | None = None
         self._replays = Replays(state)
         self._stopping = asyncio.Event()
+        self._is_ending = False
         self.releases = False
         """Whether `run` closes the connectors: nothing is under way then, and `run` ends by itself."""
         self._save_now = asyncio.Event()
@@ -71,13 +71,6 @@ class Fleet:
     def lanes(self) -> Sequence[LiveLane]:
         """The lanes that run."""
         return tuple(self._lanes.values())
-
-    def find_lane(self, connector: str) -> LiveLane:
-        """Return the lane of a connector. Raises LookupError."""
-        if connector not in self._lanes:
-            known = ", ".join(sorted(self._lanes)) or "none"
-            raise LookupError(f"no connector {connector} runs; there are: {known}")
-        return self._lanes[connector]
 
     @property
     def unsaved(self) -> str | None:
@@ -181,6 +174,8 @@ class Fleet:
     def _start(self, lane: LiveLane) -> None:
         if self._group is None:
             raise RuntimeError("the fleet does not run")
+        if self._is_ending:
+            return
         self._tasks[lane.name] = self._group.create_task(lane.run(), name=f"lane {lane.name}")
 
     async def run(self) -> None:
@@ -195,7 +190,10 @@ class Fleet:
                     for lane in self.lanes:
                         self._start(lane)
                     looking = lanes.create_task(self._keep_heeding_admins(lanes), name="look for what admins ask")
-                    await self._stopping.wait()
+                    try:
+                        await self._stopping.wait()
+                    finally:
+                        self._is_ending = True
                     looking.cancel()
                 saving.cancel()
         finally:
@@ -220,9 +218,10 @@ class Fleet:
     def stop(self) -> None:
         """Begin nothing new. Deliveries under way go on until `run` is cancelled."""
         self._stopping.set()
-        self._stop_lanes()
+        self.stop_lanes()
 
-    def _stop_lanes(self) -> None:
+    def stop_lanes(self) -> None:
+        """Begin no delivery any more, as `stop`, while `run` goes on."""
         for lane in self.lanes:
             lane.stop()
         self._replays.stop()
@@ -242,10 +241,8 @@ class Fleet:
                 await asyncio.sleep(self._state.save_s)
 
     async def _keep_heeding_admins(self, group: asyncio.TaskGroup) -> None:
-        """Act on requests of admins whenever another process has written, or a pause is over.
-
-        Stop all lanes for good once another relay works with the partition: what they deliver can be saved no more.
-        """
+        """Act on requests of admins whenever another process has written, or a pause is over, until another process
+        works with the partition."""
         self._replays.start(group)
         seen = -1
         while True:
@@ -257,8 +254,6 @@ class Fleet:
                 seen = changes
             except Unavailable as error:
                 if error.reason == "taken":
-                    log.error("another relay has taken over", reason=str(error))
-                    self._stop_lanes()
                     return
                 log.error("looking for what admins ask failed, will be tried again", error=str(error))
             await asyncio.sleep(LOOK_S)
@@ -306,11 +301,6 @@ class Fleet:
             async with lane.at_rest(), self._saving:
                 await self._save()
                 lane.correct_counts(await meanwhile(lane.name))
-
-    @property
-    def single_worker_selections(self) -> list[Selection]:
-        """The selections of connectors of which one process has to deliver all events."""
-        return [lane.selection for lane in self.lanes if lane.traits.single_worker]
 
     async def is_idle(self) -> bool:
         """Return whether nothing is left to deliver, for the first time or again. Raises Unavailable."""

@@ -22,7 +22,6 @@ from typing import Final
 import structlog
 
 from relay.api import User
-from relay.catalogue import Selection
 from relay.config import ErasureSettings
 from relay.deliver import Fleet, LiveLane
 from relay.erasure.destinations import ConnectorErasure
@@ -46,15 +45,10 @@ class Eraser:
     def __init__(self, fleet: Fleet, journal: Log, state: State, settings: ErasureSettings, worker: int = 0) -> None:
         self._fleet, self._journal, self._erasures, self._settings = fleet, journal, state.erasures, settings
         self._worker = worker
-        self._watch = ErasureWatch(journal, state, settings.model_copy(update={"on": ()}) if worker else settings)
+        self._watch = ErasureWatch(journal, state, settings)
         self._next = 0.0
         self._at_connectors = False
         """Whether some erasures have reached the connectors."""
-
-    @property
-    def wants(self) -> list[Selection]:
-        """The events that the first worker must have in its journal."""
-        return [Selection(self._settings.on)] if self._settings.on else []
 
     @property
     def watch_position(self) -> int:

@@ -5,11 +5,12 @@ from relay.ingest.listeners import bind, close, describe_sockets
 from relay.ingest.problem import make_busy
 from relay.ingest.server import Ingest
 from relay.ingest.tls import Certificates
-from relay.ingest.to_first_worker import First, Others
+from relay.ingest.to_first_worker import First, FirstPartition, Others
 
 __all__ = [
     "Certificates",
     "First",
+    "FirstPartition",
     "Ingest",
     "Intake",
     "Others",

@@ -20,9 +20,9 @@ from relay.ingest.problem import Problem, make_busy
 from relay.ingest.rate_limit import SourceRateLimit
 from relay.ingest.refusal_clock import RefusalClock
 from relay.ingest.source_calls import SourceCalls
-from relay.ingest.to_first_worker import First, split
+from relay.ingest.to_first_worker import First, FirstPartition, split
 from relay.ingest.traffic import UNKNOWN_TYPES, Traffic
-from relay.store import EventIds, Log, Parked, SourceLedger, State, TooLarge, Unavailable
+from relay.store import Appender, EventIds, Inbox, Parked, SourceLedger, TooLarge, Unavailable
 from relay.words import REASON_CHARS
 
 T = TypeVar("T")
@@ -50,22 +50,21 @@ class Intake:
         source: Source,
         settings: IngestSettings,
         body_memory: BodyMemory,
-        journal: Log,
-        state: State,
+        inbox: Inbox,
         save_soon: Callable[[], None],
-        first: First | None = None,
+        first: First | FirstPartition | None = None,
     ) -> None:
-        """`first`: the first worker, unless this is the first worker."""
+        """`first`: the first worker or partition, unless all events are there."""
         self._first = first
         self.source, self._settings, self._body_memory = source, settings, body_memory
         self.calls = SourceCalls(source)
         self._threads = Threads(f"source {source.name}", 1)
-        self._journal, self._state, self._save_soon = journal, state, save_soon
-        steady = journal.clock.read_steady
+        self._inbox, self._journal, self._state, self._save_soon = inbox, inbox.events, inbox.sources, save_soon
+        steady = self._journal.clock.read_steady
         allow, rate = source.settings.allow, source.settings.rate
         self._allowed = Allowed(allow, settings.trusted_proxies) if allow else None
         self._limit = SourceRateLimit(rate) if rate else None
-        self._window = 0.0 if first else source.settings.dedupe
+        self._window = source.settings.dedupe if first is None or isinstance(first, FirstPartition) else 0.0
         """Seconds within which a repeated event is a duplicate; 0: every event is taken."""
         self._left_out = 0
         self.refusal_clock = RefusalClock(source, save_soon, steady)
@@ -257,10 +256,12 @@ class Intake:
             raise Unavailable("relay.db is busy, or somebody has locked it", "busy") from None
 
     async def _append(self, decoded: Decoded) -> int:
-        """Put events into this worker's journal, or send them to the first worker."""
+        """Put events into the journal, or into that of the first worker or partition."""
         if self._first is None:
             return await self.keep(decoded)
         self._journal.check_size(decoded.kinds, decoded.bodies)  # the first worker's is as large
+        if isinstance(self._first, FirstPartition):
+            return await self._divide(decoded, self._first)
         if self.source.settings.dedupe or self.source.watches:
             return await self._first.keep(self.source.name, decoded)
         here, there = split(decoded, self._first.wants)
@@ -270,20 +271,31 @@ class Intake:
         accepted = await self._first.keep(self.source.name, there) if there.bodies else 0
         return accepted + (await self.keep(here) if here.bodies else 0)
 
-    async def keep(self, decoded: Decoded) -> int:
-        """Put events on disk in this worker's journal; return how many were no duplicates. Raises Unavailable."""
-        events = len(decoded.bodies)
+    async def _divide(self, decoded: Decoded, first: FirstPartition) -> int:
+        """Put some events into partition 0, and the rest anywhere; return how many were no duplicates."""
+        here, there = split(decoded, first.wants)
+        if there.bodies and decoded.subject is not None:  # an id counts while it is among the latest of its subject
+            here, there = split(decoded, lambda _: True)
+        accepted = await self.keep(there, self._inbox.first) if there.bodies else 0
+        return accepted + (await self.keep(here) if here.bodies else 0)
+
+    async def keep(self, decoded: Decoded, journal: Appender | None = None) -> int:
+        """Put events into a journal, by default that of this process; return how many were no duplicates.
+
+        Raises Unavailable.
+        """
+        journal, events = journal or self._journal, len(decoded.bodies)
         if not self._window or decoded.ids is None:
             if self._window:
                 reason = f"sources of type {self.source.type} do not tell the ids of their events"
                 advice = "remove the source's `dedupe`, or have the plugin fill `Decoded.ids`"
                 log.error("duplicates cannot be recognized", source=self.source.name, reason=reason, advice=advice)
-            await self._journal.append(decoded.kinds, decoded.bodies)
+            await journal.append(decoded.kinds, decoded.bodies)
             if self.source.watches:
                 await self._tell_source(decoded.bodies)
             return events
         by = EventIds(self.source.name, decoded.ids, self._window, decoded.subject)
-        async with self._journal.append_new(decoded.kinds, decoded.bodies, by) as fresh:
+        async with journal.append_new(decoded.kinds, decoded.bodies, by) as fresh:
             if fresh and self.source.watches:
                 await self._tell_source([decoded.bodies[place] for place in fresh])
         accepted = len(fresh)

@@ -22,9 +22,9 @@ from relay.ingest.paths import guess_path, mask_path
 from relay.ingest.problem import Problem, make_busy
 from relay.ingest.source_saver import SourceSaver
 from relay.ingest.tls import Certificates
-from relay.ingest.to_first_worker import First
+from relay.ingest.to_first_worker import First, FirstPartition
 from relay.listen import Acceptor, ListenerLimits, Server
-from relay.store import Log, SourceLedger, State
+from relay.store import Inbox, SourceLedger
 
 STOP_S: Final = 5.0
 """Seconds that requests under way have to end after the listener is closed."""
@@ -44,15 +44,14 @@ class Ingest:
         self,
         sources: Sequence[Source],
         settings: IngestSettings,
-        journal: Log,
-        state: State,
-        first: First | None = None,
+        inbox: Inbox,
+        first: First | FirstPartition | None = None,
     ) -> None:
-        """`first`: the first worker, unless this is the first worker."""
-        self._settings, self._journal, self._state, self._first = settings, journal, state, first
+        """`first`: the first worker or partition, unless all events are there."""
+        self._settings, self._inbox, self._first = settings, inbox, first
         self.body_memory = BodyMemory(settings.max_in_flight)
         """The bytes of requests under way, of all sources."""
-        self._source_saver = SourceSaver(state, self._collect_ledgers)
+        self._source_saver = SourceSaver(inbox.sources, self._collect_ledgers)
         self._intakes: dict[str, Intake] = {}
         self._paths: dict[str, Intake] = {}
         self._removed: list[SourceLedger] = []
@@ -117,7 +116,7 @@ class Ingest:
                 intakes[source.name] = old
                 continue
             save_soon = self._source_saver.save_soon
-            fresh = Intake(source, self._settings, self.body_memory, self._journal, self._state, save_soon, self._first)
+            fresh = Intake(source, self._settings, self.body_memory, self._inbox, save_soon, self._first)
             if old is not None:
                 fresh.take_over(old)
             intakes[source.name] = fresh
@@ -150,16 +149,16 @@ class Ingest:
 
     async def _restore(self) -> None:
         """Restore the sources' counts, and remove what no source needs any more."""
-        for name, ledger in (await self._state.read_sources()).items():
+        for name, ledger in (await self._inbox.sources.read_sources()).items():
             if name in self._intakes:
                 self._intakes[name].restore(ledger)
             else:
                 self._removed.append(replace(ledger, refusals=None))  # whoever sends there now is told 404
-        for name, memory in (await self._state.read_memories()).items():
+        for name, memory in (await self._inbox.sources.read_memories()).items():
             if name in self._intakes:
                 self._intakes[name].calls.recall(memory)
         dedupes = [name for name, intake in self._intakes.items() if intake.source.settings.dedupe]
-        await self._journal.forget_ids(dedupes)
+        await self._inbox.events.forget_ids(dedupes)
 
     def _collect_ledgers(self) -> list[SourceLedger]:
         return [*(intake.ledger for intake in self._intakes.values()), *self._removed]
@@ -228,7 +227,7 @@ class Ingest:
             return web.Response(text=text, content_type="application/yaml")
         if not self._ready:
             return make_busy("relay is stopping", DRAIN_RETRY_AFTER_S).make_response(request)
-        if reason := self._journal.refusing:
+        if reason := self._inbox.events.refusing:
             return make_busy(reason, FULL_RETRY_AFTER_S).make_response(request)
         return web.json_response({"status": "ready"})
 

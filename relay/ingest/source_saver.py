@@ -6,7 +6,7 @@ from typing import Final
 
 import structlog
 
-from relay.store import SourceLedger, State
+from relay.store import SourceLedger, SourceState
 
 SAVE_S: Final = 1.0
 """Seconds between a change and its saving. A crash loses the counts of that time."""
@@ -16,7 +16,7 @@ log = structlog.stdlib.get_logger()
 class SourceSaver:
     """Saves the ledgers of all sources a moment after a change, and at the end."""
 
-    def __init__(self, state: State, ledgers: Callable[[], Sequence[SourceLedger]]) -> None:
+    def __init__(self, state: SourceState, ledgers: Callable[[], Sequence[SourceLedger]]) -> None:
         self._state, self._ledgers = state, ledgers
         self._timer: asyncio.TimerHandle | None = None
 

@@ -1,4 +1,7 @@
-"""Sends events from the other workers to the first worker, for connectors and sources that need them in one journal.
+"""Puts events into one journal for the connectors and sources that need them there.
+
+Where processes share the partitions, each process appends those events to partition 0. Otherwise the first worker has
+them, and the other workers send them to it, as follows.
 
 Connectors with an order or a rate, and sources that leave out duplicates, need to see all their events. With several
 workers the first worker has those events in its journal, and the others send them to it.
@@ -78,6 +81,18 @@ def _select(decoded: Decoded, numbers: Sequence[int]) -> Decoded:
     ids = decoded.ids and [decoded.ids[number] for number in numbers]
     bodies = [decoded.bodies[n] for n in numbers]
     return Decoded([decoded.kinds[n] for n in numbers], bodies, (), ids, decoded.subject)
+
+
+class FirstPartition:
+    """Partition 0, where processes share the partitions. Every process appends to it by itself."""
+
+    def __init__(self, selections: Sequence[Selection]) -> None:
+        """`selections`: events that must be in partition 0."""
+        self.selections = selections
+
+    def wants(self, type: str) -> bool:
+        """Return whether events of this type must be in partition 0."""
+        return any(selection.wants(type) for selection in self.selections)
 
 
 class First:

@@ -27,4 +27,37 @@ NODES: Final = (
         "warning",
         "The database has not answered. Another process can have the partition in `ends_in_s` seconds.",
     ),
+    LogMessage(
+        "partition runs here",
+        "info",
+        "This process delivers the events of the partition from now on.",
+    ),
+    LogMessage(
+        "partition does not run here any more",
+        "info",
+        "This process has given the partition back, or another process has it.",
+    ),
+    LogMessage(
+        "partition is lost, its deliveries under way are cut short",
+        "warning",
+        "Another process may run the partition now. Destinations may get up to `window` events of a connector twice.",
+        "Look at `reason`: the database did not answer for as long as the lease, or this process stood still.",
+    ),
+    LogMessage(
+        "partition cannot be opened, will be tried again",
+        "error",
+        "The events of the partition wait until this process or another one can open the partition.",
+        "Look at `reason`.",
+    ),
+    LogMessage(
+        "the store is unavailable, partitions go on until they are lost",
+        "error",
+        "This process cannot learn which partitions it is to run. Senders get 503, and send again.",
+        "Look at `reason`. relay goes on by itself once the store answers.",
+    ),
+    LogMessage(
+        "the store is available again",
+        "info",
+        "The process learns again which partitions it is to run.",
+    ),
 )

@@ -12,11 +12,12 @@ from relay.admin import Tap
 from relay.alerts import Alerts
 from relay.catalogue import Selection
 from relay.config import Config
-from relay.deliver import Fleet
+from relay.deliver import LiveLane
+from relay.runtime.partitions import Partitions
 from relay.runtime.status import StatusReader
 from relay.runtime.stored import find_doubts, find_failing_erasures, forget_removed, read_parked_totals
 from relay.status import RefusedReload, ReloadResult, Status, keep_configured, merge_statuses, read_retired
-from relay.store import Entry, Forgotten, Log, Pause, Store
+from relay.store import Appender, Entry, Forgotten, Pause, Store
 from relay.threads import ADMIN
 
 HEED_S: Final = 5.0
@@ -33,18 +34,19 @@ class View:
         store: Store,
         folder: Path,
         looks: StatusReader,
-        fleet: Fleet,
-        journal: Log,
+        partitions: Partitions,
+        events: Appender,
         reload: Callable[..., Coroutine[Any, Any, ReloadResult]],
         note: Callable[[Entry], None],
         *,
         alone: bool,
     ) -> None:
-        """`alone`: no other process runs with the state folder. `note` writes an entry into the history."""
+        """`events`: where this process puts events. `alone`: no other process runs with the state folder. `note` writes
+        an entry into the history."""
         self._alone = alone
         self.config, self.store, self.folder, self.reload, self.note = config, store, folder, reload, note
         self.alerts = Alerts(store.alerts)
-        self._looks, self._fleet, self._journal = looks, fleet, journal
+        self._looks, self._partitions, self._events = looks, partitions, events
         self.changing = asyncio.Lock()
         """Held while the configuration changes."""
         self.restart: Sequence[str] = ()
@@ -54,13 +56,15 @@ class View:
     @asynccontextmanager
     async def tap(self, at: str, entries: Sequence[str]) -> AsyncIterator[AsyncIterator[bytes]]:
         """Yield the events at "ingest", or at a connector behind its filters, as NDJSON. Raises LookupError."""
-        taps = self._journal.taps if at == "ingest" else self._fleet.find_lane(at).taps
+        tapped: Sequence[Appender | LiveLane] = [self._events] if at == "ingest" else self._partitions.find_lanes(at)
         tap = Tap(Selection(entries))
-        taps.add(tap)
+        for one in tapped:
+            one.taps.add(tap)
         try:
             yield tap.take_portions()
         finally:
-            taps.discard(tap)
+            for one in tapped:
+                one.taps.discard(tap)
 
     async def pause(self, connector: str, until: float | None) -> bool:
         """Pause a connector until a time (Unix seconds) or until it is resumed; return False if it is paused as long
@@ -72,8 +76,8 @@ class View:
         changed = await ADMIN.run(self.store.pauses.pause, connector, until)
 
         def is_so() -> bool:
-            held = self._find_pause(connector)
-            return (held is not None and held.until == until) or (until is not None and until <= time.time())
+            is_over = until is not None and until <= time.time()
+            return is_over or all(held is not None and held.until == until for held in self._find_pauses(connector))
 
         await self._await_heeded(is_so)
         return changed
@@ -85,7 +89,7 @@ class View:
         """
         self._check(connector)
         changed = await ADMIN.run(self.store.pauses.resume, connector)
-        await self._await_heeded(lambda: self._find_pause(connector) is None)
+        await self._await_heeded(lambda: not any(self._find_pauses(connector)))
         return changed
 
     async def _await_heeded(self, is_so: Callable[[], bool]) -> None:
@@ -100,12 +104,13 @@ class View:
     async def try_now(self, connector: str) -> bool:
         """Make a waiting connector try again at once; return False if it does not wait. Raises LookupError."""
         self._check(connector)
-        return self._fleet.try_now(connector)
+        tried = [partition.fleet.try_now(connector) for partition in self._partitions]
+        return any(tried)
 
     def _check(self, connector: str) -> None:
         """Check that a connector runs, or that a reload is adding it. Raises LookupError."""
         if connector not in self.config.connectors:
-            self._fleet.find_lane(connector)
+            self._partitions.find_lanes(connector)
 
     async def forget(self, connector: str) -> Forgotten:
         """Remove everything of an unconfigured connector, between two reloads.
@@ -115,13 +120,14 @@ class View:
         async with self.changing:
             return await forget_removed(self.store, connector, self.config.connectors)
 
-    def _find_pause(self, connector: str) -> Pause | None:
-        held = (lane.destination.breaker.held for lane in self._fleet.lanes if lane.name == connector)
-        return next(held, None)  # a reload may just be making the lane anew: it is held from the start
+    def _find_pauses(self, connector: str) -> list[Pause | None]:
+        """Return how each lane of a connector is paused. A lane that a reload is making anew is held from the start."""
+        return [lane.destination.breaker.held for lane in self._partitions.lanes if lane.name == connector]
 
     async def status(self) -> Status:
-        """Return the status. With several workers the supervisor reads the store."""
-        if not self._alone:
+        """Return the status. With several workers the supervisor reads the store, and with shared partitions the
+        process that runs the first one does."""
+        if not self._alone or (self.store.shared_partitions and 0 not in self._partitions.numbers):
             mine = await self._looks.read_status(self.config, self.restart)
             return replace(mine, alerts=self.alerts.statuses, refused_reload=self.refused_reload)
         others = await read_retired(self.store, {0}, self.config)

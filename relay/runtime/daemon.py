@@ -9,10 +9,9 @@ unsettled events are delivered after the next start.
 import asyncio
 import signal
 import socket
-import time
 from collections.abc import Callable
 from contextlib import suppress
-from math import inf
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -21,23 +20,20 @@ import structlog
 from relay import __version__
 from relay.admin import Admin
 from relay.api import Source
-from relay.config import Config, ConfigError, NotMade, TlsError, make_mistakes, make_sources
-from relay.deliver import Changes, Fleet
-from relay.erasure import Eraser
-from relay.ingest import First, Ingest, Others
+from relay.catalogue import Selection
+from relay.config import Config, ConfigError, NotMade, TlsError, make_mistakes, make_sources, read_all_traits
+from relay.ingest import First, FirstPartition, Ingest, Others
 from relay.runtime.background import Chores
 from relay.runtime.condition_watch import ConditionWatch
 from relay.runtime.control import View
 from relay.runtime.history_writer import History
 from relay.runtime.logs import change_logs
-from relay.runtime.parked_removal import keep_removing_parked
+from relay.runtime.partitions import Partitions
 from relay.runtime.process import (
     StartError,
     explain_listen_errors,
     make_limits,
-    make_parked_limits,
     on_signal,
-    open_state,
     take_inherited,
     tune_collector,
 )
@@ -52,18 +48,16 @@ from relay.runtime.reload_report import (
 from relay.runtime.status import StatusReader
 from relay.runtime.systemd import Notify
 from relay.runtime.watchdog import Pulse, keep_reporting
-from relay.runtime.worker import Worker, make_connector_folder
+from relay.runtime.worker import Worker, divide_by_partitions
 from relay.status import ReloadResult, ReloadWarning, merge_results, read_retired
 from relay.stop import STOP, count_seconds_left
-from relay.store import Entry, Log, State, Store, Unavailable
+from relay.store import Entry, Inbox, Store, Unavailable
 from relay.threads import ADMIN
 
 Load = Callable[[], Config]
 LOOK_S: Final = 0.2
-ROOM_S: Final = 5.0
-"""Seconds between two checks for room for the journal's next segment."""
-FILLERS_S: Final = 60.0
-"""Seconds for which relay remembers what fills a full disk."""
+REPORT_S: Final = 5.0
+"""Seconds between two reports to the other processes that share the partitions."""
 FIRST_S: Final = 5.0
 """Seconds that a worker's start waits for the first worker."""
 log = structlog.stdlib.get_logger()
@@ -79,13 +73,22 @@ async def run(config: Config, load: Load, store: Store, folder: Path, worker: Wo
     on_signal(stop.set)
     if worker is None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup.set)
-    async with open_state(config, store, worker.number if worker else 0) as (journal, state):
-        await Daemon(config, load, store, folder, journal, state, worker).run(stop, hangup)
+    number = worker.number if worker else 0
+    partitions = Partitions(config, store, folder, number)
+    try:
+        await partitions.open()
+        inbox = await open_inbox(config, store, number)
+        try:
+            await Daemon(config, load, store, folder, partitions, inbox, worker).run(stop, hangup)
+        finally:
+            await inbox.close()
+    finally:
+        await partitions.close()
     log.info("worker stopped" if worker else "relay stopped")
 
 
 class Daemon:
-    """One process with its journal."""
+    """One process with its inbox and its partitions."""
 
     def __init__(
         self,
@@ -93,30 +96,27 @@ class Daemon:
         load: Load,
         store: Store,
         folder: Path,
-        journal: Log,
-        state: State,
+        partitions: Partitions,
+        inbox: Inbox,
         worker: Worker | None,
     ) -> None:
         self._used, self._config, self._load = config, config, load
-        self._store, self._journal, self._state, self._worker = store, journal, state, worker
-        number = worker.number if worker else 0
-        self._fleet = Fleet(journal, state, make_connector_folder(folder, number), number)
-        self._first = First(worker.first, []) if worker and number else None
-        self._ingest = Ingest(build_sources(config), config.ingest, journal, state, self._first)
-        self._eraser = Eraser(self._fleet, journal, state, config.erasure, number)
-        self._status_reader = StatusReader(self._fleet, self._ingest, journal)
+        self._store, self._partitions, self._inbox, self._worker = store, partitions, inbox, worker
+        self._number = worker.number if worker else 0
+        self._first = make_first(store, worker)
+        self._ingest = Ingest(build_sources(config), config.ingest, inbox, self._first)
+        self._status_reader = StatusReader(partitions, self._ingest, inbox.events)
         self._watch = ConditionWatch()
         self._history = History(store, lambda: self._config, self._watch)
         note = self._history.note if worker is None else _ignore_entry  # the supervisor of several workers writes it
         self._view = View(
-            config, store, folder, self._status_reader, self._fleet, journal, self.reload, note, alone=worker is None
-        )
+            config, store, folder, self._status_reader, partitions, inbox.events, self.reload, note,
+            alone=worker is None,
+        )  # fmt: skip
         self._admin = Admin(self._view, config.admin, config.metrics, worker.admin if worker else None)
         self._notify = Notify()
-        self._pulse = Pulse(self._notify, journal, self._fleet)
+        self._pulse = Pulse(self._notify, partitions, inbox.events)
         self._chores = Chores()
-        self._filled = "", -inf
-        journal.set_fillers(self._describe_fillers)
         self._asked = asyncio.Queue[tuple[asyncio.Future[ReloadResult], bool, str]]()
         """Requests for a reload: the future of the outcome, whether it is a dry run, and who asks."""
 
@@ -134,17 +134,17 @@ class Daemon:
         if worker is None:
             await self._history.start()
         async with asyncio.TaskGroup() as group:
-            lanes = group.create_task(self._fleet.run(), name="fleet")
+            running = group.create_task(self._partitions.run(), name="partitions")
             self._start_tasks(group, hangup)
             beating = group.create_task(self._pulse.run(), name="signs of life")
             try:
                 tune_collector()
                 told = {"version": __version__, "listen": addresses, **self._admin.addresses}
                 told |= {"sources": sorted(self._config.sources), "connectors": sorted(self._config.connectors)}
-                events = self._journal.head - self._journal.oldest
+                events = sum(one.journal.head - one.journal.oldest for one in self._partitions)
                 log.info("worker runs" if worker else "relay runs", **told, events_in_journal=events)
                 await self._await_end(stop)
-                await self._end(lanes)
+                await self._end(running)
             finally:
                 self._chores.end()
                 await self._ingest.stop()
@@ -155,12 +155,9 @@ class Daemon:
         """Start each task beside the flow, and reload at each SIGHUP from now on. `hangup`: there was one before."""
         self._chores.set_group(group)
         start = self._chores.start
-        start("tidy parking", keep_removing_parked(self._state))
         start("watch certificates", self._ingest.watch_tls())
         start("look after sources", self._ingest.keep_asking_sources())
-        start("look for room", self._keep_checking_room())
         start("sample the counters", self._status_reader.keep_sampling())
-        start("erasures", self._eraser.run())
         start("reload", self._keep_reloading())
         start("keep the admin socket", self._admin.keep_socket())
         if self._worker is None:
@@ -170,9 +167,11 @@ class Daemon:
             start("alerts", self._view.alerts.run())
         else:
             start("say that the loop turns", keep_reporting(self._notify))
-        if self._first is not None:
+        if self._store.shared_partitions:
+            start("report to the other processes", self._keep_reporting())
+        if isinstance(self._first, First):
             start("hand on to the first worker", self._first.run())
-        elif self._worker is not None:
+        elif self._first is None and self._worker is not None:
             others = Others(self._ingest.keep, self._ingest.get_source)
             start("keep for other workers", others.run(self._worker.first))
         if self._worker is None:
@@ -181,51 +180,32 @@ class Daemon:
             self._ask_reload(by=HANGUP)
 
     async def _open(self) -> None:
-        try:
-            await self._fleet.open(self._config)
-            await self._eraser.open()
-            await self._state.read_accepted()  # connectors that a reload adds begin at the head, if nothing is in doubt
-        except Unavailable as error:
-            place = self._store.view(self._state.worker).place
-            raise StartError(f"{place}: relay.db cannot be used: {error}") from error
-        with suppress(OSError):  # the first commit says it
-            await self._journal.check_room()
         self._set_selections()
         if self._worker is None:
             await self._view.alerts.change(self._config, self._view.alerts.make_alerts(self._config))
             self._watch.listeners.append(self._view.alerts.take_snapshot)
             others = await read_retired(self._store, {0}, self._config)
             self._pulse.others = sum(one.journal.head for one in others)
-        if self._first is not None:
+        if isinstance(self._first, First):
             with suppress(TimeoutError):  # until it is there, its share is answered 503, and nobody waits for it
                 async with asyncio.timeout(FIRST_S):
                     await self._first.connect()
-            # Pause what the first worker pauses
-            try:
-                await self._state.follow_pauses()
-            except Unavailable as error:
-                log.error("what the first worker pauses cannot be read", error=str(error))
-            await self._fleet.heed_pauses()
+            for partition in self._partitions:
+                await partition.follow_pauses()
+
+    async def _keep_reporting(self) -> None:
+        """Report the status of this process to the others, for ever."""
+        while True:
+            self._partitions.moved.clear()
+            await self._partitions.report(await self._status_reader.read_status(self._config, self._view.restart))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REPORT_S):
+                    await self._partitions.moved.wait()
 
     def _set_selections(self) -> None:
-        """Set the events that the first worker must have in its journal, unless this is the first worker."""
+        """Set the events that the first worker or partition must have in its journal, unless all are there."""
         if self._first is not None:
-            self._first.selections = [*self._fleet.single_worker_selections, *self._eraser.wants]
-
-    async def _keep_checking_room(self) -> None:
-        """Notice a full disk before a sender does, for ever."""
-        while True:
-            with suppress(OSError):  # the next commit says it
-                await self._journal.check_room()
-            await asyncio.sleep(ROOM_S)
-
-    def _describe_fillers(self) -> str:
-        """Describe what fills the disk. Blocking."""
-        now = time.monotonic()
-        if now - self._filled[1] > FILLERS_S:
-            files = [lane.traits.local_path for lane in self._fleet.lanes if lane.traits.local_path is not None]
-            self._filled = self._store.describe_usage(self._config.runtime.workers, files), now
-        return self._filled[0]
+            self._first.selections = find_first(self._config, shared_partitions=self._store.shared_partitions)
 
     async def reload(self, *, dry_run: bool = False, by: str = "") -> ReloadResult:
         """Switch to the configuration on disk. Unchanged parts go on; with any mistake, everything does.
@@ -262,7 +242,7 @@ class Daemon:
             new = await ADMIN.run(self._load)
             build_sources(new)
             self._view.alerts.make_alerts(new)
-            self._fleet.try_change(new)
+            self._partitions.try_change(new)
         except ConfigError as error:
             return make_refused(error.mistakes)
         return ReloadResult()
@@ -271,7 +251,7 @@ class Daemon:
         try:
             new = await ADMIN.run(self._load)
             sources, alerts = build_sources(new), self._view.alerts.make_alerts(new)
-            changes = await self._change_lanes(new)
+            changes = await self._partitions.change(new)
         except ConfigError as error:
             return make_refused(error.mistakes)
         except Unavailable as error:
@@ -287,51 +267,28 @@ class Daemon:
         STOP.drain = new.runtime.drain
         change_logs(new.log, None if self._worker is None else self._worker.number)
         self._ingest.change(sources, new.ingest)
-        self._journal.set_limits(make_limits(new), new.journal.memory)
-        self._state.parked_limits = make_parked_limits(new)
-        for lane in self._fleet.lanes:
-            lane.connector.min_free = new.journal.min_free
+        self._inbox.set_limits(make_limits(divide_by_partitions(new, self._store.shared_partitions)))
         self._set_selections()
         await self._view.alerts.change(new, alerts)
         self._view.restart = find_waiting(self._used, new)
         return merge_results([compare_configs(old, new, changes, self._view.restart), ReloadResult(warnings=kept)])
 
-    async def _change_lanes(self, new: Config) -> Changes:
-        """Change the lanes. Erasures rest meanwhile, because they must reach all lanes.
-
-        Raises ConfigError, Unavailable.
-        """
-        await self._chores.stop("erasures")
-        try:
-            changes = await self._fleet.change(new, new.runtime.drain)
-        except Exception:
-            self._chores.start("erasures", self._eraser.run())
-            raise
-        # Replace the eraser, which knows connectors and settings. The new eraser continues where the old one was.
-        self._eraser = Eraser(self._fleet, self._journal, self._state, new.erasure, self._state.worker)
-        await self._eraser.open()
-        self._chores.start("erasures", self._eraser.run())
-        return changes
-
     async def _await_end(self, stop: asyncio.Event) -> None:
         """Wait for the signal or, if the worker only drains, for the end of the deliveries and erasures."""
         drains = self._worker is not None and self._worker.only_drains
-        while not (stop.is_set() or (drains and await self._fleet.is_idle() and await self._eraser.is_idle())):
+        while not (stop.is_set() or (drains and await self._partitions.is_idle())):
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S if drains else None):
                     await stop.wait()
 
-    async def _end(self, lanes: asyncio.Task[None]) -> None:
+    async def _end(self, running: asyncio.Task[None]) -> None:
         """Stop the flow in its order: deliveries under way end within the drain budget, connectors close.
 
         A second signal ends the wait.
         """
 
         def cut_short(why: str) -> None:
-            if self._fleet.releases:
-                return
-            log.warning("deliveries under way are cut short and made again after the next start", reason=why)
-            lanes.cancel()
+            self._partitions.cut(why)
             self._chores.end()
 
         STOP.begin()
@@ -339,13 +296,49 @@ class Daemon:
         log.info("worker stops" if self._worker else "relay stops", drain_s=STOP.drain)
         await self._notify.report_stopping()
         await self._ingest.drain()
-        self._fleet.stop()
+        self._partitions.stop()
         on_signal(lambda: cut_short("another signal"))
-        done, _ = await asyncio.wait([lanes], timeout=count_seconds_left(STOP.cut))
+        done, _ = await asyncio.wait([running], timeout=count_seconds_left(STOP.cut))
         if not done:
             cut_short("the drain budget is used up")
         if self._worker is None:
             await self._history.end()
+
+
+async def open_inbox(config: Config, store: Store, number: int) -> Inbox:
+    """Open the inbox of the process with this number. Raises StartError."""
+    limits = make_limits(divide_by_partitions(config, store.shared_partitions))
+    try:
+        return await ADMIN.run(store.open_inbox, number, limits)
+    except Unavailable as error:
+        raise StartError(str(error)) from error
+
+
+def make_first(store: Store, worker: Worker | None) -> First | FirstPartition | None:
+    """Make the first worker or partition as this process sees it; None if all events of this process are there."""
+    if store.shared_partitions:
+        return FirstPartition([])
+    return First(worker.first, []) if worker and worker.number else None
+
+
+def find_first(config: Config, *, shared_partitions: int) -> list[Selection]:
+    """Find the events that the first worker or partition must have in its journal.
+
+    Partitions that all processes share have their parts of a connector's rate, and each looks for erasures by itself.
+    """
+    connectors = config.connectors
+    if shared_partitions:
+        connectors = {
+            name: replace(one, settings=one.settings.model_copy(update={"rate": 0.0}))
+            for name, one in connectors.items()
+        }
+    found = [
+        Selection(config.list_entries(name))
+        for name, traits in read_all_traits(connectors).items()
+        if traits.single_worker
+    ]
+    asked = config.erasure.on
+    return found if shared_partitions or not asked else [*found, Selection(asked)]
 
 
 def _ignore_entry(_: Entry) -> None:

@@ -1,11 +1,11 @@
-"""The parts of a process: signals, inherited sockets, its journal and its database."""
+"""The parts of a process: signals, inherited sockets, limits."""
 
 import asyncio
 import gc
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
 
@@ -14,12 +14,10 @@ import structlog
 from relay.config import Config, TlsError
 from relay.listen import ListenError
 from relay.runtime.systemd import take_inherited_sockets
-from relay.stop import STOP, count_seconds_left
-from relay.store import JournalLimits, Log, ParkedLimits, State, Store, Unavailable
-from relay.threads import ADMIN
+from relay.stop import STOP
+from relay.store import JournalLimits, ParkedLimits, Store
 from relay.words import describe_error
 
-CLOSE_S: Final = 15.0
 OBJECTS_PER_COLLECTION: Final = 10_000
 log = structlog.stdlib.get_logger()
 
@@ -63,37 +61,6 @@ def take_inherited() -> list[socket.socket] | None:
     if sockets:
         log.info("sockets were passed to relay: ingest.listen is not used", sockets=len(sockets))
     return sockets or None
-
-
-@asynccontextmanager
-async def open_state(config: Config, store: Store, number: int) -> AsyncIterator[tuple[Log, State]]:
-    """Open the journal and the state of the worker with this number. Raises StartError."""
-    try:
-        journal, state = await ADMIN.run(store.open, number, make_limits(config), config.journal.memory)
-    except Unavailable as error:
-        why = [str(error), await ADMIN.run(store.describe_full_disk, config.runtime.workers)]
-        raise StartError("; ".join(filter(None, why))) from error
-    state.parked_limits = make_parked_limits(config)
-    try:
-        yield journal, state
-    finally:
-        await _close_both(journal, state)
-
-
-async def _close_both(journal: Log, state: State) -> None:
-    """Close journal and database, unless their disk hangs: then the process ends without a close."""
-    seconds = count_seconds_left(STOP.kept, CLOSE_S)
-    try:
-        async with asyncio.timeout(seconds):
-            with suppress(Unavailable):  # a relay that was taken over learns of it here, and leaves the journal alone
-                await state.save({}, journal.head)
-            await journal.close()
-            with suppress(Unavailable):  # then the next start says that relay.db is older than the journal
-                await state.save_end(journal.head)
-            await ADMIN.run(state.close)
-    except TimeoutError:
-        reason = "the disk of the state folder hangs; nothing that was acknowledged is lost"
-        log.error("journal and database are not closed", in_s=round(seconds, 1), reason=reason)
 
 
 def make_folder_error(config: Config, store: Store, error: OSError) -> StartError:

@@ -1,103 +1,87 @@
-"""Reads the status of this process: its sources, journal and lanes."""
+"""Reads the status of this process: its sources, its inbox, and the partitions that it runs."""
 
 import asyncio
 import time
 from collections.abc import Hashable, Sequence
-from dataclasses import asdict
-
-import structlog
 
 from relay import __version__
-from relay.api import Connector, Secret, Settings
-from relay.config import Config, KeyPath, Redaction, format_path, list_leaves
-from relay.deliver import Fleet, LiveLane
-from relay.guests import name_error, quick, read_text
+from relay.config import Config
 from relay.ingest import Ingest, Intake
 from relay.runtime.logs import count_dropped_lines
+from relay.runtime.partitions import Partitions
+from relay.runtime.secret_settings import list_secrets
 from relay.status import (
     EVERY_S,
     NOW_S,
     CertificateStatus,
     JournalStatus,
-    LaneStatus,
-    LastError,
     ListenerStatus,
     Rates,
     Refusing,
-    RemovedConnector,
-    ReplayStatus,
     SourceStatus,
-    State,
     Status,
     measure_cpu,
     measure_memory,
-    predict_time,
+    merge_parts,
 )
-from relay.store import Log, Unavailable
-
-log = structlog.stdlib.get_logger()
+from relay.store import Appender
 
 
 class StatusReader:
     """Reads the status, with rates from earlier counters."""
 
-    def __init__(self, fleet: Fleet, ingest: Ingest, journal: Log) -> None:
-        self._fleet, self._ingest, self._journal = fleet, ingest, journal
+    def __init__(self, partitions: Partitions, ingest: Ingest, events: Appender) -> None:
+        """`events` is where this process puts events."""
+        self._partitions, self._ingest, self._events = partitions, ingest, events
         self._rates = Rates()
         self._started = time.time()
-        self._oldest: dict[str, tuple[int, float | None]] = {}
-        """Receipt of the event at each lane's position. Finding it may need a read from disk."""
 
     async def keep_sampling(self) -> None:
         """Note the counters once a second, for ever."""
-        journal = self._journal
         while True:
-            now, head = time.monotonic(), journal.head
-            held = head - self._find_needed()
-            values: dict[Hashable, float] = {"events": head, "stored": journal.stored, "held": held}
-            for lane in self._fleet.lanes:
-                values["settled", lane.name] = lane.cursor.counts.total
-                values["pending", lane.name] = lane.cursor.make_ledger(head).pending
-                values["parked", lane.name] = lane.destination.metrics.parked
-            for number, replay in self._fleet.replays.items():
-                values["replayed", number] = replay.cursor.counts.total
-            for name, intake in self._ingest.intakes.items():
-                values["accepted", name] = intake.traffic.accepted
-            self._rates.note(now, values)
+            now = time.monotonic()
+            accepted: dict[Hashable, float] = {
+                name: intake.traffic.accepted for name, intake in self._ingest.intakes.items()
+            }
+            self._rates.note(now, accepted)
+            for partition in self._partitions:
+                partition.status_reader.sample(now)
             await asyncio.sleep(EVERY_S)
-
-    def _find_needed(self) -> int:
-        """Return the oldest offset that a lane still needs."""
-        return min((lane.cursor.position for lane in self._fleet.lanes), default=self._journal.head)
 
     async def read_status(self, config: Config, restart: Sequence[str]) -> Status:
         """Return the status by the configuration in force. `restart`: what waits for a restart."""
-        return Status(
+        own = Status(
             version=__version__,
             now=time.time(),
             started=self._started,
             cpu=measure_cpu(),
             memory=measure_memory(),
             sources=[self._read_source(name, intake, config) for name, intake in self._ingest.intakes.items()],
-            lanes=[await self._read_lane(lane, config) for lane in self._fleet.lanes],
-            journal=self._read_journal(),
+            lanes=(),
+            journal=self._read_inbox(),
             strays=self._ingest.unrouted,
             dropped_log_lines=count_dropped_lines(),
             listeners={"ingest": ListenerStatus(connections=self._ingest.connections, refused=self._ingest.refused)},
             certificates=self._read_certificates(config),
             parked=(),
-            gone=await self._read_removed(config),
-            replays=[
-                ReplayStatus(
-                    number=number,
-                    connector=lane.name,
-                    settled=lane.cursor.counts.total,
-                    events=lane.until - lane.cursor.start,
-                    rate=self._rates.measure_change(("replayed", number), NOW_S),
-                )
-                for number, lane in self._fleet.replays.items()
-            ],
             restart=restart,
+        )
+        return merge_parts([own, *await self._partitions.read_statuses(config)])
+
+    def _read_inbox(self) -> JournalStatus:
+        """Return what this process has put into the journal."""
+        events = self._events
+        return JournalStatus(
+            oldest=0,
+            head=0,
+            size=0,
+            needed=0,
+            capacity=0,
+            full_in=None,
+            refusing=events.refusing,
+            bytes=events.bytes,
+            failed=events.failed,
+            syncs=events.syncs.copy(),
         )
 
     def _read_source(self, name: str, intake: Intake, config: Config) -> SourceStatus:
@@ -116,7 +100,7 @@ class StatusReader:
             duplicates=ledger.duplicates,
             requests={**traffic.requests},
             last=traffic.last,
-            rate=self._rates.measure_change(("accepted", name), NOW_S),
+            rate=self._rates.measure_change(name, NOW_S),
             refusing=refusing,
             ack=traffic.ack.copy(),
             incomplete=intake.calls.incomplete,
@@ -131,142 +115,3 @@ class StatusReader:
             return []
         files = tls.files if tls else ""  # to go without TLS takes a restart
         return [CertificateStatus(certificate="ingest", begins=shown.begins, ends=shown.ends, files=files)]
-
-    async def _read_removed(self, config: Config) -> list[RemovedConnector]:
-        try:
-            gone = await self._fleet.find_abandoned()
-        except Unavailable as error:
-            log.error("the ledgers of removed connectors cannot be read", error=str(error))
-            return []
-        return [
-            RemovedConnector(connector=name, pending=pending, disabled=f"connector.{name}" in config.disabled)
-            for name, pending in gone.items()
-            if name not in config.connectors  # a reload may just be making its lane anew
-        ]
-
-    async def _read_lane(self, lane: LiveLane, config: Config) -> LaneStatus:
-        oldest = await self._find_received(lane)
-        name, destination, now = lane.name, lane.destination, time.monotonic()
-        ledger = lane.cursor.make_ledger(self._journal.head)
-        configured = config.connectors.get(name)  # a reload may just be adding it
-        state, since = _find_state(lane)
-        stands = state in ("paused", "unauthorized")
-        asked, held = min(destination.health.unanswered, default=now), destination.breaker.held
-        return LaneStatus(
-            connector=name,
-            type=lane.connector.settings.type,
-            file=configured.file if configured else "",
-            state=state,
-            since=since,
-            paused_until=held.until if held else None,
-            unanswered=now - asked,
-            breaker=destination.breaker.state(now),
-            next_try=destination.breaker.seconds_left(now),
-            accepted=ledger.accepted,
-            outcomes=asdict(ledger.counts),
-            pending=ledger.pending,
-            oldest_pending=oldest,
-            rate=self._rates.measure_change(("settled", name), NOW_S),
-            drained_in=None if stands else predict_time(ledger.pending, -self._rates.measure_change(("pending", name))),
-            last_error=_read_last_error(lane),
-            parked_now=0,
-            parked=destination.metrics.parked,
-            parked_rate=self._rates.measure_change(("parked", name), NOW_S),
-            attempts={**destination.metrics.attempts},
-            attempt=destination.metrics.attempt.copy(),
-            end_to_end=destination.metrics.end_to_end.copy(),
-            notice=_read_notice(lane.connector),
-            secrets=list_secrets(f"connector {name}", lane.connector.settings, config),
-            writes=str(lane.traits.local_path or ""),
-            batch_wait=lane.connector.settings.batch.age,
-        )
-
-    async def _find_received(self, lane: LiveLane) -> float | None:
-        position = lane.cursor.position
-        if position >= self._journal.head:
-            return None
-        if self._oldest.get(lane.name, (-1, None))[0] != position:
-            self._oldest[lane.name] = position, await self._journal.find_received(position)
-        return self._oldest[lane.name][1]
-
-    def _read_journal(self) -> JournalStatus:
-        journal, rates = self._journal, self._rates
-        needed = journal.measure_needed(self._find_needed()) if self._find_needed() < journal.head else 0
-        per_event = rates.measure_change("stored") / (rates.measure_change("events") or 1.0)
-        growing = rates.measure_steady_change("held")
-        is_known = growing is not None and journal.refusing is None and needed < journal.capacity
-        return JournalStatus(
-            oldest=journal.oldest,
-            head=journal.head,
-            size=journal.size,
-            needed=needed,
-            capacity=journal.capacity,
-            full_in=predict_time(journal.capacity - needed, growing * per_event) if growing and is_known else None,
-            refusing=journal.refusing,
-            unsaved=self._fleet.unsaved,
-            bytes=journal.bytes,
-            failed=journal.failed,
-            lost=journal.lost,
-            syncs=journal.syncs.copy(),
-        )
-
-
-def _find_state(lane: LiveLane) -> tuple[State, float | None]:
-    """Return the state of a lane, and since when."""
-    health, held = lane.destination.health, lane.destination.breaker.held
-    trouble, refusals = health.trouble, health.refusals
-    if held is not None:
-        return "paused", held.since
-    if lane.fault:
-        return "broken", None
-    if trouble is not None and trouble.over is None:
-        return ("unauthorized", trouble.unauthorized) if trouble.unauthorized else ("failing", trouble.since)
-    if refusals is not None and refusals.is_all(time.time()):
-        return "refusing", refusals.since
-    return "working", None
-
-
-def _read_notice(connector: Connector) -> str:
-    """Return a connector's message for admins, without secrets."""
-    try:
-        with quick("notice", connector=connector.name):
-            said = connector.notice
-    except Exception as error:  # a property of a plugin
-        said = f"its notice cannot be read: {name_error(error)}"
-    text = "" if said is None else read_text(said)
-    return Redaction(connector.settings).clean(text) if text else ""  # to hide secrets means to look for them first
-
-
-def list_secrets(table: str, settings: Settings, config: Config) -> list[str]:
-    """List the settings of a table that refer to secrets, with each reference and who shares it."""
-    tables: dict[str, Settings] = {f"source {name}": one.settings for name, one in config.sources.items()}
-    tables |= {f"connector {name}": one.settings for name, one in config.connectors.items()}
-    tables |= {f"alert {name}": one.settings for name, one in config.alerts.items()}
-    found: list[str] = []
-    for path, secret in _find_secrets(settings):
-        place = secret.how, secret.name
-        others = [
-            other
-            for other, theirs in tables.items()
-            if other != table and any((leaf.how, leaf.name) == place for _, leaf in _find_secrets(theirs))
-        ]
-        shared = f"; {' and '.join(others)} {'uses' if len(others) == 1 else 'use'} it, too" if others else ""
-        found.append(f'{format_path(path)} ({secret.how} "{secret.name}"{shared})')
-    return found
-
-
-def _find_secrets(settings: Settings) -> list[tuple[KeyPath, Secret]]:
-    return [(path, leaf) for path, leaf in list_leaves((), settings) if isinstance(leaf, Secret)]
-
-
-def _read_last_error(lane: LiveLane) -> LastError | None:
-    if lane.fault:
-        return LastError(at=time.time(), reason=lane.fault, status=None)
-    health = lane.destination.health
-    kind, number = health.event or ("", "")
-    errors = [
-        LastError(at=one.last, reason=one.reason, status=one.status, event_type=kind, event_id=number)
-        for one in (health.trouble, health.refusals)
-        if one
-    ]
-    return max(errors, key=lambda error: error.at, default=None)

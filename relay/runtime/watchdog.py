@@ -7,14 +7,16 @@ writer answers at once. A slow or dead destination does not count.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final
 
 import structlog
 
-from relay.deliver import Fleet
+from relay.runtime.partitions import Partitions
 from relay.runtime.systemd import Notify
-from relay.store import Log
+from relay.store import Appender, Unavailable
 from relay.words import format_count
 
 BEAT_S: Final = 5.0
@@ -27,9 +29,10 @@ log = structlog.stdlib.get_logger()
 class Pulse:
     """Checks progress, and notifies systemd."""
 
-    def __init__(self, notify: Notify, journal: Log, fleet: Fleet) -> None:
-        self._notify, self._journal, self._fleet = notify, journal, fleet
-        self._asked = {"the journal's writer": journal.await_commit, "what deliveries wait for": fleet.wait_for_answers}
+    def __init__(self, notify: Notify, partitions: Partitions, events: Appender) -> None:
+        """`events` is where this process puts events."""
+        self._notify, self._partitions, self._events = notify, partitions, events
+        self._asked = {"the journal's writer": self._await_commits, "what deliveries wait for": self._await_answers}
         self.others = 0
         """Events accepted by workers that no longer run."""
         self._beat, self._patience = BEAT_S, PATIENCE_S
@@ -53,11 +56,23 @@ class Pulse:
                 await self._notify.report_alive(self.describe_status())
                 await asyncio.sleep(self._beat)
 
+    async def _await_commits(self) -> None:
+        for partition in self._partitions:
+            await partition.journal.await_commit()
+
+    async def _await_answers(self) -> None:
+        for partition in self._partitions:
+            with suppress(Unavailable):  # the partition is closed meanwhile
+                await partition.fleet.wait_for_answers()
+
     def describe_status(self) -> str:
         """Describe the state in one sentence."""
-        head = self._journal.head
-        pending = {lane.name: lane.cursor.make_ledger(head).pending for lane in self._fleet.lanes}
-        return describe_flow(head + self.others, pending, self._journal.refusing)
+        pending = Counter[str]()
+        for partition in self._partitions:
+            for lane in partition.fleet.lanes:
+                pending[lane.name] += lane.cursor.make_ledger(partition.journal.head).pending
+        head = sum(partition.journal.head for partition in self._partitions)
+        return describe_flow(head + self.others, pending, self._events.refusing)
 
 
 async def keep_reporting(notify: Notify) -> None:

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from relay.api import Plugin, Settings
+from relay.api import Connector, ConnectorSettings, Plugin, Settings
 from relay.config import AdminSettings, Config, Configured, JournalSettings, MetricsSettings, Text
 from relay.parent import end_with_parent
 from relay.socket_path import address_of
@@ -39,6 +39,8 @@ class Worker:
     """Whether the sockets stay open when relay stops."""
     journal: str
     """The settings of the journal as at the start of relay. A change of its place takes a restart of relay."""
+    shared_partitions: int = 0
+    """The number of partitions that all processes share. 0: this worker has its own."""
     conf: int = -1
     """The descriptor of the memory file with the configuration in force, as `write_to_memory` writes it."""
 
@@ -89,9 +91,10 @@ class Worker:
         """Return this worker's share of a configuration.
 
         The workers together keep each connector's `concurrency` and each source's `rate`. Only the supervisor listens,
-        serves admins and sends alerts.
+        serves admins and sends alerts. Partitions that all processes share have their parts of connectors' limits.
         """
         sources = {} if self.only_drains else config.sources
+        connectors = config.connectors if self.shared_partitions else _divide_concurrency(config, self.of)
         return replace(
             config,
             ingest=config.ingest.model_copy(update={"listen": ()}),
@@ -101,11 +104,36 @@ class Worker:
             metrics=MetricsSettings(),
             alerts={},
             sources={name: _replace(one, rate=one.settings.rate / self.of) for name, one in sources.items()},
-            connectors={
-                name: _replace(one, concurrency=max(1, one.settings.concurrency // self.of))
-                for name, one in config.connectors.items()
-            },
+            connectors=connectors,
         )
+
+
+def divide_by_partitions(config: Config, partitions: int) -> Config:
+    """Return the part of a configuration that is one partition's, of those that all processes share; 0: all of it.
+
+    The partitions together keep each connector's `rate` and `concurrency`, and the limits of bytes.
+    """
+    if not partitions:
+        return config
+    journal, parked = config.journal, config.parked
+    limits = {"max_size": journal.max_size // partitions, "memory": journal.memory // partitions}
+    return replace(
+        config,
+        journal=journal.model_copy(update=limits),
+        parked=parked.model_copy(update={"max_size": parked.max_size // partitions}),
+        connectors={
+            name: _replace(one, rate=one.settings.rate / partitions)
+            for name, one in _divide_concurrency(config, partitions).items()
+        },
+    )
+
+
+def _divide_concurrency(config: Config, parts: int) -> dict[str, Configured[Connector, ConnectorSettings]]:
+    """Return the connectors with their parts of `concurrency`, at least 1."""
+    return {
+        name: _replace(one, concurrency=max(1, one.settings.concurrency // parts))
+        for name, one in config.connectors.items()
+    }
 
 
 def make_connector_folder(state: Path, number: int) -> Path:

@@ -14,7 +14,7 @@ from relay.status.diagnosis import (
     diagnose,
     is_well,
 )
-from relay.status.merge import freeze, keep_counts, merge_listeners, merge_statuses
+from relay.status.merge import freeze, keep_counts, merge_listeners, merge_parts, merge_statuses
 from relay.status.model import (
     AlertStatus,
     CertificateStatus,
@@ -83,6 +83,7 @@ __all__ = [
     "measure_cpu",
     "measure_memory",
     "merge_listeners",
+    "merge_parts",
     "merge_results",
     "merge_statuses",
     "predict_time",

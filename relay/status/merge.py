@@ -40,7 +40,7 @@ def merge_statuses(
 
     During a reload a connector may be removed in one worker and run in another: then it has a lane.
     """
-    whole = reduce(_merge_two, statuses)
+    whole = merge_parts(statuses)
     now, removed = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     for one in parked:
         whose = ("source", one.source) if one.connector is None else ("connector", one.connector)
@@ -65,6 +65,11 @@ def merge_statuses(
     return replace(whole, failing_erasures=failing_erasures, doubts=doubts)
 
 
+def merge_parts(statuses: Sequence[Status]) -> Status:
+    """Merge the status of the parts of one process, or of several processes, without their parked events."""
+    return reduce(_merge_two, statuses)
+
+
 def _predict_parked_full(lane: LaneStatus, parked: Sequence[ParkedTotal], most: int) -> float | None:
     """Return the seconds until parked events take so many bytes, if all events of a lane are parked from now on."""
     mine = [one for one in parked if one.connector == lane.connector]
@@ -85,7 +90,7 @@ def keep_counts(last: Status) -> Status:
     lanes = [replace(one, accepted=0, outcomes={}, pending=0, oldest_pending=None, drained_in=0.0) for one in healthy]
     journal = replace(frozen.journal, oldest=0, head=0, size=0, needed=0, capacity=0, refusing=None)
     kept = replace(frozen, sources=sources, lanes=lanes, journal=journal)
-    return replace(kept, parked=(), certificates=(), replays=(), gone=(), restart=())
+    return replace(kept, parked=(), certificates=(), replays=(), gone=(), restart=(), partitions=())
 
 
 def freeze(last: Status) -> Status:
@@ -98,7 +103,8 @@ def freeze(last: Status) -> Status:
     replays = [replace(one, rate=0.0) for one in last.replays]
     journal = replace(last.journal, full_in=None)
     listeners = {name: replace(one, connections=0) for name, one in last.listeners.items()}
-    return replace(last, memory=0, sources=sources, lanes=lanes, journal=journal, replays=replays, listeners=listeners)
+    left = replace(last, memory=0, listeners=listeners, partitions=())
+    return replace(left, sources=sources, lanes=lanes, journal=journal, replays=replays)
 
 
 def merge_listeners(

@@ -22,8 +22,10 @@ log = structlog.stdlib.get_logger()
 async def read_retired(store: Store, running: Collection[int], config: Config) -> list[Status]:
     """Read the ledgers of all workers but the running ones, for a configuration's sources and connectors.
 
-    Returns nothing if they cannot be read at the moment.
+    Returns nothing if they cannot be read at the moment, and nothing of partitions that all processes share.
     """
+    if store.shared_partitions:
+        return []
     try:
         return await ADMIN.run(read_ledgers, store, running, config)
     except Unavailable as error:

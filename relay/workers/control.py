@@ -122,7 +122,8 @@ class JointView:
             else:
                 found.append(last if answers[number] else freeze(last))
         found += retired.result()
-        most = self.config.parked.max_size * self.config.runtime.workers
+        parts = 1 if self.store.shared_partitions else self.config.runtime.workers
+        most = self.config.parked.max_size * parts
         whole = merge_statuses(found, parked.result(), failing.result(), doubts.result(), parked_most=most)
         workers = [self._describe_worker(number, is_away=answer is None) for number, answer in answers.items()]
         return replace(whole, workers=workers, alerts=self.alerts.statuses, refused_reload=self.refused_reload)

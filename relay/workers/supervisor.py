@@ -56,8 +56,10 @@ def is_needed(config: Config, store: Store) -> bool:
 
 
 def find_leftover(store: Store, workers: int) -> list[int]:
-    """Return the surplus workers that still have something to do."""
+    """Return the surplus workers that still have something to do. Shared partitions need no worker of their number."""
     found: list[int] = []
+    if store.shared_partitions:
+        return found
     for partition in store.view_all():
         try:
             if partition.number >= workers and partition.has_work():
@@ -94,7 +96,8 @@ async def supervise(
             fds = {number: [one.fileno() for one in mine] for number, mine in enumerate(sockets)}
             fds |= {number: [] for number in find_leftover(store, count)}  # these only deliver what they have
             place, outlived, journal = str(folder), passed is not None, config.journal.write()
-            shares = [Worker(number, count, place, mine, outlived, journal) for number, mine in fds.items()]
+            parts = store.shared_partitions
+            shares = [Worker(number, count, place, mine, outlived, journal, parts) for number, mine in fds.items()]
             workers = [Supervised(one) for one in shares]
             view = JointView(config, load, store, state, workers)
             admin = Admin(view, config.admin, config.metrics, bound=for_admins)

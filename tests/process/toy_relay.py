@@ -1,13 +1,21 @@
-"""relay on the toy store: `python -m tests.process.toy_relay COMMAND...`, where COMMAND ends as that of relay does."""
+"""relay on the toy store: `python -m tests.process.toy_relay COMMAND...`, where COMMAND ends as that of relay does.
 
+With TOY_PARTITIONS processes share so many partitions. The file TOY_WORLD says what other processes do.
+"""
+
+import os
 import sys
+from pathlib import Path
+from typing import Any, cast
 
 from relay.cli import main
 from relay.cli.commands.running import run
+from tests.toy_store.shared import ToyWorld
 from tests.toy_store.store import ToyStore
 
 if __name__ == "__main__":
-    store = ToyStore()
-    run.open_store = lambda *_: store  # type: ignore[attr-defined]
+    file = os.environ.get("TOY_WORLD")
+    store = ToyStore(int(os.environ.get("TOY_PARTITIONS", "0")), ToyWorld(file=Path(file) if file else None))
+    cast("Any", run).open_store = lambda *_: store
     sys.argv = ["relay", *sys.argv[sys.argv.index("relay") + 1 :]]
     main.main()

@@ -33,6 +33,7 @@ from relay.ingest.server import Ingest
 from relay.journal.journal import Journal
 from relay.sandbox.shapes import list_types, make_event
 from relay.state.database import StateDatabase
+from relay.state.state_folder import FolderInbox
 from relay.store.log import JournalLimits
 from relay_plugins.currents import Currents
 from relay_plugins.http import Http
@@ -136,7 +137,7 @@ class Pipeline:
         tokens = [{"file": str(folder / "token")}]
         (folder / "token").write_text("secret")
         source = Currents.Settings.model_validate({"type": "currents", "path": "/currents", "tokens": tokens})
-        self.ingest = Ingest([Currents("braze", source)], IngestSettings(), self.journal, self.state)
+        self.ingest = Ingest([Currents("braze", source)], IngestSettings(), FolderInbox(self.journal, self.state))
         self.folder = folder
 
     async def lane(self, name: str) -> LiveLane:

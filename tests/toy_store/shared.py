@@ -64,8 +64,9 @@ class ToyWorld:
 class ToyAppender:
     """Appends to one partition or another. See `relay.store.Appender`."""
 
-    def __init__(self, choose: Callable[[], ToyLog], world: ToyWorld) -> None:
-        self._choose, self._world = choose, world
+    def __init__(self, choose: Callable[[], ToyLog], get_first: Callable[[], ToyLog], world: ToyWorld) -> None:
+        """`choose` returns the log for the next events. `get_first` returns that of the first partition."""
+        self._choose, self._get_first, self._world = choose, get_first, world
         self.clock, self.syncs = Clock(), Histogram(QUICK)
         self.bytes = self.failed = 0
         self.refusing: str | None = None
@@ -96,13 +97,13 @@ class ToyAppender:
     def append_new(
         self, kinds: Sequence[Kind], bodies: Sequence[Any], by: EventIds
     ) -> AbstractAsyncContextManager[Sequence[int]]:
-        return self._choose().append_new(kinds, bodies, by, self.append)
+        return self._get_first().append_new(kinds, bodies, by, self.append)
 
     async def forget_ids(self, but: Collection[str]) -> None:
-        await self._choose().forget_ids(but)
+        await self._get_first().forget_ids(but)
 
     def check_size(self, kinds: Sequence[Kind], bodies: Sequence[Any]) -> int:
-        return self._choose().check_size(kinds, bodies)
+        return self._get_first().check_size(kinds, bodies)
 
 
 @dataclass
@@ -137,7 +138,12 @@ def open_shared_inbox(store: "ToyStore", limits: JournalLimits) -> ToyInbox:
         return find_log(mine[next(turns) % len(mine)])
 
     sources = ToyState(store.books[0], world=store.world, is_holder=False)
-    return ToyInbox(ToyAppender(find_next, store.world), ToyAppender(lambda: find_log(0), store.world), sources)
+
+    def get_first() -> ToyLog:
+        return find_log(0)
+
+    events, first_events = (ToyAppender(choose, get_first, store.world) for choose in (find_next, get_first))
+    return ToyInbox(events, first_events, sources)
 
 
 class ToyMembership:

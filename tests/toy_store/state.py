@@ -134,7 +134,7 @@ class ToyState:
         self.parked_limits, self.save_s = ParkedLimits(), 0.25
         self.removals: dict[Reason, Removals] = {}
         self._removed, self._when_taken = 0, when_taken
-        self.now: int | None = None
+        self.now: int | None = None if world is None else books.tables.head
         self.refusing: str | None = None
         self.busy_for = 0.0
         self.erasures = ToyErasures(self._write, others)
@@ -221,7 +221,7 @@ class ToyState:
         self._write(write)
 
     async def read_accepted(self) -> None:
-        pass
+        self.now = None
 
     async def read_pauses(self) -> dict[str, Pause]:
         present = time.time()

@@ -99,7 +99,7 @@ class ToyStore:
 
     def list_books(self) -> list[ToyBooks]:
         """Return the books of all partitions. Raises Unavailable if no relay has run."""
-        if not any(books.epoch for books in self.books.values()):
+        if not any(books.epoch or books.log for books in self.books.values()):
             raise Unavailable(NEVER, "missing")
         return [books for _, books in sorted(self.books.items())]
 
@@ -145,7 +145,7 @@ class ToyView:
 
     @property
     def _tables(self) -> ToyTables:
-        if not self._books.epoch:
+        if not self._books.epoch and self._books.log is None:
             raise Unavailable(NEVER, "missing")
         return self._books.tables
 

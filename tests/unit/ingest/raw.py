@@ -15,6 +15,7 @@ from relay.config.model import IngestSettings
 from relay.ingest.server import Ingest
 from relay.journal.journal import Journal
 from relay.state.database import StateDatabase
+from relay.state.state_folder import FolderInbox
 from relay.store.log import JournalLimits
 from relay_plugins.currents import Currents
 
@@ -45,7 +46,7 @@ class Relay:
             Journal(folder / "journal", JournalLimits(1 << 30, 3600), 1 << 20),
             StateDatabase(folder),
         )
-        self.ingest = Ingest(sources, self.settings, self.journal, self.state)
+        self.ingest = Ingest(sources, self.settings, FolderInbox(self.journal, self.state))
         self.logs: list[Any] = []
         self.url = ""
         self._writers: list[asyncio.StreamWriter] = []

@@ -11,6 +11,7 @@ from relay.config.plugins.registry import Registry
 from relay.ingest.server import LINGER_S, Ingest
 from relay.journal.journal import Journal
 from relay.state.database import StateDatabase
+from relay.state.state_folder import FolderInbox
 from relay.store.log import JournalLimits
 
 REQUEST = b"POST /any HTTP/1.1\r\nHost: relay\r\nContent-Length: 2\r\n\r\n{}"
@@ -22,7 +23,7 @@ async def test_a_stop_answers_earlier_clients_of_a_passed_socket(
     plugin: Any = Registry.discover(()).get_types("source")["json"]
     sources: list[Source] = [plugin("json", plugin.Settings.model_validate({"type": "json", "path": "/any"}))]
     journal, state = Journal(tmp_path / "journal", JournalLimits(1 << 30, 3600), 1 << 20), StateDatabase(tmp_path)
-    ingest = Ingest(sources, IngestSettings(), journal, state)
+    ingest = Ingest(sources, IngestSettings(), FolderInbox(journal, state))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = listener.getsockname()
         await ingest.start([listener.dup()])

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import pytest
@@ -20,9 +20,11 @@ from relay.ingest import intake, server, source_saver
 from relay.ingest.body_memory import BodyMemory
 from relay.ingest.intake import Intake
 from relay.ingest.server import Ingest
+from relay.ingest.to_first_worker import First
 from relay.journal.journal import Journal
 from relay.state.database import StateDatabase
 from relay.state.ledger import read_source_ledgers
+from relay.state.state_folder import FolderInbox
 from relay.store import Refusals, SourceLedger
 from relay.store.clock import Clock, read_uptime
 from relay.store.error import Unavailable
@@ -60,7 +62,7 @@ class Relay:
         self.journal = Journal(self.folder / "journal", JournalLimits(1 << 30, 3600), 1 << 20, clock=clock)
         self.state = StateDatabase(self.folder)
         listening = IngestSettings(listen=(TcpAddress("127.0.0.1", 0),))
-        self.ingest = Ingest(all_of_them, listening, self.journal, self.state)
+        self.ingest = Ingest(all_of_them, listening, FolderInbox(self.journal, self.state))
         (self.url,) = await self.ingest.start()
 
     async def stop(self) -> None:
@@ -188,10 +190,8 @@ async def test_the_other_worker_keeps_its_part_once_while_the_journal_refuses(tm
     relay, other = Relay(tmp_path), OtherWorker()
     await relay.start()
     settings = SourceSettings.model_validate({"type": "braze", "path": "/braze"})
-    mine = Intake(
-        Currents("braze", settings), IngestSettings(), BodyMemory(1 << 20), relay.journal, relay.state, lambda: None,
-        other,  # type: ignore[arg-type]
-    )  # fmt: skip
+    inbox, first = FolderInbox(relay.journal, relay.state), cast("First", other)
+    mine = Intake(Currents("braze", settings), IngestSettings(), BodyMemory(1 << 20), inbox, lambda: None, first)
     decoded = mine.source.decode(
         Request(body_of(b'{"id":"1","event_type":"first"}', b'{"id":"2","event_type":"mine"}'))
     )

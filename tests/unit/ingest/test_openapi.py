@@ -24,6 +24,7 @@ from relay.ingest.to_first_worker import First
 from relay.journal import journal
 from relay.journal.journal import Journal
 from relay.state.database import StateDatabase
+from relay.state.state_folder import FolderInbox
 from relay.store.error import Unavailable
 from relay.store.log import JournalLimits
 from relay.testing import make_event
@@ -61,7 +62,7 @@ class Bench:
         sources.append(Hooked("hooked", hooked))
         self.journal = Journal(folder / "journal", JournalLimits(1 << 30, 3600), 1 << 20)
         self.state = StateDatabase(folder)
-        self.ingest = Ingest(sources, settings, self.journal, self.state)
+        self.ingest = Ingest(sources, settings, FolderInbox(self.journal, self.state))
         self.url = ""
 
     async def ask(

@@ -19,6 +19,7 @@ from relay.ingest import tls
 from relay.ingest.server import Ingest
 from relay.journal.journal import Journal
 from relay.state.database import StateDatabase
+from relay.state.state_folder import FolderInbox
 from relay.store.log import JournalLimits
 from relay.testing import make_event
 from relay_plugins.currents import Currents
@@ -39,7 +40,7 @@ class Relay:
             Journal(folder / "journal", JournalLimits(1 << 30, 3600), 1 << 20),
             StateDatabase(folder),
         )
-        self.ingest = Ingest([source], listening, self.journal, self.state)
+        self.ingest = Ingest([source], listening, FolderInbox(self.journal, self.state))
 
     async def __aenter__(self) -> "Relay":
         (self.url,) = await self.ingest.start()

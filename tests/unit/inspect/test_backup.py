@@ -24,7 +24,8 @@ from relay.journal.journal import Journal
 from relay.journal.lock import lock
 from relay.journal.outside.inspected import inspect_all
 from relay.journal.segment import find_end
-from relay.runtime.process import StartError, open_state
+from relay.runtime.partitions import Partitions
+from relay.runtime.process import StartError
 from relay.state.journal_state import FolderDoubts
 from relay.state.layout import advise_on_restore
 from relay.state.open_folder import open_both
@@ -379,8 +380,7 @@ async def test_a_restore_waits_for_no_relay_and_a_broken_one_starts_none(state: 
     with pytest.raises(OSError, match="no space"):
         restore(tmp_path / "backup", restored, PATH, Files(fail))
     with pytest.raises(StartError, match="is not complete: a restore was broken off there: run relay restore"):
-        async with open_state(Config(), open_store(restored, JournalSettings()), 0):
-            pass
+        await Partitions(Config(), open_store(restored, JournalSettings()), restored, 0).open()
 
 
 @pytest.mark.parametrize("place", ["relay.db", "mine.db", "cohorts/vip.db"])

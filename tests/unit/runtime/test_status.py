@@ -1,14 +1,16 @@
 """What the looks at this process make of its counters."""
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from relay.api import Connector, ConnectorSettings, Secret, Source, SourceSettings
 from relay.config.model import Config, Configured
 from relay.histogram import QUICK, Histogram
-from relay.runtime.status import StatusReader, list_secrets
+from relay.runtime.partitions.status import PartitionStatusReader
+from relay.runtime.secret_settings import list_secrets
+from relay.store import Log
 
 
 @pytest.mark.parametrize(
@@ -30,7 +32,7 @@ def test_the_journal_has_a_time_to_be_full_once_that_is_known(
     vars(journal).update(given)
     lane = SimpleNamespace(cursor=SimpleNamespace(position=0))
     fleet: Any = SimpleNamespace(lanes=[lane], unsaved=None)
-    looks = StatusReader(fleet, None, journal)  # type: ignore[arg-type]
+    looks = PartitionStatusReader(fleet, cast("Log", journal), 0)
     for second in range(seconds):
         looks._rates.note(second, {"events": 10 * second, "stored": 10 * second, "held": 10 * second})
     assert looks._read_journal().full_in == full_in

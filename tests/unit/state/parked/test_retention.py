@@ -15,8 +15,8 @@ from click.testing import CliRunner
 from structlog.testing import capture_logs
 
 from relay.cli.main import relay
-from relay.runtime import parked_removal as parking
-from relay.runtime.parked_removal import keep_removing_parked
+from relay.runtime.partitions import parked_removal as parking
+from relay.runtime.partitions.parked_removal import keep_removing_parked
 from relay.state.database import StateDatabase
 from relay.state.parked import FolderParked
 from relay.state.parked import limits as parked_limits

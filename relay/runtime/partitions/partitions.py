@@ -1,0 +1,240 @@
+"""The partitions that this process runs: one of its own for life, or those of its share among all processes.
+
+How it fails and recovers, where the processes share the partitions:
+
+- About every LOOK_S the process tells the others that it runs, and learns which partitions it is to run. It opens those
+  that it lacks. It gives a partition back once deliveries under way have ended, or after the drain budget.
+- A partition that cannot be opened yet, or was lost to another process, is tried again at the next look.
+- While the store is unavailable the process goes on with the partitions that it has, until each is lost.
+"""
+
+import asyncio
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import structlog
+
+from relay.config import Config, ConfigError, find_unmade, make_mistakes
+from relay.deliver import Changes, LiveLane, compare, make_plans
+from relay.runtime.partitions.partition import Partition
+from relay.runtime.process import StartError, make_limits
+from relay.runtime.worker import divide_by_partitions
+from relay.status import Status, keep_counts, merge_parts
+from relay.store import Membership, Store, Unavailable
+from relay.threads import ADMIN
+
+LOOK_S: Final = 0.5
+log = structlog.stdlib.get_logger()
+
+
+class Partitions:
+    """The partitions that this process runs."""
+
+    def __init__(self, config: Config, store: Store, folder: Path, worker: int) -> None:
+        """`folder`: the state folder. `worker`: the number of this process."""
+        self._config, self._store, self._folder, self._worker = config, store, folder, worker
+        self._membership: Membership | None = None
+        self._running: dict[int, Partition] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._changing = asyncio.Lock()
+        """Held while a partition opens, or the configuration changes."""
+        self._stopping = asyncio.Event()
+        self._ended: Status | None = None
+        """The counts of partitions that this process runs no more."""
+        self._is_away = False
+        self.moved = asyncio.Event()
+        """Set when this process runs other partitions than before."""
+
+    def __iter__(self) -> Iterator[Partition]:
+        return iter([*self._running.values()])
+
+    async def open(self) -> None:
+        """Join the processes of the store, and open the partition of this process's own, if it has one.
+
+        Raises StartError, ConfigError.
+        """
+        self._check_made(self._config)
+        try:
+            self._membership = await ADMIN.run(self._store.join, self._worker)
+            if self._store.shared_partitions:
+                return
+            for number in await ADMIN.run(self._membership.find_wanted):
+                self._running[number] = await self._open(number)
+        except Unavailable as error:
+            why = [str(error), await ADMIN.run(self._store.describe_full_disk, self._config.runtime.workers)]
+            raise StartError("; ".join(filter(None, why))) from error
+        for partition in self:
+            try:
+                await partition.prepare()
+            except Unavailable as error:
+                place = self._store.view(partition.number).place
+                raise StartError(f"{place}: relay.db cannot be used: {error}") from error
+
+    async def _open(self, number: int) -> Partition:
+        """Open a partition. Raises Unavailable."""
+        config = self._divide(self._config)
+        opened = await ADMIN.run(self._store.open, number, make_limits(config), config.journal.memory)
+        return Partition(config, self._store, self._folder, *opened)
+
+    async def run(self) -> None:
+        """Run partitions until `stop` and the end of what is under way."""
+        async with asyncio.TaskGroup() as group:
+            for partition in self:
+                self._tasks[partition.number] = group.create_task(partition.run(), name=f"partition {partition.number}")
+            if self._membership is not None and self._store.shared_partitions:
+                await self._follow(self._membership, group)
+
+    async def _follow(self, membership: Membership, group: asyncio.TaskGroup) -> None:
+        """Run the partitions that this process is to run, until `stop`."""
+        while not self._stopping.is_set():
+            wanted = await self._find_wanted(membership)
+            if wanted is not None and not self._stopping.is_set():
+                for number in wanted - self._tasks.keys():
+                    self._tasks[number] = group.create_task(self._run_while_wanted(number), name=f"partition {number}")
+                for number in self._running.keys() - wanted:
+                    self._running[number].stop(self._config.runtime.drain)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await self._stopping.wait()
+
+    async def _find_wanted(self, membership: Membership) -> set[int] | None:
+        """Find the partitions to run now; None while the store is unavailable."""
+        try:
+            wanted = {*await ADMIN.run(membership.find_wanted)}
+        except Unavailable as error:
+            if not self._is_away:
+                self._is_away = True
+                log.error("the store is unavailable, partitions go on until they are lost", reason=str(error))
+            return None
+        if self._is_away:
+            self._is_away = False
+            log.info("the store is available again")
+        return wanted
+
+    async def _run_while_wanted(self, number: int) -> None:
+        """Open a partition, run it, and close it."""
+        partition = None
+        try:
+            async with self._changing:
+                partition = await self._open(number)
+                await partition.prepare()
+                if number:
+                    await partition.follow_pauses()
+                self._running[number] = partition
+            self.moved.set()
+            log.info("partition runs here", partition=number)
+            if self._stopping.is_set():
+                partition.stop()
+            await partition.run()
+        except Unavailable as error:
+            if error.reason != "busy":  # else another process has yet to give it back
+                log.error("partition cannot be opened, will be tried again", partition=number, reason=str(error))
+        except ConfigError as error:
+            log.error("partition cannot be opened, will be tried again", partition=number, reason=str(error))
+        finally:
+            if partition is not None:
+                await self._give_back(partition)
+            del self._tasks[number]
+
+    async def _give_back(self, partition: Partition) -> None:
+        """Close a partition, and keep its counts."""
+        if self._running.pop(partition.number, None):
+            last = keep_counts(await partition.status_reader.read_status(self._config))
+            self._ended = last if self._ended is None else merge_parts([self._ended, last])
+        await partition.close()
+        self.moved.set()
+        log.info("partition does not run here any more", partition=partition.number)
+
+    async def read_statuses(self, config: Config) -> list[Status]:
+        """Return the status of each partition, and the counts of those that this process runs no more."""
+        found = [await partition.status_reader.read_status(config) for partition in self]
+        return found if self._ended is None else [*found, self._ended]
+
+    @property
+    def numbers(self) -> Collection[int]:
+        """The numbers of the partitions."""
+        return self._running.keys()
+
+    @property
+    def lanes(self) -> list[LiveLane]:
+        """The lanes that run in all partitions."""
+        return [lane for partition in self for lane in partition.fleet.lanes]
+
+    def find_lanes(self, connector: str) -> list[LiveLane]:
+        """Return the lanes of a connector. Raises LookupError if there is none."""
+        if not (found := [lane for lane in self.lanes if lane.name == connector]):
+            known = ", ".join(sorted({lane.name for lane in self.lanes})) or "none"
+            raise LookupError(f"no connector {connector} runs; there are: {known}")
+        return found
+
+    def try_change(self, new: Config) -> None:
+        """Make what `change` would make, and change nothing. Raises ConfigError."""
+        self._check_made(new)
+        for partition in self:
+            partition.fleet.try_change(self._divide(new))
+
+    async def change(self, new: Config) -> Changes:
+        """Switch all partitions to another configuration. Raises ConfigError, and changes nothing then, and Unavailable
+        as `Fleet.change`."""
+        async with self._changing:
+            self._check_made(new)
+            mine, changes = self._divide(new), compare(make_plans(self._config), make_plans(new))
+            for partition in [*self][1:]:  # the first one tries by itself before it changes anything
+                partition.fleet.try_change(mine)
+            for partition in self:
+                try:
+                    found = await partition.change(mine)
+                except Unavailable:
+                    if not partition.is_lost:
+                        raise
+                else:
+                    changes = replace(changes, unready={**changes.unready, **found.unready})
+            self._config = new
+            return changes
+
+    def _check_made(self, config: Config) -> None:
+        """Check that all of a configuration can be made, also while no partition makes it. Raises ConfigError."""
+        if self._store.shared_partitions and (failures := find_unmade(config, self._folder).failures):
+            raise ConfigError(make_mistakes(failures))
+
+    def _divide(self, config: Config) -> Config:
+        return divide_by_partitions(config, self._store.shared_partitions)
+
+    async def is_idle(self) -> bool:
+        """Return whether nothing is left to deliver or to erase. Raises Unavailable."""
+        return all([await partition.is_idle() for partition in self])
+
+    def stop(self) -> None:
+        """Begin nothing new. Deliveries under way go on until `cut`."""
+        self._stopping.set()
+        for partition in self:
+            partition.stop()
+
+    def cut(self, why: str) -> None:
+        """Cut deliveries under way short."""
+        if self._tasks.keys() == self._running.keys() and all(partition.fleet.releases for partition in self):
+            return
+        log.warning("deliveries under way are cut short and made again after the next start", reason=why)
+        for partition in self:
+            partition.cut()
+        for number in self._tasks.keys() - self._running.keys():  # they open or close
+            self._tasks[number].cancel()
+
+    async def report(self, status: Status) -> None:
+        """Leave the status of this process for the others, unless the store is unavailable."""
+        if self._membership is not None:
+            with suppress(Unavailable):  # the look at the partitions says it
+                report = msgspec.json.encode(status)
+                await ADMIN.run(self._membership.report, report, self._config.digests)
+
+    async def close(self) -> None:
+        """Close what is still open, and leave the other processes."""
+        for partition in self:
+            await partition.close()
+        if self._membership is not None:
+            with suppress(Unavailable):
+                await ADMIN.run(self._membership.leave)

@@ -1,0 +1,274 @@
+"""A relay whose store has partitions that all processes share, while other processes take and give."""
+
+import asyncio
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from relay.store import find_partition
+from relay.testing import Answer, Destination, make_event
+from tests.daemon import Daemon
+
+ROOT = Path(__file__).parents[2]
+PARTITIONS = 4
+CONFIG = """
+[metrics]
+listen = "127.0.0.1:0"
+[runtime]
+drain = "5s"
+[erasure]
+after = "0s"
+on = ["users.messages.email.Unsubscribe"]
+[source.braze]
+type = "currents"
+path = "/currents"
+[connector.hook]
+type = "http"
+url = "%s"
+body = "single"
+retry = { first = "10ms", max = "50ms" }
+"""
+RATED = """
+[connector.rated]
+type = "http"
+url = "%s"
+body = "single"
+rate = 1000
+"""
+ORDERED = "users.behaviors.CustomEvent"
+RATE = 40
+
+
+class Cluster:
+    """A relay, and a file that says what other processes do."""
+
+    def __init__(self, daemon: Daemon, folder: Path) -> None:
+        self.daemon, self._file = daemon, folder / "world.json"
+        daemon.state.mkdir()
+        place = f"PYTHONPATH={ROOT}:{ROOT / 'plugins'}"
+        shared = (f"TOY_PARTITIONS={PARTITIONS}", f"TOY_WORLD={self._file}")
+        daemon.wrapper = ["env", place, *shared, sys.executable, "-m", "tests.process.toy_relay"]
+
+    def play(self, **world: Any) -> None:
+        """Let something happen to the store. See `tests.toy_store.shared.ToyWorld`."""
+        fresh = self._file.with_suffix(".new")
+        fresh.write_text(json.dumps({"elsewhere": [], "taken": [], "away": False} | world))
+        fresh.rename(self._file)
+
+    async def start(self) -> None:
+        await self.daemon.start()
+
+    async def runs(self, *partitions: int) -> None:
+        """Wait until relay runs these partitions and no others."""
+        await self.daemon.until(self._find_running, lambda found: found == {*partitions})
+
+    def _find_running(self) -> set[int]:
+        running = set[int]()
+        for line in self.daemon.logs:
+            if line["message"] == "partition runs here":
+                running.add(line["partition"])
+            elif line["message"] == "partition does not run here any more":
+                running.discard(line["partition"])
+        return running
+
+    async def post(self, *numbers: int, type: str = "users.messages.email.Open", user: Any = None) -> int:
+        """Send a request with an event for each number; return the status of the answer."""
+        body = b'{"events":[%s]}' % b",".join(make_event(type, n=n, user=user) for n in numbers)
+        return (await self.daemon.post(body))[0]
+
+    async def reported(self, good: Callable[[Any], bool]) -> Any:
+        """Return the status once it is as it should be: processes report every few seconds."""
+        async with asyncio.timeout(60):
+            while not good(seen := await self.ask("status")):
+                await asyncio.sleep(0.1)
+        return seen
+
+    async def ask(self, *command: str) -> Any:
+        """Return the JSON of a command, or its error."""
+        done = await self.daemon.run(*command, "--json")
+        return orjson.loads(done.stdout) if done.stdout else done.stderr.decode().strip()
+
+
+@pytest.fixture
+def cluster(daemon: Daemon, tmp_path: Path) -> Cluster:
+    return Cluster(daemon, tmp_path)
+
+
+def count(hook: Destination) -> dict[int, int]:
+    """Return how often each event has been accepted."""
+    return {**Counter(event["properties"]["n"] for event in hook.events())}
+
+
+def all_once(*numbers: int) -> Callable[[dict[int, int]], bool]:
+    return lambda seen: seen == dict.fromkeys(numbers, 1)
+
+
+async def test_one_process_runs_all_partitions_until_others_come(cluster: Cluster) -> None:
+    async with Destination() as hook:
+        cluster.daemon.configure("10-all", CONFIG % hook.url)
+        await cluster.start()
+        await cluster.runs(0, 1, 2, 3)
+        for number in range(20):
+            assert await cluster.post(number) == 202
+        await cluster.daemon.until(lambda: count(hook), all_once(*range(20)))
+        status = await cluster.reported(lambda seen: seen["journal"]["head"] == 20)
+        assert status["partitions"] == [0, 1, 2, 3]
+        (lane,) = status["lanes"]
+        assert (lane["accepted"], lane["outcomes"]["delivered"], lane["pending"]) == (20, 20, 0)
+
+        cluster.play(elsewhere=[1, 3])
+        await cluster.runs(0, 2)
+        await cluster.reported(lambda seen: seen["partitions"] == [0, 2])
+        metrics = await cluster.daemon.metrics()
+        assert metrics['relay_ingest_accepted_events_total{source="braze"}'] == 20
+        assert metrics['relay_deliver_attempts_total{connector="hook",outcome="delivered"}'] == 20
+        cluster.play()
+        await cluster.runs(0, 1, 2, 3)
+        assert await cluster.daemon.stop() == 0
+    assert cluster.daemon.list_complaints() == []
+
+
+async def test_a_partition_is_given_back_once_its_delivery_has_ended(cluster: Cluster) -> None:
+    async with Destination() as hook:
+        cluster.daemon.configure("10-all", CONFIG % hook.url)
+        await cluster.start()
+        await cluster.runs(0, 1, 2, 3)
+        hook.behaviour = Answer(hang=True)
+        for number in range(4):
+            assert await cluster.post(number) == 202
+        await hook.requested(4)
+        cluster.play(elsewhere=[0, 1, 2, 3])
+        assert await cluster.post(4) == 202
+        await cluster.daemon.until(
+            lambda: cluster.daemon.logged("partition does not run here any more"), lambda ends: not ends
+        )
+        hook.behaviour = 200
+        hook.release()
+        await cluster.runs()
+        cluster.play()
+        await cluster.daemon.until(lambda: count(hook), all_once(*range(5)))
+        assert await cluster.daemon.stop() == 0
+    assert cluster.daemon.list_complaints() == []
+
+
+async def test_a_lost_partition_delivers_nothing_more_and_comes_back(cluster: Cluster) -> None:
+    async with Destination() as hook:
+        cluster.daemon.configure("10-all", CONFIG % hook.url)
+        await cluster.start()
+        await cluster.runs(0, 1, 2, 3)
+        hook.behaviour = Answer(status=503, hang=True)
+        for number in range(4):
+            assert await cluster.post(number) == 202
+        await hook.requested(4)
+        cluster.play(taken=[2])
+        await cluster.runs(0, 1, 3)
+        (lost,) = cluster.daemon.logged("partition is lost, its deliveries under way are cut short")
+        assert (lost["partition"], lost["reason"]) == (2, "another relay has opened the books")
+        hook.behaviour = 200
+        hook.release()
+        await cluster.daemon.until(lambda: len(count(hook)), lambda seen: seen == 3)
+        cluster.play()
+        await cluster.runs(0, 1, 2, 3)
+        await cluster.daemon.until(lambda: count(hook), all_once(*range(4)))
+        assert await cluster.daemon.stop() == 0
+
+
+async def test_a_process_without_a_partition_takes_events_in(cluster: Cluster) -> None:
+    async with Destination() as hook:
+        cluster.daemon.configure("10-all", CONFIG % hook.url)
+        cluster.play(elsewhere=[0, 1, 2, 3])
+        await cluster.start()
+        assert await cluster.post(0, 1) == 202
+        status = await cluster.reported(lambda seen: seen["sources"][0]["accepted"] == 2)
+        assert (status["partitions"], status["waiting_partitions"]) == ([], [0, 1, 2, 3])
+        assert (await cluster.daemon.run("pause", "hook")).returncode == 0
+        assert (await cluster.daemon.run("reload")).returncode == 0
+        cluster.play()
+        await cluster.runs(0, 1, 2, 3)
+        assert hook.requests == []
+        assert (await cluster.daemon.run("resume", "hook")).returncode == 0
+        await cluster.daemon.until(lambda: count(hook), all_once(0, 1))
+        assert await cluster.daemon.stop() == 0
+    assert cluster.daemon.list_complaints() == []
+
+
+async def test_a_store_that_was_away_ends_no_process(cluster: Cluster) -> None:
+    async with Destination() as hook:
+        cluster.daemon.configure("10-all", CONFIG % hook.url)
+        await cluster.start()
+        await cluster.runs(0, 1, 2, 3)
+        cluster.play(away=True)
+        assert await cluster.post(0) == 503
+        await cluster.runs()
+        cluster.play()
+        await cluster.runs(0, 1, 2, 3)
+        assert await cluster.post(1) == 202
+        await cluster.daemon.until(lambda: count(hook), all_once(1))
+        for message in (
+            "the store is unavailable, partitions go on until they are lost",
+            "the store is available again",
+        ):
+            assert len(cluster.daemon.logged(message)) == 1
+        assert await cluster.daemon.stop() == 0
+
+
+async def test_only_events_of_an_order_are_all_in_the_first_partition(cluster: Cluster) -> None:
+    ordered = f'order_by = "user.external_user_id"\nevents = ["{ORDERED}"]\n'
+    async with Destination(400) as hook, Destination(400) as rated:
+        hook.behaviour = rated.behaviour = 400
+        cluster.daemon.configure("10-all", CONFIG % hook.url + ordered + RATED % rated.url)
+        await cluster.start()
+        await cluster.runs(0, 1, 2, 3)
+        for number in range(8):
+            assert await cluster.post(number, type=ORDERED, user={"external_user_id": str(number)}) == 202
+            assert await cluster.post(number) == 202
+        await cluster.daemon.until(lambda: (len(hook.requests), len(rated.requests)), lambda seen: seen == (8, 16))
+        parked = await cluster.ask("parked", "list", "--limit", "100")
+        found = {(one["connector"], one["type"] == ORDERED): set[int]() for one in parked}
+        for one in parked:
+            found[one["connector"], one["type"] == ORDERED].add(find_partition(one["number"]))
+        assert found == {("hook", True): {0}, ("rated", True): {0}, ("rated", False): {0, 1, 2, 3}}
+        assert await cluster.daemon.stop() == 0
+
+
+async def test_all_partitions_together_keep_the_rate_of_a_connector(cluster: Cluster) -> None:
+    async with Destination() as hook:
+        cluster.daemon.configure("10-all", CONFIG % hook.url + f"rate = {RATE}\n")
+        await cluster.start()
+        await cluster.runs(0, 1, 2, 3)
+        began = time.monotonic()
+        for partition in range(PARTITIONS):
+            assert await cluster.post(*range(partition * 30, partition * 30 + 30)) == 202
+        while (sent := len(count(hook))) < PARTITIONS * 30:
+            assert sent <= RATE * (2 + time.monotonic() - began) + PARTITIONS  # a burst, and a batch
+            await asyncio.sleep(0.01)
+        assert await cluster.daemon.stop() == 0
+    assert cluster.daemon.list_complaints() == []
+
+
+async def test_an_erasure_is_noticed_in_any_partition(cluster: Cluster) -> None:
+    async with Destination() as hook:
+        cluster.daemon.configure("10-all", CONFIG % hook.url)
+        await cluster.start()
+        await cluster.runs(0, 1, 2, 3)
+        for number in range(PARTITIONS):
+            user = {"external_user_id": f"customer-{number}"}
+            assert await cluster.post(*range(PARTITIONS), user=user) == 202
+            for _ in range(number):  # so that each request comes into another partition
+                assert await cluster.post(0, user=user) == 202
+            assert await cluster.post(0, type="users.messages.email.Unsubscribe", user=user) == 202
+        async with asyncio.timeout(60):
+            while [one["status"] for one in await cluster.ask("erasures", "list")] != ["done"] * PARTITIONS:
+                await asyncio.sleep(0.1)
+        erased = await cluster.ask("erasures", "list")
+        assert sorted(one["number"] for one in erased) == [1, 2, 3, 4]
+        assert [one["removed"]["events"] for one in sorted(erased, key=lambda one: one["number"])] == [5, 6, 7, 8]
+        assert await cluster.daemon.stop() == 0
+    assert cluster.daemon.list_complaints() == []
