@@ -82,6 +82,7 @@ ENTRIES: Final = MappingProxyType(
         "accepted": "somebody accepted the journal or the clock as it is",
         "repaired": "somebody had a damaged journal repaired",
         "restored": "the state folder was made of a backup",
+        "copied": "somebody had the journal copied here, from a state folder or from PostgreSQL",
     }
 )
 """Entries of the history, by kind."""

@@ -3,6 +3,7 @@
 from relay.admin.acts import (
     make_accept_entry,
     make_cancel_entry,
+    make_copy_entry,
     make_erasure_entry,
     make_forget_entry,
     make_parked_entry,
@@ -28,6 +29,7 @@ __all__ = [
     "find_runtime_folder",
     "make_accept_entry",
     "make_cancel_entry",
+    "make_copy_entry",
     "make_erasure_entry",
     "make_forget_entry",
     "make_parked_entry",

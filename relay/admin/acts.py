@@ -95,6 +95,11 @@ def make_restore_entry(source: Path, found: Backup, by: str) -> Entry:
     return Entry("restored", "relay", f"restored from the backup in {source} {made}", by, about)
 
 
+def make_copy_entry(source: str, by: str) -> Entry:
+    """Make the entry of a journal that was copied. `source`: where it was before."""
+    return Entry("copied", "journal", f"the journal was copied here from {source}", by)
+
+
 def make_reload_entry(result: ReloadResult, by: str) -> Entry:
     """Make the entry of a reload: its changes, or every mistake."""
     said = result.said

@@ -3,7 +3,7 @@
 from relay.config.address import Address, TcpAddress, UnixAddress, format_address, takes_ipv4
 from relay.config.crosscheck import match_entries, read_all_traits, read_shared_traits
 from relay.config.descriptions import read_descriptions, summarize, type_description
-from relay.config.dsn import read_words
+from relay.config.dsn import GivenDsn, read_words
 from relay.config.effective import Effective, list_effective
 from relay.config.excerpt import HIDDEN
 from relay.config.files import CONF_FOLDERS, Text, find_changed_files, read_stamps
@@ -53,6 +53,7 @@ __all__ = [
     "Configured",
     "Effective",
     "ErasureSettings",
+    "GivenDsn",
     "IngestSettings",
     "JournalSettings",
     "KeyPath",

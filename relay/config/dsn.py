@@ -77,3 +77,14 @@ def list_distant_hosts(words: Mapping[str, str]) -> Iterator[str]:
         reached = address or name
         if reached and not reached.startswith(("/", "@")) and not TcpAddress(reached, 0).is_loopback:
             yield name or address
+
+
+class GivenDsn(Dsn):
+    """A dsn that a command was given in words. Printing shows no word of it."""
+
+    def __init__(self, words: str) -> None:
+        self._words = words
+        super().__init__("option", "DSN")
+
+    def _read(self) -> str:
+        return self._words

@@ -3,6 +3,7 @@
 from relay.copy.contract import FIRST_TABLES, TABLES, LogPart, Side
 from relay.copy.copy import ComparedCount, CopiedLog, CopyResult, copy_all, copy_logs, count_rest
 from relay.copy.embedded import EmbeddedSide
+from relay.copy.postgres import PostgresSide, open_postgres
 from relay.journal import StoredRecord
 
 __all__ = [
@@ -13,9 +14,11 @@ __all__ = [
     "CopyResult",
     "EmbeddedSide",
     "LogPart",
+    "PostgresSide",
     "Side",
     "StoredRecord",
     "copy_all",
     "copy_logs",
     "count_rest",
+    "open_postgres",
 ]

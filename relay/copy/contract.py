@@ -9,13 +9,15 @@ from relay.store import Store
 
 TABLES: Final = (
     *("journal_state", "cursor", "parked", "parked_removed", "replay", "attempt", "cut", "source", "source_memory"),
-    *("damage", "erasure", "erasure_answer", "identity", "watch", "plugin_store", "seen", "pause"),
+    *("damage", "erasure", "erasure_answer", "identity", "watch", "plugin_store", "pause"),
 )
 """What each partition knows beside its events."""
-FIRST_TABLES: Final = ("history", "alert_track", "alert_message")
+FIRST_TABLES: Final = ("history", "alert_track", "alert_message", "seen")
 """What the first partition knows for all."""
-NUMBERED: Final = ("parked", "replay", "erasure", "history", "alert_message")
-"""The tables whose rows have numbers that are never given twice."""
+NUMBERED: Final = ("parked", "replay")
+"""The tables whose rows have numbers that are never given twice. Each partition gives its own."""
+FIRST_NUMBERED: Final = ("erasure", "history", "alert_message")
+"""Such tables whose numbers the first partition gives for all."""
 
 Row = tuple[Any, ...]
 
@@ -40,11 +42,20 @@ class Table(NamedTuple):
 class Side(Protocol):
     """A store as source or target of a copy. All methods block, and raise Unavailable."""
 
-    place: str
-    """Where the store is, for messages."""
-    release: str
-    """The command with which an admin lets relays start all the same."""
-    store: Store
+    @property
+    def place(self) -> str:
+        """Where the store is, for messages."""
+
+    @property
+    def release(self) -> str:
+        """The command with which an admin lets relays start all the same."""
+
+    @property
+    def store(self) -> Store:
+        """The store."""
+
+    def close(self) -> None:
+        """Let go of all connections."""
 
     def list_partitions(self) -> list[int]:
         """Return the numbers of the partitions that hold anything, ascending."""
@@ -83,7 +94,7 @@ class Side(Protocol):
         """Yield the rows of a table."""
 
     def read_numbers(self, partition: int) -> Mapping[str, int]:
-        """Return the last given number of each of the tables NUMBERED that has any."""
+        """Return the last number that the partition has given, by table; without those that have given none."""
 
     def adopt(self, partition: int, identity: str) -> None:
         """Give the log of a partition this id, and make room for it."""

@@ -15,12 +15,12 @@ from itertools import chain
 from typing import Final
 
 from relay.copy.contract import FIRST_TABLES, TABLES, LogPart, Side, Table
-from relay.inspect import Audit, audit
+from relay.inspect import Audit, audit, merge_audits
 from relay.journal import StoredRecord
 from relay.store import Unavailable
 
-COMPARED: Final = ("connectors", "sources", "parked", "oldest", "head", "balances")
-"""What the audits of both sides must have in common. Only the number of segments may differ."""
+COMPARED: Final = ("connectors", "parked", "oldest", "head", "balances")
+"""What the audits of a partition must have in common on both sides."""
 ELSEWHERE: Final = "copy to where nothing is"
 Told = Callable[[int, int, int], object]
 """Called after each part: partition, finished parts, all parts."""
@@ -71,7 +71,8 @@ class CopyResult:
             for partition, both in self.audits.items()
             if (names := [name for name in COMPARED if getattr(both[0], name) != getattr(both[1], name)])
         ]
-        return [*counts, *audits]
+        sources = [merge_audits({one: both[side] for one, both in self.audits.items()}).sources for side in (0, 1)]
+        return [*counts, *audits, *(["the counts of sources differ"] if sources[0] != sources[1] else [])]
 
 
 def copy_logs(source: Side, target: Side, told: Told) -> list[CopiedLog]:
@@ -118,8 +119,8 @@ def copy_all(source: Side, target: Side, told: Told, kept_for: Collection[str] |
 def _prepare(source: Side, target: Side) -> None:
     """Make the target ready for the source, if it holds nothing of another origin. Raises Unavailable."""
     identities = {partition: source.read_identity(partition) for partition in source.list_partitions()}
-    if not identities:
-        raise Unavailable(f"{source.place} holds nothing to copy")
+    if not all(identities.values()) or not identities:
+        raise Unavailable(f"{source.place} holds no journal")
     is_barred = bool(target.read_bar())
     for partition in target.list_partitions():
         if not is_barred:

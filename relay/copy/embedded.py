@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from relay.copy.contract import NUMBERED, LogPart, Row, Table
+from relay.copy.contract import FIRST_NUMBERED, NUMBERED, LogPart, Row, Table
 from relay.journal import (
     FRESH,
     StoredRecord,
@@ -87,6 +87,9 @@ class EmbeddedSide:
         self.place = f"the state folder {state}"
         self.release = f"rm {state / BAR}"
         self.store = StateFolder(state, path)
+
+    def close(self) -> None:
+        pass
 
     def _folder(self, partition: int) -> Path:
         return make_worker_folder(self._state, partition)
@@ -187,7 +190,7 @@ class EmbeddedSide:
     def read_numbers(self, partition: int) -> Mapping[str, int]:
         with closing(connect(self._folder(partition), "ro")) as db:
             found = db.execute("SELECT name, seq FROM sqlite_sequence").fetchall()
-        return {name: seq for name, seq in found if name in NUMBERED}
+        return {name: seq for name, seq in found if name in NUMBERED or (name in FIRST_NUMBERED and not partition)}
 
     @convert_errors()
     def adopt(self, partition: int, identity: str) -> None:

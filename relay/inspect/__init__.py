@@ -1,6 +1,6 @@
 """Reads a state folder from outside. Only `restore` writes to it."""
 
-from relay.inspect.audit import Audit, AuditRow, WholeAudit, audit, audit_all
+from relay.inspect.audit import Audit, AuditRow, WholeAudit, audit, audit_all, merge_audits
 from relay.inspect.backup import Backup, back_up
 from relay.inspect.check import Check, WorkerCheck, check_all
 from relay.inspect.databases import CheckedDatabase, check_databases, has_run
@@ -55,6 +55,7 @@ __all__ = [
     "find_remains",
     "has_run",
     "list_receipts",
+    "merge_audits",
     "plan_repairs",
     "repair_all",
     "restore",

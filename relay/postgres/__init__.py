@@ -1,7 +1,18 @@
 """The store in PostgreSQL: partitions that outlive any one machine, and that several relays share."""
 
-from relay.postgres.connection import find_database
+from relay.postgres.connection import Database, Lasting, PostgresConnection, find_database
 from relay.postgres.probe import Observation, observe
-from relay.postgres.schema import make_sql, make_tables
+from relay.postgres.schema import check_version, make_sql, make_tables, read_version
 
-__all__ = ["Observation", "find_database", "make_sql", "make_tables", "observe"]
+__all__ = [
+    "Database",
+    "Lasting",
+    "Observation",
+    "PostgresConnection",
+    "check_version",
+    "find_database",
+    "make_sql",
+    "make_tables",
+    "observe",
+    "read_version",
+]

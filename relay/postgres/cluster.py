@@ -68,6 +68,14 @@ class Cluster:
             return [number for (number,) in db.run("SELECT partition FROM $.partition ORDER BY partition")]
 
 
+def check_bar(db: PostgresConnection) -> None:
+    """Check that relays start with the cluster. Nobody changes that before the transaction has ended. Raises
+    Unavailable."""
+    (barred,) = db.run("SELECT barred FROM $.cluster FOR SHARE").fetchone() or ("",)
+    if barred:
+        raise Unavailable(f"no relay starts with the tables of the schema {db.schema}: {barred}")
+
+
 def has_run(db: PostgresConnection) -> bool:
     """Return whether any relay has worked with the cluster."""
     return db.run("SELECT EXISTS (SELECT FROM $.lease WHERE epoch > 0)").fetchone() == (True,)

@@ -23,6 +23,7 @@ import orjson
 import structlog
 
 from relay import __version__
+from relay.postgres.cluster import check_bar
 from relay.postgres.connection import QUICK, Database, PostgresConnection
 from relay.postgres.lease import end_leases, read_holders
 from relay.postgres.process import Process, is_gone
@@ -52,7 +53,7 @@ REGISTER: Final = """
 """
 SIGN: Final = """
     UPDATE $.node SET seen = clock_timestamp(), until = clock_timestamp() + %s * interval '1 second'
-    WHERE node = %s AND worker = %s AND instance = %s RETURNING node
+    WHERE node = %s AND worker = %s AND instance = %s AND (SELECT barred FROM $.cluster) = '' RETURNING node
 """
 RUNNING: Final = "SELECT instance FROM $.node WHERE until > clock_timestamp() ORDER BY worker, node"
 """Nodes share before their further workers do: of few partitions each machine has some."""
@@ -107,7 +108,8 @@ class ClusterMembership:
     def join(self) -> None:
         """Register this process. Blocking, for SILENCE_S at most.
 
-        Raises Unavailable with the reason "busy" if a process of the same node and number runs elsewhere.
+        Raises Unavailable: with the reason "busy" if a process of the same node and number runs elsewhere; if the
+        cluster is barred.
         """
         silent_since, seen = read_uptime(), None
         while (other := self._register(read_uptime() - silent_since > SILENCE_S)) is not None:
@@ -149,6 +151,7 @@ class ClusterMembership:
         }  # fmt: skip
         with self._database.use() as db, db.transaction_of():
             db.run("SELECT pg_advisory_xact_lock((SELECT lock FROM $.cluster), %s)", [NAMES_LOCK])
+            check_bar(db)
             row = db.run(NAMESAKE, self._key).fetchone()
             other = Namesake(*row) if row else None
             if other is not None and is_gone(other.number, other.machine):

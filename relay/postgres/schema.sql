@@ -6,6 +6,7 @@ CREATE TABLE $.cluster (
     id         uuid    NOT NULL DEFAULT gen_random_uuid(),    -- tells two clusters apart
     lock       integer NOT NULL DEFAULT (random() * 2000000000)::integer,  -- first part of the cluster's advisory locks
     version    integer NOT NULL,  -- version of these tables
+    barred     text    NOT NULL DEFAULT '',  -- why no relay starts with these tables; '': relays start
     made       timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
@@ -79,6 +80,14 @@ CREATE TABLE $.block (
     crc      bigint  NOT NULL      -- CRC-32 of events, meta and body
 );
 ALTER TABLE $.block ALTER COLUMN meta SET STORAGE EXTERNAL, ALTER COLUMN body SET STORAGE EXTERNAL;
+
+-- While the journal is copied here: the segments that are there, and the version of what they were copied from.
+CREATE TABLE $.copied (
+    partition integer NOT NULL,
+    base      bigint  NOT NULL,  -- offset of the segment's first event
+    version   text    NOT NULL,
+    PRIMARY KEY (partition, base)
+);
 
 -- What happened, as `relay history` shows it.
 CREATE TABLE $.history (

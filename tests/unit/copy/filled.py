@@ -1,17 +1,19 @@
 """State folders with something in every table, and all that both sides of a copy must have in common."""
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from relay.api import Kind
-from relay.copy import FIRST_TABLES, TABLES, Side
+from relay.config import GivenDsn, JournalSettings
+from relay.copy import FIRST_TABLES, TABLES, EmbeddedSide, Side, open_postgres
 from relay.journal import write_seen
 from relay.state import make_journal_folder, make_worker_folder, write_stores
 from relay.state.open_folder import open_both
 from relay.store import NUMBERS, Counts, Cursor, JournalLimits, Parked
+from tests.postgres import start_shared_server
 
 PATH = Path("journal")
 LIMITS = JournalLimits(1 << 30, 3600)
@@ -39,6 +41,21 @@ async def fill_state(state: Path, workers: int = 2) -> None:
         )
         pairs = [("vips", "braze_cohorts", b"\0key", b"\xff\0value"), ("vips", "braze_cohorts", b"k" * 3000, b"")]
         write_stores(make_worker_folder(state, worker), [*pairs, ("vips", "other", b"key", b"other")])
+    ids = [("braze", b"%016d" % number, 1_700_000_000_000_000 + number) for number in range(5)]
+    write_seen(state / "seen", ids)  # the first worker gets all events of a source that leaves out duplicates
+
+
+def make_sides(engine: str, folder: Path) -> Iterator[Side]:
+    """Yield an empty side of this engine, and close it."""
+    if engine == "embedded":
+        yield EmbeddedSide(folder, PATH)
+        return
+    server = start_shared_server()
+    with closing(server.make_database(partitions=3)) as database:
+        schema = database.schema.strip('"')
+        settings = JournalSettings(backend="postgres", dsn=GivenDsn(server.dsn), schema=schema, partitions=3)
+        with closing(open_postgres(folder, settings)) as side:
+            yield side
 
 
 async def append(state: Path, worker: int = 0, events: int = 40, *, compress: bool = False) -> int:
@@ -115,9 +132,9 @@ def read_all(side: Side) -> dict[str, object]:
     found: dict[str, object] = {}
     for partition in side.list_partitions():
         for table in (*TABLES, *(() if partition else FIRST_TABLES)):
-            columns = [name for name in side.list_columns(table) if name not in ("mark",)]
-            rows = [tuple(row) for row in side.read_rows(partition, table, columns)]
-            found[f"{partition} {table}"] = sorted(rows, key=repr)
+            columns = side.list_columns(table)
+            rows = [dict(zip(columns, row, strict=True)) for row in side.read_rows(partition, table, columns)]
+            found[f"{partition} {table}"] = sorted(map(str, rows))
         found[f"{partition} numbers"] = dict(side.read_numbers(partition))
         found[f"{partition} identity"] = side.read_identity(partition)
         found[f"{partition} records"] = [

@@ -1,13 +1,13 @@
 """Copies between engines: everything is carried, a copy that was cut off goes on, and foreign data is left alone."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from relay.copy import EmbeddedSide, LogPart, Side, StoredRecord, copy_all, copy_logs, count_rest
 from relay.store import Unavailable
-from tests.unit.copy.filled import LIMITS, PATH, append, fill_state, read_all
+from tests.unit.copy.filled import LIMITS, PATH, append, fill_state, make_sides, read_all
 
 
 def ignore(*progress: int) -> None:
@@ -30,9 +30,19 @@ def source(state: Path) -> Side:
     return EmbeddedSide(state, PATH)
 
 
-@pytest.fixture
-def target(tmp_path: Path) -> Side:
-    return EmbeddedSide(tmp_path / "target", PATH)
+@pytest.fixture(params=["embedded"])
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Side]:
+    yield from make_sides(request.param, tmp_path / "target")
+
+
+async def start(side: Side) -> None:
+    """Start with the store of a side, as a relay does, and stop."""
+    membership = side.store.join(0)
+    log, state = side.store.open(0, LIMITS, 1 << 20)
+    assert log.head == 840
+    await log.close()
+    state.close()
+    membership.leave()
 
 
 async def test_a_last_pass_carries_everything(source: Side, target: Side) -> None:
@@ -43,6 +53,9 @@ async def test_a_last_pass_carries_everything(source: Side, target: Side) -> Non
     assert read_all(target) == before
     assert target.read_bar() == ""
     assert f"was copied to {target.place}, and relay goes on there" in source.read_bar()
+    await start(target)
+    with pytest.raises(Unavailable, match="relay goes on there"):
+        await start(source)
 
 
 async def test_both_sides_have_the_same_audits(source: Side, target: Side) -> None:
@@ -77,7 +90,7 @@ async def test_a_bulk_says_what_is_left_and_lets_no_relay_start(source: Side, ta
         "history": 2,
     }
     with pytest.raises(Unavailable, match="is not complete: relay journal copy with --last"):
-        target.store.open(0, LIMITS, 1 << 20)
+        await start(target)
     assert source.read_bar() == ""
 
 
@@ -109,10 +122,7 @@ async def test_there_and_back_is_the_same(source: Side, target: Side, state: Pat
     back = copy_all(target, source, ignore)
     assert (back.problems, read_all(source)) == ([], before)
     assert source.read_bar() == ""
-    log, opened = source.store.open(0, LIMITS, 1 << 20)
-    assert log.head == 840
-    await log.close()
-    opened.close()
+    await start(source)
 
 
 async def test_a_last_pass_is_refused_while_a_relay_works(source: Side, target: Side) -> None:

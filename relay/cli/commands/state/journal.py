@@ -13,6 +13,7 @@ import orjson
 from relay.admin import make_repair_entry
 from relay.cli.access import choose_access
 from relay.cli.client import find_login
+from relay.cli.commands.state.copy import copy
 from relay.cli.format import format_time
 from relay.cli.options import events_option
 from relay.cli.output import stop_unread
@@ -32,6 +33,9 @@ from relay.words import format_count, format_ranges
 @click.group
 def journal() -> None:
     """Look into the journal, whether relay runs or not."""
+
+
+journal.add_command(copy)
 
 
 @journal.command
