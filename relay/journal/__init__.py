@@ -31,9 +31,11 @@ from relay.journal.record import (
     encode_meta,
     encode_stored,
     find_records,
+    is_form,
 )
 from relay.journal.recovery import BEHIND_ALL
 from relay.journal.retention import choose_expendable, choose_segment_size
+from relay.journal.rewrite import REST, RewritePlan
 from relay.journal.seen_ids import forget_seen, make_id_digest, read_seen, write_seen
 from relay.journal.segment import (
     DAMAGED,
@@ -67,6 +69,7 @@ __all__ = [
     "LOCK",
     "PREFIX",
     "READ_BYTES",
+    "REST",
     "SUFFIX",
     "Compressor",
     "Corrupt",
@@ -79,6 +82,7 @@ __all__ = [
     "Lost",
     "OtherJournal",
     "Repair",
+    "RewritePlan",
     "Segment",
     "SegmentReader",
     "StoredRecord",
@@ -100,6 +104,7 @@ __all__ = [
     "find_records",
     "forget_seen",
     "inspect_all",
+    "is_form",
     "is_locked",
     "list_segment_files",
     "lock",

@@ -186,10 +186,15 @@ def decode(data: bytes | memoryview, at: int, header: Header, salt: int) -> Bloc
     return decode_parts(data[meta:body], bytes(data[body:end]), header.offset, header.events, header.received_us)
 
 
+def is_form(meta: bytes | memoryview) -> bool:
+    """Return whether the meta of a block is the form of compressed events."""
+    return meta[TABLE_BYTES] == FORM_START[0]
+
+
 def decode_parts(meta: bytes | memoryview, body: bytes, offset: int, events: int, received_us: int) -> Block | None:
     """Decode a block from its whole meta and body, plain or compressed; return None if the block is damaged. Raises
     Unsupported."""
-    if meta[TABLE_BYTES] == FORM_START[0]:
+    if is_form(meta):
         found = decompress(bytes(meta[TABLE_BYTES:]), body)
         if found is None:
             return None

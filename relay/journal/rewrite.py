@@ -37,13 +37,24 @@ class RewritePlan:
     """The users who are named, among others, at these offsets."""
     before: set[int] = field(default_factory=set)
     """Offsets of events erased before."""
-    behind: int = 0
-    """Bytes behind the last record. They are left from a failed commit, and may name somebody."""
+    unread: int = 0
+    """Bytes that nobody can read, and that may name somebody: those behind the last record are left from a failed
+    commit."""
 
     @property
     def is_empty(self) -> bool:
         """Whether the segment can stay as it is."""
-        return not self.erased and not self.changed and not self.behind
+        return not self.erased and not self.changed and not self.unread
+
+    def add(self, block: Block, wanted: Wanted) -> bool:
+        """Add what a block holds of these users; return whether it holds anything."""
+        erased = Erased(block, wanted)
+        self.erased |= erased.erased
+        self.changed |= erased.changed
+        if any(kind.is_erased for kind in block.kinds):
+            offsets = zip(block.offsets, block.index, strict=True)
+            self.before |= {offset for offset, kind in offsets if block.kinds[kind].is_erased}
+        return bool(erased.erased or erased.changed)
 
 
 def plan_rewrite(segment: Segment, wanted: Wanted) -> RewritePlan:
@@ -51,13 +62,8 @@ def plan_rewrite(segment: Segment, wanted: Wanted) -> RewritePlan:
     found = RewritePlan()
     with closing(SegmentReader(segment.path)) as reader:
         for block in _read_blocks(reader, segment.end):
-            erased = Erased(block, wanted)
-            found.erased |= erased.erased
-            found.changed |= erased.changed
-            if any(kind.is_erased for kind in block.kinds):
-                offsets = zip(block.offsets, block.index, strict=True)
-                found.before |= {offset for offset, kind in offsets if block.kinds[kind].is_erased}
-        found.behind = os.fstat(reader.fd).st_size - reader.at
+            found.add(block, wanted)
+        found.unread = os.fstat(reader.fd).st_size - reader.at
     return found
 
 

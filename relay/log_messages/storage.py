@@ -28,6 +28,11 @@ JOURNAL: Final = (
         "none; relay tries again. Until then the table takes room.",
     ),
     LogMessage(
+        "unreadable rows are removed: they may name an erased user",
+        "warning",
+        "Rows of `table` were damaged. Nobody can read them, nor say whom they name, so an erasure has removed them.",
+    ),
+    LogMessage(
         "the log cannot be read",
         "error",
         "relay cannot look into the database for events of other nodes. `error` has the server's words.",

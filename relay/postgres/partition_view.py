@@ -69,7 +69,7 @@ class PostgresPartition:
         return bool(asked) or any(lane.ledger.pending for lane in self.read_lanes())
 
     def view_log(self) -> PostgresLogView:
-        return PostgresLogView(self._cluster, self.number)
+        return PostgresLogView(self._cluster, self.number, self.read_acknowledged())
 
     def read_acknowledged(self) -> int:
         with self._cluster.use_tables() as db:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, TypeVar, TypeVarTuple
 
@@ -40,6 +40,8 @@ class PostgresAppender:
         self._is_closed = False
         self._forgot_at: dict[str, float] = {}
         """When old ids of a source were deleted last, by the monotonic clock."""
+        self._deletions: list[Future[None]] = []
+        """Deletions of old ids under way."""
         self.bytes = 0
         """Bytes of events appended since the start."""
         self.taps: set[Callable[[Block], object]] = set()
@@ -97,11 +99,12 @@ class PostgresAppender:
         now = time.monotonic()
         if now > self._forgot_at.get(by.source, 0.0) + FORGET_S:
             self._forgot_at[by.source] = now
-            ADMIN.submit(self._delete_expired, by.source, by.window)
+            self._deletions = [one for one in self._deletions if not one.done()]
+            self._deletions.append(ADMIN.submit(self._delete_expired, by.source, by.window))
 
     def _delete_expired(self, source: str, window: float) -> None:
         with suppress(Unavailable), self._database.use() as db:  # it is done another time
-            while forget_expired(db, source, window):
+            while not self._is_closed and forget_expired(db, source, window):
                 pass
 
     async def forget_ids(self, but: Collection[str]) -> None:
@@ -155,5 +158,6 @@ class PostgresAppender:
         self._is_closed = True
         while self._commits.is_busy:
             await self._work(lambda: None)
+        await asyncio.gather(*map(asyncio.wrap_future, self._deletions))
         await self._work(self._writer.close)
         self._thread.shutdown()

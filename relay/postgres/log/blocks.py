@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from relay.api import Block
-from relay.journal import Compressor, compute_crc, decode_parts, encode_meta
+from relay.journal import Compressor, compute_crc, decode_parts, encode_meta, is_form
 from relay.postgres.connection import PostgresConnection
 
 LOCK_MS: Final = 5000
@@ -29,8 +29,9 @@ _APPEND: Final = "SELECT * FROM $.append(%s, %s, %s, %s, %b, %b, %s, %s)"
 _APPEND_NEW: Final = """
     SELECT * FROM $.append_new(%s, %s, %s, %s, %b, %b, %s, %s, %s::text[], %s::bytea[], %s::bigint[], %s::bigint[])
 """
+_COLUMNS: Final = "base, events, received, meta, body, crc"
 _READ: Final = """
-    SELECT base, events, received, meta, body, crc FROM (
+    SELECT {columns} FROM (
         SELECT *, sum(octet_length(meta) + octet_length(body)) OVER (ORDER BY base) AS total FROM (
             SELECT * FROM $.{name}
             WHERE base >= coalesce((SELECT max(base) FROM $.{name} WHERE base <= %(start)s), 0) AND base < %(stop)s
@@ -61,6 +62,11 @@ class BlockRow(NamedTuple):
         """About the bytes that the row takes."""
         pieces = sum(-(-len(value) // PIECE_BYTES) for value in (self.meta, self.body) if len(value) > PIECE_BYTES)
         return ROW_BYTES + pieces * PIECE_TAKES if pieces else ROW_BYTES + len(self.meta) + len(self.body)
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether the events are compressed."""
+        return is_form(self.meta)
 
     def decode(self) -> Block | None:
         """Decode the events; return None if the row is damaged. Raises Unsupported."""
@@ -93,8 +99,25 @@ def append_row(
 def read_rows(db: PostgresConnection, name: str, start: int, stop: int, size: int = READ_BYTES) -> Sequence[BlockRow]:
     """Read the rows of a segment from the one with offset `start` on, below `stop`; about `size` bytes, one row at
     least. Raises psycopg.Error, UndefinedTable if the segment's table is gone."""
-    found = db.run(_READ.format(name=name), {"start": start, "stop": stop, "size": size}, binary=True)
+    found = db.run(_READ.format(columns=_COLUMNS, name=name), {"start": start, "stop": stop, "size": size}, binary=True)
     return [BlockRow(*row) for row in found]
+
+
+def read_row(db: PostgresConnection, name: str, base: int) -> BlockRow | None:
+    """Read the row with this offset; None without any. Raises psycopg.Error."""
+    row = db.run(f"SELECT {_COLUMNS} FROM $.{name} WHERE base = %s", [base], binary=True).fetchone()  # noqa: S608
+    return None if row is None else BlockRow(*row)
+
+
+def insert_row(db: PostgresConnection, name: str, row: BlockRow) -> None:
+    """Insert a row as it is. Raises psycopg.Error."""
+    db.run(f"INSERT INTO $.{name} ({_COLUMNS}) VALUES (%s, %s, %s, %b, %b, %s)", row)  # noqa: S608
+
+
+def copy_rows(db: PostgresConnection, name: str, other: str, but: Sequence[int]) -> None:
+    """Copy the rows of a segment's table into another table, but not those with these offsets. Raises psycopg.Error."""
+    copy = f"INSERT INTO $.{other} SELECT * FROM $.{name} WHERE base <> ALL(%s::bigint[])"  # noqa: S608
+    db.run(copy, [[*but]])
 
 
 def find_received(db: PostgresConnection, name: str, offset: int) -> int | None:

@@ -10,21 +10,24 @@ How it fails and recovers:
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple, TypeVar, TypeVarTuple
 
+import psycopg
 import structlog
 
-from relay.api import Block
+from relay.api import Block, User
 from relay.journal import Lost, Subscribers, Tail
-from relay.postgres.connection import Database, Lasting
+from relay.postgres.connection import Database, Lasting, PostgresConnection
 from relay.postgres.log.appender import PostgresAppender
 from relay.postgres.log.blocks import find_base, find_received
 from relay.postgres.log.reader import PostgresReader
-from relay.postgres.log.segments import find_log_end, read_identity
+from relay.postgres.log.rewrite import find_ids, plan_table, rewrite_table
+from relay.postgres.log.segments import SegmentTable, find_log_end, read_identity
 from relay.postgres.log.stored import StoredEvents
-from relay.store import Damage, JournalLimits, Unavailable, Wants
+from relay.store import Damage, ErasedStretch, JournalLimits, Unavailable, Wanted, Wants, merge_users
+from relay.threads import ADMIN
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -34,6 +37,8 @@ SLOWER: Final = 1.5
 """How much longer the pause becomes after a look without news."""
 LOOK_BYTES: Final = 1 << 20
 """Bytes of events that a look takes along, about."""
+REWRITE_S: Final = 60.0
+"""Seconds for a statement of an erasure."""
 CAME_BACK_OLDER: Final = "the database came back without them"
 log = structlog.stdlib.get_logger()
 
@@ -56,7 +61,7 @@ class PostgresLog(PostgresAppender):
         """Open the log. Blocking. `memory`: bytes of recent events in memory. Raises Unavailable."""
         super().__init__(database, partition, limits)
         self._writer.may_remove = True
-        self._reading = Lasting(database)
+        self._reading, self._rewriting = Lasting(database), Lasting(database, REWRITE_S)
         self._lost = Lost()
         self._stored = StoredEvents(self._catalogue, self._lost)
         self._tail, self._waiting = Tail(memory), Subscribers()
@@ -304,6 +309,49 @@ class PostgresLog(PostgresAppender):
         """Wait until the present reads have ended."""
         await self._read(lambda: None)
 
+    async def find_more_ids(self, wanted: Wanted, head: int) -> dict[int, User]:
+        """Find further ids of the users in the events below `head`, by the number of the erasure. Raises
+        Unavailable."""
+        found: dict[int, User] = {}
+        for segment in await self._seal(head):
+            for number, user in (await ADMIN.run(self._work_on, find_ids, segment, wanted) or {}).items():
+                found[number] = merge_users(found.get(number, user), user)
+        return found
+
+    async def erase(self, wanted: Wanted, head: int) -> AsyncGenerator[ErasedStretch, None]:
+        """Erase the users from the segments with events below `head`. Raises Unavailable.
+
+        Yield what a segment holds of the users, and rewrite the segment after that.
+        """
+        for segment in await self._seal(head):
+            plan = await ADMIN.run(self._work_on, plan_table, segment, wanted)
+            if plan is None:
+                continue
+            yield ErasedStretch(segment.end, plan.found.erased, plan.found.changed, plan.found.before)
+            if plan.found.is_empty:
+                continue
+            self._commits.check_fence()
+            await ADMIN.run(self._work_on, rewrite_table, segment, plan, wanted)
+            self._tail.clear()
+            if plan.unread:
+                log.warning("unreadable rows are removed: they may name an erased user", table=segment.name)
+
+    async def _seal(self, head: int) -> Sequence[SegmentTable]:
+        self._commits.check_fence()
+        return await self._work(self._writer.seal, head)
+
+    def _work_on(
+        self, work: Callable[[PostgresConnection, SegmentTable, *Ts], T], segment: SegmentTable, *arguments: *Ts
+    ) -> T | None:
+        """Work on a segment; return None if retention has removed the segment. Blocking. Raises Unavailable."""
+        with self._rewriting.use() as db:
+            try:
+                result = work(db, segment, *arguments)
+            except psycopg.errors.UndefinedTable:
+                result = None
+            self._catalogue.refresh(db)
+        return result
+
     async def close(self) -> None:
         """Finish the commits under way, and close the log."""
         self._is_closed = True
@@ -312,4 +360,5 @@ class PostgresLog(PostgresAppender):
         await super().close()
         self._waiting.close()
         await self._read(self._reading.close)
+        await ADMIN.run(self._rewriting.close)
         self._reads.shutdown()

@@ -22,10 +22,9 @@ from relay.store import Unavailable
 
 DROP_MS: Final = 500
 """Milliseconds that the removal of a segment waits for whoever reads the segment."""
-_LIST: Final = """
-    SELECT number, name, base, stop,
-        coalesce(size, pg_total_relation_size(to_regclass('$.' || name)), 0), received
-    FROM $.segment WHERE partition = %s ORDER BY number
+_SELECT: Final = """
+    SELECT number, name, base, stop, coalesce(size, pg_total_relation_size(to_regclass('$.' || name)), 0), received
+    FROM $.segment WHERE partition = %s
 """
 
 
@@ -93,7 +92,7 @@ class Catalogue:
     def refresh(self, db: PostgresConnection) -> None:
         """Read the segments anew. Raises psycopg.Error."""
         with self._lock:
-            rows = db.run(_LIST, [self.partition]).fetchall()
+            rows = db.run(f"{_SELECT} ORDER BY number", [self.partition]).fetchall()
             self.segments, self.read_at = [SegmentTable(*row) for row in rows], time.monotonic()
 
     def note_growth(self, size: int) -> None:
@@ -132,3 +131,19 @@ def read_identity(db: PostgresConnection, partition: int) -> str:
     if row is None:
         raise Unavailable(f"partition {partition} is not there", "missing")
     return str(row[0])
+
+
+def make_table(db: PostgresConnection) -> str:
+    """Make a table for a segment; return its name. Raises psycopg.Error."""
+    ((name,),) = db.run("SELECT 'block_' || nextval('$.segment_number')").fetchall()
+    db.run("SELECT $.make_blocks(%s)", [name])
+    return str(name)
+
+
+def replace_table(db: PostgresConnection, segment: SegmentTable, fresh: str) -> None:
+    """Put another table in the place of a segment's table, and drop that one. Drop the other table if the segment is
+    gone. Raises psycopg.Error."""
+    size = f"pg_total_relation_size('$.{fresh}')"
+    update = f"UPDATE $.segment SET name = %s, size = {size} WHERE number = %s AND name = %s"  # noqa: S608
+    is_replaced = db.run(update, [fresh, segment.number, segment.name]).rowcount > 0
+    db.run(f"DROP TABLE $.{segment.name if is_replaced else fresh}")

@@ -84,8 +84,9 @@ class ReadSegment:
 class PostgresLogView:
     """The events of a partition. See `relay.store.LogView`."""
 
-    def __init__(self, cluster: Cluster, partition: int) -> None:
-        self._cluster, self._catalogue = cluster, Catalogue(partition)
+    def __init__(self, cluster: Cluster, partition: int, acknowledged: int = 0) -> None:
+        """`acknowledged`: events below this offset must be there."""
+        self._cluster, self._catalogue, self._acknowledged = cluster, Catalogue(partition), acknowledged
         self._read: list[ReadSegment] = []
 
     @property
@@ -124,7 +125,7 @@ class PostgresLogView:
         with self._cluster.use_tables() as db:
             self._catalogue.refresh(db)
             end = find_log_end(db, self._catalogue.partition)
-        last = end.stop if end else 0
+        last = max(end.stop if end else 0, self._acknowledged)
         found = [ReadSegment(table, last if table.stop is None else table.stop) for table in self._catalogue.segments]
         for one, following in pairwise(found):
             if one.stop < following.table.base:

@@ -163,6 +163,15 @@ class PostgresWriter:
         begin_segment(db, self.catalogue.partition, self.catalogue.newest, self.floor)
         self.catalogue.refresh(db)
 
+    def seal(self, head: int) -> Sequence[SegmentTable]:
+        """Return the segments with events below `head`. They do not grow any more. Raises Unavailable."""
+        with self.connection.use() as db:
+            self.catalogue.refresh(db)
+            end = find_log_end(db, self.catalogue.partition)
+            if end is not None and self.catalogue.segments[-1].base < min(head, end.stop):
+                self.begin(db)
+        return [one for one in self.catalogue.segments if one.stop is not None and one.base < min(head, one.stop)]
+
     def find_lack(self) -> str:
         """Return why the next group would find no room; "" if it would. Raises Unavailable."""
         with self.connection.use() as db:

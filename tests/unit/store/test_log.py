@@ -19,6 +19,9 @@ ENGINES = (
     "embedded",
     "embedded, from disk",
     "embedded, compressed",
+    "postgres",
+    "postgres, from the database",
+    "postgres, compressed",
     "toy",
 )
 KIND = Kind("braze", "users.messages.email.Open")

@@ -1,0 +1,189 @@
+"""What only the log in PostgreSQL has: several processes at once, damage to rows and tables, servers in trouble."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, closing
+from dataclasses import replace
+
+import pytest
+
+from relay.api import Kind
+from relay.journal import compute_crc
+from relay.postgres.cluster import Cluster
+from relay.postgres.connection import Database
+from relay.postgres.log.appender import PostgresAppender
+from relay.postgres.log.log import PostgresLog
+from relay.postgres.log.view import PostgresLogView
+from relay.store import EventIds, JournalLimits, LogReader, Unavailable
+from tests.postgres import Server, start_shared_server
+
+KIND = Kind("braze", "users.messages.email.Open")
+LIMITS = JournalLimits(max_size=1 << 30, retention=3600)
+BEHIND_ALL = (1 << 63) - 1
+
+
+@pytest.fixture
+def server() -> Server:
+    return start_shared_server()
+
+
+@pytest.fixture
+def database(server: Server) -> Iterator[Database]:
+    with closing(server.make_database(partitions=2)) as database:
+        yield database
+
+
+Open = Callable[..., PostgresLog]
+
+
+@pytest.fixture
+async def open_log(database: Database) -> AsyncIterator[Open]:
+    """Opens logs of partition 0, and closes them."""
+    async with asyncio.timeout(60), AsyncExitStack() as closing_all:
+
+        def open_one(limits: JournalLimits = LIMITS, memory: int = 0) -> PostgresLog:
+            log = PostgresLog(database, 0, limits, memory)
+            closing_all.push_async_callback(log.close)
+            return log
+
+        yield open_one
+
+
+async def append(log: PostgresAppender, *bodies: bytes) -> int:
+    return await log.append([KIND] * len(bodies), list(bodies))
+
+
+async def read_to(reader: LogReader, stop: int, offset: int = 0) -> dict[int, bytes]:
+    """Read from an offset up to another one, with whatever waiting that takes."""
+    found: dict[int, bytes] = {}
+    while offset < stop:
+        for block in await reader.read(offset):
+            found |= {event.offset: event.body for event in block.events()}
+        offset = reader.offset
+    return found
+
+
+def execute(database: Database, statement: str) -> None:
+    with database.use() as db:
+        db.run(statement)
+
+
+def name_newest(database: Database) -> str:
+    """Return the table that takes the next block."""
+    with database.use() as db:
+        ((name,),) = db.run("SELECT name FROM $.segment ORDER BY number DESC LIMIT 1").fetchall()
+    return str(name)
+
+
+async def test_two_processes_append_at_once_and_both_see_all(open_log: Open) -> None:
+    logs = [open_log(memory=1 << 20), open_log(memory=0)]
+
+    async def send(log: PostgresLog, number: int) -> dict[int, bytes]:
+        bodies = [b'{"n":"%d-%d"}' % (number, place) for place in range(random.Random(number).randrange(1, 5))]
+        return dict(enumerate(bodies, await append(log, *bodies)))
+
+    readers = [log.open_reader() for log in logs]
+    given = await asyncio.gather(*(send(logs[number % 2], number) for number in range(60)))
+    sent = {offset: body for one in given for offset, body in one.items()}
+    assert sorted(sent) == [*range(len(sent))]
+    assert [await read_to(reader, len(sent)) for reader in readers] == [sent, sent]
+    assert [log.head for log in logs] == [len(sent)] * 2
+
+
+async def test_what_another_process_appends_wakes_a_reader_and_the_taps(open_log: Open, database: Database) -> None:
+    log, tapped, own = open_log(), list[bytes](), list[bytes]()
+    log.taps.add(lambda block: tapped.extend(block.bodies()))
+    log.own_taps.add(lambda block: own.extend(block.bodies()))
+    other = PostgresAppender(database, 0, LIMITS)
+    async with asyncio.TaskGroup() as group:
+        reading = group.create_task(read_to(log.open_reader(), 2))
+        assert await append(other, b'{"theirs":1}') == 0
+        assert await append(log, b'{"mine":1}') == 1
+    assert reading.result() == {0: b'{"theirs":1}', 1: b'{"mine":1}'}
+    assert (tapped, own) == ([b'{"theirs":1}', b'{"mine":1}'], [b'{"mine":1}'])
+    await other.close()
+
+
+async def test_an_id_that_two_processes_bring_at_once_is_kept_once(database: Database) -> None:
+    appenders = [PostgresAppender(database, number % 2, LIMITS) for number in range(4)]
+    chance, ids = random.Random(5), [str(number) for number in range(20)]
+
+    async def send(appender: PostgresAppender) -> list[str]:
+        mine = chance.sample(ids, 8)
+        by = EventIds("braze", mine, 3600)
+        async with appender.append_new([KIND] * len(mine), [one.encode() for one in mine], by) as fresh:
+            return [mine[place] for place in fresh]
+
+    async with asyncio.timeout(60):
+        taken = await asyncio.gather(*(send(appenders[number % 4]) for number in range(40)))
+        assert sorted(one for part in taken for one in part) == sorted(ids)
+        for appender in appenders:
+            await appender.close()
+
+
+async def test_both_processes_go_on_when_either_begins_a_segment(open_log: Open, database: Database) -> None:
+    first, second = open_log(), open_log()
+    for number, log in enumerate([first, second, first, first, second]):
+        execute(database, "SELECT $.begin_segment(0, (SELECT max(number) FROM $.segment), 0, 1000)")
+        assert await append(log, b'{"n":%d}' % number) == number
+    assert len(await read_to(second.open_reader(), 5)) == 5
+
+
+async def test_a_row_that_was_changed_is_passed_over_and_told(open_log: Open, database: Database) -> None:
+    log = open_log()
+    for number in range(4):
+        await append(log, b'{"n":%d}' % number, b"{}")
+    execute(database, f"UPDATE $.{name_newest(database)} SET body = '{{\"n\":7}},{{}}' WHERE base = 4")
+    found = await read_to(log.open_reader(), 8)
+    assert [*found] == [0, 1, 2, 3, 6, 7]
+    assert [(one.start, one.stop, one.reason) for one in log.unsaved_damage] == [(4, 6, "its checksum is wrong")]
+    view = PostgresLogView(Cluster(database), 0, acknowledged=8)
+    assert [(one.condition, one.events, one.is_whole) for one in view.check()] == [("damaged", 6, False)]
+    survey = view.survey()
+    assert (survey.kept, len(survey.problems)) == ([(0, 4), (6, 8)], 1)
+    assert [block.offsets[0] for _, block in view.read(3)] == [3, 6]
+
+
+async def test_a_row_that_was_deleted_is_passed_over_and_told(open_log: Open, database: Database) -> None:
+    log = open_log()
+    for _ in range(3):
+        await append(log, b"{}", b"{}")
+    execute(database, f"DELETE FROM $.{name_newest(database)} WHERE base IN (0, 4)")
+    assert [*await read_to(log.open_reader(), 6)] == [2, 3]
+    assert [(one.start, one.stop) for one in log.unsaved_damage] == [(0, 2), (4, 6)]
+    assert await append(log, b"{}") == 6
+    assert [one.condition for one in PostgresLogView(Cluster(database), 0, acknowledged=7).check()] == ["damaged"]
+
+
+async def test_a_table_that_was_dropped_is_passed_over_and_told(open_log: Open, database: Database) -> None:
+    log = open_log()
+    names = []
+    for number in range(3):
+        await append(log, b'{"n":%d}' % number, b"{}")
+        names.append(name_newest(database))
+        log._writer.begin_anew()
+    execute(database, f"DROP TABLE $.{names[1]}")
+    assert [*await read_to(log.open_reader(), 6)] == [0, 1, 4, 5]
+    assert [(one.start, one.stop, one.file) for one in log.unsaved_damage] == [(2, 4, names[1])]
+    view = PostgresLogView(Cluster(database), 0, acknowledged=6)
+    assert [one.condition for one in view.check()] == ["good", "damaged", "good", "open"]
+    assert view.survey().kept == [(0, 2), (4, 6)]
+    execute(database, f"DROP TABLE $.{name_newest(database)}")
+    assert await append(log, b"{}") == 6
+    assert await read_to(log.open_reader(), 7, 6) == {6: b"{}"}
+
+
+async def test_a_block_of_a_newer_relay_stops_readers_and_is_no_damage(open_log: Open, database: Database) -> None:
+    log = open_log(replace(LIMITS, compress=True))
+    await append(log, *[b'{"n":"a body that shrinks"}'] * 500)
+    table = name_newest(database)
+    with database.use() as db:
+        ((meta, body),) = db.run(f"SELECT meta, body FROM $.{table}").fetchall()
+        later = bytes(meta).replace(b'"zstd"', b'"lz9x"')
+        db.run(f"UPDATE $.{table} SET meta = %b, crc = %s", [later, compute_crc(later, bytes(body), 500)])
+    with pytest.raises(Unavailable, match="or later is needed"):
+        await read_to(log.open_reader(), 500)
+    assert log.lost == 0
+    with pytest.raises(Unavailable, match="or later is needed"):
+        PostgresLogView(Cluster(database), 0).check()
