@@ -73,6 +73,7 @@ from relay.store.parked import (
 )
 from relay.store.pause import Pause
 from relay.store.replay import REPLAY_COLUMNS, Replay, parse_replay
+from relay.store.row_erasure import ParkedErasure, RowErasure
 from relay.store.state import CutLines, SourceState, State
 from relay.store.state_thread import StateThread
 from relay.store.store import (
@@ -152,6 +153,7 @@ __all__ = [
     "Membership",
     "NodeProcess",
     "Parked",
+    "ParkedErasure",
     "ParkedLimits",
     "ParkedQuery",
     "ParkedRow",
@@ -164,6 +166,7 @@ __all__ = [
     "Removals",
     "RemovedParked",
     "Replay",
+    "RowErasure",
     "SourceLedger",
     "SourceState",
     "Stage",

@@ -10,7 +10,7 @@ from relay.api import User
 from relay.journal import is_locked
 from relay.state.database_file import convert_errors
 from relay.state.erasure import table
-from relay.state.erasure.rows import RowErasure, find_removed_connectors
+from relay.state.erasure.rows import erase_users, find_removed_connectors
 from relay.state.layout import list_other_folders
 from relay.state.parked import read_bodies
 from relay.store import ConnectorAnswer, Counts, Erasure, FailingErasures, Unavailable, Wanted
@@ -78,7 +78,7 @@ class DatabaseErasures:
     async def erase_users(self, connector: str | None, wanted: Wanted, offsets: Mapping[int, frozenset[int]]) -> Counts:
         """Erase users from the rows of a connector, or with None from the sources' rows; return the change of the
         counts in the connector's cursor. `offsets`: the users by offset of their events in the journal."""
-        return await self._database.run(RowErasure(connector, wanted, offsets))
+        return await self._database.run(lambda db: erase_users(db, connector, wanted, offsets))
 
     async def find_removed_connectors(self, running: Sequence[str]) -> list[str]:
         """Return the connectors that do not run but have parked events or attempts."""
