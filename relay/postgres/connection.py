@@ -79,7 +79,7 @@ class PostgresConnection(psycopg.Connection[tuple[Any, ...]]):
         return self.execute(_name_schema(statement, self.schema), values, binary=binary)
 
     def run_many(
-        self, statement: str, rows: Iterable[Sequence[Any]], *, returning: bool = False
+        self, statement: str, rows: Iterable[Sequence[Any] | Mapping[str, Any]], *, returning: bool = False
     ) -> psycopg.Cursor[tuple[Any, ...]]:
         """Run a statement for each of these rows, without waiting in between. Raises psycopg.Error."""
         cursor = self.cursor()

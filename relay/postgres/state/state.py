@@ -18,6 +18,7 @@ from relay.postgres.state.attempts import forget_attempts, save_attempts
 from relay.postgres.state.cursor import load_cursor, load_cursors, make_cursor_rows, save_cursors
 from relay.postgres.state.cuts import CutWriter, TableCuts, delete_cuts_of_replays
 from relay.postgres.state.damage import save_damage
+from relay.postgres.state.erasures import PostgresErasures
 from relay.postgres.state.journal_state import read_times, save_head
 from relay.postgres.state.ledger import read_memories, read_sources, save_memory, save_sources
 from relay.postgres.state.parked import (
@@ -93,6 +94,10 @@ class PostgresSources:
     async def run_once(self, work: Callable[[PostgresConnection], T]) -> T:
         """Run work as one transaction that never happens twice. Raises Unavailable."""
         return await self._thread.run(self._transactions.run_once, work)
+
+    async def read(self, work: Callable[[PostgresConnection], T]) -> T:
+        """Read without the check of the lease, a statement at a time. Raises Unavailable."""
+        return await self._thread.submit(self._transactions.read, work)
 
     async def park(self, parked: Sequence[Parked]) -> list[int]:
         """Park events; return their numbers. A parked event keeps its number, and its attempts add up.
@@ -174,6 +179,8 @@ class PostgresState(PostgresSources):
         self.save_s = SAVE_S
         self.now: int | None = None
         """Where a connector without a cursor begins that begins "now"; None: at the log's head."""
+        self.erasures = PostgresErasures(self, database)
+        """The requested erasures."""
 
     def _lose(self, reason: str) -> None:
         self._lease.end(reason)
@@ -195,7 +202,7 @@ class PostgresState(PostgresSources):
             ((changes,),) = db.run(CHANGES, (self.worker,)).fetchall()
             return int(changes)
 
-        return await self._thread.submit(self._transactions.read, read) + self._removed
+        return await self.read(read) + self._removed
 
     async def load_cursor(self, connector: str) -> Cursor | None:
         """Return the saved cursor of a connector; None if the connector never ran."""

@@ -65,7 +65,7 @@ class HolderTransactions:
         return results[0]
 
     def read(self, work: Callable[[PostgresConnection], T]) -> T:
-        """Run work that is one statement, without the check of the lease."""
+        """Run work that reads, without the check of the lease. Each statement is a transaction of its own."""
         with self._lasting.use() as db:
             return work(db)
 

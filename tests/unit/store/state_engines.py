@@ -15,6 +15,7 @@ from relay.postgres.lease import Leases
 from relay.postgres.process import Process
 from relay.postgres.state import attempts as attempt_table
 from relay.postgres.state import damage as damage_table
+from relay.postgres.state.erasure_queries import ClusterErasures
 from relay.postgres.state.parked_queries import ClusterParked
 from relay.postgres.state.pauses import ClusterPauses
 from relay.postgres.state.replays import ClusterReplays
@@ -34,6 +35,13 @@ from tests.toy_store.state import ToyBooks, ToyState, ToyTables
 
 T = TypeVar("T")
 LEASE_S: Final = 60.0
+FILES: Final = """
+    WITH mine AS (SELECT oid, reltoastrelid FROM pg_class WHERE relnamespace = to_regnamespace(%s))
+    SELECT pg_relation_filepath(one.oid) FROM pg_class AS one
+    WHERE one.oid IN (SELECT oid FROM mine UNION ALL SELECT reltoastrelid FROM mine)
+    AND pg_relation_filepath(one.oid) IS NOT NULL
+"""
+"""The files of the tables and indexes of a schema."""
 
 
 class StateEngine(ABC):
@@ -229,11 +237,12 @@ class StateInPostgres(StateEngine):
     def __init__(self) -> None:
         super().__init__()
         self._server = start_shared_server()
-        self._database = self._server.make_database(partitions=2)
+        self._database = self._server.make_database()
         self._cluster = Cluster(self._database)
         self._leases = list[Leases]()
 
     def _open(self, partition: int) -> State:
+        self._run("SELECT $.add_partitions(%s)", [partition + 1])
         self._leases.append(leases := Leases(self._database, Process("a"), LEASE_S))
         return PostgresState(self._database, leases.take(partition))
 
@@ -278,13 +287,16 @@ class StateInPostgres(StateEngine):
             return damage_table.was_damaged(db, 0, offset)
 
     def ask_erasure(self, user: User) -> int:
-        raise NotImplementedError
+        return ClusterErasures(self._cluster).ask(user)
 
     def list_erasures(self) -> list[Erasure]:
-        raise NotImplementedError
+        return ClusterErasures(self._cluster).read()
 
     def holds(self, text: str) -> bool:
-        raise NotImplementedError
+        """Search the files of this schema alone: other tests have theirs on the same server."""
+        self._server.execute("CHECKPOINT")
+        paths = [self._server.folder / str(path) for (path,) in self._run(FILES, [self._database.schema.strip('"')])]
+        return any(text.encode() in path.read_bytes() for path in paths if path.exists())
 
 
 def make_engine(name: str, folder: Path) -> StateEngine:

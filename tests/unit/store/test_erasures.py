@@ -27,7 +27,7 @@ from tests.unit.store.state_engines import StateEngine, make_engine
 ANNA = Wanted({1: User("anna", ("a1",))})
 
 
-@pytest.fixture(params=["embedded", "toy"])
+@pytest.fixture(params=["embedded", "postgres", "toy"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StateEngine]:
     engine = make_engine(request.param, tmp_path)
     yield engine

@@ -1,0 +1,77 @@
+"""Removes deleted rows from the files of tables: the tables are written anew.
+
+How it fails and recovers:
+
+- The server keeps a deleted row for as long as a transaction may see it, and copies the row into the new file. So
+  relay first waits until nobody sees what is deleted, and asks to be called again if that takes long.
+- Everybody else waits while a table is written anew. relay waits for the table only a moment: whoever uses the table
+  then goes first.
+- What is deleted stays in the write-ahead log until the server recycles the log, in archives of it, in backups, and on
+  standbys that lag.
+"""
+
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from typing import Final
+
+from psycopg.errors import Diagnostic
+
+from relay.postgres.connection import Database, PostgresConnection
+from relay.postgres.error import convert_errors
+from relay.store import Unavailable
+
+DEADLINE_S: Final = 600.0
+"""Seconds for one table."""
+LOCK_S: Final = 2.0
+SEEN_S: Final = 5.0
+"""Seconds to wait for transactions that see what is deleted."""
+LOOK_S: Final = 0.2
+SEEN: Final = "a transaction on the server still sees what was deleted: end it, or wait for it"
+LOCK: Final = f"SELECT set_config('lock_timeout', '{LOCK_S:g}s', true);"
+
+
+def overwrite_deleted(database: Database, tables: Mapping[str, str]) -> None:
+    """Remove deleted rows from the files of tables. Blocking. Raises Unavailable.
+
+    `tables`: an index of each table, in whose order the table is written.
+    """
+    with convert_errors(), closing(database.connect()) as db:
+        db.deadline_s = DEADLINE_S
+        _await_unseen(db)
+        for table, index in tables.items():
+            with db.transaction_of(LOCK):
+                db.run(f"CLUSTER $.{table} USING {index}")
+
+
+def _await_unseen(db: PostgresConnection) -> None:
+    """Wait until no transaction sees what was deleted before. A row that is deleted now tells."""
+    with db.transaction_of(LOCK):
+        db.run("INSERT INTO $.canary VALUES (1) ON CONFLICT DO NOTHING")
+    with db.transaction_of(LOCK):
+        db.run("DELETE FROM $.canary")
+    deadline = time.monotonic() + SEEN_S
+    while _count_dead(db, "canary", "canary_pkey"):
+        if time.monotonic() > deadline:
+            raise Unavailable(SEEN, "busy")
+        time.sleep(LOOK_S)
+
+
+def _count_dead(db: PostgresConnection, table: str, index: str) -> int:
+    """Write a table anew; return the number of deleted rows that somebody may still see."""
+    with _notices(db) as notices, db.transaction_of(LOCK):
+        db.run(f"CLUSTER VERBOSE $.{table} USING {index}")
+    details = [found[0] for one in notices if (found := re.search(r"\d+", one.message_detail or ""))]
+    return int(details[0]) if details else 0
+
+
+@contextmanager
+def _notices(db: PostgresConnection) -> Iterator[list[Diagnostic]]:
+    """Collect what the server remarks meanwhile."""
+    notices = list[Diagnostic]()
+    db.add_notice_handler(notices.append)
+    try:
+        yield notices
+    finally:
+        db.remove_notice_handler(notices.append)
