@@ -206,4 +206,4 @@ class State(SourceState, Protocol):
         """Remove the saved cuts of all replays but these."""
 
     def close(self) -> None:
-        """Finish the work under way and close. Blocking."""
+        """Finish the work under way and close. Every method raises Unavailable from then on. Blocking."""

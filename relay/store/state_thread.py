@@ -6,12 +6,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any, TypeVar, TypeVarTuple
+from typing import Any, Final, TypeVar, TypeVarTuple
 
 from relay.store.error import Unavailable
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+CLOSED: Final = "the state is closed"
 
 
 class StateThread:
@@ -47,7 +48,12 @@ class StateThread:
 
     def submit(self, work: Callable[[*Ts], T], *arguments: *Ts) -> asyncio.Future[T]:
         """Do work as soon as the thread is free. Await the result only to learn how it ends."""
-        future = asyncio.get_running_loop().run_in_executor(self._executor, self._do, work, *arguments)
+        loop = asyncio.get_running_loop()
+        try:
+            future = loop.run_in_executor(self._executor, self._do, work, *arguments)
+        except RuntimeError:  # the executor is shut down
+            future = loop.create_future()
+            future.set_exception(Unavailable(CLOSED))
         future.add_done_callback(self._note_end)
         return future
 

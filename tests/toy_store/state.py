@@ -133,7 +133,7 @@ class ToyState:
         self.worker, self.clock = books.number, clock or Clock()
         self.parked_limits, self.save_s = ParkedLimits(), 0.25
         self.removals: dict[Reason, Removals] = {}
-        self._removed, self._when_taken = 0, when_taken
+        self._removed, self._when_taken, self._is_closed = 0, when_taken, False
         self.now: int | None = None if world is None else books.tables.head
         self.refusing: str | None = None
         self.busy_for = 0.0
@@ -143,6 +143,8 @@ class ToyState:
         """Run work as one transaction."""
         with self._books.lock:
             try:
+                if self._is_closed:
+                    raise Unavailable("the state is closed")
                 if self._world is not None:
                     self._world.check()
                 if self._is_holder and (reason := self._find_loss()):
@@ -344,6 +346,7 @@ class ToyState:
         self._write(lambda now: now.memories.update({source: memory}))
 
     def close(self) -> None:
+        self._is_closed = True
         if self._books.epoch == self._epoch:
             self._books.is_in_use = False
 

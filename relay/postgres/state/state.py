@@ -19,7 +19,7 @@ from relay.postgres.state.cursor import load_cursor, load_cursors, make_cursor_r
 from relay.postgres.state.cuts import CutWriter, TableCuts, delete_cuts_of_replays
 from relay.postgres.state.damage import save_damage
 from relay.postgres.state.erasures import PostgresErasures
-from relay.postgres.state.journal_state import read_times, save_head
+from relay.postgres.state.journal_state import read_head, read_times, save_head
 from relay.postgres.state.ledger import read_memories, read_sources, save_memory, save_sources
 from relay.postgres.state.parked import (
     add_parked,
@@ -51,6 +51,7 @@ from relay.store import (
     SourceLedger,
     StateThread,
     Unavailable,
+    find_acknowledged_head,
     measure_parked,
 )
 
@@ -168,8 +169,10 @@ class PostgresState(PostgresSources):
         clock: Clock | None = None,
         when_taken: Callable[[str], object] = lambda reason: None,
     ) -> None:
-        """`clock`: by which data expires. `when_taken` gets the reason once another process works with the
-        partition."""
+        """Read what the last holder has saved. Blocking. Raises Unavailable.
+
+        `clock`: by which data expires. `when_taken` gets the reason once another process works with the partition.
+        """
         super().__init__(database, lease.partition, lease.hold)
         self._lease, self.clock = lease, clock or Clock()
         self._when_taken, self._thread.when_taken = when_taken, self._lose
@@ -177,7 +180,7 @@ class PostgresState(PostgresSources):
         self._head_saved = False, -HEAD_S
         """Whether the clock was ahead at the last save of the head, and when that was."""
         self.save_s = SAVE_S
-        self.now: int | None = None
+        self.now: int | None = self._transactions.run(self._read_saved_head)
         """Where a connector without a cursor begins that begins "now"; None: at the log's head."""
         self.erasures = PostgresErasures(self, database)
         """The requested erasures."""
@@ -185,6 +188,10 @@ class PostgresState(PostgresSources):
     def _lose(self, reason: str) -> None:
         self._lease.end(reason)
         self._when_taken(reason)
+
+    def _read_saved_head(self, db: PostgresConnection) -> int:
+        """Return the last head that was saved: events above it came while nobody worked with the partition."""
+        return max(read_head(db, self.worker), find_acknowledged_head(load_cursors(db, self.worker)))
 
     async def await_taken(self) -> str:
         """Wait until this process may deliver nothing more of the partition; return the reason."""
@@ -227,7 +234,7 @@ class PostgresState(PostgresSources):
         """
         rows, is_ahead, now = make_cursor_rows(cursors, head), self.clock.ahead > 0, time.monotonic()
         was_ahead, saved_at = self._head_saved
-        saves_head = was_ahead != is_ahead or now > saved_at + HEAD_S
+        saves_head = was_ahead != is_ahead or now > saved_at + HEAD_S or not rows
 
         def write(db: PostgresConnection) -> None:
             save_cursors(db, self.worker, rows)

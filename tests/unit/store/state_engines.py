@@ -16,6 +16,7 @@ from relay.postgres.process import Process
 from relay.postgres.state import attempts as attempt_table
 from relay.postgres.state import damage as damage_table
 from relay.postgres.state.erasure_queries import ClusterErasures
+from relay.postgres.state.erasure_rows import PERSONAL
 from relay.postgres.state.parked_queries import ClusterParked
 from relay.postgres.state.pauses import ClusterPauses
 from relay.postgres.state.replays import ClusterReplays
@@ -36,12 +37,14 @@ from tests.toy_store.state import ToyBooks, ToyState, ToyTables
 T = TypeVar("T")
 LEASE_S: Final = 60.0
 FILES: Final = """
-    WITH mine AS (SELECT oid, reltoastrelid FROM pg_class WHERE relnamespace = to_regnamespace(%s))
-    SELECT pg_relation_filepath(one.oid) FROM pg_class AS one
-    WHERE one.oid IN (SELECT oid FROM mine UNION ALL SELECT reltoastrelid FROM mine)
-    AND pg_relation_filepath(one.oid) IS NOT NULL
+    WITH mine AS (
+        SELECT oid, reltoastrelid FROM pg_class JOIN unnest(%s::text[]) AS one ON pg_class.oid = to_regclass(one)
+    )
+    SELECT pg_relation_filepath(oid) FROM mine UNION ALL
+    SELECT pg_relation_filepath(reltoastrelid) FROM mine WHERE reltoastrelid <> 0 UNION ALL
+    SELECT pg_relation_filepath(indexrelid) FROM mine JOIN pg_index ON indrelid = oid
 """
-"""The files of the tables and indexes of a schema."""
+"""The files of tables with their indexes."""
 
 
 class StateEngine(ABC):
@@ -293,9 +296,10 @@ class StateInPostgres(StateEngine):
         return ClusterErasures(self._cluster).read()
 
     def holds(self, text: str) -> bool:
-        """Search the files of this schema alone: other tests have theirs on the same server."""
+        """Search the tables with personal data. The ids of processes in other tables look like short ids of users."""
         self._server.execute("CHECKPOINT")
-        paths = [self._server.folder / str(path) for (path,) in self._run(FILES, [self._database.schema.strip('"')])]
+        tables = [f"{self._database.schema}.{table}" for table in PERSONAL]
+        paths = [self._server.folder / str(path) for (path,) in self._run(FILES, [tables])]
         return any(text.encode() in path.read_bytes() for path in paths if path.exists())
 
 

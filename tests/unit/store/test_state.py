@@ -362,3 +362,9 @@ async def test_an_answer_comes_once_earlier_requests_have_ended(state: State) ->
     async with asyncio.timeout(10):
         await state.await_answer()
     assert state.busy_for == 0
+
+
+async def test_a_closed_state_refuses_without_another_error(engine: StateEngine, state: State) -> None:
+    engine.close()
+    with pytest.raises(Unavailable):
+        await state.load_cursor("heap")
