@@ -73,7 +73,6 @@ from relay.store.parked import (
 )
 from relay.store.pause import Pause
 from relay.store.replay import REPLAY_COLUMNS, Replay, parse_replay
-from relay.store.row_erasure import ParkedErasure, RowErasure
 from relay.store.state import CutLines, SourceState, State
 from relay.store.state_thread import StateThread
 from relay.store.store import (
@@ -93,7 +92,7 @@ from relay.store.store import (
     StoredReplays,
     find_partition,
 )
-from relay.store.users import LISTS, NOBODY, Erased, Wanted, find_user, merge_users
+from relay.store.users import LISTS, NOBODY, Erased, ParkedErasure, RowErasure, Wanted, find_user, merge_users
 
 __all__ = [
     "ATTEMPTS_COLUMNS",
