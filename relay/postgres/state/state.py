@@ -93,8 +93,8 @@ class PostgresSources:
         return await self._thread.run(self._transactions.run, work)
 
     async def run_once(self, work: Callable[[PostgresConnection], T]) -> T:
-        """Run work as one transaction that never happens twice. Raises Unavailable."""
-        return await self._thread.run(self._transactions.run_once, work)
+        """Run work as one transaction. Without the lease nobody can tell whether one of unknown end has happened."""
+        return await self.run(work)
 
     async def read(self, work: Callable[[PostgresConnection], T]) -> T:
         """Read without the check of the lease, a statement at a time. Raises Unavailable."""
@@ -184,6 +184,10 @@ class PostgresState(PostgresSources):
         """Where a connector without a cursor begins that begins "now"; None: at the log's head."""
         self.erasures = PostgresErasures(self, database)
         """The requested erasures."""
+
+    async def run_once(self, work: Callable[[PostgresConnection], T]) -> T:
+        """Run work as one transaction that never happens twice. Raises Unavailable."""
+        return await self._thread.run(self._transactions.run_once, work)
 
     def _lose(self, reason: str) -> None:
         self._lease.end(reason)
