@@ -77,5 +77,6 @@ def check_bar(db: PostgresConnection) -> None:
 
 
 def has_run(db: PostgresConnection) -> bool:
-    """Return whether any relay has worked with the cluster."""
-    return db.run("SELECT EXISTS (SELECT FROM $.lease WHERE epoch > 0)").fetchone() == (True,)
+    """Return whether any relay has worked with the cluster, or runs and has no partition yet."""
+    query = "SELECT EXISTS (SELECT FROM $.lease WHERE epoch > 0) OR EXISTS (SELECT FROM $.node)"
+    return db.run(query).fetchone() == (True,)

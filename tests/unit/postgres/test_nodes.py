@@ -6,6 +6,7 @@ from contextlib import closing
 import pytest
 
 from relay.postgres import nodes as nodes_module
+from relay.postgres.cluster import has_run
 from relay.postgres.lease import Leases
 from relay.postgres.nodes import ClusterMembership, read_processes
 from relay.postgres.process import Process, name_machine
@@ -180,6 +181,13 @@ def test_everybody_reads_which_processes_run_and_what_they_report(cluster: Clust
     assert (found[0].status, found[0].tables) == (b'{"of": "a"}', {"ingest": "1", "connector.heap": "2"})
     assert found[2].status == b"", "a report is of one run of a process"
     assert all(0 <= one.silent < 60 and 0 <= one.age < 60 for one in found)
+
+
+def test_commands_find_a_cluster_whose_first_relay_has_no_partition_yet(cluster: Cluster) -> None:
+    with cluster.database.use() as db:
+        assert not has_run(db)
+        cluster.join("a")
+        assert has_run(db)
 
 
 def test_nodes_that_ended_long_ago_are_forgotten(cluster: Cluster) -> None:
