@@ -8,7 +8,7 @@ twice stays bounded.
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -46,14 +46,21 @@ class LaneStart(NamedTuple):
 class Fleet:
     """The lanes of a configuration."""
 
-    def __init__(self, journal: Log, state: State, folder: Path, worker: int = 0) -> None:
+    def __init__(
+        self,
+        journal: Log,
+        state: State,
+        folder: Path,
+        worker: int = 0,
+        behind: MutableMapping[str, LeftBehind] | None = None,
+    ) -> None:
+        """`behind`: work in threads of connectors that have ended, by name. The fleet adds that of its own."""
         self._journal, self._state = journal, state
         self._lanes: dict[str, LiveLane] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._plans: dict[str, LanePlan] = {}
         """The plan by which each lane was made."""
-        self._behind = defaultdict[str, LeftBehind](LeftBehind)
-        """Work in threads of connectors that have ended, by name."""
+        self._behind = defaultdict[str, LeftBehind](LeftBehind) if behind is None else behind
         self._group: asyncio.TaskGroup | None = None
         self._replays = Replays(state)
         self._stopping = asyncio.Event()
@@ -204,6 +211,8 @@ class Fleet:
                     ended.close()
                 self.releases = True
                 await _release_all(self.lanes, count_seconds_left(STOP.closed, CLOSE_S))
+                for ended in self.lanes:
+                    self._behind[ended.name].take(ended.find_thread_work())
 
     async def _save_for_good(self) -> bool:
         """Save the cursors; return whether that succeeded."""

@@ -38,10 +38,12 @@ NODES: Final = (
         "This process has given the partition back, or another process has it.",
     ),
     LogMessage(
-        "partition is lost, its deliveries under way are cut short",
+        "partition ends here, its deliveries under way are cut short",
         "warning",
-        "Another process may run the partition now. Destinations may get up to `window` events of a connector twice.",
-        "Look at `reason`: the database did not answer for as long as the lease, or this process stood still.",
+        "Another process runs the partition, or may begin to. Destinations may get up to `window` events of a connector"
+        " twice.",
+        "Look at `reason`. The database may not have answered for as long as the lease, or this process stood still. If"
+        " the drain budget is used up, raise `runtime.drain`.",
     ),
     LogMessage(
         "partition cannot be opened, will be tried again",

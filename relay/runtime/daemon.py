@@ -102,7 +102,6 @@ class Daemon:
     ) -> None:
         self._used, self._config, self._load = config, config, load
         self._store, self._partitions, self._inbox, self._worker = store, partitions, inbox, worker
-        self._number = worker.number if worker else 0
         self._first = make_first(store, worker)
         self._ingest = Ingest(build_sources(config), config.ingest, inbox, self._first)
         self._status_reader = StatusReader(partitions, self._ingest, inbox.events)

@@ -124,7 +124,10 @@ class JointView:
         found += retired.result()
         parts = 1 if self.store.shared_partitions else self.config.runtime.workers
         most = self.config.parked.max_size * parts
-        whole = merge_statuses(found, parked.result(), failing.result(), doubts.result(), parked_most=most)
+        if self.store.shared_partitions and not any(0 in one.partitions for one in found):
+            whole = merge_statuses(found, ())  # the node with partition 0 tells of the store
+        else:
+            whole = merge_statuses(found, parked.result(), failing.result(), doubts.result(), parked_most=most)
         workers = [self._describe_worker(number, is_away=answer is None) for number, answer in answers.items()]
         return replace(whole, workers=workers, alerts=self.alerts.statuses, refused_reload=self.refused_reload)
 

@@ -169,7 +169,7 @@ async def test_a_lost_partition_delivers_nothing_more_and_comes_back(cluster: Cl
         await hook.requested(4)
         cluster.play(taken=[2])
         await cluster.runs(0, 1, 3)
-        (lost,) = cluster.daemon.logged("partition is lost, its deliveries under way are cut short")
+        (lost,) = cluster.daemon.logged("partition ends here, its deliveries under way are cut short")
         assert (lost["partition"], lost["reason"]) == (2, "another relay has opened the books")
         hook.behaviour = 200
         hook.release()

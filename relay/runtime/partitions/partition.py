@@ -15,6 +15,7 @@ from typing import Final
 
 import structlog
 
+from relay.api.internal import LeftBehind
 from relay.config import Config
 from relay.deliver import Changes, Fleet
 from relay.erasure import Eraser
@@ -38,18 +39,21 @@ log = structlog.stdlib.get_logger()
 class Partition:
     """One partition at work."""
 
-    def __init__(self, config: Config, store: Store, folder: Path, journal: Log, state: State) -> None:
-        """`config`: the partition's part of the configuration. `folder`: the state folder."""
+    def __init__(
+        self, config: Config, store: Store, folder: Path, journal: Log, state: State, behind: dict[str, LeftBehind]
+    ) -> None:
+        """`config`: the partition's part of the configuration. `folder`: the state folder. `behind`: work in threads of
+        connectors that have ended, by name."""
         self.number, self.journal, self.state = state.worker, journal, state
         self._config, self._store = config, store
-        self.fleet = Fleet(journal, state, make_connector_folder(folder, self.number), self.number)
+        self.fleet = Fleet(journal, state, make_connector_folder(folder, self.number), self.number, behind)
         self._eraser = self._make_eraser(config)
         self.status_reader = PartitionStatusReader(self.fleet, journal, self.number)
         self._chores = Chores()
         self._lanes: asyncio.Task[None] | None = None
         self.is_lost = False
         """Whether another process may run the partition."""
-        self._is_closed = False
+        self._is_given_back = self._is_closed = False
         self._filled = "", -inf
         state.parked_limits = make_parked_limits(config)
         journal.set_fillers(self._describe_fillers)
@@ -91,11 +95,8 @@ class Partition:
     async def _heed_takeover(self) -> None:
         reason = await self.state.await_taken()
         if self._store.shared_partitions:
-            log.warning(
-                "partition is lost, its deliveries under way are cut short", partition=self.number, reason=reason
-            )
             self.is_lost = True
-            self.cut()
+            self._cut_short(reason)
         else:
             log.error("another relay has taken over", reason=reason)
             self.fleet.stop_lanes()
@@ -141,11 +142,23 @@ class Partition:
             lane.connector.min_free = config.journal.min_free
         return changes
 
-    def stop(self, budget: float = inf) -> None:
-        """Begin nothing new. Deliveries under way are cut short after `budget` seconds."""
+    def stop(self) -> None:
+        """Begin nothing new."""
         self.fleet.stop()
-        if budget < inf:
-            asyncio.get_running_loop().call_later(budget, self.cut)
+
+    def give_back(self, budget: float) -> None:
+        """Begin nothing new. Deliveries under way are cut short after `budget` seconds."""
+        if not self._is_given_back:
+            self._is_given_back = True
+            self.stop()
+            asyncio.get_running_loop().call_later(budget, self._cut_short, "the drain budget is used up")
+
+    def _cut_short(self, why: str) -> None:
+        if not self.fleet.releases:
+            log.warning(
+                "partition ends here, its deliveries under way are cut short", partition=self.number, reason=why
+            )
+            self.cut()
 
     def cut(self) -> None:
         """Cut deliveries under way short."""

@@ -9,6 +9,7 @@ How it fails and recovers, where the processes share the partitions:
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -18,12 +19,13 @@ from typing import Final
 import msgspec
 import structlog
 
+from relay.api.internal import LeftBehind
 from relay.config import Config, ConfigError, find_unmade, make_mistakes
 from relay.deliver import Changes, LiveLane, compare, make_plans
 from relay.runtime.partitions.partition import Partition
 from relay.runtime.process import StartError, make_limits
 from relay.runtime.worker import divide_by_partitions
-from relay.status import Status, keep_counts, merge_parts
+from relay.status import Status, keep_configured, keep_counts, merge_parts
 from relay.store import Membership, Store, Unavailable
 from relay.threads import ADMIN
 
@@ -43,6 +45,8 @@ class Partitions:
         self._changing = asyncio.Lock()
         """Held while a partition opens, or the configuration changes."""
         self._stopping = asyncio.Event()
+        self._behind = defaultdict[int, dict[str, LeftBehind]](lambda: defaultdict(LeftBehind))
+        """Work in threads of connectors that have ended, by partition and name."""
         self._ended: Status | None = None
         """The counts of partitions that this process runs no more."""
         self._is_away = False
@@ -78,7 +82,7 @@ class Partitions:
         """Open a partition. Raises Unavailable."""
         config = self._divide(self._config)
         opened = await ADMIN.run(self._store.open, number, make_limits(config), config.journal.memory)
-        return Partition(config, self._store, self._folder, *opened)
+        return Partition(config, self._store, self._folder, *opened, self._behind[number])
 
     async def run(self) -> None:
         """Run partitions until `stop` and the end of what is under way."""
@@ -96,7 +100,7 @@ class Partitions:
                 for number in wanted - self._tasks.keys():
                     self._tasks[number] = group.create_task(self._run_while_wanted(number), name=f"partition {number}")
                 for number in self._running.keys() - wanted:
-                    self._running[number].stop(self._config.runtime.drain)
+                    self._running[number].give_back(self._config.runtime.drain)
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):
                     await self._stopping.wait()
@@ -136,23 +140,19 @@ class Partitions:
         except ConfigError as error:
             log.error("partition cannot be opened, will be tried again", partition=number, reason=str(error))
         finally:
+            if self._running.pop(number, None) and partition is not None:
+                counts = keep_counts(partition.status_reader.read_counts(self._config))
+                self._ended = counts if self._ended is None else merge_parts([self._ended, counts])
+                self.moved.set()
             if partition is not None:
-                await self._give_back(partition)
+                await partition.close()
+                log.info("partition does not run here any more", partition=number)
             del self._tasks[number]
-
-    async def _give_back(self, partition: Partition) -> None:
-        """Close a partition, and keep its counts."""
-        if self._running.pop(partition.number, None):
-            last = keep_counts(await partition.status_reader.read_status(self._config))
-            self._ended = last if self._ended is None else merge_parts([self._ended, last])
-        await partition.close()
-        self.moved.set()
-        log.info("partition does not run here any more", partition=partition.number)
 
     async def read_statuses(self, config: Config) -> list[Status]:
         """Return the status of each partition, and the counts of those that this process runs no more."""
         found = [await partition.status_reader.read_status(config) for partition in self]
-        return found if self._ended is None else [*found, self._ended]
+        return found if self._ended is None else [*found, keep_configured(self._ended, config)]
 
     @property
     def numbers(self) -> Collection[int]:
@@ -216,13 +216,11 @@ class Partitions:
 
     def cut(self, why: str) -> None:
         """Cut deliveries under way short."""
-        if self._tasks.keys() == self._running.keys() and all(partition.fleet.releases for partition in self):
+        if all(partition.fleet.releases for partition in self):
             return
         log.warning("deliveries under way are cut short and made again after the next start", reason=why)
         for partition in self:
             partition.cut()
-        for number in self._tasks.keys() - self._running.keys():  # they open or close
-            self._tasks[number].cancel()
 
     async def report(self, status: Status) -> None:
         """Leave the status of this process for the others, unless the store is unavailable."""

@@ -1,8 +1,9 @@
 """Reads the status of one partition: its log and its lanes."""
 
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import asdict, replace
+from types import MappingProxyType
 
 import structlog
 
@@ -58,10 +59,9 @@ class PartitionStatusReader:
 
     async def read_status(self, config: Config) -> Status:
         """Return the status by the configuration in force."""
+        oldest = {lane.name: await self._find_received(lane) for lane in self._fleet.lanes}
         return replace(
-            make_idle_status(0, {}, {}, config),
-            lanes=[await self._read_lane(lane, config) for lane in self._fleet.lanes],
-            journal=self._read_journal(),
+            self.read_counts(config, oldest),
             gone=await self._read_removed(config),
             replays=[
                 ReplayStatus(
@@ -76,6 +76,15 @@ class PartitionStatusReader:
             partitions=[self._partition],
         )
 
+    def read_counts(self, config: Config, oldest: Mapping[str, float | None] = MappingProxyType({})) -> Status:
+        """Return the part of the status that needs no reads. `oldest`: when the first pending event of each connector
+        was received."""
+        return replace(
+            make_idle_status(0, {}, {}, config),
+            lanes=[self._read_lane(lane, oldest.get(lane.name), config) for lane in self._fleet.lanes],
+            journal=self._read_journal(),
+        )
+
     async def _read_removed(self, config: Config) -> list[RemovedConnector]:
         try:
             gone = await self._fleet.find_abandoned()
@@ -88,8 +97,7 @@ class PartitionStatusReader:
             if name not in config.connectors  # a reload may just be making its lane anew
         ]
 
-    async def _read_lane(self, lane: LiveLane, config: Config) -> LaneStatus:
-        oldest = await self._find_received(lane)
+    def _read_lane(self, lane: LiveLane, oldest: float | None, config: Config) -> LaneStatus:
         name, destination, now = lane.name, lane.destination, time.monotonic()
         ledger = lane.cursor.make_ledger(self._journal.head)
         configured = config.connectors.get(name)  # a reload may just be adding it

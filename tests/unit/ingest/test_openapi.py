@@ -21,8 +21,8 @@ from relay.config.model import IngestSettings
 from relay.config.plugins.registry import Registry
 from relay.ingest.server import Ingest
 from relay.ingest.to_first_worker import First
-from relay.journal import journal
 from relay.journal.journal import Journal
+from relay.journal.live import group_commit
 from relay.state.database import StateDatabase
 from relay.state.state_folder import FolderInbox
 from relay.store.error import Unavailable
@@ -288,7 +288,7 @@ async def test_what_the_journal_cannot_take_is_503_and_parks_nothing(
 async def test_what_the_journal_can_never_hold_is_413(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Looked at: all source types, and events for the first of several workers, which has a journal as large."""
     async with running(tmp_path) as bench:
-        monkeypatch.setattr(journal, "find_largest_record", lambda _: 20_000)
+        monkeypatch.setattr(group_commit, "find_largest_record", lambda _: 20_000)
         bench.journal.set_limits(JournalLimits(1 << 30, 3600), 1 << 20)
         large, small = make_event(text="x" * 30_000), make_event()
         for path in ("/braze", "/any"):
