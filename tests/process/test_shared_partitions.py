@@ -44,6 +44,7 @@ rate = 1000
 """
 ORDERED = "users.behaviors.CustomEvent"
 RATE = 40
+CUT = "partition ends here, its deliveries under way are cut short"
 
 
 class Cluster:
@@ -158,6 +159,52 @@ async def test_a_partition_is_given_back_once_its_delivery_has_ended(cluster: Cl
     assert cluster.daemon.list_complaints() == []
 
 
+async def test_a_delivery_beyond_the_drain_budget_does_not_keep_a_partition(cluster: Cluster) -> None:
+    async with Destination() as hook:
+        cluster.daemon.configure("10-all", CONFIG % hook.url)
+        await cluster.start()
+        await cluster.runs(0, 1, 2, 3)
+        hook.behaviour = Answer(status=503, hang=True)
+        assert await cluster.post(0) == 202
+        await hook.requested(1)
+        cluster.play(elsewhere=[0, 1, 2, 3])
+        await cluster.runs()
+        (cut,) = cluster.daemon.logged(CUT)
+        assert cut["reason"] == "the drain budget is used up"
+        cluster.play()
+        hook.behaviour = 200
+        hook.release()
+        await cluster.daemon.until(lambda: count(hook), all_once(0))
+        assert await cluster.daemon.stop() == 0
+
+
+async def test_a_reload_changes_all_partitions_or_none(cluster: Cluster) -> None:
+    async with Destination() as hook, Destination() as other:
+        cluster.daemon.configure("10-all", CONFIG % hook.url)
+        await cluster.start()
+        await cluster.runs(0, 1, 2, 3)
+        cluster.daemon.configure("20-other", RATED % "nowhere")
+        assert (await cluster.daemon.run("reload")).returncode == 78
+        cluster.daemon.configure("20-other", RATED % other.url)
+        assert (await cluster.daemon.run("reload")).returncode == 0
+        for number in range(8):
+            assert await cluster.post(number) == 202
+        await cluster.daemon.until(
+            lambda: (count(hook), count(other)), lambda seen: all(map(all_once(*range(8)), seen))
+        )
+        (cluster.daemon.conf / "20-other.toml").unlink()
+        cluster.play(elsewhere=[2])
+        await cluster.runs(0, 1, 3)
+        assert (await cluster.daemon.run("reload")).returncode == 0
+        cluster.play()
+        await cluster.runs(0, 1, 2, 3)
+        for number in range(8, 16):
+            assert await cluster.post(number) == 202
+        await cluster.daemon.until(lambda: count(hook), all_once(*range(16)))
+        assert len(other.requests) == 8
+        assert await cluster.daemon.stop() == 0
+
+
 async def test_a_lost_partition_delivers_nothing_more_and_comes_back(cluster: Cluster) -> None:
     async with Destination() as hook:
         cluster.daemon.configure("10-all", CONFIG % hook.url)
@@ -169,7 +216,7 @@ async def test_a_lost_partition_delivers_nothing_more_and_comes_back(cluster: Cl
         await hook.requested(4)
         cluster.play(taken=[2])
         await cluster.runs(0, 1, 3)
-        (lost,) = cluster.daemon.logged("partition ends here, its deliveries under way are cut short")
+        (lost,) = cluster.daemon.logged(CUT)
         assert (lost["partition"], lost["reason"]) == (2, "another relay has opened the books")
         hook.behaviour = 200
         hook.release()
