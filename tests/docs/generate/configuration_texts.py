@@ -38,6 +38,7 @@ READ_ON: Final[Mapping[str, Mapping[str, str]]] = {
     "ingesttls": {"TLS, senders and connections": "../guide/tls-and-allow.md"},
     "journal": {
         "the journal on disk": "../explain/journal-format.md",
+        "the journal in PostgreSQL": "../guide/cluster.md",
         "troubleshooting": "../guide/troubleshooting.md",
     },
     "parked": {"parked events": "../guide/parked.md"},
