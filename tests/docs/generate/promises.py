@@ -15,8 +15,9 @@ class Promise(NamedTuple):
 PROMISES: Final[dict[int, Promise]] = {
     1: Promise(
         "2xx means on disk.",
-        "relay answers after the fsync of the commit that holds the event. `kill -9` or a power cut after a 2xx loses"
-        " nothing. By itself, relay removes an undelivered event later only under"
+        "relay answers after the fsync of the commit that holds the event, or after the COMMIT of a"
+        " [database](../guide/cluster.md#what-survives-what). `kill -9` or a power cut after a 2xx loses nothing."
+        " By itself, relay removes an undelivered event later only under"
         ' `journal.on_full = "expire_oldest"` and the limits in `[parked]`. relay counts such events. Pending events'
         " of a removed or disabled connector stay for `journal.retention` only. Erasures, `relay forget` and"
         " `relay parked drop` give up events, too.",
