@@ -10,6 +10,7 @@ How they fail and recover:
   settings and locks that outlast a transaction.
 """
 
+import select
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -61,6 +62,13 @@ class PostgresConnection(psycopg.Connection[tuple[Any, ...]]):
     schema = ""
     """The schema's name, quoted."""
     deadline_s = DEADLINE_S
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the server has said something unasked while the connection was idle: the server ends it."""
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
     def wait(self, gen: PQGen[RV], interval: float = LOOK_S, timeout: float | None = None) -> RV:
         """Run a step of the protocol. Raises Overdue after the deadline, and closes the connection then."""
@@ -186,7 +194,8 @@ class Lasting:
     def use(self) -> Iterator[PostgresConnection]:
         """Lend the connection to the body. Raises Unavailable."""
         with convert_errors():
-            if self._connection is None or self._connection.closed:
+            if self._connection is None or self._connection.closed or self._connection.is_over:
+                self.close()
                 self._connection = self._database.connect()
                 self._connection.deadline_s = self._deadline_s
             try:

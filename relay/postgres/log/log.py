@@ -24,7 +24,7 @@ from relay.postgres.log.appender import PostgresAppender
 from relay.postgres.log.blocks import find_base, find_received
 from relay.postgres.log.reader import PostgresReader
 from relay.postgres.log.rewrite import find_ids, plan_table, rewrite_table
-from relay.postgres.log.segments import SegmentTable, find_log_end, read_identity
+from relay.postgres.log.segments import SegmentTable, find_log_end
 from relay.postgres.log.stored import StoredEvents
 from relay.store import Damage, ErasedStretch, JournalLimits, Unavailable, Wanted, Wants, merge_users
 from relay.threads import ADMIN
@@ -39,7 +39,8 @@ LOOK_BYTES: Final = 1 << 20
 """Bytes of events that a look takes along, about."""
 REWRITE_S: Final = 60.0
 """Seconds for a statement of an erasure."""
-CAME_BACK_OLDER: Final = "the database came back without them"
+LOST_END: Final = "the database came back without them"
+"""The reason of a loss that shows when the log is opened, or when the database comes back older than it was."""
 log = structlog.stdlib.get_logger()
 
 
@@ -69,11 +70,13 @@ class PostgresLog(PostgresAppender):
         self._timer: asyncio.TimerHandle | None = None
         self._pause_s = SHORTEST_LOOK_S
         self._is_looking = self._is_blind = False
-        self.head = self._writer.open()
+        opened = self._writer.open()
+        self.identity = opened.identity
+        """The id of the log. A copy of the log has the same id."""
+        self.head = opened.head
         """The offset of the next event. Everything below is durable."""
-        with self._reading.use() as db:
-            self.identity = read_identity(db, partition)
-            """The id of the log. A copy of the log has the same id."""
+        if opened.stop < opened.head:
+            self._lost.add(Damage(opened.stop, opened.head, "", LOST_END, saved=None))
         self._reads = ThreadPoolExecutor(1, f"log reader {partition}")
 
     @property
@@ -214,7 +217,7 @@ class PostgresLog(PostgresAppender):
 
     def _note_lost(self, stop: int, head: int) -> None:
         """Tell that the database has lost acknowledged events, and give their offsets to no other event."""
-        self._lost.add(Damage(stop, head, "", CAME_BACK_OLDER, saved=None))
+        self._lost.add(Damage(stop, head, "", LOST_END, saved=None))
         self._thread.submit(self._writer.begin_anew)  # if it fails, the next look comes here again
 
     def _jump(self, head: int) -> None:

@@ -25,8 +25,16 @@ from relay.journal import Compressor, Group, choose_expendable, choose_segment_s
 from relay.postgres.connection import Database, Lasting, PostgresConnection
 from relay.postgres.log.blocks import KNOWN_ID, OTHER_SEGMENT, BlockRow, append_row, encode_block
 from relay.postgres.log.seen import find_seen, leave_out
-from relay.postgres.log.segments import Catalogue, SegmentTable, begin_segment, drop_segment, find_log_end
+from relay.postgres.log.segments import (
+    Catalogue,
+    SegmentTable,
+    begin_segment,
+    drop_segment,
+    find_log_end,
+    read_identity,
+)
 from relay.postgres.log.server_time import ServerTime
+from relay.postgres.state.journal_state import read_head
 from relay.store import Clock, JournalLimits, Unavailable, make_block
 
 TRIES: Final = 5
@@ -38,6 +46,16 @@ FRESH_S: Final = 60.0
 MIB: Final = 1 << 20
 FULL: Final = "the journal has reached its max_size and every event in it is still needed"
 log = structlog.stdlib.get_logger()
+
+
+class Opened(NamedTuple):
+    """A log as it was found."""
+
+    identity: str
+    head: int
+    """The offset behind all acknowledged events."""
+    stop: int
+    """The offset behind the last event in the database."""
 
 
 class Committed(NamedTuple):
@@ -69,18 +87,20 @@ class PostgresWriter:
         """Whether this process knows which events are needed."""
         self._compressor: Compressor | None = None
 
-    def open(self) -> int:
-        """Begin the first segment if there is none; return the offset behind the last event. Raises Unavailable."""
+    def open(self) -> Opened:
+        """Look where the log ends, and begin a segment if there is none, or if acknowledged events behind the end are
+        lost. Raises Unavailable."""
+        partition = self.catalogue.partition
         with self.connection.use() as db:
-            if find_log_end(db, self.catalogue.partition) is None:
-                self.begin(db)
             self.catalogue.refresh(db)
-            end = find_log_end(db, self.catalogue.partition)
-            if end is None:
-                raise Unavailable(f"partition {self.catalogue.partition} has no segment", "missing")
-            self.time.note(end.now_us)
-            self.floor = end.stop
-            return end.stop
+            end, acknowledged = find_log_end(db, partition), read_head(db, partition)
+            stop = acknowledged if end is None else end.stop
+            self.floor = max(stop, acknowledged)
+            if end is None or stop < acknowledged:
+                self.begin(db)
+            if end is not None:
+                self.time.note(end.now_us)
+            return Opened(read_identity(db, partition), self.floor, stop)
 
     def begin_anew(self) -> None:
         """Begin a segment behind all offsets that were ever given. Raises Unavailable."""

@@ -2,25 +2,23 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, closing
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
 
-from relay.api import Kind
+from relay.api import User
 from relay.journal import compute_crc
 from relay.postgres.cluster import Cluster
 from relay.postgres.connection import Database
 from relay.postgres.log.appender import PostgresAppender
 from relay.postgres.log.log import PostgresLog
 from relay.postgres.log.view import PostgresLogView
-from relay.store import EventIds, JournalLimits, LogReader, Unavailable
+from relay.store import EventIds, Unavailable, Wanted
+from relay.testing import make_event
 from tests.postgres import Server, start_shared_server
-
-KIND = Kind("braze", "users.messages.email.Open")
-LIMITS = JournalLimits(max_size=1 << 30, retention=3600)
-BEHIND_ALL = (1 << 63) - 1
+from tests.unit.postgres.open_logs import KIND, LIMITS, Open, append, open_logs, read_to
 
 
 @pytest.fixture
@@ -34,34 +32,11 @@ def database(server: Server) -> Iterator[Database]:
         yield database
 
 
-Open = Callable[..., PostgresLog]
-
-
 @pytest.fixture
 async def open_log(database: Database) -> AsyncIterator[Open]:
     """Opens logs of partition 0, and closes them."""
-    async with asyncio.timeout(60), AsyncExitStack() as closing_all:
-
-        def open_one(limits: JournalLimits = LIMITS, memory: int = 0) -> PostgresLog:
-            log = PostgresLog(database, 0, limits, memory)
-            closing_all.push_async_callback(log.close)
-            return log
-
-        yield open_one
-
-
-async def append(log: PostgresAppender, *bodies: bytes) -> int:
-    return await log.append([KIND] * len(bodies), list(bodies))
-
-
-async def read_to(reader: LogReader, stop: int, offset: int = 0) -> dict[int, bytes]:
-    """Read from an offset up to another one, with whatever waiting that takes."""
-    found: dict[int, bytes] = {}
-    while offset < stop:
-        for block in await reader.read(offset):
-            found |= {event.offset: event.body for event in block.events()}
-        offset = reader.offset
-    return found
+    async with open_logs(database) as open_log:
+        yield open_log
 
 
 def execute(database: Database, statement: str) -> None:
@@ -147,13 +122,13 @@ async def test_a_row_that_was_changed_is_passed_over_and_told(open_log: Open, da
 
 async def test_a_row_that_was_deleted_is_passed_over_and_told(open_log: Open, database: Database) -> None:
     log = open_log()
-    for _ in range(3):
+    for _ in range(4):
         await append(log, b"{}", b"{}")
     execute(database, f"DELETE FROM $.{name_newest(database)} WHERE base IN (0, 4)")
-    assert [*await read_to(log.open_reader(), 6)] == [2, 3]
+    assert [*await read_to(log.open_reader(), 8)] == [2, 3, 6, 7]
     assert [(one.start, one.stop) for one in log.unsaved_damage] == [(0, 2), (4, 6)]
-    assert await append(log, b"{}") == 6
-    assert [one.condition for one in PostgresLogView(Cluster(database), 0, acknowledged=7).check()] == ["damaged"]
+    assert await append(log, b"{}") == 8
+    assert [one.condition for one in PostgresLogView(Cluster(database), 0, acknowledged=9).check()] == ["damaged"]
 
 
 async def test_a_table_that_was_dropped_is_passed_over_and_told(open_log: Open, database: Database) -> None:
@@ -187,3 +162,27 @@ async def test_a_block_of_a_newer_relay_stops_readers_and_is_no_damage(open_log:
     assert log.lost == 0
     with pytest.raises(Unavailable, match="or later is needed"):
         PostgresLogView(Cluster(database), 0).check()
+
+
+async def test_the_bytes_of_an_erased_user_are_in_no_file_but_the_wal(
+    open_log: Open, database: Database, server: Server
+) -> None:
+    log, secret = open_log(memory=1 << 20), f"anna-{random.randrange(1 << 60)}"
+    for user in (secret, "bert", secret):
+        bodies = [make_event(user={"user_id": user}, note="x" * 3000 * number) for number in range(3)]
+        await append(log, *bodies)
+        log._writer.begin_anew()
+    execute(database, f"UPDATE $.block_{int(name_newest(database)[6:]) - 1} SET crc = 7")
+
+    def list_files() -> list[str]:
+        server.execute("CHECKPOINT")
+        files = [path for path in server.folder.rglob("*") if path.is_file()]
+        return [str(path) for path in files if "pg_wal" not in path.parts and secret.encode() in path.read_bytes()]
+
+    assert list_files()
+    erased = [offset async for one in log.erase(Wanted({1: User(secret)}), log.head) for offset in one.erased]
+    assert erased == [0, 1, 2]  # nobody can read the damaged row: it is removed as a whole
+    assert list_files() == []
+    found = await read_to(log.open_reader(), 9)
+    assert [*found] == [0, 1, 2, 3, 4, 5]
+    assert [(one.start, one.stop) for one in log.unsaved_damage] == [(6, 9)]
