@@ -4,6 +4,7 @@ from relay.ingest.intake import Intake
 from relay.ingest.listeners import bind, close, describe_sockets
 from relay.ingest.problem import make_busy
 from relay.ingest.server import Ingest
+from relay.ingest.source_watch import SourceWatch
 from relay.ingest.tls import Certificates
 from relay.ingest.to_first_worker import First, FirstPartition, Others
 
@@ -14,6 +15,7 @@ __all__ = [
     "Ingest",
     "Intake",
     "Others",
+    "SourceWatch",
     "bind",
     "close",
     "describe_sockets",

@@ -66,6 +66,9 @@ class Intake:
         self._limit = SourceRateLimit(rate) if rate else None
         self._window = source.settings.dedupe if first is None or isinstance(first, FirstPartition) else 0.0
         """Seconds within which a repeated event is a duplicate; 0: every event is taken."""
+        self.tells_source = source.watches and not isinstance(first, FirstPartition)
+        """Whether a source that watches hears of its events here. Otherwise `SourceWatch` passes them on."""
+        self._blank = self.calls.remember() if source.watches and not self.tells_source else None
         self._left_out = 0
         self.refusal_clock = RefusalClock(source, save_soon, steady)
         """How long the source has refused everything."""
@@ -274,7 +277,8 @@ class Intake:
     async def _divide(self, decoded: Decoded, first: FirstPartition) -> int:
         """Put some events into partition 0, and the rest anywhere; return how many were no duplicates."""
         here, there = split(decoded, first.wants)
-        if there.bodies and decoded.subject is not None:  # an id counts while it is among the latest of its subject
+        # A source that watches has all its events there. An id counts while it is among the latest of its subject
+        if self.source.watches or (there.bodies and decoded.subject is not None):
             here, there = split(decoded, lambda _: True)
         accepted = await self.keep(there, self._inbox.first) if there.bodies else 0
         return accepted + (await self.keep(here) if here.bodies else 0)
@@ -291,12 +295,12 @@ class Intake:
                 advice = "remove the source's `dedupe`, or have the plugin fill `Decoded.ids`"
                 log.error("duplicates cannot be recognized", source=self.source.name, reason=reason, advice=advice)
             await journal.append(decoded.kinds, decoded.bodies)
-            if self.source.watches:
+            if self.tells_source:
                 await self._tell_source(decoded.bodies)
             return events
         by = EventIds(self.source.name, decoded.ids, self._window, decoded.subject)
         async with journal.append_new(decoded.kinds, decoded.bodies, by) as fresh:
-            if fresh and self.source.watches:
+            if fresh and self.tells_source:
                 await self._tell_source([decoded.bodies[place] for place in fresh])
         accepted = len(fresh)
         if accepted < events:
@@ -312,8 +316,13 @@ class Intake:
     async def report_overdue(self) -> None:
         """Make the source report what is overdue."""
         self.calls.look_after()
-        if self.source.watches:
+        if self.tells_source:
             await self.save_memory()
+
+    def forget(self) -> None:
+        """Make the source forget its events: another process passes them on from now on."""
+        if self._blank is not None:
+            self.calls.recall(self._blank)
 
     async def save_memory(self) -> None:
         """Save the source's memory, if the source can give it."""

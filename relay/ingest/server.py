@@ -155,7 +155,7 @@ class Ingest:
             else:
                 self._removed.append(replace(ledger, refusals=None))  # whoever sends there now is told 404
         for name, memory in (await self._inbox.sources.read_memories()).items():
-            if name in self._intakes:
+            if name in self._intakes and self._intakes[name].tells_source:
                 self._intakes[name].calls.recall(memory)
         dedupes = [name for name, intake in self._intakes.items() if intake.source.settings.dedupe]
         await self._inbox.events.forget_ids(dedupes)

@@ -67,6 +67,13 @@ SOURCES: Final = (
     ),
     LogMessage("source takes events again", "info", "A source has taken a request after a long time of refusals."),
     LogMessage(
+        "events cannot be passed to their sources, will be tried again",
+        "error",
+        "A source that watches its events hears of them later. With a journal in PostgreSQL the process that runs"
+        " partition 0 passes them on.",
+        "Look at `error`.",
+    ),
+    LogMessage(
         "bug in a source",
         "error",
         "A source plugin has raised an error or returned a wrong value. The request got 500.",

@@ -22,7 +22,7 @@ from relay.admin import Admin
 from relay.api import Source
 from relay.catalogue import Selection
 from relay.config import Config, ConfigError, NotMade, TlsError, make_mistakes, make_sources, read_all_traits
-from relay.ingest import First, FirstPartition, Ingest, Others
+from relay.ingest import First, FirstPartition, Ingest, Others, SourceWatch
 from relay.runtime.background import Chores
 from relay.runtime.condition_watch import ConditionWatch
 from relay.runtime.control import View
@@ -51,7 +51,7 @@ from relay.runtime.watchdog import Pulse, keep_reporting
 from relay.runtime.worker import Worker, divide_by_partitions
 from relay.status import ReloadResult, ReloadWarning, merge_results, read_retired
 from relay.stop import STOP, count_seconds_left
-from relay.store import Entry, Inbox, Store, Unavailable
+from relay.store import Entry, Inbox, Log, State, Store, Unavailable
 from relay.threads import ADMIN
 
 Load = Callable[[], Config]
@@ -104,6 +104,7 @@ class Daemon:
         self._store, self._partitions, self._inbox, self._worker = store, partitions, inbox, worker
         self._first = make_first(store, worker)
         self._ingest = Ingest(build_sources(config), config.ingest, inbox, self._first)
+        partitions.watch_first = self._watch_for_sources if isinstance(self._first, FirstPartition) else None
         self._status_reader = StatusReader(partitions, self._ingest, inbox.events)
         self._watch = ConditionWatch()
         self._history = History(store, lambda: self._config, self._watch)
@@ -191,6 +192,10 @@ class Daemon:
                     await self._first.connect()
             for partition in self._partitions:
                 await partition.follow_pauses()
+
+    async def _watch_for_sources(self, journal: Log, state: State) -> None:
+        """Pass the events of partition 0 to the sources that watch theirs, for ever."""
+        await SourceWatch(journal, state, lambda: [*self._ingest.intakes.values()]).run()
 
     async def _keep_reporting(self) -> None:
         """Report the status of this process to the others, for ever."""

@@ -319,3 +319,36 @@ async def test_an_erasure_is_noticed_in_any_partition(cluster: Cluster) -> None:
         assert [one["removed"]["events"] for one in sorted(erased, key=lambda one: one["number"])] == [5, 6, 7, 8]
         assert await cluster.daemon.stop() == 0
     assert cluster.daemon.list_complaints() == []
+
+
+def page_of(task: str, number: int) -> bytes:
+    """Return one of two pages of a sync of a segment."""
+    info = {"page_number": number, "total_pages": 2, "sync_task_id": task}
+    users = {"add": [{"id": f"{task}-{number}"}], "remove": []}
+    data = {"segment": {"id": 7, "name": "Carts"}, "sync_info": info, **users}
+    return orjson.dumps({"action_type": "segment.users.sync", "data": data})
+
+
+async def test_a_source_that_watches_does_so_where_the_first_partition_runs(cluster: Cluster) -> None:
+    segments = '[source.segments]\ntype = "heap_segments"\npath = "/segments"\n'
+    async with Destination() as hook:
+        cluster.daemon.configure("10-all", CONFIG % hook.url)
+        cluster.daemon.configure("20-segments", segments)
+        cluster.play(elsewhere=[0])
+        await cluster.start()
+        await cluster.runs(1, 2, 3)
+        for task in ("a", "b"):  # a second sync begins, and the first one lacks a page
+            assert (await cluster.daemon.post(page_of(task, 1), "/segments"))[0] == 200
+        seen = await cluster.reported(lambda seen: find_source(seen, "segments")["accepted"] == 2)
+        assert find_source(seen, "segments")["incomplete"] == 0
+        for _ in range(2):
+            cluster.play()
+            await cluster.reported(lambda seen: find_source(seen, "segments")["incomplete"] == 1)
+            cluster.play(elsewhere=[0])
+            await cluster.reported(lambda seen: find_source(seen, "segments")["incomplete"] == 0)
+        assert await cluster.daemon.stop() == 0
+
+
+def find_source(seen: Any, name: str) -> Any:
+    """Return a source of a status."""
+    return next(one for one in seen["sources"] if one["source"] == name)

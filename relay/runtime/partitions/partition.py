@@ -8,10 +8,11 @@ deliveries under way end, and nothing more begins until a restart.
 
 import asyncio
 import time
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from math import inf
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -28,6 +29,7 @@ from relay.stop import STOP, count_seconds_left
 from relay.store import Log, State, Store, Unavailable
 from relay.threads import ADMIN
 
+Watch = Callable[[Log, State], Coroutine[Any, Any, None]]
 ROOM_S: Final = 5.0
 """Seconds between two checks for room for the next commits."""
 FILLERS_S: Final = 60.0
@@ -80,8 +82,11 @@ class Partition:
             log.error("what the first worker pauses cannot be read", error=str(error))
         await self.fleet.heed_pauses()
 
-    async def run(self) -> None:
-        """Run the lanes, and all beside them, until `stop` and the end of what is under way, or until `cut`."""
+    async def run(self, watch: Watch | None = None) -> None:
+        """Run the lanes, and all beside them, until `stop` and the end of what is under way, or until `cut`.
+
+        `watch`: makes what watches the partition meanwhile.
+        """
         async with asyncio.TaskGroup() as group:
             self._chores.set_group(group)
             self._lanes = group.create_task(self.fleet.run(), name="fleet")
@@ -89,6 +94,8 @@ class Partition:
             self._chores.start("look for room", self._keep_checking_room())
             self._chores.start("erasures", self._eraser.run())
             self._chores.start("heed a takeover", self._heed_takeover())
+            if watch is not None:
+                self._chores.start("watch for sources", watch(self.journal, self.state))
             await asyncio.wait([self._lanes])
             self._chores.end()
 

@@ -22,7 +22,7 @@ import structlog
 from relay.api.internal import LeftBehind
 from relay.config import Config, ConfigError, find_unmade, make_mistakes
 from relay.deliver import Changes, LiveLane, compare, make_plans
-from relay.runtime.partitions.partition import Partition
+from relay.runtime.partitions.partition import Partition, Watch
 from relay.runtime.process import StartError, make_limits
 from relay.runtime.worker import divide_by_partitions
 from relay.status import Status, keep_configured, keep_counts, merge_parts
@@ -50,6 +50,8 @@ class Partitions:
         self._ended: Status | None = None
         """The counts of partitions that this process runs no more."""
         self._is_away = False
+        self.watch_first: Watch | None = None
+        """Makes what watches partition 0 while it runs here."""
         self.moved = asyncio.Event()
         """Set when this process runs other partitions than before."""
 
@@ -133,7 +135,7 @@ class Partitions:
             log.info("partition runs here", partition=number)
             if self._stopping.is_set():
                 partition.stop()
-            await partition.run()
+            await partition.run(None if number else self.watch_first)
         except Unavailable as error:
             if error.reason != "busy":  # else another process has yet to give it back
                 log.error("partition cannot be opened, will be tried again", partition=number, reason=str(error))
