@@ -332,7 +332,7 @@ class Connector(Plugin):
         """Return whether one process has to deliver all events, if relay runs several (`runtime.workers`).
 
         The default is True for a connector with an order or a rate. Override it for a destination that several
-        processes must not write to.
+        processes must not write to. With a journal in PostgreSQL the partitions share the rate, and it does not count.
         """
         return self.keeps_order or bool(self.settings.rate)
 

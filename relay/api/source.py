@@ -148,7 +148,8 @@ class Source(Plugin):
     catalogued: ClassVar[bool] = False
     """Whether the event types are Braze's, so that relay warns of a type that is not in the catalogue."""
     watches: ClassVar[bool] = False
-    """Whether relay calls `kept`. With several workers the first worker then keeps all events of the source."""
+    """Whether relay calls `kept`. With several workers the first worker then keeps all events of the source. With a
+    journal in PostgreSQL they are in partition 0, and the process that runs partition 0 calls `kept`."""
 
     def __init_subclass__(cls, type: str = "", **options: Any) -> None:
         super().__init_subclass__(type=type, **options)
@@ -206,7 +207,8 @@ class Source(Plugin):
 
     def kept(self, bodies: Sequence[Any]) -> None:
         """Take note of events that are on disk and are no duplicates. relay calls it on the event loop, before the
-        answer."""
+        answer. With a journal in PostgreSQL relay calls it after the answer, and after a crash again for some events.
+        """
 
     def look_after(self) -> None:
         """Log what is overdue. relay calls it once a minute on the event loop."""
