@@ -51,19 +51,21 @@ def _decode_report(one: NodeProcess) -> Status | None:
 
 
 def describe_nodes(processes: Sequence[NodeProcess], reports: Sequence[Status | None], now: float) -> list[NodeStatus]:
-    """Describe each process, and what differs in its configuration. Pure."""
+    """Describe each process, and what differs in the configuration of a running one. Pure."""
     known = [one.tables for one in processes if one.state == "running" and one.tables]
     connectors = {name for tables in known for name in tables if name.startswith(CONNECTOR)}
-    return [
-        NodeStatus(
+    found = []
+    for one, report in zip(processes, reports, strict=True):
+        node = NodeStatus(
             node=one.node, worker=one.worker, state=one.state, host=one.host, process=one.process,
             version=one.version, started=one.since, seen=now - one.silent,
             memory=None if report is None else report.memory, partitions=one.partitions,
-            differs=_find_different(known[0], one.tables) if one.tables else (),
-            lacks=sorted(name.removeprefix(CONNECTOR) for name in connectors - one.tables.keys() if one.tables),
-        )
-        for one, report in zip(processes, reports, strict=True)
-    ]  # fmt: skip
+        )  # fmt: skip
+        if one.state == "running" and one.tables:
+            lacks = sorted(name.removeprefix(CONNECTOR) for name in connectors - one.tables.keys())
+            node = replace(node, differs=_find_different(known[0], one.tables), lacks=lacks)
+        found.append(node)
+    return found
 
 
 def _find_different(ones: Mapping[str, str], others: Mapping[str, str]) -> list[str]:

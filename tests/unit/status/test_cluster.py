@@ -105,7 +105,7 @@ async def test_partitions_without_a_process_are_told_of_by_their_ledgers(store: 
     whole = read(store)
     assert [(one.connector, one.pending) for one in whole.gone] == [("old", 5)]
     assert sentences(whole) == []
-    store.add("a", state="stopped")
+    store.add("a", of_partition(0), state="stopped", partitions=())
     assert sentences(read(store))[-1] == (
         "partitions: nobody runs partitions 0-1, and their events wait; no relay runs: start one"
     )
