@@ -12,11 +12,9 @@ How it fails and recovers:
 
 import re
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
+from contextlib import closing
 from typing import Final
-
-from psycopg.errors import Diagnostic
 
 from relay.postgres.connection import Database, PostgresConnection
 from relay.postgres.error import convert_errors
@@ -52,26 +50,20 @@ def _await_unseen(db: PostgresConnection) -> None:
     with db.transaction_of(LOCK):
         db.run("DELETE FROM $.canary")
     deadline = time.monotonic() + SEEN_S
-    while _count_dead(db, "canary", "canary_pkey"):
+    while _count_dead(db):
         if time.monotonic() > deadline:
             raise Unavailable(SEEN, "busy")
         time.sleep(LOOK_S)
 
 
-def _count_dead(db: PostgresConnection, table: str, index: str) -> int:
-    """Write a table anew; return the number of deleted rows that somebody may still see."""
-    with _notices(db) as notices, db.transaction_of(LOCK):
-        db.run(f"CLUSTER VERBOSE $.{table} USING {index}")
-    details = [found[0] for one in notices if (found := re.search(r"\d+", one.message_detail or ""))]
-    return int(details[0]) if details else 0
-
-
-@contextmanager
-def _notices(db: PostgresConnection) -> Iterator[list[Diagnostic]]:
-    """Collect what the server remarks meanwhile."""
-    notices = list[Diagnostic]()
-    db.add_notice_handler(notices.append)
+def _count_dead(db: PostgresConnection) -> int:
+    """Return the number of deleted canaries that somebody may still see, as the server remarks."""
+    details = list[str]()
+    note = lambda notice: details.append(notice.message_detail or "")  # noqa: E731  its text is gone a moment later
+    db.add_notice_handler(note)
     try:
-        yield notices
+        with db.transaction_of(LOCK):
+            db.run("CLUSTER VERBOSE $.canary USING canary_pkey")
     finally:
-        db.remove_notice_handler(notices.append)
+        db.remove_notice_handler(note)
+    return max((int(found[0]) for detail in details if (found := re.search(r"\d+", detail))), default=0)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, TypeVar
 
+from relay.api import Connector
 from relay.postgres.connection import Database, PostgresConnection
 from relay.postgres.error import convert_errors
 from relay.postgres.lease import Lease
@@ -33,6 +34,7 @@ from relay.postgres.state.parked import (
     remove_some,
 )
 from relay.postgres.state.pauses import read_pauses
+from relay.postgres.state.plugin_store import StoreTable
 from relay.postgres.state.replays import read_open_replays, save_replays
 from relay.postgres.state.transactions import HolderTransactions
 from relay.store import (
@@ -196,6 +198,11 @@ class PostgresState(PostgresSources):
     def _read_saved_head(self, db: PostgresConnection) -> int:
         """Return the last head that was saved: events above it came while nobody worked with the partition."""
         return max(read_head(db, self.worker), find_acknowledged_head(load_cursors(db, self.worker)))
+
+    def make_plugin_store(self, connector: Connector) -> StoreTable:
+        """Make the store of a connector. Connects to nothing yet."""
+        whose = connector.type, connector.name, connector.work_in_threads
+        return StoreTable(self._database, self.worker, self._lease.hold, *whose)
 
     async def await_taken(self) -> str:
         """Wait until this process may deliver nothing more of the partition; return the reason."""

@@ -4,9 +4,11 @@ import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from hypothesis import given, settings
@@ -14,16 +16,25 @@ from hypothesis import strategies as st
 
 from relay.api import KeyValueStore, StoreError
 from relay.api.internal import KEY_BYTES, VALUE_BYTES
+from relay.postgres.connection import Database
+from relay.postgres.state.plugin_store import StoreTable
 from relay.state import plugin_store
 from relay.state.plugin_store import STORES, EmbeddedStores, StoreFile, remove_stores
 from relay.testing import MemoryStore
+from tests.postgres import start_shared_server
 
 Made = Callable[[], KeyValueStore]
 
 
-@pytest.fixture(params=["embedded", "memory"])
+def make_store(engine: str, folder: Path) -> KeyValueStore:
+    if engine == "postgres":
+        return StoreTable(start_shared_server().make_database(), 0, "", "crm", "mine")
+    return StoreFile(folder, "crm", "mine") if engine == "embedded" else MemoryStore()
+
+
+@pytest.fixture(params=["embedded", "memory", "postgres"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    made: KeyValueStore = StoreFile(tmp_path, "crm", "mine") if request.param == "embedded" else MemoryStore()
+    made = make_store(request.param, tmp_path)
     yield made
     await made.close()
 
@@ -176,6 +187,12 @@ def test_a_store_is_like_a_sorted_dict(steps: list[Any]) -> None:
     asyncio.run(play(MemoryStore(), steps))
     with TemporaryDirectory() as folder:
         asyncio.run(play(StoreFile(Path(folder), "crm", "mine"), steps))
+    asyncio.run(play(StoreTable(make_shared_database(), 0, "", "crm", uuid4().hex), steps))
+
+
+@cache
+def make_shared_database() -> Database:
+    return start_shared_server().make_database()
 
 
 # What is on disk
