@@ -219,7 +219,6 @@ async def store(states: States) -> AsyncIterator[StoreTable]:
     await store.close()
 
 
-@pytest.mark.promise(9)
 async def test_an_erased_user_is_in_no_file_but_the_write_ahead_log(
     server: Server, states: States, state: PostgresState, store: StoreTable
 ) -> None:
@@ -227,8 +226,8 @@ async def test_an_erased_user_is_in_no_file_but_the_write_ahead_log(
     wanted = Wanted({1: User(user, (external,))})
     body = make_event(user={"user_id": user}, filler=os.urandom(5000).hex())
     await state.save({"heap": Cursor(0, 9, [], Counts(parked=9))}, 9)
-    for _ in range(30):  # what is common is sampled by ANALYZE
-        await state.erasures.save_watch(1, [Erasure(asked=1.0, type="a", user=User(user))], [(user, external)])
+    asked = [Erasure(asked=1.0, type="a", user=User(user))] * 30  # ANALYZE samples what is common
+    await state.erasures.save_watch(1, asked, [(user, f"{external}/{number}") for number in range(30)])
     await state.park([refused(1, body=body), refused(2, key=user), refused(3, reason=f"no {user}", answer=external)])
     await state.park([unreadable(body)])
     attempt = Attempts("heap", 0, [(5, 6)], 1, "pending", f"no {external}", 1.0, 2.0)
