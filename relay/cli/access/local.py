@@ -135,9 +135,10 @@ class LocalAccess:
         return Resumed(changed, retried=False)
 
     def _check_has_run(self, connector: str) -> None:
-        if not self._place.state.is_dir():
+        if not self._store.shared_partitions and not self._place.state.is_dir():
             raise click.ClickException(f"there is no state folder {self._place.state}: --state names it")
-        known = sorted(lane.connector for lane in self._store.view().read_lanes_if_any())
+        lanes = (lane for partition in self._store.view_all() for lane in partition.read_lanes_if_any())
+        known = sorted({lane.connector for lane in lanes})
         if connector not in known:
             raise click.ClickException(f"no connector {connector} has run; there are: {', '.join(known) or 'none'}")
 

@@ -2,14 +2,13 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 
 import click
 
 from relay.cli.access import choose_access
 from relay.cli.format import escape_text, format_time
-from relay.cli.options import moment_option, relay_options, utf8
-from relay.cli.state_options import StateOptions, convert_errors
+from relay.cli.options import moment_option, utf8
+from relay.cli.state_options import StateOptions, add_places
 from relay.kinds import KINDS
 from relay.store import HistoryQuery
 
@@ -20,9 +19,9 @@ from relay.store import HistoryQuery
 @click.option("--kind", type=click.Choice([*KINDS]), metavar="KIND", help="Only of this kind, such as failing.")
 @click.option("--limit", metavar="N", type=click.IntRange(1), help="Only the last N entries.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@relay_options
+@add_places
 def history(
-    state: Path, subject: str | None, since: float | None, kind: str | None, limit: int | None, as_json: bool
+    place: StateOptions, subject: str | None, since: float | None, kind: str | None, limit: int | None, as_json: bool
 ) -> None:
     """Show what happened, when, and by whom.
 
@@ -32,8 +31,7 @@ def history(
     Exit codes: 0 shown; 1 no relay has run with that state folder.
     """
     query = HistoryQuery(since=since, kind=kind, subject=subject, limit=limit or -1)
-    with convert_errors():
-        found = choose_access(StateOptions(state)).read_history(query)
+    found = choose_access(place).read_history(query)
     if as_json:
         click.echo(json.dumps([asdict(one) | {"at": format_time(one.at)} for one in found], indent=2))
     else:

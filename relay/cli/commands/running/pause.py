@@ -1,15 +1,14 @@
 """`relay pause`: have a connector hold its events."""
 
 import time
-from pathlib import Path
 
 import click
 
 from relay.api.internal import parse_duration
 from relay.cli.access import choose_access
 from relay.cli.format import format_time
-from relay.cli.options import relay_options, utf8
-from relay.cli.state_options import StateOptions, convert_errors
+from relay.cli.options import utf8
+from relay.cli.state_options import StateOptions, add_places
 
 
 def _read_seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
@@ -25,8 +24,8 @@ def _read_seconds(ctx: click.Context, param: click.Parameter, value: str | None)
 @click.command
 @click.argument("connector", type=utf8)
 @click.option("--for", "seconds", metavar="DURATION", callback=_read_seconds, help="End the pause after this time.")
-@relay_options
-def pause(state: Path, connector: str, seconds: float | None) -> None:
+@add_places
+def pause(place: StateOptions, connector: str, seconds: float | None) -> None:
     """Hold the events of a connector; senders notice nothing.
 
     The events stay in the journal. Batches on their way still end. The pause lasts until `relay resume`,
@@ -36,8 +35,7 @@ def pause(state: Path, connector: str, seconds: float | None) -> None:
     """
     now = time.time()
     until = None if seconds is None else now + seconds
-    with convert_errors():
-        changed = choose_access(StateOptions(state)).pause(connector, until)
+    changed = choose_access(place).pause(connector, until)
     if not changed:
         click.echo(f"{connector} was paused already")
     elif until is None:

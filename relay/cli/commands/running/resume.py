@@ -1,18 +1,16 @@
 """`relay resume`: have a connector go on."""
 
-from pathlib import Path
-
 import click
 
 from relay.cli.access import choose_access
-from relay.cli.options import relay_options, utf8
-from relay.cli.state_options import StateOptions, convert_errors
+from relay.cli.options import utf8
+from relay.cli.state_options import StateOptions, add_places
 
 
 @click.command
 @click.argument("connector", type=utf8)
-@relay_options
-def resume(state: Path, connector: str) -> None:
+@add_places
+def resume(place: StateOptions, connector: str) -> None:
     """End a pause, or have a connector that waits try again at once.
 
     Use this command once the destination of an `unauthorized` or failing connector is well again. The command does not
@@ -20,7 +18,6 @@ def resume(state: Path, connector: str) -> None:
 
     Exit codes: 0 resumed; 1 no such connector.
     """
-    with convert_errors():
-        done = choose_access(StateOptions(state)).resume(connector)
+    done = choose_access(place).resume(connector)
     said = [*(["goes on"] if done.changed else []), *(["tries again at once"] if done.retried else [])]
     click.echo(f"{connector} {' and '.join(said) or 'was not paused'}")

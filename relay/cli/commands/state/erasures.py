@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -11,8 +10,8 @@ import click
 from relay.api import OtherId, User
 from relay.cli.access import choose_access
 from relay.cli.format import escape_text, format_time
-from relay.cli.options import relay_options, utf8
-from relay.cli.state_options import StateOptions, add_places, convert_errors, tell_problems
+from relay.cli.options import utf8
+from relay.cli.state_options import StateOptions, add_places, tell_problems
 from relay.inspect import Receipt, WorkerReceipt
 from relay.store import make_user
 from relay.words import format_count
@@ -48,9 +47,9 @@ def erasures() -> None:
 @click.option("--device-id", "devices", metavar="ID", type=utf8, multiple=True, help="Of a device; repeatable.")
 @click.option("--email", "emails", metavar="ADDRESS", type=utf8, multiple=True, help="Repeatable.")
 @click.option("--alias", "aliases", metavar="LABEL:NAME", type=utf8, multiple=True, help="In Braze; repeatable.")
-@relay_options
+@add_places
 def request(
-    state: Path,
+    place: StateOptions,
     user_id: str | None,
     external_ids: tuple[str, ...],
     devices: tuple[str, ...],
@@ -72,11 +71,10 @@ def request(
             raise click.BadParameter(f"{alias!r} is no LABEL:NAME", param_hint="--alias")
         others.append(OtherId(f"alias:{label}", name))
     user = _read_user(user_id, external_ids, others)
-    with convert_errors():
-        asked = choose_access(StateOptions(state)).ask_erasure(user)
+    asked = choose_access(place).ask_erasure(user)
     click.echo(f"erasure {asked.number} asked for; relay erasures show {asked.number} tells how far it is")
     if not asked.runs:
-        click.echo("relay does not run with this state folder: it begins after the next start")
+        click.echo("relay does not run: it begins after the next start")
 
 
 @erasures.command("list")

@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import fields
 from itertools import islice
 from operator import attrgetter
-from pathlib import Path
 from typing import IO, Any
 
 import click
@@ -15,9 +14,9 @@ import click
 from relay.api.internal import one_line
 from relay.cli.access import StateAccess, choose_access
 from relay.cli.format import escape_text, format_time
-from relay.cli.options import moment_option, relay_options, utf8
+from relay.cli.options import moment_option, utf8
 from relay.cli.output import stop_unread
-from relay.cli.state_options import StateOptions, convert_errors
+from relay.cli.state_options import StateOptions, add_places
 from relay.store import CAUSES, Parked, ParkedQuery, find_partition
 from relay.words import format_count
 
@@ -35,14 +34,13 @@ def parked() -> None:
     """
 
 
-def _add_state(command: Command) -> Command:
-    """Add --state. Report in one sentence why the store cannot be used."""
+def _add_access(command: Command) -> Command:
+    """Add the options that say where relay is, handed on as `access`."""
 
-    @relay_options
+    @add_places
     @functools.wraps(command)
-    def wrapped(*, state: Path, **options: Any) -> None:
-        with convert_errors():
-            command(access=choose_access(StateOptions(state)), **options)
+    def wrapped(place: StateOptions, **options: Any) -> None:
+        command(access=choose_access(place), **options)
 
     return wrapped
 
@@ -75,7 +73,7 @@ def _add_selection(command: Command) -> Command:
 @parked.command("list")
 @_add_selection
 @_JSON
-@_add_state
+@_add_access
 def list_(access: StateAccess, which: ParkedQuery, as_json: bool) -> None:
     """List parked events, the oldest first, without their content.
 
@@ -137,7 +135,7 @@ def _make_row(one: Parked) -> list[str]:
 @parked.command
 @click.argument("number", type=click.IntRange(1, (1 << 63) - 1))
 @_JSON
-@_add_state
+@_add_access
 def show(access: StateAccess, number: int, as_json: bool) -> None:
     """Show everything about one parked event, and its content.
 
@@ -161,7 +159,7 @@ def show(access: StateAccess, number: int, as_json: bool) -> None:
 @parked.command
 @_add_selection
 @click.argument("file", metavar="[FILE]", default="-", type=click.File("wb", lazy=True))
-@_add_state
+@_add_access
 def export(access: StateAccess, which: ParkedQuery, file: IO[bytes]) -> None:
     """Write the content of parked events to FILE (default: standard output).
 
@@ -180,7 +178,7 @@ def export(access: StateAccess, which: ParkedQuery, file: IO[bytes]) -> None:
 @_NUMBERS
 @_add_selection
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@_add_state
+@_add_access
 def drop(access: StateAccess, which: ParkedQuery, yes: bool) -> None:
     """Remove parked events for good, by number or by selection.
 
@@ -198,7 +196,7 @@ def drop(access: StateAccess, which: ParkedQuery, yes: bool) -> None:
 @parked.command
 @_NUMBERS
 @_add_selection
-@_add_state
+@_add_access
 def replay(access: StateAccess, which: ParkedQuery) -> None:
     """Deliver parked events once more, each to its own connector.
 

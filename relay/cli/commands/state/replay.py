@@ -4,7 +4,6 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -12,9 +11,9 @@ import click
 from relay.api.internal import check_rate
 from relay.cli.access import Asked, StateAccess, choose_access
 from relay.cli.format import format_time
-from relay.cli.options import events_option, moment_option, relay_options, utf8
+from relay.cli.options import events_option, moment_option, utf8
 from relay.cli.output import get_plain
-from relay.cli.state_options import StateOptions, add_headings, add_places, convert_errors, tell_problems
+from relay.cli.state_options import StateOptions, add_headings, add_places, tell_problems
 from relay.inspect import Stretch, WorkerCount
 from relay.store import Cursor, Replay
 from relay.words import format_count, format_ranges, format_span
@@ -110,7 +109,7 @@ def _request_replay(access: StateAccess, worker: int, replay: Replay) -> Asked:
     click.echo(f"replay {asked.number} asked for; relay replay cancel {asked.number} ends it")
     if not asked.runs:
         which = f"worker {worker}" if worker else "relay"
-        click.echo(f"{which} does not run with this state folder: it begins after the next start")
+        click.echo(f"{which} does not run: it begins after the next start")
     return asked
 
 
@@ -155,14 +154,13 @@ def _find_replays(access: StateAccess, numbers: Sequence[int]) -> list[Replay]:
 
 @replay.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@relay_options
-def list_(state: Path, as_json: bool) -> None:
+@add_places
+def list_(place: StateOptions, as_json: bool) -> None:
     """List all replays, the last one first.
 
     Exit codes: 0 listed; 1 no state.
     """
-    with convert_errors():
-        found = choose_access(StateOptions(state)).list_replays()
+    found = choose_access(place).list_replays()
     if as_json:
         click.echo(json.dumps([*map(_make_entry, found)], indent=2))
     else:
@@ -171,28 +169,26 @@ def list_(state: Path, as_json: bool) -> None:
 
 @replay.command
 @_NUMBER
-@relay_options
-def watch(state: Path, number: int) -> None:
+@add_places
+def watch(place: StateOptions, number: int) -> None:
     """Show how far a replay is, until it has ended.
 
     Exit codes: 0 done; 1 cancelled, or no such replay.
     """
-    with convert_errors():
-        _follow(StateOptions(state), [number])
+    _follow(place, [number])
 
 
 @replay.command
 @_NUMBER
-@relay_options
-def cancel(state: Path, number: int) -> None:
+@add_places
+def cancel(place: StateOptions, number: int) -> None:
     """End a replay where it is; batches on their way still arrive.
 
     Exit codes: 0 cancelled; 1 no such replay.
     """
-    with convert_errors():
-        access = choose_access(StateOptions(state))
-        if not access.cancel_replay(number):
-            raise click.ClickException(f"replay {number} is {_find_replay(access, number).status}")
+    access = choose_access(place)
+    if not access.cancel_replay(number):
+        raise click.ClickException(f"replay {number} is {_find_replay(access, number).status}")
     click.echo(f"replay {number} cancelled")
 
 
