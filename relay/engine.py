@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING
 from relay.api import Stores
 from relay.config import JournalSettings
 from relay.state import EmbeddedStores, StateFolder
-from relay.store import Store, Unavailable
+from relay.store import Store
 
 if TYPE_CHECKING:
     from relay.postgres import Observation
 
 
 def open_store(folder: Path, settings: JournalSettings) -> Store:
-    """Return the store of a state folder. Opens no partition."""
+    """Return the store of a state folder, or in PostgreSQL. Opens no partition. Raises Unavailable."""
     if settings.backend == "postgres":
-        raise Unavailable('this relay cannot open a journal in PostgreSQL yet: set journal.backend = "embedded"')
+        from relay.postgres import PostgresStore  # late: the driver is optional
+
+        return PostgresStore(settings, folder)
     return StateFolder(folder, settings.path)
 
 

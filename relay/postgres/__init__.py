@@ -3,12 +3,14 @@
 from relay.postgres.connection import Database, Lasting, PostgresConnection, find_database
 from relay.postgres.probe import Observation, observe
 from relay.postgres.schema import check_version, make_sql, make_tables, read_version
+from relay.postgres.store import PostgresStore
 
 __all__ = [
     "Database",
     "Lasting",
     "Observation",
     "PostgresConnection",
+    "PostgresStore",
     "check_version",
     "find_database",
     "make_sql",

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, Final, TypeVar
+from weakref import finalize
 
 import psycopg
 from psycopg.abc import PQGen
@@ -126,6 +127,7 @@ class Database:
         """The role that relay connects as, quoted."""
         self._settings = {key: value for key, value in CONNECT.items() if key not in told}
         self._free = deque[PostgresConnection]()
+        finalize(self, _close_all, self._free)
 
     def connect(self) -> PostgresConnection:
         """Open a connection. Raises psycopg.Error."""
@@ -164,8 +166,12 @@ class Database:
 
     def close(self) -> None:
         """Close the connections that nobody uses."""
-        while self._free:
-            self._free.pop().close()
+        _close_all(self._free)
+
+
+def _close_all(connections: deque[PostgresConnection]) -> None:
+    while connections:
+        connections.pop().close()
 
 
 def find_database(settings: JournalSettings) -> Database:

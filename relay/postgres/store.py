@@ -9,7 +9,7 @@ from pathlib import Path
 
 from relay.config import JournalSettings
 from relay.postgres.cluster import Cluster
-from relay.postgres.connection import Database
+from relay.postgres.connection import find_database
 from relay.postgres.inbox import PostgresInbox
 from relay.postgres.known_cluster import KnownCluster
 from relay.postgres.lease import Lease, Leases
@@ -43,10 +43,11 @@ class PostgresStore:
     """The store in one schema of a PostgreSQL database. See `relay.store.Store`."""
 
     def __init__(self, settings: JournalSettings, folder: Path) -> None:
-        """Connect to nothing yet. `folder`: the state folder, which keeps nothing that another machine needs."""
-        if settings.dsn is None:
-            raise ValueError("a journal in PostgreSQL has a dsn")
-        self._database = Database(settings.dsn.reveal(), settings.schema_name)
+        """Connect to nothing yet. `folder`: the state folder, which keeps nothing that another machine needs.
+
+        Raises Unavailable if the dsn cannot be read here.
+        """
+        self._database = find_database(settings)
         self._cluster = cluster = Cluster(self._database)
         self.settings, self.schema = settings, self._database.schema
         self._known = KnownCluster(cluster, folder)
