@@ -6,6 +6,7 @@ nothing behind. A partition that cannot be opened gives its lease back.
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Final
 
 from relay.config import JournalSettings
 from relay.postgres.cluster import Cluster
@@ -27,16 +28,26 @@ from relay.postgres.state.history import ClusterHistory
 from relay.postgres.state.journal_state import read_head
 from relay.postgres.state.parked_queries import ClusterParked
 from relay.postgres.state.pauses import ClusterPauses, delete_pause
+from relay.postgres.state.plugin_store import delete_stores_of
 from relay.postgres.state.replays import ClusterReplays, delete_replays_of
 from relay.postgres.state.state import PostgresState
 from relay.postgres.usage import measure_tables
 from relay.store import Forgotten, JournalLimits, NodeProcess, ParkedQuery, Unavailable, merge_ledgers
 from relay.words import format_largest
 
-_WORKED_WITH = """
+_WORKED_WITH: Final = """
     SELECT partition FROM $.partition JOIN $.lease USING (partition)
     WHERE partition = 0 OR epoch > 0 OR partition IN (SELECT partition FROM $.segment) ORDER BY partition
 """
+_DELETIONS: Final = (
+    delete_cursor,
+    delete_replays_of,
+    delete_attempts_of,
+    delete_pause,
+    delete_cuts_of,
+    delete_stores_of,
+)
+"""What deletes everything of a connector, in all partitions."""
 
 
 class PostgresStore:
@@ -129,9 +140,8 @@ class PostgresStore:
             raise LookupError(f"no connector {connector} has run; there are: {', '.join(known) or 'none'}")
         # In portions, and so before all else. The ledger goes after the parked events, so that the rest balances
         parked = sum(self.parked.drop(ParkedQuery(connector=connector)))
-        deletions = delete_cursor, delete_replays_of, delete_attempts_of, delete_pause, delete_cuts_of
         with self._cluster.change() as db:
-            for delete in deletions:
+            for delete in _DELETIONS:
                 delete(db, connector)
             erasures = forget_at_connector(db, connector)
         return Forgotten(connector, known[connector].pending, parked, erasures)
