@@ -22,6 +22,7 @@ CONDITIONS: Final = MappingProxyType(
         "certificate_expiring": "a certificate that relay shows expires soon",
         "certificate_expired": "a certificate that relay shows has expired, or is not valid yet",
         "worker_lost": "a worker does not answer",
+        "database_troubled": "the database of a shared journal acknowledges nothing, or is slowed down from outside",
         "node_lost": "a node that shares the partitions gives no sign of life",
         "doubt": "journal, database or clock do not fit together: an admin has to look, and may accept the state",
         "alert_failing": "relay cannot send the messages of an alert",

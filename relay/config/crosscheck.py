@@ -26,7 +26,10 @@ from relay.config.redaction import Redaction
 from relay.guests import contained, read_text
 from relay.kinds import ALERTED
 
-SUBJECTS: Final = ("source", "connector", "certificate", "alert", "journal", "worker", "erasures", "clock", "relay")
+SUBJECTS: Final = (
+    "source", "connector", "certificate", "alert", "journal", "database", "worker", "node", "erasures", "clock",
+    "relay",
+)  # fmt: skip
 """Subjects of alerts, beside names."""
 SUGGESTED: Final = 100
 """With more unknown types than these, an admin has types of their own, and has not mistyped them all."""

@@ -6,6 +6,11 @@ from relay.log_messages.message import LogMessage
 
 NODES: Final = (
     LogMessage(
+        "events are in the database",
+        "info",
+        "Logged at the start. `acknowledged` says on how many servers an event is once the sender has its 2xx.",
+    ),
+    LogMessage(
         "another relay has taken the name of the node",
         "error",
         "This relay stood still, and another relay has started under its name since. This relay takes events in, and"

@@ -15,12 +15,14 @@ from relay.postgres.connection import Database, PostgresConnection
 from relay.postgres.durability import check_durable, read_durability
 from relay.postgres.schema import check_partitions, check_version, read_version
 from relay.postgres.snapshots import LONG_S, find_long_snapshots
-from relay.store import Unavailable
+from relay.store import StoreHealth, Unavailable
 from relay.words import format_count, format_span
 
 OLDEST: Final = 14
 """The oldest version of PostgreSQL that relay works with."""
 ROUND_TRIPS: Final = 5
+STANDBYS: Final = "start the standbys, or change synchronous_standby_names"
+ENDING: Final = "end it, for the server keeps dead rows for it, and every update gets slower"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,14 @@ def _observe_grants(db: PostgresConnection) -> Observation:
     return Observation("ok", "grants", f"the role may {what}")
 
 
+def read_health(db: PostgresConnection) -> StoreHealth:
+    """Read how safe acknowledged events are, and what endangers or slows down the database. Raises psycopg.Error."""
+    durability = read_durability(db)
+    problems = [f"an acknowledged event is {durability}: {STANDBYS}"] if durability.is_stuck else []
+    problems += [f"{one}: {ENDING}" for one in find_long_snapshots(db)]
+    return StoreHealth(str(durability), problems)
+
+
 def _observe_durability(db: PostgresConnection) -> Iterator[Observation]:
     try:
         check_durable(db)
@@ -135,9 +145,7 @@ def _observe_durability(db: PostgresConnection) -> Iterator[Observation]:
         yield _make_problem("durability", error)
     found = read_durability(db)
     if found.is_stuck:
-        yield Observation(
-            "problem", "durability", str(found), "start the standbys, or change synchronous_standby_names"
-        )
+        yield Observation("problem", "durability", str(found), STANDBYS)
     else:
         yield Observation("ok", "durability", f"an acknowledged event is {found}")
 
@@ -145,8 +153,7 @@ def _observe_durability(db: PostgresConnection) -> Iterator[Observation]:
 def _observe_snapshots(db: PostgresConnection) -> Iterator[Observation]:
     found = [*find_long_snapshots(db)]
     for one in found:
-        advice = "end it: the server keeps dead rows for it, and every update gets slower"
-        yield Observation("warning", "snapshots", str(one), advice)
+        yield Observation("warning", "snapshots", str(one), ENDING)
     row = db.run("SELECT pg_has_role('pg_read_all_stats', 'USAGE')").fetchone()
     if row == (False,):
         advice = "GRANT pg_read_all_stats TO the role, and relay sees those of others"

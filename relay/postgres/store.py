@@ -11,12 +11,14 @@ from typing import Final
 from relay.config import JournalSettings
 from relay.postgres.cluster import Cluster
 from relay.postgres.connection import find_database
+from relay.postgres.durability import check_durable
 from relay.postgres.inbox import PostgresInbox
 from relay.postgres.known_cluster import KnownCluster
 from relay.postgres.lease import Lease, Leases
 from relay.postgres.log.log import PostgresLog
 from relay.postgres.nodes import ClusterMembership, read_processes
 from relay.postgres.partition_view import PostgresPartition
+from relay.postgres.probe import read_health
 from relay.postgres.process import Process
 from relay.postgres.state.alerts import ClusterAlerts
 from relay.postgres.state.attempts import delete_attempts_of
@@ -32,7 +34,7 @@ from relay.postgres.state.plugin_store import delete_stores_of
 from relay.postgres.state.replays import ClusterReplays, delete_replays_of
 from relay.postgres.state.state import PostgresState
 from relay.postgres.usage import measure_tables
-from relay.store import Forgotten, JournalLimits, NodeProcess, ParkedQuery, Unavailable, merge_ledgers
+from relay.store import Forgotten, JournalLimits, NodeProcess, ParkedQuery, StoreHealth, Unavailable, merge_ledgers
 from relay.words import format_largest
 
 _WORKED_WITH: Final = """
@@ -76,6 +78,8 @@ class PostgresStore:
 
     def join(self, worker: int) -> ClusterMembership:
         self._known.check()
+        with self._cluster.use_tables() as db:
+            check_durable(db)
         self._add_partitions()
         self._leases = self._make_leases(worker)
         membership = ClusterMembership(self._database, self._leases.process, self.settings.lease)
@@ -122,6 +126,10 @@ class PostgresStore:
                 raise Unavailable(f"{in_use}: {error}", "busy") from error
             raise
         return lease
+
+    def read_health(self) -> StoreHealth:
+        with self._cluster.use_tables() as db:
+            return read_health(db)
 
     def view(self, partition: int = 0) -> PostgresPartition:
         return PostgresPartition(self._cluster, partition)

@@ -181,6 +181,10 @@ class Daemon:
 
     async def _open(self) -> None:
         self._set_selections()
+        if self._store.shared_partitions and (self._worker is None or not self._worker.number):
+            with suppress(Unavailable):
+                health = await ADMIN.run(self._store.read_health)
+                log.info("events are in the database", place=self._store.place, acknowledged=health.durability)
         if self._worker is None:
             await self._view.alerts.change(self._config, self._view.alerts.make_alerts(self._config))
             self._watch.listeners.append(self._view.alerts.take_snapshot)

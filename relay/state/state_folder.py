@@ -60,6 +60,7 @@ from relay.store import (
     PartitionView,
     Replay,
     SourceLedger,
+    StoreHealth,
     Unavailable,
 )
 from relay.words import describe_error, format_largest
@@ -108,6 +109,9 @@ class StateFolder:
 
     def read_processes(self) -> tuple[()]:
         return ()
+
+    def read_health(self) -> StoreHealth:
+        return StoreHealth()
 
     def view(self, partition: int = 0) -> PartitionView:
         return WorkerFolder(self._folder, self._path, partition)

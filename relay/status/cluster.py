@@ -36,8 +36,15 @@ def read_cluster_status(store: Store, config: Config) -> Status:
         store.doubts.find(),
         parked_most=config.parked.max_size,
     )
+    health = store.read_health()
     waiting = sorted({*range(store.shared_partitions)} - {*partitions})
-    return replace(whole, nodes=describe_nodes(processes, reports, whole.now), waiting_partitions=waiting)
+    return replace(
+        whole,
+        nodes=describe_nodes(processes, reports, whole.now),
+        waiting_partitions=waiting,
+        durability=health.durability,
+        store_problems=health.problems,
+    )
 
 
 def _decode_report(one: NodeProcess) -> Status | None:

@@ -61,9 +61,12 @@ def find_conditions(status: Status) -> list[Condition]:
             conditions.append(Condition("worker_lost", finding.name, finding.said, now, {}))
         else:
             conditions += _find_journal(f"journal of {finding.name}", finding.said, worker.journal, now)
-    for node, finding in zip(status.nodes, found.nodes, strict=False):  # the last may be of all nodes
+    for node, finding in zip(status.nodes, found.nodes, strict=False):  # the last are of all nodes
         if node.state == "away":
             conditions.append(Condition("node_lost", finding.name, finding.said, node.seen, {}))
+    if status.store_problems:
+        said = f"database: {'; '.join(status.store_problems)}"
+        conditions.append(Condition("database_troubled", "database", said, now, {}))
     return [*conditions, *_find_beside_events(status, found)]
 
 

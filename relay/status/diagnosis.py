@@ -58,7 +58,8 @@ class Diagnosis:
     workers: list[HealthFinding]
     """Empty with a single process."""
     nodes: list[HealthFinding]
-    """The processes that share the partitions; the partitions that none of them runs come last."""
+    """The processes that share the partitions; then the partitions that none of them runs, and problems of their
+    database."""
     erasures: list[HealthFinding]
     """Failing erasures: by connector, or "erasures" for relay's own journal and tables."""
     doubts: list[HealthFinding]
@@ -316,6 +317,7 @@ def _diagnose_nodes(status: Status) -> Iterator[HealthFinding]:
         advice = "a running process takes them over in a moment" if first else "no relay runs: start one"
         said = f"partitions: nobody runs {describe_partitions(status.waiting_partitions)}, and their events wait"
         yield HealthFinding("partitions", ok=False, said=f"{said}; {advice}")
+    yield from (HealthFinding("database", ok=False, said=f"database: {problem}") for problem in status.store_problems)
 
 
 def _describe_node(one: NodeStatus, first: str) -> Iterator[str]:

@@ -346,3 +346,7 @@ class Status:
     all of them together."""
     waiting_partitions: Sequence[int] = ()
     """The partitions that no process runs now. Their events wait."""
+    durability: str = ""
+    """Where an acknowledged event is, such as "on the disk of 2 of 3 servers (ANY 1 of b, c)", if servers keep it."""
+    store_problems: Sequence[str] = ()
+    """What endangers or slows down these servers, each in a sentence with what to do."""

@@ -90,6 +90,7 @@ from relay.store.store import (
     StoredParked,
     StoredPauses,
     StoredReplays,
+    StoreHealth,
     find_partition,
 )
 from relay.store.users import LISTS, NOBODY, Erased, ParkedErasure, RowErasure, Wanted, find_user, merge_users
@@ -172,6 +173,7 @@ __all__ = [
     "State",
     "StateThread",
     "Store",
+    "StoreHealth",
     "StoredAlerts",
     "StoredDoubts",
     "StoredErasures",

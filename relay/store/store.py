@@ -75,6 +75,16 @@ class NodeProcess:
     """A digest of each table of its configuration, by the name of the table."""
 
 
+@dataclass(frozen=True, slots=True)
+class StoreHealth:
+    """What the store knows of the servers that it stands on."""
+
+    durability: str = ""
+    """Where an acknowledged event is, such as "on the disk of 2 of 3 servers (ANY 1 of b, c)"; "": on this machine."""
+    problems: Sequence[str] = ()
+    """What endangers the store or slows it down, each in a sentence with what to do."""
+
+
 class StoredPauses(Protocol):
     """Pauses of connectors, which outlast a restart. They hold in all partitions."""
 
@@ -369,6 +379,9 @@ class Store(Protocol):
 
         Where each process has its own partition, there are none.
         """
+
+    def read_health(self) -> StoreHealth:
+        """Read how safe acknowledged events are, and what is wrong with the servers of the store."""
 
     def view(self, partition: int = 0) -> PartitionView:
         """Return a partition for reading. It may not exist yet."""

@@ -30,6 +30,7 @@ from relay.store import (
     Pause,
     Replay,
     SourceLedger,
+    StoreHealth,
     Tracks,
     Unavailable,
     find_partition,
@@ -90,6 +91,9 @@ class ToyStore:
             )
             for worker, (status, tables) in self.reports.items()
         ]  # fmt: skip
+
+    def read_health(self) -> StoreHealth:
+        return StoreHealth()
 
     def view(self, partition: int = 0) -> "ToyView":
         return ToyView(self.books.get(partition) or ToyBooks(partition))

@@ -10,7 +10,9 @@ import pytest
 from relay.config import JournalSettings
 from relay.postgres import snapshots
 from relay.postgres.connection import Database
-from relay.postgres.probe import Observation, observe
+from relay.postgres.nodes import ClusterMembership
+from relay.postgres.probe import Observation, observe, read_health
+from relay.postgres.process import Process
 from relay.postgres.schema import make_sql, make_tables
 from relay.store import Unavailable
 from tests.postgres import Server, start_shared_server
@@ -83,11 +85,10 @@ def test_missing_tables_and_tables_of_a_newer_relay_are_a_problem(server: Server
 
 
 def test_more_processes_than_partitions_are_a_warning(server: Server, database: Database) -> None:
-    for node, worker, until in (("a", 0, "infinity"), ("a", 1, "infinity"), ("b", 0, "infinity"), ("gone", 0, "now")):
-        server.execute(
-            f"INSERT INTO {database.schema}.node (node, worker, instance, host, machine, process, version, until) "
-            f"VALUES ('{node}', {worker}, gen_random_uuid(), 'h', 'm', 1, '1', '{until}')"
-        )
+    joined = [ClusterMembership(database, Process(*one), 10.0) for one in (("a", 0), ("a", 1), ("b", 0), ("gone", 0))]
+    for one in joined:
+        one.join()
+    joined[-1].leave()
     assert look(database)["nodes"].said == (
         "3 workers of 2 nodes share journal.partitions = 2: 1 of them deliver nothing"
     )
@@ -155,8 +156,10 @@ def test_a_snapshot_that_is_held_for_long_is_named(
         (pid,) = other.execute("SELECT pg_backend_pid()").fetchone() or (0,)
         with database.use() as db:
             named = [one for one in snapshots.find_long_snapshots(db) if one.holder.startswith(f"session {pid} ")]
+            health = read_health(db)
     assert [one.holder for one in named] == [f"session {pid} of relay (dump)"]
     assert str(named[0]) == f"session {pid} of relay (dump) holds a snapshot for 0s"
+    assert any(f"session {pid} of relay (dump) holds a snapshot for 0s: end it" in one for one in health.problems)
 
 
 def test_a_slot_that_holds_a_snapshot_is_named_by_transactions() -> None:

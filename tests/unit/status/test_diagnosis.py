@@ -489,3 +489,12 @@ def test_the_screen_has_a_word_for_connections_that_were_malformed() -> None:
     shown = ListenerStatus(connections=1, refused={"malformed": 2, "full": 0})
     said = "ingest: 2 connections refused or closed without a request: 2 that failed in TLS or spoke no HTTP"
     assert said in format_screen(a_status(listeners={"ingest": shown})), "the log has nothing of these"
+
+
+def test_problems_of_a_database_are_findings_and_one_condition() -> None:
+    status = a_status(durability="on two disks", store_problems=("one: do", "two: do"))
+    assert "an acknowledged event is on two disks" in format_screen(status)
+    found = diagnose(status)
+    assert [(one.ok, one.said) for one in found.nodes] == [(False, "database: one: do"), (False, "database: two: do")]
+    conditions = [one for one in find_conditions(status) if one.kind == "database_troubled"]
+    assert [(one.subject, one.sentence) for one in conditions] == [("database", "database: one: do; two: do")]

@@ -88,6 +88,7 @@ def format_overview(seen: Status) -> list[str]:
             f" {format_size(seen.memory)} of memory, {used:.0%} of a CPU on average"
         ),
         f"journal: {format_size(journal.size)}, {held}, {kept} kept{describe_full_in(journal)}",
+        *([f"an acknowledged event is {seen.durability}"] if seen.durability else []),
         "",
         *_format_workers(seen),
         *_format_nodes(seen),
