@@ -81,6 +81,13 @@ class Alerts:
                 self._senders[name] = Sender(alert, file, relay, self._host, self._stored, *kept, self._times)
                 self._start_sender(name)
 
+    async def let_go(self) -> None:
+        """End all alerts here, and keep what they remember: another process goes on with them."""
+        async with self._turn:
+            for name in [*self._senders]:
+                await self._end_sender(name)
+            self._config, self._seen = Config(), None
+
     async def _read_saved(
         self, names: Collection[str], kept: Collection[str]
     ) -> tuple[Mapping[str, Tracks], Sequence[AlertMessage]]:

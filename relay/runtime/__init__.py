@@ -1,5 +1,6 @@
 """Starts, runs, reloads and stops the daemon."""
 
+from relay.runtime.announcer import Announcer
 from relay.runtime.condition_watch import ConditionWatch
 from relay.runtime.daemon import Load, run
 from relay.runtime.event_loop import end_tasks, run_main
@@ -25,6 +26,7 @@ __all__ = [
     "BEAT_S",
     "FAILURE",
     "HANGUP",
+    "Announcer",
     "ConditionWatch",
     "History",
     "Load",

@@ -44,6 +44,10 @@ class ConditionWatch:
         """Call no listener any more: conditions that end with relay are not over."""
         self.listeners = []
 
+    def forget(self) -> None:
+        """Forget the conditions: another process checks them from now on."""
+        self._last = {}
+
     def check(self, status: Status) -> ConditionSnapshot:
         """Check a status, and call the listeners. A bug of a listener is logged."""
         now = {one.key: one for one in find_conditions(status)}
@@ -60,13 +64,14 @@ class ConditionWatch:
                 log.error("problems cannot be reported", exc_info=bug)
         return look
 
-    async def run(self, status: Callable[[], Awaitable[Status]]) -> None:
-        """Check the status again and again until cancelled."""
+    async def run(self, status: Callable[[], Awaitable[Status | None]]) -> None:
+        """Check the status again and again until cancelled. None: there is nothing to check."""
         while True:
             try:
                 async with asyncio.timeout(PATIENCE_S):
                     seen = await status()
-                self.check(seen)
+                if seen is not None:
+                    self.check(seen)
             except Exception as bug:  # what cannot be looked at now ends nothing
                 log.error("what is wrong cannot be looked at", exc_info=bug)
             await asyncio.sleep(self.every)

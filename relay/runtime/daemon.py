@@ -23,6 +23,7 @@ from relay.api import Source
 from relay.catalogue import Selection
 from relay.config import Config, ConfigError, NotMade, TlsError, make_mistakes, make_sources, read_all_traits
 from relay.ingest import First, FirstPartition, Ingest, Others, SourceWatch
+from relay.runtime.announcer import Announcer
 from relay.runtime.background import Chores
 from relay.runtime.condition_watch import ConditionWatch
 from relay.runtime.control import View
@@ -49,7 +50,7 @@ from relay.runtime.status import StatusReader
 from relay.runtime.systemd import Notify
 from relay.runtime.watchdog import Pulse, keep_reporting
 from relay.runtime.worker import Worker, divide_by_partitions
-from relay.status import ReloadResult, ReloadWarning, merge_results, read_retired
+from relay.status import ReloadResult, ReloadWarning, Status, merge_results, read_retired
 from relay.stop import STOP, count_seconds_left
 from relay.store import Entry, Inbox, Log, State, Store, Unavailable
 from relay.threads import ADMIN
@@ -113,6 +114,7 @@ class Daemon:
             config, store, folder, self._status_reader, partitions, inbox.events, self.reload, note,
             alone=worker is None,
         )  # fmt: skip
+        self._announcer = Announcer(store, self._view.alerts, self._watch, self._history, lambda: self._config)
         self._admin = Admin(self._view, config.admin, config.metrics, worker.admin if worker else None)
         self._notify = Notify()
         self._pulse = Pulse(self._notify, partitions, inbox.events)
@@ -161,7 +163,7 @@ class Daemon:
         start("reload", self._keep_reloading())
         start("keep the admin socket", self._admin.keep_socket())
         if self._worker is None:
-            start("watch what is wrong", self._watch.run(self._view.status))
+            start("watch what is wrong", self._watch.run(self._choose_announced))
             start("write the history", self._history.run())
             start("look around for the history", self._history.keep_checking())
             start("alerts", self._view.alerts.run())
@@ -186,7 +188,7 @@ class Daemon:
                 health = await ADMIN.run(self._store.read_health)
                 log.info("events are in the database", place=self._store.place, acknowledged=health.durability)
         if self._worker is None:
-            await self._view.alerts.change(self._config, self._view.alerts.make_alerts(self._config))
+            await self._announcer.change(self._config, self._view.alerts.make_alerts(self._config))
             self._watch.listeners.append(self._view.alerts.take_snapshot)
             others = await read_retired(self._store, {0}, self._config)
             self._pulse.others = sum(one.journal.head for one in others)
@@ -196,6 +198,10 @@ class Daemon:
                     await self._first.connect()
             for partition in self._partitions:
                 await partition.follow_pauses()
+
+    async def _choose_announced(self) -> Status | None:
+        """Return the status to announce; None while another process announces."""
+        return await self._announcer.choose(await self._view.status())
 
     async def _watch_for_sources(self, journal: Log, state: State) -> None:
         """Pass the events of partition 0 to the sources that watch theirs, for ever."""
@@ -277,7 +283,7 @@ class Daemon:
         self._ingest.change(sources, new.ingest)
         self._inbox.set_limits(make_limits(divide_by_partitions(new, self._store.shared_partitions)))
         self._set_selections()
-        await self._view.alerts.change(new, alerts)
+        await self._announcer.change(new, alerts)
         self._view.restart = find_waiting(self._used, new)
         return merge_results([compare_configs(old, new, changes, self._view.restart), ReloadResult(warnings=kept)])
 

@@ -43,6 +43,8 @@ class History:
         self._began = self._looked = time.time()
         self._last_erasure = -1
         self._changed: list[str] = []
+        self.notes_done = True
+        """Whether this process notes finished replays and erasures. Otherwise another process does."""
         self._seen: tuple[Config | None, Sequence[Any]] = None, []
         """The configuration that the files of conf.d were compared with last, and the files that differed."""
         watch.listeners.append(self._add_changes)
@@ -84,6 +86,9 @@ class History:
 
     async def _note_done(self) -> None:
         """Note finished replays and erasures."""
+        if not self.notes_done:
+            self._last_erasure = -1
+            return
         now, since = time.time(), self._looked
         for entry in await ADMIN.run(self._store.history.find_done, since - self._every):
             self.note(entry)
@@ -111,8 +116,8 @@ class History:
     async def start(self, workers: int = 1) -> None:
         """Note the start of relay, how the last run ended, and what has finished since."""
         told: list[Entry] = []
-        try:
-            last = await ADMIN.run(self._store.history.find_last_run)
+        try:  # the last run of several nodes may be another's, which goes on
+            last = None if self._store.shared_partitions else await ADMIN.run(self._store.history.find_last_run)
             before = await ADMIN.run(self._store.history.read, HistoryQuery(limit=1))
             for kind in ("source_refusing", "source_recovered"):
                 told += await ADMIN.run(self._store.history.read, HistoryQuery(kind=kind))

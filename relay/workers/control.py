@@ -20,6 +20,7 @@ from relay.admin import RELOAD_AS_VALUE
 from relay.alerts import Alerts
 from relay.config import Config, ConfigError
 from relay.runtime import (
+    Announcer,
     ConditionWatch,
     History,
     Worker,
@@ -91,6 +92,7 @@ class JointView:
         self.watch = ConditionWatch([self.alerts.take_snapshot])
         self.history = History(store, lambda: self.config, self.watch)
         self.note = self.history.note
+        self.announcer = Announcer(store, self.alerts, self.watch, self.history, lambda: self.config)
         self.config = config
         """The configuration in force. Restarted workers begin with it."""
         self._restart: Sequence[str] = ()
@@ -216,7 +218,7 @@ class JointView:
         self._restart = find_waiting(self._used, new)
         STOP.drain = new.runtime.drain
         change_logs(new.log)
-        await self.alerts.change(new, alerts)
+        await self.announcer.change(new, alerts)
         for one in away:  # its process may have begun with the configuration before
             one.restart()
         return merge_results([done, compare_alerts_and_settings(old, new, self._restart)])

@@ -195,7 +195,7 @@ async def _serve(
         await admin.start()
     try:
         await view.history.start(config.runtime.workers)
-        await view.alerts.change(config, view.alerts.make_alerts(config))
+        await view.announcer.change(config, view.alerts.make_alerts(config))
         tasks.append(group.create_task(view.alerts.run(), name="alerts"))
         tasks.append(group.create_task(pulse.run(), name="signs of life"))
         tasks.append(group.create_task(admin.keep_socket(), name="keep the admin socket"))

@@ -52,7 +52,8 @@ class JointPulse:
             async with asyncio.timeout(self._beat):
                 status = await self._view.status()
             self._said = describe_workers(status)
-            self._view.watch.check(status)
+            if (announced := await self._view.announcer.choose(status)) is not None:
+                self._view.watch.check(announced)
         except TimeoutError:
             pass
         except Exception as bug:  # nothing that workers say ends all of them

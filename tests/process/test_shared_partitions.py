@@ -42,6 +42,12 @@ url = "%s"
 body = "single"
 rate = 1000
 """
+ALERT = """
+[alert.ops]
+type = "webhook"
+url = { file = "%s" }
+after = "0s"
+"""
 ORDERED = "users.behaviors.CustomEvent"
 RATE = 40
 CUT = "partition ends here, its deliveries under way are cut short"
@@ -346,6 +352,32 @@ async def test_a_source_that_watches_does_so_where_the_first_partition_runs(clus
             await cluster.reported(lambda seen: find_source(seen, "segments")["incomplete"] == 1)
             cluster.play(elsewhere=[0])
             await cluster.reported(lambda seen: find_source(seen, "segments")["incomplete"] == 0)
+        assert await cluster.daemon.stop() == 0
+
+
+async def test_the_process_with_the_first_partition_sends_alerts_for_all(cluster: Cluster, tmp_path: Path) -> None:
+    async with Destination(503) as hook, Destination() as ops:
+        hook.behaviour = 503
+        (tmp_path / "ops").write_text(ops.url)
+        cluster.daemon.configure("10-all", CONFIG % hook.url)
+        cluster.daemon.configure("20-alert", ALERT % (tmp_path / "ops"))
+        cluster.play(elsewhere=[0])
+        await cluster.start()
+        await cluster.runs(1, 2, 3)
+        assert await cluster.post(0) == 202
+        await cluster.reported(lambda seen: [one["state"] for one in seen["lanes"]] == ["failing"])
+        assert (await cluster.ask("alerts", "list"), ops.requests) == ([], [])
+        for _ in range(2):  # the second time what the alert remembers says that it was told
+            cluster.play()
+            await ops.requested(1)
+            await cluster.reported(
+                lambda seen: [one["told"] for one in seen["alerts"]] == [["connector hook: failing"]]
+            )
+            cluster.play(elsewhere=[0])
+            await cluster.reported(lambda seen: seen["alerts"] == [])
+        assert len(ops.requests) == 1
+        hook.behaviour = 200
+        await cluster.daemon.until(lambda: count(hook), all_once(0))
         assert await cluster.daemon.stop() == 0
 
 

@@ -1,0 +1,57 @@
+"""Chooses who announces what is wrong: alerts, and entries of the history on conditions and finished work.
+
+Alone, a process announces for itself. Where all processes share the partitions, the node that runs partition 0
+announces for all. How it fails and recovers: while the store is unavailable, the last one goes on with what it sees of
+itself. The next one takes over what alerts remember from the store.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from relay.alerts import Alerts
+from relay.api import Alert
+from relay.config import Config
+from relay.runtime.condition_watch import ConditionWatch
+from relay.runtime.history_writer import History
+from relay.status import Status, read_cluster_status
+from relay.store import Store, Unavailable
+from relay.threads import ADMIN
+
+
+class Announcer:
+    """Says what this process is to announce."""
+
+    def __init__(
+        self, store: Store, alerts: Alerts, watch: ConditionWatch, history: History, in_force: Callable[[], Config]
+    ) -> None:
+        """`in_force` returns the configuration in force."""
+        self._store, self._alerts, self._watch, self._history = store, alerts, watch, history
+        self._in_force = in_force
+        self._announces = history.notes_done = not store.shared_partitions
+
+    async def change(self, config: Config, made: Mapping[str, Alert]) -> None:
+        """Switch to a configuration, with its new alerts in `made`."""
+        if self._announces:
+            await self._alerts.change(config, made)
+
+    async def choose(self, own: Status) -> Status | None:
+        """Return the status to announce; None while another process announces. `own`: the status of this node."""
+        if not self._store.shared_partitions:
+            return own
+        config = self._in_force()
+        try:
+            whole = await ADMIN.run(read_cluster_status, self._store, config)
+        except Unavailable:
+            return own if self._announces else None
+        await self._set_announcing(0 in own.partitions, config)
+        return replace(whole, alerts=own.alerts) if self._announces else None
+
+    async def _set_announcing(self, announces: bool, config: Config) -> None:
+        if announces == self._announces:
+            return
+        self._announces = self._history.notes_done = announces
+        if announces:
+            await self._alerts.change(config, self._alerts.make_alerts(config))
+        else:
+            await self._alerts.let_go()
+            self._watch.forget()
