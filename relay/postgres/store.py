@@ -27,7 +27,6 @@ from relay.postgres.state.cuts import delete_cuts_of
 from relay.postgres.state.doubts import ClusterDoubts
 from relay.postgres.state.erasure_queries import ClusterErasures, forget_at_connector
 from relay.postgres.state.history import ClusterHistory
-from relay.postgres.state.journal_state import read_head
 from relay.postgres.state.parked_queries import ClusterParked
 from relay.postgres.state.pauses import ClusterPauses, delete_pause
 from relay.postgres.state.plugin_store import delete_stores_of
@@ -101,11 +100,9 @@ class PostgresStore:
     def open(self, partition: int, limits: JournalLimits, memory: int) -> tuple[PostgresLog, PostgresState]:
         lease = self._take_lease(partition)
         try:
-            with self._cluster.use_tables() as db:
-                known = read_head(db, partition)
             self._logs[partition] = log = PostgresLog(self._database, partition, limits, memory)
             state = PostgresState(self._database, lease, log.clock, log.fence)
-            state.now = min(known, log.head)
+            state.now = min(state.now or 0, log.head)
         except BaseException:
             lease.give_back()
             raise

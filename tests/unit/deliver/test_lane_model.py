@@ -23,8 +23,11 @@ from relay.api import Batch, Connector, Kind, Reject, Retry
 from relay.config.model import Config, Configured, JournalSettings
 from relay.deliver.fleet import Fleet
 from relay.engine import open_store
+from relay.postgres.connection import find_database
+from relay.postgres.store import PostgresStore
 from relay.store import Cursor, JournalLimits, Parked, ParkedQuery, Replay, Store
 from relay.testing import make_event
+from tests.postgres import start_shared_server
 from tests.toy_store.log import ToyLog
 from tests.toy_store.state import ToyBooks
 from tests.toy_store.store import ToyStore
@@ -116,8 +119,35 @@ class ToyGround(Ground):
         pass
 
 
+class DatabaseGround(Ground):
+    """PostgreSQL. A process that is killed loses its lease, and the next process has what is committed."""
+
+    store: PostgresStore
+
+    def __init__(self, settings: JournalSettings) -> None:
+        self.settings = settings
+        super().__init__(PostgresStore(settings, Path()))
+
+    def copy(self) -> Ground:
+        with find_database(self.settings).connect() as db:
+            db.run("UPDATE $.lease SET until = '-infinity'")
+        return DatabaseGround(self.settings)
+
+    def remove(self) -> None:
+        self.store.close()
+
+
+def make_database_ground() -> Ground:
+    server = start_shared_server()
+    os.environ["RELAY_DSN"] = server.dsn
+    schema = server.make_database().schema.strip('"')
+    dsn = {"env": "RELAY_DSN"}
+    return DatabaseGround(JournalSettings(backend="postgres", dsn=dsn, schema=schema, node="a", partitions=1))
+
+
 GROUNDS: dict[str, Callable[[], Ground]] = {
     "embedded": lambda: FolderGround(Path(tempfile.mkdtemp()) / "0"),
+    "postgres": make_database_ground,
     "toy": lambda: ToyGround(ToyStore()),
 }
 
