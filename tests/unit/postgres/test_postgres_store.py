@@ -1,0 +1,151 @@
+"""The store in PostgreSQL: how a process joins, opens partitions and takes events in, and what bystanders find."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from relay.api import Kind, User
+from relay.config import JournalSettings
+from relay.inspect import DumpPart, Stretch, audit_all, check_all, count_all, dump_all, find_remains, search_all
+from relay.postgres import PostgresStore
+from relay.postgres import store as store_module
+from relay.store import Counts, Cursor, JournalLimits, Parked, SourceLedger, Unavailable
+from relay.testing import make_event
+from tests.postgres import start_shared_server
+
+KIND = Kind("braze", "users.messages.email.Open")
+LIMITS = JournalLimits(max_size=64 << 20, retention=3600)
+Make = Callable[..., PostgresStore]
+
+
+@pytest.fixture
+def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    """Makes stores of processes on one cluster with 2 partitions."""
+    server = start_shared_server()
+    monkeypatch.setenv("RELAY_DSN", server.dsn)
+    with closing(server.make_database(partitions=2)) as database:
+        schema = database.schema[1:-1]
+    made: list[PostgresStore] = []
+
+    def make_store(node: str = "a", partitions: int = 2, schema: str = schema) -> PostgresStore:
+        dsn = {"env": "RELAY_DSN"}
+        settings = JournalSettings(backend="postgres", dsn=dsn, schema=schema, node=node, partitions=partitions)
+        made.append(PostgresStore(settings, tmp_path / node))
+        return made[-1]
+
+    yield make_store
+    for store in made:
+        store.close()
+
+
+def execute(store: PostgresStore, statement: str) -> list[tuple[object, ...]]:
+    return start_shared_server().execute(statement.replace("$.", f"{store.schema}."))
+
+
+def test_partitions_grow_with_the_configuration_and_never_shrink(make: Make) -> None:
+    store = make(partitions=3)
+    store.join(0)
+    assert execute(store, "SELECT count(*) FROM $.partition") == [(3,)]
+    with pytest.raises(Unavailable, match=r"has 3 partitions, .*set journal.partitions = 3"):
+        make("b", partitions=2).join(0)
+
+
+def test_a_schema_without_tables_is_said_at_the_start(make: Make) -> None:
+    with pytest.raises(Unavailable, match="relay journal init makes them") as caught:
+        make(schema="nothing").join(0)
+    assert caught.value.reason == "missing"
+
+
+def test_another_cluster_is_refused_at_the_start_until_accepted(make: Make) -> None:
+    store = make()
+    store.join(0).leave()
+    execute(store, "UPDATE $.cluster SET id = gen_random_uuid()")
+    with pytest.raises(Unavailable, match="has worked with cluster"):
+        store.join(0)
+    assert [one.what for one in store.doubts.find()] == ["journal"]
+    store.doubts.accept("journal")
+    store.join(0)
+    assert store.doubts.find() == []
+
+
+async def test_a_partition_that_cannot_be_opened_is_free_again(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, other = make(), make("b")
+
+    def fail(*_: object) -> None:
+        raise Unavailable("no room")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store_module, "PostgresLog", fail)
+        with pytest.raises(Unavailable, match="no room"):
+            store.open(0, LIMITS, 0)
+    log, state = other.open(0, LIMITS, 0)
+    with pytest.raises(Unavailable, match=r"partition 0 of .* is in use by another relay: node b \(process") as caught:
+        store.open(0, LIMITS, 0)
+    assert caught.value.reason == "busy"
+    await log.close()
+    state.close()
+    with pytest.raises(Unavailable, match="there is no partition 7"):
+        store.open(7, LIMITS, 0)
+
+
+async def test_events_go_by_turns_to_partitions_that_take_them(make: Make) -> None:
+    store = make()
+    opened = [store.open(partition, LIMITS, 1 << 20) for partition in range(2)]
+    inbox, tapped = store.open_inbox(0, LIMITS), list[bytes]()
+    inbox.events.taps.add(lambda block: tapped.extend(block.bodies()))
+    for body in (b"1", b"2", b"3", b"4"):
+        await inbox.events.append([KIND], [body])
+    assert ([log.head for log, _ in opened], tapped) == ([2, 2], [b"1", b"2", b"3", b"4"])
+    opened[0][0].fence("taken over")
+    for body in (b"5", b"6"):
+        await inbox.events.append([KIND], [body])
+    assert ([log.head for log, _ in opened], inbox.events.refusing) == ([2, 4], None)
+    await opened[1][0].close()
+    await inbox.events.append([KIND], [b"7"])
+    assert (inbox.events.bytes, inbox.events.failed, sum(inbox.events.syncs.counts)) == (7, 0, 7)
+    await inbox.close()
+    await opened[0][0].close()
+    for _, state in opened:
+        state.close()
+
+
+async def test_counts_of_sources_are_summed_over_all_processes(make: Make) -> None:
+    for node, duplicates in (("a", 3), ("b", 4)):
+        store = make(node)
+        store.join(0)
+        inbox = store.open_inbox(0, LIMITS)
+        await inbox.sources.save_sources([SourceLedger("braze", duplicates)])
+        assert await inbox.sources.read_sources() == {"braze": SourceLedger("braze", duplicates)}
+        await inbox.close()
+    assert [store.view(partition).read_sources() for partition in range(2)] == [[SourceLedger("braze", 7)], []]
+
+
+async def test_commands_find_everything_while_nothing_runs(make: Make) -> None:
+    store = make()
+    for partition in range(2):
+        log, state = store.open(partition, LIMITS, 0)
+        events = [make_event(user={"external_user_id": f"user-{n}"}) for n in range(3)]
+        await log.append([KIND] * 3, events)
+        await state.park([Parked("braze", "hook", 1, KIND.type, "refused", "no", 1, events[1])])
+        await state.save({"hook": Cursor(0, 2, [], Counts(delivered=1, parked=1))}, log.head)
+        await log.close()
+        state.close()
+    bystander = make("admin")
+    bystander.erasures.ask(User(None, ("user-1",)))
+    audit = audit_all(bystander)
+    assert (audit.balances, [(row.accepted, row.parked, row.pending) for row in audit.connectors]) == (
+        True,
+        [(6, 2, 2)],
+    )
+    assert (check_all(bystander).ok, len([*dump_all(bystander, DumpPart(limit=4))])) == (True, 4)
+    assert [one.wanted for one in count_all(bystander, Stretch(connector="hook"))] == [2, 2]
+    remains = find_remains(bystander, User(None, ("user-1",)))
+    assert (remains.events, remains.parked, remains.erasures, remains.problems) == (2, 2, [1], [])
+    name = json.loads(events[1])["id"]
+    (sighting,) = [one for worker in search_all(bystander, name) for one in worker.journal]
+    assert (sighting.offset, sighting.lanes[0].state) == (1, "parked (refused: no)")
+    assert [bystander.forget("hook").parked, audit_all(bystander).connectors] == [2, []]
+    assert bystander.describe_usage(1).startswith("other tables ")
