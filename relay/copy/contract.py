@@ -9,10 +9,10 @@ from relay.store import Store
 
 TABLES: Final = (
     *("journal_state", "cursor", "parked", "parked_removed", "replay", "attempt", "cut", "source", "source_memory"),
-    *("damage", "erasure", "erasure_answer", "identity", "watch", "plugin_store", "pause"),
+    *("damage", "erasure", "erasure_answer", "identity", "watch", "plugin_store"),
 )
 """What each partition knows beside its events."""
-FIRST_TABLES: Final = ("history", "alert_track", "alert_message", "seen")
+FIRST_TABLES: Final = ("pause", "history", "alert_track", "alert_message", "seen")
 """What the first partition knows for all."""
 NUMBERED: Final = ("parked", "replay")
 """The tables whose rows have numbers that are never given twice. Each partition gives its own."""

@@ -20,10 +20,17 @@ import psycopg
 
 from relay.config import JournalSettings
 from relay.copy.contract import NUMBERED, LogPart, Row, Table
-from relay.engine import open_store
 from relay.journal import StoredRecord, compute_crc
-from relay.postgres import Database, Lasting, PostgresConnection, check_version, find_database, read_version
-from relay.store import NUMBERS, Store, Unavailable
+from relay.postgres import (
+    Database,
+    Lasting,
+    PostgresConnection,
+    PostgresStore,
+    check_version,
+    find_database,
+    read_version,
+)
+from relay.store import NUMBERS, Unavailable
 
 DEADLINE_S: Final = 600.0
 """Seconds for a statement. Some of them work with a whole table."""
@@ -84,16 +91,16 @@ CONTINUE: Final = """
 class PostgresSide:
     """The tables of a cluster. See `relay.copy.contract.Side`."""
 
-    def __init__(self, database: Database, store: Store) -> None:
-        self.place, self.store, self._schema = database.place, store, database.schema
+    def __init__(self, database: Database, store: PostgresStore) -> None:
+        self.place, self.store, self._database = database.place, store, database
         self.release = f"UPDATE {database.schema}.cluster SET barred = ''"  # noqa: S608  for an admin
         self._reading, self._writing = Lasting(database, DEADLINE_S), Lasting(database, DEADLINE_S)
         self._traces: object = None
         """What whoever works with the cluster would have changed since `hold`; None before."""
 
     def close(self) -> None:
-        self._reading.close()
-        self._writing.close()
+        for one in (self._reading, self._writing, self._database, self.store):
+            one.close()
 
     def _read(self, query: str, *values: object) -> list[Row]:
         with self._reading.use() as db:
@@ -174,7 +181,7 @@ class PostgresSide:
     @cached_property
     def _columns(self) -> Mapping[str, Sequence[str]]:
         found = defaultdict[str, list[str]](list)
-        for table, name in self._read(COLUMNS, self._schema):
+        for table, name in self._read(COLUMNS, self._database.schema):
             found[table].append(name)
         return found
 
@@ -243,8 +250,6 @@ class PostgresSide:
         with self._write() as db:
             for table in tables:
                 where = self._where(partition, table.name)
-                if not where and partition:  # of the first partition, for all
-                    continue
                 db.run(f"DELETE FROM $.{table.name}{where}")  # noqa: S608
                 names, rows = table.columns, table.rows
                 if where:
@@ -285,4 +290,4 @@ def open_postgres(state: Path, settings: JournalSettings) -> PostgresSide:
     database = find_database(settings)
     with database.use() as db:
         check_version(read_version(db))
-    return PostgresSide(database, open_store(state, settings))
+    return PostgresSide(database, PostgresStore(settings, state))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from relay.config import JournalSettings
-from relay.postgres.cluster import Cluster
+from relay.postgres.cluster import Cluster, check_bar
 from relay.postgres.connection import find_database
 from relay.postgres.durability import check_durable
 from relay.postgres.inbox import PostgresInbox
@@ -152,7 +152,8 @@ class PostgresStore:
         return Forgotten(connector, known[connector].pending, parked, erasures)
 
     def check_complete(self) -> None:
-        pass
+        with self._cluster.use_tables() as db:
+            check_bar(db)
 
     def describe_usage(self, workers: int, files: Iterable[Path] = ()) -> str:
         with self._cluster.use_tables() as db:

@@ -393,7 +393,8 @@ class Store(Protocol):
         """Remove everything of a connector that does not run. Raises LookupError if the connector never ran."""
 
     def check_complete(self) -> None:
-        """Raise Unavailable if a restore was broken off, with what to do."""
+        """Raise Unavailable if no relay starts with the store: a restore or a copy was broken off, or the journal was
+        copied elsewhere. The text says what to do."""
 
     def describe_usage(self, workers: int, files: Iterable[Path] = ()) -> str:
         """Describe what fills the store's disk, the largest part first; "" if the engine does not know.

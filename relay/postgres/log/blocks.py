@@ -11,6 +11,7 @@ from relay.api import Block
 from relay.journal import Compressor, compute_crc, decode_parts, encode_meta, is_form
 from relay.postgres.connection import PostgresConnection
 
+LOST: Final = Block((), 0.0, (), (), (), b"")
 LOCK_MS: Final = 5000
 """Milliseconds that an append waits for the lock of the partition. An older append may wait for a standby meanwhile."""
 READ_BYTES: Final = 256 << 10
@@ -69,9 +70,14 @@ class BlockRow(NamedTuple):
         return is_form(self.meta)
 
     def decode(self) -> Block | None:
-        """Decode the events; return None if the row is damaged. Raises Unsupported."""
+        """Decode the events; return None if the row is damaged. Raises Unsupported.
+
+        A row without a body stands for events that are lost. It comes back as a block without events.
+        """
         if self.events < 1 or self.crc != compute_crc(self.meta, self.body, self.events):
             return None
+        if not self.body:
+            return LOST
         return decode_parts(self.meta, self.body, self.base, self.events, self.received_us)
 
 

@@ -18,19 +18,20 @@ import psycopg
 from relay.api import Block
 from relay.journal import Lost
 from relay.postgres.connection import PostgresConnection
-from relay.postgres.log.blocks import BlockRow, read_rows
+from relay.postgres.log.blocks import LOST, BlockRow, read_rows
 from relay.postgres.log.segments import Catalogue
 from relay.store import Damage
 
 CHANGED: Final = "its checksum is wrong"
 MISSING: Final = "its rows are missing"
 GONE: Final = "the table is gone"
-Found = Block | Damage
+Found = Block | Damage | range
+"""A range is of offsets whose events were lost before: their row says so."""
 
 
 def sort_out(rows: Sequence[BlockRow], name: str, start: int, stop: int | None) -> Iterator[Found]:
-    """Yield the blocks of these rows, and the damage before, between and, with `stop`, behind the blocks. Raises
-    Unsupported."""
+    """Yield the blocks of these rows, what was lost before, and the damage before, between and, with `stop`, behind the
+    rows. Raises Unsupported."""
     at = start
     for number, row in enumerate(rows):
         block = row.decode()
@@ -44,9 +45,11 @@ def sort_out(rows: Sequence[BlockRow], name: str, start: int, stop: int | None) 
             continue
         if row.base > at:
             yield Damage(at, row.base, name, MISSING, saved=None)
-        inside = max(0, start - row.base)
-        yield block.slice(inside, len(block)) if inside else block
-        at = block.offsets[-1] + 1
+        inside, at = max(0, start - row.base), row.base + row.events
+        if block is LOST:
+            yield range(row.base + inside, at)
+        else:
+            yield block.slice(inside, len(block)) if inside else block
     if stop is not None and at < stop:
         yield Damage(at, stop, name, MISSING, saved=None)
 
@@ -78,6 +81,8 @@ class StoredEvents:
         for found in sort_out(rows, segment.name, start, None if rows else end):
             if isinstance(found, Damage):
                 self._lost.add(found)
+                at = found.stop
+            elif isinstance(found, range):
                 at = found.stop
             else:
                 blocks.append(found)

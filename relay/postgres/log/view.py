@@ -29,6 +29,7 @@ from relay.store import (
     find_unsettled,
     merge_overlapping,
 )
+from relay.words import format_count
 
 
 @dataclass(slots=True)
@@ -42,6 +43,8 @@ class ReadSegment:
     first: float | None = None
     """When its first event was received, in Unix seconds."""
     last: float | None = None
+    lost: int = 0
+    """Events that were lost before, as rows say."""
     end: int = 0
     """The offset behind its last good event."""
     gap: Range | None = None
@@ -65,7 +68,8 @@ class ReadSegment:
     def said(self) -> str:
         """Its condition in words."""
         gap = f"gap from {self.gap[0]} to {self.gap[1]}" if self.gap else ""
-        return describe_damage(self.damage) or gap or self.condition
+        lost = f"{self.condition}, {format_count(self.lost, 'event')} lost" if self.lost else self.condition
+        return describe_damage(self.damage) or gap or lost
 
     def list_kept(self) -> list[Range]:
         """Return the offsets of its good events."""
@@ -76,7 +80,7 @@ class ReadSegment:
         """Return the findings as a value."""
         return CheckedPart(
             path=self.table.name, base=self.table.base, condition=self.condition, end=max(self.end, self.table.base),
-            used=self.table.size, behind=0, first=self.first, last=self.last, lost=0,
+            used=self.table.size, behind=0, first=self.first, last=self.last, lost=self.lost,
             events=sum(stop - start for start, stop in self.list_kept()), said=self.said,
         )  # fmt: skip
 
@@ -145,6 +149,9 @@ class PostgresLogView:
                 if isinstance(one, Damage):
                     segment.damage.append(one)
                     at = one.stop
+                elif isinstance(one, range):
+                    segment.lost += len(one)
+                    at = segment.end = one.stop
                 else:
                     segment.note(one)
                     at = one.offsets[-1] + 1

@@ -1,8 +1,14 @@
 """State folders with something in every table, and all that both sides of a copy must have in common."""
 
+import asyncio
+import atexit
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +34,21 @@ GIVEN: Mapping[str, Any] = {
 """The values of columns that are read as JSON, or have few values."""
 
 
-async def fill_state(state: Path, workers: int = 2) -> None:
+def make_state(state: Path, workers: int = 2) -> None:
     """Make a state folder of a relay that has stopped, with rows in every table."""
+    shutil.copytree(_fill_once(workers), state)
+
+
+@cache
+def _fill_once(workers: int) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="relay-filled-"))
+    atexit.register(shutil.rmtree, folder)
+    with ThreadPoolExecutor(1) as thread:  # without an event loop
+        thread.submit(asyncio.run, _fill(folder, workers)).result()
+    return folder
+
+
+async def _fill(state: Path, workers: int) -> None:
     for worker in range(workers):
         for run in range(3):
             await append(state, worker, 40, compress=run == 1)

@@ -70,11 +70,12 @@ def copy(place: StateOptions, where: str, origin: str | None, schema: str, path:
             return
         config = place.config
         result = copy_all(source, target, told, config.kept_for if config else None)
+        if not result.problems:
+            note_history(target.store, make_copy_entry(source.place, find_login()))
     click.echo("\n".join([*map(_describe_log, result.logs), *_format_counts(result)]))
     if result.problems:
         click.echo("\n".join([*result.problems, f"NOT THE SAME: {target.place} is not used, {source.place} is"]))
         raise SystemExit(1)
-    note_history(target.store, make_copy_entry(source.place, find_login()))
     click.echo(f"both sides are the same; relay starts with {target.place} from now on")
 
 
