@@ -265,7 +265,7 @@ class Sender:
             try:
                 await ADMIN.run(save)
             except Unavailable as error:
-                if not self._unsaved:
+                if not self._unsaved and not error.is_logged:
                     advice = "after a restart some of it may be told again"
                     self._log.error("what an alert remembers cannot be saved", error=str(error), advice=advice)
                 self._unsaved = True

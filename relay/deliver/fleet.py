@@ -219,8 +219,9 @@ class Fleet:
         try:
             await self.save()
         except Unavailable as error:
-            advice = "what was delivered since the last save is delivered again"
-            log.error("saving the cursors failed at the stop", error=str(error), advice=advice)
+            if not error.is_logged:
+                advice = "what was delivered since the last save is delivered again"
+                log.error("saving the cursors failed at the stop", error=str(error), advice=advice)
             return False
         return True
 
@@ -246,7 +247,8 @@ class Fleet:
             except Unavailable as error:
                 if error.reason == "taken":
                     return
-                log.error("saving the cursors failed, will be tried again", error=str(error))
+                if not error.is_logged:
+                    log.error("saving the cursors failed, will be tried again", error=str(error))
                 await asyncio.sleep(self._state.save_s)
 
     async def _keep_heeding_admins(self, group: asyncio.TaskGroup) -> None:
@@ -264,7 +266,8 @@ class Fleet:
             except Unavailable as error:
                 if error.reason == "taken":
                     return
-                log.error("looking for what admins ask failed, will be tried again", error=str(error))
+                if not error.is_logged:
+                    log.error("looking for what admins ask failed, will be tried again", error=str(error))
             await asyncio.sleep(LOOK_S)
 
     async def heed_pauses(self) -> None:

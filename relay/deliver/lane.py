@@ -39,9 +39,11 @@ from relay.deliver.result import find_culprit
 from relay.deliver.window import measure_memory
 from relay.guests import format_trace, name_error
 from relay.route import Failed, Route
-from relay.store import Attempts, Counts, Cursor, Log, Parked
+from relay.store import Attempts, Counts, Cursor, Log, Parked, is_logged
 
 RESTART_S: Final = 10.0
+AWAY_S: Final = 1.0
+"""Seconds until a lane starts again that has failed because the store is away."""
 REST_S: Final = 5.0
 """How long attempts under way may go on when the lane is put to rest, in seconds. Their results are not awaited after
 that."""
@@ -143,12 +145,13 @@ class Lane:
                 async with self._awake:
                     await self._run()
             except Exception as error:
-                self._fault = name_error(find_culprit(error)), self.cursor.position
-                log.error(
-                    "lane failed, starts again", connector=self.name, in_s=RESTART_S, exception=format_trace(error)
-                )
+                again_s = AWAY_S
+                if not is_logged(error):
+                    self._fault, again_s = (name_error(find_culprit(error)), self.cursor.position), RESTART_S
+                    told = {"connector": self.name, "in_s": again_s, "exception": format_trace(error)}
+                    log.error("lane failed, starts again", **told)
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(RESTART_S):
+                    async with asyncio.timeout(again_s):
                         await self._stop.wait()
 
     async def _run(self) -> None:

@@ -80,7 +80,8 @@ class Parking:
             try:
                 await self._state.park(parked)
             except Unavailable as error:
-                log.error("parking failed, will be tried again", connector=self._name, error=str(error))
+                if not error.is_logged:
+                    log.error("parking failed, will be tried again", connector=self._name, error=str(error))
                 await self._wait(AGAIN_S)
             else:
                 self._metrics.parked += len(parked)

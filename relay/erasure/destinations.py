@@ -48,7 +48,8 @@ class ConnectorErasure:
                 if self._is_anything():
                     delay = await self._proceed()
             except Unavailable as error:
-                log.error("erasures cannot be read", connector=self._connector.name, error=str(error))
+                if not error.is_logged:
+                    log.error("erasures cannot be read", connector=self._connector.name, error=str(error))
             await asyncio.sleep(delay)
 
     async def _proceed(self) -> float:

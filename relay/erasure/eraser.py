@@ -26,7 +26,7 @@ from relay.config import ErasureSettings
 from relay.deliver import Fleet, LiveLane
 from relay.erasure.destinations import ConnectorErasure
 from relay.erasure.requests import ErasureWatch
-from relay.store import DAY_S, Erasure, Log, State, Unavailable, Wanted, merge_users
+from relay.store import DAY_S, Erasure, Log, State, Unavailable, Wanted, is_logged, merge_users
 
 LOOK_S: Final = 0.5
 AGAIN_S: Final = 30.0
@@ -94,7 +94,8 @@ class Eraser:
                     await self.erase_due(names)
                     await asyncio.sleep(LOOK_S)
                 except Exception as error:
-                    log.error("erasing failed, will be tried again", in_s=AGAIN_S, error=_describe_error(error))
+                    if not is_logged(error):
+                        log.error("erasing failed, will be tried again", in_s=AGAIN_S, error=_describe_error(error))
                     await asyncio.sleep(AGAIN_S)
 
     async def erase_due(self, told: Sequence[str]) -> None:

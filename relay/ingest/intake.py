@@ -212,7 +212,8 @@ class Intake:
                 return 0
             return await (self.keep(decoded) if self._first is None else self._append(decoded))
         except Unavailable as error:
-            log.error("the journal takes no events", reason=str(error))
+            if not error.is_logged:
+                log.error("the journal takes no events", reason=str(error))
             raise make_busy(str(error), FULL_RETRY_AFTER_S) from None
         except TooLarge as error:
             raise Problem(413, str(error)) from None
@@ -331,7 +332,8 @@ class Intake:
         try:
             await self._await_database(self._state.save_memory(self.source.name, memory))
         except Unavailable as error:
-            log.error("saving what a source remembers failed", source=self.source.name, error=str(error))
+            if not error.is_logged:
+                log.error("saving what a source remembers failed", source=self.source.name, error=str(error))
 
 
 def _convert_response(response: Response) -> web.Response:

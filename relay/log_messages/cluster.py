@@ -11,6 +11,14 @@ NODES: Final = (
         "Logged at the start. `acknowledged` says on how many servers an event is once the sender has its 2xx.",
     ),
     LogMessage(
+        "the database is away",
+        "error",
+        "A server has closed a connection, takes no connection, or has not answered in time. Senders get 503, and send"
+        " again. What fails until the database is back is not logged.",
+        "Look at `reason`, which has the server's own words. relay goes on by itself once the database answers.",
+    ),
+    LogMessage("the database is back", "info", "The database answers again, after `after_s` seconds."),
+    LogMessage(
         "another relay has taken the name of the node",
         "error",
         "This relay stood still, and another relay has started under its name since. This relay takes events in, and"

@@ -25,7 +25,8 @@ from psycopg.pq import TransactionStatus
 
 from relay.config import JournalSettings, read_words
 from relay.postgres import text
-from relay.postgres.error import convert_errors, is_useless
+from relay.postgres.error import is_outage, is_useless, make_unavailable
+from relay.postgres.outage import Outage
 from relay.store import Unavailable
 
 RV = TypeVar("RV")
@@ -62,6 +63,7 @@ class PostgresConnection(psycopg.Connection[tuple[Any, ...]]):
 
     schema = ""
     """The schema's name, quoted."""
+    outage: Outage | None = None
     deadline_s = DEADLINE_S
 
     @property
@@ -111,6 +113,11 @@ class PostgresConnection(psycopg.Connection[tuple[Any, ...]]):
                 self.run("ROLLBACK")
             raise
 
+    def note_commit(self) -> None:
+        """Note that the server has answered to a commit that waits for standbys."""
+        if self.outage is not None:
+            self.outage.note_answer(is_commit=True)
+
 
 class Database:
     """One schema of one database: how to connect to it."""
@@ -128,20 +135,22 @@ class Database:
         self._settings = {key: value for key, value in CONNECT.items() if key not in told}
         self._free = deque[PostgresConnection]()
         finalize(self, _close_all, self._free)
+        self.outage: Outage | None = None
+        """Who says that the database is away; None: nobody, each caller gets the errors and no more."""
 
     def connect(self) -> PostgresConnection:
         """Open a connection. Raises psycopg.Error."""
         connection = PostgresConnection.connect(
             self._dsn, autocommit=True, prepare_threshold=None, application_name=self._name, **self._settings
         )
-        connection.schema = self.schema
+        connection.schema, connection.outage = self.schema, self.outage
         text.register(connection)
         return connection
 
     @contextmanager
     def use(self) -> Iterator[PostgresConnection]:
         """Lend a connection to the body, which any thread may run. Raises Unavailable."""
-        with convert_errors():
+        with self.watch():
             connection = self._take()
             try:
                 yield connection
@@ -150,6 +159,19 @@ class Database:
                     self._free.append(connection)
                 else:
                     connection.close()
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Note whether the database answers in the body. Raises Unavailable."""
+        try:
+            yield
+        except psycopg.Error as error:
+            unavailable = make_unavailable(error)
+            if self.outage is not None and is_outage(error):
+                self.outage.note_failure(unavailable, is_late=isinstance(error, Overdue))
+            raise unavailable from error
+        if self.outage is not None:
+            self.outage.note_answer(is_commit=False)
 
     def _take(self) -> PostgresConnection:
         """Return a connection that nobody uses, once the server has answered on it; else a new connection."""
@@ -199,7 +221,7 @@ class Lasting:
     @contextmanager
     def use(self) -> Iterator[PostgresConnection]:
         """Lend the connection to the body. Raises Unavailable."""
-        with convert_errors():
+        with self._database.watch():
             if self._connection is None or self._connection.closed or self._connection.is_over:
                 self.close()
                 self._connection = self._database.connect()

@@ -95,6 +95,13 @@ def _find_refusal(said: str) -> Meaning:
     return next((meaning for words, meaning in REFUSALS.items() if words in said), Meaning("", ""))
 
 
+def is_outage(error: psycopg.Error) -> bool:
+    """Return whether the server does not answer, or takes no connections."""
+    if error.sqlstate is None:
+        return isinstance(error, psycopg.OperationalError)
+    return error.sqlstate.startswith(("08", "57P", "53300", READ_ONLY))
+
+
 def is_useless(error: psycopg.Error) -> bool:
     """Return whether a connection with this error is to be closed, because another server may do better."""
     return error.sqlstate == READ_ONLY

@@ -149,7 +149,9 @@ class Leases:
             with self._database.use() as db, db.transaction_of():
                 db.run(GIVE_BACK, [lease.partition, lease.epoch, self.process.instance])
         except Unavailable as error:
-            log.warning("lease not given back", partition=lease.partition, error=str(error), ends_in_s=self.seconds)
+            if not error.is_logged:
+                told = {"partition": lease.partition, "error": str(error), "ends_in_s": self.seconds}
+                log.warning("lease not given back", **told)
 
     def close(self) -> None:
         """Renew nothing any more. Blocking."""
@@ -189,6 +191,8 @@ class Leases:
         with connection.use() as db:
             with db.transaction_of():
                 renewed = set(db.run(RENEW, values).fetchall())
+            if renewed:
+                db.note_commit()
             for lease in held:
                 if (lease.partition, lease.epoch) in renewed:
                     lease.renew(self._find_end(asked))

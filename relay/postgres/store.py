@@ -17,6 +17,7 @@ from relay.postgres.known_cluster import KnownCluster
 from relay.postgres.lease import Lease, Leases
 from relay.postgres.log.log import PostgresLog
 from relay.postgres.nodes import ClusterMembership, read_processes
+from relay.postgres.outage import Outage
 from relay.postgres.partition_view import PostgresPartition
 from relay.postgres.probe import read_health
 from relay.postgres.process import Process
@@ -84,6 +85,7 @@ class PostgresStore:
         membership = ClusterMembership(self._database, self._leases.process, self.settings.lease)
         membership.join()
         self._slot = membership.slot
+        self._database.outage = Outage()
         return membership
 
     def _add_partitions(self) -> None:

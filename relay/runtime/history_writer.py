@@ -1,7 +1,8 @@
 """Writes the history in a thread. Nothing waits for it; an entry is dropped instead.
 
 One process writes it: the daemon, or the supervisor of several workers. Failure: what cannot be written because the
-disk is full or relay.db is locked is dropped with a line in the log. A written entry survives a SIGKILL.
+disk is full or relay.db is locked is dropped with a line in the log. Entries wait while a database is away, which the
+log says by itself. A written entry survives a SIGKILL.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from relay.config import LOG, Config, find_changed_files, read_stamps
 from relay.runtime.condition_watch import ConditionSnapshot, ConditionWatch
 from relay.runtime.history_entries import HistoryEntries
 from relay.stop import STOP, count_seconds_left
-from relay.store import Entry, HistoryQuery, Store, Unavailable
+from relay.store import Entry, HistoryQuery, Store, Unavailable, is_logged
 from relay.threads import ADMIN
 from relay.words import format_count, format_span, format_time
 
@@ -79,7 +80,8 @@ class History:
                 try:
                     await look()
                 except OSError as error:  # of the store, or of the files of conf.d
-                    log.warning("what is done cannot be looked up for the history", error=str(error))
+                    if not is_logged(error):
+                        log.warning("what is done cannot be looked up for the history", error=str(error))
                 except Exception as bug:  # the history ends nothing
                     log.error("what is done cannot be looked up for the history", exc_info=bug)
             await asyncio.sleep(self._every)
@@ -161,6 +163,9 @@ class History:
             try:
                 await ADMIN.run(self._store.history.add, entries, settings.keep, settings.max_entries)
             except Unavailable as error:
+                if error.is_logged:  # they go with the next entries, once the store is back
+                    self._waiting.extendleft(reversed(entries))
+                    return
                 kinds = sorted({one.kind for one in entries})
                 log.error("entries of the history are lost", entries=len(entries), kinds=kinds, reason=str(error))
             except Exception as bug:  # the history ends nothing

@@ -26,7 +26,8 @@ async def read_parked_totals(store: Store) -> list[ParkedTotal]:
     try:
         return await ADMIN.run(store.parked.read_totals)
     except Unavailable as error:
-        log.error("parked events cannot be counted", error=str(error))
+        if not error.is_logged:
+            log.error("parked events cannot be counted", error=str(error))
         return []
 
 
@@ -35,7 +36,8 @@ async def find_doubts(store: Store) -> list[Doubt]:
     try:
         return await ADMIN.run(store.doubts.find)
     except Unavailable as error:
-        log.error("relay.db does not say what it knows of the journal", error=str(error))
+        if not error.is_logged:
+            log.error("relay.db does not say what it knows of the journal", error=str(error))
         return []
 
 
@@ -44,5 +46,6 @@ async def find_failing_erasures(store: Store) -> list[FailingErasures]:
     try:
         return await ADMIN.run(store.erasures.find_failing)
     except Unavailable as error:
-        log.error("failing erasures cannot be read", error=str(error))
+        if not error.is_logged:
+            log.error("failing erasures cannot be read", error=str(error))
         return []

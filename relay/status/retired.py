@@ -29,7 +29,8 @@ async def read_retired(store: Store, running: Collection[int], config: Config) -
     try:
         return await ADMIN.run(read_ledgers, store, running, config)
     except Unavailable as error:
-        log.error("the ledgers of former workers cannot be read", error=str(error))
+        if not error.is_logged:
+            log.error("the ledgers of former workers cannot be read", error=str(error))
         return []
 
 

@@ -35,7 +35,7 @@ from relay.store.erasure import (
     merge_receipts,
     parse_erasure,
 )
-from relay.store.error import TooLarge, Unavailable, UnavailableReason, find_disk_reason
+from relay.store.error import TooLarge, Unavailable, UnavailableReason, find_disk_reason, is_logged
 from relay.store.history import ENTRY_COLUMNS, Entry, HistoryQuery, encode_entry, find_new_entries, parse_entry
 from relay.store.ledger import (
     SOURCE_COLUMNS,
@@ -201,6 +201,7 @@ __all__ = [
     "find_unsettled",
     "find_user",
     "is_bound",
+    "is_logged",
     "list_doubts",
     "make_block",
     "make_digest",

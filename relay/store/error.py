@@ -18,9 +18,17 @@ class Unavailable(OSError):
     An OSError: who handles a failing disk handles this, too.
     """
 
+    is_logged = False
+    """Whether the store has logged that it is away. It logs when it is back, and callers need not log either."""
+
     def __init__(self, text: str, reason: UnavailableReason = "") -> None:
         super().__init__(text)
         self.reason = reason
+
+
+def is_logged(error: BaseException) -> bool:
+    """Return whether the store has logged why it is away."""
+    return isinstance(error, Unavailable) and error.is_logged
 
 
 class TooLarge(Exception):

@@ -68,6 +68,8 @@ class GroupCommit(Generic[R]):
         self._groups: deque[Group] = deque()
         self._committing = False
         self._refused: tuple[str, float] | None = None
+        self._is_logged = False
+        """Whether the store itself says when the reason of the last failure begins and ends."""
         self._lacks_room = False
         """Whether the last check for room found none."""
         self.fenced = ""
@@ -148,12 +150,13 @@ class GroupCommit(Generic[R]):
         error = written.exception()
         if error is None:
             if self._refused:
-                log.info("the journal takes events again")
+                if not self._is_logged:
+                    log.info("the journal takes events again")
                 self._refused, self._lacks_room = None, False
             self._publish(group, written.result())
         else:
             unavailable = make_unavailable(error)
-            self._refused = str(unavailable), time.monotonic()
+            self._refused, self._is_logged = (str(unavailable), time.monotonic()), unavailable.is_logged
             self.failed += 1
             group.set_failed(unavailable)
             if not isinstance(error, OSError):

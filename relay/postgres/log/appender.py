@@ -124,7 +124,7 @@ class PostgresAppender:
         try:
             return self._writer.write(group)
         except Unavailable as error:
-            if not self._commits.failing:
+            if not self._commits.failing and not error.is_logged:
                 log.error("the journal takes no events", reason=str(error))
             raise
 

@@ -99,6 +99,7 @@ def append_row(
     """
     values = [partition, newest, lowest, row.events, row.meta, row.body, row.crc, LOCK_MS, *ids]
     ((base, received_us),) = db.run(_APPEND_NEW if ids else _APPEND, values).fetchall()
+    db.note_commit()
     return base, received_us
 
 

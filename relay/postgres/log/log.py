@@ -26,7 +26,7 @@ from relay.postgres.log.reader import PostgresReader
 from relay.postgres.log.rewrite import find_ids, plan_table, rewrite_table
 from relay.postgres.log.segments import SegmentTable, find_log_end
 from relay.postgres.log.stored import StoredEvents
-from relay.store import Damage, ErasedStretch, JournalLimits, Unavailable, Wanted, Wants, merge_users
+from relay.store import Damage, ErasedStretch, JournalLimits, Unavailable, Wanted, Wants, is_logged, merge_users
 from relay.threads import ADMIN
 
 T = TypeVar("T")
@@ -190,9 +190,9 @@ class PostgresLog(PostgresAppender):
         if error is None:
             self._note_look(done.result())
         else:
-            if not self._is_blind:
+            if not self._is_blind and not is_logged(error):
                 log.error("the log cannot be read", error=str(error))
-            self._is_blind = True
+                self._is_blind = True
             self._pause_s = LONGEST_LOOK_S
         self._look_soon(self._pause_s)
 

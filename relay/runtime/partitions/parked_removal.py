@@ -32,7 +32,8 @@ async def keep_removing_parked(state: State) -> None:
                 while await state.remove_parked() or await state.shrink():
                     pass
             except Unavailable as error:
-                log.error("removing parked events failed, will be tried again", error=str(error))
+                if not error.is_logged:
+                    log.error("removing parked events failed, will be tried again", error=str(error))
             _log_removals(state, told)
             await asyncio.sleep(EVERY_S)
     finally:

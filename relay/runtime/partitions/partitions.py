@@ -112,7 +112,7 @@ class Partitions:
         try:
             wanted = {*await ADMIN.run(membership.find_wanted)}
         except Unavailable as error:
-            if not self._is_away:
+            if not self._is_away and not error.is_logged:
                 self._is_away = True
                 log.error("the store is unavailable, partitions go on until they are lost", reason=str(error))
             return None
@@ -137,7 +137,7 @@ class Partitions:
                 partition.stop()
             await partition.run(None if number else self.watch_first)
         except Unavailable as error:
-            if error.reason != "busy":  # else another process has yet to give it back
+            if error.reason != "busy" and not error.is_logged:  # busy: another process has yet to give it back
                 log.error("partition cannot be opened, will be tried again", partition=number, reason=str(error))
         except ConfigError as error:
             log.error("partition cannot be opened, will be tried again", partition=number, reason=str(error))

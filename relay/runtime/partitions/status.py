@@ -89,7 +89,8 @@ class PartitionStatusReader:
         try:
             gone = await self._fleet.find_abandoned()
         except Unavailable as error:
-            log.error("the ledgers of removed connectors cannot be read", error=str(error))
+            if not error.is_logged:
+                log.error("the ledgers of removed connectors cannot be read", error=str(error))
             return []
         return [
             RemovedConnector(connector=name, pending=pending, disabled=f"connector.{name}" in config.disabled)

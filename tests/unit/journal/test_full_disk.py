@@ -12,7 +12,6 @@ import pytest
 from relay.api import Kind
 from relay.journal import reader as reader_module
 from relay.journal.journal import Journal
-from relay.journal.live import group_commit
 from relay.journal.retention import find_largest_record
 from relay.journal.segment import SegmentReader
 from relay.state.disk_usage import measure_usage
@@ -207,7 +206,7 @@ async def test_after_a_while_senders_may_find_out_for_themselves(
     with pytest.raises(Unavailable):
         await append(journal, b"{}")
     assert journal.refusing
-    monkeypatch.setattr(group_commit, "REFUSING_S", -1)
+    monkeypatch.setattr(journal._commits, "_refusing_s", -1)
     assert journal.refusing is None
     await journal.close()
 

@@ -1,0 +1,50 @@
+"""Says once that the database is away, and once that it is back, whichever thread notices it.
+
+How it fails and recovers:
+
+- A lost connection, a refused connection and a statement without an answer begin an outage.
+- Any answer ends it, if no thread has met a failure for QUIET_S: servers that stop or start answer some and not others.
+- A statement without an answer may have waited for a standby. Reads are answered meanwhile, and so only a commit that
+  waits for standbys ends such an outage.
+"""
+
+import threading
+import time
+from typing import Final
+
+import structlog
+
+from relay.store import Unavailable
+
+QUIET_S: Final = 1.0
+log = structlog.stdlib.get_logger()
+
+
+class Outage:
+    """What the threads of this process know of whether the database answers."""
+
+    def __init__(self) -> None:
+        self._noting = threading.Lock()
+        self._began: float | None = None
+        self._failed_at = 0.0
+        self._awaits_commit = False
+
+    def note_failure(self, error: Unavailable, *, is_late: bool) -> None:
+        """Note an error of a connection. `is_late`: whether a statement had no answer in time."""
+        with self._noting:
+            self._failed_at = time.monotonic()
+            self._awaits_commit |= is_late
+            if self._began is None:
+                self._began = self._failed_at
+                log.error("the database is away", reason=str(error))
+        error.is_logged = True
+
+    def note_answer(self, *, is_commit: bool) -> None:
+        """Note that the database has answered. `is_commit`: to a commit that waits for standbys."""
+        if self._began is None or (self._awaits_commit and not is_commit):
+            return
+        with self._noting:
+            now = time.monotonic()
+            if self._began is not None and now >= self._failed_at + QUIET_S:
+                log.info("the database is back", after_s=round(now - self._began, 1))
+                self._began, self._awaits_commit = None, False
