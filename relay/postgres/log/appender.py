@@ -146,7 +146,7 @@ class PostgresAppender:
 
     async def _work(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
         """Do work in the writer's thread. Raises Unavailable."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+        return await work_in(self._thread, work, *arguments)
 
     def set_limits(self, limits: JournalLimits, memory: int = 0) -> None:
         """Use other limits from the next commit on."""
@@ -161,3 +161,12 @@ class PostgresAppender:
         await asyncio.gather(*map(asyncio.wrap_future, self._deletions))
         await self._work(self._writer.close)
         self._thread.shutdown()
+
+
+async def work_in(thread: ThreadPoolExecutor, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
+    """Do work in a thread of a log. Raises Unavailable, also if the log is closed."""
+    try:
+        done = asyncio.get_running_loop().run_in_executor(thread, work, *arguments)
+    except RuntimeError as error:  # the thread has ended
+        raise Unavailable("the log is closed") from error
+    return await done

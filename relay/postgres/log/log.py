@@ -12,6 +12,7 @@ How it fails and recovers:
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Final, NamedTuple, TypeVar, TypeVarTuple
 
 import psycopg
@@ -20,7 +21,7 @@ import structlog
 from relay.api import Block, User
 from relay.journal import Lost, Subscribers, Tail
 from relay.postgres.connection import Database, Lasting, PostgresConnection
-from relay.postgres.log.appender import PostgresAppender
+from relay.postgres.log.appender import PostgresAppender, work_in
 from relay.postgres.log.blocks import find_base, find_received
 from relay.postgres.log.reader import PostgresReader
 from relay.postgres.log.rewrite import find_ids, plan_table, rewrite_table
@@ -235,7 +236,7 @@ class PostgresLog(PostgresAppender):
             return self._stored.read(db, offset, head)
 
     async def _read(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._reads, work, *arguments)
+        return await work_in(self._reads, work, *arguments)
 
     def open_reader(self, wants: Wants = lambda _: True) -> PostgresReader:
         """Open a reader with a position of its own, at the head. Close it when done.
@@ -306,11 +307,13 @@ class PostgresLog(PostgresAppender):
 
     async def await_commit(self) -> None:
         """Wait until the commit under way has ended."""
-        await self._work(lambda: None)
+        with suppress(Unavailable):  # the log is closed
+            await self._work(lambda: None)
 
     async def await_reads(self) -> None:
         """Wait until the present reads have ended."""
-        await self._read(lambda: None)
+        with suppress(Unavailable):  # the log is closed
+            await self._read(lambda: None)
 
     async def find_more_ids(self, wanted: Wanted, head: int) -> dict[int, User]:
         """Find further ids of the users in the events below `head`, by the number of the erasure. Raises

@@ -186,3 +186,16 @@ async def test_the_bytes_of_an_erased_user_are_in_no_file_but_the_wal(
     found = await read_to(log.open_reader(), 9)
     assert [*found] == [0, 1, 2, 3, 4, 5]
     assert [(one.start, one.stop) for one in log.unsaved_damage] == [(6, 9)]
+
+
+async def test_a_closed_log_refuses_and_ends_no_status_of_its_process(open_log: Open) -> None:
+    log = open_log(memory=0)
+    offset = await append(log, b"{}")
+    await log.close()
+    assert await log.find_received(offset) is None
+    with pytest.raises(Unavailable, match="the log is closed"):
+        await log.find_offset(0.0)
+    with pytest.raises(Unavailable, match="the log is closed"):
+        await log.check_room()
+    await log.await_commit()
+    await log.await_reads()

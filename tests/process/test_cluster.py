@@ -1,0 +1,117 @@
+"""Several relays share the partitions of a journal in PostgreSQL, and one after the other goes away and comes back.
+
+Each test prints how long the takeovers took. What is promised: at once after a stop, else the time of a lease and 5 s.
+"""
+
+import signal
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from relay.status.model import Status
+from relay.testing import Destination
+from tests.forks import Forks
+from tests.postgres import start_shared_server
+from tests.process.cluster import Cluster, count_arrived, send_round
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(params=[4])
+async def cluster(request: pytest.FixtureRequest, tmp_path: Path, relay_forks: Forks) -> AsyncIterator[Cluster]:
+    """A cluster of so many partitions, of which no relay runs yet."""
+    async with Destination() as destination:
+        cluster = Cluster(tmp_path, relay_forks, destination, request.param, start_shared_server())
+        yield cluster
+        await cluster.end()
+
+
+async def deliver_some(cluster: Cluster) -> None:
+    """Wait until some more events arrive."""
+    before = len(count_arrived(cluster))
+    await cluster.until("events arrive", lambda: len(count_arrived(cluster)) > before + 100)
+
+
+def list_held(cluster: Cluster, name: str) -> list[int]:
+    return [partition for partition, node in cluster.read_holders().items() if node == name]
+
+
+def says(cluster: Cluster, at: str, **wanted: str) -> Callable[[], bool]:
+    """Return what looks whether `relay status` at a node says these states of nodes."""
+    return lambda: {one.node: one.state for one in cluster.read_status(at).nodes} == wanted
+
+
+async def test_relays_come_and_go_and_deliver_everything(cluster: Cluster) -> None:
+    await cluster.start("a", "b")
+    a, b = cluster.nodes.values()
+    async with send_round(cluster) as sender:
+        await deliver_some(cluster)
+        await cluster.start("c")
+        await deliver_some(cluster)
+        assert await cluster.nodes["c"].stop() == 0
+        print(f"taken over within {await cluster.until_shared('a', 'b'):.1f} s of a stop")
+        await deliver_some(cluster)
+        assert sender.count_twice() == 0
+        await cluster.until("c has stopped", says(cluster, "b", a="running", b="running", c="stopped"))
+
+        sender.takeovers += len(list_held(cluster, "a"))
+        await a.kill()
+        print(f"taken over within {await cluster.until_shared('b'):.1f} s of a kill")
+        await deliver_some(cluster)
+        await cluster.until("a is away", says(cluster, "b", a="away", b="running", c="stopped"))
+        await a.start()
+        print(f"shares again within {await cluster.until_shared('a', 'b'):.1f} s of a start")
+        await deliver_some(cluster)
+
+        sender.takeovers += len(list_held(cluster, "b"))
+        b.signal(signal.SIGSTOP)
+        print(f"taken over within {await cluster.until_shared('a'):.1f} s of a standstill")
+        await deliver_some(cluster)
+        b.signal(signal.SIGCONT)
+        print(f"shares again within {await cluster.until_shared('a', 'b'):.1f} s of its end")
+        await deliver_some(cluster)
+    assert b.is_running
+
+
+@pytest.mark.parametrize("cluster", [1], indirect=True)
+async def test_relays_without_a_partition_take_events_and_wait_for_one(cluster: Cluster) -> None:
+    await cluster.start("a")
+    await cluster.start("b", "c")
+    assert cluster.read_holders() == {0: "a"}
+    async with send_round(cluster) as sender:
+        await deliver_some(cluster)
+        seen = cluster.read_status("c")
+        assert {one.node: list(one.partitions) for one in seen.nodes} == {"a": [0], "b": [], "c": []}
+        sender.takeovers += 1
+        await cluster.nodes["a"].kill()
+        await cluster.until("another has the partition", lambda: cluster.read_holders().get(0) in ("b", "c"))
+        await deliver_some(cluster)
+
+
+async def test_a_second_relay_of_one_name_is_refused(cluster: Cluster) -> None:
+    await cluster.start("a")
+    other = cluster.make("a", folder="other")
+    await other.launch()
+    assert await other.ended() != 0
+    (said,) = [line for line in other.stderr if "runs already" in line]
+    assert f"node a runs already, as process {cluster.nodes['a'].pid} on" in said
+    assert list_held(cluster, "a") == [0, 1, 2, 3]
+
+
+async def test_the_status_is_told_while_no_relay_runs(cluster: Cluster) -> None:
+    await cluster.start("a", "b")
+    cluster.destination.behaviour = 503
+    async with send_round(cluster):
+        await cluster.until("events come in", lambda: cluster.read_pending("a") > 100)
+        for node in cluster.nodes.values():
+            assert await node.stop() == 0
+        seen: Status = cluster.read_status("b")
+        assert [(one.node, one.state) for one in seen.nodes] == [("a", "stopped"), ("b", "stopped")]
+        assert seen.waiting_partitions == [0, 1, 2, 3]
+        assert sum(lane.pending for lane in seen.lanes) > 100
+        assert cluster.command("a", "status").returncode == 1
+        cluster.destination.behaviour = 200
+        for node in cluster.nodes.values():
+            await node.start()
+        await cluster.until_shared()
