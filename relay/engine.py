@@ -5,10 +5,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relay.api import Stores
+from relay.api import StoreError, Stores
 from relay.config import JournalSettings
 from relay.state import EmbeddedStores, StateFolder
-from relay.store import Store
+from relay.store import Store, Unavailable
 
 if TYPE_CHECKING:
     from relay.postgres import Observation
@@ -23,8 +23,15 @@ def open_store(folder: Path, settings: JournalSettings) -> Store:
     return StateFolder(folder, settings.path)
 
 
-def view_plugin_stores(folder: Path) -> Stores:
-    """Return the stores of the connectors of a state folder, for commands of plugins."""
+def view_plugin_stores(folder: Path, settings: JournalSettings) -> Stores:
+    """Return the stores of the connectors, for commands of plugins. Raises StoreError if the dsn cannot be read."""
+    if settings.backend == "postgres":
+        from relay.postgres import TableStores, find_database
+
+        try:
+            return TableStores(find_database(settings))
+        except Unavailable as error:
+            raise StoreError(str(error)) from error
     return EmbeddedStores(folder)
 
 

@@ -10,7 +10,7 @@ import click
 KEY_BYTES: Final = 32 << 10
 VALUE_BYTES: Final = 1 << 20
 FIND_STORES: Final = "relay.find_stores"
-"""The key of `Callable[[Path], Stores]` in a command's context."""
+"""The key of `Callable[[Path, Path | None], Stores]` in a command's context."""
 
 
 class StoreError(OSError):
@@ -68,7 +68,7 @@ class StoreReader(Protocol):
 
 
 class Stores(Protocol):
-    """The stores of a state folder, to read them from outside, whether relay runs or not."""
+    """The stores of a relay, to read them from outside, whether relay runs or not."""
 
     def list_connectors(self, type: str, *, worker: int = 0) -> list[str]:
         """Return the names of all connectors of a type that have a store, in order; removed connectors as well."""
@@ -77,15 +77,17 @@ class Stores(Protocol):
         """Open a store to read. Be quick: `purge` fails while somebody reads. Raises StoreError."""
 
 
-def find_stores(state: Path) -> Stores:
-    """Return the stores of a state folder. Call it in a command that a plugin adds to `relay` (`relay_commands`).
+def find_stores(state: Path, conf: Path | None = None) -> Stores:
+    """Return the stores of a state folder, or of the database that the configuration names. Call it in a command that a
+    plugin adds to `relay` (`relay_commands`).
 
-    Raises RuntimeError outside such a command.
+    `conf`: the folder of the configuration; None: those in which relay looks. Raises StoreError if the database is
+    unknown here, and RuntimeError outside such a command.
     """
-    found: Callable[[Path], Stores] | None = click.get_current_context().meta.get(FIND_STORES)
+    found: Callable[[Path, Path | None], Stores] | None = click.get_current_context().meta.get(FIND_STORES)
     if found is None:
         raise RuntimeError("find_stores: no command of relay runs")
-    return found(state)
+    return found(state, conf)
 
 
 def check_write(puts: Mapping[bytes, bytes], deletes: Iterable[bytes]) -> None:

@@ -15,7 +15,7 @@ from relay.api.internal import FIND_STORES
 from relay.cli import output
 from relay.cli.commands.config.check import BAD_CONFIGURATION, report
 from relay.commands import COMMANDS
-from relay.config import ConfigError, Registry
+from relay.config import CONF_FOLDERS, ConfigError, Registry, load_journal
 from relay.words import describe_error, escape
 
 
@@ -58,10 +58,10 @@ def relay(ctx: click.Context) -> None:
     ctx.meta[FIND_STORES] = _find_stores
 
 
-def _find_stores(state: Path) -> Stores:
+def _find_stores(state: Path, conf: Path | None) -> Stores:
     from relay.engine import view_plugin_stores  # late: few commands of plugins need it
 
-    return view_plugin_stores(state)
+    return view_plugin_stores(state, load_journal([conf] if conf else CONF_FOLDERS))
 
 
 def main() -> NoReturn:

@@ -3,6 +3,7 @@
 from relay.postgres.connection import Database, Lasting, PostgresConnection, find_database
 from relay.postgres.probe import Observation, observe
 from relay.postgres.schema import check_version, make_sql, make_tables, read_version
+from relay.postgres.state.plugin_store import TableStores
 from relay.postgres.store import PostgresStore
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Observation",
     "PostgresConnection",
     "PostgresStore",
+    "TableStores",
     "check_version",
     "find_database",
     "make_sql",

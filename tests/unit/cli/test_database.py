@@ -159,3 +159,13 @@ def test_a_credential_that_a_command_cannot_read_is_named_with_its_folder(run: R
     assert result.exit_code == 1
     assert "LoadCredential=relay-dsn:/PATH" in result.output
     assert result.output.endswith("a command finds it with CREDENTIALS_DIRECTORY=/etc/relay/credentials\n")
+
+
+def test_a_command_of_a_plugin_finds_the_stores_in_the_database(run: Run, server: Server, schema: str) -> None:
+    run("journal", "init")
+    assert "has no database of a connector of type braze_cohorts" in run("cohorts", "list").output
+    for connector in ("a", "b"):
+        values = f"0, '{connector}', 'braze_cohorts', 'k', 'v'"
+        server.execute(f"INSERT INTO {schema}.plugin_store (partition, connector, type, key, value) VALUES ({values})")
+    assert "name one of the connectors by --connector: a, b" in run("cohorts", "list").output
+    assert json.loads(run("cohorts", "list", "--connector", "a", "--json").output) == []

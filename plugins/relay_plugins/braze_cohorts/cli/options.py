@@ -14,12 +14,33 @@ from relay_plugins.braze_cohorts.queries import Cohort, read_cohort
 F = TypeVar("F", bound=Callable[..., Any])
 TYPE: Final = "braze_cohorts"
 
-state_option = click.option(
-    "--state",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=lambda: os.environ.get("STATE_DIRECTORY", "/var/lib/relay"),
-    help="relay's state folder (default: $STATE_DIRECTORY, or /var/lib/relay).",
-)
+CONF: Final = "relay_plugins.braze_cohorts.conf"
+"""The key of --conf in a command's context."""
+
+
+def _keep_conf(ctx: click.Context, param: click.Parameter, conf: Path | None) -> None:
+    ctx.meta[CONF] = conf
+
+
+def state_option(command: F) -> F:
+    """Add the options that say where the stores are: --state, passed as `state`, and --conf for `open_store`."""
+    state = click.option(
+        "--state",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=lambda: os.environ.get("STATE_DIRECTORY", "/var/lib/relay"),
+        help="relay's state folder (default: $STATE_DIRECTORY, or /var/lib/relay).",
+    )
+    conf = click.option(
+        "--conf",
+        metavar="DIR",
+        type=click.Path(path_type=Path),
+        expose_value=False,
+        callback=_keep_conf,
+        help="The configuration (default: /etc/relay/conf.d).",
+    )
+    return state(conf(command))
+
+
 connector_option = click.option("--connector", help="Which braze_cohorts connector, if there are several.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 url_option = click.option("--url", required=True, help="A source of type json of a running relay.")
@@ -50,7 +71,7 @@ class NotFound(click.ClickException):
 
 def open_store(state: Path, connector: str | None) -> AbstractContextManager[StoreReader]:
     """Open the store of a connector to read; None names the only connector. Raises NotFound, StoreError."""
-    stores = find_stores(state)
+    stores = find_stores(state, click.get_current_context().meta[CONF])
     found = stores.list_connectors(TYPE)
     if connector is None and len(found) == 1:
         (connector,) = found
