@@ -191,6 +191,9 @@ def _merge_lanes(one: LaneStatus, other: LaneStatus) -> LaneStatus:
         since=_choose_least(worse.since, better.since) if better.state == worse.state else worse.since,
         accepted=one.accepted + other.accepted,
         outcomes=_add_counts(one.outcomes, other.outcomes),
+        own_outcomes=None
+        if one.own_outcomes is None and other.own_outcomes is None
+        else _add_counts(one.own_outcomes or {}, other.own_outcomes or {}),
         pending=one.pending + other.pending,
         oldest_pending=_choose_least(one.oldest_pending, other.oldest_pending),
         rate=one.rate + other.rate,
@@ -212,6 +215,9 @@ def _merge_journals(one: JournalStatus, other: JournalStatus) -> JournalStatus:
     return JournalStatus(
         oldest=one.oldest + other.oldest,
         head=one.head + other.head,
+        own_events=None
+        if one.own_events is None and other.own_events is None
+        else (one.own_events or 0) + (other.own_events or 0),
         size=one.size + other.size,
         needed=one.needed + other.needed,
         capacity=one.capacity + other.capacity,

@@ -136,6 +136,8 @@ class LaneStatus:
     accepted: int
     """Events since the lane began, ever, like the outcomes."""
     outcomes: Mapping[str, int]
+    own_outcomes: Mapping[str, int] | None = None
+    """The outcomes since this process runs the lane, where all processes share the partitions; None: `outcomes`."""
     pending: int
     """Accepted events without an outcome."""
     oldest_pending: float | None
@@ -181,6 +183,8 @@ class JournalStatus:
     """The first readable offset."""
     head: int
     """The offset behind the last event."""
+    own_events: int | None = None
+    """The events since this process runs the partitions, where all processes share them; None: `head`."""
     size: int
     """Bytes on disk."""
     needed: int

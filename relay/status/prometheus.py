@@ -144,7 +144,10 @@ def _make_ingest(status: Status) -> Iterator[Metric]:
 def _make_journal(status: Status) -> Iterator[Metric]:
     journal = status.journal
     yield _make_counter(
-        "relay_journal_accepted_events", "Events written to the journal. Kept for ever.", (), [((), journal.head)]
+        "relay_journal_accepted_events",
+        "Events written to the journal. Kept for ever.",
+        (),
+        [((), journal.head if journal.own_events is None else journal.own_events)],
     )
     yield _make_counter(
         "relay_journal_accepted_bytes", "Bytes of the events written since the start.", (), [((), journal.bytes)]
@@ -194,7 +197,7 @@ def _make_deliver(status: Status) -> Iterator[Metric]:
         (
             ((one.connector, outcome), number)
             for one in lanes
-            for outcome, number in one.outcomes.items()
+            for outcome, number in (one.outcomes if one.own_outcomes is None else one.own_outcomes).items()
             if outcome != "parked"  # a replay that succeeds takes it back: it is no counter
         ),
     )

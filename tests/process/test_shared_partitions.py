@@ -136,8 +136,11 @@ async def test_one_process_runs_all_partitions_until_others_come(cluster: Cluste
         metrics = await cluster.daemon.metrics()
         assert metrics['relay_ingest_accepted_events_total{source="braze"}'] == 20
         assert metrics['relay_deliver_attempts_total{connector="hook",outcome="delivered"}'] == 20
+        delivered = 'relay_deliver_events_total{connector="hook",outcome="delivered"}'
+        assert (metrics[delivered], metrics["relay_journal_accepted_events_total"]) == (20, 20)
         cluster.play()
         await cluster.runs(0, 1, 2, 3)
+        assert (await cluster.daemon.metrics())[delivered] == 20
         assert await cluster.daemon.stop() == 0
     assert cluster.daemon.list_complaints() == []
 

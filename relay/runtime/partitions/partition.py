@@ -71,8 +71,13 @@ class Partition:
         await self.fleet.open(self._config)
         await self._eraser.open()
         await self.state.read_accepted()  # connectors that a reload adds begin at the head, if nothing is in doubt
+        self._note_begun()
         with suppress(OSError):  # the first commit says it
             await self.journal.check_room()
+
+    def _note_begun(self) -> None:
+        if self._store.shared_partitions:
+            self.status_reader.note_begun()
 
     async def follow_pauses(self) -> None:
         """Pause what the first partition pauses."""
@@ -139,6 +144,7 @@ class Partition:
             self._chores.start("erasures", self._eraser.run())
             raise
         self._config = config
+        self._note_begun()
         # Replace the eraser, which knows connectors and settings. The new eraser continues where the old one was.
         self._eraser = self._make_eraser(config)
         await self._eraser.open()

@@ -26,7 +26,7 @@ from relay.status import (
     make_idle_status,
     predict_time,
 )
-from relay.store import Log, Unavailable
+from relay.store import Counts, Log, Unavailable
 
 log = structlog.stdlib.get_logger()
 
@@ -39,6 +39,16 @@ class PartitionStatusReader:
         self._rates = Rates()
         self._oldest: dict[str, tuple[int, float | None]] = {}
         """Receipt of the event at each lane's position. Finding it may need a read from disk."""
+        self._begun: dict[str, Counts] = {}
+        """The counts with which each lane began to run here, where all processes share the partitions."""
+        self._first: int | None = None
+        """The head when the partition began to run here, where all processes share the partitions."""
+
+    def note_begun(self) -> None:
+        """Note with which counts the partition and its lanes begin to run here."""
+        self._first = self._journal.head if self._first is None else self._first
+        for lane in self._fleet.lanes:
+            self._begun.setdefault(lane.name, replace(lane.cursor.counts))
 
     def sample(self, now: float) -> None:
         """Note the counters. `now`: monotonic seconds."""
@@ -117,6 +127,7 @@ class PartitionStatusReader:
             next_try=destination.breaker.seconds_left(now),
             accepted=ledger.accepted,
             outcomes=asdict(ledger.counts),
+            own_outcomes=_subtract(ledger.counts, self._begun[name]) if name in self._begun else None,
             pending=ledger.pending,
             oldest_pending=oldest,
             rate=self._rates.measure_change(("settled", name), NOW_S),
@@ -151,6 +162,7 @@ class PartitionStatusReader:
         return JournalStatus(
             oldest=journal.oldest,
             head=journal.head,
+            own_events=None if self._first is None else journal.head - self._first,
             size=journal.size,
             needed=needed,
             capacity=journal.capacity,
@@ -162,6 +174,12 @@ class PartitionStatusReader:
             lost=journal.lost,
             syncs=Histogram(QUICK),
         )
+
+
+def _subtract(counts: Counts, begun: Counts) -> dict[str, int]:
+    """Return what was counted since then."""
+    before = asdict(begun)
+    return {outcome: number - before[outcome] for outcome, number in asdict(counts).items()}
 
 
 def _find_state(lane: LiveLane) -> tuple[State, float | None]:
