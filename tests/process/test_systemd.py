@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from relay.cli.main import relay as cli
 from relay.sandbox.daemon import find_free_port
 from relay.testing import Answer, Destination, make_event
 from tests.daemon import Daemon
+from tests.postgres import Server, run_server
+from tests.process.fleet import make_cluster, use_database
 from tests.process.test_workers import children
 
 TABLES = """
@@ -193,9 +195,19 @@ async def test_a_disk_that_hangs_stops_the_signs_of_life(
         assert {line["level"] for line in daemon.logged("relay is stuck")} == {"error"}
 
 
+@pytest.fixture
+def database() -> Iterator[Server]:
+    with run_server() as server:
+        make_cluster(server.dsn)
+        yield server
+
+
+@pytest.mark.parametrize("backend", ["embedded", "postgres"])
 async def test_a_plugin_that_blocks_the_loop_is_ended_by_the_watchdog_and_named(
-    daemon: Daemon, systemd: Systemd
+    daemon: Daemon, systemd: Systemd, backend: str, request: pytest.FixtureRequest
 ) -> None:
+    if backend == "postgres":
+        use_database(daemon, request.getfixturevalue("database").dsn)
     (daemon.plugins / "blocking.py").write_text(BLOCKS)
     daemon.wrapper = ["env"]  # an interpreter that begins with $PYTHONFAULTHANDLER
     daemon.configure("10-all", TABLES.split("[connector")[0] + '[connector.it]\ntype = "blocking"')
@@ -209,6 +221,24 @@ async def test_a_plugin_that_blocks_the_loop_is_ended_by_the_watchdog_and_named(
     daemon.signal(signal.SIGABRT)
     assert await daemon.ended() == -signal.SIGABRT
     assert "blocking.py" in "\n".join(daemon.stderr)
+
+
+async def test_a_database_that_hangs_is_not_a_stuck_loop(daemon: Daemon, systemd: Systemd, database: Server) -> None:
+    async with Destination() as hook:
+        use_database(daemon, database.dsn)
+        daemon.configure("10-all", TABLES % hook.url)
+        await daemon.start()
+        assert (await daemon.post(b'{"events":[%s]}' % make_event()))[0] == 202
+        database.freeze()
+        async with asyncio.TaskGroup() as group:
+            posting = group.create_task(daemon.post(b'{"events":[%s]}' % make_event()), name="sender")
+            heard = len(systemd.told)
+            for _ in range(6):  # three times as long as an embedded journal may take
+                heard = await systemd.hears("WATCHDOG", "1", after=heard, within=WATCHDOG_S)
+            assert not posting.done()
+            database.thaw()
+        assert posting.result()[0] == 202
+        assert not any(message.get("STATUS", "").startswith("stuck") for message in systemd.told)
 
 
 async def test_a_dead_destination_is_not_a_stuck_loop(daemon: Daemon, systemd: Systemd) -> None:

@@ -1,0 +1,121 @@
+"""Three relays on one database, of which relays, servers and cables fail in turn: nothing acknowledged is lost."""
+
+import asyncio
+import random
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import LONG
+from tests.forks import Forks
+from tests.postgres import Cable, Replicated
+from tests.postgres.replicated import make_dsn
+from tests.process.fleet import LEASE_S, PARTITIONS, WINDOW, Fleet, Stream
+
+ROUNDS = 50 if LONG else 3
+RATE = 300
+
+
+class Scene:
+    """What a fault can befall."""
+
+    def __init__(self, fleet: Fleet, servers: Replicated, cable: Cable) -> None:
+        self.fleet, self.servers, self.cable = fleet, servers, cable
+
+
+async def kill_a_relay(scene: Scene) -> None:
+    await scene.fleet.nodes[1].kill()
+    await scene.fleet.deliver_all()
+    await scene.fleet.nodes[1].start()
+
+
+async def stop_a_relay_beyond_its_lease(scene: Scene) -> None:
+    scene.fleet.nodes[2].signal(signal.SIGSTOP)
+    await asyncio.sleep(LEASE_S + 2)
+    scene.fleet.nodes[2].signal(signal.SIGCONT)
+
+
+async def cut_a_relay_off(scene: Scene) -> None:
+    scene.cable.cut()
+    await asyncio.sleep(LEASE_S + 2)
+    scene.cable.mend()
+
+
+async def kill_the_primary(scene: Scene) -> None:
+    former = scene.servers.primary
+    former.kill()
+    await asyncio.to_thread(scene.servers.promote)
+    await scene.fleet.deliver_all()
+    await asyncio.to_thread(scene.servers.bring_back, former)
+
+
+async def stop_the_standbys(scene: Scene) -> None:
+    for standby in scene.servers.standbys:
+        standby.freeze()
+    await asyncio.sleep(2)
+    for standby in scene.servers.standbys:
+        standby.thaw()
+
+
+async def restart_everything(scene: Scene) -> None:
+    for node in scene.fleet.nodes:
+        assert await node.stop() == 0
+    for server in [*scene.servers.standbys, scene.servers.primary]:
+        await asyncio.to_thread(server.stop)
+    for server in [scene.servers.primary, *scene.servers.standbys]:
+        await asyncio.to_thread(server.start)
+    for node in scene.fleet.nodes:
+        await node.start()
+
+
+Fault = Callable[[Scene], Awaitable[None]]
+FAULTS: list[Fault] = [
+    kill_the_primary,
+    kill_a_relay,
+    cut_a_relay_off,
+    stop_a_relay_beyond_its_lease,
+    stop_the_standbys,
+    restart_everything,
+]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+async def test_relays_and_servers_that_fail_lose_nothing(tmp_path: Path, relay_forks: Forks) -> None:
+    plain = Stream("plain", "users.messages.email.Open")
+    ordered = Stream("ordered", "users.behaviors.Purchase", 'order_by = "user.user_id"')
+    limited = Stream("limited", "users.messages.pushnotification.Open", f"rate = {RATE}")
+    once = Stream("once", "users.messages.sms.Delivery", path="/once", copies=2)
+    streams = [plain, ordered, limited, once]
+    chance = random.Random(7)
+    async with AsyncExitStack() as stack:
+        servers = stack.enter_context(Replicated.run())
+        ports = [server.port for server in servers.servers]
+        cable = await stack.enter_async_context(Cable.plug(ports))
+        dsns = [make_dsn(cable.ports), servers.dsn, servers.dsn]
+        fleet = await stack.enter_async_context(Fleet.run(tmp_path, relay_forks, dsns, streams))
+        scene = Scene(fleet, servers, cable)
+        async with fleet.under_load():
+            for number in range(ROUNDS):
+                fault = FAULTS[number] if number < len(FAULTS) else chance.choice(FAULTS)
+                await asyncio.sleep(chance.uniform(0.3, 1))
+                await fault(scene)
+                print(f"{fault.__name__}: all delivered {await fleet.deliver_all():.1f} s later")
+        await fleet.deliver_all()
+        rows = await fleet.audit()
+        for node in fleet.nodes:
+            assert await node.stop() == 0
+    for stream in streams:
+        arrived = stream.count_arrivals()
+        again = arrived.total() - len(arrived)
+        print(f"{stream.name}: {len(stream.acknowledged):,} acknowledged, {again:,} came again")
+        assert len(stream.acknowledged) > ROUNDS * 20
+        assert not stream.find_missing(set(stream.acknowledged))
+        assert rows[stream.name]["delivered"] == len(arrived)
+        assert again <= ROUNDS * PARTITIONS * WINDOW
+        assert not stream.find_changed_keys()
+    assert not ordered.find_disorder()
+    assert limited.find_most(10) <= RATE * 11
