@@ -68,10 +68,12 @@ class Cluster:
             return [number for (number,) in db.run("SELECT partition FROM $.partition ORDER BY partition")]
 
 
-def check_bar(db: PostgresConnection) -> None:
-    """Check that relays start with the cluster. Nobody changes that before the transaction has ended. Raises
-    Unavailable."""
-    (barred,) = db.run("SELECT barred FROM $.cluster FOR SHARE").fetchone() or ("",)
+def check_bar(db: PostgresConnection, lock: str = "") -> None:
+    """Check that relays start with the cluster. The lock "FOR SHARE" keeps it so until the transaction has ended.
+
+    Raises Unavailable.
+    """
+    (barred,) = db.run(f"SELECT barred FROM $.cluster {lock}").fetchone() or ("",)  # noqa: S608
     if barred:
         raise Unavailable(f"no relay starts with the tables of the schema {db.schema}: {barred}")
 

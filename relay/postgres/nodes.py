@@ -151,7 +151,7 @@ class ClusterMembership:
         }  # fmt: skip
         with self._database.use() as db, db.transaction_of():
             db.run("SELECT pg_advisory_xact_lock((SELECT lock FROM $.cluster), %s)", [NAMES_LOCK])
-            check_bar(db)
+            check_bar(db, "FOR SHARE")
             row = db.run(NAMESAKE, self._key).fetchone()
             other = Namesake(*row) if row else None
             if other is not None and is_gone(other.number, other.machine):

@@ -11,6 +11,7 @@ from statistics import median
 from typing import Final, Literal
 
 from relay.config import JournalSettings
+from relay.postgres.cluster import check_bar
 from relay.postgres.connection import Database, PostgresConnection
 from relay.postgres.durability import check_durable, read_durability
 from relay.postgres.schema import check_partitions, check_version, read_version
@@ -43,6 +44,7 @@ def observe(database: Database, settings: JournalSettings) -> Iterator[Observati
         yield _observe_server(db)
         try:
             check_version(read_version(db))
+            check_bar(db)
         except Unavailable as error:
             yield _make_problem("tables", error, "schema")
         else:

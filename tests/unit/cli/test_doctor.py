@@ -24,7 +24,7 @@ from relay.cli.commands.doctor import daemon, disk, join_findings, machine, serv
 from relay.cli.commands.doctor.report import Finding
 from relay.cli.main import relay as command
 from relay.journal.lock import lock
-from relay.state.layout import DATABASE, MARKER
+from relay.state.layout import BAR, DATABASE, MARKER
 from tests.certificates import Authority
 
 PROBLEM = Finding("problem", "connector heap", "failing since T: h:443: no answer", "")
@@ -458,3 +458,13 @@ def test_a_restore_that_was_broken_off_is_a_problem(place: Place) -> None:
     assert level == "problem"
     assert "a restore was broken off there, and relay does not start with it" in said
     assert f"-> run relay restore /backup --state {place.state} again" in place.run().output
+
+
+def test_a_journal_that_was_copied_elsewhere_is_a_problem_for_its_relay(place: Place) -> None:
+    (place.state / BAR).write_text("its journal was copied to PostgreSQL, and relay goes on there\n")
+    said = "its journal was copied to PostgreSQL, and relay goes on there, and relay does not start with it"
+    assert said in place.findings()["state folder"][1]
+    (place.state / "dsn").write_text("host=127.0.0.1 port=1")
+    journal = f'[journal]\nbackend = "postgres"\ndsn = {{ file = "{place.state}/dsn" }}'
+    (place.conf / "50-journal.toml").write_text(journal)
+    assert place.findings()["state folder"][0] == "ok"

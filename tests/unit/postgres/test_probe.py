@@ -165,3 +165,9 @@ def test_a_snapshot_that_is_held_for_long_is_named(
 def test_a_slot_that_holds_a_snapshot_is_named_by_transactions() -> None:
     slot = snapshots.HeldSnapshot("replication slot b", None, 250_000)
     assert str(slot) == "replication slot b holds a snapshot for 250,000 transactions"
+
+
+def test_tables_with_which_no_relay_starts_are_a_problem(server: Server, database: Database) -> None:
+    server.execute(f"UPDATE {database.schema}.cluster SET barred = 'the copy is not complete'")
+    found = look(database)["tables"]
+    assert (found.level, "no relay starts" in found.said, found.advice) == ("problem", True, "the copy is not complete")

@@ -43,7 +43,7 @@ def check_folder(it: Installation) -> Iterator[Finding]:
         advice = "run relay doctor as the user that relay runs as, or as root"
         yield Finding("problem", "state folder", f"{it.state} cannot be written by this user", advice)
         return
-    if why := find_bar(it.state):
+    if it.config.journal.backend == "embedded" and (why := find_bar(it.state)):
         said, _, advice = why.partition(": ")
         yield Finding("problem", "state folder", f"{it.state}: {said}, and relay does not start with it", advice)
     mode = stat.S_IMODE(it.state.stat().st_mode)
