@@ -114,11 +114,11 @@ def note_history(store: Store, entry: Entry) -> None:
             click.echo(f"the history cannot be written: {error}", err=True)
 
 
-def add_headings(parts: Sequence[tuple[int, Sequence[str]]]) -> list[str]:
-    """Return the lines of each worker, under a heading if there are several."""
+def add_headings(parts: Sequence[tuple[int, Sequence[str]]], name: Callable[[int], str]) -> list[str]:
+    """Return the lines of each worker, under a heading if there are several. `name` names a worker."""
     if len(parts) == 1:
         return [*parts[0][1]]
-    return [line for worker, lines in parts for line in (f"worker {worker}:", *lines)]
+    return [line for worker, lines in parts for line in (f"{name(worker)}:", *lines)]
 
 
 def encode_workers(parts: Sequence[tuple[int, dict[str, Any]]], **whole: Any) -> str:

@@ -1,7 +1,8 @@
 """The audit: proves from the journal, not from counters, that nothing vanished. Blocking, and changes nothing."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from itertools import chain, pairwise
 from typing import Final
 
@@ -17,6 +18,7 @@ from relay.store import (
     find_acknowledged_head,
     find_unsettled,
     merge_sources,
+    name_partition,
     sum_totals,
 )
 from relay.words import format_count, format_ranges
@@ -109,17 +111,17 @@ class AuditedState:
 def audit_all(store: Store, kept_for: Collection[str] | None = None) -> Audit:
     """Audit all workers, as `audit` does."""
     found = {view.number: audit(view, kept_for) for view in store.view_all()}
-    return found[0] if len(found) == 1 else merge_audits(found)
+    return found[0] if len(found) == 1 else merge_audits(found, partial(name_partition, store))
 
 
-def merge_audits(found: Mapping[int, Audit]) -> WholeAudit:
-    """Merge the audits of several workers. The result balances if all do."""
+def merge_audits(found: Mapping[int, Audit], name: Callable[[int], str] = "worker {}".format) -> WholeAudit:
+    """Merge the audits of several workers. The result balances if all do. `name` names a worker."""
     audits = [*found.values()]
     connectors = []
-    for name in sorted({row.connector for one in audits for row in one.connectors}):
-        rows = [row for one in audits for row in one.connectors if row.connector == name]
+    for connector in sorted({row.connector for one in audits for row in one.connectors}):
+        rows = [row for one in audits for row in one.connectors if row.connector == connector]
         counts = {count: sum(getattr(row, count) for row in rows) for count in COUNTED}
-        connectors.append(AuditRow(name, **counts, balances=all(row.balances for row in rows)))
+        connectors.append(AuditRow(connector, **counts, balances=all(row.balances for row in rows)))
     return WholeAudit(
         balances=all(one.balances for one in audits),
         segments=sum(one.segments for one in audits),
@@ -128,7 +130,7 @@ def merge_audits(found: Mapping[int, Audit]) -> WholeAudit:
         connectors=connectors,
         sources=merge_sources(ledger for one in audits for ledger in one.sources),
         parked=sum_totals(total for one in audits for total in one.parked),
-        problems=[f"worker {number}: {problem}" for number, one in found.items() for problem in one.problems],
+        problems=[f"{name(number)}: {problem}" for number, one in found.items() for problem in one.problems],
         workers=[
             WorkerAudit(worker=number, **{field.name: getattr(one, field.name) for field in fields(Audit)})
             for number, one in found.items()

@@ -21,6 +21,7 @@ from relay.status.diagnosis import (
     diagnose,
     make_list_command,
     measure_wait,
+    name_subject,
 )
 from relay.status.model import JournalStatus, LaneStatus, SourceStatus, Status
 
@@ -79,9 +80,8 @@ def _find_beside_events(status: Status, found: Diagnosis) -> Iterator[Condition]
             facts = {"erasures": erasures.erasures, "last_error": {"reason": erasures.reason}}
             yield Condition("erasure_failing", subject, finding.said, erasures.since, facts)
     for doubt, finding in zip(status.doubts, found.doubts, strict=True):
-        subject = f"{doubt.what} of worker {doubt.worker}" if status.workers else doubt.what
         kind = "damaged" if doubt.is_damage else "doubt"
-        yield Condition(kind, subject, finding.said, now, {"do": advise_on_doubt(doubt)})
+        yield Condition(kind, name_subject(status, doubt), finding.said, now, {"do": advise_on_doubt(doubt)})
     for certificate, finding in zip(status.certificates, found.certificates, strict=True):
         if wrong := classify_certificate(certificate, now):
             since = min(now, certificate.ends) if wrong == EXPIRED else now

@@ -90,7 +90,7 @@ def diagnose(status: Status) -> Diagnosis:
         _diagnose_erasures(one, now, runs=one.connector in running, is_off=one.connector in off)
         for one in status.failing_erasures
     ]
-    doubts = [_diagnose_doubt(one, status.lanes, several=bool(workers)) for one in status.doubts]
+    doubts = [_diagnose_doubt(one, status.lanes, name_subject(status, one)) for one in status.doubts]
     alerts = [HealthFinding(f"alert {one.alert}", not one.failing, describe_alert(one, now)) for one in status.alerts]
     certificates = [
         HealthFinding(
@@ -279,12 +279,16 @@ def _diagnose_journal(journal: JournalStatus, lanes: Sequence[LaneStatus]) -> He
     return HealthFinding("journal", ok=ok, said=f"journal: {used}{describe_full_in(journal)}{relief}")
 
 
-def _diagnose_doubt(one: Doubt, lanes: Sequence[LaneStatus], *, several: bool) -> HealthFinding:
-    where = f" of worker {one.worker}" if several else ""
+def name_subject(status: Status, doubt: Doubt) -> str:
+    """Name the part that a doubt is about: the journal or the clock, of a worker or partition if there are several."""
+    if status.nodes:
+        return f"{doubt.what} of partition {doubt.worker}"
+    return f"{doubt.what} of worker {doubt.worker}" if status.workers else doubt.what
+
+
+def _diagnose_doubt(one: Doubt, lanes: Sequence[LaneStatus], part: str) -> HealthFinding:
     lost = {lane.connector: lane.outcomes.get("damaged", 0) for lane in lanes}
-    return HealthFinding(
-        one.what, ok=False, said=f"{one.what}{where}: {describe_doubt(one, lost)}; {advise_on_doubt(one)}"
-    )
+    return HealthFinding(one.what, ok=False, said=f"{part}: {describe_doubt(one, lost)}; {advise_on_doubt(one)}")
 
 
 def describe_doubt(one: Doubt, lost: Mapping[str, int]) -> str:

@@ -32,7 +32,6 @@ from relay.store.erasure import (
     make_digests,
     make_user,
     merge_all,
-    merge_receipts,
     parse_erasure,
 )
 from relay.store.error import TooLarge, Unavailable, UnavailableReason, find_disk_reason, is_logged
@@ -92,6 +91,7 @@ from relay.store.store import (
     StoredReplays,
     StoreHealth,
     find_partition,
+    name_partition,
 )
 from relay.store.users import LISTS, NOBODY, Erased, ParkedErasure, RowErasure, Wanted, find_user, merge_users
 
@@ -213,9 +213,9 @@ __all__ = [
     "merge_ledgers",
     "merge_overlapping",
     "merge_ranges",
-    "merge_receipts",
     "merge_sources",
     "merge_users",
+    "name_partition",
     "parse_attempts",
     "parse_cursor",
     "parse_entry",

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any, Final, Literal, NamedTuple, Protocol
@@ -124,23 +124,23 @@ def parse_erasure(row: Sequence[Any], answers: Sequence[ConnectorAnswer]) -> Era
     return Erasure(user=user, answers=answers, **fields)
 
 
-def merge_all(found: Iterable[tuple[int, Erasure]]) -> list[Erasure]:
-    """Merge the receipts of all erasures, each with its worker; return the newest first."""
+def merge_all(found: Iterable[tuple[int, Erasure]], name: Callable[[int], str] = "worker {}".format) -> list[Erasure]:
+    """Merge the receipts of all erasures, each with its worker; return the newest first. `name` names a worker."""
     parts: dict[int, dict[int, Erasure]] = {}
     for worker, one in found:
         parts.setdefault(one.number, {})[worker] = one
-    return [merge_receipts(parts[number]) for number in sorted(parts, reverse=True)]
+    return [merge_receipts(parts[number], name) for number in sorted(parts, reverse=True)]
 
 
-def merge_receipts(parts: Mapping[int, Erasure]) -> Erasure:
-    """Merge the workers' receipts of an erasure. It is done when all of them are done.
+def merge_receipts(parts: Mapping[int, Erasure], name: Callable[[int], str]) -> Erasure:
+    """Merge the workers' receipts of an erasure. It is done when all of them are done. `name` names a worker.
 
     The connectors' answers are those of the first worker.
     """
     first, *others = parts.values()
     if not others:
         return first
-    problems = [f"worker {number}: {one.problem}" for number, one in parts.items() if one.problem]
+    problems = [f"{name(number)}: {one.problem}" for number, one in parts.items() if one.problem]
     return replace(
         first,
         **{name: sum(getattr(one, name) for one in parts.values()) for name in COUNTS},

@@ -404,3 +404,8 @@ class Store(Protocol):
 
     def describe_full_disk(self, workers: int) -> str:
         """Describe a full disk, and what to do; "" if it is not full, or the engine does not know."""
+
+
+def name_partition(store: Store, number: int) -> str:
+    """Name a partition for people: where each process has its own partition, people know the worker."""
+    return f"{'partition' if store.shared_partitions else 'worker'} {number}"

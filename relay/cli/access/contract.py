@@ -43,6 +43,9 @@ class StateAccess(Protocol):
     def runs(self) -> bool:
         """Whether a relay runs with the state folder."""
 
+    def name_part(self, worker: int) -> str:
+        """Name a worker's part of the store for people."""
+
     def read_parked(self, which: ParkedQuery, *, bodies: bool = True) -> Iterator[Parked]:
         """Yield the selected parked events, the oldest first."""
 

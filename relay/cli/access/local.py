@@ -37,7 +37,7 @@ from relay.inspect import (
     search_all,
     trace_all,
 )
-from relay.store import Entry, HistoryQuery, Parked, ParkedQuery, Replay, merge_ledgers
+from relay.store import Entry, HistoryQuery, Parked, ParkedQuery, Replay, merge_ledgers, name_partition
 
 
 class LocalAccess:
@@ -49,6 +49,9 @@ class LocalAccess:
     @property
     def runs(self) -> bool:
         return self._store.view().is_in_use()
+
+    def name_part(self, worker: int) -> str:
+        return name_partition(self._store, worker)
 
     def read_parked(self, which: ParkedQuery, *, bodies: bool = True) -> Iterator[Parked]:
         return self._store.parked.read(which, bodies=bodies)

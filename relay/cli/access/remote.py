@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
@@ -28,6 +29,14 @@ class RemoteAccess:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+
+    def name_part(self, worker: int) -> str:
+        return f"{self._noun} {worker}"
+
+    @cached_property
+    def _noun(self) -> str:
+        status = msgspec.json.decode(self._client.read("GET", "/status"), type=Status)
+        return "partition" if status.nodes else "worker"
 
     def read_parked(self, which: ParkedQuery, *, bodies: bool = True) -> Iterator[Parked]:
         given = {name: value for name, value in asdict(which).items() if value is not None and name != "numbers"}

@@ -62,7 +62,8 @@ class ClusterErasures:
     def read(self) -> list[Erasure]:
         partitions = self._cluster.list_partitions()
         with self._cluster.use() as db:
-            return merge_all((number, one) for number in partitions for one in read_erasures(db, number))
+            found = [(number, one) for number in partitions for one in read_erasures(db, number)]
+        return merge_all(found, "partition {}".format)
 
     def find_failing(self) -> list[FailingErasures]:
         with self._cluster.use() as db:

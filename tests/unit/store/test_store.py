@@ -39,6 +39,7 @@ from relay.store import (
     Unavailable,
     Wanted,
     find_partition,
+    name_partition,
 )
 from tests.postgres import start_shared_server
 from tests.toy_store.store import ToyStore
@@ -509,4 +510,4 @@ async def test_the_audit_finds_a_planted_gap(store: Store, opened: tuple[Log, St
     found = audit_all(store)
     assert not found.balances
     assert not found.balances
-    assert "worker 0: journal: offsets 1 cannot be read, of 0 to 2" in found.problems
+    assert f"{name_partition(store, 0)}: journal: offsets 1 cannot be read, of 0 to 2" in found.problems

@@ -26,7 +26,8 @@ def audit(place: StateOptions, as_json: bool) -> None:
 
     Exit codes: 0 every count balances; 1 a count does not balance, or something cannot be read.
     """
-    found = choose_access(place).audit()
+    access = choose_access(place)
+    found = access.audit()
     if as_json:
         click.echo(json.dumps(asdict(found), indent=2))
     else:
@@ -34,10 +35,10 @@ def audit(place: StateOptions, as_json: bool) -> None:
             report = [_format_journal(found), *_format_counts(found)]
         else:
             each = [
-                [f"worker {one.worker}:", _format_journal(one), "", *_format_connectors(one.connectors), ""]
+                [f"{access.name_part(one.worker)}:", _format_journal(one), "", *_format_connectors(one.connectors), ""]
                 for one in found.workers
             ]
-            report = [*chain(*each), "all workers:", *_format_counts(found)]
+            report = [*chain(*each), "all together:", *_format_counts(found)]
         if not found.problems:
             result = "Everything balances."
         elif all(row.balances for row in found.connectors):

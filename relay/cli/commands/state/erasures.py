@@ -108,10 +108,11 @@ def show(place: StateOptions, number: int, as_json: bool) -> None:
 
     Exit codes: 0 shown; 1 no such erasure.
     """
-    found = next((one for one in choose_access(place).list_receipts() if one.number == number), None)
+    access = choose_access(place)
+    found = next((one for one in access.list_receipts() if one.number == number), None)
     if found is None:
         raise click.ClickException(f"no erasure has the number {number}")
-    click.echo(json.dumps(_make_entry(found), indent=2) if as_json else _format_receipt(found))
+    click.echo(json.dumps(_make_entry(found), indent=2) if as_json else _format_receipt(found, access.name_part))
 
 
 @erasures.command
@@ -164,7 +165,7 @@ def _format_removed(one: Receipt | WorkerReceipt) -> str:
     return f"{one.status}; {removed}{f'; {one.problem}' if one.problem else ''}"
 
 
-def _format_receipt(one: Receipt) -> str:
+def _format_receipt(one: Receipt, name: Callable[[int], str]) -> str:
     asker = f"{one.by.type}, source {one.by.source}, offset {one.by.offset}" if one.by else one.asked_by or "an admin"
     removed = format_time(one.compacted) if one.compacted else "not yet"
     its = one.removed
@@ -183,7 +184,7 @@ def _format_receipt(one: Receipt) -> str:
         f"journal    {format_count(its.events, 'event')} removed, {its.changed} that name others as well changed",
         f"parked     {its.parked} removed, {its.unreadable} unreadable ones removed",
         f"attempts   {format_count(its.attempts, 'answer')} removed",
-        *(f"worker {part.worker:<4}{_format_removed(part)}" for part in one.workers),
+        *(f"{name(part.worker):<10} {_format_removed(part)}" for part in one.workers),
         *answers,
         f"ids        {ids}",
         *(f"sha256     {each}" for each in one.digests),

@@ -49,7 +49,8 @@ def check(place: StateOptions, as_json: bool) -> None:
 
     Exit codes: 0 good; 1 damaged, or a gap.
     """
-    found = choose_access(place).check_journal()
+    access = choose_access(place)
+    found = access.check_journal()
     if as_json:
         click.echo(
             encode_workers(
@@ -61,7 +62,7 @@ def check(place: StateOptions, as_json: bool) -> None:
             )
         )
     else:
-        lines = add_headings([(one.worker, _format_worker(one)) for one in found.workers])
+        lines = add_headings([(one.worker, _format_worker(one)) for one in found.workers], access.name_part)
         click.echo("\n".join([*lines, "good" if found.ok else "DAMAGED: see above"]))
     raise SystemExit(0 if found.ok else 1)
 
@@ -114,7 +115,8 @@ def repair(place: StateOptions, dry_run: bool, yes: bool) -> None:
     place.check_embedded("pg_amcheck and pg_checksums find damage, and a backup or a standby of the server replaces it")
     planned = plan_repairs(place.state, place.path)
     is_good = not any(planned.values())
-    lines = add_headings([(number, [*map(_format_repair, repairs)]) for number, repairs in planned.items()])
+    parts = [(number, [*map(_format_repair, repairs)]) for number, repairs in planned.items()]
+    lines = add_headings(parts, "worker {}".format)
     click.echo("good: there is nothing to repair" if is_good else "\n".join(lines))
     if dry_run or is_good:
         raise SystemExit(0 if is_good else 1)

@@ -75,16 +75,16 @@ def replay(
         raise click.UsageError("--until is before --since (2h is later than 3h ago): there is nothing between them")
     if connector is None:
         raise click.UsageError("say to whom: --connector NAME")
-    found = choose_access(place).count_replay(
-        Stretch(connector=connector, events=entries, since=since or 0.0, until=until)
-    )
+    access = choose_access(place)
+    found = access.count_replay(Stretch(connector=connector, events=entries, since=since or 0.0, until=until))
     tell_problems([problem for part in found.workers for problem in part.problems])
     wanted, lowest_rate = sum(part.wanted for part in found.workers), min(filter(None, (rate, found.rate)), default=0.0)
     parts = [(part, part.wanted / max(1, wanted)) for part in found.workers]
     click.echo(
         "\n".join(
             add_headings(
-                [(part.worker, [_format_count(part, connector, share * lowest_rate)]) for part, share in parts]
+                [(part.worker, [_format_count(part, connector, share * lowest_rate)]) for part, share in parts],
+                access.name_part,
             )
         )
     )
@@ -99,7 +99,7 @@ def replay(
         for part, share in parts
         if part.wanted
     ]
-    asked = [_request_replay(choose_access(place), worker, replay) for worker, replay in replays]
+    asked = [_request_replay(access, worker, replay) for worker, replay in replays]
     if (running := [one.number for one in asked if one.runs]) and not detach:
         _follow(place, running)
 
@@ -108,7 +108,7 @@ def _request_replay(access: StateAccess, worker: int, replay: Replay) -> Asked:
     asked = access.ask_replay(replay, worker)
     click.echo(f"replay {asked.number} asked for; relay replay cancel {asked.number} ends it")
     if not asked.runs:
-        which = f"worker {worker}" if worker else "relay"
+        which = access.name_part(worker) if worker else "relay"
         click.echo(f"{which} does not run: it begins after the next start")
     return asked
 

@@ -1,7 +1,7 @@
 """`relay trace ID`: where an event is, and what becomes of it in every connector."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -33,13 +33,14 @@ def trace(place: StateOptions, id: str, as_json: bool) -> None:
 
     Exit codes: 0 found; 1 not found.
     """
-    found = choose_access(place).trace(id).workers
+    access = choose_access(place)
+    found = access.trace(id).workers
     hits = [one for one in found if one.journal or one.parked]
     tell_problems([problem for one in found for problem in one.problems])
     if as_json:
         click.echo(encode_workers([(one.worker, _make_entry(id, one)) for one in found], id=id))
     elif hits:
-        click.echo("\n".join(_format_hits(hits, several=len(found) > 1)))
+        click.echo("\n".join(_format_hits(hits, access.name_part if len(found) > 1 else None)))
     else:
         whole, is_part = re.subn(r"-([2-9]|[1-9]\d{1,2}|1000)$", "", id)
         part = f"; is it a part of {escape_text(whole)}?" if is_part else ""
@@ -63,10 +64,11 @@ def _make_entry(id: str, found: WorkerTrace) -> dict[str, Any]:
     return {"id": id, "journal": plain["journal"], "parked": plain["parked"]}
 
 
-def _format_hits(hits: Sequence[WorkerTrace], *, several: bool) -> Iterator[str]:
+def _format_hits(hits: Sequence[WorkerTrace], name: Callable[[int], str] | None) -> Iterator[str]:
+    """Yield the lines of all hits. `name` names a worker; None: there is only one."""
     for found in hits:
-        if several:
-            yield f"worker {found.worker}:"
+        if name is not None:
+            yield f"{name(found.worker)}:"
         for one in found.journal:
             came = f"{escape_text(one.type)} from {one.source}, received {format_time(one.received)}"
             yield f"offset {one.offset}: {came}, in {one.segment}"
