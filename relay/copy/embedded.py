@@ -5,6 +5,7 @@ How it fails and recovers:
 - A segment is written beside its place, synced, and put there in one step. Only then its version is noted in the file
   `copied` of the journal's folder. A segment without its version is copied again.
 - A database is made anew beside its place, and put there in one step, once all that is kept in files is there.
+- The locks of the journals keep two copies apart.
 - While the file `barred` is in the state folder, no relay starts there.
 """
 
@@ -87,9 +88,12 @@ class EmbeddedSide:
         self.place = f"the state folder {state}"
         self.release = f"rm {state / BAR}"
         self.store = StateFolder(state, path)
+        self._locks: dict[int, int] = {}
+        """The descriptors that keep other copies out of the journals here, by partition."""
 
     def close(self) -> None:
-        pass
+        while self._locks:
+            os.close(self._locks.popitem()[1])
 
     def _folder(self, partition: int) -> Path:
         return make_worker_folder(self._state, partition)
@@ -128,6 +132,7 @@ class EmbeddedSide:
             give_ownership([folder, *folder.rglob("*"), journal, *journal.rglob("*")], self._state)
         (self._state / BAR).unlink(missing_ok=True)
         sync_folder(self._state)
+        self.close()
 
     @contextmanager
     def hold(self) -> Iterator[None]:
@@ -196,6 +201,8 @@ class EmbeddedSide:
     def adopt(self, partition: int, identity: str) -> None:
         for folder in (self._folder(partition), self._journal(partition)):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if partition not in self._locks:
+            self._locks[partition] = lock(self._journal(partition))
         write_identity(self._journal(partition), identity)
 
     @convert_errors()

@@ -83,7 +83,7 @@ async def append(state: Path, worker: int = 0, events: int = 40, *, compress: bo
     folder, journal = make_worker_folder(state, worker), make_journal_folder(state, PATH, worker)
     log, base = open_both(folder, journal, worker, limits, 1 << 20)
     for number in range(events):
-        bodies = [b'{"n":%d,"text":"%s"}' % (number, b"x" * 300)] * 7
+        bodies = [b'{"n":%d,"text":"%s"}' % (number, b"x" * 800)] * 7
         await log.append([KINDS[number % 2]] * 7, bodies)
     await base.save({}, log.head)
     await log.close()

@@ -55,6 +55,9 @@ async def test_there_and_back_with_the_dsn_of_the_configuration(conf: Path, tmp_
     shutil.rmtree(tmp_path / "state")
     back = copy("--to", "embedded", "--last", *where)
     assert back.exit_code == 0, back.output
+    assert [
+        *(tmp_path / "state" / "journal").glob("compressed events need*")
+    ]  # else an earlier relay would begin with it
     told = CliRunner().invoke(relay, ["history", "--state", str(tmp_path / "state")])
     assert f"the journal was copied here from the state folder {tmp_path / 'state'}" in told.stdout
     assert "the journal was copied here from PostgreSQL (host 127.0.0.1" in told.stdout

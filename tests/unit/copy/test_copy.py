@@ -1,16 +1,18 @@
 """Copies between engines: everything is carried, a copy that was cut off goes on, and foreign data is left alone."""
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from relay.copy import FIRST_TABLES, TABLES, EmbeddedSide, LogPart, Side, StoredRecord, copy_all, copy_logs, count_rest
+from relay.copy.contract import Row
 from relay.journal import repair
 from relay.store import Unavailable
-from tests.unit.copy.filled import LIMITS, PATH, append, make_sides, make_state, read_all
+from tests.unit.copy.filled import KINDS, LIMITS, PATH, append, make_sides, make_state, read_all
 
 DERIVED = {"parked_total", "holder"}
 """Tables that triggers keep, and that tell of relays at work."""
@@ -43,13 +45,14 @@ def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Side]:
 
 
 async def start(side: Side) -> None:
-    """Start with the store of a side, as a relay does, and stop."""
+    """Start with the store of a side, as a relay does, take an event, and stop."""
     membership = side.store.join(0)
     log, state = side.store.open(0, LIMITS, 1 << 20)
-    assert log.head == 840
+    assert await log.append(KINDS[:1], [b"{}"]) == 840
     await log.close()
     state.close()
     membership.leave()
+    assert read_offsets(side)[-2:] == [839, 840]
 
 
 def test_every_table_has_a_place_on_both_sides(state: Path, source: Side, target: Side) -> None:
@@ -104,6 +107,41 @@ async def test_a_bulk_says_what_is_left_and_lets_no_relay_start(source: Side, ta
     with pytest.raises(Unavailable, match="is not complete: relay journal copy with --last"):
         await start(target)
     assert source.read_bar() == ""
+
+
+@BOTH
+@pytest.mark.parametrize("place", ["records", "rows"])
+async def test_a_last_pass_that_was_cut_off_in_the_middle_is_repeated(source: Side, target: Side, place: str) -> None:
+    before, read_part, read_rows = read_all(source), source.read_part, source.read_rows
+
+    def cut_part(partition: int, base: int) -> Iterator[StoredRecord]:
+        yield from islice(read_part(partition, base), 2 if base == 280 else None)
+        if base == 280:
+            raise CutOff
+
+    def cut_rows(partition: int, table: str, columns: Sequence[str]) -> Iterator[Row]:
+        yield from islice(read_rows(partition, table, columns), 1)
+        if table == "erasure":
+            raise CutOff
+
+    if place == "records":
+        source.read_part = cut_part
+    else:
+        source.read_rows = cut_rows
+    with pytest.raises(CutOff):
+        copy_all(source, target, ignore)
+    assert (source.read_bar(), bool(target.read_bar())) == ("", True)
+    source.read_part, source.read_rows = read_part, read_rows
+    assert copy_all(source, target, ignore).problems == []
+    assert read_all(target) == before
+
+
+async def test_two_copies_into_one_folder_are_kept_apart(source: Side, tmp_path: Path) -> None:
+    folders = [EmbeddedSide(tmp_path / "target", PATH) for _ in range(2)]
+    with closing(folders[0]), closing(folders[1]):
+        copy_logs(source, folders[0], ignore)
+        with pytest.raises(Unavailable, match="is in use by another"):
+            copy_logs(source, folders[1], ignore)
 
 
 @BOTH

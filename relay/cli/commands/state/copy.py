@@ -63,7 +63,7 @@ def copy(place: StateOptions, where: str, origin: str | None, schema: str, path:
 
     files, database = EmbeddedSide(place.state, path or place.path), open_postgres(place.state, settings)
     source, target = (database, files) if where == EMBEDDED else (files, database)
-    with closing(database), show_parts() as told:
+    with closing(files), closing(database), show_parts() as told:
         if not last:
             logs = copy_logs(source, target, told)
             click.echo("\n".join([*map(_describe_log, logs), *_describe_rest(count_rest(source))]))
