@@ -21,6 +21,7 @@ from relay.postgres.outage import Outage
 from relay.postgres.partition_view import PostgresPartition
 from relay.postgres.probe import read_health
 from relay.postgres.process import Process
+from relay.postgres.schema import add_partitions
 from relay.postgres.state.alerts import ClusterAlerts
 from relay.postgres.state.attempts import delete_attempts_of
 from relay.postgres.state.cursor import delete_cursor
@@ -80,24 +81,13 @@ class PostgresStore:
         self._known.check()
         with self._cluster.use_tables() as db:
             check_durable(db)
-        self._add_partitions()
+            add_partitions(db, self.shared_partitions)
         self._leases = self._make_leases(worker)
         membership = ClusterMembership(self._database, self._leases.process, self.settings.lease)
         membership.join()
         self._slot = membership.slot
         self._database.outage = Outage()
         return membership
-
-    def _add_partitions(self) -> None:
-        """Add partitions until there are as many as are configured. Raises Unavailable if there are more."""
-        present, wanted = len(self._cluster.list_partitions()), self.shared_partitions
-        if present > wanted:
-            raise Unavailable(
-                f"{self.place} has {present} partitions, and keeps them: set journal.partitions = {present}"
-            )
-        if present < wanted:
-            with self._cluster.use_tables() as db:
-                db.run("SELECT $.add_partitions(%s)", (wanted,))
 
     def open(self, partition: int, limits: JournalLimits, memory: int) -> tuple[PostgresLog, PostgresState]:
         lease = self._take_lease(partition)

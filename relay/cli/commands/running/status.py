@@ -77,7 +77,9 @@ def format_overview(seen: Status) -> list[str]:
     used = seen.cpu / max(1.0, seen.now - seen.started)
     journal = seen.journal
     held = f"{format_size(journal.needed)} still needed (whole segments)"
-    if journal.needed >= journal.capacity:  # a full disk
+    if seen.nodes and not any(one.state == "running" for one in seen.nodes):
+        held += ", no relay runs"
+    elif journal.needed >= journal.capacity:  # a full disk
         held += ", no room for more events"
     else:
         held += f" of {format_size(journal.capacity)} ({journal.fill:.0%})"
