@@ -26,6 +26,7 @@ from psycopg.pq import TransactionStatus
 from relay.config import JournalSettings, read_words
 from relay.postgres import text
 from relay.postgres.error import is_outage, is_useless, make_unavailable
+from relay.postgres.log.known_ends import KnownEnds
 from relay.postgres.outage import Outage
 from relay.store import Unavailable
 
@@ -137,6 +138,8 @@ class Database:
         finalize(self, _close_all, self._free)
         self.outage: Outage | None = None
         """Who says that the database is away; None: nobody, each caller gets the errors and no more."""
+        self.known_ends = KnownEnds()
+        """How far this process knows the logs, whatever the database says when it comes back."""
 
     def connect(self) -> PostgresConnection:
         """Open a connection. Raises psycopg.Error."""

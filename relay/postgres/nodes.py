@@ -26,6 +26,7 @@ from relay import __version__
 from relay.postgres.cluster import check_bar
 from relay.postgres.connection import QUICK, Database, PostgresConnection
 from relay.postgres.lease import end_leases, read_holders
+from relay.postgres.log.timeline import read_timeline, testify
 from relay.postgres.process import Process, is_gone
 from relay.postgres.shares import share_out
 from relay.store import NodeProcess, Unavailable, read_uptime
@@ -102,6 +103,8 @@ class ClusterMembership:
         self.slot = 0
         """The number of this process among all, once it has joined. No other process that runs has the number."""
         self._signed = 0.0
+        self._timeline: str | None = None
+        """The server's timeline under which this process has told how far it knows the logs."""
         self._namesake: Namesake | None = None
         """The process that has taken the name of this one."""
 
@@ -125,6 +128,9 @@ class ClusterMembership:
                 self._give_sign(db)
             if self._namesake is not None:
                 return frozenset()
+            if (timeline := read_timeline(db)) != self._timeline:
+                testify(db, self._process.instance, self._database.known_ends.read())
+                self._timeline = timeline
             running = [instance for (instance,) in db.run(RUNNING)]
             return share_out(read_holders(db), running).get(self._process.instance, frozenset())
 

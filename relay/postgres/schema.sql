@@ -56,6 +56,35 @@ CREATE TABLE $.node_report (
     PRIMARY KEY (node, worker)
 );
 
+-- Return the timeline of the server: another one once a standby was promoted, or a backup was restored up to a time. ''
+-- where a server does not tell.
+CREATE FUNCTION $.read_timeline() RETURNS text LANGUAGE plpgsql AS $body$
+BEGIN
+    RETURN left(pg_walfile_name(pg_current_wal_insert_lsn()), 8);
+EXCEPTION WHEN OTHERS THEN
+    RETURN '';
+END
+$body$;
+
+-- Timelines that relay has met, and when.
+CREATE TABLE $.timeline (
+    timeline text PRIMARY KEY,
+    since    timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- Processes that have told, under a timeline, how far they knew the logs.
+CREATE TABLE $.witness (
+    timeline text NOT NULL,
+    instance uuid NOT NULL,  -- id of the process
+    PRIMARY KEY (timeline, instance)
+);
+
+-- How far the logs had come, as processes knew when a timeline began. The database itself may have come back older.
+CREATE TABLE $.known_end (
+    partition integer PRIMARY KEY,
+    stop      bigint  NOT NULL  -- events below this offset were acknowledged
+);
+
 -- Segments of the logs. Each is a table of blocks, which is dropped as a whole. The newest segment takes the next block.
 CREATE SEQUENCE $.segment_number;
 CREATE TABLE $.segment (
@@ -67,6 +96,7 @@ CREATE TABLE $.segment (
     size      bigint,            -- bytes of the table; null: the segment takes blocks
     received  bigint  NOT NULL DEFAULT 0,  -- when its last event was received, in Unix microseconds; before it is
                                            -- closed, that of the segment before
+    timeline  text    NOT NULL DEFAULT $.read_timeline(),  -- the server's timeline when the segment was begun
     PRIMARY KEY (partition, number)
 );
 
@@ -229,14 +259,16 @@ END
 $body$;
 
 -- Append a block to a partition; return its first offset, and when it was received. Raise RL002 if `newest` is not the
--- newest segment any more. The lock holds until the transaction has ended, so that no offset is given twice.
+-- newest segment any more, or of an earlier timeline. The lock holds until the transaction has ended, so that no offset is given twice.
 -- Each statement sees what was committed before it began, hence the lock comes first.
 CREATE FUNCTION $.append(
     part integer, newest bigint, lowest bigint, events integer, meta bytea, body bytea, crc bigint, lock_ms integer
 ) RETURNS TABLE (first_offset bigint, received_us bigint) LANGUAGE plpgsql AS $body$
 BEGIN
     PERFORM $.lock_log(part, lock_ms);
-    IF newest IS DISTINCT FROM (SELECT max(number) FROM $.segment WHERE partition = part) THEN
+    IF newest IS DISTINCT FROM (SELECT max(number) FROM $.segment WHERE partition = part)
+        OR NOT EXISTS (SELECT FROM $.segment WHERE partition = part AND number = newest AND timeline = $.read_timeline())
+    THEN
         RAISE EXCEPTION 'segment % is not the newest', newest USING ERRCODE = 'RL002';
     END IF;
     RETURN QUERY EXECUTE format(
@@ -265,10 +297,10 @@ BEGIN
 END
 $body$;
 
--- Return the newest segment of a partition, the offset behind its last event, when that was received, and the server's
--- time. Return nothing for a partition without segments.
+-- Return the newest segment of a partition, the offset behind its last event, when that was received, the server's time,
+-- and whether the segment takes blocks: it does so under its own timeline. Return nothing for a partition without segments.
 CREATE FUNCTION $.find_end(part integer)
-RETURNS TABLE (newest bigint, stop bigint, received_us bigint, now_us bigint) LANGUAGE plpgsql AS $body$
+RETURNS TABLE (newest bigint, stop bigint, received_us bigint, now_us bigint, is_open boolean) LANGUAGE plpgsql AS $body$
 DECLARE
     last $.segment;
     tail record;
@@ -286,7 +318,7 @@ BEGIN
                         FROM (SELECT * FROM $.%I ORDER BY base DESC LIMIT 1) AS last', last.name)
         INTO tail USING last.base, last.received;
     END IF;
-    RETURN QUERY SELECT last.number, tail.stop, tail.received, $.read_clock();
+    RETURN QUERY SELECT last.number, tail.stop, tail.received, $.read_clock(), last.timeline = $.read_timeline();
 END
 $body$;
 
@@ -296,6 +328,34 @@ BEGIN
     EXECUTE format('CREATE TABLE $.%1$I (LIKE $.block INCLUDING ALL)
                         WITH (autovacuum_enabled = off, toast.autovacuum_enabled = off);
                     ALTER TABLE $.%1$I ALTER meta SET STATISTICS 0, ALTER body SET STATISTICS 0', name);
+END
+$body$;
+
+-- Tell how far a process knows the logs. The first process that tells it under a timeline makes the timeline known.
+CREATE FUNCTION $.testify(mine uuid, partitions integer[], stops bigint[]) RETURNS void LANGUAGE plpgsql AS $body$
+BEGIN
+    INSERT INTO $.timeline (timeline) VALUES ($.read_timeline()) ON CONFLICT DO NOTHING;
+    INSERT INTO $.known_end AS known (partition, stop) SELECT * FROM unnest(partitions, stops) ORDER BY 1
+        ON CONFLICT (partition) DO UPDATE SET stop = greatest(known.stop, excluded.stop);
+    DELETE FROM $.witness WHERE timeline <> $.read_timeline();
+    INSERT INTO $.witness VALUES ($.read_timeline(), mine) ON CONFLICT DO NOTHING;
+END
+$body$;
+
+-- Raise RL004 while a process that ran shortly before this timeline began has yet to tell how far it knows the logs. A
+-- process that is silent for 10 seconds is not waited for.
+CREATE FUNCTION $.await_witnesses() RETURNS void LANGUAGE plpgsql AS $body$
+DECLARE
+    began timestamptz := (SELECT since FROM $.timeline WHERE timeline = $.read_timeline());
+    silent text;
+BEGIN
+    SELECT string_agg(node, ', ' ORDER BY node) INTO silent FROM $.node
+        WHERE isfinite(until) AND until > coalesce(began, clock_timestamp()) - interval '10 minutes'
+            AND instance NOT IN (SELECT instance FROM $.witness WHERE timeline = $.read_timeline());
+    IF silent IS NOT NULL AND (began IS NULL OR began > clock_timestamp() - interval '10 seconds') THEN
+        RAISE EXCEPTION 'another server has taken over, and % has yet to tell how far the events had come', silent
+            USING ERRCODE = 'RL004';
+    END IF;
 END
 $body$;
 
@@ -312,6 +372,10 @@ BEGIN
         RETURN;
     END IF;
     SELECT * INTO last FROM $.find_end(part);
+    IF NOT last.is_open THEN
+        PERFORM $.await_witnesses();
+        lowest := greatest(lowest, (SELECT stop FROM $.known_end WHERE partition = part));
+    END IF;
     UPDATE $.segment SET stop = last.stop, received = last.received_us,
         size = coalesce(pg_total_relation_size(to_regclass('$.' || name)), 0)
         WHERE partition = part AND number = after;

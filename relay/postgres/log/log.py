@@ -11,7 +11,7 @@ How it fails and recovers:
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final, NamedTuple, TypeVar, TypeVarTuple
 
@@ -54,6 +54,8 @@ class Look(NamedTuple):
     """The offset behind them, and behind damage."""
     stop: int
     """The offset behind the last event in the database."""
+    is_open: bool
+    """Whether the newest segment takes blocks under the server's timeline."""
 
 
 class PostgresLog(PostgresAppender):
@@ -71,6 +73,8 @@ class PostgresLog(PostgresAppender):
         self._timer: asyncio.TimerHandle | None = None
         self._pause_s = SHORTEST_LOOK_S
         self._is_looking = self._is_blind = False
+        self._mending: Future[None] | None = None
+        """The mending of the log's end that a look has found necessary."""
         opened = self._writer.open()
         self.identity = opened.identity
         """The id of the log. A copy of the log has the same id."""
@@ -181,7 +185,7 @@ class PostgresLog(PostgresAppender):
                 size += sum(len(block.body) for block in found)
         if end is not None:
             self._writer.time.note(end.now_us)
-        return Look(blocks, head, stop)
+        return Look(blocks, head, stop, is_open=end is not None and end.is_open)
 
     def _finish_look(self, done: asyncio.Future[Look]) -> None:
         self._is_looking = False
@@ -203,8 +207,10 @@ class PostgresLog(PostgresAppender):
             log.info("the log can be read again")
         self._is_blind = False
         before = self.head
-        if look.stop < look.head:
-            self._note_lost(look.stop, look.head)
+        if look.stop < look.head:  # offsets of lost events are given to no other event
+            self._lost.add(Damage(look.stop, look.head, "", LOST_END, saved=None))
+        if (look.stop < look.head or not look.is_open) and (self._mending is None or self._mending.done()):
+            self._mending = self._thread.submit(self._writer.mend_end)  # if it fails, the next look tries again
         for block in look.blocks:
             if block.offsets[0] > self.head:
                 self._jump(block.offsets[0])
@@ -214,12 +220,7 @@ class PostgresLog(PostgresAppender):
             self._jump(look.head)
         has_news = self.head > before
         self._pause_s = SHORTEST_LOOK_S if has_news else min(LONGEST_LOOK_S, self._pause_s * SLOWER)
-        self._writer.floor = max(self._writer.floor, self.head)
-
-    def _note_lost(self, stop: int, head: int) -> None:
-        """Tell that the database has lost acknowledged events, and give their offsets to no other event."""
-        self._lost.add(Damage(stop, head, "", LOST_END, saved=None))
-        self._thread.submit(self._writer.begin_anew)  # if it fails, the next look comes here again
+        self._writer.note_end(self.head)
 
     def _jump(self, head: int) -> None:
         """Move the head over what cannot be read."""

@@ -39,6 +39,8 @@ class LogEnd(NamedTuple):
     """When the last event was received; 0 without any."""
     now_us: int
     """The server's time."""
+    is_open: bool
+    """Whether that segment takes blocks under the server's timeline."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ How it fails and recovers:
   the offsets behind it, and waits for it if it is not decided yet.
 - Another process may begin a segment at any time. The append then does nothing, and is tried with the next segment.
 - A database that was restored, or whose standby has taken over too early, may lack acknowledged events. Their offsets
-  are not given again: no block gets an offset below `floor`.
+  are not given again: no block gets an offset below `floor`, and a new timeline has segments of its own (`known_ends`).
 """
 
 import time
@@ -72,41 +72,57 @@ class PostgresWriter:
 
     def __init__(self, database: Database, limits: JournalLimits, catalogue: Catalogue) -> None:
         self.connection = Lasting(database)
-        self.limits, self.catalogue = limits, catalogue
+        self.limits, self.catalogue, self._known_ends = limits, catalogue, database.known_ends
         self.time = ServerTime()
         self.clock = Clock(wall=self.time.read)
         self.syncs = Histogram(QUICK)
         """Seconds per commit."""
         self.stored = 0
         """Bytes that the appended events took."""
-        self.floor = 0
-        """Offsets below were given before."""
         self.keep = self.replay_floor = 0
         """The first needed offset, and the first offset that a replay needs."""
         self.may_remove = False
         """Whether this process knows which events are needed."""
         self._compressor: Compressor | None = None
 
+    @property
+    def floor(self) -> int:
+        """The offset below which all offsets were given before, as far as this process knows."""
+        return self._known_ends.find(self.catalogue.partition)
+
+    def note_end(self, end: int) -> None:
+        """Note that the events below this offset are acknowledged."""
+        self._known_ends.note(self.catalogue.partition, end)
+
     def open(self) -> Opened:
         """Look where the log ends, and begin a segment if there is none, or if acknowledged events behind the end are
         lost. Raises Unavailable."""
+        try:
+            return self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> Opened:
         partition = self.catalogue.partition
         with self.connection.use() as db:
             self.catalogue.refresh(db)
-            end, acknowledged = find_log_end(db, partition), read_head(db, partition)
-            stop = acknowledged if end is None else end.stop
-            self.floor = max(stop, acknowledged)
-            if end is None or stop < acknowledged:
+            found, acknowledged = find_log_end(db, partition), read_head(db, partition)
+            self.note_end(acknowledged if found is None else max(found.stop, acknowledged))
+            if found is None or not found.is_open or found.stop < self.floor:
                 self.begin(db)
-            if end is not None:
-                self.time.note(end.now_us)
-            return Opened(read_identity(db, partition), self.floor, stop)
+            end = find_log_end(db, partition)
+            if end is None:
+                raise Unavailable(f"partition {partition} has no segment", "missing")
+            self.note_end(end.stop)
+            self.time.note(end.now_us)
+            return Opened(read_identity(db, partition), end.stop, end.stop if found is None else found.stop)
 
-    def begin_anew(self) -> None:
-        """Begin a segment behind all offsets that were ever given. Raises Unavailable."""
+    def mend_end(self) -> None:
+        """Begin a segment if the newest one takes no blocks, or lacks events that were acknowledged. Raises
+        Unavailable."""
         with self.connection.use() as db:
-            self.catalogue.refresh(db)
-            self.begin(db)
+            self._catch_up(db)
 
     def write(self, group: Group) -> Committed:
         """Append a group without its duplicates. Raises Unavailable."""
@@ -119,8 +135,15 @@ class PostgresWriter:
                 except psycopg.Error as error:
                     if error.sqlstate not in (OTHER_SEGMENT, KNOWN_ID):
                         raise
-                    self.catalogue.refresh(db)
+                    self._catch_up(db)
         raise Unavailable("other processes came before at each try", "busy")
+
+    def _catch_up(self, db: PostgresConnection) -> None:
+        """Learn which segment takes blocks. Begin one if there is none, or if events are lost. Raises psycopg.Error."""
+        self.catalogue.refresh(db)
+        end = find_log_end(db, self.catalogue.partition)
+        if end is not None and (not end.is_open or end.stop < self.floor):
+            self.begin(db)
 
     def _write(self, db: PostgresConnection, group: Group) -> Committed:
         """Append a group. Raises psycopg.Error, also if another process came before; the next try may succeed."""
@@ -143,7 +166,7 @@ class PostgresWriter:
 
     def _note_appended(self, block: Block, row: BlockRow, base: int, received_us: int) -> Block:
         offsets = range(base, base + len(block))
-        self.floor = offsets.stop
+        self.note_end(offsets.stop)
         self.stored += row.stored
         self.catalogue.note_growth(row.stored)
         self.time.note(received_us)

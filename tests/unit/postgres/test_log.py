@@ -137,7 +137,7 @@ async def test_a_table_that_was_dropped_is_passed_over_and_told(open_log: Open, 
     for number in range(3):
         await append(log, b'{"n":%d}' % number, b"{}")
         names.append(name_newest(database))
-        log._writer.begin_anew()
+        log._writer.seal(log.head)
     execute(database, f"DROP TABLE $.{names[1]}")
     assert [*await read_to(log.open_reader(), 6)] == [0, 1, 4, 5]
     assert [(one.start, one.stop, one.file) for one in log.unsaved_damage] == [(2, 4, names[1])]
@@ -171,7 +171,7 @@ async def test_the_bytes_of_an_erased_user_are_in_no_file_but_the_wal(
     for user in (secret, "bert", secret):
         bodies = [make_event(user={"user_id": user}, note="x" * 3000 * number) for number in range(3)]
         await append(log, *bodies)
-        log._writer.begin_anew()
+        log._writer.seal(log.head)
     execute(database, f"UPDATE $.block_{int(name_newest(database)[6:]) - 1} SET crc = 7")
 
     def list_files() -> list[str]:

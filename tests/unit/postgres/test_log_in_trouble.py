@@ -14,8 +14,11 @@ from relay.postgres.log import blocks
 from relay.postgres.log.appender import PostgresAppender
 from relay.postgres.log.log import PostgresLog
 from relay.postgres.log.view import PostgresLogView
+from relay.postgres.nodes import ClusterMembership
+from relay.postgres.process import Process
+from relay.postgres.schema import make_tables
 from relay.store import EventIds, Unavailable
-from tests.postgres import Server, run_server
+from tests.postgres import Replicated, Server, run_server
 from tests.unit.postgres.open_logs import KIND, LIMITS, append, open_logs, read_to
 
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
@@ -41,6 +44,7 @@ async def log(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     async with open_logs(database) as open_log:
         log = open_log(memory=1 << 20)
         log._writer.connection._deadline_s = 1.0
+        log._writer.connection.close()
         yield log
 
 
@@ -122,9 +126,10 @@ async def test_offsets_that_an_older_database_lacks_are_told_and_not_given_again
     assert [(one.start, one.stop) for one in log.unsaved_damage] == [(2, 4)]
     assert "came back without them" in log.unsaved_damage[0].reason
     await log.await_commit()
-    other = PostgresAppender(database, 0, LIMITS)  # it knows of nothing
-    assert await append(other, b'{"n":4}') == 4
-    await other.close()
+    with closing(Database(server.dsn, database.schema.strip('"'))) as elsewhere:
+        other = PostgresAppender(elsewhere, 0, LIMITS)  # another process, which knows of nothing
+        assert await append(other, b'{"n":4}') == 4
+        await other.close()
     assert await append(log, b'{"n":5}') == 5
     await await_head(log, 6)
     log._tail.clear()
@@ -168,3 +173,49 @@ async def test_a_snapshot_that_somebody_holds_makes_no_append_slower(log: Postgr
             counting.run("SELECT $.count_pages()")
         assert count_pages() <= before + 1
         dump.run("ROLLBACK")
+
+
+async def test_a_standby_that_lacks_events_gives_none_of_their_offsets_again() -> None:
+    with Replicated.run(standbys=1) as servers:
+        servers.primary.reload(synchronous_standby_names="")
+        with (
+            closing(Database(servers.dsn, "relay")) as of_holder,
+            closing(Database(servers.dsn, "relay")) as of_sender,
+            closing(Database(servers.dsn, "relay")) as of_successor,
+        ):
+            with of_holder.connect() as db:
+                make_tables(db, 1)
+            members = [
+                ClusterMembership(one, Process(name), 10.0) for one, name in ((of_holder, "a"), (of_sender, "b"))
+            ]
+            for member in members:
+                member.join()
+                member.find_wanted()
+            async with open_logs(of_holder) as open_log:
+                log = open_log()
+                assert await append(log, b'{"n":0}') == 0
+                while servers.standbys[0].execute("SELECT count(*) FROM relay.block_1") != [(1,)]:
+                    await asyncio.sleep(0.01)
+                servers.standbys[0].stop()
+                assert await append(log, b'{"lost":1}', b'{"lost":2}') == 1
+                sender = PostgresAppender(of_sender, 0, LIMITS)
+                assert await append(sender, b'{"lost":3}') == 3
+            servers.primary.kill()
+            servers.standbys[0].start()
+            servers.promote()
+            servers.primary.reload(synchronous_standby_names="")
+            async with open_logs(of_successor) as open_log:
+                with pytest.raises(Unavailable, match="a, b has yet to tell how far the events had come"):
+                    open_log()
+                members[0].find_wanted()
+                with pytest.raises(Unavailable, match="b has yet to tell"):
+                    await append(sender, b'{"refused":1}')
+                members[1].find_wanted()
+                assert await append(sender, b'{"n":4}') == 4
+                log = open_log()
+                assert log.head == 5
+                assert await read_to(log.open_reader(), 5) == {0: b'{"n":0}', 4: b'{"n":4}'}
+                assert [(one.start, one.stop) for one in log.unsaved_damage] == [(1, 4)]
+            await sender.close()
+            survey = PostgresLogView(Cluster(of_successor), 0, acknowledged=5).survey()
+            assert (survey.kept, len(survey.problems)) == ([(0, 1), (4, 5)], 1)

@@ -164,7 +164,7 @@ class DatabaseLog(LogEngine):
         self.database.close()
 
     def begin_part(self) -> None:
-        self.log._writer.begin_anew()
+        self.log._writer.seal(self.log.head)
 
     def set_time(self, seconds: int, patch: pytest.MonkeyPatch) -> None:
         self._replace("read_clock() RETURNS bigint LANGUAGE sql", f"SELECT {seconds * 10**6}::bigint")
