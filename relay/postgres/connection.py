@@ -12,7 +12,7 @@ How they fail and recover:
 
 import select
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, Final, TypeVar
@@ -90,13 +90,10 @@ class PostgresConnection(psycopg.Connection[tuple[Any, ...]]):
         """
         return self.execute(_name_schema(statement, self.schema), values, binary=binary)
 
-    def run_many(
-        self, statement: str, rows: Iterable[Sequence[Any] | Mapping[str, Any]], *, returning: bool = False
-    ) -> psycopg.Cursor[tuple[Any, ...]]:
+    def run_many(self, statement: str, rows: Collection[Sequence[Any] | Mapping[str, Any]]) -> None:
         """Run a statement for each of these rows, without waiting in between. Raises psycopg.Error."""
-        cursor = self.cursor()
-        cursor.executemany(_name_schema(statement, self.schema), rows, returning=returning)
-        return cursor
+        if rows:
+            self.cursor().executemany(_name_schema(statement, self.schema), rows)
 
     @contextmanager
     def transaction_of(self, first: str = "", begin: str = DURABLE) -> Iterator[None]:

@@ -18,7 +18,11 @@ from relay.postgres.state.transactions import HolderTransactions
 from relay.store import StateThread
 
 _ADD: Final = "INSERT INTO $.cut (partition, connector, part, number, line) VALUES (%s, %s, %s, %s, %s)"
+_APPEND: Final = "INSERT INTO $.cut (partition, connector, part, number, line) SELECT come.* FROM held, (VALUES "
 _REMOVE: Final = "DELETE FROM $.cut WHERE partition = %s AND connector = %s AND part = %s"
+_LINE: Final = "(%s::integer, %s, %s, %s::bigint, %s::bytea)"
+LINES_AT_ONCE: Final = 100
+"""Lines of one statement: each number of lines is a statement of its own."""
 
 
 class CutChange(NamedTuple):
@@ -30,6 +34,12 @@ class CutChange(NamedTuple):
     """The number of the first line. 0: the lines before are removed."""
     lines: Sequence[bytes]
 
+    def make_rows(self, partition: int) -> list[tuple[int, str, str, int, bytes]]:
+        """Return the rows of the lines."""
+        return [
+            (partition, self.connector, self.part, number, line) for number, line in enumerate(self.lines, self.first)
+        ]
+
 
 class CutWriter:
     """Writes the lines of all lanes of a partition in the order of the calls, as many as wait in one transaction."""
@@ -37,13 +47,14 @@ class CutWriter:
     def __init__(self, thread: StateThread, transactions: HolderTransactions, partition: int) -> None:
         self._thread, self._transactions, self._partition = thread, transactions, partition
         self._waiting = deque[CutChange]()
+        self._last: asyncio.Future[None] | None = None
         self._is_due = False
         """Whether the last write has not begun: it takes all that waits then."""
 
     def write(self, change: CutChange) -> asyncio.Future[None]:
         """Write lines; return the write that they are part of."""
         self._waiting.append(change)
-        if not self._is_due:
+        if self._last is None or not self._is_due:
             self._is_due = True
             self._last = self._thread.submit(self._write_waiting)
         return self._last
@@ -53,8 +64,14 @@ class CutWriter:
         changes = list[CutChange]()
         while self._waiting:
             changes.append(self._waiting.popleft())
-        if changes:
+        if any(change.first == 0 for change in changes):
             self._transactions.run_quick(lambda db: write_cuts(db, self._partition, changes))
+            return
+        rows = [row for change in changes for row in change.make_rows(self._partition)]
+        for start in range(0, len(rows), LINES_AT_ONCE):
+            some = rows[start : start + LINES_AT_ONCE]
+            insert = f"{_APPEND}{', '.join([_LINE] * len(some))}) AS come"
+            self._transactions.insert_quick(insert, [value for row in some for value in row])
 
     def load(self, connector: str, part: str) -> list[bytes]:
         """Return all lines, once those that wait are written. Blocking. Raises Unavailable."""
@@ -99,12 +116,11 @@ def write_cuts(db: PostgresConnection, partition: int, changes: Sequence[CutChan
     """Write lines, in this order."""
     rows = list[tuple[object, ...]]()
     for change in changes:
-        connector, part, first, lines = change
-        if first == 0:
+        if change.first == 0:
             db.run_many(_ADD, rows)
             rows.clear()
-            db.run(_REMOVE, (partition, connector, part))
-        rows += [(partition, connector, part, first + number, line) for number, line in enumerate(lines)]
+            db.run(_REMOVE, (partition, change.connector, change.part))
+        rows += change.make_rows(partition)
     db.run_many(_ADD, rows)
 
 

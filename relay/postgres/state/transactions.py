@@ -11,8 +11,8 @@ How they fail and recover:
   tables. It is treated as if another process had the lease: it begins anew.
 """
 
-from collections.abc import Callable
-from typing import Final, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
 from uuid import uuid4
 
 from relay.postgres.connection import QUICK, Database, Lasting, PostgresConnection
@@ -32,6 +32,10 @@ class HolderTransactions:
     def __init__(self, database: Database, partition: int, hold: str) -> None:
         """`hold`: the statement that checks the lease."""
         self._partition, self._first = partition, WAIT_FOR_LOCKS + hold
+        self._held = f"""
+            WITH checked AS MATERIALIZED ({hold.rstrip(";")}),
+            held AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true) FROM checked)
+        """  # noqa: S608
         self._lasting = Lasting(database)
         self._unsure = ""
         """The mark of a transaction of which nobody knows whether it is committed; "": there is none."""
@@ -47,6 +51,15 @@ class HolderTransactions:
         self._find_out()
         with self._lasting.use() as db, db.transaction_of(self._first, QUICK):
             return work(db)
+
+    def insert_quick(self, insert: str, values: Sequence[Any]) -> None:
+        """Insert rows in a transaction of one round trip, which a crash of the server may lose.
+
+        `insert`: an INSERT that selects from `held` as well.
+        """
+        self._find_out()
+        with self._lasting.use() as db:
+            db.run(self._held + insert, values)
 
     def run_once(self, work: Callable[[PostgresConnection], T]) -> T:
         """Run work as one transaction that must not happen twice."""
