@@ -29,6 +29,30 @@ CREATE TABLE $.lease (
     until     timestamptz NOT NULL DEFAULT '-infinity'  -- the end of the lease, unless it is renewed
 );
 
+-- Who has each lease, or had it last: the columns of `lease` that no renewal changes. Every transaction of the holder
+-- reads them. A renewal leaves a dead version of its row, which nobody can remove during another's long transaction.
+CREATE TABLE $.holder (
+    partition integer PRIMARY KEY,
+    epoch     bigint  NOT NULL,
+    instance  uuid,
+    node      text    NOT NULL,
+    host      text    NOT NULL,
+    process   integer NOT NULL,
+    since     timestamptz NOT NULL
+);
+
+CREATE FUNCTION $.note_holder() RETURNS trigger LANGUAGE plpgsql AS $body$
+BEGIN
+    INSERT INTO $.holder
+    VALUES (NEW.partition, NEW.epoch, NEW.instance, NEW.node, NEW.host, NEW.process, NEW.since)
+    ON CONFLICT (partition) DO UPDATE SET (epoch, instance, node, host, process, since)
+        = (excluded.epoch, excluded.instance, excluded.node, excluded.host, excluded.process, excluded.since);
+    RETURN NULL;
+END
+$body$;
+
+CREATE TRIGGER lease_taken AFTER INSERT OR UPDATE OF epoch ON $.lease FOR EACH ROW EXECUTE FUNCTION $.note_holder();
+
 -- The processes that run, or ran lately. A node is a relay as an admin starts it, with one process for each worker.
 CREATE TABLE $.node (
     node     text    NOT NULL,  -- name of the node
@@ -204,10 +228,10 @@ $body$;
 -- takes the lease. The process counts, too: a database that has lost its newest transactions gives an epoch twice.
 CREATE FUNCTION $.hold(held integer, mine bigint, me uuid) RETURNS void LANGUAGE plpgsql AS $body$
 DECLARE
-    now_held $.lease;
+    now_held $.holder;
 BEGIN
     PERFORM pg_advisory_xact_lock_shared((SELECT lock FROM $.cluster), 2 * held + 1);
-    SELECT * INTO now_held FROM $.lease WHERE partition = held;
+    SELECT * INTO now_held FROM $.holder WHERE partition = held;
     IF (now_held.epoch, now_held.instance) IS DISTINCT FROM (mine, me) THEN
         RAISE EXCEPTION 'node % (process % on %) works with partition % since %', now_held.node, now_held.process,
             now_held.host, held, now_held.since USING ERRCODE = 'RL001';

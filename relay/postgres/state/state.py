@@ -62,7 +62,7 @@ SAVE_S: Final = 1.0
 """A row that is saved often leaves many dead versions, which nobody can remove during another's long transaction."""
 HEAD_S: Final = 60.0
 """Seconds between two saves of the log's head, which the cursors save as well."""
-CHANGES: Final = "SELECT changes + epoch FROM $.partition JOIN $.lease USING (partition) WHERE partition = %s"
+CHANGES: Final = "SELECT changes + epoch FROM $.partition JOIN $.holder USING (partition) WHERE partition = %s"
 
 
 class PostgresSources:
