@@ -28,8 +28,9 @@ LIFE: Final = (
     LogMessage(
         "journal and database are not closed",
         "error",
-        "The disk of the state folder hangs at the stop. Acknowledged events are not lost.",
-        "Look at the disk of the state folder.",
+        "The disk of the state folder hangs at the stop, or the database does not answer when a partition ends here."
+        " Acknowledged events are not lost.",
+        "Look at the disk of the state folder, or at the database.",
     ),
     LogMessage(
         "threads do not end, relay stops without them",

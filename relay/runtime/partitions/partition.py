@@ -180,7 +180,11 @@ class Partition:
             self._chores.end()
 
     async def close(self) -> None:
-        """Close log and state, unless their disk hangs: then the process ends without a close."""
+        """Close log and state, unless their disk hangs: then the process ends without a close.
+
+        Where the processes share the partitions, this process may go on, and nobody else can run the partition before
+        its state is closed.
+        """
         if self._is_closed:
             return
         self._is_closed = True
@@ -196,5 +200,9 @@ class Partition:
                         await self.state.save_end(self.journal.head)
                 await ADMIN.run(self.state.close)
         except TimeoutError:
-            reason = "the disk of the state folder hangs; nothing that was acknowledged is lost"
+            is_shared = bool(self._store.shared_partitions)
+            what = "the database does not answer" if is_shared else "the disk of the state folder hangs"
+            reason = f"{what}; nothing that was acknowledged is lost"
             log.error("journal and database are not closed", in_s=round(seconds, 1), reason=reason)
+            if is_shared:
+                await ADMIN.run(self.state.close)
