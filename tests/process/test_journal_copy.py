@@ -3,15 +3,14 @@
 import asyncio
 import shutil
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from uuid import uuid4
 
-import pytest
 from click.testing import CliRunner
 
 from relay.cli.main import relay
-from relay.postgres import Database
 from relay.testing import Destination, make_event
 from tests.daemon import Daemon
 from tests.postgres import start_shared_server
@@ -36,18 +35,11 @@ POSTGRES = """
 [journal]
 backend = "postgres"
 dsn = {{ file = "{dsn}" }}
-schema = {schema}
+schema = "copy_{number}"
 node = "mover"
 partitions = 2
 lease = "3s"
 """
-
-
-@pytest.fixture
-def database() -> Iterator[Database]:
-    server = start_shared_server()
-    with closing(server.make_database(partitions=2)) as database:
-        yield database
 
 
 async def command(*arguments: str | Path) -> tuple[int, str, str]:
@@ -68,6 +60,11 @@ class Sender:
         if (await self._daemon.post(b'{"events":[%s]}' % b",".join(events)))[0] == 202:
             self.acknowledged += events
 
+    async def has_more(self) -> None:
+        """Wait until relay has acknowledged 500 more events."""
+        wanted = len(self.acknowledged) + 500
+        await self._daemon.until(lambda: len(self.acknowledged), lambda events: events >= wanted)
+
     @asynccontextmanager
     async def loads(self) -> AsyncIterator[None]:
         """Post again and again meanwhile."""
@@ -84,21 +81,21 @@ class Sender:
             done.set()
 
 
-async def test_there_under_load_and_back_sends_nothing_twice(
-    daemon: Daemon, database: Database, tmp_path: Path
-) -> None:
+async def test_there_under_load_and_back_sends_nothing_twice(daemon: Daemon, tmp_path: Path) -> None:
     sender, other = Sender(daemon), tmp_path / "conf.postgres"
     (tmp_path / "dsn").write_text(start_shared_server().dsn)
     async with Destination() as hook, Destination() as late:
         late.behaviour = 503
         daemon.configure("10-all", TABLES.format(hook=hook.url, late=late.url, window=WINDOW))
         shutil.copytree(daemon.conf, other)
-        (other / "05-journal.toml").write_text(POSTGRES.format(dsn=tmp_path / "dsn", schema=database.schema))
+        (other / "05-journal.toml").write_text(POSTGRES.format(dsn=tmp_path / "dsn", number=uuid4().hex))
         copy = ("journal", "copy", "--state", daemon.state, "--conf", other)
 
+        code, out, error = await command("journal", "init", "--conf", other)
+        assert code == 0, (out, error)
         await daemon.start()
         async with sender.loads():
-            await asyncio.sleep(1)
+            await sender.has_more()
             for _ in range(2):
                 code, out, error = await command(*copy, "--to", "postgres")
                 assert (code, "left for the last pass" in out) == (0, True), (out, error)
@@ -115,7 +112,7 @@ async def test_there_under_load_and_back_sends_nothing_twice(
         await daemon.start()
         late.behaviour = 200
         async with sender.loads():
-            await asyncio.sleep(1)
+            await sender.has_more()
             code, out, error = await command(*copy, "--to", "embedded")
             assert (code, "left for the last pass" in out) == (0, True), (out, error)
         assert await daemon.stop() == 0
