@@ -20,7 +20,7 @@ from relay.testing import Destination, make_event
 from tests.daemon import Daemon
 from tests.forks import Forks
 
-PARTITIONS, LEASE_S, WINDOW = 4, 3, 200
+PARTITIONS, LEASE_S, WINDOW = 4, 5, 200
 PATIENCE = aiohttp.ClientTimeout(total=4)
 JOURNAL = """
 [journal]
@@ -56,15 +56,19 @@ retry = {{ first = "50ms", max = "500ms" }}
 
 
 class Arrivals(Destination):
-    """A destination that notes when requests arrive."""
+    """A destination that notes when requests arrive, and counts the events that it accepts."""
 
     def __init__(self) -> None:
         super().__init__()
         self.times: list[float] = []
+        self.accepted = Counter[str]()
+        """How often each event was accepted, by its id."""
 
     def _record(self, request: web.BaseRequest, body: bytes, status: int | None) -> None:
         self.times.append(time.monotonic())
         super()._record(request, body, status)
+        if self.requests[-1].taken:
+            self.accepted.update(orjson.loads(event)["id"] for event in self.requests[-1].bodies())
 
 
 class Stream:
@@ -100,13 +104,9 @@ class Stream:
                 return answer.status == 202
         return False
 
-    def count_arrivals(self) -> Counter[str]:
-        """Count how often each event has arrived, by its id."""
-        return Counter(orjson.loads(body)["id"] for body in self.destination.bodies())
-
     def find_missing(self, ids: set[str]) -> set[str]:
         """Return those of the ids that have not arrived."""
-        return ids - self.count_arrivals().keys()
+        return ids - self.destination.accepted.keys()
 
     def find_disorder(self) -> list[tuple[int, int]]:
         """Return the acknowledged events of a user that arrived, for the first time, behind a later event."""
@@ -178,7 +178,7 @@ class Fleet:
                 for task in tasks:
                     task.cancel()
 
-    async def deliver_all(self, within: float = 60) -> float:
+    async def deliver_all(self, within: float = 120) -> float:
         """Wait until all events that are acknowledged now have arrived; return the seconds that it took."""
         wanted, began = {stream: set(stream.acknowledged) for stream in self.streams}, time.monotonic()
         while missing := {
