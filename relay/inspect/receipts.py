@@ -68,6 +68,9 @@ class Receipt:
     connectors: Sequence[ConnectorAnswer]
     done: float | None
     """When the last connector had answered, and the ids were deleted."""
+    out_of_reach: str = ""
+    """Where copies of what was removed may be for a while that relay cannot remove; "": nowhere, or nothing is removed
+    yet."""
     workers: Sequence[WorkerReceipt]
     """Empty for a single process. Otherwise everything above covers all workers together."""
 
@@ -84,7 +87,7 @@ def list_receipts(erasures: StoredErasures, after: float | None) -> list[Receipt
             due=None if after is None or one.status != "waiting" else one.asked + after,
             by=Asker(one.type, one.source, one.offset) if one.type else None, asked_by=one.asked_by,
             digests=one.digests, compacted=one.compacted, problem=one.problem, removed=_make_removed(one),
-            connectors=one.answers, done=one.done,
+            connectors=one.answers, done=one.done, out_of_reach=erasures.out_of_reach if one.compacted else "",
             workers=[
                 WorkerReceipt(
                     worker=worker, status=part.status, compacted=part.compacted, problem=part.problem,

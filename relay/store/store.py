@@ -143,6 +143,9 @@ class StoredReplays(Protocol):
 class StoredErasures(Protocol):
     """Erasures and their receipts. Every partition erases the users of every erasure."""
 
+    out_of_reach: str
+    """Where the store leaves copies of erased data for a while that relay cannot remove, for receipts; "": nowhere."""
+
     def ask(self, user: User, asked_by: str = "") -> int:
         """Request an erasure; return its number. `asked_by`: who asks; the receipt keeps it."""
 

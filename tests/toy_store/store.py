@@ -360,6 +360,8 @@ class ToyReplays:
 class ToyStoredErasures:
     """Erasures. See `relay.store.StoredErasures`."""
 
+    out_of_reach = ""
+
     def __init__(self, store: ToyStore) -> None:
         self._store = store
 

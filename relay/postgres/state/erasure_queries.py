@@ -48,6 +48,8 @@ _COUNT: Final = """
 class ClusterErasures:
     """The erasures of a cluster. See `relay.store.StoredErasures`."""
 
+    out_of_reach = "the server's WAL until it is recycled, its WAL archive, backups, and standbys that lag"
+
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
 

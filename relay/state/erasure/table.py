@@ -73,6 +73,8 @@ _COUNT_DONE: Final = "SELECT count(*) FROM erasure WHERE done >= ? AND type NOT 
 class FolderErasures:
     """The erasures of a state folder: in the databases of all workers."""
 
+    out_of_reach = ""
+
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 

@@ -185,6 +185,7 @@ def _format_receipt(one: Receipt, name: Callable[[int], str]) -> str:
         f"parked     {its.parked} removed, {its.unreadable} unreadable ones removed",
         f"attempts   {format_count(its.attempts, 'answer')} removed",
         *(f"{name(part.worker):<10} {_format_removed(part)}" for part in one.workers),
+        *([f"beyond     relay cannot remove copies in {one.out_of_reach}"] if one.out_of_reach else []),
         *answers,
         f"ids        {ids}",
         *(f"sha256     {each}" for each in one.digests),
