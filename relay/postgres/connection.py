@@ -45,6 +45,9 @@ CONNECT: Final[Mapping[str, Any]] = {
     "keepalives_count": 3,
 }
 """Settings of libpq that hold unless the dsn says otherwise."""
+WAIT_FOR_STANDBY: Final = "SyncRepWaitForLSN"
+"""The function of the server whose warnings tell that a commit is on one server alone. Their words depend on the
+server's language."""
 IDLE: Final = TransactionStatus.IDLE
 KEPT: Final = 4
 """Connections that stay open for the next user."""
@@ -59,6 +62,10 @@ class Overdue(psycopg.OperationalError):
     """Raised when a statement has no answer within its deadline. It may have done its work."""
 
 
+class Unconfirmed(Overdue):
+    """Raised when somebody else has ended the wait of a commit for a standby. The commit is on one server alone."""
+
+
 class PostgresConnection(psycopg.Connection[tuple[Any, ...]]):
     """A connection of one thread at a time, in autocommit. `$.` in a statement stands for the schema of relay."""
 
@@ -66,6 +73,8 @@ class PostgresConnection(psycopg.Connection[tuple[Any, ...]]):
     """The schema's name, quoted."""
     outage: Outage | None = None
     deadline_s = DEADLINE_S
+    _unconfirmed = ""
+    """What the server has said when a commit did not wait for its standby; "" if all commits have waited."""
 
     @property
     def is_over(self) -> bool:
@@ -88,7 +97,11 @@ class PostgresConnection(psycopg.Connection[tuple[Any, ...]]):
 
         `binary`: whether the rows come in binary form, which is quicker for many bytes.
         """
-        return self.execute(_name_schema(statement, self.schema), values, binary=binary)
+        cursor = self.execute(_name_schema(statement, self.schema), values, binary=binary)
+        if self._unconfirmed:
+            self.close()
+            raise Unconfirmed(self._unconfirmed)
+        return cursor
 
     def run_many(self, statement: str, rows: Collection[Sequence[Any] | Mapping[str, Any]]) -> None:
         """Run a statement for each of these rows, without waiting in between. Raises psycopg.Error."""
@@ -110,6 +123,14 @@ class PostgresConnection(psycopg.Connection[tuple[Any, ...]]):
             if not self.closed:
                 self.run("ROLLBACK")
             raise
+
+    def note_warning(self, notice: psycopg.errors.Diagnostic) -> None:
+        """Note that a cancel by an admin, or a timeout of the role, has ended the wait of a commit for its standby.
+
+        The server says no more than that, and that the transaction has committed.
+        """
+        if notice.source_function == WAIT_FOR_STANDBY:
+            self._unconfirmed = notice.message_primary or "a commit has not waited for its standby"
 
     def note_commit(self) -> None:
         """Note that the server has answered to a commit that waits for standbys."""
@@ -144,6 +165,7 @@ class Database:
             self._dsn, autocommit=True, prepare_threshold=None, application_name=self._name, **self._settings
         )
         connection.schema, connection.outage = self.schema, self.outage
+        connection.add_notice_handler(connection.note_warning)
         text.register(connection)
         return connection
 

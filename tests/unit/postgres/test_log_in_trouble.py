@@ -73,6 +73,31 @@ async def test_an_append_without_its_standby_is_decided_later(log: PostgresLog, 
     assert (log.refusing, log.lost) == (None, 0)
 
 
+async def test_a_commit_whose_wait_an_admin_cancels_is_not_acknowledged(log: PostgresLog, server: Server) -> None:
+    log.open_reader()
+    server.reload(synchronous_standby_names="ANY 1 (nobody)")
+    try:
+        async with asyncio.TaskGroup() as group:
+            appending = group.create_task(append_anyway(log, b"{}"))
+            while server.execute(WAITING) != [(1,)]:
+                await asyncio.sleep(0.01)
+            server.execute("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+        assert isinstance(appending.result(), Unavailable)
+        assert "canceling wait for synchronous replication" in str(appending.result())
+    finally:
+        server.reload(synchronous_standby_names="")
+    await await_head(log, 1)  # it is there all the same: the sender sends it once more
+    assert await append(log, b"{}") == 1
+
+
+async def append_anyway(log: PostgresLog, body: bytes) -> int | Unavailable:
+    """Append an event; return its offset, or the error."""
+    try:
+        return await append(log, body)
+    except Unavailable as error:
+        return error
+
+
 async def test_ids_of_an_undecided_append_are_duplicates_once_it_is_there(
     log: PostgresLog, database: Database, server: Server
 ) -> None:
