@@ -12,6 +12,7 @@ test: .venv/dev.done  ## lint, types, import rules, and every test
 	$(MAKE) --no-print-directory --jobs=2 lint pytest
 
 pytest: .venv/dev.done
+	$(BIN)/python -m tests.postgres  # says which servers are not installed
 	-$(BIN)/pytest --collect-only -qq >/dev/null  # one process compiles the tests, instead of each of them
 	$(BIN)/pytest -n 4
 

@@ -32,13 +32,19 @@ ignore_startup_parameters = extra_float_digits
 """
 
 
+def find_pgbouncer() -> str:
+    """Return the program of PgBouncer. Raises FileNotFoundError."""
+    program = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/sbin:/bin")
+    if program is None:
+        raise FileNotFoundError(MISSING)
+    return program
+
+
 class Pooler:
     """A pooler in front of a server."""
 
     def __init__(self, folder: Path, server: Server, sessions: int, clients: int) -> None:
-        program = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/sbin:/bin")
-        if program is None:
-            raise FileNotFoundError(MISSING)
+        program = find_pgbouncer()
         self.port, self._log = find_port(), folder / "log"
         settings = folder / "pgbouncer.ini"
         settings.write_text(SETTINGS.format(server=server.port, port=self.port, sessions=sessions, clients=clients))

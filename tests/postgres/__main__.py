@@ -1,0 +1,20 @@
+"""Says which servers the tests lack on this machine, and how to install them: `make test` begins with that."""
+
+import sys
+from collections.abc import Iterator
+
+from tests.postgres.pooler import find_pgbouncer
+from tests.postgres.server import find_program
+
+
+def find_missing() -> Iterator[str]:
+    """Yield a sentence for each server that is not installed."""
+    for find in (lambda: find_program("initdb"), find_pgbouncer):
+        try:
+            find()
+        except FileNotFoundError as error:
+            yield str(error)
+
+
+if missing := [*find_missing()]:
+    sys.exit("\n".join(missing))
