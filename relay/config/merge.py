@@ -14,6 +14,8 @@ from relay.config.line_numbers import KeyPath
 from relay.config.mistake import Mistake
 from relay.guests import contained
 
+OF_A_MACHINE: Final = {"journal": "node", "ingest": "listen", "admin": "listen", "metrics": "listen"}
+"""Settings that are others on each of several nodes, by table."""
 SECRET_KEYS: Final = ("credential", "file", "env")
 
 
@@ -37,13 +39,14 @@ class Merged:
     def digest_tables(self, kinds: Collection[str]) -> dict[str, str]:
         """Return a digest of each table as it is written, such as "journal" or, of these kinds, "connector.heap".
 
-        The name of the node does not count: it is another one on each machine.
+        Settings OF_A_MACHINE do not count.
         """
-        tables: dict[str, Any] = {name: table for name, table in self.table.items() if name not in kinds}
+        tables = {
+            name: {key: value for key, value in self.get_tables(name).items() if key != OF_A_MACHINE.get(name)}
+            for name in self.table.keys() - kinds
+        }
         tables |= {f"{kind}.{name}": table for kind in kinds for name, table in self.get_tables(kind).items()}
-        if "journal" in tables:
-            tables["journal"] = {key: value for key, value in self.get_tables("journal").items() if key != "node"}
-        texts = {name: json.dumps(table, sort_keys=True, default=str) for name, table in tables.items()}
+        texts = {name: json.dumps(table, sort_keys=True, default=str) for name, table in tables.items() if table}
         return {name: blake2b(text.encode(), digest_size=8).hexdigest() for name, text in texts.items()}
 
     def add(self, document: Document) -> list[Mistake]:

@@ -188,8 +188,8 @@ async def test_the_bytes_of_an_erased_user_are_in_no_file_but_the_wal(
     assert [(one.start, one.stop) for one in log.unsaved_damage] == [(6, 9)]
 
 
-async def test_a_closed_log_refuses_and_ends_no_status_of_its_process(open_log: Open) -> None:
-    log = open_log(memory=0)
+async def test_a_closed_log_refuses_and_ends_no_status_of_its_process(database: Database) -> None:
+    log = PostgresLog(database, 0, LIMITS, 0)
     offset = await append(log, b"{}")
     await log.close()
     assert await log.find_received(offset) is None
