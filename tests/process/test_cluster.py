@@ -52,10 +52,10 @@ async def test_relays_come_and_go_and_deliver_everything(cluster: Cluster) -> No
         assert await cluster.nodes["c"].stop() == 0
         print(f"taken over within {await cluster.until_shared('a', 'b'):.1f} s of a stop")
         await deliver_some(cluster)
-        assert sender.count_twice() == 0
+        sender.assert_few_twice()
         await cluster.until("c has stopped", says(cluster, "b", a="running", b="running", c="stopped"))
 
-        sender.takeovers += len(list_held(cluster, "a"))
+        sender.killed += len(list_held(cluster, "a"))
         await a.kill()
         print(f"taken over within {await cluster.until_shared('b'):.1f} s of a kill")
         await deliver_some(cluster)
@@ -64,7 +64,6 @@ async def test_relays_come_and_go_and_deliver_everything(cluster: Cluster) -> No
         print(f"shares again within {await cluster.until_shared('a', 'b'):.1f} s of a start")
         await deliver_some(cluster)
 
-        sender.takeovers += len(list_held(cluster, "b"))
         b.signal(signal.SIGSTOP)
         print(f"taken over within {await cluster.until_shared('a'):.1f} s of a standstill")
         await deliver_some(cluster)
@@ -83,7 +82,7 @@ async def test_relays_without_a_partition_take_events_and_wait_for_one(cluster: 
         await deliver_some(cluster)
         seen = cluster.read_status("c")
         assert {one.node: list(one.partitions) for one in seen.nodes} == {"a": [0], "b": [], "c": []}
-        sender.takeovers += 1
+        sender.killed += 1
         await cluster.nodes["a"].kill()
         await cluster.until("another has the partition", lambda: cluster.read_holders().get(0) in ("b", "c"))
         await deliver_some(cluster)
@@ -96,7 +95,7 @@ async def test_a_second_relay_of_one_name_is_refused(cluster: Cluster) -> None:
     assert await other.ended() != 0
     (said,) = [line for line in other.stderr if "runs already" in line]
     assert f"node a runs already, as process {cluster.nodes['a'].pid} on" in said
-    assert list_held(cluster, "a") == [0, 1, 2, 3]
+    await cluster.until_shared()
 
 
 async def test_the_status_is_told_while_no_relay_runs(cluster: Cluster) -> None:
