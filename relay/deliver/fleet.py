@@ -131,6 +131,7 @@ class Fleet:
             lane = self._lane_factory.make_lane(one, wanted[name], *places[name], self._behind[name])
             self._lanes[name], self._plans[name] = lane, wanted[name]
             self._start(lane)
+        self._save_now.set()  # from now on other nodes know when the new lanes began
         if self._group is not None:
             await self._heed_admins(self._group)
         return replace(changes, unready=await find_unready([self._lanes[name] for name in made]))

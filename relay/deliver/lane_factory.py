@@ -102,6 +102,8 @@ class LaneFactory:
         else:
             head = self._journal.head
             offset = head if self._state.now is None else min(head, max(self._state.now, self._journal.oldest))
+            if (begun := await self._state.find_begun(connector)) is not None:  # other nodes have known it for longer
+                offset = min(offset, await self._journal.find_offset(begun))
         return Cursor(offset, offset)
 
 

@@ -438,6 +438,7 @@ CREATE TABLE $.cursor (
     damaged    bigint  NOT NULL,  -- events that could not be read when their turn came
     erased     bigint  NOT NULL,  -- events erased before their turn came
     saved      double precision NOT NULL,  -- Unix seconds at which the row was saved
+    begun      double precision NOT NULL DEFAULT $.unix_time(),  -- Unix seconds at which the connector began here
     PRIMARY KEY (partition, connector)
 ) WITH (fillfactor = 50);  -- a new version of a row finds room beside the old one
 

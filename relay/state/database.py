@@ -144,6 +144,10 @@ class StateDatabase:
         """Return the saved cursor of a connector; None if the connector never ran."""
         return await self.run(lambda db: load_cursor(db, connector))
 
+    async def find_begun(self, connector: str) -> float | None:
+        """Return None: all workers learn of a connector at once."""
+        return None
+
     async def save(
         self,
         cursors: Mapping[str, Cursor],

@@ -126,6 +126,12 @@ class State(SourceState, Protocol):
     async def load_cursor(self, connector: str) -> Cursor | None:
         """Return the saved cursor of a connector; None if the connector never ran."""
 
+    async def find_begun(self, connector: str) -> float | None:
+        """Find when a connector began in any partition that all processes share, by the log's clock.
+
+        None: it never ran, or each process has its own partition.
+        """
+
     async def read_lane_ledgers(self) -> list[LaneLedger]:
         """Return the last saved ledger of each lane that ever ran, the one saved last first. Waits for no work under
         way."""

@@ -47,6 +47,21 @@ class Node(Daemon):
         return self._process is not None and self._process.returncode not in (None, 0, -signal.SIGKILL)
 
 
+def configure_hook(node: Node, name: str, destination: Destination) -> None:
+    """Write a connector of a node that delivers to a destination."""
+    node.configure(
+        f"20-{name}",
+        f"""
+        [connector.{name}]
+        type = "http"
+        url = "{destination.url}"
+        retry = {{ max = "1s" }}
+        window = {WINDOW}
+        batch = {{ events = 50, age = "50ms" }}
+        """,
+    )
+
+
 class Cluster:
     """The relays on one schema, and what they deliver to."""
 
@@ -73,17 +88,7 @@ class Cluster:
             """,
         )
         node.configure("10-source", '[source.braze]\ntype = "currents"\npath = "/currents"')
-        node.configure(
-            "20-hook",
-            f"""
-            [connector.hook]
-            type = "http"
-            url = "{self.destination.url}"
-            retry = {{ max = "1s" }}
-            window = {WINDOW}
-            batch = {{ events = 50, age = "50ms" }}
-            """,
-        )
+        configure_hook(node, "hook", self.destination)
         return node
 
     async def start(self, *names: str) -> None:
@@ -186,7 +191,7 @@ class RoundSender:
     def assert_few_twice(self) -> None:
         """Check that no more events have arrived again than the windows of the taken over partitions allow. An event
         that two relays may have taken does not count."""
-        arrived = count_arrived(self._cluster)
+        arrived = count_arrived(self._cluster.destination)
         again = sum(times - 1 for number, times in arrived.items() if number not in self.uncertain)
         lost = sum(len(node.logged(LOST)) for node in self._cluster.nodes.values())
         print(f"{len(self.accepted):,} events, {again:,} of them twice, {self.killed + lost} partitions taken over")
@@ -226,13 +231,14 @@ async def send_round(cluster: Cluster) -> AsyncIterator[RoundSender]:
             yield sender
         finally:
             sender.stop()
-    await cluster.until("every accepted event arrives", lambda: {*sender.accepted} <= count_arrived(cluster).keys())
+    hook = cluster.destination
+    await cluster.until("every accepted event arrives", lambda: {*sender.accepted} <= count_arrived(hook).keys())
     sender.assert_few_twice()
     running = next(name for name, node in cluster.nodes.items() if node.is_running)
     await cluster.until("nothing is pending", lambda: cluster.read_pending(running) == 0)
     await cluster.assert_balanced(running)
 
 
-def count_arrived(cluster: Cluster) -> Counter[int]:
+def count_arrived(destination: Destination) -> Counter[int]:
     """Count how often each event has arrived."""
-    return Counter(event["properties"]["number"] for event in cluster.destination.events())
+    return Counter(event["properties"]["number"] for event in destination.events())

@@ -182,6 +182,9 @@ class ToyState:
     async def load_cursor(self, connector: str) -> Cursor | None:
         return self._write(lambda now: now.lanes[connector].cursor if connector in now.lanes else None)
 
+    async def find_begun(self, connector: str) -> float | None:
+        return None
+
     async def read_lane_ledgers(self) -> list[LaneLedger]:
         return self._write(lambda now: [*reversed(now.lanes.values())])
 

@@ -8,16 +8,16 @@ from relay.store import CURSOR_COLUMNS, Cursor, LaneLedger, encode_cursor, parse
 
 _COLUMNS: Final = ["head", *CURSOR_COLUMNS.split(", ")]
 _SAVE: Final = f"""
-    INSERT INTO $.cursor (partition, connector, {", ".join(_COLUMNS)}, saved)
-    VALUES (%s, %s, {", ".join(["%s"] * len(_COLUMNS))}, $.unix_time())
+    INSERT INTO $.cursor (partition, connector, {", ".join(_COLUMNS)}, begun, saved)
+    VALUES (%s, %s, {", ".join(["%s"] * len(_COLUMNS))}, coalesce(%s, $.unix_time()), $.unix_time())
     ON CONFLICT (partition, connector)
     DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in [*_COLUMNS, "saved"])}
 """  # noqa: S608
 
 
-def make_cursor_rows(cursors: Mapping[str, Cursor], head: int) -> list[tuple[object, ...]]:
-    """Return the rows of these cursors as they are now. `head`: the log's."""
-    return [(connector, head, *encode_cursor(one)) for connector, one in cursors.items()]
+def make_cursor_rows(cursors: Mapping[str, Cursor], head: int, begun: Mapping[str, float]) -> list[tuple[object, ...]]:
+    """Return the rows of these cursors as they are now. `head`: the log's. `begun`: when new connectors began."""
+    return [(connector, head, *encode_cursor(one), begun.get(connector)) for connector, one in cursors.items()]
 
 
 def save_cursors(db: PostgresConnection, partition: int, rows: Iterable[tuple[object, ...]]) -> None:
@@ -30,6 +30,18 @@ def load_cursor(db: PostgresConnection, partition: int, connector: str | None) -
     query = f"SELECT {CURSOR_COLUMNS} FROM $.cursor WHERE partition = %s AND connector = %s"  # noqa: S608
     row = db.run(query, (partition, connector)).fetchone()
     return None if row is None else parse_cursor(*row)
+
+
+def read_now(db: PostgresConnection) -> float:
+    """Return the present time by the server's clock, in Unix seconds."""
+    ((now,),) = db.run("SELECT $.unix_time()").fetchall()
+    return float(now)
+
+
+def find_begun(db: PostgresConnection, connector: str) -> float | None:
+    """Find when a connector began in any partition, in Unix seconds; None if it never ran."""
+    row = db.run("SELECT min(begun) FROM $.cursor WHERE connector = %s", (connector,)).fetchone()
+    return None if row is None or row[0] is None else float(row[0])
 
 
 def load_cursors(db: PostgresConnection, partition: int) -> list[LaneLedger]:

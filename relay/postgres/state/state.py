@@ -16,7 +16,14 @@ from relay.postgres.connection import Database, PostgresConnection
 from relay.postgres.error import convert_errors
 from relay.postgres.lease import Lease
 from relay.postgres.state.attempts import forget_attempts, save_attempts
-from relay.postgres.state.cursor import load_cursor, load_cursors, make_cursor_rows, save_cursors
+from relay.postgres.state.cursor import (
+    find_begun,
+    load_cursor,
+    load_cursors,
+    make_cursor_rows,
+    read_now,
+    save_cursors,
+)
 from relay.postgres.state.cuts import CutWriter, TableCuts, delete_cuts_of_replays
 from relay.postgres.state.damage import save_damage
 from relay.postgres.state.erasures import PostgresErasures
@@ -177,6 +184,8 @@ class PostgresState(PostgresSources):
         """
         super().__init__(database, lease.partition, lease.hold)
         self._lease, self.clock = lease, clock or Clock()
+        self._begun: dict[str, float] = {}
+        """When connectors without a cursor began here."""
         self._when_taken, self._thread.when_taken = when_taken, self._lose
         self._cuts = CutWriter(self._thread, self._transactions, self.worker)
         self._head_saved = False, -HEAD_S
@@ -224,7 +233,14 @@ class PostgresState(PostgresSources):
 
     async def load_cursor(self, connector: str) -> Cursor | None:
         """Return the saved cursor of a connector; None if the connector never ran."""
-        return await self.run(lambda db: load_cursor(db, self.worker, connector))
+        now, cursor = await self.run(lambda db: (read_now(db), load_cursor(db, self.worker, connector)))
+        if cursor is None:
+            self._begun.setdefault(connector, now)
+        return cursor
+
+    async def find_begun(self, connector: str) -> float | None:
+        """Find when a connector began in any partition; None if it never ran."""
+        return await self.run(lambda db: find_begun(db, connector))
 
     async def read_lane_ledgers(self) -> list[LaneLedger]:
         """Return the last saved ledger of each lane that ever ran, the one saved last first."""
@@ -243,7 +259,7 @@ class PostgresState(PostgresSources):
 
         A parked event stays if it has failed since it was read (`read_marked`). `head`: the log's head.
         """
-        rows, is_ahead, now = make_cursor_rows(cursors, head), self.clock.ahead > 0, time.monotonic()
+        rows, is_ahead, now = make_cursor_rows(cursors, head, self._begun), self.clock.ahead > 0, time.monotonic()
         was_ahead, saved_at = self._head_saved
         saves_head = was_ahead != is_ahead or now > saved_at + HEAD_S or not rows
 

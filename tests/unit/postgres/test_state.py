@@ -16,6 +16,7 @@ from relay.postgres.cluster import Cluster
 from relay.postgres.connection import Database, Overdue, PostgresConnection
 from relay.postgres.lease import Leases
 from relay.postgres.process import Process
+from relay.postgres.state.cursor import read_now
 from relay.postgres.state.parked_queries import ClusterParked
 from relay.postgres.state.plugin_store import StoreTable
 from relay.postgres.state.state import PostgresState
@@ -263,3 +264,17 @@ async def test_deleted_data_stays_until_nobody_sees_it(
         assert caught.value.reason == "busy"
     await state.erasures.overwrite_deleted()
     assert find_files(server, secret) == []
+
+
+async def test_a_connector_begins_when_the_first_partition_looks_for_it(states: States) -> None:
+    state = states.open()
+    assert await state.find_begun("heap") is None
+    assert await state.load_cursor("heap") is None
+    with states.database.use() as db:
+        now = read_now(db)
+    await state.save({"heap": Cursor(0, 0)}, 5)
+    begun = await state.find_begun("heap")
+    assert begun is not None
+    assert begun <= now, "not only when it was saved"
+    await state.save({"heap": Cursor(0, 5)}, 5)
+    assert await state.find_begun("heap") == begun
