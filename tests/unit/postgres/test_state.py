@@ -22,9 +22,10 @@ from relay.postgres.state.plugin_store import StoreTable
 from relay.postgres.state.state import PostgresState
 from relay.store import Attempts, Counts, Cursor, Erasure, Parked, ParkedQuery, Unavailable, Wanted
 from relay.testing import make_event
-from tests.postgres import Server, run_server, start_shared_server
+from tests.postgres import Pooler, Server, run_server, start_shared_server
 
 LEASE_S = 60.0
+CURSOR = Cursor(2, 7, [(8, 10)], Counts(delivered=4, damaged=1))
 
 
 class States:
@@ -133,6 +134,34 @@ async def test_cuts_are_there_after_a_takeover(states: States, state: PostgresSt
     assert later.open_cuts("heap").load() == [b"[[5,7]]"]
     lines.remove()
     assert later.open_cuts("heap").load() == []
+
+
+async def test_a_state_works_behind_a_pooler_of_transactions(server: Server) -> None:
+    made = server.make_database()
+    with (
+        Pooler.run(server, sessions=4) as pooler,
+        closing(States(Database(pooler.dsn, made.schema.strip('"')))) as states,
+    ):
+        state, store = states.open(), StoreTable(states.database, 0, "", "crm", "mine")
+        await state.save({f"lane{number}": CURSOR for number in range(5)}, 12)
+        await state.park([refused(1), refused(2), unreadable(b"x")])
+        cuts = state.open_cuts("heap")
+        await cuts.rewrite([b"[[0,5]]", b"[[5,6]]"])
+        await cuts.append(b"[[6,7]]")
+        await store.write({b"a": b"1", b"b": b"2"})
+        await store.write({}, [b"b"])
+        await state.unpark([2])
+        await state.erasures.overwrite_deleted()
+        await store.purge()
+        again = states.open()
+        assert [one.cursor for one in await again.read_lane_ledgers()] == [CURSOR] * 5
+        assert [one.offset for one in states.list_parked()] == [1, None]
+        assert again.open_cuts("heap").load() == [b"[[0,5]]", b"[[5,6]]", b"[[6,7]]"]
+        assert await store.scan(b"") == [(b"a", b"1")]
+        with pytest.raises(Unavailable) as caught:
+            await state.save({"heap": CURSOR}, 12)
+        assert caught.value.reason == "taken"
+        await store.close()
 
 
 # A connection that is lost during COMMIT
