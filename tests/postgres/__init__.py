@@ -5,7 +5,7 @@ from tests.postgres.network import Cable
 from tests.postgres.pooler import Pooler
 from tests.postgres.replicated import Replicated
 from tests.postgres.server import QUICK, Server, run_server
-from tests.postgres.shared import end_shared_server, start_shared_server
+from tests.postgres.shared import end_shared_server, start_shared_pooler, start_shared_server
 
 __all__ = [
     "QUICK",
@@ -16,5 +16,6 @@ __all__ = [
     "VolatileDisk",
     "end_shared_server",
     "run_server",
+    "start_shared_pooler",
     "start_shared_server",
 ]

@@ -228,9 +228,9 @@ class Server:
             cursor = db.execute(statement.encode(), values)
             return cursor.fetchall() if cursor.description else []
 
-    def make_database(self, partitions: int = 1) -> Database:
-        """Make relay's tables in a new schema. Close the result."""
-        database = Database(self.dsn, f"test_{next(_numbers)}_{uuid4().hex[:6]}")
+    def make_database(self, partitions: int = 1, dsn: str = "") -> Database:
+        """Make relay's tables in a new schema. Close the result. `dsn`: how to connect; directly by default."""
+        database = Database(dsn or self.dsn, f"test_{next(_numbers)}_{uuid4().hex[:6]}")
         with database.connect() as db:
             make_tables(db, partitions)
         return database

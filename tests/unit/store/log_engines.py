@@ -18,7 +18,7 @@ from relay.journal.outside.view import JournalView
 from relay.postgres.log.blocks import read_rows
 from relay.postgres.log.log import PostgresLog
 from relay.store.log import JournalLimits, Log
-from tests.postgres import start_shared_server
+from tests.postgres import start_shared_pooler, start_shared_server
 from tests.toy_store.log import ToyLog
 
 LIMITS = JournalLimits(max_size=1 << 30, retention=3600)
@@ -145,9 +145,9 @@ class DatabaseLog(LogEngine):
     log: PostgresLog
     refusal = f"PostgreSQL: {REFUSAL}"
 
-    def __init__(self, limits: JournalLimits, memory: int) -> None:
+    def __init__(self, limits: JournalLimits, memory: int, dsn: str = "") -> None:
         self.server = start_shared_server()
-        self.database = self.server.make_database()
+        self.database = self.server.make_database(dsn=dsn)
         self._limits, self._memory = limits, memory
         self.log = self._open()
 
@@ -225,5 +225,6 @@ def make_engine(name: str, folder: Path, limits: JournalLimits = LIMITS) -> LogE
         return InMemoryLog(limits)
     limits = replace(limits, compress="compressed" in name)
     if name.startswith("postgres"):
-        return DatabaseLog(limits, memory=0 if name == "postgres, from the database" else 1 << 20)
+        dsn = start_shared_pooler().dsn if "pooler" in name else ""
+        return DatabaseLog(limits, 0 if name == "postgres, from the database" else 1 << 20, dsn)
     return EmbeddedLog(folder, limits, memory=1 << 20 if name == "embedded" else 0)

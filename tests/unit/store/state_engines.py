@@ -30,7 +30,7 @@ from relay.state.pauses import FolderPauses
 from relay.state.replays import FolderReplays
 from relay.store import NUMBERS, Attempts, Erasure, Parked, ParkedQuery, Pause, Replay, State, merge_all
 from tests.parked import list_parked, mark_parked
-from tests.postgres import start_shared_server
+from tests.postgres import start_shared_pooler, start_shared_server
 from tests.toy_store.erasures import add_erasure
 from tests.toy_store.state import ToyBooks, ToyState, ToyTables
 
@@ -235,12 +235,12 @@ class InMemoryState(StateEngine):
 
 
 class StateInPostgres(StateEngine):
-    """Tables in PostgreSQL. Each state has a lease of its own process."""
+    """Tables in PostgreSQL, behind a pooler in transaction mode. Each state has a lease of its own process."""
 
     def __init__(self) -> None:
         super().__init__()
         self._server = start_shared_server()
-        self._database = self._server.make_database()
+        self._database = self._server.make_database(dsn=start_shared_pooler().dsn)
         self._cluster = Cluster(self._database)
         self._leases = list[Leases]()
 

@@ -21,7 +21,7 @@ ENGINES = (
     "embedded, compressed",
     "postgres",
     "postgres, from the database",
-    "postgres, compressed",
+    "postgres, compressed, through a pooler",
     "toy",
 )
 KIND = Kind("braze", "users.messages.email.Open")

@@ -41,7 +41,7 @@ from relay.store import (
     find_partition,
     name_partition,
 )
-from tests.postgres import start_shared_server
+from tests.postgres import start_shared_pooler, start_shared_server
 from tests.toy_store.store import ToyStore
 
 KIND = Kind("braze", "users.messages.email.Open")
@@ -64,10 +64,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def make_postgres_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> PostgresStore:
-    """Make the tables of a cluster with 2 partitions; return its store."""
-    server = start_shared_server()
-    monkeypatch.setenv("RELAY_DSN", server.dsn)
-    with closing(server.make_database(partitions=2)) as database:
+    """Make the tables of a cluster with 2 partitions; return its store, behind a pooler in transaction mode."""
+    monkeypatch.setenv("RELAY_DSN", start_shared_pooler().dsn)
+    with closing(start_shared_server().make_database(partitions=2)) as database:
         schema = database.schema[1:-1]
     settings = JournalSettings(backend="postgres", dsn={"env": "RELAY_DSN"}, schema=schema, node="a", partitions=2)
     return PostgresStore(settings, folder)
