@@ -7,6 +7,7 @@ nothing behind. A partition that cannot be opened gives its lease back.
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
+from weakref import WeakValueDictionary
 
 from relay.config import JournalSettings
 from relay.postgres.cluster import Cluster, check_bar
@@ -67,7 +68,7 @@ class PostgresStore:
         self._known = KnownCluster(cluster, folder)
         self._leases = self._make_leases(worker=0)
         self._held: dict[int, Lease] = {}
-        self._logs: dict[int, PostgresLog] = {}
+        self._logs = WeakValueDictionary[int, PostgresLog]()
         self._slot = 0
         self.place, self.shared_partitions = cluster.place, settings.partitions
         self.pauses, self.parked, self.replays = ClusterPauses(cluster), ClusterParked(cluster), ClusterReplays(cluster)
