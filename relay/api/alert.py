@@ -141,9 +141,9 @@ PHRASES: Final = MappingProxyType(
         "parked": ("events parked", "no events parked any more"),
         "expired": ("events expired", "no events expired any more"),
         "damaged": ("events damaged", "no events damaged any more"),
-        "journal doubt": ("not as relay.db knows it", "as relay.db knows it"),
+        "journal doubt": ("not as the database knows it", "as the database knows it"),
         "clock doubt": ("ahead of what can be right", "right again"),
-        "database_failing": ("relay.db cannot be written", "relay.db can be written again"),
+        "database_failing": ("the database cannot be written", "the database can be written again"),
         "reload_refused": ("reload refused", "reload no longer refused"),
     }
 )

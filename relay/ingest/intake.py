@@ -37,7 +37,9 @@ DECODE_S: Final = 30.0
 EVENT_BYTES: Final = 150
 """Memory that an event takes on its way to the journal, besides its own bytes."""
 UNKNOWN_ADVICE: Final = "group and channel are what its name says; see whether your connectors should have it"
-PARKING_ADVICE: Final = "requests without unreadable events are not held up by this; see what locks or fills relay.db"
+PARKING_ADVICE: Final = (
+    "requests without unreadable events are not held up by this; see what locks or fills the database"
+)
 JSON: Final = {"Content-Type": "application/json"}
 log = structlog.stdlib.get_logger()
 
@@ -257,7 +259,7 @@ class Intake:
             async with asyncio.timeout(max(0.0, DATABASE_S - self._state.busy_for)):
                 return await work
         except TimeoutError:
-            raise Unavailable("relay.db is busy, or somebody has locked it", "busy") from None
+            raise Unavailable("the database is busy, or somebody has locked it", "busy") from None
 
     async def _append(self, decoded: Decoded) -> int:
         """Put events into the journal, or into that of the first worker or partition."""

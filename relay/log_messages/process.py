@@ -326,7 +326,7 @@ HISTORY: Final = (
         "Look at `error`, and at `relay.db`.",
     ),
     LogMessage(
-        "relay.db does not say what it knows of the journal",
+        "the database does not say what it knows of the journal",
         "error",
         "The status lacks what an admin may have to accept.",
         "Look at `error`, and at `relay.db`.",

@@ -270,7 +270,7 @@ class Daemon:
             return make_refused(error.mistakes)
         except Unavailable as error:
             return make_refused(
-                [f"relay.db cannot be used: {error}; reload again: connectors may be missing until then"]
+                [f"the database cannot be used: {error}; reload again: connectors may be missing until then"]
             )
         kept: list[ReloadWarning] = []
         try:

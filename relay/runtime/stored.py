@@ -37,7 +37,7 @@ async def find_doubts(store: Store) -> list[Doubt]:
         return await ADMIN.run(store.doubts.find)
     except Unavailable as error:
         if not error.is_logged:
-            log.error("relay.db does not say what it knows of the journal", error=str(error))
+            log.error("the database does not say what it knows of the journal", error=str(error))
         return []
 
 

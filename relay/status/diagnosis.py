@@ -272,7 +272,9 @@ def _diagnose_journal(journal: JournalStatus, lanes: Sequence[LaneStatus]) -> He
         relief = f"; {advise_on_full(lanes)}" if ALL_NEEDED in journal.refusing else ""
         return HealthFinding("journal", ok=False, said=f"journal: takes no events: {journal.refusing}{relief}")
     if journal.unsaved:
-        said = f"journal: relay.db cannot be written: {journal.unsaved}; nothing can be parked, and connectors stop at"
+        said = (
+            f"journal: the database cannot be written: {journal.unsaved}; nothing can be parked, and connectors stop at"
+        )
         return HealthFinding("journal", ok=False, said=f"{said} their window")
     ok = not classify_journal(journal)
     relief = "" if ok else f"; {advise_on_full(lanes)}"

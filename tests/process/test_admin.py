@@ -382,7 +382,7 @@ async def test_a_database_that_cannot_be_written_is_told_by_status(daemon: Daemo
     with closing(sqlite3.connect(daemon.state / "relay.db", isolation_level=None)) as db:
         db.execute("BEGIN IMMEDIATE")
         await send(daemon, make_event())
-        said = "relay.db cannot be written: database is locked"
+        said = "the database cannot be written: database is locked"
         code, _ = await daemon.until(lambda: relay(daemon, "status"), lambda told: said in told[1], 60)
         assert code == 1
         db.execute("ROLLBACK")

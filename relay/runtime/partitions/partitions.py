@@ -78,7 +78,7 @@ class Partitions:
                 await partition.prepare()
             except Unavailable as error:
                 place = self._store.view(partition.number).place
-                raise StartError(f"{place}: relay.db cannot be used: {error}") from error
+                raise StartError(f"{place}: the database cannot be used: {error}") from error
 
     async def _open(self, number: int) -> Partition:
         """Open a partition. Raises Unavailable."""

@@ -68,14 +68,14 @@ async def sent(alert: Alert, message: Message | None = None) -> None:
             "relay on host-1: journal: full, was filling",
         ),
         ([replace(HEAP, kind="parked")], "relay on host-1: connector heap: events parked"),
-        ([replace(HEAP, kind="doubt", subject="journal")], "relay on host-1: journal: not as relay.db knows it"),
+        ([replace(HEAP, kind="doubt", subject="journal")], "relay on host-1: journal: not as the database knows it"),
         (
             [replace(OVER, kind="doubt", subject="journal of worker 1")],
-            "relay on host-1: journal of worker 1: as relay.db knows it",
+            "relay on host-1: journal of worker 1: as the database knows it",
         ),
         (
             [replace(HEAP, kind="database_failing", subject="journal")],
-            "relay on host-1: journal: relay.db cannot be written",
+            "relay on host-1: journal: the database cannot be written",
         ),
         ([replace(HEAP, kind="doubt", subject="clock")], "relay on host-1: clock: ahead of what can be right"),
         ([replace(OVER, kind="parked")], "relay on host-1: connector heap: no events parked any more"),
