@@ -11,7 +11,7 @@ import structlog
 
 from relay.api import Block, Kind
 from relay.histogram import Histogram
-from relay.journal import Group, GroupCommit
+from relay.journal import Group, GroupCommit, Lost
 from relay.postgres.connection import Database
 from relay.postgres.log.seen import forget_expired, forget_sources
 from relay.postgres.log.segments import Catalogue
@@ -33,7 +33,8 @@ class PostgresAppender:
 
     def __init__(self, database: Database, partition: int, limits: JournalLimits) -> None:
         """Connects at the first append. `limits`: of this partition."""
-        self._database, self._catalogue = database, Catalogue(partition)
+        self._lost = Lost()
+        self._database, self._catalogue = database, Catalogue(partition, self._lost)
         self._writer = PostgresWriter(database, limits, self._catalogue)
         self._thread = ThreadPoolExecutor(1, f"log writer {partition}")
         self._commits = GroupCommit(limits, self._thread, self._write, self._publish, REFUSING_S)
@@ -154,7 +155,9 @@ class PostgresAppender:
         self._commits.set_limits(limits)
 
     async def close(self) -> None:
-        """Finish the commits under way."""
+        """Finish the commits under way. Does nothing if it is closed already."""
+        if self._is_closed:
+            return
         self._is_closed = True
         while self._commits.is_busy:
             await self._work(lambda: None)

@@ -5,8 +5,8 @@ How it fails and recovers:
 - Blocks of this process are published when they are durable, if they follow the last known block. Otherwise the log
   looks into the database, and publishes what other processes have appended in between, in the order of offsets.
 - Without news the looks become rare. A look that fails is repeated.
-- A database that lacks acknowledged events is older than what this process knows. The lost offsets are told as damage,
-  and the next segment begins behind them.
+- A database that lacks acknowledged events is older than what this process knows. The next segment begins behind their
+  offsets at once, and they are told as damage.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ import psycopg
 import structlog
 
 from relay.api import Block, User
-from relay.journal import Lost, Subscribers, Tail
+from relay.journal import Subscribers, Tail
 from relay.postgres.connection import Database, Lasting, PostgresConnection
 from relay.postgres.log.appender import PostgresAppender, work_in
 from relay.postgres.log.blocks import find_base, find_received
@@ -40,8 +40,6 @@ LOOK_BYTES: Final = 1 << 20
 """Bytes of events that a look takes along, about."""
 REWRITE_S: Final = 60.0
 """Seconds for a statement of an erasure."""
-LOST_END: Final = "the database came back without them"
-"""The reason of a loss that shows when the log is opened, or when the database comes back older than it was."""
 log = structlog.stdlib.get_logger()
 
 
@@ -66,7 +64,6 @@ class PostgresLog(PostgresAppender):
         super().__init__(database, partition, limits)
         self._writer.may_remove = True
         self._reading, self._rewriting = Lasting(database), Lasting(database, REWRITE_S)
-        self._lost = Lost()
         self._stored = StoredEvents(self._catalogue, self._lost)
         self._tail, self._waiting = Tail(memory), Subscribers()
         self._readers: set[PostgresReader] = set()
@@ -80,8 +77,6 @@ class PostgresLog(PostgresAppender):
         """The id of the log. A copy of the log has the same id."""
         self.head = opened.head
         """The offset of the next event. Everything below is durable."""
-        if opened.stop < opened.head:
-            self._lost.add(Damage(opened.stop, opened.head, "", LOST_END, saved=None))
         self._reads = ThreadPoolExecutor(1, f"log reader {partition}")
 
     @property
@@ -207,8 +202,6 @@ class PostgresLog(PostgresAppender):
             log.info("the log can be read again")
         self._is_blind = False
         before = self.head
-        if look.stop < look.head:  # offsets of lost events are given to no other event
-            self._lost.add(Damage(look.stop, look.head, "", LOST_END, saved=None))
         if (look.stop < look.head or not look.is_open) and (self._mending is None or self._mending.done()):
             self._mending = self._thread.submit(self._writer.mend_end)  # if it fails, the next look tries again
         for block in look.blocks:
@@ -360,11 +353,12 @@ class PostgresLog(PostgresAppender):
         return result
 
     async def close(self) -> None:
-        """Finish the commits under way, and close the log."""
-        self._is_closed = True
+        """Finish the commits under way, and close the log. Does nothing if it is closed already."""
+        if self._is_closed:
+            return
+        await super().close()
         if self._timer is not None:
             self._timer.cancel()
-        await super().close()
         self._waiting.close()
         await self._read(self._reading.close)
         await ADMIN.run(self._rewriting.close)

@@ -12,14 +12,18 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 import psycopg
 
+from relay.journal import Lost
 from relay.postgres.connection import PostgresConnection
 from relay.postgres.log.blocks import LOCK_MS
-from relay.store import Unavailable
+from relay.store import Damage, Unavailable
 
+CAME_BACK_OLDER: Final = "the database came back without them"
+"""Why events are missing between two segments."""
 DROP_MS: Final = 500
 """Milliseconds that the removal of a segment waits for whoever reads the segment."""
 _SELECT: Final = """
@@ -73,8 +77,9 @@ class SegmentTable:
 class Catalogue:
     """The segments of a partition as they were read last. Threads share it."""
 
-    def __init__(self, partition: int) -> None:
-        self.partition = partition
+    def __init__(self, partition: int, lost: Lost | None = None) -> None:
+        """`lost` gets the events that are missing before a segment that appears between two reads."""
+        self.partition, self._lost = partition, lost or Lost()
         self.segments: Sequence[SegmentTable] = ()
         """Ascending."""
         self.read_at = 0.0
@@ -95,7 +100,12 @@ class Catalogue:
         """Read the segments anew. Raises psycopg.Error."""
         with self._lock:
             rows = db.run(f"{_SELECT} ORDER BY number", [self.partition]).fetchall()
+            known = self.newest
             self.segments, self.read_at = [SegmentTable(*row) for row in rows], time.monotonic()
+            for one, following in pairwise(self.segments):
+                if known is not None and following.number > known and one.end < following.base:
+                    place = f"partition {self.partition}"
+                    self._lost.add(Damage(one.end, following.base, place, CAME_BACK_OLDER, saved=None))
 
     def note_growth(self, size: int) -> None:
         """Note that the newest segment has grown by so many bytes, about."""

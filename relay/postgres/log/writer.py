@@ -54,8 +54,6 @@ class Opened(NamedTuple):
     identity: str
     head: int
     """The offset behind all acknowledged events."""
-    stop: int
-    """The offset behind the last event in the database."""
 
 
 class Committed(NamedTuple):
@@ -84,6 +82,8 @@ class PostgresWriter:
         self.may_remove = False
         """Whether this process knows which events are needed."""
         self._compressor: Compressor | None = None
+        self._caught_up: PostgresConnection | None = None
+        """The connection on which the end of the log was found. The next connection may lead to another server."""
 
     @property
     def floor(self) -> int:
@@ -106,17 +106,14 @@ class PostgresWriter:
     def _open(self) -> Opened:
         partition = self.catalogue.partition
         with self.connection.use() as db:
-            self.catalogue.refresh(db)
-            found, acknowledged = find_log_end(db, partition), read_head(db, partition)
-            self.note_end(acknowledged if found is None else max(found.stop, acknowledged))
-            if found is None or not found.is_open or found.stop < self.floor:
-                self.begin(db)
+            self.note_end(read_head(db, partition))
+            self._catch_up(db)
             end = find_log_end(db, partition)
             if end is None:
                 raise Unavailable(f"partition {partition} has no segment", "missing")
             self.note_end(end.stop)
             self.time.note(end.now_us)
-            return Opened(read_identity(db, partition), end.stop, end.stop if found is None else found.stop)
+            return Opened(read_identity(db, partition), end.stop)
 
     def mend_end(self) -> None:
         """Begin a segment if the newest one takes no blocks, or lacks events that were acknowledged. Raises
@@ -127,6 +124,9 @@ class PostgresWriter:
     def write(self, group: Group) -> Committed:
         """Append a group without its duplicates. Raises Unavailable."""
         with self.connection.use() as db:
+            if db is not self._caught_up:
+                self._catch_up(db)
+                self._caught_up = db
             for _ in range(TRIES):
                 try:
                     return self._write(db, group)
@@ -142,7 +142,7 @@ class PostgresWriter:
         """Learn which segment takes blocks. Begin one if there is none, or if events are lost. Raises psycopg.Error."""
         self.catalogue.refresh(db)
         end = find_log_end(db, self.catalogue.partition)
-        if end is not None and (not end.is_open or end.stop < self.floor):
+        if end is None or not end.is_open or end.stop < self.floor:
             self.begin(db)
 
     def _write(self, db: PostgresConnection, group: Group) -> Committed:
