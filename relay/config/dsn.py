@@ -3,6 +3,7 @@
 The driver is optional: only `load_driver` and a `Dsn` that was read import it.
 """
 
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from itertools import zip_longest
@@ -13,6 +14,8 @@ from relay.config.address import TcpAddress
 
 VERIFIED: Final = "verify-full"
 """The only `sslmode` of libpq that verifies the certificate and the name of a server."""
+AUTHORITIES: Final = "/etc/ssl/certs/ca-certificates.crt"
+"""The authorities that a Debian machine trusts."""
 EXAMPLE: Final = "host=db1 dbname=relay user=relay password=..."
 
 
@@ -31,19 +34,25 @@ class Dsn(Secret):
 
     @property
     def doubt(self) -> str | None:
-        """Return what is allowed in the dsn but probably a mistake: a server that relay does not verify, or several
-        servers of which some may be read-only."""
+        """Return what is allowed in the dsn but probably a mistake: a server that relay does not verify, or cannot, or
+        several servers of which some may be read-only."""
         if self.problem is not None:
             return None
         words = read_words(self._value)
-        distant = " and ".join(list_distant_hosts(words))
-        mode = VERIFIED if words.get("sslrootcert") == "system" else words["sslmode"]
-        if distant and mode != VERIFIED:
-            cure = f"write sslmode={VERIFIED}, and sslrootcert if its authority is your own"
-            return f"{self} has sslmode={mode}: relay does not verify that it talks to {distant}; {cure}"
+        authorities = words.get("sslrootcert")
+        mode = VERIFIED if authorities == "system" else words["sslmode"]
+        cure = f"sslrootcert={AUTHORITIES} or the file of your own authority"
+        if distant := " and ".join(list_distant_hosts(words)):
+            if mode != VERIFIED:
+                said = f"{self} has sslmode={mode}: relay does not verify that it talks to {distant}"
+                return f"{said}; write sslmode={VERIFIED}, and {cure}"
+            if not authorities:
+                return f"{self} has no sslrootcert, without which no server is verified: write {cure}"
+            if authorities == "system" and "SSL_CERT_FILE" not in os.environ and is_bundled():
+                return f"{self} has sslrootcert=system, and the TLS of this driver knows no authorities: write {cure}"
         if "," in words.get("host", "") and words["target_session_attrs"] == "any":
-            cure = "write target_session_attrs=read-write"
-            return f"{self} names several servers, of which relay may reach one that is read-only: {cure}"
+            said = f"{self} names several servers, of which relay may reach one that is read-only"
+            return f"{said}: write target_session_attrs=read-write"
         return None
 
     def _find_flaw(self) -> str | None:
@@ -54,6 +63,13 @@ class Dsn(Secret):
         except ValueError as error:
             return f"{self} {error}"
         return None
+
+
+def is_bundled() -> bool:
+    """Return whether the driver has a TLS of its own, which looks for authorities in a place of its own."""
+    from psycopg import pq
+
+    return pq.__impl__ == "binary"
 
 
 def read_words(dsn: str) -> Mapping[str, str]:

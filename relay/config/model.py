@@ -111,7 +111,8 @@ class JournalSettings(Settings):
     """Folder of the embedded journal. A relative path starts at the state folder (/var/lib/relay)."""
     dsn: Dsn | None = None
     """The PostgreSQL database, as a reference to a secret: `{ credential = "relay-dsn" }`. The secret has the words of
-    libpq, such as `host=db1,db2 dbname=relay user=relay target_session_attrs=read-write sslmode=verify-full`."""
+    libpq, such as `host=db1,db2 dbname=relay user=relay target_session_attrs=read-write sslmode=verify-full
+    sslrootcert=/etc/relay/db-ca.pem`."""
     schema_name: str = Field("relay", alias="schema", pattern="^[a-z_][a-z0-9_]*$", max_length=63)
     """Schema of relay's tables in the PostgreSQL database. All relays of one schema are one cluster. `relay journal
     init` makes it."""

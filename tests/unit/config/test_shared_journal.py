@@ -8,7 +8,7 @@ from relay.config.plugins.registry import Registry
 from tests.unit.config.conf_files import mistakes, warnings, write
 
 JOURNAL = "[journal]\nbackend = 'postgres'\ndsn = { env = 'DSN' }\n"
-VERIFIED = "host=db1 dbname=relay user=relay sslmode=verify-full"
+VERIFIED = "host=db1 dbname=relay user=relay sslmode=verify-full sslrootcert=/etc/relay/ca.pem"
 
 
 @pytest.fixture
@@ -93,7 +93,6 @@ def test_a_missing_driver_is_refused_with_the_command_that_installs_it(tmp_path,
         ("host=db1 hostaddr=127.0.0.1", "", ""),
         ("host=localhost,::1,/run/postgresql target_session_attrs=read-write", "", ""),
         ("dbname=relay", "", ""),
-        ("host=db1 sslrootcert=system", "", ""),
     ],
 )
 def test_a_server_that_is_not_verified_is_a_warning(tmp_path, registry, monkeypatch, dsn, mode, hosts):
@@ -101,9 +100,29 @@ def test_a_server_that_is_not_verified_is_a_warning(tmp_path, registry, monkeypa
     write(tmp_path, a=JOURNAL)
     expected = (
         f'a.toml:3: journal.dsn: {{ env = "DSN" }} has sslmode={mode}: relay does not verify that it talks to {hosts}; '
-        "write sslmode=verify-full, and sslrootcert if its authority is your own"
+        "write sslmode=verify-full, and sslrootcert=/etc/ssl/certs/ca-certificates.crt or the file of your own "
+        "authority"
     )
     assert [one for one in warnings(tmp_path, registry) if "dsn" in one] == ([expected] if hosts else [])
+
+
+def test_a_server_that_cannot_be_verified_is_a_warning(tmp_path, registry, monkeypatch):
+    cure = "sslrootcert=/etc/ssl/certs/ca-certificates.crt or the file of your own authority"
+    monkeypatch.delenv("SSL_CERT_FILE")
+    write(tmp_path, a=JOURNAL)
+
+    def told():
+        return [one for one in warnings(tmp_path, registry) if "dsn" in one]
+
+    monkeypatch.setenv("DSN", "host=db1 sslmode=verify-full")
+    no_authority = f"has no sslrootcert, without which no server is verified: write {cure}"
+    assert told() == [f'a.toml:3: journal.dsn: {{ env = "DSN" }} {no_authority}']
+    monkeypatch.setenv("DSN", "host=db1 sslrootcert=system")
+    monkeypatch.setattr("psycopg.pq.__impl__", "binary")
+    unknown = f"has sslrootcert=system, and the TLS of this driver knows no authorities: write {cure}"
+    assert told() == [f'a.toml:3: journal.dsn: {{ env = "DSN" }} {unknown}']
+    monkeypatch.setattr("psycopg.pq.__impl__", "c")
+    assert told() == []
 
 
 def test_several_servers_of_which_any_counts_are_a_warning(tmp_path, registry, monkeypatch):
