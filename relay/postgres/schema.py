@@ -11,7 +11,9 @@ from relay.store import Unavailable
 from relay.words import format_count
 
 VERSION: Final = 1
-"""The version of the tables."""
+"""The version of the tables. A newer relay adds tables, columns and functions: older relays go on beside it."""
+OLDEST: Final = 1
+"""The version of the tables that a relay must know at least to work with these."""
 LOCK: Final = "SELECT pg_advisory_xact_lock(hashtext('relay journal init'));"
 
 
@@ -32,7 +34,7 @@ COMMIT;
 def make_tables(db: PostgresConnection, partitions: int) -> str:
     """Make what is lacking of schema, tables and partitions; return a sentence with what was made, or "".
 
-    Raises Unavailable if a newer relay has made the tables or there are more partitions, psycopg.Error.
+    Raises Unavailable if relay is too old for the tables or there are more partitions, psycopg.Error.
     """
     with db.transaction_of(LOCK):
         version = read_version(db)
@@ -51,19 +53,19 @@ def make_tables(db: PostgresConnection, partitions: int) -> str:
 
 
 def read_version(db: PostgresConnection) -> int | None:
-    """Return the version of the tables; None without tables. Raises psycopg.Error."""
+    """Return the version of the tables that a relay must know at least; None without tables. Raises psycopg.Error."""
     if db.run("SELECT to_regclass(%s)", [f"{db.schema}.cluster"]).fetchone() == (None,):
         return None
-    row = db.run("SELECT version FROM $.cluster").fetchone()
+    row = db.run("SELECT oldest FROM $.cluster").fetchone()
     return None if row is None else int(row[0])
 
 
 def check_version(version: int | None) -> None:
-    """Raise Unavailable if relay cannot work with tables of this version."""
+    """Raise Unavailable if relay does not know tables of this version, which it must know."""
     if version is None:
         raise Unavailable("relay's tables are not there: relay journal init makes them", "missing")
     if version > VERSION:
-        said = f"a newer relay has made the tables (version {version}; this relay knows {VERSION})"
+        said = f"a newer relay has changed the tables (version {version}; this relay knows {VERSION})"
         raise Unavailable(f"{said}: install the newer relay here, too")
 
 
@@ -87,5 +89,5 @@ def add_partitions(db: PostgresConnection, wanted: int) -> str:
 
 def _make_tables_sql(schema: str, partitions: int) -> str:
     tables = files("relay.postgres").joinpath("schema.sql").read_text("utf-8")
-    cluster = f"INSERT INTO $.cluster (version) VALUES ({VERSION});\nSELECT $.add_partitions({partitions});"  # noqa: S608
-    return f"{tables}\n{cluster}".replace("$.", f"{schema}.")
+    cluster = f"INSERT INTO $.cluster (version, oldest) VALUES ({VERSION}, {OLDEST});"  # noqa: S608
+    return f"{tables}\n{cluster}\nSELECT $.add_partitions({partitions});".replace("$.", f"{schema}.")

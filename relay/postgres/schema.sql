@@ -6,6 +6,7 @@ CREATE TABLE $.cluster (
     id         uuid    NOT NULL DEFAULT gen_random_uuid(),    -- tells two clusters apart
     lock       integer NOT NULL DEFAULT (random() * 2000000000)::integer,  -- first part of the cluster's advisory locks
     version    integer NOT NULL,  -- version of these tables
+    oldest     integer NOT NULL,  -- version of the tables that a relay must know at least to work with these
     barred     text    NOT NULL DEFAULT '',  -- why no relay starts with these tables; '': relays start
     made       timestamptz NOT NULL DEFAULT clock_timestamp()
 );

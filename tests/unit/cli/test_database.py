@@ -57,9 +57,9 @@ def test_init_makes_the_tables_once_and_says_what_it_made(run: Run, schema: str,
 
 def test_init_refuses_tables_of_a_newer_relay(run: Run, server: Server, schema: str) -> None:
     run("journal", "init")
-    server.execute(f"UPDATE {schema}.cluster SET version = 99")
+    server.execute(f"UPDATE {schema}.cluster SET oldest = 99")
     result = run("journal", "init")
-    said = "a newer relay has made the tables (version 99; this relay knows 1): install the newer relay here, too"
+    said = "a newer relay has changed the tables (version 99; this relay knows 1): install the newer relay here, too"
     assert (result.exit_code, result.output) == (1, f"Error: {said}\n")
 
 

@@ -64,9 +64,15 @@ def test_a_cluster_without_a_run_says_so(database: Database) -> None:
     assert history.ClusterHistory(cluster).read() == []
 
 
+def test_tables_to_which_a_newer_relay_has_added_are_read(cluster: Cluster, database: Database) -> None:
+    execute(database, "UPDATE $.lease SET epoch = 1 WHERE partition = 0")
+    execute(database, "UPDATE $.cluster SET version = 99; ALTER TABLE $.cursor ADD COLUMN lag integer DEFAULT 0")
+    assert history.ClusterHistory(cluster).read() == []
+
+
 def test_tables_of_a_newer_relay_are_not_read(cluster: Cluster, database: Database) -> None:
-    execute(database, "UPDATE $.cluster SET version = 99")
-    with pytest.raises(Unavailable, match="a newer relay has made the tables"), cluster.use():
+    execute(database, "UPDATE $.cluster SET oldest = 99")
+    with pytest.raises(Unavailable, match="a newer relay has changed the tables"), cluster.use():
         pass
 
 

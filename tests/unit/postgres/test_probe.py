@@ -78,9 +78,9 @@ def test_missing_tables_and_tables_of_a_newer_relay_are_a_problem(server: Server
         "relay journal init makes them",
     )
     assert missing["grants"].said == 'the role may make the schema "nothing"'
-    server.execute(f"UPDATE {database.schema}.cluster SET version = 99")
+    server.execute(f"UPDATE {database.schema}.cluster SET oldest = 99")
     newer = look(database)["tables"]
-    assert newer.said == "a newer relay has made the tables (version 99; this relay knows 1)"
+    assert newer.said == "a newer relay has changed the tables (version 99; this relay knows 1)"
     assert (newer.advice, newer.setting) == ("install the newer relay here, too", "schema")
 
 
