@@ -91,14 +91,14 @@ class PostgresStore:
         return membership
 
     def open(self, partition: int, limits: JournalLimits, memory: int) -> tuple[PostgresLog, PostgresState]:
-        lease = self._take_lease(partition)
+        state = PostgresState(self._database, self._take_lease(partition))
         try:
             self._logs[partition] = log = PostgresLog(self._database, partition, limits, memory)
-            state = PostgresState(self._database, lease, log.clock, log.fence)
-            state.now = min(state.now or 0, log.head)
         except BaseException:
-            lease.give_back()
+            state.close()
             raise
+        state.now = min(state.now or 0, log.head)
+        state.clock, state.when_taken = log.clock, log.fence
         return log, state
 
     def open_inbox(self, worker: int, limits: JournalLimits) -> PostgresInbox:

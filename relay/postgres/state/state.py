@@ -171,30 +171,30 @@ class PostgresSources:
 class PostgresState(PostgresSources):
     """The state of a partition, for the holder of its lease. See `relay.store.State`."""
 
-    def __init__(
-        self,
-        database: Database,
-        lease: Lease,
-        clock: Clock | None = None,
-        when_taken: Callable[[str], object] = lambda reason: None,
-    ) -> None:
-        """Read what the last holder has saved. Blocking. Raises Unavailable.
-
-        `clock`: by which data expires. `when_taken` gets the reason once another process works with the partition.
-        """
+    def __init__(self, database: Database, lease: Lease) -> None:
+        """Read what the last holder has saved. Blocking. Raises Unavailable, and gives the lease back then."""
         super().__init__(database, lease.partition, lease.hold)
-        self._lease, self.clock = lease, clock or Clock()
+        self._lease = lease
+        self.clock = Clock()
+        """The clock by which data expires."""
+        self.when_taken: Callable[[str], object] = lambda reason: None
+        """Gets the reason once another process works with the partition."""
         self._begun: dict[str, float] = {}
         """When connectors without a cursor began here."""
-        self._when_taken, self._thread.when_taken = when_taken, self._lose
+        self._thread.when_taken = self._lose
         self._cuts = CutWriter(self._thread, self._transactions, self.worker)
         self._head_saved = False, -HEAD_S
         """Whether the clock was ahead at the last save of the head, and when that was."""
         self.save_s = SAVE_S
-        self.now: int | None = self._transactions.run(self._read_saved_head)
-        """Where a connector without a cursor begins that begins "now"; None: at the log's head."""
         self.erasures = PostgresErasures(self, database)
         """The requested erasures."""
+        self.now: int | None = None
+        """Where a connector without a cursor begins that begins "now"; None: at the log's head."""
+        try:
+            self.now = self._transactions.run(self._read_saved_head)
+        except BaseException:
+            self.close()
+            raise
 
     async def run_once(self, work: Callable[[PostgresConnection], T]) -> T:
         """Run work as one transaction that never happens twice. Raises Unavailable."""
@@ -202,7 +202,7 @@ class PostgresState(PostgresSources):
 
     def _lose(self, reason: str) -> None:
         self._lease.end(reason)
-        self._when_taken(reason)
+        self.when_taken(reason)
 
     def _read_saved_head(self, db: PostgresConnection) -> int:
         """Return the last head that was saved: events above it came while nobody worked with the partition."""

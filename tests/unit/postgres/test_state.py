@@ -1,5 +1,6 @@
 """The state of a partition in PostgreSQL, beside what every state promises."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
@@ -118,6 +119,27 @@ async def test_a_new_connector_begins_where_the_last_holder_ended(states: States
     assert states.open().now == 5
     await states.open().save({}, 9)
     assert states.open().now == 9
+
+
+async def test_a_state_that_cannot_be_opened_leaves_nothing_behind(server: Server, states: States) -> None:
+    with states.database.use() as db:
+        db.run("ALTER TABLE $.cursor RENAME TO nowhere")
+        with pytest.raises(Unavailable):
+            states.open()
+        before = count_sessions(server)
+        for _ in range(3):
+            with pytest.raises(Unavailable):
+                states.open()
+        async with asyncio.timeout(10):
+            while count_sessions(server) > before:
+                await asyncio.sleep(0.01)
+        assert db.run("SELECT until < clock_timestamp() FROM $.lease").fetchall() == [(True,)]
+        db.run("ALTER TABLE $.nowhere RENAME TO cursor")
+    states.open()
+
+
+def count_sessions(server: Server) -> int:
+    return len(server.execute("SELECT FROM pg_stat_activity WHERE backend_type = 'client backend'"))
 
 
 async def test_cuts_are_there_after_a_takeover(states: States, state: PostgresState) -> None:

@@ -41,8 +41,9 @@ async def running(database: Database, node: str) -> AsyncIterator[Fleet]:
     with database.use() as db:
         db.run("UPDATE $.lease SET until = '-infinity'")
     with closing(Leases(database, Process(node), 60.0)) as leases:
+        state = PostgresState(database, leases.take(0))
         log = PostgresLog(database, 0, JournalLimits(1 << 30, 3600), 1 << 20)
-        state = PostgresState(database, leases.take(0), log.clock, log.fence)
+        state.when_taken = log.fence
         table = {"type": "hanging", "concurrency": 2, "batch": {"events": 5, "age": "0ms"}}
         fleet = Fleet(log, state, Path())
         await fleet.open(Config(connectors={"it": Configured("it", Hanging, Hanging.Settings.model_validate(table))}))  # type: ignore[dict-item]
