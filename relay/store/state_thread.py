@@ -53,7 +53,7 @@ class StateThread:
             future = loop.run_in_executor(self._executor, self._do, work, *arguments)
         except RuntimeError:  # the executor is shut down
             future = loop.create_future()
-            future.set_exception(Unavailable(CLOSED))
+            future.set_exception(Unavailable(CLOSED, "taken"))
         future.add_done_callback(self._note_end)
         return future
 

@@ -27,7 +27,7 @@ import msgspec
 import structlog
 
 from relay.api import Batch
-from relay.store import Cursor, CutLines, Unavailable, find_unsettled, make_ranges
+from relay.store import Cursor, CutLines, Unavailable, find_unsettled, is_logged, make_ranges
 from relay.threads import JOURNAL_READS
 
 Ranges = Sequence[tuple[int, int]]
@@ -108,7 +108,7 @@ class Cuts:
         try:
             self._follow(self._saved.append(line))
         except Unavailable as error:
-            self._fail(str(error))
+            self._fail(error)
 
     def _follow(self, write: asyncio.Future[None] | None) -> None:
         if write is not None:
@@ -121,7 +121,7 @@ class Cuts:
         if (error := write.exception()) is None:
             self._note_success()
         elif self._is_saved:
-            self._fail(str(error))
+            self._fail(error)
 
     async def await_saved(self) -> None:
         """Wait until the cuts added so far are saved, or refused. Call it before their batches go out."""
@@ -155,7 +155,7 @@ class Cuts:
         try:
             self._follow(write := self._saved.rewrite(self._lines))
         except Unavailable as error:
-            self._fail(str(error))
+            self._fail(error)
             return
         self._is_saved = True
         if write is None:
@@ -166,12 +166,12 @@ class Cuts:
             self._is_failure_logged = False
             log.info("cuts are kept again", connector=self._connector)
 
-    def _fail(self, error: str) -> None:
+    def _fail(self, error: BaseException) -> None:
         self._let_go()
         self._due = time.monotonic() + AGAIN_S
-        if not self._is_failure_logged:
+        if not self._is_failure_logged and not is_logged(error):
             self._is_failure_logged = True
-            log.warning("cuts cannot be kept", connector=self._connector, error=error, advice=ADVICE)
+            log.warning("cuts cannot be kept", connector=self._connector, error=str(error), advice=ADVICE)
 
     def _let_go(self) -> None:
         self._saved.close()

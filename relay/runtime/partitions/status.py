@@ -99,7 +99,7 @@ class PartitionStatusReader:
         try:
             gone = await self._fleet.find_abandoned()
         except Unavailable as error:
-            if not error.is_logged:
+            if error.reason != "taken" and not error.is_logged:
                 log.error("the ledgers of removed connectors cannot be read", error=str(error))
             return []
         return [
