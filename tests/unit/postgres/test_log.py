@@ -15,7 +15,7 @@ from relay.postgres.connection import Database
 from relay.postgres.log.appender import PostgresAppender
 from relay.postgres.log.log import PostgresLog
 from relay.postgres.log.view import PostgresLogView
-from relay.store import EventIds, Unavailable, Wanted
+from relay.store import EventIds, JournalLimits, Unavailable, Wanted
 from relay.testing import make_event
 from tests.postgres import Server, start_shared_server
 from tests.unit.postgres.open_logs import KIND, LIMITS, Open, append, open_logs, read_to
@@ -147,6 +147,23 @@ async def test_a_table_that_was_dropped_is_passed_over_and_told(open_log: Open, 
     execute(database, f"DROP TABLE $.{name_newest(database)}")
     assert await append(log, b"{}") == 6
     assert await read_to(log.open_reader(), 7, 6) == {6: b"{}"}
+
+
+async def test_a_segment_that_somebody_reads_is_removed_another_time(open_log: Open, database: Database) -> None:
+    log = open_log(JournalLimits(max_size=1 << 30, retention=0.0))
+    await append(log, b'{"n":0}')
+    table = name_newest(database)
+    log._writer.seal(log.head)
+    await append(log, b'{"n":1}')
+    with database.connect() as dump:
+        dump.run("BEGIN")
+        dump.run(f"SELECT count(*) FROM $.{table}")
+        await log.keep(1)
+        assert log.oldest == 0
+        assert await append(log, b'{"n":2}') == 2
+        dump.run("ROLLBACK")
+    await log.keep(1)
+    assert (log.oldest, [*await read_to(log.open_reader(), 3)]) == (1, [1, 2])
 
 
 async def test_a_block_of_a_newer_relay_stops_readers_and_is_no_damage(open_log: Open, database: Database) -> None:
