@@ -61,7 +61,6 @@ RUNNING: Final = "SELECT instance FROM $.node WHERE until > clock_timestamp() OR
 LEAVE: Final = """
     UPDATE $.node SET seen = clock_timestamp(), until = '-infinity' WHERE node = %s AND worker = %s AND instance = %s
 """
-log = structlog.stdlib.get_logger()
 FORGET: Final = "DELETE FROM $.node WHERE seen < clock_timestamp() - interval '1 day'"
 """Nodes that ended long ago are not listed any more: each container may have a name of its own."""
 FORGET_REPORTS: Final = "DELETE FROM $.node_report WHERE at < clock_timestamp() - interval '1 day'"
@@ -79,6 +78,7 @@ PROCESSES: Final = """
         status, extract(epoch FROM clock_timestamp() - at)::float8, tables
     FROM $.node LEFT JOIN $.node_report USING (node, worker, instance) ORDER BY node, worker
 """
+log = structlog.stdlib.get_logger()
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,8 +40,6 @@ def is_gone(number: int, machine: str) -> bool:
         return True
     try:
         os.kill(number, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
+    except OSError as error:  # a process of another user may not be asked, and runs
+        return isinstance(error, ProcessLookupError)
     return False
