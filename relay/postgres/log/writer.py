@@ -141,8 +141,9 @@ class PostgresWriter:
     def _catch_up(self, db: PostgresConnection) -> None:
         """Learn which segment takes blocks. Begin one if there is none, or if events are lost. Raises psycopg.Error."""
         self.catalogue.refresh(db)
+        known = self.floor  # before the end: other threads of this process append meanwhile
         end = find_log_end(db, self.catalogue.partition)
-        if end is None or not end.is_open or end.stop < self.floor:
+        if end is None or not end.is_open or end.stop < known:
             self.begin(db)
 
     def _write(self, db: PostgresConnection, group: Group) -> Committed:

@@ -11,9 +11,11 @@ import pytest
 from relay.api import User
 from relay.journal import compute_crc
 from relay.postgres.cluster import Cluster
-from relay.postgres.connection import Database
+from relay.postgres.connection import Database, PostgresConnection
+from relay.postgres.log import writer
 from relay.postgres.log.appender import PostgresAppender
 from relay.postgres.log.log import PostgresLog
+from relay.postgres.log.segments import LogEnd, find_log_end
 from relay.postgres.log.view import PostgresLogView
 from relay.store import EventIds, JournalLimits, Unavailable, Wanted
 from relay.testing import make_event
@@ -216,3 +218,24 @@ async def test_a_closed_log_refuses_and_ends_no_status_of_its_process(database: 
         await log.check_room()
     await log.await_commit()
     await log.await_reads()
+
+
+async def test_a_log_that_opens_while_others_append_has_lost_nothing(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = PostgresAppender(database, 0, LIMITS)
+    await append(other, b"{}")
+    looks = []
+
+    def look(db: PostgresConnection, partition: int) -> LogEnd | None:
+        looks.append(end := find_log_end(db, partition))
+        with database.connect() as busy:
+            busy.run("SELECT $.append(0, %s, 0, 1, '', 'body', 1, 1000)", [end.newest])
+        database.known_ends.note(0, end.stop + 1)
+        return end
+
+    monkeypatch.setattr(writer, "find_log_end", look)
+    log = PostgresLog(database, 0, LIMITS, 0)
+    assert (log.head, log.lost, [*log.unsaved_damage]) == (looks[-1].stop, 0, [])
+    await log.close()
+    await other.close()
