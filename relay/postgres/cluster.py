@@ -7,15 +7,12 @@ nobody.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
 from uuid import UUID
 
 from relay.postgres.connection import Database, PostgresConnection
 from relay.postgres.schema import check_version, read_version
+from relay.postgres.state.transactions import WAIT_FOR_LOCKS
 from relay.store import Unavailable
-
-CHANGE_ALL: Final = "SELECT $.begin_change(NULL);"
-"""The beginning of a transaction that changes all partitions."""
 
 
 class Cluster:
@@ -52,8 +49,7 @@ class Cluster:
 
         The holders' own transactions wait meanwhile. Raises Unavailable.
         """
-        begin = CHANGE_ALL if partition is None else f"SELECT $.begin_change({partition:d});"
-        with self.use() as db, db.transaction_of(begin):
+        with self.use() as db, db.transaction_of(begin_change(partition)):
             yield db
 
     def read_id(self) -> UUID:
@@ -76,6 +72,13 @@ def check_bar(db: PostgresConnection, lock: str = "") -> None:
     (barred,) = db.run(f"SELECT barred FROM $.cluster {lock}").fetchone() or ("",)  # noqa: S608
     if barred:
         raise Unavailable(f"no relay starts with the tables of the schema {db.schema}: {barred}")
+
+
+def begin_change(partition: int | None = None) -> str:
+    """Return the statements that begin a change of a partition, or with None of all. They wait for the holders'
+    transactions, and fail when that takes too long."""
+    which = "NULL" if partition is None else f"{partition:d}"
+    return f"{WAIT_FOR_LOCKS}SELECT $.begin_change({which});"
 
 
 def has_run(db: PostgresConnection) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Literal
 
-from relay.postgres.cluster import CHANGE_ALL, Cluster
+from relay.postgres.cluster import Cluster, begin_change
 from relay.postgres.connection import PostgresConnection
 from relay.postgres.known_cluster import KnownCluster
 from relay.postgres.state.damage import accept_damage, read_damage
@@ -33,7 +33,7 @@ class ClusterDoubts:
     def accept(self, what: Literal["journal", "clock"]) -> list[str]:
         if what == "journal":
             self._known.accept()
-        with self._cluster.use_tables() as db, db.transaction_of(CHANGE_ALL):
+        with self._cluster.use_tables() as db, db.transaction_of(begin_change()):
             if what == "clock":
                 accept_clock(db)
             else:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from relay.api import User
+from relay.postgres import cluster as cluster_module
 from relay.postgres.cluster import Cluster
 from relay.postgres.connection import Database
 from relay.postgres.known_cluster import KnownCluster
@@ -107,6 +108,21 @@ def test_a_change_waits_for_the_holder_and_is_seen(cluster: Cluster, database: D
     with cluster.change():
         pass
     assert execute(database, "SELECT changes FROM $.partition ORDER BY partition") == [(2,), (2,)]
+
+
+def test_a_change_ends_when_the_holder_takes_too_long(
+    cluster: Cluster, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_module, "WAIT_FOR_LOCKS", "SELECT set_config('lock_timeout', '50ms', true);")
+    hold = "SELECT pg_advisory_xact_lock_shared(lock, 1) FROM $.cluster;"
+    with (
+        database.connect() as holder,
+        holder.transaction_of(hold),
+        pytest.raises(Unavailable, match="lock timeout") as caught,
+        cluster.change(),
+    ):
+        pass
+    assert caught.value.reason == "busy"
 
 
 def test_a_replay_of_no_partition_is_refused(cluster: Cluster) -> None:
