@@ -45,7 +45,7 @@ class VolatileDisk:
             disk = cls(place)
             yield disk
         finally:
-            subprocess.run(["umount", str(place / "disk")], check=False)
+            subprocess.run(["umount", "--lazy", str(place / "disk")], check=False)
             shutil.rmtree(place)
 
     def sync(self) -> None:

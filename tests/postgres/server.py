@@ -72,6 +72,14 @@ def run_as_user() -> dict[str, Any]:
     return {"user": find_user(), "cwd": "/"} if os.geteuid() == 0 else {"cwd": "/"}
 
 
+def is_alive(pid: int) -> bool:
+    """Return whether a process runs. A zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 @contextmanager
 def make_server_folder() -> Iterator[Path]:
     """Lend a folder that belongs to the user who runs servers. It is in memory if there is room: syncs cost nothing."""
@@ -177,20 +185,24 @@ class Server:
     def kill(self) -> None:
         """Kill all processes at once, as the death of the machine does."""
         if self._process is not None:
-            self._signal_all(signal.SIGSTOP, signal.SIGKILL)
+            pids = self._signal_all(signal.SIGSTOP, signal.SIGKILL)
             self._process.wait(60)
+            while any(map(is_alive, pids)):  # the files of the server are in use until then
+                time.sleep(0.005)
             subprocess.run(["ipcrm", "-m", self._segment], check=True)
             self._process = None
 
-    def _signal_all(self, *numbers: signal.Signals) -> None:
-        """Signal the first process, then its children: it cannot start others in between once it is stopped."""
+    def _signal_all(self, *numbers: signal.Signals) -> list[int]:
+        """Signal the first process, then its children: it cannot start others in between once it is stopped. Return
+        the children."""
         assert self._process is not None
         first = self._process.pid
         for number in numbers:
-            children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
-            for pid in (first, *map(int, children)):
+            children = [int(pid) for pid in Path(f"/proc/{first}/task/{first}/children").read_text().split()]
+            for pid in (first, *children):
                 with suppress(ProcessLookupError):
                     os.kill(pid, number)
+        return children
 
     def end(self) -> None:
         """End the server, whatever its state."""

@@ -114,7 +114,7 @@ async def test_relays_and_servers_that_fail_lose_nothing(tmp_path: Path, relay_f
         print(f"{stream.name}: {len(stream.acknowledged):,} acknowledged, {again:,} came again")
         assert len(stream.acknowledged) > ROUNDS * 20
         assert not stream.find_missing(set(stream.acknowledged))
-        assert rows[stream.name]["delivered"] == len(arrived)
+        assert rows[stream.name]["delivered"] == len(arrived), rows[stream.name]
         assert again <= ROUNDS * PARTITIONS * WINDOW
         assert not stream.find_changed_keys()
     assert not ordered.find_disorder()
