@@ -132,10 +132,10 @@ class Stream:
             most = max(most, found)
         return most
 
-    def find_changed_keys(self) -> set[str]:
-        """Return the ids of the events that have come under several idempotency keys."""
+    def find_changed_keys(self, since: int) -> set[str]:
+        """Return the ids of the events that have come under several idempotency keys, from a number of requests on."""
         keys = defaultdict[str, set[str]](set)
-        for request in self.destination.requests:
+        for request in self.destination.requests[since:]:
             for body in request.bodies():
                 keys[orjson.loads(body)["id"]].add(request.headers["Idempotency-Key"])
         return {event for event, found in keys.items() if len(found) > 1}

@@ -24,6 +24,16 @@ class Scene:
 
     def __init__(self, fleet: Fleet, servers: Replicated, cable: Cable) -> None:
         self.fleet, self.servers, self.cable = fleet, servers, cable
+        self._checked = dict.fromkeys(fleet.streams, 0)
+        """The requests up to which keys may have changed."""
+
+    def check_keys(self, fault: "Fault") -> None:
+        """Check that events came again under the same keys. While a relay has no database, its batches go out although
+        their cuts cannot be saved, and so may be cut otherwise when they go out again."""
+        for stream, since in self._checked.items():
+            if fault in (kill_a_relay, stop_a_relay_beyond_its_lease):
+                assert not stream.find_changed_keys(since)
+            self._checked[stream] = len(stream.destination.requests)
 
 
 async def kill_a_relay(scene: Scene) -> None:
@@ -104,6 +114,7 @@ async def test_relays_and_servers_that_fail_lose_nothing(tmp_path: Path, relay_f
                 await asyncio.sleep(chance.uniform(0.3, 1))
                 await fault(scene)
                 print(f"{fault.__name__}: all delivered {await fleet.deliver_all():.1f} s later")
+                scene.check_keys(fault)
         await fleet.deliver_all()
         rows = await fleet.audit()
         for node in fleet.nodes:
@@ -114,8 +125,8 @@ async def test_relays_and_servers_that_fail_lose_nothing(tmp_path: Path, relay_f
         print(f"{stream.name}: {len(stream.acknowledged):,} acknowledged, {again:,} came again")
         assert len(stream.acknowledged) > ROUNDS * 20
         assert not stream.find_missing(set(stream.acknowledged))
-        assert rows[stream.name]["delivered"] == len(arrived), rows[stream.name]
+        # The last requests had no answer when the senders ended, and may be taken after the audit
+        assert len(stream.acknowledged) <= rows[stream.name]["delivered"] <= len(arrived), rows[stream.name]
         assert again <= ROUNDS * PARTITIONS * WINDOW
-        assert not stream.find_changed_keys()
     assert not ordered.find_disorder()
     assert limited.find_most(10) <= RATE * 11
