@@ -80,15 +80,15 @@ def _predict_parked_full(lane: LaneStatus, parked: Sequence[ParkedTotal], most: 
 
 
 def keep_counts(last: Status) -> Status:
-    """Return what remains of an ended process: everything that it had counted."""
+    """Return what remains of an ended process: everything that it had counted, and nothing that was wrong with it."""
     frozen = freeze(last)
     sources = [replace(one, duplicates=0, refusing=None, incomplete=0, notice="") for one in frozen.sources]
     healthy = [
-        replace(one, state="working", since=None, paused_until=None, breaker="closed", next_try=0.0)
+        replace(one, state="working", since=None, paused_until=None, breaker="closed", next_try=0.0, notice="")
         for one in frozen.lanes
     ]
     lanes = [replace(one, accepted=0, outcomes={}, pending=0, oldest_pending=None, drained_in=0.0) for one in healthy]
-    journal = replace(frozen.journal, oldest=0, head=0, size=0, needed=0, capacity=0, refusing=None)
+    journal = replace(frozen.journal, oldest=0, head=0, size=0, needed=0, capacity=0, refusing=None, unsaved=None)
     kept = replace(frozen, sources=sources, lanes=lanes, journal=journal)
     return replace(kept, parked=(), certificates=(), replays=(), gone=(), restart=(), partitions=())
 

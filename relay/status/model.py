@@ -197,7 +197,7 @@ class JournalStatus:
     refusing: str | None
     """Why the last commit failed, if that was just now."""
     unsaved: str | None = None
-    """Why the last write to relay.db failed: nothing can be parked, and connectors stop at their window."""
+    """Why the last write to the database failed: nothing can be parked, and connectors stop at their window."""
     bytes: int
     """Bytes of events accepted since the start."""
     failed: int

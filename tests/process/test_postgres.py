@@ -9,7 +9,7 @@ import aiohttp
 import orjson
 import pytest
 
-from relay.testing import Destination, make_event
+from relay.testing import Answer, Destination, make_event
 from tests.daemon import Daemon
 from tests.postgres import Server, run_server, start_shared_server
 
@@ -206,3 +206,22 @@ async def test_a_server_that_comes_back_finds_the_same_relay(daemon: Daemon, hoo
         found = await until_answer(daemon, "audit", good=lambda found: not found["connectors"][0]["pending"])
         assert found["balances"]
         assert await daemon.stop() == 0
+
+
+async def test_status_is_well_after_an_outage_beyond_the_lease(daemon: Daemon, hook: Destination) -> None:
+    with run_server() as server:
+        configure(daemon, server, hook)
+        await daemon.start()
+        hook.script.append(Answer(hang=True))
+        assert await post(daemon, 0) == 202
+        await hook.requested(1)
+        server.stop()
+        hook.release()  # what is delivered now cannot be saved
+        await daemon.until(lambda: daemon.logged("partition does not run here any more"), bool)
+        server.start()
+        async with asyncio.timeout(30):
+            while await post(daemon, 1) != 202:
+                await asyncio.sleep(0.2)
+        await until_answer(daemon, "status", good=lambda found: found["lanes"] and not found["journal"]["refusing"])
+        status = await daemon.run("status", "--quiet")
+        assert (status.returncode, status.stdout) == (0, b"")

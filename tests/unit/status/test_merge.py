@@ -122,6 +122,8 @@ def test_counters_go_on_when_a_process_ends_and_another_begins() -> None:
         10,
     )
     assert (both.journal.head, both.journal.bytes, both.memory) == (10, 1800, 1 << 20)
+    failed = replace(last, journal=replace(last.journal, refusing="full", unsaved="locked"))
+    assert diagnose(merge_statuses([keep_counts(failed), fresh], ())).journal.ok
     away = freeze(last)
     assert (away.lanes[0].pending, away.lanes[0].rate, away.lanes[0].drained_in, away.memory) == (5, 0.0, None, 0)
 
