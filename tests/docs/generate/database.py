@@ -10,6 +10,7 @@ from tests.docs.generate.markdown import code, document, table
 SOURCE: Final = "relay/state/schema.sql"
 INTRO: Final = """
 This page helps you read `relay.db`, the SQLite database in the state folder (`/var/lib/relay`).
+Only a relay with the embedded journal has one. With [PostgreSQL](../guide/cluster.md) use the commands of relay.
 
 ```sh
 sqlite3 -readonly /var/lib/relay/relay.db 'SELECT * FROM ledger'
