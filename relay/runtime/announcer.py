@@ -13,7 +13,7 @@ from relay.api import Alert
 from relay.config import Config
 from relay.runtime.condition_watch import ConditionWatch
 from relay.runtime.history_writer import History
-from relay.status import Status, read_cluster_status
+from relay.status import Status, mark_unavailable, read_cluster_status
 from relay.store import Store, Unavailable
 from relay.threads import ADMIN
 
@@ -41,8 +41,8 @@ class Announcer:
         config = self._in_force()
         try:
             whole = await ADMIN.run(read_cluster_status, self._store, config)
-        except Unavailable:
-            return own if self._announces else None
+        except Unavailable as error:
+            return mark_unavailable(own, str(error)) if self._announces else None
         await self._set_announcing(0 in own.partitions, config)
         return replace(whole, alerts=own.alerts) if self._announces else None
 

@@ -1,7 +1,7 @@
 """relay's status, as values and in words. Pure."""
 
 from relay.status.advice import BUG, advise_on_doubt, is_slow
-from relay.status.cluster import read_cluster_status
+from relay.status.cluster import mark_unavailable, read_cluster_status
 from relay.status.conditions import Condition, find_conditions
 from relay.status.diagnosis import (
     EXPIRED,
@@ -80,6 +80,7 @@ __all__ = [
     "keep_configured",
     "keep_counts",
     "make_idle_status",
+    "mark_unavailable",
     "measure_cpu",
     "measure_memory",
     "merge_listeners",

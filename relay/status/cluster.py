@@ -47,6 +47,16 @@ def read_cluster_status(store: Store, config: Config) -> Status:
     )
 
 
+def mark_unavailable(own: Status, reason: str) -> Status:
+    """Return the status of a node that does not reach the store: nothing can be written. Pure.
+
+    A node that has lost its partitions tries no write, and would find nothing wrong.
+    """
+    journal = own.journal
+    journal = replace(journal, refusing=journal.refusing or reason, unsaved=journal.unsaved or reason)
+    return replace(own, journal=journal)
+
+
 def _decode_report(one: NodeProcess) -> Status | None:
     """Return what a running process has reported; None without a report that this version understands."""
     if one.state != "running" or not one.status:

@@ -225,3 +225,24 @@ async def test_status_is_well_after_an_outage_beyond_the_lease(daemon: Daemon, h
         await until_answer(daemon, "status", good=lambda found: found["lanes"] and not found["journal"]["refusing"])
         status = await daemon.run("status", "--quiet")
         assert (status.returncode, status.stdout) == (0, b"")
+
+
+async def test_history_tells_of_an_outage_beyond_the_lease_once(daemon: Daemon, hook: Destination) -> None:
+    with run_server() as server:
+        configure(daemon, server, hook)
+        await daemon.start()
+        hook.behaviour = 503
+        assert await post(daemon, 0) == 202
+        await until_answer(daemon, "history", good=lambda found: "failing" in [one["kind"] for one in found])
+        hook.behaviour = 200
+        await until_answer(daemon, "history", good=lambda found: "recovered" in [one["kind"] for one in found])
+        server.stop()
+        await daemon.until(lambda: daemon.logged("partition does not run here any more"), bool)
+        for _ in range(20):  # a relay without a partition goes on to say that the database is away
+            assert (await ask(daemon, "status"))["journal"]["refusing"]
+        assert "journal: nothing is known of it now" in (await daemon.run("status")).stdout.decode()
+        server.start()
+        ends = 2  # of refused events, and of failing writes
+        found = await until_answer(daemon, "history", good=lambda found: str(found).count("journal_recovered") == ends)
+        kinds = [one["kind"] for one in found]
+        assert (kinds.count("journal_full"), kinds.count("database_failing")) == (1, 1)

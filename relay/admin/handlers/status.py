@@ -16,7 +16,7 @@ from relay.admin.acts import make_forget_entry, make_pause_entry, make_resume_en
 from relay.admin.control import Control
 from relay.admin.openapi import render_contract
 from relay.admin.responses import convert_content, make_answer, read_asker, send_lines
-from relay.status import ListenerStatus, Status, diagnose, merge_listeners, read_cluster_status
+from relay.status import ListenerStatus, Status, diagnose, mark_unavailable, merge_listeners, read_cluster_status
 from relay.store import HistoryQuery, Unavailable
 from relay.threads import ADMIN
 
@@ -44,8 +44,8 @@ class StatusHandlers:
             return mine
         try:
             whole = await ADMIN.run(read_cluster_status, store, self._control.config)
-        except Unavailable:
-            return mine
+        except Unavailable as error:
+            return mark_unavailable(mine, str(error))
         return replace(whole, alerts=mine.alerts, refused_reload=mine.refused_reload)
 
     def list_routes(self) -> list[web.RouteDef]:

@@ -8,7 +8,7 @@ import pytest
 
 from relay.cli.commands.running.status import format_screen
 from relay.config import Config
-from relay.status.cluster import read_cluster_status
+from relay.status.cluster import mark_unavailable, read_cluster_status
 from relay.status.conditions import find_conditions
 from relay.status.diagnosis import diagnose
 from relay.status.model import Status
@@ -147,3 +147,13 @@ def test_a_report_of_another_version_leaves_only_its_part_out(store: SharedStore
         ("b", "9", None),
         ("c", "1", None),
     ]
+
+
+def test_a_node_without_store_and_partitions_says_that_nothing_is_known() -> None:
+    empty = replace(a_status().journal, capacity=0, needed=0, size=0)
+    status = mark_unavailable(replace(a_status(lanes=[a_lane()]), journal=empty), "Connection refused")
+    assert {one.kind for one in find_conditions(status)} >= {"journal_full", "database_failing"}
+    screen = "\n".join(format_screen(status))
+    assert "journal: nothing is known of it now" in screen
+    assert "no room" not in screen
+    assert "takes no events: Connection refused" in screen

@@ -75,6 +75,25 @@ def format_overview(seen: Status) -> list[str]:
     """Format the figures, most of them in tables."""
     rate = sum(source.rate for source in seen.sources)
     used = seen.cpu / max(1.0, seen.now - seen.started)
+    return [
+        (
+            f"relay {seen.version}, up {format_span(seen.now - seen.started)}; {rate:,.0f} events/s;"
+            f" {format_size(seen.memory)} of memory, {used:.0%} of a CPU on average"
+        ),
+        f"journal: {_describe_journal(seen)}",
+        *([f"an acknowledged event is {seen.durability}"] if seen.durability else []),
+        "",
+        *_format_workers(seen),
+        *_format_nodes(seen),
+        *_format_sources(seen),
+        "",
+        *_format_lanes(seen),
+    ]
+
+
+def _describe_journal(seen: Status) -> str:
+    if not _knows_partitions(seen):
+        return "nothing is known of it now"
     journal = seen.journal
     held = f"{format_size(journal.needed)} still needed (whole segments)"
     if seen.nodes and not any(one.state == "running" for one in seen.nodes):
@@ -84,20 +103,17 @@ def format_overview(seen: Status) -> list[str]:
     else:
         held += f" of {format_size(journal.capacity)} ({journal.fill:.0%})"
     kept = format_count(journal.head - journal.oldest, "event")
-    return [
-        (
-            f"relay {seen.version}, up {format_span(seen.now - seen.started)}; {rate:,.0f} events/s;"
-            f" {format_size(seen.memory)} of memory, {used:.0%} of a CPU on average"
-        ),
-        f"journal: {format_size(journal.size)}, {held}, {kept} kept{describe_full_in(journal)}",
-        *([f"an acknowledged event is {seen.durability}"] if seen.durability else []),
-        "",
-        *_format_workers(seen),
-        *_format_nodes(seen),
-        *_format_sources(seen),
-        "",
-        *_format_lanes(seen),
-    ]
+    return f"{format_size(journal.size)}, {held}, {kept} kept{describe_full_in(journal)}"
+
+
+def _knows_partitions(seen: Status) -> bool:
+    """Return whether the status is of any partition. While the database is away, a relay may have none."""
+    return bool(seen.partitions or seen.nodes or seen.journal.capacity)
+
+
+def _format_known(number: int, seen: Status) -> str:
+    """Format a number that comes from partitions."""
+    return f"{number:,}" if _knows_partitions(seen) else "-"
 
 
 def list_remarks(seen: Status) -> list[str]:
@@ -152,7 +168,7 @@ def _format_sources(seen: Status) -> list[str]:
     for one in seen.sources:
         counts = [f"{one.accepted:,}", f"{one.rate:,.0f}", f"{one.refused:,}", f"{one.unreadable:,}"]
         last = "-" if one.last is None else f"{format_span(seen.now - one.last)} ago"
-        rows.append([one.source, *counts, last, f"{one.duplicates:,}", f"{one.parked_now:,}"])
+        rows.append([one.source, *counts, last, f"{one.duplicates:,}", _format_known(one.parked_now, seen)])
     lines = format_table(rows)
     if seen.strays:
         lines.append(f"{format_count(seen.strays, 'request')} to paths that no source has (request refused in the log)")
@@ -180,7 +196,8 @@ def _format_lanes(seen: Status) -> list[str]:
         last = "-"
         if error := one.last_error:
             last = f"{error.status or cut(escape_text(error.reason), 40)} at {format_time(error.at)}"
-        counts = [f"{one.pending:,}", oldest, f"{rate:,.0f}", drained, f"{one.parked_now:,}"]
+        pending, parked = _format_known(one.pending, seen), _format_known(one.parked_now, seen)
+        counts = [pending, oldest, f"{rate:,.0f}", drained, parked]
         rows.append([one.connector, one.state, *counts, last])
     return format_table(rows)
 
