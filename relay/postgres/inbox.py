@@ -7,7 +7,6 @@ partition, the process appends to another's.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from itertools import count
 from typing import Any
 
 from relay.api import Block, Kind
@@ -23,7 +22,7 @@ class ChoosingAppender:
     """Appends to one partition or another. See `relay.store.Appender`."""
 
     def __init__(self, list_choices: Callable[[], Sequence[PostgresAppender]]) -> None:
-        self._list_choices, self._turns = list_choices, count()
+        self._list_choices, self._turn = list_choices, 0
         self._used = set[PostgresAppender]()
         self._former = Histogram(QUICK)
         """The durations of commits in logs that are closed."""
@@ -47,17 +46,18 @@ class ChoosingAppender:
         return self._choose().failing
 
     def _choose(self) -> PostgresAppender:
-        """Choose the next appender, one that takes events if any does."""
+        """Return the appender whose turn it is, one that takes events if any does."""
         choices = self._list_choices()
         takers = [one for one in choices if not one.refusing] or choices
-        return takers[next(self._turns) % len(takers)]
+        return takers[self._turn % len(takers)]
 
     def _take(self) -> PostgresAppender:
-        """Choose an appender to use, and count what this process appends there."""
+        """Choose an appender to use, count what this process appends there, and begin the next turn."""
         for one in [one for one in self._used if not one.is_usable]:
             self._used.remove(one)
             self._former += one.syncs
         chosen = self._choose()
+        self._turn += 1
         self._used.add(chosen)
         chosen.own_taps.add(self._note)
         return chosen
