@@ -143,8 +143,7 @@ class Daemon:
                 tune_collector()
                 told = {"version": __version__, "listen": addresses, **self._admin.addresses}
                 told |= {"sources": sorted(self._config.sources), "connectors": sorted(self._config.connectors)}
-                events = sum(one.journal.head - one.journal.oldest for one in self._partitions)
-                log.info("worker runs" if worker else "relay runs", **told, events_in_journal=events)
+                log.info("worker runs" if worker else "relay runs", **told, **self._count_events())
                 await self._await_end(stop)
                 await self._end(running)
             finally:
@@ -152,6 +151,12 @@ class Daemon:
                 await self._ingest.stop()
                 await self._admin.stop()
                 beating.cancel()
+
+    def _count_events(self) -> dict[str, int]:
+        """Count the events in the journal, for the log. Shared partitions open later: nothing is known of them yet."""
+        if self._store.shared_partitions:
+            return {}
+        return {"events_in_journal": sum(one.journal.head - one.journal.oldest for one in self._partitions)}
 
     def _start_tasks(self, group: asyncio.TaskGroup, hangup: asyncio.Event) -> None:
         """Start each task beside the flow, and reload at each SIGHUP from now on. `hangup`: there was one before."""
