@@ -246,7 +246,8 @@ class Connector(Plugin):
         """A sentence for admins on something that stops no delivery. The connector sets it, and `relay status` shows
         it."""
         self.worker = 0
-        """The number of the process, from 0, if relay runs several (`runtime.workers`)."""
+        """The number of the process, from 0, if relay runs several (`runtime.workers`). With a journal in PostgreSQL
+        it is the number of the partition."""
         self.min_free = 0
         """The setting `journal.min_free` in bytes. A connector that fills the state folder's file system leaves more
         than this free, so that senders are not refused."""

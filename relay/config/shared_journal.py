@@ -24,7 +24,9 @@ def find_torn_files(traits: Mapping[str, Traits], merged: Merged) -> Iterator[Mi
     for name, path in _list_paths(traits, merged):
         if WORKER not in path:
             reason = 'is refused with journal.backend = "postgres": after a takeover the rest of a file lies on another'
-            yield merged.make_mistake(("connector", name, "path"), f"{reason} machine; put {WORKER} into the path")
+            yield merged.make_mistake(
+                ("connector", name, "path"), f"{reason} machine; put {WORKER}, the partition's number, into the path"
+            )
 
 
 def find_spread_files(traits: Mapping[str, Traits], merged: Merged) -> Iterator[Mistake]:

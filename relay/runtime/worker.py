@@ -137,8 +137,8 @@ def _divide_concurrency(config: Config, parts: int) -> dict[str, Configured[Conn
 
 
 def make_connector_folder(state: Path, number: int) -> Path:
-    """Return the folder where relative paths in the settings of a worker's connectors begin. `state`: the state
-    folder."""
+    """Return the folder where relative paths in the settings of a worker's connectors begin, if each worker has a
+    journal of its own. `state`: the state folder."""
     return state / "workers" / str(number) if number else state
 
 

@@ -16,7 +16,7 @@ MARKER: Final = "unfinished-restore"
 BAR: Final = "barred"
 """A file in the state folder that says why no relay starts there, and what to do."""
 CLOSED: Final = "closed"
-"""Where connectors of type file save the lengths of their compressed files, a file per connector."""
+"""Where connectors of type file save the lengths of their compressed files, a file per connector and partition."""
 
 
 def make_worker_folder(state: Path, number: int) -> Path:

@@ -18,6 +18,12 @@ WORKERS = """
 workers = 2
 drain = "5s"
 """
+ARCHIVE = """
+[connector.archive]
+type = "file"
+path = "archive/{date}-{worker}.ndjson"
+keep = "30d"
+"""
 PARTITIONS = 4
 
 
@@ -81,6 +87,40 @@ async def test_workers_share_the_partitions_and_take_over_from_each_other(daemon
         assert await daemon.stop() == 0
         status = await ask(daemon, "status", "--conf", str(daemon.conf))
         assert (status["waiting_partitions"], share(status)) == ([0, 1, 2, 3], [])
+
+
+async def test_each_partition_writes_a_file_of_its_own_in_the_state_folder(daemon: Daemon) -> None:
+    async with Destination() as hook:
+        configure(daemon, hook)
+        daemon.configure("30-archive", ARCHIVE)
+        daemon.configure("20-workers", "")
+        await daemon.start()
+        assert "events_in_journal" not in daemon.logged("relay runs")[0]
+        await daemon.until(lambda: daemon.logged("partition runs here"), lambda found: len(found) == PARTITIONS)
+        await post_archived(daemon, range(40))
+        assert await daemon.stop() == 0
+
+        daemon.configure("20-workers", WORKERS)
+        await daemon.start()
+        await until_answer(daemon, "status", good=is_fair)
+        await post_archived(daemon, range(40, 80))
+        assert await daemon.stop() == 0
+
+
+async def post_archived(daemon: Daemon, numbers: range) -> None:
+    """Post events; check that all are in the files, and that each partition has a file."""
+    for number in numbers:
+        await post(daemon, number)
+    found = await daemon.until(lambda: read_archive(daemon), lambda found: found >= {*numbers})
+    assert found == {*range(numbers.stop)}
+    files = {path.stem.rpartition("-")[2] for path in (daemon.state / "archive").iterdir()}
+    assert files == {str(partition) for partition in range(PARTITIONS)}
+
+
+def read_archive(daemon: Daemon) -> set[int]:
+    """Return the numbers of the events in the files."""
+    lines = [line for path in (daemon.state / "archive").glob("*") for line in path.read_bytes().splitlines()]
+    return {orjson.loads(line)["properties"]["n"] for line in lines}
 
 
 def seen(hook: Destination) -> Counter[int]:

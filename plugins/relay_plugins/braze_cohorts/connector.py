@@ -110,7 +110,9 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
         """Take over the database of an older relay. Raises OSError."""
         target = f"{self._url} {self._braze.target}"
         self._cohorts = CohortStore(self.store, target)
-        if await take_over(find_older_database(self.folder, self.name), self.store, target, self.run_blocking):
+        older = find_older_database(self.folder, self.name)
+        # all cohorts are with the first worker or partition, and partitions have one folder
+        if not self.worker and await take_over(older, self.store, target, self.run_blocking):
             self.log.info("cohorts are taken over from the database of an older relay")
         if found := await self._cohorts.count_elsewhere():
             self.log.warning(

@@ -65,7 +65,10 @@ class File(Connector, type="file", batch={"events": 10_000, "size": "8MiB", "age
 
         path: str
         """Path of the files, relative to the state folder. It may hold `{date}`, `{hour}` (both UTC, of receipt),
-        `{type}`, `{source}` and `{worker}`."""
+        `{type}`, `{source}` and `{worker}`.
+
+        `{worker}` is the number of the worker, or of the partition with a journal in PostgreSQL.
+        """
         max_size: ByteSize = 0
         """Maximum size of a file. relay renames a file that would exceed this size to `NAME.1.ndjson`, the next file to
         `NAME.2.ndjson`. 0: no limit, but a tenth of `max_total` if that is set.
@@ -83,7 +86,7 @@ class File(Connector, type="file", batch={"events": 10_000, "size": "8MiB", "age
         max_total: ByteSize = 0
         """Maximum size of all files together. When the files are larger, relay removes the oldest files. 0: no limit.
 
-        With `{worker}` in `path`, `max_total` is the limit of each worker.
+        With `{worker}` in `path`, `max_total` is the limit of each worker or partition.
         """
         compress: Literal["none", "gzip", "zstd"] = "none"
         """Compression of the files. `"gzip"` adds `.gz` to the name, `"zstd"` adds `.zst`.
@@ -134,17 +137,24 @@ class File(Connector, type="file", batch={"events": 10_000, "size": "8MiB", "age
 
     def __init__(self, name: str, settings: Settings, *, folder: Path) -> None:
         super().__init__(name, settings, folder=folder)
-        suffix = PurePath(settings.path).suffix
-        ending = ("" if "{" in suffix else suffix) + ENDINGS[settings.compress]
         self._compress = _find_compressor(settings.compress)
         self._path = lru_cache(PATHS_REMEMBERED)(self._make_path)
-        self._files = Files(
-            max_size=settings.max_size or settings.max_total // PARTS,
-            max_age=settings.max_age,
-            ending=ending,
-            closed=None if settings.compress == "none" else ClosedFiles(folder / "closed" / name),
+
+    @cached_property
+    def _files(self) -> Files:
+        suffix = PurePath(self.settings.path).suffix
+        return Files(
+            max_size=self.settings.max_size or self.settings.max_total // PARTS,
+            max_age=self.settings.max_age,
+            ending=("" if "{" in suffix else suffix) + ENDINGS[self.settings.compress],
+            closed=None if self.settings.compress == "none" else ClosedFiles(self._closed_path),
             warn=lambda what, path: self.log.warning(what, path=str(path)),
         )
+
+    @property
+    def _closed_path(self) -> Path:
+        """Return the place of the sizes of closed files. Partitions have one folder, and a file of sizes each."""
+        return self.folder / "closed" / (f"{self.name}.{self.worker}" if self.worker else self.name)
 
     @cached_property
     def _old_files(self) -> OldFiles:

@@ -48,7 +48,8 @@ class Partition:
         connectors that have ended, by name."""
         self.number, self.journal, self.state = state.worker, journal, state
         self._config, self._store = config, store
-        self.fleet = Fleet(journal, state, make_connector_folder(folder, self.number), self.number, behind)
+        start = folder if store.shared_partitions else make_connector_folder(folder, self.number)
+        self.fleet = Fleet(journal, state, start, self.number, behind)
         self._eraser = self._make_eraser(config)
         self.status_reader = PartitionStatusReader(self.fleet, journal, self.number)
         self._chores = Chores()

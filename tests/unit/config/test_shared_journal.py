@@ -144,7 +144,7 @@ def test_connectors_that_write_on_one_machine_are_refused(tmp_path, registry):
         'b.toml:2: connector.out.type: is refused with journal.backend = "postgres": after a takeover the rest goes to '
         "another machine; deliver to a destination that all reach",
         'b.toml:5: connector.archive.path: is refused with journal.backend = "postgres": after a takeover the rest of '
-        "a file lies on another machine; put {worker} into the path",
+        "a file lies on another machine; put {worker}, the partition's number, into the path",
     ]
     write(tmp_path, a="")
     assert load([tmp_path], registry)

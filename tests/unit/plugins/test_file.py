@@ -155,6 +155,18 @@ async def test_a_compressed_file_continues_after_a_clean_stop_but_not_a_crash(
     assert ids(tmp_path / f"x.ndjson{ending}") == ["id-4"]
 
 
+async def test_compressed_files_of_several_partitions_continue_after_a_stop(connect, make_batch, tmp_path):
+    for number in (1, 2):
+        files = [connect(File, path="{worker}.ndjson", compress="gzip") for _ in range(3)]
+        for partition, file in enumerate(files):
+            file.worker = partition
+            await file.deliver(make_batch(number))
+        for file in files:
+            await file.close()
+    for partition in range(3):
+        assert ids(tmp_path / f"{partition}.ndjson.gz") == ["id-1", "id-2"]
+
+
 async def test_more_compressed_files_than_may_be_open_are_not_set_aside(
     connect, make_batch, make_event, tmp_path, monkeypatch
 ):
