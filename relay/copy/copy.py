@@ -115,8 +115,8 @@ def copy_all(source: Side, target: Side, told: Told, kept_for: Collection[str] |
         result = CopyResult(logs, [*_count(source, target)], audits)
         if not result.problems:
             source.bar(
-                f"its journal was copied to {target.place}, and relay goes on there: to have relay go on here all the"
-                f" same, {source.release}"
+                f"its journal was copied to {target.place}, and relay goes on there: start relay with the configuration"
+                f" of that place; to go on here instead, and send events twice: {source.release}"
             )
             target.unbar()
     return result

@@ -34,7 +34,7 @@ from relay.store import NUMBERS, Unavailable
 
 DEADLINE_S: Final = 600.0
 """Seconds for a statement. Some of them work with a whole table."""
-OWN: Final = frozenset({"partition", "mark", ("attempt", "number")})
+OWN: Final = frozenset({"partition", "mark", ("attempt", "number"), ("cursor", "begun")})
 """Columns that tell a place in this engine, alone or in one table."""
 COLUMNS: Final = """
     SELECT table_name, column_name FROM information_schema.columns

@@ -20,7 +20,11 @@ class Meaning(NamedTuple):
 TAKEN: Final = "RL001"
 """The SQLSTATE that `schema.sql` raises when another process has the lease."""
 READ_ONLY: Final = "25006"
-_NO_TABLES: Final = Meaning("missing", "relay's tables are not there: relay journal init makes them")
+RESTART: Final = "systemd starts relay again until the server answers (Restart= of relay.service)"
+NO_TABLES: Final = Meaning(
+    "missing",
+    "relay's tables are not there: if they ever were, restore them first; relay journal init makes them, empty",
+)
 _NO_CONNECTIONS: Final = Meaning("busy", "raise max_connections of the server, or put a pooler in front of it")
 _STANDBY: Final = Meaning(
     "", "the server is a standby: set target_session_attrs=read-write in journal.dsn, and name all servers"
@@ -34,9 +38,9 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     "42501": Meaning(
         "denied", "see relay check --probe: the role is to own the tables, as relay journal init --sql makes them"
     ),
-    "3F000": _NO_TABLES,
-    "42P01": _NO_TABLES,
-    "42883": _NO_TABLES,
+    "3F000": NO_TABLES,
+    "42P01": NO_TABLES,
+    "42883": NO_TABLES,
     READ_ONLY: _STANDBY,
 }
 """By SQLSTATE."""
@@ -79,6 +83,17 @@ def convert_errors() -> Iterator[None]:
         raise make_unavailable(error) from error
 
 
+@contextmanager
+def advise_on_restart() -> Iterator[None]:
+    """Add to an error of the body what starts relay again, if the server is away. Raises Unavailable."""
+    try:
+        yield
+    except Unavailable as error:
+        if error.reason or not (isinstance(error.__cause__, psycopg.Error) and is_outage(error.__cause__)):
+            raise
+        raise Unavailable(f"{error}; {RESTART}") from error
+
+
 def make_unavailable(error: psycopg.Error) -> Unavailable:
     """Describe an error in the server's own words, with what to do."""
     said = error.diag.message_primary or _describe_refusal(str(error))
@@ -89,7 +104,8 @@ def make_unavailable(error: psycopg.Error) -> Unavailable:
 def _describe_refusal(said: str) -> str:
     """Return the errors of all servers that were tried, in one line."""
     _, _, attempts = said.rpartition("All failures were:")
-    return " ".join(_ATTEMPT.sub("", attempts).split())
+    lines = (" ".join(line.split()) for line in _ATTEMPT.sub("", attempts).splitlines())
+    return "; ".join(filter(None, lines))
 
 
 def _find_refusal(said: str) -> Meaning:

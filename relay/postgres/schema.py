@@ -7,6 +7,7 @@ from importlib.resources import files
 from typing import Final
 
 from relay.postgres.connection import PostgresConnection
+from relay.postgres.error import NO_TABLES
 from relay.store import Unavailable
 from relay.words import format_count
 
@@ -63,7 +64,7 @@ def read_version(db: PostgresConnection) -> int | None:
 def check_version(version: int | None) -> None:
     """Raise Unavailable if relay does not know tables of this version, which it must know."""
     if version is None:
-        raise Unavailable("relay's tables are not there: relay journal init makes them", "missing")
+        raise Unavailable(NO_TABLES.advice, NO_TABLES.reason)
     if version > VERSION:
         said = f"a newer relay has changed the tables (version {version}; this relay knows {VERSION})"
         raise Unavailable(f"{said}: install the newer relay here, too")

@@ -13,6 +13,7 @@ from relay.config import JournalSettings
 from relay.postgres.cluster import Cluster, check_bar
 from relay.postgres.connection import find_database
 from relay.postgres.durability import check_durable
+from relay.postgres.error import advise_on_restart
 from relay.postgres.inbox import PostgresInbox
 from relay.postgres.known_cluster import KnownCluster
 from relay.postgres.lease import Lease, Leases
@@ -79,7 +80,8 @@ class PostgresStore:
         return Leases(self._database, Process(self.settings.node_name, worker), self.settings.lease)
 
     def join(self, worker: int) -> ClusterMembership:
-        self._known.check()
+        with advise_on_restart():
+            self._known.check()
         with self._cluster.use_tables() as db:
             check_durable(db)
             add_partitions(db, self.shared_partitions)

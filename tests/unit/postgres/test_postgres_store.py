@@ -59,6 +59,12 @@ def test_a_schema_without_tables_is_said_at_the_start(make: Make) -> None:
     assert caught.value.reason == "missing"
 
 
+def test_a_start_without_the_server_says_who_starts_relay_again(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RELAY_DSN", "host=127.0.0.1 port=1 user=relay")
+    with pytest.raises(Unavailable, match=r"Connection refused; Is the server running .*; systemd starts relay again"):
+        make().join(0)
+
+
 def test_another_cluster_is_refused_at_the_start_until_accepted(make: Make) -> None:
     store = make()
     store.join(0).leave()

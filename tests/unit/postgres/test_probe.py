@@ -75,7 +75,7 @@ def test_missing_tables_and_tables_of_a_newer_relay_are_a_problem(server: Server
         missing = look(nothing)
     assert (missing["tables"].said, missing["tables"].advice) == (
         "relay's tables are not there",
-        "relay journal init makes them",
+        "if they ever were, restore them first; relay journal init makes them, empty",
     )
     assert missing["grants"].said == 'the role may make the schema "nothing"'
     server.execute(f"UPDATE {database.schema}.cluster SET oldest = 99")
