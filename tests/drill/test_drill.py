@@ -29,7 +29,8 @@ def test_page_has_each_scene_in_its_index_and_in_a_section() -> None:
     names = [scene.name for scene in SCENES]
     assert [*samples(TEXT)] == names
     assert [one for one in sections() if one in names] == names
-    assert {*re.findall(r"\]\(#([\w-]+)\) \|", sections()["find"])} == {*names}
+    without_scene = {"postgres"}  # the drill has no database server
+    assert {*re.findall(r"\]\(#([\w-]+)\) \|", sections()["find"])} == {*names} | without_scene
     for name in names:
         for part in ("**Are events lost?**", "**How long?**", "**It means:**", "**Do"):
             assert part in sections()[name], (name, part)
