@@ -284,8 +284,8 @@ END
 $body$;
 
 -- Append a block to a partition; return its first offset, and when it was received. Raise RL002 if `newest` is not the
--- newest segment any more, or of an earlier timeline. The lock holds until the transaction has ended, so that no offset is given twice.
--- Each statement sees what was committed before it began, hence the lock comes first.
+-- newest segment any more, or of an earlier timeline. The lock holds until the transaction has ended, so that no offset
+-- is given twice. Each statement sees what was committed before it began, hence the lock comes first.
 CREATE FUNCTION $.append(
     part integer, newest bigint, lowest bigint, events integer, meta bytea, body bytea, crc bigint, lock_ms integer
 ) RETURNS TABLE (first_offset bigint, received_us bigint) LANGUAGE plpgsql AS $body$
@@ -384,7 +384,7 @@ BEGIN
 END
 $body$;
 
--- Begin the next segment of a partition, at `lowest` or later. Do nothing if `newest` is not the newest segment any more
+-- Begin the next segment of a partition, at `lowest` or later. Do nothing if `after` is not the newest segment any more
 -- (null: the partition has no segment).
 CREATE FUNCTION $.begin_segment(part integer, after bigint, lowest bigint, lock_ms integer) RETURNS void
 LANGUAGE plpgsql AS $body$
