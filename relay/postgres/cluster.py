@@ -7,12 +7,16 @@ nobody.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 from uuid import UUID
 
 from relay.postgres.connection import Database, PostgresConnection
 from relay.postgres.schema import check_version, read_version
 from relay.postgres.state.transactions import WAIT_FOR_LOCKS
 from relay.store import Unavailable
+
+LOCK: Final = "SELECT pg_advisory_xact_lock((SELECT lock FROM $.cluster), %s)"
+"""Takes one of the cluster's advisory locks, by its number, until the transaction has ended."""
 
 
 class Cluster:

@@ -261,6 +261,11 @@ class Lasting:
             self._connection.close()
 
 
+def limit_wait(seconds: float) -> str:
+    """Return the statement that ends each wait of its transaction for a lock after so long, with an error."""
+    return f"SELECT set_config('lock_timeout', '{seconds:g}s', true);"
+
+
 @lru_cache(4096)
 def _name_schema(statement: str, schema: str) -> str:
     return statement.replace("$.", f"{schema}.")

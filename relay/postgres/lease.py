@@ -22,7 +22,8 @@ from uuid import UUID
 
 import structlog
 
-from relay.postgres.connection import Database, Lasting, PostgresConnection
+from relay.postgres.cluster import LOCK
+from relay.postgres.connection import Database, Lasting, PostgresConnection, limit_wait
 from relay.postgres.process import Process
 from relay.store import Unavailable, read_uptime
 from relay.words import format_time
@@ -36,9 +37,6 @@ RETRY_S: Final = 0.5
 LOOK_S: Final = 0.2
 LOCK_S: Final = 2.0
 """Seconds that a process waits for the last transaction of the holder before it."""
-LOCK: Final = """
-    SELECT set_config('lock_timeout', %s, true), pg_advisory_xact_lock((SELECT lock FROM $.cluster), %s)
-"""
 TAKE: Final = """
     UPDATE $.lease SET epoch = epoch + 1, instance = %(instance)s, node = %(node)s, host = %(host)s,
         process = %(process)s, since = clock_timestamp(), until = clock_timestamp() + %(seconds)s * interval '1 second'
@@ -127,8 +125,8 @@ class Leases:
             "partition": partition, "seconds": self.seconds,
             "instance": process.instance, "node": process.node, "host": process.host, "process": process.number,
         }  # fmt: skip
-        with self._database.use() as db, db.transaction_of():
-            db.run(LOCK, [f"{round(LOCK_S * 1000)}ms", 2 * partition + 1])
+        with self._database.use() as db, db.transaction_of(limit_wait(LOCK_S)):
+            db.run(LOCK, [2 * partition + 1])
             row = db.run(TAKE, values).fetchone()
             if row is None:
                 raise Unavailable(describe_holder(db, partition), "busy")

@@ -23,7 +23,7 @@ import orjson
 import structlog
 
 from relay import __version__
-from relay.postgres.cluster import check_bar
+from relay.postgres.cluster import LOCK, check_bar
 from relay.postgres.connection import QUICK, Database, PostgresConnection
 from relay.postgres.lease import end_leases, read_holders
 from relay.postgres.log.timeline import read_timeline, testify
@@ -156,7 +156,7 @@ class ClusterMembership:
             "machine": process.machine, "number": process.number, "version": __version__, "seconds": self._seconds,
         }  # fmt: skip
         with self._database.use() as db, db.transaction_of():
-            db.run("SELECT pg_advisory_xact_lock((SELECT lock FROM $.cluster), %s)", [NAMES_LOCK])
+            db.run(LOCK, [NAMES_LOCK])
             check_bar(db, "FOR SHARE")
             row = db.run(NAMESAKE, self._key).fetchone()
             other = Namesake(*row) if row else None

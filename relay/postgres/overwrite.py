@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from typing import Final
 
-from relay.postgres.connection import Database, PostgresConnection
+from relay.postgres.connection import Database, PostgresConnection, limit_wait
 from relay.postgres.error import convert_errors
 from relay.store import Unavailable
 
@@ -27,7 +27,7 @@ SEEN_S: Final = 5.0
 """Seconds to wait for transactions that see what is deleted."""
 LOOK_S: Final = 0.2
 SEEN: Final = "a transaction on the server still sees what was deleted: end it, or wait for it"
-LOCK: Final = f"SELECT set_config('lock_timeout', '{LOCK_S:g}s', true);"
+LOCK: Final = limit_wait(LOCK_S)
 
 
 def overwrite_deleted(database: Database, tables: Mapping[str, str]) -> None:

@@ -13,13 +13,13 @@ from typing import Final
 
 from relay.api import User
 from relay.journal import REST, Compressor, RewritePlan
-from relay.postgres.connection import PostgresConnection
+from relay.postgres.connection import PostgresConnection, limit_wait
 from relay.postgres.log.blocks import BlockRow, copy_rows, encode_block, insert_row, read_row, read_rows
 from relay.postgres.log.segments import SegmentTable, make_table, replace_table
 from relay.store import Erased, Wanted
 
-LOCK_MS: Final = 5000
-"""Milliseconds that the exchange of a table waits for whoever reads the table."""
+LOCK_S: Final = 5.0
+"""Seconds that the exchange of a table waits for whoever reads the table."""
 
 
 @dataclass(slots=True)
@@ -55,7 +55,7 @@ def find_ids(db: PostgresConnection, segment: SegmentTable, wanted: Wanted) -> d
 def rewrite_table(db: PostgresConnection, segment: SegmentTable, plan: TablePlan, wanted: Wanted) -> None:
     """Put a table without these users in the place of a segment's table. Raises psycopg.Error, Unsupported."""
     compressor = None
-    with db.transaction_of(f"SELECT set_config('lock_timeout', '{LOCK_MS}', true)"):
+    with db.transaction_of(limit_wait(LOCK_S)):
         fresh = make_table(db)
         copy_rows(db, segment.name, fresh, [*plan.named, *plan.unread])
         for base in plan.named:

@@ -18,14 +18,14 @@ from typing import Final, NamedTuple
 import psycopg
 
 from relay.journal import Lost
-from relay.postgres.connection import PostgresConnection
+from relay.postgres.connection import PostgresConnection, limit_wait
 from relay.postgres.log.blocks import LOCK_MS
 from relay.store import Damage, Unavailable
 
 CAME_BACK_OLDER: Final = "the database came back without them"
 """Why events are missing between two segments."""
-DROP_MS: Final = 500
-"""Milliseconds that the removal of a segment waits for whoever reads the segment."""
+DROP_S: Final = 0.5
+"""Seconds that the removal of a segment waits for whoever reads the segment."""
 _SELECT: Final = """
     SELECT number, name, base, stop, coalesce(size, pg_total_relation_size(to_regclass('$.' || name)), 0), received
     FROM $.segment WHERE partition = %s
@@ -129,7 +129,7 @@ def begin_segment(db: PostgresConnection, partition: int, after: int | None, low
 def drop_segment(db: PostgresConnection, segment: SegmentTable) -> bool:
     """Remove a segment; return False if somebody reads it. Raises psycopg.Error."""
     try:
-        with db.transaction_of(f"SELECT set_config('lock_timeout', '{DROP_MS}', true)"):
+        with db.transaction_of(limit_wait(DROP_S)):
             db.run("DELETE FROM $.segment WHERE number = %s AND name = %s", [segment.number, segment.name])
             db.run(f"DROP TABLE IF EXISTS $.{segment.name}")
     except psycopg.errors.LockNotAvailable:

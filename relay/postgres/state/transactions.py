@@ -15,14 +15,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
-from relay.postgres.connection import QUICK, Database, Lasting, PostgresConnection
+from relay.postgres.connection import QUICK, Database, Lasting, PostgresConnection, limit_wait
 from relay.postgres.state.journal_state import mark_transaction, read_last_mark
 from relay.store import Unavailable
 
 T = TypeVar("T")
 LOCKED_S: Final = 5.0
 """Seconds to wait for another process's transaction. They are over before the deadline of a statement."""
-WAIT_FOR_LOCKS: Final = f"SELECT set_config('lock_timeout', '{LOCKED_S:g}s', true);"
+WAIT_FOR_LOCKS: Final = limit_wait(LOCKED_S)
 DONE_AFTER_ALL: Final = "a change that had no answer from the server was made after all: the partition is opened anew"
 
 
