@@ -260,18 +260,18 @@ def find_large_memory(journal: JournalSettings, merged: Merged) -> Iterator[Mist
 
 
 def find_single_workers(
-    connectors: Mapping[str, Configured[Any, Any]], runtime: RuntimeSettings, journal: JournalSettings, merged: Merged
+    connectors: Mapping[str, Configured[Any, Any]],
+    traits: Mapping[str, Traits],
+    runtime: RuntimeSettings,
+    journal: JournalSettings,
+    merged: Merged,
 ) -> Iterator[Mistake]:
     """Find connectors that need all events in one of several workers or partitions, so that the others do nothing."""
     if journal.backend == "postgres":
-        traits, part, parts, setting = (
-            read_shared_traits(connectors),
-            "partition",
-            journal.partitions,
-            "journal.partitions",
-        )
+        part, parts, setting = "partition", journal.partitions, "journal.partitions"
+        traits = read_shared_traits(connectors)
     else:
-        traits, part, parts, setting = read_all_traits(connectors), "worker", runtime.workers, "runtime.workers"
+        part, parts, setting = "worker", runtime.workers, "runtime.workers"
     for name, known in traits.items() if parts > 1 else ():
         if known.single_worker and all(map(_make_selection(connectors[name]).wants, TYPES)):
             also = "; or put {worker} into its path" if known.local_path else ""

@@ -121,7 +121,7 @@ def _load(reading: FoundFiles, registry: Registry, *, secrets_required: bool) ->
         found = crosscheck.find_missing_events(sources, connectors, named["filter"], registry, merged)
         check.warnings.extend(found)
         check.warnings.extend(crosscheck.find_kept_users(connectors, erasure, merged))
-        check.warnings.extend(crosscheck.find_single_workers(connectors, runtime, journal, merged))
+        check.warnings.extend(crosscheck.find_single_workers(connectors, traits, runtime, journal, merged))
     for kind, tables in named.items():
         check.warnings.extend(crosscheck.find_blanks_in_urls(kind, tables, merged))
         check.check_secrets(kind, tables, required=secrets_required)
