@@ -11,7 +11,6 @@ import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +20,16 @@ from relay import __version__
 from relay.admin import Admin
 from relay.api import Source
 from relay.catalogue import Selection
-from relay.config import Config, ConfigError, NotMade, TlsError, make_mistakes, make_sources, read_all_traits
+from relay.config import (
+    Config,
+    ConfigError,
+    NotMade,
+    TlsError,
+    make_mistakes,
+    make_sources,
+    read_all_traits,
+    read_shared_traits,
+)
 from relay.ingest import First, FirstPartition, Ingest, Others, SourceWatch
 from relay.runtime.announcer import Announcer
 from relay.runtime.background import Chores
@@ -345,17 +353,8 @@ def find_first(config: Config, *, shared_partitions: int) -> list[Selection]:
 
     Partitions that all processes share have their parts of a connector's rate, and each looks for erasures by itself.
     """
-    connectors = config.connectors
-    if shared_partitions:
-        connectors = {
-            name: replace(one, settings=one.settings.model_copy(update={"rate": 0.0}))
-            for name, one in connectors.items()
-        }
-    found = [
-        Selection(config.list_entries(name))
-        for name, traits in read_all_traits(connectors).items()
-        if traits.single_worker
-    ]
+    known = (read_shared_traits if shared_partitions else read_all_traits)(config.connectors)
+    found = [Selection(config.list_entries(name)) for name, traits in known.items() if traits.single_worker]
     asked = config.erasure.on
     return found if shared_partitions or not asked else [*found, Selection(asked)]
 
