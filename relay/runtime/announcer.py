@@ -38,12 +38,15 @@ class Announcer:
         """Return the status to announce; None while another process announces. `own`: the status of this node."""
         if not self._store.shared_partitions:
             return own
+        runs_first = 0 in own.partitions
+        if not (runs_first or self._announces):
+            return None
         config = self._in_force()
         try:
             whole = await ADMIN.run(read_cluster_status, self._store, config)
         except Unavailable as error:
             return mark_unavailable(own, str(error)) if self._announces else None
-        await self._set_announcing(0 in own.partitions, config)
+        await self._set_announcing(runs_first, config)
         return replace(whole, alerts=own.alerts) if self._announces else None
 
     async def _set_announcing(self, announces: bool, config: Config) -> None:

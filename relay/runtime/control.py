@@ -130,7 +130,7 @@ class View:
         if not self._alone or (self.store.shared_partitions and 0 not in self._partitions.numbers):
             mine = await self._looks.read_status(self.config, self.restart)
             return replace(mine, alerts=self.alerts.statuses, refused_reload=self.refused_reload)
-        others = [] if self.store.shared_partitions else await read_retired(self.store, {0}, self.config)
+        others = await read_retired(self.store, {0}, self.config)
         parked, failing = await read_parked_totals(self.store), await find_failing_erasures(self.store)
         mine = await self._looks.read_status(self.config, self.restart)
         others = [keep_configured(one, self.config) for one in others]  # a reload may have ended
