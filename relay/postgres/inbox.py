@@ -26,12 +26,18 @@ class ChoosingAppender:
         self._used = set[PostgresAppender]()
         self._former = Histogram(QUICK)
         """The durations of commits in logs that are closed."""
-        self.bytes = self.failed = 0
+        self._former_failed = 0
+        """Failed commits in logs that are closed."""
+        self.bytes = 0
         self.taps: set[Callable[[Block], object]] = set()
 
     @property
     def clock(self) -> Clock:
         return self._choose().clock
+
+    @property
+    def failed(self) -> int:
+        return sum((one.failed for one in self._used), self._former_failed)
 
     @property
     def syncs(self) -> Histogram:
@@ -56,6 +62,7 @@ class ChoosingAppender:
         for one in [one for one in self._used if not one.is_usable]:
             self._used.remove(one)
             self._former += one.syncs
+            self._former_failed += one.failed
         chosen = self._choose()
         self._turn += 1
         self._used.add(chosen)
@@ -71,10 +78,9 @@ class ChoosingAppender:
         try:
             return await self._take().append(kinds, bodies)
         except Unavailable as error:
-            if error.reason == "taken":  # another process has the partition now, and its log is no choice any more
-                return await self.append(kinds, bodies)
-            self.failed += 1
-            raise
+            if error.reason != "taken":
+                raise
+            return await self.append(kinds, bodies)  # another process has the partition: its log is no choice any more
 
     def append_new(
         self, kinds: Sequence[Kind], bodies: Sequence[Any], by: EventIds

@@ -12,7 +12,8 @@ from relay.config import JournalSettings
 from relay.inspect import DumpPart, Stretch, audit_all, check_all, count_all, dump_all, find_remains, search_all
 from relay.postgres import PostgresStore
 from relay.postgres import store as store_module
-from relay.store import Counts, Cursor, JournalLimits, Parked, SourceLedger, Unavailable
+from relay.postgres.log.writer import PostgresWriter
+from relay.store import Counts, Cursor, EventIds, JournalLimits, Parked, SourceLedger, Unavailable
 from relay.testing import make_event
 from tests.postgres import start_shared_server
 
@@ -116,6 +117,23 @@ async def test_events_go_by_turns_to_partitions_that_take_them(make: Make) -> No
     await opened[0][0].close()
     for _, state in opened:
         state.close()
+
+
+async def test_failed_commits_count_with_ids_and_without(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    inbox = make().open_inbox(0, LIMITS)
+
+    def fail(*_: object) -> None:
+        raise Unavailable("no room")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PostgresWriter, "write", fail)
+        with pytest.raises(Unavailable, match="no room"):
+            await inbox.events.append([KIND], [b"1"])
+        with pytest.raises(Unavailable, match="no room"):
+            async with inbox.events.append_new([KIND], [b"2"], EventIds("braze", ["a"], 60.0)):
+                pass
+    assert inbox.events.failed == 2
+    await inbox.close()
 
 
 async def test_counts_of_sources_are_summed_over_all_processes(make: Make) -> None:
