@@ -57,16 +57,10 @@ from relay.store import (
     Damage,
     LaneLedger,
     Parked,
-    ParkedLimits,
     Pause,
-    Reason,
-    Removals,
-    RemovedParked,
     Replay,
     SourceLedger,
-    StateThread,
-    Unavailable,
-    measure_parked,
+    ThreadedState,
 )
 from relay.threads import ADMIN
 
@@ -74,7 +68,7 @@ T = TypeVar("T")
 SAVE_S: Final = 0.25
 
 
-class StateDatabase:
+class StateDatabase(ThreadedState[sqlite3.Connection]):
     """The state database of one state folder."""
 
     def __init__(self, folder: Path, worker: int = 0) -> None:
@@ -82,6 +76,7 @@ class StateDatabase:
 
         Raises OSError if another relay has the folder, sqlite3.Error.
         """
+        super().__init__(convert_errors)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder, self.worker = folder, worker
         path = folder / DATABASE
@@ -111,15 +106,9 @@ class StateDatabase:
         While it is in doubt whether the database knows all connectors, that is the first event unknown to the database.
         That event may have been for this connector.
         """
-        self.thread = StateThread(convert_errors)
-        """The thread of all work with the database."""
         self._is_locked = False
         self.save_s = SAVE_S
         """Seconds between two saves of the cursors, unless a window is full."""
-        self.parked_limits = ParkedLimits()
-        self.removals: dict[Reason, Removals] = {}
-        """Removed parked events that are not logged yet."""
-        self._removed = 0
         self.erasures = DatabaseErasures(self)
         """The requested erasures."""
 
@@ -222,25 +211,12 @@ class StateDatabase:
         Other parked events may be removed to make room (`parked_limits`). Raises Unavailable. Parks nothing if it is
         cancelled before its end.
         """
-        now, made, is_wanted = time.time(), 0, True
-        numbers: list[int] = []
-        size = sum(measure_parked(one.reason, one.answer, one.key, one.body) for one in parked)
-
-        def write(db: sqlite3.Connection) -> list[RemovedParked]:
-            if gone := make_room(db, self.folder, self.parked_limits, size, made=made):
-                return gone
-            numbers.extend(add_parked(db, one, now) for one in parked)
-            if not is_wanted:
-                raise Unavailable("nobody waits for this any more")
-            return []
-
-        try:
-            while gone := await self.run(write):
-                made += self._note_removed(gone)
-        except asyncio.CancelledError:
-            is_wanted = False
-            raise
-        return numbers
+        now = time.time()
+        return await self._park(
+            parked,
+            lambda db, size: make_room(db, self.folder, self.parked_limits, size),
+            lambda db: [add_parked(db, one, now) for one in parked],
+        )
 
     async def unpark(self, numbers: Sequence[int]) -> None:
         """Delete the events just parked with these numbers."""
@@ -282,13 +258,6 @@ class StateDatabase:
         self._note_removed(gone)
         return bool(gone)
 
-    def _note_removed(self, gone: Sequence[RemovedParked]) -> int:
-        """Note removed events for the log; return their bytes."""
-        for one in gone:
-            self.removals.setdefault(one.reason, Removals()).add(one)
-        self._removed += len(gone)
-        return sum(one.size for one in gone)
-
     async def shrink(self) -> bool:
         """Shrink the file by some free pages; return False if few are left. Raises Unavailable."""
         return await self.thread.submit(self._shrink)
@@ -317,26 +286,9 @@ class StateDatabase:
         """Make the store of a connector, in a file of its own. Opens nothing yet."""
         return StoreFile(self.folder, connector.type, connector.name, connector.work_in_threads)
 
-    @property
-    def refusing(self) -> str | None:
-        """Why the last transaction failed; None: it succeeded."""
-        return self.thread.refusing
-
-    @property
-    def busy_for(self) -> float:
-        """Seconds that the present work has taken, including its wait for the lock; 0: idle."""
-        return self.thread.busy_for
-
     async def await_taken(self) -> str:
         """Wait until a transaction has failed because another relay has opened the database; return the reason."""
         return await self.thread.await_taken()
-
-    async def await_answer(self) -> None:
-        """Wait until some request to the database has ended, well or not: for ever, if the disk hangs.
-
-        A request that waits for another process's lock ends after LOCKED_S.
-        """
-        await self.thread.await_answer()
 
     async def vacuum(self) -> bool:
         """Overwrite removed data in the files; return False if a reader prevented it, and it must be repeated.

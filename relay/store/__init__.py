@@ -73,7 +73,7 @@ from relay.store.parked import (
 from relay.store.pause import Pause
 from relay.store.replay import REPLAY_COLUMNS, Replay, parse_replay
 from relay.store.state import CutLines, SourceState, State
-from relay.store.state_thread import StateThread
+from relay.store.state_thread import StateThread, ThreadedState
 from relay.store.store import (
     NUMBERS,
     Forgotten,
@@ -181,6 +181,7 @@ __all__ = [
     "StoredParked",
     "StoredPauses",
     "StoredReplays",
+    "ThreadedState",
     "TooLarge",
     "Tracks",
     "Unavailable",

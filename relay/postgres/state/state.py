@@ -51,17 +51,11 @@ from relay.store import (
     Damage,
     LaneLedger,
     Parked,
-    ParkedLimits,
     Pause,
-    Reason,
-    Removals,
-    RemovedParked,
     Replay,
     SourceLedger,
-    StateThread,
-    Unavailable,
+    ThreadedState,
     find_acknowledged_head,
-    measure_parked,
 )
 
 T = TypeVar("T")
@@ -72,42 +66,24 @@ HEAD_S: Final = 60.0
 CHANGES: Final = "SELECT changes + epoch FROM $.partition JOIN $.holder USING (partition) WHERE partition = %s"
 
 
-class PostgresSources:
+class PostgresSources(ThreadedState[PostgresConnection]):
     """What sources leave in a partition beside their events, also without the lease of the partition."""
 
     def __init__(self, database: Database, partition: int, hold: str = "", slot: int | None = None) -> None:
         """`hold`: the statement that checks the lease. `slot`: the number of the process that keeps counts and memories
         of its sources; None: that of the partition."""
+        super().__init__(convert_errors)
         self.worker, self._database = partition, database
         self._slot = partition if slot is None else slot
-        self._thread = StateThread(convert_errors)
         self._transactions = HolderTransactions(database, partition, hold)
-        self.parked_limits = ParkedLimits()
-        self.removals: dict[Reason, Removals] = {}
-        """Removed parked events that are not logged yet."""
-        self._removed = 0
-
-    @property
-    def refusing(self) -> str | None:
-        """Why the last transaction failed; None: it succeeded."""
-        return self._thread.refusing
-
-    @property
-    def busy_for(self) -> float:
-        """Seconds that the present work has taken, including its wait for others; 0: idle."""
-        return self._thread.busy_for
 
     async def run(self, work: Callable[[PostgresConnection], T]) -> T:
         """Run work as one transaction, which may happen twice if its end is unknown. Raises Unavailable."""
-        return await self._thread.run(self._transactions.run, work)
-
-    async def run_once(self, work: Callable[[PostgresConnection], T]) -> T:
-        """Run work as one transaction. Without the lease nobody can tell whether one of unknown end has happened."""
-        return await self.run(work)
+        return await self.thread.run(self._transactions.run, work)
 
     async def read(self, work: Callable[[PostgresConnection], T]) -> T:
         """Read without the check of the lease, a statement at a time. Raises Unavailable."""
-        return await self._thread.submit(self._transactions.read, work)
+        return await self.thread.submit(self._transactions.read, work)
 
     async def park(self, parked: Sequence[Parked]) -> list[int]:
         """Park events; return their numbers. A parked event keeps its number, and its attempts add up.
@@ -115,32 +91,11 @@ class PostgresSources:
         Other parked events may be removed to make room (`parked_limits`). Parks nothing if it is cancelled before its
         end.
         """
-        is_wanted = True
-        size = sum(measure_parked(one.reason, one.answer, one.key, one.body) for one in parked)
-
-        def write(db: PostgresConnection) -> tuple[list[RemovedParked], list[int]]:
-            if made < size and (gone := make_room(db, self.worker, self.parked_limits, size)):
-                return gone, []
-            numbers = add_parked(db, self.worker, parked)
-            if not is_wanted:
-                raise Unavailable("nobody waits for this any more")
-            return [], numbers
-
-        made = 0
-        try:
-            while (done := await self.run_once(write))[0]:
-                made += self._note_removed(done[0])
-        except asyncio.CancelledError:
-            is_wanted = False
-            raise
-        return done[1]
-
-    def _note_removed(self, gone: Sequence[RemovedParked]) -> int:
-        """Note removed events for the log; return their bytes."""
-        for one in gone:
-            self.removals.setdefault(one.reason, Removals()).add(one)
-        self._removed += len(gone)
-        return sum(one.size for one in gone)
+        return await self._park(
+            parked,
+            lambda db, size: make_room(db, self.worker, self.parked_limits, size),
+            lambda db: add_parked(db, self.worker, parked),
+        )
 
     async def unpark(self, numbers: Sequence[int]) -> None:
         """Delete the events just parked with these numbers."""
@@ -152,7 +107,7 @@ class PostgresSources:
 
     def save_sources(self, ledgers: Sequence[SourceLedger]) -> asyncio.Future[object]:
         """Save the sources' ledgers. Starts at once; await the result only to learn how it ends."""
-        return self._thread.submit(self._transactions.run, lambda db: save_sources(db, self._slot, ledgers))
+        return self.thread.submit(self._transactions.run, lambda db: save_sources(db, self._slot, ledgers))
 
     async def read_memories(self) -> dict[str, str]:
         """Return the saved memory of each source."""
@@ -164,7 +119,7 @@ class PostgresSources:
 
     def close(self) -> None:
         """Finish the work under way and close. Blocking."""
-        self._thread.close()
+        self.thread.close()
         self._transactions.close()
 
 
@@ -181,8 +136,8 @@ class PostgresState(PostgresSources):
         """Gets the reason once another process works with the partition."""
         self._begun: dict[str, float] = {}
         """When connectors without a cursor began here."""
-        self._thread.when_taken = self._lose
-        self._cuts = CutWriter(self._thread, self._transactions, self.worker)
+        self.thread.when_taken = self._lose
+        self._cuts = CutWriter(self.thread, self._transactions, self.worker)
         self._head_saved = False, -HEAD_S
         """Whether the clock was ahead at the last save of the head, and when that was."""
         self.save_s = SAVE_S
@@ -198,7 +153,7 @@ class PostgresState(PostgresSources):
 
     async def run_once(self, work: Callable[[PostgresConnection], T]) -> T:
         """Run work as one transaction that never happens twice. Raises Unavailable."""
-        return await self._thread.run(self._transactions.run_once, work)
+        return await self.thread.run(self._transactions.run_once, work)
 
     def _lose(self, reason: str) -> None:
         self._lease.end(reason)
@@ -217,10 +172,6 @@ class PostgresState(PostgresSources):
         """Wait until this process may deliver nothing more of the partition; return the reason."""
         await self._lease.await_over()
         return self._lease.why
-
-    async def await_answer(self) -> None:
-        """Wait until some request to the server has ended, well or not."""
-        await self._thread.await_answer()
 
     async def changes(self) -> int:
         """Return a number that is another one when somebody else has written, or parked events were removed."""

@@ -17,16 +17,12 @@ from relay.state.parked.totals import read_stored_bytes
 from relay.store import PORTION_BYTES, ParkedLimits, Reason, RemovedParked, Unavailable, choose_first
 
 
-def make_room(
-    db: sqlite3.Connection, folder: Path, limits: ParkedLimits, size: int, *, made: int
-) -> list[RemovedParked]:
+def make_room(db: sqlite3.Connection, folder: Path, limits: ParkedLimits, size: int) -> list[RemovedParked]:
     """Remove some events to make room for so many more bytes; return the removed events.
 
-    Removes nothing if there is room, or if the bytes `made` by earlier removals suffice. Raises Unavailable if parked
-    events would take what `journal.min_free` keeps free, and none may be removed.
+    Removes nothing if there is room. Raises Unavailable if parked events would take what `journal.min_free` keeps free,
+    and none may be removed.
     """
-    if made >= size:
-        return []
     spare = _measure_spare(db, folder, limits)
     if (over := _measure_excess(db, limits, size)) > 0 and (gone := _remove_by_size(db, over)):
         return gone
