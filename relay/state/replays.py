@@ -14,7 +14,7 @@ from pathlib import Path
 
 from relay.state.database_file import connect, convert_errors
 from relay.state.layout import list_worker_folders, make_worker_folder
-from relay.store import OUTCOMES, REPLAY_COLUMNS, Cursor, Replay, parse_replay, values
+from relay.store import OUTCOMES, REPLAY_COLUMNS, Cursor, Replay, encode_cursor, parse_replay
 
 
 class FolderReplays:
@@ -90,7 +90,7 @@ def save_replays(db: sqlite3.Connection, cursors: Mapping[int, Cursor]) -> None:
     db.executemany(
         query,
         [
-            (one.position, json.dumps(one.ahead), *values(one.counts), now, one.position, now, number)
+            (*encode_cursor(one)[1:], now, one.position, now, number)  # without the start, which never changes
             for number, one in cursors.items()
         ],
     )

@@ -15,7 +15,6 @@ from relay.store.cursor import (
     make_ranges,
     merge_ranges,
     parse_cursor,
-    values,
 )
 from relay.store.damage import AT_MOST, Damage, describe_damage, is_bound, merge_overlapping
 from relay.store.doubt import ON_CLOCK, ON_LOSSES, Doubt, list_doubts
@@ -68,6 +67,7 @@ from relay.store.parked import (
     RemovedParked,
     choose_first,
     measure_parked,
+    parse_totals,
     sum_totals,
 )
 from relay.store.pause import Pause
@@ -223,7 +223,7 @@ __all__ = [
     "parse_erasure",
     "parse_replay",
     "parse_source_ledger",
+    "parse_totals",
     "read_uptime",
     "sum_totals",
-    "values",
 ]

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from relay.api import Event, Kind
 
@@ -169,6 +169,18 @@ def sum_totals(parts: Iterable[ParkedTotal]) -> list[ParkedTotal]:
         key = one.source, one.connector, one.cause
         found[key] = found[key] + one if key in found else one
     return [one for one in found.values() if one.events or one.removed]
+
+
+def parse_totals(lying: Iterable[Sequence[Any]], removed: Iterable[Sequence[Any]]) -> list[ParkedTotal]:
+    """Parse totals from rows with source, connector and cause. In `lying`, events and bytes follow; in `removed`, the
+    reason and the events."""
+    return sum_totals(
+        [ParkedTotal(source=s, connector=c or None, cause=why, events=n, bytes=size) for s, c, why, n, size in lying]
+        + [
+            ParkedTotal(source=s, connector=c or None, cause=why, removed={SETTINGS[r]: n})
+            for s, c, why, r, n in removed
+        ]
+    )
 
 
 def choose_first(found: Iterable[tuple[int, int]], size: int = PORTION_BYTES) -> list[int]:

@@ -16,12 +16,11 @@ from relay.postgres.connection import PostgresConnection
 from relay.postgres.state.parked import COLUMNS, WITHOUT_BODY
 from relay.store import (
     PORTION_EVENTS,
-    SETTINGS,
     Parked,
     ParkedQuery,
     ParkedTotal,
     choose_first,
-    sum_totals,
+    parse_totals,
 )
 
 T = TypeVar("T")
@@ -131,10 +130,7 @@ def read_parked_totals(db: PostgresConnection, partition: int | None = None) -> 
     lying = db.run(query).fetchall()
     query = f"SELECT source, connector, cause, reason, events FROM $.parked_removed WHERE {condition}"  # noqa: S608
     gone = db.run(query).fetchall()
-    return sum_totals(
-        [ParkedTotal(source=s, connector=c or None, cause=why, events=n, bytes=size) for s, c, why, n, size in lying]
-        + [ParkedTotal(source=s, connector=c or None, cause=why, removed={SETTINGS[r]: n}) for s, c, why, r, n in gone]
-    )
+    return parse_totals(lying, gone)
 
 
 def read_parked_offsets(db: PostgresConnection, partition: int) -> Mapping[str, Sequence[int]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from relay.state.database_file import connect
-from relay.store import SETTINGS, ParkedTotal, Reason, sum_totals
+from relay.store import ParkedTotal, Reason, parse_totals
 
 _COUNT_REMOVED: Final = """
     INSERT INTO parked_removed VALUES (?, ?, ?, ?, 1)
@@ -20,10 +20,7 @@ def read_worker_totals(folder: Path) -> list[ParkedTotal]:
     with closing(connect(folder, "ro")) as db:
         lying = db.execute("SELECT source, connector, cause, events, bytes FROM parked_total").fetchall()
         gone = db.execute("SELECT source, connector, cause, reason, events FROM parked_removed").fetchall()
-    return sum_totals(
-        [ParkedTotal(source=s, connector=c or None, cause=why, events=n, bytes=size) for s, c, why, n, size in lying]
-        + [ParkedTotal(source=s, connector=c or None, cause=why, removed={SETTINGS[r]: n}) for s, c, why, r, n in gone]
-    )
+    return parse_totals(lying, gone)
 
 
 def read_stored_bytes(db: sqlite3.Connection) -> int:
