@@ -27,11 +27,12 @@ from relay.store.erasure import (
     FailingErasures,
     Stage,
     encode_ids,
+    find_same,
     make_digest,
     make_digests,
     make_user,
     merge_all,
-    parse_erasure,
+    parse_erasures,
 )
 from relay.store.error import TooLarge, Unavailable, UnavailableReason, find_disk_reason, is_logged
 from relay.store.history import ENTRY_COLUMNS, Entry, HistoryQuery, encode_entry, find_new_entries, parse_entry
@@ -199,6 +200,7 @@ __all__ = [
     "find_disk_reason",
     "find_new_entries",
     "find_partition",
+    "find_same",
     "find_unsettled",
     "find_user",
     "is_bound",
@@ -220,7 +222,7 @@ __all__ = [
     "parse_attempts",
     "parse_cursor",
     "parse_entry",
-    "parse_erasure",
+    "parse_erasures",
     "parse_replay",
     "parse_source_ledger",
     "parse_totals",

@@ -115,13 +115,28 @@ def encode_ids(one: Erasure) -> tuple[str, str, str]:
     return json.dumps(one.user.external_ids), json.dumps(one.user.other_ids), json.dumps(digests)
 
 
-def parse_erasure(row: Sequence[Any], answers: Sequence[ConnectorAnswer]) -> Erasure:
-    """Parse the erasure of a row with `ERASURE_COLUMNS`."""
+def parse_erasures(rows: Iterable[Sequence[Any]], answers: Iterable[Sequence[Any]]) -> list[Erasure]:
+    """Parse erasures from rows with `ERASURE_COLUMNS`. `answers`: rows with a number and the fields of a
+    `ConnectorAnswer`."""
+    by_number: dict[int, list[ConnectorAnswer]] = {}
+    for number, *answer in answers:
+        by_number.setdefault(number, []).append(ConnectorAnswer(*answer))
+    return [_parse_erasure(row, by_number.get(row[0], ())) for row in rows]
+
+
+def _parse_erasure(row: Sequence[Any], answers: Sequence[ConnectorAnswer]) -> Erasure:
     *given, user_id, external_ids, other_ids = row
     user = User(user_id, tuple(json.loads(external_ids)), tuple(OtherId(*one) for one in json.loads(other_ids)))
     fields = dict(zip(ERASURE_COLUMNS[: len(given)], given, strict=True))
     fields["digests"] = json.loads(fields["digests"])
     return Erasure(user=user, answers=answers, **fields)
+
+
+def find_same(before: Iterable[Erasure], now: Iterable[Erasure]) -> list[int]:
+    """Return the numbers of the erasures whose ids are the same as before, and that have not begun again."""
+    known = {one.number: one for one in now}
+    found = [(one, known[one.number]) for one in before if one.number in known]
+    return [one.number for one, same in found if [*one.digests] == [*same.digests] and one.compacted == same.compacted]
 
 
 def merge_all(found: Iterable[tuple[int, Erasure]], name: Callable[[int], str] = "worker {}".format) -> list[Erasure]:

@@ -10,8 +10,8 @@ from typing import Final
 
 from relay.api import User
 from relay.postgres.connection import PostgresConnection
-from relay.postgres.state.erasure_queries import add_erasure, read_erasures
-from relay.store import ConnectorAnswer, Erasure, encode_ids, merge_users
+from relay.postgres.state.erasure_queries import add_erasure, add_everywhere, read_erasures
+from relay.store import ConnectorAnswer, Erasure, encode_ids, find_same, merge_users
 
 _LOCK: Final = """
     SELECT FROM $.erasure WHERE partition = ANY(%s) AND number = ANY(%s) ORDER BY partition, number FOR UPDATE
@@ -57,11 +57,8 @@ def save_watch(
     db: PostgresConnection, partition: int, position: int, asked: Iterable[Erasure], known: Iterable[tuple[str, str]]
 ) -> None:
     """Save the searched position, the requested erasures for all partitions, and user ids with their external ids."""
-    partitions = [number for (number,) in db.run("SELECT partition FROM $.partition ORDER BY 1")]
     for one in asked:
-        ((number,),) = db.run("SELECT nextval('$.erasure_number')").fetchall()
-        for each in partitions:
-            add_erasure(db, each, replace(one, number=number))
+        add_everywhere(db, one)
     db.run_many(_KNOWN, [{"partition": partition, "user": user, "id": its} for user, its in known])
     save = "INSERT INTO $.watch VALUES (%s, %s) ON CONFLICT (partition) DO UPDATE SET position = excluded.position"
     db.run(save, (partition, position))
@@ -123,10 +120,7 @@ def find_unchanged(db: PostgresConnection, partition: int, before: Sequence[Eras
     """Return the numbers of the erasures whose ids are the same as before, and that have not begun again."""
     numbers = [one.number for one in before]
     db.run(_LOCK, ([partition], numbers))
-    rows = read_erasures(db, partition, "done IS NULL AND number = ANY(%s)", (numbers,))
-    now = {one.number: one for one in rows}
-    found = [(one, now[one.number]) for one in before if one.number in now]
-    return [one.number for one, same in found if [*one.digests] == [*same.digests] and one.compacted == same.compacted]
+    return find_same(before, read_erasures(db, partition, "done IS NULL AND number = ANY(%s)", (numbers,)))
 
 
 def mark_erased(db: PostgresConnection, partition: int, users: Sequence[Erasure]) -> None:

@@ -5,21 +5,22 @@ first partition calls the connectors. In the rows of the others, a connector's a
 can still write events of the user there.
 """
 
+from dataclasses import replace
 from itertools import starmap
 from typing import Final
 
 from relay.api import User
 from relay.postgres.cluster import Cluster
 from relay.postgres.connection import PostgresConnection, Values
+from relay.postgres.state.cursor import read_now
 from relay.store import (
     ERASURE_COLUMNS,
-    ConnectorAnswer,
     Erasure,
     ErasureResult,
     FailingErasures,
     encode_ids,
     merge_all,
-    parse_erasure,
+    parse_erasures,
 )
 
 _COLUMNS: Final = ", ".join(f'"{name}"' for name in ERASURE_COLUMNS)
@@ -55,11 +56,7 @@ class ClusterErasures:
 
     def ask(self, user: User, asked_by: str = "") -> int:
         with self._cluster.change() as db:
-            ((now, number),) = db.run("SELECT $.unix_time(), nextval('$.erasure_number')").fetchall()
-            asked = Erasure(number=number, asked=now, user=user, asked_by=asked_by)
-            for (partition,) in db.run("SELECT partition FROM $.partition").fetchall():
-                add_erasure(db, partition, asked)
-        return int(number)
+            return add_everywhere(db, Erasure(asked=read_now(db), user=user, asked_by=asked_by))
 
     def read(self) -> list[Erasure]:
         partitions = self._cluster.list_partitions()
@@ -79,6 +76,14 @@ class ClusterErasures:
         return asked, done, last
 
 
+def add_everywhere(db: PostgresConnection, one: Erasure) -> int:
+    """Give a new erasure its number, and add it to all partitions; return the number."""
+    ((number,),) = db.run("SELECT nextval('$.erasure_number')").fetchall()
+    for (partition,) in db.run("SELECT partition FROM $.partition ORDER BY 1").fetchall():
+        add_erasure(db, partition, replace(one, number=number))
+    return int(number)
+
+
 def add_erasure(db: PostgresConnection, partition: int, one: Erasure) -> None:
     """Add an erasure with its number to a partition."""
     origin = (one.type, one.source, one.offset, one.asked_by)
@@ -90,15 +95,13 @@ def read_erasures(
 ) -> list[Erasure]:
     """Read the erasures of a partition for which an SQL condition holds, the last one first."""
     which = f"FROM $.erasure WHERE partition = {partition:d} AND ({condition})"
-    answers: dict[int, list[ConnectorAnswer]] = {}
     query = f"""
         SELECT number, connector, outcome, reason, attempts, at FROM $.erasure_answer
         WHERE partition = {partition:d} AND number IN (SELECT number {which}) ORDER BY connector
     """  # noqa: S608
-    for number, *answer in db.run(query, values):
-        answers.setdefault(number, []).append(ConnectorAnswer(*answer))
+    answers = db.run(query, values).fetchall()
     rows = db.run(f"SELECT {_COLUMNS} {which} ORDER BY number DESC", values)
-    return [parse_erasure(row, answers.get(row[0], ())) for row in rows]
+    return parse_erasures(rows, answers)
 
 
 def has_open_erasures(db: PostgresConnection, partition: int) -> bool:

@@ -31,9 +31,10 @@ from relay.store import (
     ErasureResult,
     FailingErasures,
     encode_ids,
+    find_same,
     merge_all,
     merge_users,
-    parse_erasure,
+    parse_erasures,
 )
 
 _ASK: Final = """
@@ -149,13 +150,11 @@ def share_erasures(folder: Path, users: Sequence[Erasure]) -> None:
 
 def read_erasures(db: sqlite3.Connection, condition: str = "TRUE") -> list[Erasure]:
     """Read the erasures for which an SQL condition holds, the last one first."""
-    answers: dict[int, list[ConnectorAnswer]] = {}
     query = f"SELECT * FROM erasure_answer WHERE number IN (SELECT number FROM erasure WHERE {condition})"  # noqa: S608
-    for number, *answer in db.execute(f"{query} ORDER BY connector"):
-        answers.setdefault(number, []).append(ConnectorAnswer(*answer))
+    answers = db.execute(f"{query} ORDER BY connector").fetchall()
     columns = ", ".join(ERASURE_COLUMNS)
     rows = db.execute(f"SELECT {columns} FROM erasure WHERE {condition} ORDER BY number DESC")  # noqa: S608
-    return [parse_erasure(row, answers.get(row[0], ())) for row in rows]
+    return parse_erasures(rows, answers)
 
 
 def add_erasure(db: sqlite3.Connection, one: Erasure) -> int:
@@ -207,9 +206,7 @@ def add_counts(db: sqlite3.Connection, counts: Mapping[str, Mapping[int, int]], 
 
 def find_unchanged(db: sqlite3.Connection, before: Sequence[Erasure]) -> list[int]:
     """Return the numbers of the erasures whose ids are the same as before, and that have not begun again."""
-    now = {one.number: one for one in read_erasures(db, "done IS NULL")}
-    found = [(one, now[one.number]) for one in before if one.number in now]
-    return [one.number for one, same in found if [*one.digests] == [*same.digests] and one.compacted == same.compacted]
+    return find_same(before, read_erasures(db, "done IS NULL"))
 
 
 def mark_erased(db: sqlite3.Connection, users: Sequence[Erasure]) -> None:
