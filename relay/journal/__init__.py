@@ -14,7 +14,8 @@ from relay.journal.identity import (
     write_identity,
 )
 from relay.journal.journal import Journal
-from relay.journal.live.group_commit import Group, GroupCommit
+from relay.journal.live.group_appender import GroupAppender
+from relay.journal.live.group_commit import Group
 from relay.journal.live.subscribers import Subscribers
 from relay.journal.live.tail import Tail
 from relay.journal.live.tail_reader import READ_BYTES, TailReader
@@ -74,7 +75,7 @@ __all__ = [
     "Compressor",
     "Corrupt",
     "Group",
-    "GroupCommit",
+    "GroupAppender",
     "Inspected",
     "Journal",
     "JournalView",

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar, TypeVarTuple
@@ -14,7 +13,8 @@ from relay.histogram import Histogram
 from relay.journal.duplicates import RecentIds
 from relay.journal.failure import convert_disk_errors, make_unavailable
 from relay.journal.identity import KnownJournal
-from relay.journal.live.group_commit import Group, GroupCommit
+from relay.journal.live.group_appender import GroupAppender
+from relay.journal.live.group_commit import Group
 from relay.journal.live.subscribers import Subscribers
 from relay.journal.live.tail import Tail
 from relay.journal.reader import Reader
@@ -42,7 +42,7 @@ log = structlog.stdlib.get_logger()
 REPAIR_ADVICE: Final = "erasures need a whole journal: stop relay, relay journal repair, start relay"
 
 
-class Journal:
+class Journal(GroupAppender[Block]):
     """The durable log of one state folder. Use it from the event loop that opened it."""
 
     def __init__(
@@ -60,8 +60,7 @@ class Journal:
         Raises OSError, and identity.OtherJournal if the journal is not the database's.
         """
         self._writer = Writer(folder, limits, known, clock)
-        self._thread = ThreadPoolExecutor(1, "journal-writer")
-        self._commits = GroupCommit(limits, self._thread, self._write_group, self._publish)
+        super().__init__(limits, "journal-writer")
         self._tail = Tail(memory)
         self._writer.remembered = self._tail.list_blocks
         self._recent_ids = RecentIds(seen or folder.with_name("seen"), self.clock.read_steady)
@@ -69,10 +68,6 @@ class Journal:
         self._readers: set[Reader] = set()
         self.head = self._writer.head
         """The offset of the next event. Everything below is on disk."""
-        self.bytes = 0
-        """Bytes of events put on disk since the start."""
-        self.taps: set[Callable[[Block], object]] = set()
-        """Functions that get each block once it is on disk. They must be quick."""
 
     @property
     def identity(self) -> str:
@@ -144,21 +139,6 @@ class Journal:
         return self._writer.size
 
     @property
-    def failed(self) -> int:
-        """Failed commits since the start."""
-        return self._commits.failed
-
-    @property
-    def refusing(self) -> str | None:
-        """Why the last commit failed; None if it succeeded, or failed so long ago that senders may try again."""
-        return self._commits.refusing
-
-    @property
-    def failing(self) -> bool:
-        """Whether the last commit failed, however long ago."""
-        return self._commits.failing
-
-    @property
     def syncs(self) -> Histogram:
         """Seconds per fdatasync of a commit."""
         return self._writer.syncs
@@ -176,11 +156,6 @@ class Journal:
     def measure_needed(self, offset: int) -> int:
         """Return the bytes on disk of the events from this offset on."""
         return sum(segment.size for segment in self._writer.segments if segment.end > offset)
-
-    async def append(self, kinds: Sequence[Kind], bodies: Sequence[Any]) -> int:
-        """Put events on disk; return the first offset after the sync. Raises Unavailable, TooLarge."""
-        offset: int = await self._commits.add(kinds, bodies)
-        return offset
 
     @asynccontextmanager
     async def append_new(
@@ -201,16 +176,10 @@ class Journal:
         """Forget the ids of all sources but these."""
         await self._recent_ids.forget(but)
 
-    def check_size(self, kinds: Sequence[Kind], bodies: Sequence[Any]) -> int:
-        """Return about the bytes of these events on disk, without their table of types. Raises TooLarge if they can
-        never fit."""
-        return self._commits.check_size(kinds, bodies)
-
     def _write_group(self, group: Group) -> Block:
         return self._writer.write(group.kinds, group.bodies)
 
     def _publish(self, group: Group, block: Block) -> None:
-        """Tell everybody of a group that is on disk now."""
         self.head = block.offsets[-1] + 1
         self.bytes += len(block.body)
         self._tail.add(block)
@@ -219,19 +188,9 @@ class Journal:
         group.set_done(block.offsets[0])
         self._waiting.notify(block)
 
-    async def _write(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        """Do work in the writer's thread that writes. Raises Unavailable."""
-        self._commits.check_fence()
-        return await self._work(work, *arguments)
-
     async def _work(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        """Do work in the writer's thread. Raises Unavailable."""
         with convert_disk_errors():
             return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
-
-    def fence(self, reason: str) -> None:
-        """Refuse every write from now on, because another relay writes. `reason` is for admins."""
-        self._commits.fenced = reason
 
     async def find_offset(self, received: float) -> int:
         """Find the offset of the first event received at this Unix time or later; the head without any. Raises
@@ -340,8 +299,7 @@ class Journal:
 
     async def close(self) -> None:
         """Finish the commits under way and seal the journal, unless another relay writes."""
-        while self._commits.is_busy:
-            await self._work(lambda: None)
+        await self._finish_commits()
         self._waiting.close()
         if not self._commits.fenced:
             await self._work(self._writer.close)

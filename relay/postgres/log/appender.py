@@ -11,7 +11,7 @@ import structlog
 
 from relay.api import Block, Kind
 from relay.histogram import Histogram
-from relay.journal import Group, GroupCommit, Lost
+from relay.journal import Group, GroupAppender, Lost
 from relay.postgres.connection import Database
 from relay.postgres.log.seen import forget_expired, forget_sources
 from relay.postgres.log.segments import Catalogue
@@ -28,25 +28,20 @@ REFUSING_S: Final = 3.0
 log = structlog.stdlib.get_logger()
 
 
-class PostgresAppender:
+class PostgresAppender(GroupAppender[Committed]):
     """Puts events into the log of one partition. Use it from one event loop."""
 
     def __init__(self, database: Database, partition: int, limits: JournalLimits) -> None:
         """Connects at the first append. `limits`: of this partition."""
+        super().__init__(limits, f"log writer {partition}", REFUSING_S)
         self._lost = Lost()
         self._database, self._catalogue = database, Catalogue(partition, self._lost)
         self._writer = PostgresWriter(database, limits, self._catalogue)
-        self._thread = ThreadPoolExecutor(1, f"log writer {partition}")
-        self._commits = GroupCommit(limits, self._thread, self._write, self._publish, REFUSING_S)
         self._is_closed = False
         self._forgot_at: dict[str, float] = {}
         """When old ids of a source were deleted last, by the monotonic clock."""
         self._deletions: list[Future[None]] = []
         """Deletions of old ids under way."""
-        self.bytes = 0
-        """Bytes of events appended since the start."""
-        self.taps: set[Callable[[Block], object]] = set()
-        """Functions that get each block once it is durable. They must be quick."""
         self.own_taps: set[Callable[[Block], object]] = set()
         """Functions that get each block that was appended here. They must be quick."""
 
@@ -61,29 +56,9 @@ class PostgresAppender:
         return self._writer.clock
 
     @property
-    def failed(self) -> int:
-        """Failed commits since the start."""
-        return self._commits.failed
-
-    @property
     def syncs(self) -> Histogram:
         """Seconds that each commit took to become durable."""
         return self._writer.syncs
-
-    @property
-    def refusing(self) -> str | None:
-        """Why the last commit failed; None if it succeeded, or failed so long ago that senders may try again."""
-        return self._commits.refusing
-
-    @property
-    def failing(self) -> bool:
-        """Whether the last commit failed, however long ago."""
-        return self._commits.failing
-
-    async def append(self, kinds: Sequence[Kind], bodies: Sequence[Any]) -> int:
-        """Append events; return the offset of the first event once all are durable. Raises Unavailable, TooLarge."""
-        offset: int = await self._commits.add(kinds, bodies)
-        return offset
 
     @asynccontextmanager
     async def append_new(
@@ -116,12 +91,7 @@ class PostgresAppender:
         with self._database.use() as db:
             forget_sources(db, but)
 
-    def check_size(self, kinds: Sequence[Kind], bodies: Sequence[Any]) -> int:
-        """Return about the bytes that these events take. Raises TooLarge if they can never fit."""
-        return self._commits.check_size(kinds, bodies)
-
-    def _write(self, group: Group) -> Committed:
-        """Append a group in the writer's thread. Raises Unavailable."""
+    def _write_group(self, group: Group) -> Committed:
         try:
             return self._writer.write(group)
         except Unavailable as error:
@@ -130,7 +100,6 @@ class PostgresAppender:
             raise
 
     def _publish(self, group: Group, committed: Committed) -> None:
-        """Tell everybody of a group that is durable now."""
         if committed.block is not None:
             self.bytes += len(committed.block.body)
             for tap in self.own_taps:
@@ -146,7 +115,6 @@ class PostgresAppender:
             tap(block)
 
     async def _work(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        """Do work in the writer's thread. Raises Unavailable."""
         return await work_in(self._thread, work, *arguments)
 
     def set_limits(self, limits: JournalLimits, memory: int = 0) -> None:
@@ -159,8 +127,7 @@ class PostgresAppender:
         if self._is_closed:
             return
         self._is_closed = True
-        while self._commits.is_busy:
-            await self._work(lambda: None)
+        await self._finish_commits()
         await asyncio.gather(*map(asyncio.wrap_future, self._deletions))
         await self._work(self._writer.close)
         self._thread.shutdown()

@@ -119,10 +119,6 @@ class PostgresLog(PostgresAppender):
         """Drop the first `number` entries of `unsaved_damage`, which are saved now."""
         self._lost.drop_saved(number)
 
-    def fence(self, reason: str) -> None:
-        """Refuse every write from now on, because another process runs the partition. `reason` is for admins."""
-        self._commits.fenced = reason
-
     def set_fillers(self, fillers: Callable[[], str]) -> None:
         """Do nothing: what fills the server's disk is not known here."""
 
@@ -296,8 +292,7 @@ class PostgresLog(PostgresAppender):
 
     async def check_room(self) -> None:
         """Check whether the next commit will find room; set `refusing` if not. Raises Unavailable."""
-        self._commits.check_fence()
-        self._commits.note_lack(await self._work(self._writer.find_lack))
+        self._commits.note_lack(await self._write(self._writer.find_lack))
 
     async def await_commit(self) -> None:
         """Wait until the commit under way has ended."""
@@ -313,7 +308,7 @@ class PostgresLog(PostgresAppender):
         """Find further ids of the users in the events below `head`, by the number of the erasure. Raises
         Unavailable."""
         found: dict[int, User] = {}
-        for segment in await self._seal(head):
+        for segment in await self._write(self._writer.seal, head):
             for number, user in (await ADMIN.run(self._work_on, find_ids, segment, wanted) or {}).items():
                 found[number] = merge_users(found.get(number, user), user)
         return found
@@ -323,7 +318,7 @@ class PostgresLog(PostgresAppender):
 
         Yield what a segment holds of the users, and rewrite the segment after that.
         """
-        for segment in await self._seal(head):
+        for segment in await self._write(self._writer.seal, head):
             plan = await ADMIN.run(self._work_on, plan_table, segment, wanted)
             if plan is None:
                 continue
@@ -335,10 +330,6 @@ class PostgresLog(PostgresAppender):
             self._tail.clear()
             if plan.unread:
                 log.warning("unreadable rows are removed: they may name an erased user", table=segment.name)
-
-    async def _seal(self, head: int) -> Sequence[SegmentTable]:
-        self._commits.check_fence()
-        return await self._work(self._writer.seal, head)
 
     def _work_on(
         self, work: Callable[[PostgresConnection, SegmentTable, *Ts], T], segment: SegmentTable, *arguments: *Ts
