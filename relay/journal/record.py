@@ -79,7 +79,7 @@ class StoredRecord(NamedTuple):
     @property
     def is_compressed(self) -> bool:
         """Whether meta and body are in the compressed form."""
-        return self.meta.startswith(FORM_START, TABLE_BYTES)
+        return is_form(self.meta)
 
 
 def read_header(data: bytes | memoryview, at: int) -> Header | None:
