@@ -39,6 +39,11 @@ class Table(NamedTuple):
     rows: Iterator[Row]
 
 
+def quote(columns: Sequence[str]) -> str:
+    """Return the columns as SQL lists them."""
+    return ", ".join(f'"{name}"' for name in columns)
+
+
 class Side(Protocol):
     """A store as source or target of a copy. All methods block, and raise Unavailable."""
 

@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from relay.copy.contract import FIRST_NUMBERED, NUMBERED, LogPart, Row, Table
+from relay.copy.contract import FIRST_NUMBERED, NUMBERED, LogPart, Row, Table, quote
 from relay.journal import (
     FRESH,
     StoredRecord,
@@ -179,7 +179,7 @@ class EmbeddedSide:
                 yield from self._read_files(partition, table)
             else:
                 with closing(connect(self._folder(partition), "ro")) as db:
-                    yield from db.execute(f"SELECT {_quote(columns)} FROM {table}")  # noqa: S608  names of ours
+                    yield from db.execute(f"SELECT {quote(columns)} FROM {table}")  # noqa: S608  names of ours
 
     def _read_files(self, partition: int, table: str) -> Iterator[Row]:
         folder = self._folder(partition)
@@ -295,8 +295,4 @@ def _hold(folder: Path, journal: Path) -> Iterator[None]:
 
 def _insert(db: sqlite3.Connection, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
     places = ", ".join("?" * len(columns))
-    db.executemany(f"INSERT INTO {table} ({_quote(columns)}) VALUES ({places})", rows)  # noqa: S608  names of ours
-
-
-def _quote(columns: Sequence[str]) -> str:
-    return ", ".join(f'"{name}"' for name in columns)
+    db.executemany(f"INSERT INTO {table} ({quote(columns)}) VALUES ({places})", rows)  # noqa: S608  names of ours

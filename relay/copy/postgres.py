@@ -19,7 +19,7 @@ from typing import Final
 import psycopg
 
 from relay.config import JournalSettings
-from relay.copy.contract import NUMBERED, LogPart, Row, Table
+from relay.copy.contract import NUMBERED, LogPart, Row, Table, quote
 from relay.journal import StoredRecord, compute_crc
 from relay.postgres import (
     Database,
@@ -28,6 +28,7 @@ from relay.postgres import (
     PostgresStore,
     check_version,
     find_database,
+    make_table,
     read_version,
 )
 from relay.store import NUMBERS, Unavailable
@@ -191,7 +192,7 @@ class PostgresSide:
         return f" WHERE partition = {partition:d}" if "partition" in self._columns[table] else ""
 
     def read_rows(self, partition: int, table: str, columns: Sequence[str]) -> Iterator[Row]:
-        select = f"SELECT {_quote(columns)}"
+        select = f"SELECT {quote(columns)}"
         if table in BY_PROCESS:
             select = select.replace("SELECT ", "SELECT DISTINCT ON (name) ").replace('"duplicates"', DUPLICATES)
         with self._reading.use() as db:
@@ -225,14 +226,12 @@ class PostgresSide:
             before = _find_segment(db, partition, part.base)
             if before:
                 db.run(f"DROP TABLE IF EXISTS $.{before[1]}")
-            ((number,),) = db.run("SELECT nextval('$.segment_number')").fetchall()
-            name = f"block_{number}"
-            db.run("SELECT $.make_blocks(%s)", [name])
+            name = make_table(db)
             rows = ((*record, compute_crc(record.meta, record.body, record.events)) for record in records)
             _fill(db, f"COPY $.{name} FROM STDIN (FORMAT BINARY)", rows, BLOCK_TYPES)
             values = {
                 "partition": partition,
-                "number": before[0] if before else number,
+                "number": before[0] if before else None,
                 "name": name,
                 "base": part.base,
             }
@@ -254,7 +253,7 @@ class PostgresSide:
                 names, rows = table.columns, table.rows
                 if where:
                     names, rows = ["partition", *names], ((partition, *row) for row in rows)
-                _fill(db, f"COPY $.{table.name} ({_quote(names)}) FROM STDIN", rows)
+                _fill(db, f"COPY $.{table.name} ({quote(names)}) FROM STDIN", rows)
             for name, sequence in self._list_sequences(partition).items():
                 first = partition * NUMBERS + 1 if name in NUMBERED else 1
                 db.run(f"SELECT setval('{sequence}', %s, false)", [max(first, numbers.get(name, 0) + 1)])
@@ -279,10 +278,6 @@ def _fill(db: PostgresConnection, statement: str, rows: Iterable[Row], types: Se
             copy.set_types(types)
         for row in rows:
             copy.write_row(row)
-
-
-def _quote(columns: Sequence[str]) -> str:
-    return ", ".join(f'"{name}"' for name in columns)
 
 
 def open_postgres(state: Path, settings: JournalSettings) -> PostgresSide:

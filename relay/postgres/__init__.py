@@ -1,6 +1,7 @@
 """The store in PostgreSQL: partitions that outlive any one machine, and that several relays share."""
 
 from relay.postgres.connection import Database, Lasting, PostgresConnection, find_database
+from relay.postgres.log.segments import make_table
 from relay.postgres.probe import Observation, observe
 from relay.postgres.schema import check_version, make_sql, make_tables, read_version
 from relay.postgres.state.plugin_store import TableStores
@@ -16,6 +17,7 @@ __all__ = [
     "check_version",
     "find_database",
     "make_sql",
+    "make_table",
     "make_tables",
     "observe",
     "read_version",
