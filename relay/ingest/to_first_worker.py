@@ -83,32 +83,33 @@ def _select(decoded: Decoded, numbers: Sequence[int]) -> Decoded:
     return Decoded([decoded.kinds[n] for n in numbers], bodies, (), ids, decoded.subject)
 
 
-class FirstPartition:
-    """Partition 0, where processes share the partitions. Every process appends to it by itself."""
+class FirstJournal:
+    """The journal of the first worker or partition."""
 
     def __init__(self, selections: Sequence[Selection]) -> None:
-        """`selections`: events that must be in partition 0."""
+        """`selections`: events that must be in this journal."""
         self.selections = selections
 
     def wants(self, type: str) -> bool:
-        """Return whether events of this type must be in partition 0."""
+        """Return whether events of this type must be in this journal."""
         return any(selection.wants(type) for selection in self.selections)
 
 
-class First:
+class FirstPartition(FirstJournal):
+    """Partition 0, where processes share the partitions. Every process appends to it by itself."""
+
+
+class First(FirstJournal):
     """The first worker, as the others see it."""
 
     def __init__(self, socket: Path, selections: Sequence[Selection]) -> None:
         """`selections`: events that must be in the first worker's journal."""
-        self._socket, self.selections = socket, selections
+        super().__init__(selections)
+        self._socket = socket
         self._numbers = count()
         self._waiting: dict[int, asyncio.Future[Kept]] = {}
         self._reader = asyncio.StreamReader()
         self._writer: asyncio.StreamWriter | None = None
-
-    def wants(self, type: str) -> bool:
-        """Return whether events of this type must be in the first worker's journal."""
-        return any(selection.wants(type) for selection in self.selections)
 
     async def keep(self, source: str, decoded: Decoded) -> int:
         """Send events to the first worker; return how many were no duplicates. Raises Unavailable."""
