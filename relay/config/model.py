@@ -153,7 +153,7 @@ class JournalSettings(Settings):
     not know compression, does not start with compressed events. Compression costs some CPU under load.
     """
 
-    PLACE: ClassVar = ("backend", "path", "dsn", "schema_name", "node", "partitions", "lease")
+    PLACE: ClassVar = ("backend", "path", *POSTGRES_ONLY)
     """The fields that say where the journal is, and who shares it. A change takes a restart."""
 
     @classmethod
