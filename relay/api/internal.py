@@ -18,7 +18,7 @@ from relay.api.settings import (
     write_size,
 )
 from relay.api.source import KINDS_REMEMBERED, TYPE_CHARS
-from relay.api.store import FIND_STORES, KEY_BYTES, VALUE_BYTES, check_write
+from relay.api.store import FIND_STORES, KEY_BYTES, VALUE_BYTES, check_write, find_key_range
 from relay.api.text import MORE, cut, find_closest
 from relay.api.threads import BACK_S, LeftBehind, Threads
 from relay.api.transport.addresses import UNIX, NetworkList, Networks, Peer
@@ -56,6 +56,7 @@ __all__ = [
     "check_write",
     "cut",
     "find_closest",
+    "find_key_range",
     "load_chain",
     "one_line",
     "parse_duration",

@@ -99,3 +99,11 @@ def check_write(puts: Mapping[bytes, bytes], deletes: Iterable[bytes]) -> None:
             raise ValueError(f"a key has 1 to {KEY_BYTES:,} bytes, not {len(key):,}: {key!r:.80}")
         if len(value) > VALUE_BYTES:
             raise ValueError(f"a value has {VALUE_BYTES:,} bytes at most, not {len(value):,}: that of {key!r:.80}")
+
+
+def find_key_range(prefix: bytes, after: bytes) -> tuple[bytes, bytes | None]:
+    """Return the first key behind `after` that may begin with a prefix, and the first key behind all of these; None: no
+    key is behind them."""
+    start = max(prefix, after + b"\0") if after else prefix
+    shorter = prefix.rstrip(b"\xff")  # no key is behind the keys that begin with 0xff alone
+    return start, shorter[:-1] + bytes([shorter[-1] + 1]) if shorter else None

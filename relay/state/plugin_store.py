@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from relay.api import StoreError, StoreReader
-from relay.api.internal import LeftBehind, Threads, check_write
+from relay.api.internal import LeftBehind, Threads, check_write, find_key_range
 from relay.journal import sync_folder
 from relay.state.database_file import LOCKED_S, connect_file, overwrite_deleted
 from relay.state.layout import make_worker_folder
@@ -266,11 +266,10 @@ def _execute(db: sqlite3.Connection, statement: str, keys: Sequence[bytes]) -> I
 
 def _scan(db: sqlite3.Connection, prefix: bytes, after: bytes, limit: int) -> sqlite3.Cursor:
     """Select at most `limit` pairs; a negative limit is none."""
-    start = max(prefix, after + b"\0") if after else prefix
-    shorter = prefix.rstrip(b"\xff")
-    if not shorter:  # no key is behind the keys that begin with 0xff alone
+    start, stop = find_key_range(prefix, after)
+    if stop is None:
         return db.execute(SCAN_TO_END, (start, limit))
-    return db.execute(SCAN, (start, shorter[:-1] + bytes([shorter[-1] + 1]), limit))
+    return db.execute(SCAN, (start, stop, limit))
 
 
 def _read_version(db: sqlite3.Connection, path: Path) -> int:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 from relay.api import StoreError, StoreReader
-from relay.api.internal import LeftBehind, Threads, check_write
+from relay.api.internal import LeftBehind, Threads, check_write, find_key_range
 from relay.postgres.connection import Database, Lasting, PostgresConnection
 from relay.postgres.overwrite import overwrite_deleted
 from relay.postgres.state.transactions import WAIT_FOR_LOCKS
@@ -171,13 +171,8 @@ def get_pairs(db: PostgresConnection, mine: Mapping[str, Any], keys: Sequence[by
 
 def scan_pairs(db: PostgresConnection, mine: Mapping[str, Any], prefix: bytes, after: bytes, limit: int) -> list[Pair]:
     """Read at most `limit` pairs behind `after` whose keys begin with `prefix`."""
-    shorter = prefix.rstrip(b"\xff")
-    values = {
-        "start": max(prefix, after + b"\0") if after else prefix,
-        "stop": shorter[:-1] + bytes([shorter[-1] + 1]) if shorter else None,  # no key is behind 0xff alone
-        "limit": limit,
-    }
-    return [(key, value) for key, value in db.run(_SCAN, {**mine, **values})]
+    start, stop = find_key_range(prefix, after)
+    return db.run(_SCAN, {**mine, "start": start, "stop": stop, "limit": limit}).fetchall()
 
 
 def put_pairs(db: PostgresConnection, mine: Mapping[str, Any], pairs: Sequence[Pair]) -> None:
