@@ -1,17 +1,15 @@
 """A real relay on PostgreSQL: what users do, a crash, and a server that goes away and comes back."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncIterator
 
-import aiohttp
 import orjson
 import pytest
 
 from relay.testing import Answer, Destination, make_event
 from tests.daemon import Daemon
 from tests.postgres import Server, run_server, start_shared_server
+from tests.process.commands import act, ask, ask_replay, numbers, until_answer
 
 CONFIG = """
 [journal]
@@ -54,44 +52,10 @@ def configure(daemon: Daemon, server: Server, hook: Destination) -> None:
     daemon.configure("10-all", CONFIG % (dsn, database.schema[1:-1], hook.url))
 
 
-async def ask(daemon: Daemon, *command: str) -> Any:
-    """Return the JSON of a command, or its error."""
-    done = await daemon.run(*command, "--json")
-    return orjson.loads(done.stdout) if done.stdout else done.stderr.decode().strip()
-
-
-async def until_answer(daemon: Daemon, *command: str, good: Callable[[Any], bool]) -> Any:
-    """Ask until the answer is good."""
-    deadline = asyncio.get_running_loop().time() + 60
-    while not good(found := await ask(daemon, *command)):
-        assert asyncio.get_running_loop().time() < deadline, f"last seen: {found}"
-        await asyncio.sleep(0.05)
-    return found
-
-
-async def act(daemon: Daemon, *command: str) -> None:
-    done = await daemon.run(*command)
-    assert done.returncode == 0, done
-
-
 async def post(daemon: Daemon, *numbers: int) -> int:
     """Post events with these numbers, and ids like "event-7"; return the status of the answer."""
     events = [orjson.loads(make_event(n=n)) | {"id": f"event-{n}"} for n in numbers]
     return (await daemon.post(orjson.dumps({"events": events})))[0]
-
-
-async def ask_replay(daemon: Daemon, start: int, stop: int) -> int:
-    """Request a replay from the admin API."""
-    async with (
-        aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(daemon.state / "admin.sock"))) as session,
-        session.post("http://relay/replays", json={"connector": "hook", "start": start, "stop": stop}) as answer,
-    ):
-        return int((await answer.json())["number"])
-
-
-def numbers(hook: Destination) -> list[int]:
-    """Return the number of each event that has arrived."""
-    return [json.loads(request.body)["properties"]["n"] for request in hook.requests]
 
 
 async def test_relay_does_on_postgresql_what_it_does_on_disk(daemon: Daemon, hook: Destination) -> None:

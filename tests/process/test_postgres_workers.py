@@ -11,7 +11,8 @@ import orjson
 from relay.testing import Destination, make_event
 from tests.daemon import Daemon
 from tests.postgres import start_shared_server
-from tests.process.test_postgres import CONFIG, ask, until_answer
+from tests.process.commands import ask, numbers, until_answer
+from tests.process.test_postgres import CONFIG
 
 WORKERS = """
 [runtime]
@@ -125,4 +126,4 @@ def read_archive(daemon: Daemon) -> set[int]:
 
 def seen(hook: Destination) -> Counter[int]:
     """Return how often each event has arrived."""
-    return Counter(orjson.loads(request.body)["properties"]["n"] for request in hook.requests)
+    return Counter(numbers(hook))

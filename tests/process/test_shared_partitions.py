@@ -15,6 +15,7 @@ import pytest
 from relay.store import find_partition
 from relay.testing import Answer, Destination, make_event
 from tests.daemon import Daemon
+from tests.process.commands import ask, until_answer
 
 ROOT = Path(__file__).parents[2]
 PARTITIONS = 4
@@ -92,15 +93,7 @@ class Cluster:
 
     async def reported(self, good: Callable[[Any], bool]) -> Any:
         """Return the status once it is as it should be: processes report every few seconds."""
-        async with asyncio.timeout(60):
-            while not good(seen := await self.ask("status")):
-                await asyncio.sleep(0.1)
-        return seen
-
-    async def ask(self, *command: str) -> Any:
-        """Return the JSON of a command, or its error."""
-        done = await self.daemon.run(*command, "--json")
-        return orjson.loads(done.stdout) if done.stdout else done.stderr.decode().strip()
+        return await until_answer(self.daemon, "status", good=good)
 
 
 @pytest.fixture
@@ -286,7 +279,7 @@ async def test_only_events_of_an_order_are_all_in_the_first_partition(cluster: C
             assert await cluster.post(number, type=ORDERED, user={"external_user_id": str(number)}) == 202
             assert await cluster.post(number) == 202
         await cluster.daemon.until(lambda: (len(hook.requests), len(rated.requests)), lambda seen: seen == (8, 16))
-        parked = await cluster.ask("parked", "list", "--limit", "100")
+        parked = await ask(cluster.daemon, "parked", "list", "--limit", "100")
         found = {(one["connector"], one["type"] == ORDERED): set[int]() for one in parked}
         for one in parked:
             found[one["connector"], one["type"] == ORDERED].add(find_partition(one["number"]))
@@ -320,10 +313,10 @@ async def test_an_erasure_is_noticed_in_any_partition(cluster: Cluster) -> None:
             for _ in range(number):  # so that each request comes into another partition
                 assert await cluster.post(0, user=user) == 202
             assert await cluster.post(0, type="users.messages.email.Unsubscribe", user=user) == 202
-        async with asyncio.timeout(60):
-            while [one["status"] for one in await cluster.ask("erasures", "list")] != ["done"] * PARTITIONS:
-                await asyncio.sleep(0.1)
-        erased = await cluster.ask("erasures", "list")
+        erased = await until_answer(
+            *(cluster.daemon, "erasures", "list"),
+            good=lambda found: [one["status"] for one in found] == ["done"] * PARTITIONS,
+        )
         assert sorted(one["number"] for one in erased) == [1, 2, 3, 4]
         assert [one["removed"]["events"] for one in sorted(erased, key=lambda one: one["number"])] == [5, 6, 7, 8]
         assert await cluster.daemon.stop() == 0
@@ -369,7 +362,7 @@ async def test_the_process_with_the_first_partition_sends_alerts_for_all(cluster
         await cluster.runs(1, 2, 3)
         assert await cluster.post(0) == 202
         await cluster.reported(lambda seen: [one["state"] for one in seen["lanes"]] == ["failing"])
-        assert (await cluster.ask("alerts", "list"), ops.requests) == ([], [])
+        assert (await ask(cluster.daemon, "alerts", "list"), ops.requests) == ([], [])
         for _ in range(2):  # the second time what the alert remembers says that it was told
             cluster.play()
             await ops.requested(1)

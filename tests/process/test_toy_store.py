@@ -1,17 +1,11 @@
 """A real relay on a store that is nothing but tables in memory: nothing outside the store knows what it stands on."""
 
-import asyncio
-import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import aiohttp
-import orjson
 
 from relay.testing import Destination, make_event
 from tests.daemon import Daemon
+from tests.process.commands import act, ask, ask_replay, numbers, until_answer
 
 KINDS = {"started", "paused", "resumed", "parked_replayed", "replay_started", "replay_done", "reloaded", "erased"}
 """What the history has of this run."""
@@ -32,42 +26,9 @@ retry = { first = "10ms", max = "50ms" }
 """
 
 
-async def ask(daemon: Daemon, *command: str) -> Any:
-    """Return the JSON of a command, or its error."""
-    done = await daemon.run(*command, "--json")
-    return orjson.loads(done.stdout) if done.stdout else done.stderr.decode().strip()
-
-
-async def until_answer(daemon: Daemon, *command: str, good: Callable[[Any], bool]) -> Any:
-    """Ask until the answer is good."""
-    async with asyncio.timeout(60):
-        while not good(found := await ask(daemon, *command)):
-            await asyncio.sleep(0.05)
-    return found
-
-
-async def act(daemon: Daemon, *command: str) -> None:
-    done = await daemon.run(*command)
-    assert done.returncode == 0, done
-
-
 async def post(daemon: Daemon, *numbers: int) -> None:
     body = b'{"events":[%s]}' % b",".join(make_event(n=n) for n in numbers)
     assert (await daemon.post(body))[0] == 202
-
-
-async def ask_replay(daemon: Daemon, start: int, stop: int) -> int:
-    """Request a replay from the admin API."""
-    async with (
-        aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(daemon.state / "admin.sock"))) as session,
-        session.post("http://relay/replays", json={"connector": "hook", "start": start, "stop": stop}) as answer,
-    ):
-        return int((await answer.json())["number"])
-
-
-def numbers(hook: Destination) -> list[int]:
-    """Return the number of each event that has arrived."""
-    return [json.loads(request.body)["properties"]["n"] for request in hook.requests]
 
 
 async def test_relay_runs_on_a_store_that_is_tables_in_memory(daemon: Daemon) -> None:
