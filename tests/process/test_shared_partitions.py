@@ -163,7 +163,7 @@ async def test_a_partition_is_given_back_once_its_delivery_has_ended(cluster: Cl
 
 async def test_a_delivery_beyond_the_drain_budget_does_not_keep_a_partition(cluster: Cluster) -> None:
     async with Destination() as hook:
-        cluster.daemon.configure("10-all", CONFIG % hook.url)
+        cluster.daemon.configure("10-all", CONFIG.replace('drain = "5s"', 'drain = "1s"') % hook.url)
         await cluster.start()
         await cluster.runs(0, 1, 2, 3)
         hook.behaviour = Answer(status=503, hang=True)
