@@ -145,6 +145,8 @@ class PostgresWriter:
         end = find_log_end(db, self.catalogue.partition)
         if end is None or not end.is_open or end.stop < known:
             self.begin(db)
+        elif end.newest != self.catalogue.newest:  # another process has begun it since
+            self.catalogue.refresh(db)
 
     def _write(self, db: PostgresConnection, group: Group) -> Committed:
         """Append a group. Raises psycopg.Error, also if another process came before; the next try may succeed."""

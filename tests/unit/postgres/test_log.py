@@ -15,7 +15,7 @@ from relay.postgres.connection import Database, PostgresConnection
 from relay.postgres.log import writer
 from relay.postgres.log.appender import PostgresAppender
 from relay.postgres.log.log import PostgresLog
-from relay.postgres.log.segments import LogEnd, find_log_end
+from relay.postgres.log.segments import LogEnd, begin_segment, find_log_end
 from relay.postgres.log.view import PostgresLogView
 from relay.store import EventIds, JournalLimits, Unavailable, Wanted
 from relay.testing import make_event
@@ -239,3 +239,20 @@ async def test_a_log_that_opens_while_others_append_has_lost_nothing(
     assert (log.head, log.lost, [*log.unsaved_damage]) == (looks[-1].stop, 0, [])
     await log.close()
     await other.close()
+
+
+async def test_a_log_that_opens_as_another_process_begins_it_has_its_events(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(db: PostgresConnection, partition: int) -> LogEnd | None:
+        with database.connect() as busy:
+            begin_segment(busy, 0, None, 0)
+            (newest,) = busy.run("SELECT max(number) FROM $.segment").fetchone() or (0,)
+            busy.run("SELECT $.append(0, %s, 0, 1, '', 'body', 1, 1000)", [newest])
+        monkeypatch.undo()
+        return find_log_end(db, partition)
+
+    monkeypatch.setattr(writer, "find_log_end", look)
+    log = PostgresLog(database, 0, LIMITS, 0)
+    assert (log.oldest, log.head) == (0, 1)
+    await log.close()
