@@ -19,6 +19,19 @@ NODES: Final = (
     ),
     LogMessage("the database is back", "info", "The database answers again, after `after_s` seconds."),
     LogMessage(
+        "the tables of the cluster are gone",
+        "error",
+        "Somebody has dropped the tables while this relay ran, and perhaps made new ones. Senders get 503. This relay"
+        " does not touch the new tables. What fails until the old tables are back is not logged.",
+        "Look at `reason`. Restore the old tables: relay goes on by itself. `relay journal init` makes the tables of"
+        " another cluster. This relay uses them only after `relay accept journal` and a restart.",
+    ),
+    LogMessage(
+        "the tables of the cluster are back",
+        "info",
+        "The tables are those of the cluster that this relay has worked with. This relay goes on.",
+    ),
+    LogMessage(
         "another relay has taken the name of the node",
         "error",
         "This relay stood still, and another relay has started under its name since. This relay takes events in, and"

@@ -59,8 +59,7 @@ class Cluster:
     def read_id(self) -> UUID:
         """Return the id that the cluster got when it was made. Raises Unavailable."""
         with self.use_tables() as db:
-            ((made,),) = db.run("SELECT id FROM $.cluster").fetchall()
-        return UUID(str(made))
+            return db.read_cluster()
 
     def list_partitions(self) -> list[int]:
         """Return the numbers of all partitions. Raises Unavailable."""

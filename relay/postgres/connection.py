@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, Final, TypeVar
+from uuid import UUID
 from weakref import finalize
 
 import psycopg
@@ -25,7 +26,7 @@ from psycopg.pq import TransactionStatus
 
 from relay.config import JournalSettings, read_words
 from relay.postgres import text
-from relay.postgres.error import is_outage, is_useless, make_unavailable
+from relay.postgres.error import OtherCluster, is_loss, is_outage, is_useless, make_unavailable
 from relay.postgres.log.known_ends import KnownEnds
 from relay.postgres.outage import Outage
 from relay.store import Unavailable
@@ -71,6 +72,8 @@ class PostgresConnection(psycopg.Connection[tuple[Any, ...]]):
 
     schema = ""
     """The schema's name, quoted."""
+    cluster: UUID | None = None
+    """The cluster whose tables they have to be; None: any."""
     outage: Outage | None = None
     deadline_s = DEADLINE_S
     _unconfirmed = ""
@@ -132,6 +135,11 @@ class PostgresConnection(psycopg.Connection[tuple[Any, ...]]):
         if notice.source_function == WAIT_FOR_STANDBY:
             self._unconfirmed = notice.message_primary or "a commit has not waited for its standby"
 
+    def read_cluster(self) -> UUID:
+        """Return the id of the cluster whose tables are there, which it got when it was made. Raises psycopg.Error."""
+        ((made,),) = self.run("SELECT id FROM $.cluster").fetchall()
+        return UUID(str(made))
+
     def note_commit(self) -> None:
         """Note that the server has answered to a commit that waits for standbys."""
         if self.outage is not None:
@@ -154,6 +162,8 @@ class Database:
         self._settings = {key: value for key, value in CONNECT.items() if key not in told}
         self._free = deque[PostgresConnection]()
         finalize(self, _close_all, self._free)
+        self.cluster: UUID | None = None
+        """The cluster that this process works with; None: whichever is there."""
         self.outage: Outage | None = None
         """Who says that the database is away; None: nobody, each caller gets the errors and no more."""
         self.known_ends = KnownEnds()
@@ -164,7 +174,7 @@ class Database:
         connection = PostgresConnection.connect(
             self._dsn, autocommit=True, prepare_threshold=None, application_name=self._name, **self._settings
         )
-        connection.schema, connection.outage = self.schema, self.outage
+        connection.schema, connection.cluster, connection.outage = self.schema, self.cluster, self.outage
         connection.add_notice_handler(connection.note_warning)
         text.register(connection)
         return connection
@@ -172,24 +182,46 @@ class Database:
     @contextmanager
     def use(self) -> Iterator[PostgresConnection]:
         """Lend a connection to the body, which any thread may run. Raises Unavailable."""
-        with self.watch():
-            connection = self._take()
-            try:
-                yield connection
-            finally:
-                if connection.info.transaction_status == IDLE and len(self._free) < KEPT:
-                    self._free.append(connection)
-                else:
-                    connection.close()
+        with self.watch(), self._lend() as connection:
+            yield connection
+
+    @contextmanager
+    def _lend(self) -> Iterator[PostgresConnection]:
+        connection = self._take()
+        try:
+            yield connection
+        finally:
+            if connection.info.transaction_status == IDLE and len(self._free) < KEPT:
+                self._free.append(connection)
+            else:
+                connection.close()
+
+    def check_cluster(self) -> None:
+        """Check that the tables are those of this process's cluster. If not, nobody uses the database before a later
+        check finds them. Raises Unavailable."""
+        with self._note_answers(), self._lend() as db:
+            if (found := db.read_cluster()) != self.cluster and self.cluster is not None:
+                raise OtherCluster(self.schema, found, self.cluster)
+        if self.outage is not None:
+            self.outage.note_tables()
 
     @contextmanager
     def watch(self) -> Iterator[None]:
         """Note whether the database answers in the body. Raises Unavailable."""
+        if self.outage is not None:
+            self.outage.check_tables()
+        with self._note_answers():
+            yield
+
+    @contextmanager
+    def _note_answers(self) -> Iterator[None]:
         try:
             yield
         except psycopg.Error as error:
             unavailable = make_unavailable(error)
-            if self.outage is not None and is_outage(error):
+            if self.outage is not None and is_loss(error):
+                self.outage.note_loss(unavailable)
+            elif self.outage is not None and is_outage(error):
                 self.outage.note_failure(unavailable, is_late=isinstance(error, Overdue))
             raise unavailable from error
         if self.outage is not None:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final, NamedTuple
+from uuid import UUID
 
 import psycopg
 
@@ -15,6 +16,13 @@ class Meaning(NamedTuple):
 
     reason: UnavailableReason
     advice: str
+
+
+class OtherCluster(psycopg.DatabaseError):
+    """Raised when the tables are those of another cluster than the one that this process works with."""
+
+    def __init__(self, schema: str, found: UUID, known: UUID | None) -> None:
+        super().__init__(f"the schema {schema} holds cluster {found}, and this node has worked with cluster {known}")
 
 
 TAKEN: Final = "RL001"
@@ -69,6 +77,11 @@ REFUSALS: Final[Mapping[str, Meaning]] = {
     "server_login_retry": Meaning("", "the pooler does not reach the server: see its log"),
     "session is read-only": _STANDBY,
     "in hot standby mode": _STANDBY,
+    " holds cluster ": Meaning(
+        "",
+        "somebody has dropped the tables and made new ones: restore the old ones, and relay goes on by itself; or, to"
+        " begin with the new ones: relay accept journal on each node, and restart relay",
+    ),
 }
 """By words of the error. A connection that is refused has no SQLSTATE."""
 _ATTEMPT: Final = re.compile(r"(- host: .*?: )?connection failed: ")
@@ -117,6 +130,13 @@ def is_outage(error: psycopg.Error) -> bool:
     if error.sqlstate is None:
         return isinstance(error, psycopg.OperationalError)
     return error.sqlstate.startswith(("08", "57P", "53300", READ_ONLY))
+
+
+def is_loss(error: psycopg.Error) -> bool:
+    """Return whether the tables of the cluster are not there. A segment's table may go at any time, and is none of
+    them."""
+    is_missing = MEANINGS.get(error.sqlstate or "") is NO_TABLES and ".block_" not in str(error)
+    return is_missing or isinstance(error, OtherCluster)
 
 
 def is_useless(error: psycopg.Error) -> bool:

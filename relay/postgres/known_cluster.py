@@ -26,23 +26,24 @@ class KnownCluster:
             return ""
         return f"{self._cluster.place} holds cluster {present}, and this node has worked with cluster {known}"
 
-    def check(self) -> None:
-        """Take part in the cluster. Raises Unavailable if another cluster is known."""
+    def check(self) -> UUID:
+        """Take part in the cluster; return its id. Raises Unavailable if another cluster is known."""
         if said := self.describe_other():
-            advice = "set journal.dsn and journal.schema right, or, if they are: relay accept journal"
-            raise Unavailable(f"{said}: {advice}")
-        self.accept()
+            advice = "set journal.dsn and journal.schema right; or restore the old tables; or, to begin with these"
+            raise Unavailable(f"{said}: {advice}: relay accept journal")
+        return self.accept()
 
-    def accept(self) -> None:
-        """Know the present cluster from now on. Raises Unavailable."""
+    def accept(self) -> UUID:
+        """Know the present cluster from now on; return its id. Raises Unavailable."""
         present = self._cluster.read_id()
         if self._read() == present:
-            return
+            return present
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._path.write_text(f"{present}\n", "ascii")
         except OSError as error:
             raise Unavailable(f"{self._path} cannot be written: {describe_error(error)}") from error
+        return present
 
     def _read(self) -> UUID | None:
         try:

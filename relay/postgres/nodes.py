@@ -122,7 +122,11 @@ class ClusterMembership:
             time.sleep(LOOK_S)
 
     def find_wanted(self) -> frozenset[int]:
-        """Give a sign of life if it is time; return the partitions that this process is to run now. Blocking."""
+        """Give a sign of life if it is time; return the partitions that this process is to run now. Blocking.
+
+        Raises Unavailable, also if the tables are not those of the cluster that this process has joined.
+        """
+        self._database.check_cluster()
         with self._database.use() as db:
             if read_uptime() - self._signed > min(SIGN_S, self._seconds / 3):
                 self._give_sign(db)

@@ -1,4 +1,6 @@
-"""Says once that the database is away, and once that it is back, whichever thread notices it.
+"""Says once that the database is away, or that it has lost relay's tables, and once that either is over.
+
+Any thread may notice it.
 
 How it fails and recovers:
 
@@ -6,6 +8,7 @@ How it fails and recovers:
 - Any answer ends it, if no thread has met a failure for QUIET_S: servers that stop or start answer some and not others.
 - A statement without an answer may have waited for a standby. Reads are answered meanwhile, and so only a commit that
   waits for standbys ends such an outage.
+- Nobody uses the database while the cluster's tables are gone, or another cluster's are in their place.
 """
 
 import threading
@@ -28,6 +31,30 @@ class Outage:
         self._began: float | None = None
         self._failed_at = 0.0
         self._awaits_commit = False
+        self._loss: Unavailable | None = None
+        """What has become of the cluster's tables; None: they are there."""
+
+    def check_tables(self) -> None:
+        """Raise Unavailable while the cluster's tables are not there."""
+        if (loss := self._loss) is not None:
+            error = Unavailable(str(loss))
+            error.is_logged = True
+            raise error
+
+    def note_loss(self, error: Unavailable) -> None:
+        """Note that the cluster's tables are gone, or that others are in their place."""
+        with self._noting:
+            if self._loss is None or self._loss.reason != error.reason:  # new tables may have come since
+                log.error("the tables of the cluster are gone", reason=str(error))
+            self._loss = error
+        error.is_logged = True
+
+    def note_tables(self) -> None:
+        """Note that the cluster's tables are there."""
+        with self._noting:
+            if self._loss is not None:
+                log.info("the tables of the cluster are back")
+            self._loss = None
 
     def note_failure(self, error: Unavailable, *, is_late: bool) -> None:
         """Note an error of a connection. `is_late`: whether a statement had no answer in time."""

@@ -4,11 +4,12 @@ import socket
 from collections.abc import Mapping, Sequence
 
 from relay.postgres.cluster import Cluster
+from relay.postgres.known_cluster import KnownCluster
 from relay.postgres.log.view import PostgresLogView
 from relay.postgres.state.attempts import find_attempts_at
 from relay.postgres.state.cursor import load_cursors
 from relay.postgres.state.damage import was_damaged
-from relay.postgres.state.doubts import find_doubts
+from relay.postgres.state.doubts import find_doubts, find_other_cluster
 from relay.postgres.state.erasure_queries import has_open_erasures
 from relay.postgres.state.journal_state import read_head
 from relay.postgres.state.ledger import read_all_sources
@@ -34,10 +35,10 @@ from relay.store import (
 class PostgresPartition:
     """One partition of a cluster. See `relay.store.PartitionView`."""
 
-    def __init__(self, cluster: Cluster, number: int) -> None:
+    def __init__(self, cluster: Cluster, number: int, known: KnownCluster) -> None:
         self.number = number
         self.place = f"partition {number} of {cluster.place}"
-        self._cluster = cluster
+        self._cluster, self._known = cluster, known
 
     def is_in_use(self) -> bool:
         return self._holds("until > clock_timestamp()")
@@ -112,5 +113,6 @@ class PostgresPartition:
             return was_damaged(db, self.number, offset)
 
     def find_doubts(self) -> list[Doubt]:
-        with self._cluster.use() as db:
-            return [*find_doubts(db, self.number)]
+        other = [] if self.number else find_other_cluster(self._known)
+        with self._cluster.use_tables() as db:
+            return [*other, *find_doubts(db, self.number)]

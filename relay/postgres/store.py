@@ -81,7 +81,7 @@ class PostgresStore:
 
     def join(self, worker: int) -> ClusterMembership:
         with advise_on_restart():
-            self._known.check()
+            self._database.cluster = self._known.check()
         with self._cluster.use_tables() as db:
             check_durable(db)
             add_partitions(db, self.shared_partitions)
@@ -124,7 +124,7 @@ class PostgresStore:
             return read_health(db)
 
     def view(self, partition: int = 0) -> PostgresPartition:
-        return PostgresPartition(self._cluster, partition)
+        return PostgresPartition(self._cluster, partition, self._known)
 
     def view_all(self) -> list[PostgresPartition]:
         with self._cluster.use_tables() as db:

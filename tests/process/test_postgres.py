@@ -1,6 +1,8 @@
 """A real relay on PostgreSQL: what users do, a crash, and a server that goes away and comes back."""
 
 import asyncio
+import re
+import tomllib
 from collections.abc import AsyncIterator
 
 import orjson
@@ -210,3 +212,31 @@ async def test_history_tells_of_an_outage_beyond_the_lease_once(daemon: Daemon, 
         found = await until_answer(daemon, "history", good=lambda found: str(found).count("journal_recovered") == ends)
         kinds = [one["kind"] for one in found]
         assert (kinds.count("journal_full"), kinds.count("database_failing")) == (1, 1)
+
+
+async def test_a_relay_that_runs_does_not_go_on_with_new_tables(daemon: Daemon, hook: Destination) -> None:
+    server = start_shared_server()
+    configure(daemon, server, hook)
+    schema = tomllib.loads((daemon.conf / "10-all.toml").read_text())["journal"]["schema"]
+    await daemon.start()
+    assert await post(daemon, 0) == 202
+    server.execute(f"ALTER SCHEMA {schema} RENAME TO {schema}_old")
+    assert (await daemon.run("journal", "init", "--conf", str(daemon.conf))).returncode == 0
+    for number in range(1, 4):
+        assert await post(daemon, number) == 503
+    said = f'the schema "{schema}" holds cluster .*, and this node has worked with cluster .*relay accept journal'
+    await until_answer(daemon, "status", good=lambda found: re.search(said, found["journal"]["refusing"] or ""))
+    assert re.search("holds cluster .* has worked with cluster", str(await ask(daemon, "audit")))
+    assert server.execute(f"SELECT (SELECT count(*) FROM {schema}.node), (SELECT count(*) FROM {schema}.segment)") == [
+        (0, 0)
+    ]
+    server.execute(f"DROP SCHEMA {schema} CASCADE; ALTER SCHEMA {schema}_old RENAME TO {schema}")
+    async with asyncio.timeout(30):
+        while await post(daemon, 4) != 202:
+            await asyncio.sleep(0.2)
+    await daemon.until(lambda: {*numbers(hook)}, lambda seen: seen == {0, 4})
+    assert {*daemon.list_complaints()} <= {
+        "the tables of the cluster are gone",
+        "request refused",
+        "partition ends here, its deliveries under way are cut short",
+    }

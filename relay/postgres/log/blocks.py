@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from relay.api import Block
 from relay.journal import Compressor, compute_crc, decode_parts, encode_meta, is_form
 from relay.postgres.connection import PostgresConnection
+from relay.postgres.error import OtherCluster
 
 LOST: Final = Block((), 0.0, (), (), (), b"")
 LOCK_MS: Final = 5000
@@ -26,10 +27,13 @@ OTHER_SEGMENT: Final = "RL002"
 """The SQLSTATE that `schema.sql` raises when another segment is the newest."""
 KNOWN_ID: Final = "RL003"
 """The SQLSTATE that `schema.sql` raises when another process has noted an id meanwhile."""
-_APPEND: Final = "SELECT * FROM $.append(%s, %s, %s, %s, %b, %b, %s, %s)"
-_APPEND_NEW: Final = """
+_OWN: Final = "WHERE coalesce(%s = (SELECT id FROM $.cluster), true)"
+"""Has the server append nothing to the tables of another cluster, which may have taken the place of the own ones."""
+_APPEND: Final = f"SELECT * FROM $.append(%s, %s, %s, %s, %b, %b, %s, %s) {_OWN}"  # noqa: S608
+_APPEND_NEW: Final = f"""
     SELECT * FROM $.append_new(%s, %s, %s, %s, %b, %b, %s, %s, %s::text[], %s::bytea[], %s::bigint[], %s::bigint[])
-"""
+    {_OWN}
+"""  # noqa: S608
 _COLUMNS: Final = "base, events, received, meta, body, crc"
 _READ: Final = """
     SELECT {columns} FROM (
@@ -97,10 +101,12 @@ def append_row(
 
     `ids`: the ids to note, as arrays. Raises psycopg.Error, with a code: OTHER_SEGMENT or KNOWN_ID.
     """
-    values = [partition, newest, lowest, row.events, row.meta, row.body, row.crc, LOCK_MS, *ids]
-    ((base, received_us),) = db.run(_APPEND_NEW if ids else _APPEND, values).fetchall()
+    values = [partition, newest, lowest, row.events, row.meta, row.body, row.crc, LOCK_MS, *ids, db.cluster]
+    appended = db.run(_APPEND_NEW if ids else _APPEND, values).fetchone()
+    if appended is None:
+        raise OtherCluster(db.schema, db.read_cluster(), db.cluster)
     db.note_commit()
-    return base, received_us
+    return int(appended[0]), int(appended[1])
 
 
 def read_rows(db: PostgresConnection, name: str, start: int, stop: int, size: int = READ_BYTES) -> Sequence[BlockRow]:

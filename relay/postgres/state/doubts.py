@@ -18,8 +18,7 @@ class ClusterDoubts:
         self._cluster, self._known = cluster, known
 
     def find(self) -> list[Doubt]:
-        other, partitions = self._known.describe_other(), self._cluster.list_partitions()
-        found = [Doubt(worker=0, what="journal", said=other)] if other else []
+        found, partitions = find_other_cluster(self._known), self._cluster.list_partitions()
         with self._cluster.use_tables() as db:
             return found + [one for partition in partitions for one in find_doubts(db, partition)]
 
@@ -40,6 +39,12 @@ class ClusterDoubts:
                 accept_log(db)
                 accept_damage(db)
         return []
+
+
+def find_other_cluster(known: KnownCluster) -> list[Doubt]:
+    """Find whether the tables are another cluster's than the one that this node has worked with. Raises Unavailable."""
+    other = known.describe_other()
+    return [Doubt(worker=0, what="journal", said=other)] if other else []
 
 
 def find_doubts(db: PostgresConnection, partition: int) -> Iterator[Doubt]:
