@@ -51,9 +51,14 @@ def make_tables_sql(settings: JournalSettings) -> str:
     return make_sql(database.schema, settings.partitions, database.role)
 
 
-def observe_database(settings: JournalSettings) -> Sequence["Observation"]:
-    """Look at the database of a journal in PostgreSQL. Raises Unavailable."""
+def observe_database(
+    settings: JournalSettings, folder: Path | None = None, *, runs: bool = False
+) -> Sequence["Observation"]:
+    """Look at the database of a journal in PostgreSQL. Raises Unavailable.
+
+    `folder`: the state folder of a node, to look for what its start would refuse. `runs`: whether its relay runs.
+    """
     from relay.postgres import find_database, observe
 
     with closing(find_database(settings)) as database:
-        return [*observe(database, settings)]
+        return [*observe(database, settings, folder, runs=runs)]

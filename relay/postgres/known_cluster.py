@@ -26,15 +26,14 @@ class KnownCluster:
             return ""
         return f"{self._cluster.place} holds cluster {present}, and this node has worked with cluster {known}"
 
-    def check(self) -> UUID:
-        """Take part in the cluster; return its id. Raises Unavailable if another cluster is known."""
+    def check(self) -> None:
+        """Raise Unavailable if another cluster is known."""
         if said := self.describe_other():
-            advice = "set journal.dsn and journal.schema right; or restore the old tables; or, to begin with these"
-            raise Unavailable(f"{said}: {advice}: relay accept journal")
-        return self.accept()
+            advice = "set journal.dsn and journal.schema right, or restore the old tables"
+            raise Unavailable(f"{said}: {advice}; relay accept journal lets this node begin with the new ones")
 
     def accept(self) -> UUID:
-        """Know the present cluster from now on; return its id. Raises Unavailable."""
+        """Take part in the present cluster from now on; return its id. Raises Unavailable."""
         present = self._cluster.read_id()
         if self._read() == present:
             return present

@@ -27,7 +27,7 @@ from relay.postgres.cluster import LOCK, check_bar
 from relay.postgres.connection import QUICK, Database, PostgresConnection
 from relay.postgres.lease import end_leases, read_holders
 from relay.postgres.log.timeline import read_timeline, testify
-from relay.postgres.process import Process, is_gone
+from relay.postgres.process import Process, is_gone, name_machine
 from relay.postgres.shares import share_out
 from relay.store import NodeProcess, Unavailable, read_uptime
 from relay.words import format_time
@@ -37,6 +37,8 @@ SIGN_S: Final = 3.0
 SILENCE_S: Final = 3 * SIGN_S
 """Seconds without a sign of life after which the name of a process is free."""
 LOOK_S: Final = 0.5
+NOBODY: Final = UUID(int=0)
+"""The id of no process."""
 NAMES_LOCK: Final = -2
 """The second part of the advisory lock under which processes get their names."""
 NAMESAKE: Final = """
@@ -117,7 +119,7 @@ class ClusterMembership:
         silent_since, seen = read_uptime(), None
         while (other := self._register(read_uptime() - silent_since > SILENCE_S)) is not None:
             if seen is not None and other.seen != seen:
-                raise Unavailable(self._describe(other), "busy")
+                raise Unavailable(describe_namesake(other, self._process.node, self._process.worker), "busy")
             seen = other.seen
             time.sleep(LOOK_S)
 
@@ -185,14 +187,31 @@ class ClusterMembership:
         if self._namesake is None:
             log.info("the name of the node is free again", node=self._process.node)
         elif before is None:
-            log.error("another relay has taken the name of the node", reason=self._describe(self._namesake))
+            reason = describe_namesake(self._namesake, self._process.node, self._process.worker)
+            log.error("another relay has taken the name of the node", reason=reason)
 
-    def _describe(self, other: Namesake) -> str:
-        worker = f" (worker {self._process.worker})" if self._process.worker else ""
-        return (
-            f"node {self._process.node}{worker} runs already, as process {other.number} on {other.host} since"
-            f" {format_time(other.since)}: give each relay a journal.node of its own"
-        )
+
+def describe_namesake(other: Namesake, node: str, worker: int) -> str:
+    """Describe where another process of a node and number runs."""
+    named = f"node {node} (worker {worker})" if worker else f"node {node}"
+    return (
+        f"{named} runs already, as process {other.number} on {other.host} since {format_time(other.since)}:"
+        " give each relay a journal.node of its own"
+    )
+
+
+def check_name(db: PostgresConnection, node: str, *, runs_here: bool) -> None:
+    """Check that no other relay has the name of a node. `runs_here`: a relay of that name is to run on this machine.
+
+    Raises Unavailable, psycopg.Error.
+    """
+    row = db.run(NAMESAKE, [node, 0, NOBODY]).fetchone()
+    if row is None:
+        return
+    other = Namesake(*row)
+    is_own = runs_here and other.machine == name_machine()
+    if not is_own and not is_gone(other.number, other.machine):
+        raise Unavailable(describe_namesake(other, node, 0), "busy")
 
 
 def read_processes(db: PostgresConnection) -> list[NodeProcess]:

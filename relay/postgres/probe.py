@@ -7,13 +7,16 @@ reason.
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Final, Literal
 
 from relay.config import JournalSettings
-from relay.postgres.cluster import check_bar
+from relay.postgres.cluster import Cluster, check_bar
 from relay.postgres.connection import Database, PostgresConnection
 from relay.postgres.durability import check_durable, read_durability
+from relay.postgres.known_cluster import KnownCluster
+from relay.postgres.nodes import check_name
 from relay.postgres.schema import check_partitions, check_version, read_version
 from relay.postgres.snapshots import LONG_S, find_long_snapshots
 from relay.store import StoreHealth, Unavailable
@@ -38,8 +41,13 @@ class Observation:
     """The setting of [journal] to look at."""
 
 
-def observe(database: Database, settings: JournalSettings) -> Iterator[Observation]:
-    """Yield what is found. Raises Unavailable if the server does not answer."""
+def observe(
+    database: Database, settings: JournalSettings, folder: Path | None = None, *, runs: bool = False
+) -> Iterator[Observation]:
+    """Yield what is found. Raises Unavailable if the server does not answer.
+
+    `folder`: the state folder of a node, to look for what its start would refuse. `runs`: whether its relay runs.
+    """
     with database.use() as db:
         yield _observe_server(db)
         try:
@@ -50,6 +58,8 @@ def observe(database: Database, settings: JournalSettings) -> Iterator[Observati
         else:
             yield _observe_tables(db, settings.partitions)
             yield _observe_processes(db, settings.partitions)
+            if folder is not None:
+                yield from _observe_start(db, settings.node_name, KnownCluster(Cluster(database), folder), runs=runs)
         yield _observe_grants(db)
         yield from _observe_durability(db)
         yield from _observe_snapshots(db)
@@ -99,6 +109,18 @@ def _observe_processes(db: PostgresConnection, partitions: int) -> Observation:
         idle = f"{said} share journal.partitions = {partitions}: {processes - partitions} of them deliver nothing"
         return Observation("warning", "nodes", idle, "raise journal.partitions, or have fewer workers", "partitions")
     return Observation("ok", "nodes", said if processes else "none runs")
+
+
+def _observe_start(db: PostgresConnection, node: str, known: KnownCluster, *, runs: bool) -> Iterator[Observation]:
+    """Notice that a node would not start: for another cluster, or for a relay that has its name."""
+    try:
+        known.check()
+    except Unavailable as error:
+        yield _make_problem("cluster", error)
+    try:
+        check_name(db, node, runs_here=runs)
+    except Unavailable as error:
+        yield _make_problem("node", error, "node")
 
 
 def _observe_grants(db: PostgresConnection) -> Observation:

@@ -81,7 +81,8 @@ class PostgresStore:
 
     def join(self, worker: int) -> ClusterMembership:
         with advise_on_restart():
-            self._database.cluster = self._known.check()
+            self._known.check()
+            self._database.cluster = self._known.accept()
         with self._cluster.use_tables() as db:
             check_durable(db)
             add_partitions(db, self.shared_partitions)

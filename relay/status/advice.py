@@ -21,6 +21,9 @@ DAMAGE_ADVICE: Final = (
     "with a good copy of the file: stop relay, put the copy in its place, start relay, relay replay; without a copy:"
     " stop relay, relay journal repair, which brings no lost event back;"
 )
+DATABASE_ADVICE: Final = (
+    "pg_amcheck looks for damage of the database; send the events again if another system has them;"
+)
 
 
 def is_slow(lane: LaneStatus) -> bool:
@@ -128,7 +131,8 @@ def advise_on_full(lanes: Sequence[LaneStatus]) -> str:
     return f"{held}raise journal.max_size in conf.d, then relay reload"
 
 
-def advise_on_doubt(doubt: Doubt) -> str:
-    """Return what an admin can do about a doubt."""
+def advise_on_doubt(doubt: Doubt, *, in_database: bool = False) -> str:
+    """Return what an admin can do about a doubt. `in_database`: whether servers keep the events."""
     accept = f"relay accept {doubt.what} ends this warning"
-    return f"{DAMAGE_ADVICE} {accept}" if doubt.is_damage else accept
+    advice = DATABASE_ADVICE if in_database else DAMAGE_ADVICE
+    return f"{advice} {accept}" if doubt.is_damage else accept

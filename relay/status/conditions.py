@@ -81,7 +81,13 @@ def _find_beside_events(status: Status, found: Diagnosis) -> Iterator[Condition]
             yield Condition("erasure_failing", subject, finding.said, erasures.since, facts)
     for doubt, finding in zip(status.doubts, found.doubts, strict=True):
         kind = "damaged" if doubt.is_damage else "doubt"
-        yield Condition(kind, name_subject(status, doubt), finding.said, now, {"do": advise_on_doubt(doubt)})
+        yield Condition(
+            kind,
+            name_subject(status, doubt),
+            finding.said,
+            now,
+            {"do": advise_on_doubt(doubt, in_database=bool(status.nodes))},
+        )
     for certificate, finding in zip(status.certificates, found.certificates, strict=True):
         if wrong := classify_certificate(certificate, now):
             since = min(now, certificate.ends) if wrong == EXPIRED else now

@@ -90,7 +90,7 @@ def diagnose(status: Status) -> Diagnosis:
         _diagnose_erasures(one, now, runs=one.connector in running, is_off=one.connector in off)
         for one in status.failing_erasures
     ]
-    doubts = [_diagnose_doubt(one, status.lanes, name_subject(status, one)) for one in status.doubts]
+    doubts = [_diagnose_doubt(one, status) for one in status.doubts]
     alerts = [HealthFinding(f"alert {one.alert}", not one.failing, describe_alert(one, now)) for one in status.alerts]
     certificates = [
         HealthFinding(
@@ -288,9 +288,10 @@ def name_subject(status: Status, doubt: Doubt) -> str:
     return f"{doubt.what} of worker {doubt.worker}" if status.workers else doubt.what
 
 
-def _diagnose_doubt(one: Doubt, lanes: Sequence[LaneStatus], part: str) -> HealthFinding:
-    lost = {lane.connector: lane.outcomes.get("damaged", 0) for lane in lanes}
-    return HealthFinding(one.what, ok=False, said=f"{part}: {describe_doubt(one, lost)}; {advise_on_doubt(one)}")
+def _diagnose_doubt(one: Doubt, status: Status) -> HealthFinding:
+    lost = {lane.connector: lane.outcomes.get("damaged", 0) for lane in status.lanes}
+    said = f"{name_subject(status, one)}: {describe_doubt(one, lost)}"
+    return HealthFinding(one.what, ok=False, said=f"{said}; {advise_on_doubt(one, in_database=bool(status.nodes))}")
 
 
 def describe_doubt(one: Doubt, lost: Mapping[str, int]) -> str:

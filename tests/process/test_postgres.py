@@ -225,7 +225,7 @@ async def test_a_relay_that_runs_does_not_go_on_with_new_tables(daemon: Daemon, 
     for number in range(1, 4):
         assert await post(daemon, number) == 503
     said = f'the schema "{schema}" holds cluster .*, and this node has worked with cluster .*relay accept journal'
-    await until_answer(daemon, "status", good=lambda found: re.search(said, found["journal"]["refusing"] or ""))
+    await until_answer(daemon, "status", good=lambda found: bool(re.search(said, found["journal"]["refusing"] or "")))
     assert re.search("holds cluster .* has worked with cluster", str(await ask(daemon, "audit")))
     assert server.execute(f"SELECT (SELECT count(*) FROM {schema}.node), (SELECT count(*) FROM {schema}.segment)") == [
         (0, 0)

@@ -138,7 +138,7 @@ def test_another_cluster_in_the_schema_is_refused_until_accepted(
 ) -> None:
     known = KnownCluster(cluster, tmp_path / "state")
     assert known.describe_other() == ""
-    known.check()
+    known.accept()
     known.check()
     before = cluster.read_id()
     server.execute(f"DROP SCHEMA {database.schema} CASCADE")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from uuid import uuid4
 
 import psycopg
@@ -12,7 +13,7 @@ from relay.postgres import snapshots
 from relay.postgres.connection import Database
 from relay.postgres.nodes import ClusterMembership
 from relay.postgres.probe import Observation, observe, read_health
-from relay.postgres.process import Process
+from relay.postgres.process import Process, name_machine
 from relay.postgres.schema import make_sql, make_tables
 from relay.store import Unavailable
 from tests.postgres import Server, start_shared_server
@@ -41,9 +42,11 @@ def connect(server: Server, role: str, schema: str) -> Database:
     return Database(server.dsn.replace("user=relay", f"user={role}"), schema)
 
 
-def look(database: Database, partitions: int = 2) -> dict[str, Observation]:
-    settings = JournalSettings(backend="postgres", dsn={"env": "DSN"}, partitions=partitions)
-    return {one.about: one for one in observe(database, settings)}
+def look(
+    database: Database, partitions: int = 2, folder: Path | None = None, *, runs: bool = False
+) -> dict[str, Observation]:
+    settings = JournalSettings(backend="postgres", dsn={"env": "DSN"}, partitions=partitions, node="a")
+    return {one.about: one for one in observe(database, settings, folder, runs=runs)}
 
 
 def test_a_good_database_is_told_in_words(server: Server, database: Database) -> None:
@@ -171,3 +174,21 @@ def test_tables_with_which_no_relay_starts_are_a_problem(server: Server, databas
     server.execute(f"UPDATE {database.schema}.cluster SET barred = 'the copy is not complete'")
     found = look(database)["tables"]
     assert (found.level, "no relay starts" in found.said, found.advice) == ("problem", True, "the copy is not complete")
+
+
+def test_a_name_that_another_relay_has_is_a_problem(database: Database, tmp_path: Path) -> None:
+    assert {one.level for one in look(database, folder=tmp_path).values()} == {"ok"}
+    ClusterMembership(database, Process("a", machine="m", host="h", number=17), 60.0).join()
+    assert look(database, folder=tmp_path, runs=True)["node"].said.startswith("node a runs already, as process 17 on h")
+    with database.use() as db:
+        db.run("UPDATE $.node SET machine = %s", [name_machine()])
+    assert "node" not in look(database, folder=tmp_path, runs=True), "it is the relay itself"
+    assert "node" not in look(database)
+
+
+def test_another_cluster_than_before_is_a_problem(database: Database, tmp_path: Path) -> None:
+    (tmp_path / "cluster").write_text(str(uuid4()))
+    found = look(database, folder=tmp_path)["cluster"]
+    assert (found.level, "and this node has worked with cluster" in found.said) == ("problem", True)
+    assert "restore the old tables" in found.advice
+    assert "cluster" not in look(database)

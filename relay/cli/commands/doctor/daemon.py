@@ -18,10 +18,11 @@ def check_answers(it: Installation) -> Iterator[Finding]:
     seen = msgspec.json.decode(client.read("GET", "/status"), type=Status) if client else None
     if seen is not None:
         found = diagnose(seen)
-        # Other checks cover doubts, alerts and certificates
+        # Other checks cover doubts, alerts, certificates and the database
         named = [(f"connector {one.name}", one) for one in found.lanes]
         named += [(f"source {one.name}", one) for one in found.sources]
-        named += [(one.name, one) for one in (found.journal, *found.workers, *found.erasures, found.reload)]
+        nodes = [one for one in found.nodes if one.name != "database"]
+        named += [(one.name, one) for one in (found.journal, *found.workers, *nodes, *found.erasures, found.reload)]
         yield from (Finding("problem", about, one.said.partition(": ")[2]) for about, one in named if not one.ok)
     elif it.unit is None and has_run(it.state):
         yield Finding("warning", "relay", f"no relay runs with the state folder {it.state}")
