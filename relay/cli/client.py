@@ -185,7 +185,10 @@ def require_running(state: Path) -> Client:
     """Return the running relay. Raises click.ClickException without any."""
     client = find_running(state)
     if client is None:
-        raise click.ClickException(
-            f"no relay runs with the state folder {state} (relay audit looks at a stopped relay)"
-        )
+        raise click.ClickException(describe_idle(state))
     return client
+
+
+def describe_idle(state: Path) -> str:
+    """Describe that no relay runs with a state folder."""
+    return f"no relay runs with the state folder {state} (relay audit looks at a stopped relay)"

@@ -11,6 +11,7 @@ from relay.status.diagnosis import (
     describe_certificate,
     describe_doubt,
     describe_full_in,
+    describe_partitions,
     diagnose,
     is_well,
 )
@@ -72,6 +73,7 @@ __all__ = [
     "describe_certificate",
     "describe_doubt",
     "describe_full_in",
+    "describe_partitions",
     "diagnose",
     "find_conditions",
     "freeze",

@@ -13,7 +13,7 @@ from relay.config import Config
 from relay.status.merge import freeze, merge_statuses
 from relay.status.model import NodeStatus, Status
 from relay.status.retired import make_idle_status, read_ledgers
-from relay.store import NodeProcess, Store
+from relay.store import NodeProcess, Pause, Store
 
 CONNECTOR = "connector."
 """The prefix of the names of connectors' tables."""
@@ -28,7 +28,8 @@ def read_cluster_status(store: Store, config: Config) -> Status:
     reports = [_decode_report(one) for one in processes]
     running = [report for report in reports if report is not None]
     partitions = sorted({number for report in running for number in report.partitions})
-    idle = [freeze(one) for one in read_ledgers(store, partitions, config)]
+    pauses = store.pauses.read()
+    idle = [freeze(_describe_idle(one, pauses)) for one in read_ledgers(store, partitions, config)]
     whole = merge_statuses(
         [*running, *idle, make_idle_status(0, {}, {}, config)],
         store.parked.read_totals(),
@@ -54,7 +55,19 @@ def mark_unavailable(own: Status, reason: str) -> Status:
     """
     journal = own.journal
     journal = replace(journal, refusing=journal.refusing or reason, unsaved=journal.unsaved or reason)
-    return replace(own, journal=journal)
+    return replace(own, journal=journal, unread=reason)
+
+
+def _describe_idle(partition: Status, pauses: Mapping[str, Pause]) -> Status:
+    """Describe the lanes of a partition that no process runs."""
+    lanes = []
+    for one in partition.lanes:
+        held = pauses.get(one.connector)
+        if held is None:
+            lanes.append(replace(one, state="idle"))
+        else:
+            lanes.append(replace(one, state="paused", since=held.since, paused_until=held.until))
+    return replace(partition, lanes=lanes)
 
 
 def _decode_report(one: NodeProcess) -> Status | None:

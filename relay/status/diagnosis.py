@@ -117,7 +117,7 @@ def is_well(lane: LaneStatus, now: float) -> bool:
 
 def classify_lane(lane: LaneStatus, now: float) -> str | None:
     """Return what is wrong with a lane, as a kind of `relay.kinds`; None: nothing."""
-    if lane.state == "working":
+    if lane.state in ("idle", "working"):  # of partitions that nobody runs, a sentence of their own tells
         return "behind" if _is_behind(lane, now) else None
     return lane.state
 
@@ -252,6 +252,8 @@ def _describe_state(lane: LaneStatus, now: float) -> str:
             return f"refusing, the destination has taken no event since {since}: {reason}"
         case "failing":
             return f"failing since {since}: {reason}"
+        case "idle":
+            return "no process runs it"
         case "broken":
             return reason if reason.startswith(NOT_OPEN) else f"stopped by an error of its own: {reason}"
     return "behind" if _is_behind(lane, now) else "working"
@@ -333,7 +335,10 @@ def _describe_node(one: NodeStatus, first: str) -> Iterator[str]:
         yield f"has stopped at {format_time(one.seen)}"
     elif one.state == "away":
         yield f"has given no sign of life since {format_time(one.seen)} (process {one.process} on {one.host})"
-        yield "other processes run its partitions; start it again, or leave it: relay forgets it after a day"
+        if first:
+            yield "other processes run its partitions; start it again, or leave it: relay forgets it after a day"
+        else:
+            yield "no relay runs: start it again, or another node"
     else:
         yield f"runs {describe_partitions(one.partitions)} on {one.host}"
         if one.lacks:

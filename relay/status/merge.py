@@ -24,7 +24,7 @@ from relay.store import Doubt, FailingErasures, ParkedTotal
 
 T = TypeVar("T")
 
-SEVERITY: Final = ("working", "refusing", "failing", "unauthorized", "paused", "broken")
+SEVERITY: Final = ("idle", "working", "refusing", "failing", "unauthorized", "paused", "broken")
 
 
 def merge_statuses(

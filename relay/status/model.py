@@ -10,7 +10,7 @@ from typing import Literal
 from relay.histogram import Histogram
 from relay.store import Doubt, FailingErasures, ParkedTotal
 
-State = Literal["working", "refusing", "failing", "unauthorized", "paused", "broken"]
+State = Literal["idle", "working", "refusing", "failing", "unauthorized", "paused", "broken"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +123,8 @@ class LaneStatus:
     state: State
     """`refusing`: the destination has lately refused all events for good; `failing`: relay tries again by itself;
     `unauthorized`: the destination does not accept relay, and relay tries again; `paused` by an admin; `broken`:
-    stopped by an error of its own or not open yet, and starts again by itself."""
+    stopped by an error of its own or not open yet, and starts again by itself; `idle`: no process that shares the
+    partitions runs it now."""
     since: float | None
     """When that state began; None: the lane works."""
     paused_until: float | None = None
@@ -349,8 +350,11 @@ class Status:
     """The processes that share the partitions; empty where each process has its own. Otherwise everything above covers
     all of them together."""
     waiting_partitions: Sequence[int] = ()
-    """The partitions that no process runs now. Their events wait."""
+    """The partitions that no process runs now. Their events wait. Of such a partition, `lanes` have the ledgers and
+    pauses, and `journal` has nothing."""
     durability: str = ""
     """Where an acknowledged event is, such as "on the disk of 2 of 3 servers (ANY 1 of b, c)", if servers keep it."""
+    unread: str = ""
+    """Why this node cannot read what the partitions share: of parked events, erasures and doubts nothing is known."""
     store_problems: Sequence[str] = ()
     """What endangers or slows down these servers, each in a sentence with what to do."""

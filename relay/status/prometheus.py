@@ -16,7 +16,8 @@ from relay.status.model import State, Status
 from relay.store import SETTINGS
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-STATES: Final = get_args(State)
+STATES: Final = [state for state in get_args(State) if state != "idle"]
+"""The states of a connector that runs: metrics are those of this node."""
 
 Labels = Sequence[str]
 Samples = Iterable[tuple[Labels, float]]

@@ -108,6 +108,10 @@ async def test_the_status_is_told_while_no_relay_runs(cluster: Cluster) -> None:
         assert [(one.node, one.state) for one in seen.nodes] == [("a", "stopped"), ("b", "stopped")]
         assert seen.waiting_partitions == [0, 1, 2, 3]
         assert sum(lane.pending for lane in seen.lanes) > 100
+        assert [lane.state for lane in seen.lanes] == ["idle"]
+        assert cluster.command("a", "pause", "hook").returncode == 0
+        assert [lane.state for lane in cluster.read_status("a").lanes] == ["paused"]
+        assert cluster.command("a", "resume", "hook").returncode == 0
         assert cluster.command("a", "status").returncode == 1
         cluster.destination.behaviour = 200
         for node in cluster.nodes.values():

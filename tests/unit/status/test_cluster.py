@@ -157,3 +157,28 @@ def test_a_node_without_store_and_partitions_says_that_nothing_is_known() -> Non
     assert "journal: nothing is known of it now" in screen
     assert "no room" not in screen
     assert "takes no events: Connection refused" in screen
+
+
+def test_what_nobody_knows_while_no_relay_runs_is_no_zero(store: SharedStore) -> None:
+    store.add("a", state="away", silent=120.0)
+    lanes = [
+        a_lane(state="idle", pending=3, drained_in=None),
+        a_lane(connector="hook", state="paused", since=NOON, parked_now=2),
+    ]
+    whole = replace(read(store), sources=[a_source()], lanes=lanes)
+    lines = format_screen(whole)
+    assert lines[:2] == [
+        f"relay {whole.version}, no relay runs",
+        "journal: its size is unknown while no relay runs",
+    ]
+    rows = {line.split()[0]: line.split()[1:] for line in lines if line.strip()}
+    assert rows["braze"][:5] == ["-"] * 4 + ["2s"]
+    assert rows["heap"] == ["idle", "3", "-", "-", "-", "0", "-"]
+    assert rows["hook"][:2] == ["paused", "0"]
+    assert "no relay runs: start it again, or another node" in sentences(whole)[0]
+
+
+def test_parked_events_are_unknown_while_the_store_is_away() -> None:
+    screen = "\n".join(format_screen(mark_unavailable(a_status(lanes=[a_lane(parked_now=0)]), "Connection refused")))
+    (row,) = [line.split() for line in screen.splitlines() if line.startswith("heap ")]
+    assert row[-2:-1] == ["-"]

@@ -417,7 +417,7 @@ def test_numbers_of_events_are_whole_on_the_screen() -> None:
 def test_a_long_reason_is_not_cut_in_mid_word() -> None:
     reason = "the destination closed the connection without an answer"
     lines = format_screen(a_status(lanes=[a_lane(last_error=error(reason))]))
-    assert any(line.endswith("the destination closed the connection… at 2027-01-15T12:00:00Z") for line in lines), lines
+    assert any(line.endswith("the destination closed the connection…, 0s ago") for line in lines), lines
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,15 @@ import click
 import msgspec
 
 from relay.api.internal import cut
-from relay.cli.client import find_running, require_running
-from relay.cli.format import escape_text, format_size, format_table, format_time
+from relay.cli.client import describe_idle, find_running, require_running
+from relay.cli.format import escape_text, format_size, format_table
 from relay.cli.state_options import StateOptions, add_places
 from relay.config import Config
 from relay.status import (
     Status,
     classify_certificate,
     describe_full_in,
+    describe_partitions,
     diagnose,
     is_slow,
     is_well,
@@ -26,6 +27,7 @@ from relay.words import format_count, format_ranges, format_span
 
 CAUSES: Final = {"malformed": "that failed in TLS or spoke no HTTP"}
 """What is not called by its name."""
+OTHER: Final = "--conf DIR names the configuration of a cluster in PostgreSQL, and --state DIR another state folder"
 UNKNOWN_NAMED: Final = 10
 """Event types of a source that are named; all are with --json."""
 
@@ -63,6 +65,8 @@ def choose_status(place: StateOptions) -> Callable[[], bytes]:
     client = find_running(place.state)
     if client is None and place.store.shared_partitions:
         return lambda: msgspec.json.encode(read_cluster_status(place.store, place.config or Config()))
+    if client is None and place.conf is None:
+        raise click.ClickException(f"{describe_idle(place.state)}; {OTHER}")
     return partial((client or require_running(place.state)).read, "GET", "/status")
 
 
@@ -73,13 +77,8 @@ def format_screen(seen: Status) -> list[str]:
 
 def format_overview(seen: Status) -> list[str]:
     """Format the figures, most of them in tables."""
-    rate = sum(source.rate for source in seen.sources)
-    used = seen.cpu / max(1.0, seen.now - seen.started)
     return [
-        (
-            f"relay {seen.version}, up {format_span(seen.now - seen.started)}; {rate:,.0f} events/s;"
-            f" {format_size(seen.memory)} of memory, {used:.0%} of a CPU on average"
-        ),
+        f"relay {seen.version}, {_describe_process(seen)}",
         f"journal: {_describe_journal(seen)}",
         *([f"an acknowledged event is {seen.durability}"] if seen.durability else []),
         "",
@@ -91,19 +90,34 @@ def format_overview(seen: Status) -> list[str]:
     ]
 
 
+def _runs(seen: Status) -> bool:
+    """Return whether any relay runs."""
+    return not seen.nodes or any(one.state == "running" for one in seen.nodes)
+
+
+def _describe_process(seen: Status) -> str:
+    if not _runs(seen):
+        return "no relay runs"
+    rate, used = sum(source.rate for source in seen.sources), seen.cpu / max(1.0, seen.now - seen.started)
+    work = f"{rate:,.0f} events/s; {format_size(seen.memory)} of memory, {used:.0%} of a CPU on average"
+    return f"up {format_span(seen.now - seen.started)}; {work}"
+
+
 def _describe_journal(seen: Status) -> str:
+    if not _runs(seen):
+        return "its size is unknown while no relay runs"
     if not _knows_partitions(seen):
         return "nothing is known of it now"
     journal = seen.journal
     held = f"{format_size(journal.needed)} still needed (whole segments)"
-    if seen.nodes and not any(one.state == "running" for one in seen.nodes):
-        held += ", no relay runs"
-    elif journal.needed >= journal.capacity:  # a full disk
+    if journal.needed >= journal.capacity:  # a full disk
         held += ", no room for more events"
     else:
         held += f" of {format_size(journal.capacity)} ({journal.fill:.0%})"
     kept = format_count(journal.head - journal.oldest, "event")
-    return f"{format_size(journal.size)}, {held}, {kept} kept{describe_full_in(journal)}"
+    waiting = seen.waiting_partitions
+    lack = f"; of {describe_partitions(waiting)} nothing is known now, as nobody runs them" if waiting else ""
+    return f"{format_size(journal.size)}, {held}, {kept} kept{describe_full_in(journal)}{lack}"
 
 
 def _knows_partitions(seen: Status) -> bool:
@@ -111,9 +125,14 @@ def _knows_partitions(seen: Status) -> bool:
     return bool(seen.partitions or seen.nodes or seen.journal.capacity)
 
 
-def _format_known(number: int, seen: Status) -> str:
-    """Format a number that comes from partitions."""
-    return f"{number:,}" if _knows_partitions(seen) else "-"
+def _format_if(is_known: bool, number: float) -> str:
+    """Format a number, if it is known."""
+    return f"{number:,.0f}" if is_known else "-"
+
+
+def _format_parked(number: int, seen: Status) -> str:
+    """Format a number of parked events."""
+    return _format_if(_knows_partitions(seen) and not seen.unread, number)
 
 
 def list_remarks(seen: Status) -> list[str]:
@@ -166,9 +185,9 @@ def _format_sources(seen: Status) -> list[str]:
     header = ["source, since start", "events accepted", "rate/s", "requests refused", "unreadable", "last event"]
     rows = [[*header, "duplicates ever", "parked now"]]
     for one in seen.sources:
-        counts = [f"{one.accepted:,}", f"{one.rate:,.0f}", f"{one.refused:,}", f"{one.unreadable:,}"]
+        counts = [_format_if(_runs(seen), each) for each in (one.accepted, one.rate, one.refused, one.unreadable)]
         last = "-" if one.last is None else f"{format_span(seen.now - one.last)} ago"
-        rows.append([one.source, *counts, last, f"{one.duplicates:,}", _format_known(one.parked_now, seen)])
+        rows.append([one.source, *counts, last, f"{one.duplicates:,}", _format_parked(one.parked_now, seen)])
     lines = format_table(rows)
     if seen.strays:
         lines.append(f"{format_count(seen.strays, 'request')} to paths that no source has (request refused in the log)")
@@ -195,9 +214,9 @@ def _format_lanes(seen: Status) -> list[str]:
         rate = 0.0 if one.state == "refusing" else one.rate  # what is parked is not delivered
         last = "-"
         if error := one.last_error:
-            last = f"{error.status or cut(escape_text(error.reason), 40)} at {format_time(error.at)}"
-        pending, parked = _format_known(one.pending, seen), _format_known(one.parked_now, seen)
-        counts = [pending, oldest, f"{rate:,.0f}", drained, parked]
+            last = f"{error.status or cut(escape_text(error.reason), 40)}, {format_span(seen.now - error.at)} ago"
+        pending = _format_if(_knows_partitions(seen), one.pending)
+        counts = [pending, oldest, _format_if(_runs(seen), rate), drained, _format_parked(one.parked_now, seen)]
         rows.append([one.connector, one.state, *counts, last])
     return format_table(rows)
 
