@@ -68,7 +68,9 @@ class Fleet:
         self.releases = False
         """Whether `run` closes the connectors: nothing is under way then, and `run` ends by itself."""
         self._save_now = asyncio.Event()
-        self._lane_factory = LaneFactory(journal, state, folder, worker, self._save_now.set)
+        self._may_begin = asyncio.Event()
+        self._may_begin.set()
+        self._lane_factory = LaneFactory(journal, state, folder, worker, self._save_now.set, self._may_begin)
         self._saving = asyncio.Lock()
         self.also_needed: Callable[[], int] | None = None
         """Returns the oldest offset that someone beside the lanes needs."""
@@ -225,6 +227,14 @@ class Fleet:
                 log.error("saving the cursors failed at the stop", error=str(error), advice=advice)
             return False
         return True
+
+    def hold_new_lanes(self) -> None:
+        """Hold lanes that have not begun to deliver until `let_new_lanes_go`. Their connectors are opened meanwhile."""
+        self._may_begin.clear()
+
+    def let_new_lanes_go(self) -> None:
+        """Let lanes begin to deliver."""
+        self._may_begin.set()
 
     def stop(self) -> None:
         """Begin nothing new. Deliveries under way go on until `run` is cancelled."""

@@ -60,9 +60,18 @@ def compare(old: Mapping[str, LanePlan], new: Mapping[str, LanePlan]) -> Changes
 class LaneFactory:
     """Makes lanes over one journal."""
 
-    def __init__(self, journal: Log, state: State, folder: Path, worker: int, save_soon: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        journal: Log,
+        state: State,
+        folder: Path,
+        worker: int,
+        save_soon: Callable[[], None],
+        may_begin: asyncio.Event,
+    ) -> None:
+        """Lanes deliver nothing until `may_begin` is set."""
         self._journal, self._state, self._folder = journal, state, folder
-        self._worker, self._save_soon = worker, save_soon
+        self._worker, self._save_soon, self._may_begin = worker, save_soon, may_begin
 
     def make_plugins(self, config: Config, names: Iterable[str]) -> dict[str, Made]:
         """Make the connectors of these names and the filters of their lanes. Raises ConfigError, and makes none
@@ -84,6 +93,7 @@ class LaneFactory:
             state=self._state,
             save_soon=self._save_soon,
             behind=behind,
+            may_begin=self._may_begin,
         )
         lane.hold(held)
         return lane

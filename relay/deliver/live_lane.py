@@ -38,8 +38,10 @@ class LiveLane(Lane):
         state: State,
         save_soon: Callable[[], None],
         behind: LeftBehind,
+        may_begin: asyncio.Event,
     ) -> None:
-        """`behind`: work in threads of earlier connectors of this name."""
+        """`behind`: work in threads of earlier connectors of this name. The lane delivers nothing until `may_begin` is
+        set."""
         destination = SharedDestination(made.connector, settings, keeps_order=made.traits.keeps_order)
         delivery = Delivery(destination, Window(settings.window, compute_memory(settings), save_soon), state)
         limits = limit_batches(settings.batch, settings.rate)
@@ -48,7 +50,7 @@ class LiveLane(Lane):
         self._openers = [self.opener, *(Opener(one, made.connector.name) for one in made.filters)]
         cuts = Cuts(made.connector.name, state.open_cuts(made.connector.name))
         super().__init__(delivery, limits, route, cursor, journal=journal, ready=self._open, cuts=cuts)
-        self._state, self._behind = state, behind
+        self._state, self._behind, self._may_begin = state, behind, may_begin
         self._parked_replay = ParkedReplay(
             delivery,
             route,
@@ -71,11 +73,13 @@ class LiveLane(Lane):
         async with asyncio.TaskGroup() as group:
             for one in self._openers:
                 group.create_task(one.open(), name=f"lane {self.name}: open")
+        await self._may_begin.wait()
 
     async def _wait_until_open(self) -> None:
-        """Wait until the connector and the filters are open."""
+        """Wait until the connector and the filters are open, and the lane may begin."""
         for one in self._openers:
             await one.wait_until_open()
+        await self._may_begin.wait()
 
     async def wait_until_tried(self) -> str:
         """Wait until relay has tried to open the connector and each filter; return why the first of them failed, or

@@ -1,6 +1,8 @@
 """Erases users from the journal, from the state, and at the destinations.
 
-Failure and recovery: an erasure is saved with its progress, and every step may be repeated.
+Failure and recovery: an erasure is saved with its progress, and every step may be repeated. Erasures that are due when
+a worker begins come before its lanes. If they fail, the lanes begin all the same: a damaged journal must not stop all
+deliveries.
 
 1. All ids of the users are read and saved, because later their events are missing. With several workers every worker
    learns the users and their ids before any worker removes anything.
@@ -78,6 +80,8 @@ class Eraser:
         if self._watch.is_needed:
             await self._watch.open()
         self._fleet.also_needed = (lambda: self.watch_position) if self._watch.is_needed else None
+        if self._find_due(await self._erasures.read_open()):
+            self._fleet.hold_new_lanes()
 
     async def run(self) -> None:
         """Notice requests and do them, for ever."""
@@ -90,24 +94,32 @@ class Eraser:
                 group.create_task(erasing.run(), name=f"erasures of {lane.name}")
             names = [lane.name for lane in told]
             while True:
+                pause_s = LOOK_S
                 try:
-                    await self.erase_due(names)
-                    await asyncio.sleep(LOOK_S)
+                    is_behind = await self.erase_due(names)
                 except Exception as error:
+                    is_behind, pause_s = False, AGAIN_S
                     if not is_logged(error):
                         log.error("erasing failed, will be tried again", in_s=AGAIN_S, error=_describe_error(error))
-                    await asyncio.sleep(AGAIN_S)
+                if not is_behind:
+                    self._fleet.let_new_lanes_go()
+                await asyncio.sleep(pause_s)
 
-    async def erase_due(self, told: Sequence[str]) -> None:
-        """Do the erasures that are due; `told`: the names of the running connectors."""
+    def _find_due(self, under_way: Sequence[Erasure]) -> Sequence[Erasure]:
+        """Return the erasures of users whom the journal may hold and who have waited long enough, the first one
+        first."""
+        last = self._journal.clock.now() - self._settings.after
+        return [one for one in reversed(under_way) if not one.compacted and one.asked <= last]
+
+    async def erase_due(self, told: Sequence[str]) -> bool:
+        """Do the erasures that are due; return whether more are due. `told`: the names of the running connectors."""
         under_way = await self._erasures.read_open()
         self._at_connectors = any(one.compacted for one in under_way)
         now = self._journal.clock.now()
         if not self._journal.clock.ahead and any(one.asked > now + DAY_S for one in under_way):
             await self._erasures.correct_asked(now, now + DAY_S)
-            return  # they were asked for by a clock that was ahead: they wait from now on
-        last = now - self._settings.after
-        due = [one for one in reversed(under_way) if not one.compacted and one.asked <= last]
+            return False  # they were asked for by a clock that was ahead: they wait from now on
+        due = self._find_due(under_way)
         if due and time.monotonic() >= self._next:
             await self._compact(due[:USERS_A_PASS])
             self._next = time.monotonic() + self._settings.after * PASS_SPACING
@@ -117,6 +129,7 @@ class Eraser:
             await self._erasures.overwrite_deleted()
             await self._erasures.mark_done(over)
             log.info("erasures done", erasures=sorted(over))
+        return len(due) > USERS_A_PASS
 
     async def _compact(self, due: Sequence[Erasure]) -> None:
         """Remove the users' events from the journal and the tables."""

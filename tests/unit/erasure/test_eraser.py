@@ -167,6 +167,16 @@ async def test_what_hangs_at_the_destination_is_not_sent_again(tmp_path: Path) -
         assert one.events == 10
 
 
+async def test_erasures_of_a_time_without_relay_come_before_the_lanes(tmp_path: Path) -> None:
+    async with bench(tmp_path) as it:
+        it.fleet.stop_lanes()
+        await it.send(*[body(user) for user in ("anna", "bert")])
+    FolderErasures(tmp_path).ask(User("anna"))
+    async with bench(tmp_path) as it:
+        await it.erased(delivered=1, erased=1)
+        assert [b"bert" in taken for taken in it.it.taken] == [True]
+
+
 async def test_a_replay_forgets_the_user_too(tmp_path: Path) -> None:
     async with bench(tmp_path) as it:
         await it.send(*[body(user) for user in ("anna", "bert") * 2])
