@@ -132,6 +132,8 @@ class Fleet:
         for name, one in made.items():
             lane = self._lane_factory.make_lane(one, wanted[name], *places[name], self._behind[name])
             self._lanes[name], self._plans[name] = lane, wanted[name]
+            if name in changes.changed:
+                lane.use_up_rate()
             self._start(lane)
         self._save_now.set()  # from now on other nodes know when the new lanes began
         if self._group is not None:

@@ -1,6 +1,7 @@
 """The lane of a connector: follows the head of the journal, and delivers parked events again on request."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -133,6 +134,10 @@ class LiveLane(Lane):
         if (breaker.held is None) != (pause is None):
             log.info("lane goes on" if pause is None else "lane paused by an admin", connector=self.name)
         breaker.held = pause
+
+    def use_up_rate(self) -> None:
+        """Begin with a rate that is used up: another lane may just have sent as much as it may at once."""
+        self.destination.rate_limit.use_up(time.monotonic())
 
     def try_now(self) -> bool:
         """Try at once what waits for the destination; return False if deliveries get through."""

@@ -18,6 +18,11 @@ class RateLimit:
         self.given_back = 0.0
         """Seconds by which cancelled bookings have shortened the waits of later bookings so far."""
 
+    def use_up(self, now: float) -> None:
+        """Let nothing go before a batch that has just gone elsewhere is paid for. See `limit_batches` for its size."""
+        if self.rate:
+            self._due = now + max(1.0, 1.0 / self.rate)
+
     def book(self, events: int, now: float) -> float:
         """Book so many events. Return the seconds to wait before the events may go."""
         if not self.rate:

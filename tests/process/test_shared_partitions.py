@@ -287,16 +287,17 @@ async def test_only_events_of_an_order_are_all_in_the_first_partition(cluster: C
         assert await cluster.daemon.stop() == 0
 
 
-async def test_all_partitions_together_keep_the_rate_of_a_connector(cluster: Cluster) -> None:
+async def test_all_partitions_together_keep_the_rate_also_as_they_move(cluster: Cluster) -> None:
     async with Destination() as hook:
         cluster.daemon.configure("10-all", CONFIG % hook.url + f"rate = {RATE}\n")
+        cluster.play(elsewhere=[*range(PARTITIONS)])
         await cluster.start()
-        await cluster.runs(0, 1, 2, 3)
-        began = time.monotonic()
         for partition in range(PARTITIONS):
             assert await cluster.post(*range(partition * 30, partition * 30 + 30)) == 202
+        began = time.monotonic()
+        cluster.play()
         while (sent := len(count(hook))) < PARTITIONS * 30:
-            assert sent <= RATE * (2 + time.monotonic() - began) + PARTITIONS  # a burst, and a batch
+            assert sent <= RATE * (time.monotonic() - began)  # no burst: another process may just have had its own
             await asyncio.sleep(0.01)
         assert await cluster.daemon.stop() == 0
     assert cluster.daemon.list_complaints() == []

@@ -73,6 +73,9 @@ class Partition:
         await self._eraser.open()
         await self.state.read_accepted()  # connectors that a reload adds begin at the head, if nothing is in doubt
         self._note_begun()
+        if self._store.shared_partitions:
+            for lane in self.fleet.lanes:
+                lane.use_up_rate()
         with suppress(OSError):  # the first commit says it
             await self.journal.check_room()
 
