@@ -40,8 +40,8 @@ class Control(Protocol):
     def alerts(self) -> Alerting:
         """The alerts."""
 
-    async def status(self) -> Status:
-        """Return the status."""
+    async def status(self, *, own: bool = False) -> Status:
+        """Return the status. `own`: without parked events, erasures and doubts, which are in the store."""
 
     def note(self, entry: Entry) -> None:
         """Write an entry into the history soon. Never waits."""

@@ -7,7 +7,7 @@ pause after each, so that encoding them takes little of the event loop.
 import asyncio
 from bisect import bisect_right
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Final
 
 import orjson
@@ -23,10 +23,6 @@ EVENT_BYTES: Final = 64
 PORTION: Final = 250
 """Events that are encoded at a time, or twice as many."""
 PAUSE_S: Final = 0.05
-
-
-Taps = set[Callable[[Block], object]]
-"""The functions that get the blocks at a point of the flow."""
 
 
 class Tap:

@@ -19,7 +19,7 @@ import structlog
 from relay.api.internal import LeftBehind
 from relay.config import Config
 from relay.deliver.checkpoint import Checkpoint
-from relay.deliver.lane import Lane
+from relay.deliver.lane import Lane, Taps
 from relay.deliver.lane_factory import Changes, LaneFactory, LanePlan, compare, find_unready, make_plans
 from relay.deliver.live_lane import LiveLane
 from relay.deliver.opener import CLOSE_S
@@ -53,8 +53,12 @@ class Fleet:
         folder: Path,
         worker: int = 0,
         behind: MutableMapping[str, LeftBehind] | None = None,
+        taps: MutableMapping[str, Taps] | None = None,
     ) -> None:
-        """`behind`: work in threads of connectors that have ended, by name. The fleet adds that of its own."""
+        """`behind`: work in threads of connectors that have ended, by name. The fleet adds that of its own.
+
+        `taps`: the taps of each connector, for the lanes that run and those to come.
+        """
         self._journal, self._state = journal, state
         self._lanes: dict[str, LiveLane] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -70,7 +74,8 @@ class Fleet:
         self._save_now = asyncio.Event()
         self._may_begin = asyncio.Event()
         self._may_begin.set()
-        self._lane_factory = LaneFactory(journal, state, folder, worker, self._save_now.set, self._may_begin)
+        taps = defaultdict[str, Taps](set) if taps is None else taps
+        self._lane_factory = LaneFactory(journal, state, folder, worker, self._save_now.set, self._may_begin, taps)
         self._saving = asyncio.Lock()
         self.also_needed: Callable[[], int] | None = None
         """Returns the oldest offset that someone beside the lanes needs."""

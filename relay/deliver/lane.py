@@ -47,6 +47,8 @@ AWAY_S: Final = 1.0
 REST_S: Final = 5.0
 """How long attempts under way may go on when the lane is put to rest, in seconds. Their results are not awaited after
 that."""
+Taps = set[Callable[[Block], object]]
+"""Functions that get each block after the filters, on its way to the connector. They must be quick."""
 log = structlog.stdlib.get_logger()
 
 
@@ -95,8 +97,7 @@ class Lane:
         """The offset at which the lane ends."""
         self._ordered: OrderedDelivery | None = None
         self._parked_parts = ParkedParts(self.wake_parked_replay)
-        self.taps: set[Callable[[Block], object]] = set()
-        """Functions that get each block after the filters, on its way to the connector. They must be quick."""
+        self.taps: Taps = set()
         self._fault = "", -1
         self._under_way: set[SpanInFlight] = set()
         self._saved = cursor.copy()

@@ -11,6 +11,7 @@ from relay.api.internal import LeftBehind
 from relay.api.transport import outage
 from relay.catalogue import Selection, drop_opt_in
 from relay.config import Config, ConfigError, Made, NotMade, Redaction, make_connectors, make_mistakes
+from relay.deliver.lane import Taps
 from relay.deliver.live_lane import LiveLane
 from relay.guests import call_guest, find_reason, is_same, read_text
 from relay.route import Route
@@ -68,10 +69,11 @@ class LaneFactory:
         worker: int,
         save_soon: Callable[[], None],
         may_begin: asyncio.Event,
+        taps: Mapping[str, Taps],
     ) -> None:
-        """Lanes deliver nothing until `may_begin` is set."""
+        """Lanes deliver nothing until `may_begin` is set. `taps`: those of each connector, made when asked for."""
         self._journal, self._state, self._folder = journal, state, folder
-        self._worker, self._save_soon, self._may_begin = worker, save_soon, may_begin
+        self._worker, self._save_soon, self._may_begin, self._taps = worker, save_soon, may_begin, taps
 
     def make_plugins(self, config: Config, names: Iterable[str]) -> dict[str, Made]:
         """Make the connectors of these names and the filters of their lanes. Raises ConfigError, and makes none
@@ -96,6 +98,7 @@ class LaneFactory:
             may_begin=self._may_begin,
         )
         lane.hold(held)
+        lane.taps = self._taps[lane.name]
         return lane
 
     async def find_cursor(self, connector: str, start: str | float) -> Cursor:

@@ -104,7 +104,8 @@ class ConnectorErasure:
             try:
                 await self._erasures.save_answers(lacking, answers)
             except Unavailable as error:  # the stop goes on
-                log.error("erasures cannot be kept", connector=name, error=str(error))
+                if not error.is_logged:
+                    log.error("erasures cannot be kept", connector=name, error=str(error))
             raise
         await self._erasures.save_answers(lacking, answers)
         failed = [one for one in answers.values() if one.outcome == "failed"]

@@ -249,7 +249,8 @@ class Intake:
             return await self._await_database(self._state.park(unreadable))
         except Unavailable as error:
             told = {"source": self.source.name, "events": len(unreadable), "reason": str(error)}
-            log.error("unreadable events cannot be parked", **told, advice=PARKING_ADVICE)
+            if not error.is_logged:
+                log.error("unreadable events cannot be parked", **told, advice=PARKING_ADVICE)
             again = LOCKED_RETRY_AFTER_S if error.reason == "busy" else FULL_RETRY_AFTER_S
             raise make_busy(f"unreadable events cannot be parked: {error}", again) from None
 

@@ -45,7 +45,8 @@ class SourceWatch:
                     if self._list_watching():
                         await self._read_on()
                 except Unavailable as error:
-                    log.error("events cannot be passed to their sources, will be tried again", error=str(error))
+                    if not error.is_logged:
+                        log.error("events cannot be passed to their sources, will be tried again", error=str(error))
                 await asyncio.sleep(AGAIN_S)
         finally:
             for intake in self._list_watching().values():

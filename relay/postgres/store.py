@@ -37,7 +37,16 @@ from relay.postgres.state.plugin_store import delete_stores_of
 from relay.postgres.state.replays import ClusterReplays, delete_replays_of
 from relay.postgres.state.state import PostgresState
 from relay.postgres.usage import measure_tables
-from relay.store import Forgotten, JournalLimits, NodeProcess, ParkedQuery, StoreHealth, Unavailable, merge_ledgers
+from relay.store import (
+    Forgotten,
+    JournalLimits,
+    NodeProcess,
+    ParkedQuery,
+    StoreHealth,
+    Unavailable,
+    find_configured,
+    merge_ledgers,
+)
 from relay.words import format_largest
 
 _WORKED_WITH: Final = """
@@ -73,7 +82,7 @@ class PostgresStore:
         self._slot = 0
         self.place, self.shared_partitions = cluster.place, settings.partitions
         self.pauses, self.parked, self.replays = ClusterPauses(cluster), ClusterParked(cluster), ClusterReplays(cluster)
-        self.erasures, self.history = ClusterErasures(cluster), ClusterHistory(cluster)
+        self.erasures, self.history = ClusterErasures(cluster), ClusterHistory(cluster, settings.node_name)
         self.alerts, self.doubts = ClusterAlerts(cluster), ClusterDoubts(cluster, self._known)
 
     def _make_leases(self, worker: int) -> Leases:
@@ -139,6 +148,10 @@ class PostgresStore:
         known = merge_ledgers(lane for view in self.view_all() for lane in view.read_lanes())
         if connector not in known:
             raise LookupError(f"no connector {connector} has run; there are: {', '.join(known) or 'none'}")
+        others = find_configured(one for one in self.read_processes() if one.node != self.settings.node_name)
+        if connector in others:
+            said = f"{connector} is still configured at node {', '.join(others[connector])}, by its last report"
+            raise Unavailable(f"{said}: remove its table there, and reload, before", "busy")
         # In portions, and so before all else. The ledger goes after the parked events, so that the rest balances
         parked = sum(self.parked.drop(ParkedQuery(connector=connector)))
         with self._cluster.change() as db:

@@ -16,7 +16,7 @@ from relay.runtime.reload_report import (
     make_refused,
     reload_and_report,
 )
-from relay.runtime.stored import find_doubts, find_failing_erasures, forget_removed, read_parked_totals
+from relay.runtime.stored import forget_removed, merge_with_stored
 from relay.runtime.systemd import Notify
 from relay.runtime.watchdog import ADVICE, BEAT_S, describe_flow
 from relay.runtime.worker import FAILURE, Worker, follow_parent, write_to_memory
@@ -40,16 +40,14 @@ __all__ = [
     "describe_flow",
     "end_tasks",
     "explain_listen_errors",
-    "find_doubts",
     "find_error_prefix",
-    "find_failing_erasures",
     "find_waiting",
     "follow_parent",
     "forget_removed",
     "make_folder_error",
     "make_refused",
+    "merge_with_stored",
     "on_signal",
-    "read_parked_totals",
     "reload_and_report",
     "run",
     "run_main",

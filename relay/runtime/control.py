@@ -12,11 +12,10 @@ from relay.admin import Tap
 from relay.alerts import Alerts
 from relay.catalogue import Selection
 from relay.config import Config
-from relay.deliver import LiveLane
 from relay.runtime.partitions import Partitions
 from relay.runtime.status import StatusReader
-from relay.runtime.stored import find_doubts, find_failing_erasures, forget_removed, read_parked_totals
-from relay.status import RefusedReload, ReloadResult, Status, keep_configured, merge_statuses, read_retired
+from relay.runtime.stored import forget_removed, merge_with_stored
+from relay.status import RefusedReload, ReloadResult, Status, keep_configured, read_retired
 from relay.store import Appender, Entry, Forgotten, Pause, Store
 from relay.threads import ADMIN
 
@@ -56,15 +55,14 @@ class View:
     @asynccontextmanager
     async def tap(self, at: str, entries: Sequence[str]) -> AsyncIterator[AsyncIterator[bytes]]:
         """Yield the events at "ingest", or at a connector behind its filters, as NDJSON. Raises LookupError."""
-        tapped: Sequence[Appender | LiveLane] = [self._events] if at == "ingest" else self._partitions.find_lanes(at)
-        tap = Tap(Selection(entries))
-        for one in tapped:
-            one.taps.add(tap)
+        if at != "ingest":
+            self._check(at)
+        taps, tap = self._events.taps if at == "ingest" else self._partitions.taps[at], Tap(Selection(entries))
+        taps.add(tap)
         try:
             yield tap.take_portions()
         finally:
-            for one in tapped:
-                one.taps.discard(tap)
+            taps.discard(tap)
 
     async def pause(self, connector: str, until: float | None) -> bool:
         """Pause a connector until a time (Unix seconds) or until it is resumed; return False if it is paused as long
@@ -124,16 +122,17 @@ class View:
         """Return how each lane of a connector is paused. A lane that a reload is making anew is held from the start."""
         return [lane.destination.breaker.held for lane in self._partitions.lanes if lane.name == connector]
 
-    async def status(self) -> Status:
+    async def status(self, *, own: bool = False) -> Status:
         """Return the status. With several workers the supervisor reads the store, and with shared partitions the
-        process that runs the first one does."""
-        if not self._alone or (self.store.shared_partitions and 0 not in self._partitions.numbers):
+        process that runs the first one does.
+
+        `own`: without parked events, erasures and doubts, which are in the store.
+        """
+        if own or not self._alone or (self.store.shared_partitions and 0 not in self._partitions.numbers):
             mine = await self._looks.read_status(self.config, self.restart)
             return replace(mine, alerts=self.alerts.statuses, refused_reload=self.refused_reload)
         others = await read_retired(self.store, {0}, self.config)
-        parked, failing = await read_parked_totals(self.store), await find_failing_erasures(self.store)
         mine = await self._looks.read_status(self.config, self.restart)
         others = [keep_configured(one, self.config) for one in others]  # a reload may have ended
-        doubts = await find_doubts(self.store)
-        whole = merge_statuses([mine, *others], parked, failing, doubts, parked_most=self.config.parked.max_size)
+        whole = await merge_with_stored(self.store, [mine, *others], self.config.parked.max_size)
         return replace(whole, alerts=self.alerts.statuses, refused_reload=self.refused_reload)

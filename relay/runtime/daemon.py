@@ -214,7 +214,7 @@ class Daemon:
 
     async def _choose_announced(self) -> Status | None:
         """Return the status to announce; None while another process announces."""
-        return await self._announcer.choose(await self._view.status())
+        return await self._announcer.choose(await self._view.status(own=bool(self._store.shared_partitions)))
 
     async def _watch_for_sources(self, journal: Log, state: State) -> None:
         """Pass the events of partition 0 to the sources that watch theirs, for ever."""
@@ -298,6 +298,7 @@ class Daemon:
         self._set_selections()
         await self._announcer.change(new, alerts)
         self._view.restart = find_waiting(self._used, new)
+        self._partitions.moved.set()  # the other nodes learn of the configuration at once
         return merge_results([compare_configs(old, new, changes, self._view.restart), ReloadResult(warnings=kept)])
 
     async def _await_end(self, stop: asyncio.Event) -> None:

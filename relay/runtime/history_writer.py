@@ -124,7 +124,8 @@ class History:
             for kind in ("source_refusing", "source_recovered"):
                 told += await ADMIN.run(self._store.history.read, HistoryQuery(kind=kind))
         except Unavailable as error:
-            log.error("the history cannot be read", error=str(error))
+            if not error.is_logged:
+                log.error("the history cannot be read", error=str(error))
             last, before = None, []
         self._entries.remember(sorted(told, key=lambda one: one.number))
         self._looked = before[0].at if before else self._began

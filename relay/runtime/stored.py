@@ -1,9 +1,11 @@
 """Reads and forgets what the store holds of all workers, for the status of one process or of all workers."""
 
-from collections.abc import Collection
+import asyncio
+from collections.abc import Collection, Sequence
 
 import structlog
 
+from relay.status import Status, merge_statuses
 from relay.store import Doubt, FailingErasures, Forgotten, ParkedTotal, Store, Unavailable
 from relay.threads import ADMIN
 
@@ -21,7 +23,17 @@ async def forget_removed(store: Store, connector: str, connectors: Collection[st
     return kept
 
 
-async def read_parked_totals(store: Store) -> list[ParkedTotal]:
+async def merge_with_stored(store: Store, statuses: Sequence[Status], parked_most: int) -> Status:
+    """Merge the status of all workers with what the store holds of all. `parked_most`: the bytes that parked events may
+    take."""
+    async with asyncio.TaskGroup() as group:
+        parked = group.create_task(_read_parked_totals(store), name="count parked events")
+        failing = group.create_task(_find_failing_erasures(store), name="look for erasures that fail")
+        doubts = group.create_task(_find_doubts(store), name="look for doubts")
+    return merge_statuses(statuses, parked.result(), failing.result(), doubts.result(), parked_most=parked_most)
+
+
+async def _read_parked_totals(store: Store) -> list[ParkedTotal]:
     """Return the totals of parked events; none while the store is unavailable."""
     try:
         return await ADMIN.run(store.parked.read_totals)
@@ -31,7 +43,7 @@ async def read_parked_totals(store: Store) -> list[ParkedTotal]:
         return []
 
 
-async def find_doubts(store: Store) -> list[Doubt]:
+async def _find_doubts(store: Store) -> list[Doubt]:
     """Return the doubts that an admin may have to accept; none while the store is unavailable."""
     try:
         return await ADMIN.run(store.doubts.find)
@@ -41,7 +53,7 @@ async def find_doubts(store: Store) -> list[Doubt]:
         return []
 
 
-async def find_failing_erasures(store: Store) -> list[FailingErasures]:
+async def _find_failing_erasures(store: Store) -> list[FailingErasures]:
     """Return the failing erasures; none while the store is unavailable."""
     try:
         return await ADMIN.run(store.erasures.find_failing)

@@ -1,7 +1,7 @@
 """relay's status, as values and in words. Pure."""
 
 from relay.status.advice import BUG, advise_on_doubt, is_slow
-from relay.status.cluster import mark_unavailable, read_cluster_status
+from relay.status.cluster import find_nodes_with, mark_unavailable, read_cluster_status
 from relay.status.conditions import Condition, find_conditions
 from relay.status.diagnosis import (
     EXPIRED,
@@ -76,6 +76,7 @@ __all__ = [
     "describe_partitions",
     "diagnose",
     "find_conditions",
+    "find_nodes_with",
     "freeze",
     "is_slow",
     "is_well",

@@ -98,6 +98,11 @@ def describe_nodes(processes: Sequence[NodeProcess], reports: Sequence[Status | 
     return found
 
 
+def find_nodes_with(connector: str, nodes: Sequence[NodeStatus]) -> list[str]:
+    """Return the running nodes that have a connector in their configuration. Pure."""
+    return [*dict.fromkeys(one.node for one in nodes if one.state == "running" and connector not in one.lacks)]
+
+
 def _find_different(ones: Mapping[str, str], others: Mapping[str, str]) -> list[str]:
     """Return the names of the tables that differ, or are in one of the two configurations alone."""
     return sorted(name for name in {*ones, *others} if ones.get(name) != others.get(name))

@@ -91,6 +91,7 @@ from relay.store.store import (
     StoredPauses,
     StoredReplays,
     StoreHealth,
+    find_configured,
     find_partition,
     name_partition,
 )
@@ -197,6 +198,7 @@ __all__ = [
     "encode_ids",
     "encode_source_ledger",
     "find_acknowledged_head",
+    "find_configured",
     "find_disk_reason",
     "find_new_entries",
     "find_partition",

@@ -75,6 +75,17 @@ class NodeProcess:
     """A digest of each table of its configuration, by the name of the table."""
 
 
+def find_configured(processes: Iterable[NodeProcess]) -> dict[str, list[str]]:
+    """Return the connectors of running processes, each with the nodes that have it in their configuration. Pure."""
+    found: dict[str, list[str]] = {}
+    for one in processes:
+        for table in one.tables if one.state == "running" else ():
+            kind, _, name = table.partition(".")
+            if kind == "connector" and one.node not in (nodes := found.setdefault(name, [])):
+                nodes.append(one.node)
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class StoreHealth:
     """What the store knows of the servers that it stands on."""
@@ -393,7 +404,11 @@ class Store(Protocol):
         """Return every partition that a process ever worked with, by number, always with the first one."""
 
     def forget(self, connector: str) -> Forgotten:
-        """Remove everything of a connector that does not run. Raises LookupError if the connector never ran."""
+        """Remove everything of a connector that does not run.
+
+        Raises LookupError if the connector never ran, and Unavailable with the reason "busy" if another node has it
+        configured.
+        """
 
     def check_complete(self) -> None:
         """Raise Unavailable if no relay starts with the store: a restore or a copy was broken off, or the journal was

@@ -28,12 +28,10 @@ from relay.runtime import (
     change_logs,
     compare_alerts_and_settings,
     count_dropped_lines,
-    find_doubts,
-    find_failing_erasures,
     find_waiting,
     forget_removed,
     make_refused,
-    read_parked_totals,
+    merge_with_stored,
     reload_and_report,
 )
 from relay.socket_path import address_of
@@ -104,8 +102,8 @@ class JointView:
         self._before: dict[int, Status] = {}
         """The counts of each worker's earlier processes."""
 
-    async def status(self) -> Status:
-        """Return the status."""
+    async def status(self, *, own: bool = False) -> Status:
+        """Return the status. `own`: without parked events, erasures and doubts, which are in the store."""
         running = {one.worker.number: one.worker for one in self._workers if not one.over}
         async with asyncio.TaskGroup() as group:
             asked = {
@@ -113,9 +111,6 @@ class JointView:
                 for number, worker in running.items()
             }
             retired = group.create_task(read_retired(self.store, asked.keys(), self.config), name="read other ledgers")
-            parked = group.create_task(read_parked_totals(self.store), name="count parked events")
-            failing = group.create_task(find_failing_erasures(self.store), name="look for erasures that fail")
-            doubts = group.create_task(find_doubts(self.store), name="look for doubts")
         answers = {number: task.result() for number, task in asked.items()}
         found = [self._read_own(), *(keep_configured(before, self.config) for before in self._before.values())]
         for number, last in self._seen.items():
@@ -124,12 +119,11 @@ class JointView:
             else:
                 found.append(last if answers[number] else freeze(last))
         found += retired.result()
-        parts = 1 if self.store.shared_partitions else self.config.runtime.workers
-        most = self.config.parked.max_size * parts
-        if self.store.shared_partitions and not any(0 in one.partitions for one in found):
+        if own or (self.store.shared_partitions and not any(0 in one.partitions for one in found)):
             whole = merge_statuses(found, ())  # the node with partition 0 tells of the store
         else:
-            whole = merge_statuses(found, parked.result(), failing.result(), doubts.result(), parked_most=most)
+            parts = 1 if self.store.shared_partitions else self.config.runtime.workers
+            whole = await merge_with_stored(self.store, found, self.config.parked.max_size * parts)
         workers = [self._describe_worker(number, is_away=answer is None) for number, answer in answers.items()]
         return replace(whole, workers=workers, alerts=self.alerts.statuses, refused_reload=self.refused_reload)
 
@@ -278,7 +272,7 @@ class JointView:
         Raises LookupError, ValueError if the connector is configured or runs, Unavailable.
         """
         async with self._reloading:
-            running = [lane.connector for lane in (await self.status()).lanes]
+            running = [lane.connector for lane in (await self.status(own=True)).lanes]
             return await forget_removed(self.store, connector, {*self.config.connectors, *running})
 
     async def _post(self, worker: Worker, path: str) -> dict[str, Any] | str | None:

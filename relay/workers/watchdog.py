@@ -50,7 +50,7 @@ class JointPulse:
         """Describe the state in one sentence; return the last one if that takes too long."""
         try:
             async with asyncio.timeout(self._beat):
-                status = await self._view.status()
+                status = await self._view.status(own=bool(self._view.store.shared_partitions))
             self._said = describe_workers(status)
             if (announced := await self._view.announcer.choose(status)) is not None:
                 self._view.watch.check(announced)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import orjson
 import pytest
 
@@ -363,7 +364,9 @@ async def test_the_process_with_the_first_partition_sends_alerts_for_all(cluster
         await cluster.runs(1, 2, 3)
         assert await cluster.post(0) == 202
         await cluster.reported(lambda seen: [one["state"] for one in seen["lanes"]] == ["failing"])
-        assert (await ask(cluster.daemon, "alerts", "list"), ops.requests) == ([], [])
+        for command in (("alerts", "list"), ("alerts", "test", "ops"), ("alerts", "show")):
+            assert "the node that runs partition 0 sends the alerts of all nodes" in await ask(cluster.daemon, *command)
+        assert ops.requests == []
         for _ in range(2):  # the second time what the alert remembers says that it was told
             cluster.play()
             await ops.requested(1)
@@ -375,6 +378,24 @@ async def test_the_process_with_the_first_partition_sends_alerts_for_all(cluster
         assert len(ops.requests) == 1
         hook.behaviour = 200
         await cluster.daemon.until(lambda: count(hook), all_once(0))
+        assert await cluster.daemon.stop() == 0
+
+
+async def test_a_tap_shows_partitions_that_come_later(cluster: Cluster) -> None:
+    async with Destination() as hook:
+        cluster.daemon.configure("10-all", CONFIG % hook.url)
+        cluster.play(elsewhere=[0, 1, 2, 3])
+        await cluster.start()
+        connector = aiohttp.UnixConnector(str(cluster.daemon.state / "admin.sock"))
+        async with (
+            aiohttp.ClientSession(connector=connector) as session,
+            session.get("http://relay/tail?at=hook") as tap,
+            asyncio.timeout(30),
+        ):
+            cluster.play()
+            await cluster.runs(0, 1, 2, 3)
+            assert await cluster.post(7) == 202
+            assert orjson.loads(await tap.content.readline())["event"]["properties"] == {"n": 7}
         assert await cluster.daemon.stop() == 0
 
 

@@ -101,7 +101,9 @@ class ParkedHandlers:
         one = msgspec.convert(given, ReplayRequest)
         cursor = Cursor(one.start, one.start)
         asked = Replay(one.connector, cursor, one.stop, one.events, check_rate(one.rate), asked_by=read_asker(request))
-        running = sorted(lane.connector for lane in (await self._control.status()).lanes)
+        running = sorted(lane.connector for lane in (await self._control.status(own=True)).lanes)
+        if self._control.store.shared_partitions:  # another node may run its lanes
+            running = sorted({*running, *self._control.config.connectors})
         if asked.connector not in running:
             raise LookupError(f"no connector {asked.connector} runs; there are: {', '.join(running) or 'none'}")
         number, runs = await ADMIN.run(_ask_replay, self._control.store, one.worker, asked)

@@ -32,14 +32,15 @@ class StatusHandlers:
         self._control, self._listeners = control, listeners
         self._taps = 0
 
-    async def _read_status(self) -> Status:
-        """Return the status of this node."""
-        status = await self._control.status()
+    async def _read_status(self, *, own: bool = False) -> Status:
+        """Return the status of this node, as `Control.status` does."""
+        status = await self._control.status(own=own)
         return replace(status, listeners=merge_listeners(status.listeners, self._listeners()))
 
     async def _read_whole_status(self) -> Status:
         """Return the status of all nodes that share the store; that of this node while the store is unavailable."""
-        mine, store = await self._read_status(), self._control.store
+        store = self._control.store
+        mine = await self._read_status(own=bool(store.shared_partitions))  # else the store would be read twice
         if not store.shared_partitions:
             return mine
         try:
@@ -82,14 +83,27 @@ class StatusHandlers:
 
     async def get_alerts(self, _: web.Request) -> web.StreamResponse:
         """Answer with the status of the alerts."""
-        return make_answer((await self._read_status()).alerts)
+        await self._check_announcer()
+        return make_answer((await self._read_status(own=True)).alerts)
+
+    async def _check_announcer(self) -> None:
+        """Check that this node sends its alerts. Raises OSError that names the node that sends those of all nodes."""
+        control = self._control
+        if not control.store.shared_partitions or not control.config.alerts or (await control.status(own=True)).alerts:
+            return
+        processes = await ADMIN.run(control.store.read_processes)
+        nodes = [one.node for one in processes if one.state == "running" and 0 in one.partitions]
+        ask = f"ask node {nodes[0]}" if nodes else "ask again once a node runs it"
+        raise OSError(f"the node that runs partition 0 sends the alerts of all nodes: {ask}")
 
     async def preview_alerts(self, _: web.Request) -> web.StreamResponse:
         """Answer with the message that each alert would send now."""
+        await self._check_announcer()
         return make_answer({name: message.data for name, message in self._control.alerts.preview().items()})
 
     async def test_alert(self, request: web.Request) -> web.StreamResponse:
         """Send a test of an alert."""
+        await self._check_announcer()
         tried = await self._control.alerts.test(request.match_info["alert"])
         return make_answer({"id": tried.id, "sent": tried.sent is not None, "problem": tried.problem})
 

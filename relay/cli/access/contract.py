@@ -1,6 +1,6 @@
 """The interface of commands to a state folder."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from relay.api import User
@@ -28,8 +28,8 @@ class Resumed(NamedTuple):
 class RemovedConnectors(NamedTuple):
     """What is kept of connectors that are not configured."""
 
-    configured: Collection[str]
-    """The connectors that are configured."""
+    configured: Mapping[str, Sequence[str]]
+    """The connectors that are configured, each with the nodes that have it, if nodes share the store."""
     pending: Mapping[str, int]
     """Pending events by removed connector."""
     failing_erasures: Sequence[FailingErasures]

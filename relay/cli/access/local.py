@@ -37,7 +37,16 @@ from relay.inspect import (
     search_all,
     trace_all,
 )
-from relay.store import Entry, HistoryQuery, Parked, ParkedQuery, Replay, merge_ledgers, name_partition
+from relay.store import (
+    Entry,
+    HistoryQuery,
+    Parked,
+    ParkedQuery,
+    Replay,
+    find_configured,
+    merge_ledgers,
+    name_partition,
+)
 
 
 class LocalAccess:
@@ -152,8 +161,9 @@ class LocalAccess:
                 "the configuration cannot be read, so nobody knows if it is configured: relay check"
             )
         ledgers = merge_ledgers(lane for partition in self._store.view_all() for lane in partition.read_lanes())
-        pending = {name: ledger.pending for name, ledger in ledgers.items() if name not in config.connectors}
-        return RemovedConnectors(config.connectors, pending, self._store.erasures.find_failing())
+        configured = {**dict.fromkeys(config.connectors, ()), **find_configured(self._store.read_processes())}
+        pending = {name: ledger.pending for name, ledger in ledgers.items() if name not in configured}
+        return RemovedConnectors(configured, pending, self._store.erasures.find_failing())
 
     def forget(self, connector: str) -> None:
         note_history(self._store, make_forget_entry(self._store.forget(connector), find_login()))

@@ -13,7 +13,7 @@ from relay.api import User
 from relay.cli.access.contract import Asked, RemovedConnectors, Resumed
 from relay.cli.client import Client
 from relay.inspect import Audit, Check, DumpPart, Receipt, Remains, ReplayCount, Stretch, Trace, WholeAudit
-from relay.status import Status
+from relay.status import Status, find_nodes_with
 from relay.store import Entry, HistoryQuery, Parked, ParkedQuery, Replay
 
 CHANGE_S: Final = 3600.0
@@ -110,7 +110,7 @@ class RemoteAccess:
 
     def find_removed(self) -> RemovedConnectors:
         seen = msgspec.json.decode(self._client.read("GET", "/status"), type=Status)
-        configured = [one.connector for one in seen.lanes]
+        configured = {one.connector: find_nodes_with(one.connector, seen.nodes) for one in seen.lanes}
         return RemovedConnectors(configured, {one.connector: one.pending for one in seen.gone}, seen.failing_erasures)
 
     def forget(self, connector: str) -> None:

@@ -4,7 +4,7 @@ Nothing waits for an entry; an entry may be lost instead.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import starmap
 from typing import Final
 
@@ -33,12 +33,15 @@ _LAST_RUN: Final = """
 class ClusterHistory:
     """The history of a cluster. See `relay.store.StoredHistory`."""
 
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
+    def __init__(self, cluster: Cluster, node: str = "") -> None:
+        """`node`: the name of the node on which this process runs. Its entries say it."""
+        self._cluster, self._node = cluster, node
 
     def add(self, entries: Sequence[Entry], keep: float = 0.0, most: int = 0) -> None:
+        where = {"node": self._node} if self._node else {}
+        named = [replace(one, about={**one.about, **where}) for one in entries]
         with self._cluster.use() as db, db.transaction_of():
-            db.run_many(_ADD, [*map(encode_entry, entries)])
+            db.run_many(_ADD, [*map(encode_entry, named)])
             if keep:
                 db.run(_TOO_OLD, (keep,))
             if most:

@@ -18,7 +18,7 @@ import structlog
 
 from relay.api.internal import LeftBehind
 from relay.config import Config
-from relay.deliver import Changes, Fleet
+from relay.deliver import Changes, Fleet, Taps
 from relay.erasure import Eraser
 from relay.runtime.background import Chores
 from relay.runtime.partitions.parked_removal import keep_removing_parked
@@ -42,14 +42,21 @@ class Partition:
     """One partition at work."""
 
     def __init__(
-        self, config: Config, store: Store, folder: Path, journal: Log, state: State, behind: dict[str, LeftBehind]
+        self,
+        config: Config,
+        store: Store,
+        folder: Path,
+        journal: Log,
+        state: State,
+        behind: dict[str, LeftBehind],
+        taps: dict[str, Taps],
     ) -> None:
         """`config`: the partition's part of the configuration. `folder`: the state folder. `behind`: work in threads of
-        connectors that have ended, by name."""
+        connectors that have ended, by name. `taps`: those of a connector's lanes in all partitions, by name."""
         self.number, self.journal, self.state = state.worker, journal, state
         self._config, self._store = config, store
         start = folder if store.shared_partitions else make_connector_folder(folder, self.number)
-        self.fleet = Fleet(journal, state, start, self.number, behind)
+        self.fleet = Fleet(journal, state, start, self.number, behind, taps)
         self._eraser = self._make_eraser(config)
         self.status_reader = PartitionStatusReader(self.fleet, journal, self.number)
         self._chores = Chores()
@@ -88,7 +95,8 @@ class Partition:
         try:
             await self.state.follow_pauses()
         except Unavailable as error:
-            log.error("what the first worker pauses cannot be read", error=str(error))
+            if not error.is_logged:
+                log.error("what the first worker pauses cannot be read", error=str(error))
         await self.fleet.heed_pauses()
 
     async def run(self, watch: Watch | None = None) -> None:

@@ -21,7 +21,7 @@ import structlog
 
 from relay.api.internal import LeftBehind
 from relay.config import Config, ConfigError, find_unmade, make_mistakes
-from relay.deliver import Changes, LiveLane, compare, make_plans
+from relay.deliver import Changes, LiveLane, Taps, compare, make_plans
 from relay.runtime.partitions.partition import Partition, Watch
 from relay.runtime.process import StartError, make_limits
 from relay.runtime.worker import divide_by_partitions
@@ -47,13 +47,15 @@ class Partitions:
         self._stopping = asyncio.Event()
         self._behind = defaultdict[int, dict[str, LeftBehind]](lambda: defaultdict(LeftBehind))
         """Work in threads of connectors that have ended, by partition and name."""
+        self.taps = defaultdict[str, Taps](set)
+        """The taps of each connector: also of lanes that begin later."""
         self._ended: Status | None = None
         """The counts of partitions that this process runs no more."""
         self._is_away = False
         self.watch_first: Watch | None = None
         """Makes what watches partition 0 while it runs here."""
         self.moved = asyncio.Event()
-        """Set when this process runs other partitions than before."""
+        """Set when this process runs other partitions than before, or has another configuration."""
 
     def __iter__(self) -> Iterator[Partition]:
         return iter([*self._running.values()])
@@ -84,7 +86,7 @@ class Partitions:
         """Open a partition. Raises Unavailable."""
         config = self._divide(self._config)
         opened = await ADMIN.run(self._store.open, number, make_limits(config), config.journal.memory)
-        return Partition(config, self._store, self._folder, *opened, self._behind[number])
+        return Partition(config, self._store, self._folder, *opened, self._behind[number], self.taps)
 
     async def run(self) -> None:
         """Run partitions until `stop` and the end of what is under way."""

@@ -12,10 +12,11 @@ from typing import Any
 import aiohttp
 
 from relay.admin.server import SOCKET, Admin
-from relay.admin.tail import Tap, Taps
+from relay.admin.tail import Tap
 from relay.api import Connector, ConnectorSettings
 from relay.catalogue import Selection
 from relay.config.model import AdminSettings, Config, Configured, JournalSettings, MetricsSettings
+from relay.deliver import Taps
 from relay.engine import open_store
 from relay.state.database import StateDatabase
 from relay.state.layout import DATABASE
@@ -46,7 +47,7 @@ class Shown:
     def note(self, entry: Entry) -> None:
         self.noted.append(entry)
 
-    async def status(self) -> Status:
+    async def status(self, *, own: bool = False) -> Status:
         return self.shown
 
     @asynccontextmanager

@@ -13,7 +13,7 @@ from relay.inspect import DumpPart, Stretch, audit_all, check_all, count_all, du
 from relay.postgres import PostgresStore
 from relay.postgres import store as store_module
 from relay.postgres.log.writer import PostgresWriter
-from relay.store import Counts, Cursor, EventIds, JournalLimits, Parked, SourceLedger, Unavailable
+from relay.store import Counts, Cursor, Entry, EventIds, JournalLimits, Parked, SourceLedger, Unavailable
 from relay.testing import make_event
 from tests.postgres import start_shared_server
 
@@ -173,3 +173,29 @@ async def test_commands_find_everything_while_nothing_runs(make: Make) -> None:
     assert (sighting.offset, sighting.lanes[0].state) == (1, "parked (refused: no)")
     assert [bystander.forget("hook").parked, audit_all(bystander).connectors] == [2, []]
     assert bystander.describe_usage(1).startswith("other tables ")
+
+
+async def test_a_connector_that_another_node_has_is_not_forgotten(make: Make) -> None:
+    store, other = make(), make("b")
+    store.join(0)
+    membership = other.join(0)
+    log, state = store.open(0, LIMITS, 1 << 20)
+    await state.save({"heap": Cursor(0, 0)}, 0)
+    await log.close()
+    state.close()
+    membership.report(b"{}", {"connector.heap": "digest"})
+    with pytest.raises(Unavailable, match="heap is still configured at node b"):
+        store.forget("heap")
+    membership.report(b"{}", {})
+    assert store.forget("heap").connector == "heap"
+
+
+def test_entries_of_the_history_name_their_node(make: Make) -> None:
+    store, other = make(), make("b")
+    store.join(0)
+    for one in (store, other):
+        one.history.add([Entry("started", "relay", "relay started", about={"workers": 1})])
+    assert [one.about for one in store.history.read()] == [
+        {"workers": 1, "node": "a"},
+        {"workers": 1, "node": "b"},
+    ]

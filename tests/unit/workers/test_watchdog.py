@@ -10,6 +10,7 @@ import pytest
 from relay.runtime.condition_watch import ConditionWatch
 from relay.runtime.systemd import Notify
 from relay.workers.watchdog import SILENT, JointPulse
+from tests.toy_store.store import ToyStore
 from tests.unit.status.statuses import a_status
 
 
@@ -36,8 +37,9 @@ class View:
     def __init__(self) -> None:
         self.asked = 0
         self.watch, self.announcer = ConditionWatch(), Announcing()
+        self.store = ToyStore()
 
-    async def status(self) -> Any:
+    async def status(self, *, own: bool) -> Any:
         self.asked += 1
         return a_status()
 

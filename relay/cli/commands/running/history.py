@@ -25,8 +25,8 @@ def history(
 ) -> None:
     """Show what happened, when, and by whom.
 
-    The newest entry comes last. NAME is a connector, a source, journal, relay, or a subject such as "worker 1". Works
-    whether relay runs or not.
+    The newest entry comes last. With a journal in PostgreSQL, each entry says which node wrote it. NAME is a connector,
+    a source, journal, relay, or a subject such as "worker 1". Works whether relay runs or not.
 
     Exit codes: 0 shown; 1 no relay has run with that state folder.
     """
@@ -37,6 +37,7 @@ def history(
     else:
         lines = []
         for one in found:
-            by = f" (by {one.by})" if one.by else ""
-            lines.append(escape_text(f"{format_time(one.at)}  {one.kind:<17}  {one.sentence}{by}"))
+            told = [f"by {one.by}" if one.by else "", f"at node {node}" if (node := one.about.get("node")) else ""]
+            whose = f" ({', '.join(filter(None, told))})" if any(told) else ""
+            lines.append(escape_text(f"{format_time(one.at)}  {one.kind:<17}  {one.sentence}{whose}"))
         click.echo("\n".join(lines) or "nothing of that is in the history")

@@ -26,7 +26,8 @@ def forget(place: StateOptions, connector: str, yes: bool) -> None:
     access = choose_access(place)
     configured, removed, failing = access.find_removed()
     if connector in configured:
-        raise click.ClickException(f"the connector {connector} is still configured: remove its table first")
+        at = f" at node {', '.join(nodes)}" if (nodes := configured[connector]) else ""
+        raise click.ClickException(f"the connector {connector} is still configured{at}: remove its table first")
     if connector not in removed:
         known = ", ".join(sorted(removed)) or "none"
         raise click.ClickException(f"relay keeps nothing of a connector {connector}; removed connectors: {known}")
