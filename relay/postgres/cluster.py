@@ -1,10 +1,11 @@
 """The cluster whose tables a schema holds, for whatever works beside the holders of leases: commands, status, history.
 
 How it fails and recovers: the first use checks that relay can work with the tables, and a use that fails checks again
-the next time. No connection and no transaction outlasts a use. So a slow caller, or a caller that was killed, delays
-nobody.
+the next time. Tables that are another cluster's than at the first use are not touched. No connection and no transaction
+outlasts a use. So a slow caller, or a caller that was killed, delays nobody.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -15,6 +16,8 @@ from relay.postgres.schema import check_version, read_version
 from relay.postgres.state.transactions import WAIT_FOR_LOCKS
 from relay.store import Unavailable
 
+FRESH_S: Final = 0.5
+"""Seconds after which a use looks again whose tables are there."""
 LOCK: Final = "SELECT pg_advisory_xact_lock((SELECT lock FROM $.cluster), %s)"
 """Takes one of the cluster's advisory locks, by its number, until the transaction has ended."""
 
@@ -27,6 +30,7 @@ class Cluster:
         self._database = database
         self.place = database.place
         self._has_tables = self._has_run = False
+        self._recognised = -FRESH_S
 
     @contextmanager
     def use_tables(self) -> Iterator[PostgresConnection]:
@@ -35,6 +39,9 @@ class Cluster:
             if not self._has_tables:
                 check_version(read_version(db))
                 self._has_tables = True
+            if time.monotonic() > self._recognised + FRESH_S:
+                self._database.recognise(db)
+                self._recognised = time.monotonic()
             yield db
 
     @contextmanager
@@ -58,7 +65,8 @@ class Cluster:
 
     def read_id(self) -> UUID:
         """Return the id that the cluster got when it was made. Raises Unavailable."""
-        with self.use_tables() as db:
+        with self._database.use() as db:
+            check_version(read_version(db))
             return db.read_cluster()
 
     def list_partitions(self) -> list[int]:

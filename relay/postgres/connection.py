@@ -163,7 +163,7 @@ class Database:
         self._free = deque[PostgresConnection]()
         finalize(self, _close_all, self._free)
         self.cluster: UUID | None = None
-        """The cluster that this process works with; None: whichever is there."""
+        """The cluster that this process works with; None: it has not met any yet."""
         self.outage: Outage | None = None
         """Who says that the database is away; None: nobody, each caller gets the errors and no more."""
         self.known_ends = KnownEnds()
@@ -200,10 +200,17 @@ class Database:
         """Check that the tables are those of this process's cluster. If not, nobody uses the database before a later
         check finds them. Raises Unavailable."""
         with self._note_answers(), self._lend() as db:
-            if (found := db.read_cluster()) != self.cluster and self.cluster is not None:
-                raise OtherCluster(self.schema, found, self.cluster)
+            self.recognise(db)
         if self.outage is not None:
             self.outage.note_tables()
+
+    def recognise(self, db: PostgresConnection) -> None:
+        """Check whose tables are there; at first, take part in their cluster. Raises OtherCluster, psycopg.Error."""
+        found = db.read_cluster()
+        if self.cluster is None:
+            self.cluster = found
+        elif found != self.cluster:
+            raise OtherCluster(self.schema, found, self.cluster)
 
     @contextmanager
     def watch(self) -> Iterator[None]:

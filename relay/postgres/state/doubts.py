@@ -30,7 +30,11 @@ class ClusterDoubts:
         return ON_LOSSES
 
     def accept(self, what: Literal["journal", "clock"]) -> list[str]:
+        done = []
         if what == "journal":
+            done = ["a relay that runs with this state folder takes part after a restart"] * bool(
+                find_other_cluster(self._known)
+            )
             self._known.accept()
         with self._cluster.use_tables() as db, db.transaction_of(begin_change()):
             if what == "clock":
@@ -38,7 +42,7 @@ class ClusterDoubts:
             else:
                 accept_log(db)
                 accept_damage(db)
-        return []
+        return done
 
 
 def find_other_cluster(known: KnownCluster) -> list[Doubt]:

@@ -72,10 +72,20 @@ def test_another_cluster_is_refused_at_the_start_until_accepted(make: Make) -> N
     execute(store, "UPDATE $.cluster SET id = gen_random_uuid()")
     with pytest.raises(Unavailable, match="has worked with cluster"):
         store.join(0)
-    assert [one.what for one in store.doubts.find()] == ["journal"]
-    store.doubts.accept("journal")
+    command = make()
+    assert [one.what for one in command.doubts.find()] == ["journal"]
+    assert command.doubts.accept("journal") == ["a relay that runs with this state folder takes part after a restart"]
     store.join(0)
     assert store.doubts.find() == []
+
+
+def test_tables_that_were_replaced_are_not_read(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.postgres.cluster.FRESH_S", 0.0)
+    store = make()
+    assert store.view_all()
+    execute(store, "UPDATE $.cluster SET id = gen_random_uuid()")
+    with pytest.raises(Unavailable, match="somebody has dropped the tables and made new ones"):
+        store.view_all()
 
 
 async def test_a_partition_that_cannot_be_opened_is_free_again(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

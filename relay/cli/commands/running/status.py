@@ -165,7 +165,8 @@ def _format_workers(seen: Status) -> list[str]:
             rows.append([str(one.worker), "away", "-", "-", "-"])
             continue
         up = "away" if one.away else format_span(seen.now - one.started)
-        journal = [format_size(one.journal.size), f"{one.journal.fill:.0%}"]
+        is_known = one.journal.capacity > 0  # else the worker has no partition
+        journal = [format_size(one.journal.size), f"{one.journal.fill:.0%}"] if is_known else ["-", "-"]
         rows.append([str(one.worker), up, format_size(one.memory), *journal])
     return [*format_table(rows), ""] if seen.workers else []
 
