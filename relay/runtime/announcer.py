@@ -43,7 +43,7 @@ class Announcer:
             return None
         config = self._in_force()
         try:
-            whole = await ADMIN.run(read_cluster_status, self._store, config)
+            whole = await ADMIN.run(read_cluster_status, self._store, config, config.journal.node_name)
         except Unavailable as error:
             return mark_unavailable(own, str(error)) if self._announces else None
         await self._set_announcing(runs_first, config)

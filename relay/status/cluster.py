@@ -19,10 +19,11 @@ CONNECTOR = "connector."
 """The prefix of the names of connectors' tables."""
 
 
-def read_cluster_status(store: Store, config: Config) -> Status:
+def read_cluster_status(store: Store, config: Config, here: str = "") -> Status:
     """Read the status of all nodes from the store. Raises Unavailable.
 
-    `config`: a configuration with the sources and connectors of interest, for partitions that no process runs.
+    `config`: a configuration with the sources and connectors of interest, for partitions that no process runs. `here`:
+    the node that reads, and so runs; "": none does.
     """
     processes = store.read_processes()
     reports = [_decode_report(one) for one in processes]
@@ -41,7 +42,7 @@ def read_cluster_status(store: Store, config: Config) -> Status:
     waiting = sorted({*range(store.shared_partitions)} - {*partitions})
     return replace(
         whole,
-        nodes=describe_nodes(processes, reports, whole.now),
+        nodes=_correct_own(describe_nodes(processes, reports, whole.now), here),
         waiting_partitions=waiting,
         durability=health.durability,
         store_problems=health.problems,
@@ -96,6 +97,13 @@ def describe_nodes(processes: Sequence[NodeProcess], reports: Sequence[Status | 
             node = replace(node, differs=_find_different(known[0], one.tables), lacks=lacks)
         found.append(node)
     return found
+
+
+def _correct_own(nodes: Sequence[NodeStatus], here: str) -> list[NodeStatus]:
+    """Say that a node runs that has given no sign of life: after an outage its next sign comes within seconds."""
+    if any(one.node == here and one.state == "running" for one in nodes):
+        return [*nodes]
+    return [replace(one, state="running") if (one.node, one.state) == (here, "away") else one for one in nodes]
 
 
 def find_nodes_with(connector: str, nodes: Sequence[NodeStatus]) -> list[str]:

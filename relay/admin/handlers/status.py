@@ -44,7 +44,8 @@ class StatusHandlers:
         if not store.shared_partitions:
             return mine
         try:
-            whole = await ADMIN.run(read_cluster_status, store, self._control.config)
+            config = self._control.config
+            whole = await ADMIN.run(read_cluster_status, store, config, config.journal.node_name)
         except Unavailable as error:
             return mark_unavailable(mine, str(error))
         return replace(whole, alerts=mine.alerts, refused_reload=mine.refused_reload)

@@ -178,6 +178,13 @@ def test_what_nobody_knows_while_no_relay_runs_is_no_zero(store: SharedStore) ->
     assert "no relay runs: start it again, or another node" in sentences(whole)[0]
 
 
+def test_a_node_that_reads_the_status_does_not_call_itself_away(store: SharedStore) -> None:
+    store.add("a", state="away", silent=20.0)
+    store.add("b", state="away", silent=20.0)
+    assert [one.state for one in read_cluster_status(store, Config(), "a").nodes] == ["running", "away"]
+    assert [one.state for one in read_cluster_status(store, Config()).nodes] == ["away", "away"]
+
+
 def test_parked_events_are_unknown_while_the_store_is_away() -> None:
     screen = "\n".join(format_screen(mark_unavailable(a_status(lanes=[a_lane(parked_now=0)]), "Connection refused")))
     (row,) = [line.split() for line in screen.splitlines() if line.startswith("heap ")]
