@@ -36,6 +36,8 @@ class Daemon:
         self.wrapper: list[str] = []
         """A command that runs relay in a new interpreter, and what that inherits besides."""
         self.inherits: list[int] = []
+        self.module = "relay"
+        """What is run in its place, without a wrapper."""
         self._process: asyncio.subprocess.Process | Forked | None = None
         self._reading: asyncio.Task[None] | None = None
         self.configure("00-ingest", '[ingest]\nlisten = "127.0.0.1:0"')
@@ -70,7 +72,7 @@ class Daemon:
                     pass_fds=self.inherits,
                 )
             else:
-                self._process = await self._forks.start(arguments, out.fileno())
+                self._process = await self._forks.start(arguments, out.fileno(), self.module)
         self._reading = asyncio.get_running_loop().create_task(self._read_stderr(), name="stderr of relay")
 
     @property

@@ -20,6 +20,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from runpy import run_module
 from subprocess import CompletedProcess
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, Any
@@ -85,10 +86,10 @@ class Forks:
         self.command = (sys.executable, "-SIB", str(Path(__file__).with_name("forked_command.py")), str(door))
         """What stands for `python -m relay` where a test starts a program."""
 
-    async def start(self, arguments: Sequence[str], stdout: int) -> Forked:
-        """Start a relay with these arguments, and this process's environment and folder."""
+    async def start(self, arguments: Sequence[str], stdout: int, module: str = "relay") -> Forked:
+        """Start a relay with these arguments, and this process's environment and folder. `module`: what is relay."""
         errors, stderr = os.pipe()
-        news = self.order(arguments, stdout, stderr, Path.cwd())
+        news = self._order(module, arguments, {1: stdout, 2: stderr}, Path.cwd())
         news.setblocking(False)
         os.close(stderr)
         return Forked(await _number(news), await _reader_of(errors), news)
@@ -262,6 +263,8 @@ if __name__ == "__main__":
         module = child[0]
         be(*child)
     try:
-        sys.exit(read_journal()) if module == "relay.inspect" else main()
+        if module == "relay.inspect":
+            sys.exit(read_journal())
+        main() if module == "relay" else run_module(module, run_name="__main__")
     except SystemExit as ended:
         end(ended.code)

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -18,7 +17,6 @@ from relay.testing import Answer, Destination, make_event
 from tests.daemon import Daemon
 from tests.process.commands import ask, until_answer
 
-ROOT = Path(__file__).parents[2]
 PARTITIONS = 4
 CONFIG = """
 [metrics]
@@ -58,12 +56,10 @@ CUT = "partition ends here, its deliveries under way are cut short"
 class Cluster:
     """A relay, and a file that says what other processes do."""
 
-    def __init__(self, daemon: Daemon, folder: Path) -> None:
-        self.daemon, self._file = daemon, folder / "world.json"
+    def __init__(self, daemon: Daemon, file: Path) -> None:
+        self.daemon, self._file = daemon, file
         daemon.state.mkdir()
-        place = f"PYTHONPATH={ROOT}:{ROOT / 'plugins'}"
-        shared = (f"TOY_PARTITIONS={PARTITIONS}", f"TOY_WORLD={self._file}")
-        daemon.wrapper = ["env", place, *shared, sys.executable, "-m", "tests.process.toy_relay"]
+        daemon.module = "tests.process.toy_relay"
 
     def play(self, **world: Any) -> None:
         """Let something happen to the store. See `tests.toy_store.shared.ToyWorld`."""
@@ -98,8 +94,11 @@ class Cluster:
 
 
 @pytest.fixture
-def cluster(daemon: Daemon, tmp_path: Path) -> Cluster:
-    return Cluster(daemon, tmp_path)
+def cluster(daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    file = tmp_path / "world.json"
+    monkeypatch.setenv("TOY_PARTITIONS", str(PARTITIONS))
+    monkeypatch.setenv("TOY_WORLD", str(file))
+    return Cluster(daemon, file)
 
 
 def count(hook: Destination) -> dict[int, int]:

@@ -1,15 +1,11 @@
 """A real relay on a store that is nothing but tables in memory: nothing outside the store knows what it stands on."""
 
-import sys
-from pathlib import Path
-
 from relay.testing import Destination, make_event
 from tests.daemon import Daemon
 from tests.process.commands import act, ask, ask_replay, numbers, until_answer
 
 KINDS = {"started", "paused", "resumed", "parked_replayed", "replay_started", "replay_done", "reloaded", "erased"}
 """What the history has of this run."""
-ROOT = Path(__file__).parents[2]
 CONFIG = """
 [metrics]
 listen = "127.0.0.1:0"
@@ -33,7 +29,7 @@ async def post(daemon: Daemon, *numbers: int) -> None:
 
 async def test_relay_runs_on_a_store_that_is_tables_in_memory(daemon: Daemon) -> None:
     daemon.state.mkdir()
-    daemon.wrapper = ["env", f"PYTHONPATH={ROOT}:{ROOT / 'plugins'}", sys.executable, "-m", "tests.process.toy_relay"]
+    daemon.module = "tests.process.toy_relay"
     async with Destination() as hook, Destination() as other:
         daemon.configure("10-all", CONFIG % hook.url)
         await daemon.start()
