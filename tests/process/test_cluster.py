@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from relay.status.model import Status
-from relay.testing import Destination
 from tests.forks import Forks
 from tests.postgres import start_shared_server
-from tests.process.cluster import EVENTS, Cluster, configure_hook, count_arrived, send_round
+from tests.process.cluster import EVENTS, Cluster, Numbered, configure_hook, send_round
 
 pytestmark = pytest.mark.slow
 
@@ -21,7 +20,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(params=[4])
 async def cluster(request: pytest.FixtureRequest, tmp_path: Path, relay_forks: Forks) -> AsyncIterator[Cluster]:
     """A cluster of so many partitions, of which no relay runs yet."""
-    async with Destination() as destination:
+    async with Numbered() as destination:
         cluster = Cluster(tmp_path, relay_forks, destination, request.param, start_shared_server())
         yield cluster
         await cluster.end()
@@ -29,8 +28,8 @@ async def cluster(request: pytest.FixtureRequest, tmp_path: Path, relay_forks: F
 
 async def deliver_some(cluster: Cluster) -> None:
     """Wait until some more events arrive."""
-    before = len(count_arrived(cluster.destination))
-    await cluster.until("events arrive", lambda: len(count_arrived(cluster.destination)) > before + 100)
+    before = len(cluster.destination.arrived)
+    await cluster.until("events arrive", lambda: len(cluster.destination.arrived) > before + 100)
 
 
 def list_held(cluster: Cluster, name: str) -> list[int]:
@@ -122,18 +121,18 @@ async def test_the_status_is_told_while_no_relay_runs(cluster: Cluster) -> None:
 async def test_a_connector_that_nodes_get_one_by_one_misses_no_event(cluster: Cluster) -> None:
     await cluster.start("a", "b")
     a, b = cluster.nodes.values()
-    async with Destination() as late, send_round(cluster) as sender:
+    async with Numbered() as late, send_round(cluster) as sender:
         await deliver_some(cluster)
         configure_hook(a, "late", late)
         assert (await a.run("reload")).returncode == 0
         first = sender.accepted[-1] + 2 * EVENTS  # what is under way now may have come before
-        await cluster.until("events arrive at it", lambda: max(count_arrived(late), default=0) > first + 100)
+        await cluster.until("events arrive at it", lambda: max(late.arrived, default=0) > first + 100)
         await cluster.until("b is known to lack it", lambda: cluster.read_status("a").nodes[1].lacks == ["late"])
-        assert not {*range(first, sender.accepted[-1])} <= count_arrived(late).keys(), "some wait at b"
+        assert not {*range(first, sender.accepted[-1])} <= late.arrived.keys(), "some wait at b"
         configure_hook(b, "late", late)
         assert (await b.run("reload")).returncode == 0
         await deliver_some(cluster)
         sender.stop()
         await cluster.until(
-            "it has every event", lambda: {*range(first, sender.accepted[-1] + 1)} <= count_arrived(late).keys()
+            "it has every event", lambda: {*range(first, sender.accepted[-1] + 1)} <= late.arrived.keys()
         )

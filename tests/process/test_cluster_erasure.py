@@ -9,10 +9,10 @@ import aiohttp
 import orjson
 import pytest
 
-from relay.testing import Destination, make_event
+from relay.testing import make_event
 from tests.forks import Forks
 from tests.postgres import Server, run_server
-from tests.process.cluster import EMAIL, Cluster, send_round
+from tests.process.cluster import EMAIL, Cluster, Numbered, send_round
 
 pytestmark = pytest.mark.slow
 USER = "erase-me-7c1d0b"
@@ -30,7 +30,7 @@ def server() -> Iterator[Server]:
 @pytest.fixture
 async def cluster(server: Server, tmp_path: Path, relay_forks: Forks) -> AsyncIterator[Cluster]:
     """Three relays that share two partitions: one of them delivers nothing."""
-    async with Destination() as destination:
+    async with Numbered() as destination:
         cluster = Cluster(tmp_path, relay_forks, destination, 2, server)
         for name in NODES:
             cluster.nodes[name] = cluster.make(name)

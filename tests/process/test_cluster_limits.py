@@ -9,10 +9,10 @@ from pathlib import Path
 import orjson
 import pytest
 
-from relay.testing import Answer, Destination
+from relay.testing import Answer
 from tests.forks import Forks
 from tests.postgres import start_shared_server
-from tests.process.cluster import Cluster, Node, make_numbered
+from tests.process.cluster import Cluster, Node, Numbered, make_numbered
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +30,7 @@ retry = { first = "20ms", max = "100ms" }
 @pytest.fixture
 async def cluster(tmp_path: Path, relay_forks: Forks) -> AsyncIterator[Cluster]:
     """A cluster of which no relay runs yet."""
-    async with Destination() as destination:
+    async with Numbered() as destination:
         cluster = Cluster(tmp_path, relay_forks, destination, PARTITIONS, start_shared_server())
         yield cluster
         await cluster.end()
