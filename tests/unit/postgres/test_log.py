@@ -151,6 +151,22 @@ async def test_a_table_that_was_dropped_is_passed_over_and_told(open_log: Open, 
     assert await read_to(log.open_reader(), 7, 6) == {6: b"{}"}
 
 
+async def test_nothing_is_appended_to_the_same_table_of_another_cluster(open_log: Open, database: Database) -> None:
+    database.cluster = Cluster(database).read_id()
+    log = open_log()
+    assert await append(log, b"{}") == 0
+    execute(database, "UPDATE $.cluster SET id = gen_random_uuid()")
+    said = f"holds cluster .* has worked with cluster {database.cluster}"
+    with pytest.raises(Unavailable, match=said):
+        await append(log, b"{}")
+    with pytest.raises(Unavailable, match=said):
+        async with log.append_new([KIND], [b"{}"], EventIds("braze", ["a"], 60.0)):
+            pass
+    with database.use() as db:
+        assert db.run(f"SELECT count(*) FROM $.{name_newest(database)}").fetchall() == [(1,)]
+        assert db.run("SELECT count(*) FROM $.seen").fetchall() == [(0,)]
+
+
 async def test_a_segment_that_somebody_reads_is_removed_another_time(open_log: Open, database: Database) -> None:
     log = open_log(JournalLimits(max_size=1 << 30, retention=0.0))
     await append(log, b'{"n":0}')
