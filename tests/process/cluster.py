@@ -193,11 +193,11 @@ class RoundSender:
             for first in count(0, EVENTS):
                 numbers = [*range(first, first + EVENTS)]
                 while not await self._send(session, numbers, next(turns)):
-                    await asyncio.sleep(0.02)
+                    await asyncio.sleep(0.05)
                 self.accepted += numbers
                 if self._stopped:
                     return
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.05)
 
     def stop(self) -> None:
         """Send nothing more once the present events are taken."""
