@@ -1,5 +1,6 @@
 """A real PostgreSQL server in a folder of its own, which ends as servers end: in order, by a crash, or by hanging."""
 
+import atexit
 import os
 import pwd
 import random
@@ -10,7 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,9 @@ ROOM = 4 << 30
 PORTS = range(20_000, 32_000)
 """Not among the ports that the kernel gives to outgoing connections, so a server finds its port free after a crash."""
 _numbers = count(1)
+_empty: list[Path] = []
+_end = ExitStack()
+atexit.register(_end.close)
 
 
 def find_program(name: str) -> str:
@@ -116,9 +120,17 @@ class Server:
         self._segment = ""
         """Id of the shared memory that a killed server leaves behind."""
         if primary is None:
-            self.run("initdb", "-D", str(self.folder), "-U", "relay", "-A", "trust", "-N", "--wal-segsize=1")
+            self._copy_empty()
         else:
             self.copy(primary)
+
+    def _copy_empty(self) -> None:
+        """Make the files of an empty server: `initdb` makes them once, for they are the same each time."""
+        if not _empty:
+            folder = _end.enter_context(make_server_folder()) / "data"
+            self.run("initdb", "-D", str(folder), "-U", "relay", "-A", "trust", "-N", "--wal-segsize=1")
+            _empty.append(folder)
+        self.run("cp", "-a", str(_empty[0]), str(self.folder))
 
     def copy(self, primary: "Server") -> None:
         """Make the files anew, as those of a standby with a slot at the primary."""
