@@ -226,5 +226,5 @@ def make_engine(name: str, folder: Path, limits: JournalLimits = LIMITS) -> LogE
     limits = replace(limits, compress="compressed" in name)
     if name.startswith("postgres"):
         dsn = start_shared_pooler().dsn if "pooler" in name else ""
-        return DatabaseLog(limits, 0 if name == "postgres, from the database" else 1 << 20, dsn)
+        return DatabaseLog(limits, 0 if "from the database" in name else 1 << 20, dsn)
     return EmbeddedLog(folder, limits, memory=1 << 20 if name == "embedded" else 0)

@@ -20,8 +20,7 @@ ENGINES = (
     "embedded, from disk",
     "embedded, compressed",
     "postgres",
-    "postgres, from the database",
-    "postgres, compressed, through a pooler",
+    "postgres, compressed, from the database, through a pooler",
     "toy",
 )
 KIND = Kind("braze", "users.messages.email.Open")
