@@ -11,10 +11,13 @@ demo: .venv/run.done  ## move events from a Braze stand-in to a Heap stand-in an
 test: .venv/dev.done  ## lint, types, import rules, and every test
 	$(MAKE) --no-print-directory --jobs=2 lint pytest
 
-pytest: .venv/dev.done
+pytest: .venv/compiled.done
 	$(BIN)/python -m tests.postgres  # says which servers are not installed
-	-$(BIN)/pytest --collect-only -qq >/dev/null  # one process compiles the tests, instead of each of them
 	$(BIN)/pytest -n 4
+
+.venv/compiled.done: .venv/dev.done
+	-$(BIN)/pytest --collect-only -qq >/dev/null  # one process compiles the tests, instead of each of them
+	touch $@
 
 test-quick: .venv/dev.done  ## the tests without the slow ones
 	$(BIN)/pytest -m "not slow"
