@@ -110,8 +110,7 @@ async def assert_ended_by_accepting(daemon: Daemon) -> None:
 
 
 @pytest.mark.promise(2)
-@pytest.mark.parametrize("end", ["stop", "kill"])
-@pytest.mark.parametrize("how", ["older copy", "last segment removed"])
+@pytest.mark.parametrize(("how", "end"), [("older copy", "kill"), ("last segment removed", "stop")])
 async def test_a_journal_without_its_end_goes_on_behind_it(daemon: Daemon, tmp_path: Path, how: str, end: str) -> None:
     async with Destination() as hook, Destination() as heap:
         kept = await run_into_loss(daemon, hook, heap, end, tmp_path / "copy")
@@ -130,8 +129,7 @@ async def test_a_journal_without_its_end_goes_on_behind_it(daemon: Daemon, tmp_p
         await assert_ended_by_accepting(daemon)
 
 
-@pytest.mark.parametrize("end", ["stop", "kill"])
-@pytest.mark.parametrize("how", ["segments removed", "emptied", "removed"])
+@pytest.mark.parametrize(("how", "end"), [("segments removed", "kill"), ("emptied", "stop"), ("removed", "kill")])
 async def test_a_lost_journal_goes_on_behind_all_offsets(daemon: Daemon, tmp_path: Path, how: str, end: str) -> None:
     """relay starts by itself only if the file `identity` is left."""
     async with Destination() as hook, Destination() as heap:
