@@ -24,6 +24,7 @@ CONDITIONS: Final = MappingProxyType(
         "worker_lost": "a worker does not answer",
         "database_troubled": "the database of a shared journal acknowledges nothing, or is slowed down from outside",
         "node_lost": "a node that shares the partitions gives no sign of life",
+        "partition_unopened": "no process can open a partition of a shared journal: its events wait",
         "doubt": "journal, database or clock do not fit together: an admin has to look, and may accept the state",
         "alert_failing": "relay cannot send the messages of an alert",
         "reload_refused": "the configuration on disk has mistakes; the earlier configuration stays in force",

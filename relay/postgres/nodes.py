@@ -6,6 +6,8 @@ process without a sign of life for the time of a lease does not count any more. 
 How it fails and recovers:
 
 - The database is away: nobody learns anything. Each process keeps what it has until its leases are over.
+- A process cannot open one of its partitions, and tries again after longer and longer pauses. A partition that has been
+  free for LEFT_S is taken by any other process. That process then has more than its share, and gives another one back.
 - A process has ended without a word. A process of the same name that starts on the same machine knows that, and takes
   over at once. On another machine it waits whether the other process gives a sign of life.
 - A process has stood still, and another process has started under its name since. It runs nothing any more, and says
@@ -14,7 +16,7 @@ How it fails and recovers:
 
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 from uuid import UUID
@@ -37,6 +39,8 @@ SIGN_S: Final = 3.0
 SILENCE_S: Final = 3 * SIGN_S
 """Seconds without a sign of life after which the name of a process is free."""
 LOOK_S: Final = 0.5
+LEFT_S: Final = 15.0
+"""Seconds after which a free partition is left to whoever can open it."""
 NOBODY: Final = UUID(int=0)
 """The id of no process."""
 NAMES_LOCK: Final = -2
@@ -109,6 +113,10 @@ class ClusterMembership:
         """The server's timeline under which this process has told how far it knows the logs."""
         self._namesake: Namesake | None = None
         """The process that has taken the name of this one."""
+        self._free_since: dict[int, float] = {}
+        """Since when this process has seen each free partition free, by `read_uptime`."""
+        self._adopted = frozenset[int]()
+        """The partitions beyond its share that were left to this process."""
 
     def join(self) -> None:
         """Register this process. Blocking, for SILENCE_S at most.
@@ -123,9 +131,10 @@ class ClusterMembership:
             seen = other.seen
             time.sleep(LOOK_S)
 
-    def find_wanted(self) -> frozenset[int]:
+    def find_wanted(self, failing: Collection[int] = ()) -> frozenset[int]:
         """Give a sign of life if it is time; return the partitions that this process is to run now. Blocking.
 
+        `failing`: partitions that this process could not open lately.
         Raises Unavailable, also if the tables are not those of the cluster that this process has joined.
         """
         self._database.check_cluster()
@@ -138,7 +147,16 @@ class ClusterMembership:
                 testify(db, self._process.instance, self._database.known_ends.read())
                 self._timeline = timeline
             running = [instance for (instance,) in db.run(RUNNING)]
-            return share_out(read_holders(db), running).get(self._process.instance, frozenset())
+            holders = read_holders(db)
+        mine, left = self._process.instance, self._find_left(holders)
+        self._adopted = frozenset(one for one in self._adopted | left if holders[one] in (None, mine))
+        return (share_out(holders, running, self._adopted).get(mine, frozenset()) | left) - {*failing}
+
+    def _find_left(self, holders: Sequence[UUID | None]) -> frozenset[int]:
+        """Return the partitions that have been free for so long that nobody else can open them."""
+        now, free = read_uptime(), [number for number, holder in enumerate(holders) if holder is None]
+        self._free_since = {number: self._free_since.get(number, now) for number in free}
+        return frozenset(number for number, since in self._free_since.items() if now - since > LEFT_S)
 
     def report(self, status: bytes, tables: Mapping[str, str]) -> None:
         """Leave a status of this process for the others. Blocking."""

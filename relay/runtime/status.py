@@ -65,6 +65,7 @@ class StatusReader:
             certificates=self._read_certificates(config),
             parked=(),
             restart=restart,
+            unopened=self._partitions.unopened,
         )
         return merge_parts([own, *await self._partitions.read_statuses(config)])
 

@@ -5,7 +5,7 @@ them raise FileNotFoundError if no relay has run with the folder, OSError and sq
 """
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -178,7 +178,7 @@ class OwnPartition:
     def __init__(self, worker: int) -> None:
         self._partitions = (worker,)
 
-    def find_wanted(self) -> tuple[int, ...]:
+    def find_wanted(self, failing: Collection[int] = ()) -> tuple[int, ...]:
         return self._partitions
 
     def report(self, status: bytes, tables: Mapping[str, str]) -> None:

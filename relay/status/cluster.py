@@ -44,6 +44,7 @@ def read_cluster_status(store: Store, config: Config, here: str = "") -> Status:
         whole,
         nodes=_correct_own(describe_nodes(processes, reports, whole.now), here),
         waiting_partitions=waiting,
+        unopened={number: why for number, why in whole.unopened.items() if number in waiting},
         durability=health.durability,
         store_problems=health.problems,
     )

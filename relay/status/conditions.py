@@ -18,6 +18,7 @@ from relay.status.diagnosis import (
     classify_source,
     describe_lane,
     describe_parked,
+    describe_unopened,
     diagnose,
     make_list_command,
     measure_wait,
@@ -65,6 +66,10 @@ def find_conditions(status: Status) -> list[Condition]:
     for node, finding in zip(status.nodes, found.nodes, strict=False):  # the last are of all nodes
         if node.state == "away":
             conditions.append(Condition("node_lost", finding.name, finding.said, node.seen, {}))
+    for number, why in status.unopened.items():
+        facts = {"last_error": {"reason": why}, "do": "relay journal check"}
+        said = describe_unopened(number, why)
+        conditions.append(Condition("partition_unopened", f"partition {number}", said, now, facts))
     if status.store_problems:
         said = f"database: {'; '.join(status.store_problems)}"
         conditions.append(Condition("database_troubled", "database", said, now, {}))

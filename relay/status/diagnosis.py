@@ -326,6 +326,8 @@ def _diagnose_nodes(status: Status) -> Iterator[HealthFinding]:
         advice = "a running process takes them over in a moment" if first else "no relay runs: start one"
         said = f"partitions: nobody runs {describe_partitions(status.waiting_partitions)}, and their events wait"
         yield HealthFinding("partitions", ok=False, said=f"{said}; {advice}")
+    for number, why in status.unopened.items():
+        yield HealthFinding(f"partition {number}", ok=False, said=describe_unopened(number, why))
     yield from (HealthFinding("database", ok=False, said=f"database: {problem}") for problem in status.store_problems)
 
 
@@ -351,6 +353,11 @@ def describe_partitions(numbers: Sequence[int]) -> str:
     """Describe partitions by their numbers: "partitions 0-3"."""
     noun = "partition" if len(numbers) == 1 else "partitions"
     return f"{noun} {format_ranges(make_ranges(numbers))}" if numbers else "no partition"
+
+
+def describe_unopened(number: int, why: str) -> str:
+    """Describe a partition that no process can open."""
+    return f"partition {number} cannot be opened, and its events wait: {why}; each process tries again by itself"
 
 
 def _diagnose_erasures(one: FailingErasures, now: float, *, runs: bool, is_off: bool) -> HealthFinding:

@@ -141,6 +141,7 @@ def _merge_two(one: Status, other: Status) -> Status:
         gone=_merge_by_name(one.gone, other.gone, lambda gone: gone.connector, _merge_removed),
         restart=[*dict.fromkeys((*one.restart, *other.restart))],
         partitions=sorted({*one.partitions, *other.partitions}),
+        unopened={**one.unopened, **other.unopened},
     )
 
 

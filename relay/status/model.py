@@ -352,6 +352,8 @@ class Status:
     waiting_partitions: Sequence[int] = ()
     """The partitions that no process runs now. Their events wait. Of such a partition, `lanes` have the ledgers and
     pauses, and `journal` has nothing."""
+    unopened: Mapping[int, str] = field(default_factory=dict)
+    """Why partitions cannot be opened, by number. Of several processes: those of the waiting partitions."""
     durability: str = ""
     """Where an acknowledged event is, such as "on the disk of 2 of 3 servers (ANY 1 of b, c)", if servers keep it."""
     unread: str = ""

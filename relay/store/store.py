@@ -314,8 +314,10 @@ class Inbox(Protocol):
 class Membership(Protocol):
     """The place of one process among all that share the partitions. Methods block."""
 
-    def find_wanted(self) -> Collection[int]:
+    def find_wanted(self, failing: Collection[int] = ()) -> Collection[int]:
         """Tell the other processes that this one runs; return the partitions that it is to run now.
+
+        `failing`: partitions that this process could not open lately. They are left to other processes.
 
         Call it about every half second, from one thread at a time. The process opens the partitions that it does not
         run yet. It finishes what is under way in those that it is to run no more, and closes them. If this raises

@@ -50,6 +50,7 @@ after = "0s"
 """
 ORDERED = "users.behaviors.CustomEvent"
 RATE = 40
+UNOPENED = "partition cannot be opened, will be tried again"
 CUT = "partition ends here, its deliveries under way are cut short"
 
 
@@ -64,7 +65,7 @@ class Cluster:
     def play(self, **world: Any) -> None:
         """Let something happen to the store. See `tests.toy_store.shared.ToyWorld`."""
         fresh = self._file.with_suffix(".new")
-        fresh.write_text(json.dumps({"elsewhere": [], "taken": [], "away": False} | world))
+        fresh.write_text(json.dumps({"elsewhere": [], "taken": [], "broken": [], "away": False} | world))
         fresh.rename(self._file)
 
     async def start(self) -> None:
@@ -226,6 +227,24 @@ async def test_a_lost_partition_delivers_nothing_more_and_comes_back(cluster: Cl
         cluster.play()
         await cluster.runs(0, 1, 2, 3)
         await cluster.daemon.until(lambda: count(hook), all_once(*range(4)))
+        assert await cluster.daemon.stop() == 0
+
+
+async def test_a_partition_that_cannot_be_opened_ends_no_other(cluster: Cluster) -> None:
+    async with Destination() as hook:
+        cluster.daemon.configure("10-all", CONFIG % hook.url)
+        cluster.play(broken=[2])
+        await cluster.start()
+        await cluster.runs(0, 1, 3)
+        status = await cluster.reported(lambda seen: seen["unopened"])
+        assert (status["waiting_partitions"], status["unopened"]) == ([2], {"2": "ValueError: its books are torn"})
+        said = "partition 2 cannot be opened, and its events wait: ValueError: its books are torn"
+        assert said in (await cluster.daemon.run("status")).stdout.decode()
+        cluster.play()
+        await cluster.runs(0, 1, 2, 3)
+        await cluster.reported(lambda seen: not seen["unopened"])
+        pauses = [line["in_s"] for line in cluster.daemon.logged(UNOPENED)]
+        assert pauses == [0.5 * 2**number for number in range(len(pauses))]
         assert await cluster.daemon.stop() == 0
 
 

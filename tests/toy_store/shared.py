@@ -32,6 +32,8 @@ class ToyWorld:
     """Partitions that another process is to run."""
     taken: Collection[int] = ()
     """Partitions that another process works with."""
+    broken: Collection[int] = ()
+    """Partitions that cannot be opened."""
     away: bool = False
     """Whether the store does not answer."""
     file: Path | None = None
@@ -153,13 +155,13 @@ class ToyMembership:
         self._store, self._worker = store, worker
         store.workers.add(worker)
 
-    def find_wanted(self) -> list[int]:
+    def find_wanted(self, failing: Collection[int] = ()) -> list[int]:
         if not self._store.shared_partitions:
             return [self._worker]
         self._store.world.check()
         workers = sorted(self._store.workers)
         mine = range(workers.index(self._worker), self._store.shared_partitions, len(workers))
-        return [number for number in mine if number not in {*self._store.world.elsewhere}]
+        return [number for number in mine if number not in {*self._store.world.elsewhere, *failing}]
 
     def report(self, status: bytes, tables: Mapping[str, str]) -> None:
         if self._store.shared_partitions:

@@ -66,6 +66,8 @@ class ToyStore:
             self.world.check()
             if books.is_in_use or partition in self.world.taken:
                 raise Unavailable(f"partition {partition} of {self.place} is in use by another relay", "busy")
+            if partition in self.world.broken:
+                raise ValueError("its books are torn")
             books.is_in_use = True
         books.log = log = books.log.reopen(limits) if books.log else ToyLog(limits)
 

@@ -4,13 +4,17 @@ How it fails and recovers, where the processes share the partitions:
 
 - About every LOOK_S the process tells the others that it runs, and learns which partitions it is to run. It opens those
   that it lacks. It gives a partition back once deliveries under way have ended, or after the drain budget.
-- A partition that cannot be opened yet, or was lost to another process, is tried again at the next look.
+- A partition that was lost to another process, or that another process has yet to give back, is tried again at the
+  next look.
+- A partition that cannot be opened is tried again after a pause that grows. Whatever the error is, the other partitions
+  go on. Another process may take the partition meanwhile.
+- A partition opens also while a reload takes its time. If the reload ends in between, the partition opens anew.
 - While the store is unavailable the process goes on with the partitions that it has, until each is lost.
 """
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +26,9 @@ import structlog
 from relay.api.internal import LeftBehind
 from relay.config import Config, ConfigError, find_unmade, make_mistakes
 from relay.deliver import Changes, LiveLane, Taps, compare, make_plans
+from relay.guests import format_trace, name_error
 from relay.runtime.partitions.partition import Partition, Watch
+from relay.runtime.partitions.unopened import Unopened
 from relay.runtime.process import StartError, make_limits
 from relay.runtime.worker import divide_by_partitions
 from relay.status import Status, keep_configured, keep_counts, merge_parts
@@ -42,8 +48,9 @@ class Partitions:
         self._membership: Membership | None = None
         self._running: dict[int, Partition] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._changing = asyncio.Lock()
-        """Held while a partition opens, or the configuration changes."""
+        self._changing, self._opening = asyncio.Lock(), asyncio.Lock()
+        """Held while the configuration changes, and while a partition opens."""
+        self._unopened = Unopened()
         self._stopping = asyncio.Event()
         self._behind = defaultdict[int, dict[str, LeftBehind]](lambda: defaultdict(LeftBehind))
         """Work in threads of connectors that have ended, by partition and name."""
@@ -103,8 +110,8 @@ class Partitions:
             if wanted is not None and not self._stopping.is_set():
                 for number in wanted - self._tasks.keys():
                     self._tasks[number] = group.create_task(self._run_while_wanted(number), name=f"partition {number}")
-                for number in self._running.keys() - wanted:
-                    self._running[number].give_back(self._config.runtime.drain)
+                for number in () if self._opening.locked() else self._running.keys() - wanted:
+                    self._running[number].give_back(self._config.runtime.drain)  # an opening that fails moves nothing
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):
                     await self._stopping.wait()
@@ -112,7 +119,7 @@ class Partitions:
     async def _find_wanted(self, membership: Membership) -> set[int] | None:
         """Find the partitions to run now; None while the store is unavailable."""
         try:
-            wanted = {*await ADMIN.run(membership.find_wanted)}
+            wanted = {*await ADMIN.run(membership.find_wanted, self._unopened.find_waiting())}
         except Unavailable as error:
             if not self._is_away and not error.is_logged:
                 self._is_away = True
@@ -125,38 +132,82 @@ class Partitions:
 
     async def _run_while_wanted(self, number: int) -> None:
         """Open a partition, run it, and close it."""
-        partition = None
         try:
-            async with self._changing:
-                partition = await self._open(number)
+            async with self._opening:
+                partition = await self._try_to_open(number)
+                if partition is None:
+                    return
+                self._running[number] = partition  # at once: a reload that begins now finds it
+            await self._run_opened(partition)
+        finally:
+            del self._tasks[number]
+
+    async def _run_opened(self, partition: Partition) -> None:
+        """Run a partition, and close it."""
+        number = partition.number
+        self.moved.set()
+        log.info("partition runs here", partition=number)
+        if self._stopping.is_set():
+            partition.stop()
+        try:
+            await partition.run(None if number else self.watch_first)
+        finally:
+            del self._running[number]
+            counts = keep_counts(partition.status_reader.read_counts(self._config))
+            self._ended = counts if self._ended is None else merge_parts([self._ended, counts])
+            self.moved.set()
+            await partition.close()
+            log.info("partition does not run here any more", partition=number)
+
+    async def _try_to_open(self, number: int) -> Partition | None:
+        """Open a partition, and make its lanes; return None if that fails."""
+        more = dict[str, str]()
+        try:
+            partition = await self._open_by_present_config(number)
+        except Unavailable as error:
+            if error.is_logged or error.reason in (
+                "busy",
+                "taken",
+            ):  # another process has it, or has yet to give it back
+                return None
+            reason = str(error)
+        except ConfigError as error:
+            reason = str(error)
+        except Exception as error:  # what is wrong with one partition must not end the others
+            reason, more = name_error(error), {"exception": format_trace(error)}
+        else:
+            self._unopened.note_opened(number)
+            return partition
+        pause_s = self._unopened.note_failure(number, reason)
+        told = {"partition": number, "reason": reason, "in_s": pause_s}
+        log.error("partition cannot be opened, will be tried again", **told, **more)
+        return None
+
+    async def _open_by_present_config(self, number: int) -> Partition:
+        """Open a partition by the configuration in force, also if that changes meanwhile. Raises Unavailable,
+        ConfigError."""
+        while True:
+            config, partition = self._config, await self._open(number)
+            try:
                 await partition.prepare()
                 if number:
                     await partition.follow_pauses()
-                self._running[number] = partition
-            self.moved.set()
-            log.info("partition runs here", partition=number)
-            if self._stopping.is_set():
-                partition.stop()
-            await partition.run(None if number else self.watch_first)
-        except Unavailable as error:
-            if error.reason != "busy" and not error.is_logged:  # busy: another process has yet to give it back
-                log.error("partition cannot be opened, will be tried again", partition=number, reason=str(error))
-        except ConfigError as error:
-            log.error("partition cannot be opened, will be tried again", partition=number, reason=str(error))
-        finally:
-            if self._running.pop(number, None) and partition is not None:
-                counts = keep_counts(partition.status_reader.read_counts(self._config))
-                self._ended = counts if self._ended is None else merge_parts([self._ended, counts])
-                self.moved.set()
-            if partition is not None:
+                if config is self._config:
+                    return partition
+            except BaseException:
                 await partition.close()
-                log.info("partition does not run here any more", partition=number)
-            del self._tasks[number]
+                raise
+            await partition.close()
 
     async def read_statuses(self, config: Config) -> list[Status]:
         """Return the status of each partition, and the counts of those that this process runs no more."""
         found = [await partition.status_reader.read_status(config) for partition in self]
         return found if self._ended is None else [*found, keep_configured(self._ended, config)]
+
+    @property
+    def unopened(self) -> Mapping[int, str]:
+        """Why partitions could not be opened here, by number."""
+        return self._unopened.reasons
 
     @property
     def numbers(self) -> Collection[int]:
@@ -189,14 +240,19 @@ class Partitions:
             mine, changes = self._divide(new), compare(make_plans(self._config), make_plans(new))
             for partition in [*self][1:]:  # the first one tries by itself before it changes anything
                 partition.fleet.try_change(mine)
-            for partition in self:
-                try:
-                    found = await partition.change(mine)
-                except Unavailable:
-                    if not partition.is_lost:
-                        raise
-                else:
-                    changes = replace(changes, unready={**changes.unready, **found.unready})
+            done = set[Partition]()
+            while left := [
+                partition for partition in self if partition not in done
+            ]:  # others may have opened meanwhile
+                for partition in left:
+                    done.add(partition)
+                    try:
+                        found = await partition.change(mine)
+                    except Unavailable:
+                        if self._running.get(partition.number) is partition and not partition.is_lost:
+                            raise
+                    else:
+                        changes = replace(changes, unready={**changes.unready, **found.unready})
             self._config = new
             return changes
 

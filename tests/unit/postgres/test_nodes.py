@@ -55,10 +55,12 @@ class Member:
     def __init__(self, membership: ClusterMembership, leases: Leases) -> None:
         self.membership, self._leases = membership, leases
         self._held = {}
+        self.failing = set[int]()
+        """Partitions that the process cannot open."""
 
     def look(self) -> set[int]:
         """Do what the membership says; return the partitions that the process has now."""
-        wanted = self.membership.find_wanted()
+        wanted = self.membership.find_wanted(self.failing)
         for partition in self._held.keys() - wanted:
             self._held.pop(partition).give_back()
         for partition in wanted - self._held.keys():
@@ -208,3 +210,17 @@ def test_a_process_keeps_its_number_and_leaves_it_to_another(cluster: Cluster) -
         db.run("UPDATE $.node SET until = '-infinity'")
         db.run("UPDATE $.node SET seen = seen - interval '2 days' WHERE node = 'b'")
     assert [one.membership.slot for one in cluster.join("c", "d", "a", "e")] == [2, 1, 0, 3]
+
+
+def test_a_partition_that_its_process_cannot_open_goes_to_another(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = cluster.join("a", "b")
+    a.failing = {0}
+    assert (a.look(), b.look()) == ({1}, {2, 3})
+    assert (a.look(), b.look()) == ({1}, {2, 3}), "others may have it once it was free for a while"
+    monkeypatch.setattr(nodes_module, "LEFT_S", -1.0)
+    assert (a.look(), b.look()) == ({1}, {0, 2, 3})
+    monkeypatch.setattr(nodes_module, "LEFT_S", 15.0)
+    assert b.look() == {0, 2}, "b keeps what others cannot open, and gives another one back"
+    assert (a.look(), b.look()) == ({1, 3}, {0, 2})
