@@ -127,7 +127,7 @@ class StateFolder:
             raise LookupError(f"no connector {connector} has run; there are: {', '.join(known) or 'none'}")
         # In portions, and so before all else. The ledger goes after the parked events, so that the rest balances
         parked, erasures = sum(self.parked.drop(ParkedQuery(connector=connector))), 0
-        for number, mine in list_worker_folders(self._folder).items():
+        for mine in list_worker_folders(self._folder).values():
             remove_stores(mine, connector)
             with closing(connect(mine, "rw")) as db:
                 db.execute("BEGIN IMMEDIATE")
@@ -135,8 +135,7 @@ class StateFolder:
                     delete(db, connector)
                 erasures += forget_at_connector(db, connector)
                 db.execute("COMMIT")
-            closed = mine / CLOSED / (f"{connector}.{number}" if number else connector)
-            for file in [*list_cut_files(mine, connector), closed]:
+            for file in [*list_cut_files(mine, connector), mine / CLOSED / connector]:
                 with suppress(OSError):  # what stays there does no harm
                     file.unlink()
         return Forgotten(connector, known[connector].pending, parked, erasures)

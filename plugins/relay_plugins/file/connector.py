@@ -153,8 +153,10 @@ class File(Connector, type="file", batch={"events": 10_000, "size": "8MiB", "age
 
     @property
     def _closed_path(self) -> Path:
-        """Return the place of the sizes of closed files. Partitions have one folder, and a file of sizes each."""
-        return self.folder / "closed" / (f"{self.name}.{self.worker}" if self.worker else self.name)
+        """Return the place of the sizes of closed files. A worker has a folder of its own. Partitions have one folder,
+        and a file of sizes each."""
+        is_own = self.worker == 0 or self.folder.name == str(self.worker)
+        return self.folder / "closed" / (self.name if is_own else f"{self.name}.{self.worker}")
 
     @cached_property
     def _old_files(self) -> OldFiles:
