@@ -26,10 +26,9 @@ from relay.postgres import (
     Lasting,
     PostgresConnection,
     PostgresStore,
-    check_version,
+    check_tables,
     find_database,
     make_table,
-    read_version,
 )
 from relay.store import NUMBERS, Unavailable
 
@@ -284,5 +283,5 @@ def open_postgres(state: Path, settings: JournalSettings) -> PostgresSide:
     """Return the side of the database of these settings. `state`: the state folder of a relay. Raises Unavailable."""
     database = find_database(settings)
     with database.use() as db:
-        check_version(read_version(db))
+        check_tables(db)
     return PostgresSide(database, PostgresStore(settings, state))

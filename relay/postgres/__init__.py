@@ -3,7 +3,7 @@
 from relay.postgres.connection import Database, Lasting, PostgresConnection, find_database
 from relay.postgres.log.segments import make_table
 from relay.postgres.probe import Observation, observe
-from relay.postgres.schema import check_version, make_sql, make_tables, read_version
+from relay.postgres.schema import check_tables, make_sql, make_tables
 from relay.postgres.state.plugin_store import TableStores
 from relay.postgres.store import PostgresStore
 
@@ -14,11 +14,10 @@ __all__ = [
     "PostgresConnection",
     "PostgresStore",
     "TableStores",
-    "check_version",
+    "check_tables",
     "find_database",
     "make_sql",
     "make_table",
     "make_tables",
     "observe",
-    "read_version",
 ]

@@ -12,7 +12,7 @@ from typing import Final
 from uuid import UUID
 
 from relay.postgres.connection import Database, PostgresConnection
-from relay.postgres.schema import check_version, read_version
+from relay.postgres.schema import check_tables
 from relay.postgres.state.transactions import WAIT_FOR_LOCKS
 from relay.store import Unavailable
 
@@ -37,7 +37,7 @@ class Cluster:
         """Lend a connection to the body, also before any relay has run. Raises Unavailable."""
         with self._database.use() as db:
             if not self._has_tables:
-                check_version(read_version(db))
+                check_tables(db)
                 self._has_tables = True
             if time.monotonic() > self._recognised + FRESH_S:
                 self._database.recognise(db)

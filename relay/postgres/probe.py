@@ -17,7 +17,7 @@ from relay.postgres.connection import Database, PostgresConnection
 from relay.postgres.durability import check_durable, read_durability
 from relay.postgres.known_cluster import KnownCluster
 from relay.postgres.nodes import check_name
-from relay.postgres.schema import check_partitions, check_version, read_version
+from relay.postgres.schema import check_partitions, check_tables
 from relay.postgres.snapshots import LONG_S, find_long_snapshots
 from relay.store import StoreHealth, Unavailable
 from relay.words import format_count, format_span
@@ -51,7 +51,7 @@ def observe(
     with database.use() as db:
         yield _observe_server(db)
         try:
-            check_version(read_version(db))
+            check_tables(db)
             check_bar(db)
         except Unavailable as error:
             yield _make_problem("tables", error, "schema")

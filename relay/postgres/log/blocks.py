@@ -129,8 +129,8 @@ def insert_row(db: PostgresConnection, name: str, row: BlockRow) -> None:
 
 def copy_rows(db: PostgresConnection, name: str, other: str, but: Sequence[int]) -> None:
     """Copy the rows of a segment's table into another table, but not those with these offsets. Raises psycopg.Error."""
-    copy = f"INSERT INTO $.{other} SELECT * FROM $.{name} WHERE base <> ALL(%s::bigint[])"  # noqa: S608
-    db.run(copy, [[*but]])
+    columns = f"INSERT INTO $.{other} ({_COLUMNS}) SELECT {_COLUMNS} FROM $.{name}"  # noqa: S608
+    db.run(f"{columns} WHERE base <> ALL(%s::bigint[])", [[*but]])
 
 
 def find_received(db: PostgresConnection, name: str, offset: int) -> int | None:

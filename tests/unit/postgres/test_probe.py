@@ -73,7 +73,7 @@ def test_partitions_below_those_that_exist_are_a_problem(database: Database) -> 
     assert look(database, partitions=5)["tables"].said.endswith("; the next start makes 3 more")
 
 
-def test_missing_tables_and_tables_of_a_newer_relay_are_a_problem(server: Server, database: Database) -> None:
+def test_missing_tables_and_tables_of_another_relay_are_a_problem(server: Server, database: Database) -> None:
     with closing(Database(server.dsn, "nothing")) as nothing:
         missing = look(nothing)
     assert (missing["tables"].said, missing["tables"].advice) == (
@@ -85,6 +85,10 @@ def test_missing_tables_and_tables_of_a_newer_relay_are_a_problem(server: Server
     newer = look(database)["tables"]
     assert newer.said == "a newer relay has changed the tables (version 99; this relay knows 1)"
     assert (newer.advice, newer.setting) == ("install the newer relay here, too", "schema")
+    server.execute(f"UPDATE {database.schema}.cluster SET version = 0, oldest = 0")
+    older = look(database)["tables"]
+    assert older.said == "the tables are of an older relay (version 0; this relay needs 1)"
+    assert older.advice == "run relay journal init of this relay, and older relays go on meanwhile"
 
 
 def test_more_processes_than_partitions_are_a_warning(server: Server, database: Database) -> None:

@@ -87,8 +87,8 @@ def init(place: StateOptions, only_sql: bool) -> None:
     """Make the tables of a journal in PostgreSQL.
 
     Makes the schema that journal.schema names, relay's tables in it, and journal.partitions partitions. A second run
-    makes the partitions that are lacking. It removes nothing. With --sql the role of relay needs no right to make
-    schemas, and relay need not reach the database.
+    makes the partitions that are lacking, and adds what a newer relay needs. It removes nothing. With --sql the role of
+    relay needs no right to make schemas, and relay need not reach the database.
 
     Exit codes: 0 made, or nothing was lacking; 1 not made.
     """
