@@ -80,12 +80,15 @@ def configure_hook(node: Node, name: str, destination: Destination) -> None:
 class Cluster:
     """The relays on one schema, and what they deliver to."""
 
-    def __init__(self, folder: Path, forks: Forks, destination: Numbered, partitions: int, server: Server) -> None:
+    def __init__(
+        self, folder: Path, forks: Forks, destination: Numbered, partitions: int, server: Server, dsn: str = ""
+    ) -> None:
+        """`dsn`: how relays connect; directly by default."""
         self._folder, self._forks, self._partitions = folder, forks, partitions
         self.database: Database = server.make_database(partitions)
         self.destination, self.nodes = destination, dict[str, Node]()
         self._dsn = folder / "dsn"
-        self._dsn.write_text(server.dsn)
+        self._dsn.write_text(dsn or server.dsn)
 
     def make(self, name: str, folder: str = "") -> Node:
         """Make a relay that does not run yet. `folder`: its folder; by default its name."""

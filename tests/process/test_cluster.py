@@ -11,17 +11,19 @@ import pytest
 
 from relay.status.model import Status
 from tests.forks import Forks
-from tests.postgres import start_shared_server
+from tests.postgres import start_shared_pooler, start_shared_server
 from tests.process.cluster import EVENTS, Cluster, Numbered, configure_hook, send_round
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(params=[4])
+@pytest.fixture
 async def cluster(request: pytest.FixtureRequest, tmp_path: Path, relay_forks: Forks) -> AsyncIterator[Cluster]:
-    """A cluster of so many partitions, of which no relay runs yet."""
+    """A cluster of 4 partitions, of which no relay runs yet. As "pooled", of one partition and behind a pooler."""
+    is_pooled = getattr(request, "param", "") == "pooled"
+    dsn = start_shared_pooler().dsn if is_pooled else ""
     async with Numbered() as destination:
-        cluster = Cluster(tmp_path, relay_forks, destination, request.param, start_shared_server())
+        cluster = Cluster(tmp_path, relay_forks, destination, 1 if is_pooled else 4, start_shared_server(), dsn)
         yield cluster
         await cluster.end()
 
@@ -72,7 +74,7 @@ async def test_relays_come_and_go_and_deliver_everything(cluster: Cluster) -> No
     assert b.is_running
 
 
-@pytest.mark.parametrize("cluster", [1], indirect=True)
+@pytest.mark.parametrize("cluster", ["pooled"], indirect=True)
 async def test_relays_without_a_partition_take_events_and_wait_for_one(cluster: Cluster) -> None:
     await cluster.start("a", "b", "c")
     async with send_round(cluster) as sender:
