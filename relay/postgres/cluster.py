@@ -66,7 +66,7 @@ class Cluster:
     def read_id(self) -> UUID:
         """Return the id that the cluster got when it was made. Raises Unavailable."""
         with self._database.use() as db:
-            check_version(read_version(db))
+            check_tables(db)
             return db.read_cluster()
 
     def list_partitions(self) -> list[int]:

@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 
 import relay
-from relay.testing import Destination
 from tests.forks import Forks
 from tests.postgres import start_shared_server
-from tests.process.cluster import Cluster, Node, count_arrived, send_round
+from tests.process.cluster import Cluster, Node, Numbered, send_round
 
 pytestmark = pytest.mark.slow
 OLD, NEW = relay.__version__, "99.0.0"
@@ -52,13 +51,13 @@ async def move(cluster: Cluster, node: Node, wrapper: list[str]) -> None:
     node.wrapper = wrapper
     await node.start()
     await cluster.until_shared()
-    before = len(count_arrived(cluster.destination))
-    await cluster.until("events arrive", lambda: len(count_arrived(cluster.destination)) > before + 100)
+    before = len(cluster.destination.arrived)
+    await cluster.until("events arrive", lambda: len(cluster.destination.arrived) > before + 100)
 
 
 async def test_relays_are_upgraded_one_by_one_under_load_and_back(tmp_path: Path, relay_forks: Forks) -> None:
     newer = make_newer(tmp_path / "newer")
-    async with Destination() as destination:
+    async with Numbered() as destination:
         cluster = Cluster(tmp_path, relay_forks, destination, 4, start_shared_server())
         await cluster.start("a", "b")
         a, b = cluster.nodes.values()
