@@ -3,7 +3,7 @@ BIN := .venv/bin
 CONTAINER := systemd/examples/container
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test pytest test-quick faults lint docs rooms drill bench bench-quick bench-neighbours install deb deb-test container-check clean
+.PHONY: demo test pytest test-quick faults lint docs rooms drill bench bench-quick bench-neighbours bench-cluster install deb deb-test container-check clean
 
 demo: .venv/run.done  ## move events from a Braze stand-in to a Heap stand-in and a file
 	$(BIN)/relay sandbox
@@ -49,6 +49,9 @@ bench-quick: .venv/dev.done
 bench-neighbours: .venv/dev.done  ## what bad plugins take from a connector that is well
 	$(BIN)/python tests/bench/neighbours.py
 
+bench-cluster: .venv/dev.done  ## what a journal in PostgreSQL costs, and what a second node brings, in turns
+	$(BIN)/python tests/bench/cluster.py
+
 install:  ## relay in place below DESTDIR: a venv at PREFIX (/opt/relay) of PYTHON (/usr/bin/python3), units, conf.d
 	DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" PYTHON="$(PYTHON)" systemd/package/install
 
@@ -58,10 +61,10 @@ deb:  ## a Debian package, in dist
 deb-test:  ## installs, uses, upgrades and purges the package in a Debian of its own; takes root
 	systemd/package/deb-test
 
-container-check: .venv/container.done  ## a linter for the Dockerfile, schemas for compose.yaml and kubernetes.yaml
+container-check: .venv/container.done  ## a linter for the Dockerfile, schemas for compose.yaml and the Kubernetes examples
 	.venv/container/bin/hadolint $(CONTAINER)/Dockerfile
 	.venv/container/bin/python -c 'import sys, compose_spec; compose_spec.PyCompose.from_yaml(open(sys.argv[1]).read()).validate()' $(CONTAINER)/compose.yaml
-	.venv/container/bin/kubernetes-validate --strict $(CONTAINER)/kubernetes.yaml
+	.venv/container/bin/kubernetes-validate --strict $(CONTAINER)/kubernetes.yaml $(CONTAINER)/kubernetes-postgres.yaml
 
 clean:
 	rm -rf .venv dist

@@ -29,6 +29,7 @@ from relay.testing import make_event
 CONTAINER = Path(__file__).parents[2] / "systemd" / "examples" / "container"
 DOCKERFILE = (CONTAINER / "Dockerfile").read_text().replace("\\\n", " ")
 LISTEN = tomllib.loads((CONTAINER / "00-container.toml").read_text())
+KUBERNETES = ("kubernetes.yaml", "kubernetes-postgres.yaml")
 USER = "10001"
 READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,bind,ro / && exec "$@"'
 
@@ -48,8 +49,8 @@ def documents(name: str) -> list[Any]:
     return list(yaml.safe_load_all((CONTAINER / name).read_text()))
 
 
-def kubernetes(kind: str) -> Any:
-    (found,) = [one for one in documents("kubernetes.yaml") if one["kind"] == kind]
+def kubernetes(kind: str, name: str = "kubernetes.yaml") -> Any:
+    (found,) = [one for one in documents(name) if one["kind"] == kind]
     return found
 
 
@@ -112,8 +113,8 @@ def wait_for(good: Any) -> None:
         time.sleep(0.05)
 
 
-def container() -> Any:
-    (found,) = kubernetes("StatefulSet")["spec"]["template"]["spec"]["containers"]
+def container(name: str = "kubernetes.yaml") -> Any:
+    (found,) = kubernetes("StatefulSet", name)["spec"]["template"]["spec"]["containers"]
     return found
 
 
@@ -151,34 +152,38 @@ def test_the_compose_file_names_what_is_there() -> None:
     assert compose["secrets"].keys() == {*services["relay"]["secrets"]}
 
 
-def test_the_kubernetes_example_fits_together() -> None:
-    stateful, budget, service = kubernetes("StatefulSet"), kubernetes("PodDisruptionBudget"), kubernetes("Service")
+@pytest.mark.parametrize("name", KUBERNETES)
+def test_the_kubernetes_examples_fit_together(name: str) -> None:
+    kinds = "StatefulSet", "PodDisruptionBudget", "Service"
+    stateful, budget, service = (kubernetes(kind, name) for kind in kinds)
     labels = stateful["spec"]["template"]["metadata"]["labels"]
     assert stateful["spec"]["selector"]["matchLabels"] == labels
     assert budget["spec"]["selector"]["matchLabels"] == service["spec"]["selector"] == labels
     assert stateful["spec"]["serviceName"] == service["metadata"]["name"]
-    pod, one = stateful["spec"]["template"]["spec"], container()
+    pod, one = stateful["spec"]["template"]["spec"], container(name)
     ports = {port["name"]: str(port["containerPort"]) for port in one["ports"]}
     assert ports == {table: LISTEN[table]["listen"].partition(":")[2] for table in ports}
     assert {one[probe]["httpGet"]["port"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")} <= {*ports}
-    claimed = {claim["metadata"]["name"] for claim in stateful["spec"]["volumeClaimTemplates"]}
+    claimed = {claim["metadata"]["name"] for claim in stateful["spec"].get("volumeClaimTemplates", [])}
     volumes = {volume["name"] for volume in pod["volumes"]} | claimed
     assert {mount["name"] for mount in one["volumeMounts"]} == volumes
     assert environment()["CREDENTIALS_DIRECTORY"] in {mount["mountPath"] for mount in one["volumeMounts"]}
     assert str(pod["securityContext"]["runAsUser"]) == USER
 
 
-def test_a_config_map_is_a_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", KUBERNETES)
+def test_a_config_map_is_a_configuration(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As Kubernetes mounts one: links to files in a folder that has a link of its own."""
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "secrets"))
     (tmp_path / "secrets").mkdir()
-    (tmp_path / "secrets" / "braze-token").write_text("s3cret")
+    for secret, value in kubernetes("Secret", name)["stringData"].items():
+        (tmp_path / "secrets" / secret).write_text(value)
     conf = tmp_path / "conf.d"
     (conf / "..2026_12_01").mkdir(parents=True)
     (conf / "..data").symlink_to("..2026_12_01")
-    for name, text in kubernetes("ConfigMap")["data"].items():
-        (conf / "..2026_12_01" / name).write_text(text)
-        (conf / name).symlink_to(f"..data/{name}")
+    for file, text in kubernetes("ConfigMap", name)["data"].items():
+        (conf / "..2026_12_01" / file).write_text(text)
+        (conf / file).symlink_to(f"..data/{file}")
     answer = CliRunner().invoke(relay, ["check", str(conf)])
     assert answer.exit_code == 0, answer.output
     assert "0 warnings" in answer.output, answer.output
