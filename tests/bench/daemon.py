@@ -50,7 +50,7 @@ class Daemon:
 
     def cpu(self) -> float:
         """CPU seconds that the process and all its descendants have used so far."""
-        return sum(map(_cpu, tree(self.pid)))
+        return sum(map(process_cpu, tree(self.pid)))
 
     def memory(self, field: str = "VmRSS") -> float:
         """MB of the process and all its descendants; field VmHWM is the most there ever was."""
@@ -82,7 +82,7 @@ def tree(pid: int) -> Iterator[int]:
             yield from tree(int(child))
 
 
-def _cpu(pid: int) -> float:
+def process_cpu(pid: int) -> float:
     """User and system time to the nanosecond, for some runs are short (the clock id is what clock_getcpuclockid(3)
     gives); and that of children that have ended, in ticks (proc(5): fields 16 and 17)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -124,6 +124,12 @@ class Server:
         else:
             self.copy(primary)
 
+    @property
+    def pid(self) -> int:
+        """Return the process id of the server's first process, whose children are the others."""
+        assert self._process is not None
+        return self._process.pid
+
     def _copy_empty(self) -> None:
         """Make the files of an empty server: `initdb` makes them once, for they are the same each time."""
         if not _empty:
