@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from relay.postgres.connection import PostgresConnection
-from relay.store import Unavailable
+from relay.store import StandbyCounts, Unavailable
 
 UNSAFE: Final = ("fsync", "full_page_writes")
 """Settings of the server without which a crash may destroy acknowledged events."""
@@ -35,6 +35,12 @@ class Durability:
     def is_stuck(self) -> bool:
         """Whether too few standbys are connected, so that COMMIT does not return."""
         return len(self._candidates) < self.count
+
+    @property
+    def counts(self) -> StandbyCounts:
+        """How many standbys COMMIT can wait for. "*" names as many as COMMIT waits for."""
+        named = self.count if "*" in self.named else len(self.named)
+        return StandbyCounts(named, self.count, len(self._candidates))
 
     @property
     def _candidates(self) -> list[str]:

@@ -158,8 +158,8 @@ def read_health(db: PostgresConnection) -> StoreHealth:
     """Read how safe acknowledged events are, and what endangers or slows down the database. Raises psycopg.Error."""
     durability = read_durability(db)
     problems = [f"an acknowledged event is {durability}: {STANDBYS}"] if durability.is_stuck else []
-    problems += [f"{one}: {ENDING}" for one in find_long_snapshots(db)]
-    return StoreHealth(str(durability), problems)
+    snapshots = [f"{one}: {ENDING}" for one in find_long_snapshots(db)]
+    return StoreHealth(str(durability), [*problems, *snapshots], durability.counts, len(snapshots))
 
 
 def _observe_durability(db: PostgresConnection) -> Iterator[Observation]:

@@ -66,6 +66,8 @@ class StatusReader:
             parked=(),
             restart=restart,
             unopened=self._partitions.unopened,
+            shares_partitions=self._partitions.are_shared,
+            unreachable_since=self._partitions.unreachable_since,
         )
         return merge_parts([own, *await self._partitions.read_statuses(config)])
 

@@ -47,6 +47,8 @@ def read_cluster_status(store: Store, config: Config, here: str = "") -> Status:
         unopened={number: why for number, why in whole.unopened.items() if number in waiting},
         durability=health.durability,
         store_problems=health.problems,
+        standbys=health.standbys,
+        held_snapshots=health.held_snapshots,
     )
 
 

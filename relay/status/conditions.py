@@ -63,17 +63,20 @@ def find_conditions(status: Status) -> list[Condition]:
             conditions.append(Condition("worker_lost", finding.name, finding.said, now, {}))
         else:
             conditions += _find_journal(f"journal of {finding.name}", finding.said, worker.journal, now)
+    return [*conditions, *_find_cluster(status, found), *_find_beside_events(status, found)]
+
+
+def _find_cluster(status: Status, found: Diagnosis) -> Iterator[Condition]:
+    """Find what is wrong with the nodes that share the partitions, and with their database."""
     for node, finding in zip(status.nodes, found.nodes, strict=False):  # the last are of all nodes
         if node.state == "away":
-            conditions.append(Condition("node_lost", finding.name, finding.said, node.seen, {}))
+            yield Condition("node_lost", finding.name, finding.said, node.seen, {})
     for number, why in status.unopened.items():
         facts = {"last_error": {"reason": why}, "do": "relay journal check"}
-        said = describe_unopened(number, why)
-        conditions.append(Condition("partition_unopened", f"partition {number}", said, now, facts))
+        yield Condition("partition_unopened", f"partition {number}", describe_unopened(number, why), status.now, facts)
     if status.store_problems:
         said = f"database: {'; '.join(status.store_problems)}"
-        conditions.append(Condition("database_troubled", "database", said, now, {}))
-    return [*conditions, *_find_beside_events(status, found)]
+        yield Condition("database_troubled", "database", said, status.now, {})
 
 
 def _find_beside_events(status: Status, found: Diagnosis) -> Iterator[Condition]:

@@ -103,7 +103,7 @@ def freeze(last: Status) -> Status:
     replays = [replace(one, rate=0.0) for one in last.replays]
     journal = replace(last.journal, full_in=None)
     listeners = {name: replace(one, connections=0) for name, one in last.listeners.items()}
-    left = replace(last, memory=0, listeners=listeners, partitions=())
+    left = replace(last, memory=0, listeners=listeners, partitions=(), unreachable_since=None)
     return replace(left, sources=sources, lanes=lanes, journal=journal, replays=replays)
 
 
@@ -142,6 +142,8 @@ def _merge_two(one: Status, other: Status) -> Status:
         restart=[*dict.fromkeys((*one.restart, *other.restart))],
         partitions=sorted({*one.partitions, *other.partitions}),
         unopened={**one.unopened, **other.unopened},
+        shares_partitions=one.shares_partitions or other.shares_partitions,
+        unreachable_since=min(filter(None, (one.unreachable_since, other.unreachable_since)), default=None),
     )
 
 

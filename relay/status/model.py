@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from relay.histogram import Histogram
-from relay.store import Doubt, FailingErasures, ParkedTotal
+from relay.store import Doubt, FailingErasures, ParkedTotal, StandbyCounts
 
 State = Literal["idle", "working", "refusing", "failing", "unauthorized", "paused", "broken"]
 
@@ -360,3 +360,10 @@ class Status:
     """Why this node cannot read what the partitions share: of parked events, erasures and doubts nothing is known."""
     store_problems: Sequence[str] = ()
     """What endangers or slows down these servers, each in a sentence with what to do."""
+    standbys: StandbyCounts = field(default_factory=StandbyCounts)
+    held_snapshots: int = 0
+    """The snapshots that are held for so long that these servers get slower."""
+    shares_partitions: bool = False
+    """Whether processes share the partitions."""
+    unreachable_since: float | None = None
+    """Since when this node has had no answer of what the partitions share; None: it answers."""

@@ -5,6 +5,7 @@ make up, such as event types, is never a label.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Final, get_args
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -18,20 +19,24 @@ from relay.store import SETTINGS
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 STATES: Final = [state for state in get_args(State) if state != "idle"]
 """The states of a connector that runs: metrics are those of this node."""
+BY_ONE: Final = "Only from the node that runs partition 0."
 
 Labels = Sequence[str]
 Samples = Iterable[tuple[Labels, float]]
 
 
-def render_metrics(status: Status) -> bytes:
-    """Render all metrics as text."""
+def render_metrics(status: Status, cluster: Status | None = None) -> bytes:
+    """Render all metrics as text. `cluster`: as in `list_metrics`."""
     registry = CollectorRegistry()
-    registry.register(_Collected([metric for metrics in list_metrics(status).values() for metric in metrics]))
+    registry.register(_Collected([metric for metrics in list_metrics(status, cluster).values() for metric in metrics]))
     return generate_latest(registry)
 
 
-def list_metrics(status: Status) -> dict[str, list[Metric]]:
-    """List all metrics by subject."""
+def list_metrics(status: Status, cluster: Status | None = None) -> dict[str, list[Metric]]:
+    """List all metrics by subject.
+
+    `cluster`: the status of all nodes that share the partitions, at the node that runs partition 0; None elsewhere.
+    """
     return {
         "Listeners": [*_make_listeners(status)],
         "Sources": [*_make_ingest(status)],
@@ -39,7 +44,13 @@ def list_metrics(status: Status) -> dict[str, list[Metric]]:
         "Connectors and parked events": [*_make_deliver(status)],
         "Alerts": [*_make_alerts(status)],
         "Process": [*_make_runtime(status)],
+        "Cluster": [*_make_cluster(status, cluster)],
     }
+
+
+def _speaks_for_all(status: Status) -> bool:
+    """Return whether this node exports what is true of all nodes. No second node does: sums would count it twice."""
+    return not status.shares_partitions or 0 in status.partitions
 
 
 class _Collected(Collector):
@@ -208,12 +219,8 @@ def _make_deliver(status: Status) -> Iterator[Metric]:
         by,
         (((one.connector,), one.parked) for one in lanes),
     )
-    yield _make_gauge(
-        "relay_deliver_pending_events",
-        "Accepted events without an outcome.",
-        by,
-        (((one.connector,), one.pending) for one in lanes),
-    )
+    pending = (((one.connector,), one.pending) for one in lanes)
+    yield _make_gauge("relay_deliver_pending_events", "Accepted events without an outcome.", by, pending)
     yield _make_gauge(
         "relay_deliver_oldest_pending_seconds",
         "Seconds for which the oldest pending event has waited; 0: nothing is pending.",
@@ -283,6 +290,8 @@ def _make_deliver(status: Status) -> Iterator[Metric]:
 
 def _measure_failing(status: Status) -> dict[str, float]:
     """Return for how many seconds erasures have failed, by connector; "": in the journal and the tables."""
+    if not _speaks_for_all(status):
+        return {}
     none = dict.fromkeys(["", *(one.connector for one in status.lanes)], 0.0)
     return none | {one.connector or "": max(0.0, status.now - one.since) for one in status.failing_erasures}
 
@@ -299,18 +308,10 @@ def _make_alerts(status: Status) -> Iterator[Metric]:
             for outcome, number in (("sent", one.sent), ("given_up", one.given_up))
         ),
     )
-    yield _make_counter(
-        "relay_alert_failed_attempts",
-        "Failed attempts to send a message.",
-        by,
-        (((one.alert,), one.failed) for one in alerts),
-    )
-    yield _make_gauge(
-        "relay_alert_waiting_messages",
-        "Messages that wait to be sent.",
-        by,
-        (((one.alert,), one.waiting) for one in alerts),
-    )
+    failed = (((one.alert,), one.failed) for one in alerts)
+    yield _make_counter("relay_alert_failed_attempts", "Failed attempts to send a message.", by, failed)
+    waiting = (((one.alert,), one.waiting) for one in alerts)
+    yield _make_gauge("relay_alert_waiting_messages", "Messages that wait to be sent.", by, waiting)
     yield _make_gauge(
         "relay_alert_failing_seconds",
         "Seconds for which no message could be sent; 0: the last message was sent.",
@@ -335,7 +336,7 @@ def _make_runtime(status: Status) -> Iterator[Metric]:
         "relay_runtime_doubtful",
         "1: the journal or the clock is not as it was; see relay status and relay accept.",
         ("what",),
-        (((what,), float(what in doubts)) for what in ("clock", "journal")),
+        (((what,), float(what in doubts)) for what in ("clock", "journal") if _speaks_for_all(status)),
     )
     away = sum(one.away for one in status.workers)
     yield _make_gauge(
@@ -343,15 +344,44 @@ def _make_runtime(status: Status) -> Iterator[Metric]:
     )
 
 
+def _make_cluster(status: Status, cluster: Status | None) -> Iterator[Metric]:
+    """Make the metrics on the nodes that share a database: two of this node, the others of `cluster`."""
+    own, told = [status] if status.shares_partitions else [], [cluster] if cluster else []
+    yield _make_gauge(
+        "relay_cluster_unreachable_seconds",
+        "Seconds for which the database has not let this node work; 0: it does.",
+        (),
+        (((), max(0.0, one.now - one.unreachable_since) if one.unreachable_since else 0.0) for one in own),
+    )
+    running = (((), len(one.partitions)) for one in own)
+    yield _make_gauge("relay_cluster_running_partitions", "Partitions that this node runs.", (), running)
+    waiting = (((), len(one.waiting_partitions)) for one in told)
+    yield _make_gauge("relay_cluster_waiting_partitions", f"Partitions that no node runs. {BY_ONE}", (), waiting)
+    away = (((), len({node.node for node in one.nodes if node.state == "away"})) for one in told)
+    yield _make_gauge("relay_cluster_away_nodes", f"Nodes without a sign of life for a lease. {BY_ONE}", (), away)
+    yield _make_gauge(
+        "relay_cluster_held_snapshots",
+        f"Snapshots of the database that somebody has held for 10 minutes, or for 100,000 transactions. {BY_ONE}",
+        (),
+        (((), one.held_snapshots) for one in told),
+    )
+    yield _make_gauge(
+        "relay_cluster_standbys",
+        f"Synchronous standbys: named by the server's rule, needed by each COMMIT, connected. {BY_ONE}",
+        ("count",),
+        (((count,), number) for one in told for count, number in asdict(one.standbys).items()),
+    )
+
+
 def _make_counter(name: str, help: str, labels: Labels, samples: Samples) -> Metric:
-    family = CounterMetricFamily(name, help, labels=labels)
-    for values, number in samples:
-        family.add_metric(values, number)
-    return family
+    return _fill(CounterMetricFamily(name, help, labels=labels), samples)
 
 
 def _make_gauge(name: str, help: str, labels: Labels, samples: Samples) -> Metric:
-    family = GaugeMetricFamily(name, help, labels=labels)
+    return _fill(GaugeMetricFamily(name, help, labels=labels), samples)
+
+
+def _fill(family: CounterMetricFamily | GaugeMetricFamily, samples: Samples) -> Metric:
     for values, number in samples:
         family.add_metric(values, number)
     return family

@@ -87,6 +87,18 @@ def find_configured(processes: Iterable[NodeProcess]) -> dict[str, list[str]]:
 
 
 @dataclass(frozen=True, slots=True)
+class StandbyCounts:
+    """How many synchronous standbys a commit can wait for."""
+
+    named: int = 0
+    """Those that the rule of the server names."""
+    needed: int = 0
+    """Those that each commit waits for."""
+    connected: int = 0
+    """Those that are connected. With fewer than `needed`, no commit returns."""
+
+
+@dataclass(frozen=True, slots=True)
 class StoreHealth:
     """What the store knows of the servers that it stands on."""
 
@@ -94,6 +106,9 @@ class StoreHealth:
     """Where an acknowledged event is, such as "on the disk of 2 of 3 servers (ANY 1 of b, c)"; "": on this machine."""
     problems: Sequence[str] = ()
     """What endangers the store or slows it down, each in a sentence with what to do."""
+    standbys: StandbyCounts = StandbyCounts()
+    held_snapshots: int = 0
+    """The snapshots that somebody holds for so long that updates get slower."""
 
 
 class StoredPauses(Protocol):

@@ -181,7 +181,8 @@ async def test_metrics_alerts_and_dashboard_match_the_documentation(daemon: Daem
         async with session.get(f"{address}/status") as answer:
             assert answer.status == 404
     assert await daemon.stop() == 0
-    assert metrics_served(text) == metrics_documented()
+    known = metrics_documented()  # those on a cluster come with a database: tests of shared partitions look at them
+    assert metrics_served(text) == {name: known[name] for name in known if not name.startswith("relay_cluster_")}
     assert 'relay_deliver_events_total{connector="archive",outcome="delivered"} 1.0' in text
     assert 'relay_parked_events{cause="unreadable",connector="",source="braze"} 1.0' in text
     assert "email" not in text
@@ -190,8 +191,8 @@ async def test_metrics_alerts_and_dashboard_match_the_documentation(daemon: Daem
     dashboard = json.loads((monitoring / "dashboard.json").read_text())
     queries = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", ())]
     used = metrics_used(" ".join([*(rule["expr"] for rule in rules), *queries, json.dumps(dashboard["templating"])]))
-    assert used <= metrics_served(text).keys()
-    assert metrics_served(text).keys() <= metrics_used(json.dumps(dashboard))
+    assert used <= known.keys()
+    assert known.keys() <= metrics_used(json.dumps(dashboard))
     promtool(["check", "metrics"], text)
     promtool(["check", "rules", str(monitoring / "alerts.yml")], "")
     promtool(["test", "rules", *map(str, sorted((ROOT / "tests" / "systemd").glob("*.test.yml")))], "")

@@ -54,6 +54,17 @@ UNOPENED = "partition cannot be opened, will be tried again"
 CUT = "partition ends here, its deliveries under way are cut short"
 
 
+TOLD_BY_ONE = {
+    "away_nodes": 0,
+    "held_snapshots": 0,
+    "waiting_partitions": 2,
+    'standbys{count="named"}': 0,
+    'standbys{count="needed"}': 0,
+    'standbys{count="connected"}': 0,
+}
+"""What the process that runs partition 0 says of all, while it reports two of four partitions."""
+
+
 class Cluster:
     """A relay, and a file that says what other processes do."""
 
@@ -111,6 +122,12 @@ def all_once(*numbers: int) -> Callable[[dict[int, int]], bool]:
     return lambda seen: seen == dict.fromkeys(numbers, 1)
 
 
+def find_cluster_gauges(metrics: dict[str, float]) -> dict[str, float]:
+    """Return what a node says of itself and of the cluster, by the rest of the name."""
+    prefix = "relay_cluster_"
+    return {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
+
+
 async def test_one_process_runs_all_partitions_until_others_come(cluster: Cluster) -> None:
     async with Destination() as hook:
         cluster.daemon.configure("10-all", CONFIG % hook.url)
@@ -132,6 +149,14 @@ async def test_one_process_runs_all_partitions_until_others_come(cluster: Cluste
         assert metrics['relay_deliver_attempts_total{connector="hook",outcome="delivered"}'] == 20
         delivered = 'relay_deliver_events_total{connector="hook",outcome="delivered"}'
         assert (metrics[delivered], metrics["relay_journal_accepted_events_total"]) == (20, 20)
+        assert find_cluster_gauges(metrics) == {"running_partitions": 2, "unreachable_seconds": 0} | TOLD_BY_ONE
+        assert metrics['relay_runtime_doubtful{what="journal"}'] == 0
+
+        cluster.play(elsewhere=[0])
+        await cluster.runs(1, 2, 3)
+        metrics = await cluster.daemon.metrics()
+        assert find_cluster_gauges(metrics) == {"running_partitions": 3, "unreachable_seconds": 0}
+        assert 'relay_runtime_doubtful{what="journal"}' not in metrics
         cluster.play()
         await cluster.runs(0, 1, 2, 3)
         assert (await cluster.daemon.metrics())[delivered] == 20
@@ -275,6 +300,9 @@ async def test_a_store_that_was_away_ends_no_process(cluster: Cluster) -> None:
         cluster.play(away=True)
         assert await cluster.post(0) == 503
         await cluster.runs()
+        gauges = find_cluster_gauges(await cluster.daemon.metrics())
+        assert gauges.pop("unreachable_seconds") > 0
+        assert gauges == {"running_partitions": 0}
         cluster.play()
         await cluster.runs(0, 1, 2, 3)
         assert await cluster.post(1) == 202

@@ -6,6 +6,7 @@ The lanes notice a change within a second.
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from math import isfinite
 from typing import Final
@@ -44,11 +45,15 @@ class StatusHandlers:
         if not store.shared_partitions:
             return mine
         try:
-            config = self._control.config
-            whole = await ADMIN.run(read_cluster_status, store, config, config.journal.node_name)
+            whole = await self._read_cluster_status()
         except Unavailable as error:
             return mark_unavailable(mine, str(error))
         return replace(whole, alerts=mine.alerts, refused_reload=mine.refused_reload)
+
+    async def _read_cluster_status(self) -> Status:
+        """Return the status of all nodes, from the store. Raises Unavailable."""
+        config = self._control.config
+        return await ADMIN.run(read_cluster_status, self._control.store, config, config.journal.node_name)
 
     def list_routes(self) -> list[web.RouteDef]:
         """List the routes."""
@@ -112,7 +117,11 @@ class StatusHandlers:
         """Answer with the metrics for Prometheus."""
         from relay.status import prometheus  # late: memory that only a scrape needs
 
-        body = prometheus.render_metrics(await self._read_status())
+        own, cluster = await self._read_status(), None
+        if own.shares_partitions and 0 in own.partitions:
+            with suppress(Unavailable):  # the metrics of this node say it
+                cluster = await self._read_cluster_status()
+        body = prometheus.render_metrics(own, cluster)
         return web.Response(body=body, headers={"Content-Type": prometheus.CONTENT_TYPE})
 
     async def get_contract(self, _: web.Request) -> web.StreamResponse:

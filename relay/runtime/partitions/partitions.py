@@ -13,6 +13,7 @@ How it fails and recovers, where the processes share the partitions:
 """
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
@@ -58,7 +59,10 @@ class Partitions:
         """The taps of each connector: also of lanes that begin later."""
         self._ended: Status | None = None
         """The counts of partitions that this process runs no more."""
-        self._is_away = False
+        self._is_away_told = False
+        self.are_shared = bool(store.shared_partitions)
+        self.unreachable_since: float | None = None
+        """Since when the store has not said which partitions to run, in Unix seconds; None: it answers."""
         self.watch_first: Watch | None = None
         """Makes what watches partition 0 while it runs here."""
         self.moved = asyncio.Event()
@@ -121,12 +125,14 @@ class Partitions:
         try:
             wanted = {*await ADMIN.run(membership.find_wanted, self._unopened.find_waiting())}
         except Unavailable as error:
-            if not self._is_away and not error.is_logged:
-                self._is_away = True
+            self.unreachable_since = self.unreachable_since or time.time()
+            if not self._is_away_told and not error.is_logged:
+                self._is_away_told = True
                 log.error("the store is unavailable, partitions go on until they are lost", reason=str(error))
             return None
-        if self._is_away:
-            self._is_away = False
+        self.unreachable_since = None
+        if self._is_away_told:
+            self._is_away_told = False
             log.info("the store is available again")
         return wanted
 

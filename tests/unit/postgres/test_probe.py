@@ -167,6 +167,7 @@ def test_a_snapshot_that_is_held_for_long_is_named(
     assert [one.holder for one in named] == [f"session {pid} of relay (dump)"]
     assert str(named[0]) == f"session {pid} of relay (dump) holds a snapshot for 0s"
     assert any(f"session {pid} of relay (dump) holds a snapshot for 0s: end it" in one for one in health.problems)
+    assert health.held_snapshots == len(health.problems)
 
 
 def test_a_slot_that_holds_a_snapshot_is_named_by_transactions() -> None:
