@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from relay.admin import Tap
-from relay.alerts import Alerts
 from relay.catalogue import Selection
 from relay.config import Config
+from relay.runtime.announcer import Announcer
 from relay.runtime.partitions import Partitions
 from relay.runtime.status import StatusReader
 from relay.runtime.stored import forget_removed, merge_with_stored
@@ -37,6 +37,7 @@ class View:
         events: Appender,
         reload: Callable[..., Coroutine[Any, Any, ReloadResult]],
         note: Callable[[Entry], None],
+        announcer: Announcer,
         *,
         alone: bool,
     ) -> None:
@@ -44,7 +45,7 @@ class View:
         an entry into the history."""
         self._alone = alone
         self.config, self.store, self.folder, self.reload, self.note = config, store, folder, reload, note
-        self.alerts = Alerts(store.alerts)
+        self.alerts, self._announcer = announcer.alerts, announcer
         self._looks, self._partitions, self._events = looks, partitions, events
         self.changing = asyncio.Lock()
         """Held while the configuration changes."""
@@ -124,13 +125,14 @@ class View:
 
     async def status(self, *, own: bool = False) -> Status:
         """Return the status. With several workers the supervisor reads the store, and with shared partitions the
-        process that runs the first one does.
+        process that announces does, unless it has lately found the store unavailable.
 
         `own`: without parked events, erasures and doubts, which are in the store.
         """
-        if own or not self._alone or (self.store.shared_partitions and 0 not in self._partitions.numbers):
+        announces = self._alone and self._announcer.announces and self._partitions.unreachable_since is None
+        if own or not announces:
             mine = await self._looks.read_status(self.config, self.restart)
-            return replace(mine, alerts=self.alerts.statuses, refused_reload=self.refused_reload)
+            return replace(mine, alerts=self.alerts.statuses, refused_reload=self.refused_reload, announces=announces)
         others = await read_retired(self.store, {0}, self.config)
         mine = await self._looks.read_status(self.config, self.restart)
         others = [keep_configured(one, self.config) for one in others]  # a reload may have ended

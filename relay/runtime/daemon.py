@@ -18,6 +18,7 @@ import structlog
 
 from relay import __version__
 from relay.admin import Admin
+from relay.alerts import Alerts
 from relay.api import Source
 from relay.catalogue import Selection
 from relay.config import (
@@ -118,11 +119,12 @@ class Daemon:
         self._watch = ConditionWatch()
         self._history = History(store, lambda: self._config, self._watch)
         note = self._history.note if worker is None else _ignore_entry  # the supervisor of several workers writes it
+        alerts = Alerts(store.alerts)
+        self._announcer = Announcer(store, alerts, self._watch, self._history, lambda: self._config)
         self._view = View(
-            config, store, folder, self._status_reader, partitions, inbox.events, self.reload, note,
+            config, store, folder, self._status_reader, partitions, inbox.events, self.reload, note, self._announcer,
             alone=worker is None,
         )  # fmt: skip
-        self._announcer = Announcer(store, self._view.alerts, self._watch, self._history, lambda: self._config)
         self._admin = Admin(self._view, config.admin, config.metrics, worker.admin if worker else None)
         self._notify = Notify()
         self._pulse = Pulse(self._notify, partitions, inbox.events)

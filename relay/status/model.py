@@ -365,5 +365,7 @@ class Status:
     """The snapshots that are held for so long that these servers get slower."""
     shares_partitions: bool = False
     """Whether processes share the partitions."""
+    announces: bool = True
+    """Whether this node tells what is true of all of them, and can read it."""
     unreachable_since: float | None = None
     """Since when this node has had no answer of what the partitions share; None: it answers."""

@@ -20,6 +20,7 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 STATES: Final = [state for state in get_args(State) if state != "idle"]
 """The states of a connector that runs: metrics are those of this node."""
 BY_ONE: Final = "Only from the node that runs partition 0."
+"""Sums over nodes would count it twice."""
 
 Labels = Sequence[str]
 Samples = Iterable[tuple[Labels, float]]
@@ -35,7 +36,7 @@ def render_metrics(status: Status, cluster: Status | None = None) -> bytes:
 def list_metrics(status: Status, cluster: Status | None = None) -> dict[str, list[Metric]]:
     """List all metrics by subject.
 
-    `cluster`: the status of all nodes that share the partitions, at the node that runs partition 0; None elsewhere.
+    `cluster`: the status of all nodes that share the partitions, at the node that announces; None elsewhere.
     """
     return {
         "Listeners": [*_make_listeners(status)],
@@ -46,11 +47,6 @@ def list_metrics(status: Status, cluster: Status | None = None) -> dict[str, lis
         "Process": [*_make_runtime(status)],
         "Cluster": [*_make_cluster(status, cluster)],
     }
-
-
-def _speaks_for_all(status: Status) -> bool:
-    """Return whether this node exports what is true of all nodes. No second node does: sums would count it twice."""
-    return not status.shares_partitions or 0 in status.partitions
 
 
 class _Collected(Collector):
@@ -290,7 +286,7 @@ def _make_deliver(status: Status) -> Iterator[Metric]:
 
 def _measure_failing(status: Status) -> dict[str, float]:
     """Return for how many seconds erasures have failed, by connector; "": in the journal and the tables."""
-    if not _speaks_for_all(status):
+    if not status.announces:
         return {}
     none = dict.fromkeys(["", *(one.connector for one in status.lanes)], 0.0)
     return none | {one.connector or "": max(0.0, status.now - one.since) for one in status.failing_erasures}
@@ -336,7 +332,7 @@ def _make_runtime(status: Status) -> Iterator[Metric]:
         "relay_runtime_doubtful",
         "1: the journal or the clock is not as it was; see relay status and relay accept.",
         ("what",),
-        (((what,), float(what in doubts)) for what in ("clock", "journal") if _speaks_for_all(status)),
+        (((what,), float(what in doubts)) for what in ("clock", "journal") if status.announces),
     )
     away = sum(one.away for one in status.workers)
     yield _make_gauge(

@@ -119,13 +119,15 @@ class JointView:
             else:
                 found.append(last if answers[number] else freeze(last))
         found += retired.result()
-        if own or (self.store.shared_partitions and not any(0 in one.partitions for one in found)):
-            whole = merge_statuses(found, ())  # the node with partition 0 tells of the store
+        announces = self.announcer.announces and not any(one.unreachable_since for one in found)
+        if own or not announces:
+            whole = merge_statuses(found, ())  # the node that announces tells of the store
         else:
             parts = 1 if self.store.shared_partitions else self.config.runtime.workers
             whole = await merge_with_stored(self.store, found, self.config.parked.max_size * parts)
         workers = [self._describe_worker(number, is_away=answer is None) for number, answer in answers.items()]
-        return replace(whole, workers=workers, alerts=self.alerts.statuses, refused_reload=self.refused_reload)
+        whole = replace(whole, alerts=self.alerts.statuses, refused_reload=self.refused_reload)
+        return replace(whole, workers=workers, announces=announces)
 
     def _describe_worker(self, number: int, *, is_away: bool) -> WorkerStatus:
         """Return a worker's own row, from its last answer."""

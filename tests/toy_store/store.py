@@ -85,7 +85,7 @@ class ToyStore:
         return ToyMembership(self, worker)
 
     def read_processes(self) -> list[NodeProcess]:
-        return [
+        own = [
             NodeProcess(
                 node="toy", worker=worker, state="running", host="toy", process=os.getpid(), version="1", since=0.0,
                 silent=0.0, partitions=[number for number, books in self.books.items() if books.is_in_use],
@@ -93,6 +93,8 @@ class ToyStore:
             )
             for worker, (status, tables) in self.reports.items()
         ]  # fmt: skip
+        others = replace(own[0], node="other", partitions=[*self.world.elsewhere], status=b"") if own else None
+        return [*own, others] if others and others.partitions else own
 
     def read_health(self) -> StoreHealth:
         return StoreHealth()

@@ -118,7 +118,7 @@ class StatusHandlers:
         from relay.status import prometheus  # late: memory that only a scrape needs
 
         own, cluster = await self._read_status(), None
-        if own.shares_partitions and 0 in own.partitions:
+        if own.shares_partitions and own.announces:
             with suppress(Unavailable):  # the metrics of this node say it
                 cluster = await self._read_cluster_status()
         body = prometheus.render_metrics(own, cluster)

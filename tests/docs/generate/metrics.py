@@ -25,8 +25,9 @@ listen = ["127.0.0.1:9464"]     # Prometheus scrapes http://127.0.0.1:9464/metri
   worker loses its counts of the last 5 seconds. Counters marked *kept for ever* lose nothing.
 - With a journal in PostgreSQL the metrics are of one node, and of the partitions that it runs. Counters of connectors
   and of the journal begin with 0 when the node starts. They go on when partitions come and go.
-- What is true of the whole cluster comes from one node alone: the one that runs partition 0. These are parked events,
-  failing erasures, doubts (`relay_runtime_doubtful`), alerts, and the metrics below *Cluster* that say so.
+- What is true of the whole cluster comes from one node alone: the node that runs partition 0. While nobody runs
+  partition 0, the last node that did goes on. These are parked events, failing erasures, doubts
+  (`relay_runtime_doubtful`), alerts, and the metrics below *Cluster* that say so.
 - A histogram `NAME` is read as `NAME_bucket`, `NAME_count` and `NAME_sum`.
 - Labels are names of the configuration and words of fixed lists. Event types are no label: senders make them up.
 """

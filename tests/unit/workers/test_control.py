@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import msgspec
@@ -13,6 +14,7 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
+from relay.alerts import Alerts
 from relay.config.model import Config
 from relay.engine import open_store
 from relay.runtime.control import View
@@ -240,7 +242,8 @@ def a_view(state: Path, number: int) -> View:
     nothing = cast("Any", None)
     looks = cast("Any", EmptyStatusReader())
     store = open_store(state, CONFIG.journal)
-    return View(CONFIG, store, state, looks, nothing, nothing, nothing, nothing, alone=False)
+    announcer = cast("Any", SimpleNamespace(alerts=Alerts(store.alerts)))
+    return View(CONFIG, store, state, looks, nothing, nothing, nothing, nothing, announcer, alone=False)
 
 
 class Viewed(Faked):
