@@ -10,7 +10,7 @@ import pytest
 
 from relay.postgres.connection import Database
 from relay.postgres.durability import Durability, check_durable, parse_rule, read_durability
-from relay.store import Unavailable
+from relay.store import StandbyCounts, Unavailable
 from tests.postgres.server import Server, find_program, run_server
 
 ALONE = "on the disk of this database server alone"
@@ -91,7 +91,9 @@ def test_what_a_server_promises_is_read_from_it(server: Server, tmp_path: Path) 
         server.execute("ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (b, c)'")
         server.execute("SELECT pg_reload_conf()")
         with follow(server, "b", tmp_path / "b"):
-            assert str(read_durability(db)) == "on the disk of 2 of 3 servers (ANY 1 of b, c)"
+            found = read_durability(db)
+            assert str(found) == "on the disk of 2 of 3 servers (ANY 1 of b, c)"
+            assert found.counts == StandbyCounts(named=2, needed=1, connected=1)
 
 
 def test_a_role_without_rights_learns_as_much(server: Server, tmp_path: Path) -> None:
