@@ -13,7 +13,7 @@ MANY: Final = 100_000
 FIND: Final = """
     SELECT format('session %s of %s%s', pid, usename, ' (' || nullif(application_name, '') || ')'),
            extract(epoch FROM clock_timestamp() - xact_start)::double precision, age(backend_xmin)
-    FROM pg_stat_activity WHERE backend_xmin IS NOT NULL
+    FROM pg_stat_activity WHERE backend_xmin IS NOT NULL AND wait_event IS DISTINCT FROM 'SyncRep'
     UNION ALL
     SELECT format('prepared transaction %s of %s', gid, owner),
            extract(epoch FROM clock_timestamp() - prepared)::double precision, age(transaction)
@@ -23,7 +23,8 @@ FIND: Final = """
     FROM pg_replication_slots WHERE xmin IS NOT NULL
     ORDER BY 3 DESC
 """
-"""The holders of snapshots. The server shows other roles' sessions to roles with pg_read_all_stats only."""
+"""The holders of snapshots, without commits that wait for a standby: to end such a wait would make them count as
+committed. The server shows other roles' sessions to roles with pg_read_all_stats only."""
 
 
 class HeldSnapshot(NamedTuple):

@@ -8,6 +8,7 @@ from contextlib import closing
 
 import pytest
 
+from relay.postgres import snapshots
 from relay.postgres.cluster import Cluster
 from relay.postgres.connection import Database
 from relay.postgres.log import blocks
@@ -88,6 +89,24 @@ async def test_a_commit_whose_wait_an_admin_cancels_is_not_acknowledged(log: Pos
         server.reload(synchronous_standby_names="")
     await await_head(log, 1)  # it is there all the same: the sender sends it once more
     assert await append(log, b"{}") == 1
+
+
+async def test_a_commit_that_waits_for_its_standby_is_no_held_snapshot(
+    database: Database, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots, "LONG_S", 0.0)
+    server.reload(synchronous_standby_names="ANY 1 (nobody)")
+    async with asyncio.TaskGroup() as group:
+        making = f"CREATE TABLE {database.schema}.waits ()"
+        group.create_task(asyncio.to_thread(server.execute, making), name="a commit")
+        try:
+            while server.execute(WAITING) != [(1,)]:
+                await asyncio.sleep(0.01)
+            with database.use() as db:
+                held = [str(one) for one in snapshots.find_long_snapshots(db)]
+        finally:
+            server.reload(synchronous_standby_names="")
+    assert len(held) == 1, held  # of the session that asks
 
 
 async def append_anyway(log: PostgresLog, body: bytes) -> int | Unavailable:
