@@ -4,8 +4,10 @@ The driver is optional: only `load_driver` and a `Dsn` that was read import it.
 """
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from itertools import zip_longest
 from typing import Final
 
@@ -17,6 +19,18 @@ VERIFIED: Final = "verify-full"
 AUTHORITIES: Final = "/etc/ssl/certs/ca-certificates.crt"
 """The authorities that a Debian machine trusts."""
 EXAMPLE: Final = "host=db1 dbname=relay user=relay password=..."
+CHOICES: Final[Mapping[str, str]] = {
+    "sslmode": "disable, allow, prefer, require, verify-ca or verify-full",
+    "target_session_attrs": "any, read-write, read-only, primary, standby or prefer-standby",
+    "channel_binding": "disable, prefer or require",
+    "gssencmode": "disable, prefer or require",
+    "load_balance_hosts": "disable or random",
+}
+"""The values of words that libpq looks at only when it connects."""
+NUMBERS: Final = ("connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count")
+QUOTES: Final = "put a value with spaces into single quotes"
+ESCAPES: Final = "in a URL write : / @ ? of user and password as %3A %2F %40 %3F"
+_UNKNOWN: Final = re.compile('(?:connection option|query parameter): ?"(.+)"|connection option "(.+)"')
 
 
 def load_driver() -> None:
@@ -81,9 +95,44 @@ def read_words(dsn: str) -> Mapping[str, str]:
 
     try:
         options = [*pq.Conninfo.get_defaults(), *pq.Conninfo.parse(dsn.encode())]
-    except Error:
-        raise ValueError(f"cannot be read by libpq: expected words such as {EXAMPLE}") from None
-    return {one.keyword.decode(): one.val.decode() for one in options if one.val is not None}
+    except Error as error:
+        known = [one.keyword.decode() for one in pq.Conninfo.get_defaults()]
+        raise ValueError(_describe_unreadable(dsn, str(error), known)) from None
+    words = {one.keyword.decode(): one.val.decode() for one in options if one.val is not None}
+    if flaw := next(_find_flaws(words, is_url="://" in dsn), ""):
+        raise ValueError(flaw)
+    return words
+
+
+def _describe_unreadable(dsn: str, said: str, known: list[str]) -> str:
+    """Name the word that libpq does not know, unless the word may be a part of a password."""
+    expected = f"expected words such as {EXAMPLE}"
+    found = _UNKNOWN.search(said)
+    word = next(filter(None, found.groups()), "") if found else ""
+    meant = get_close_matches(word, known, 1)
+    if word and (meant or not ("password" in dsn[: dsn.find(word)] or "://" in dsn)):
+        return f"has the unknown word {word}: {f'write {meant[0]}' if meant else expected}"
+    if "://" in dsn:
+        return f"cannot be read by libpq: {ESCAPES}"
+    return f"cannot be read by libpq: {QUOTES}; {expected}"
+
+
+def _find_flaws(words: Mapping[str, str], *, is_url: bool) -> Iterator[str]:
+    """Find values that libpq would refuse when it connects. A URL with a stray : may have its password as the port."""
+    ports = words.get("port", "").split(",")
+    for port in ports:
+        if port and not (port.isascii() and port.isdigit() and 0 < int(port[:9]) < 1 << 16):
+            said = f"a port that is no number from 1 to 65535: {ESCAPES}"
+            yield f"has {said}" if is_url else f"has port={port}: expected a number from 1 to 65535"
+    hosts = len((words.get("hostaddr") or words.get("host", "")).split(","))
+    if len(ports) not in (1, hosts):
+        yield f"has {hosts} hosts and {len(ports)} ports: write one port for each host, or one for all"
+    for word, choices in CHOICES.items():
+        if word in words and words[word] not in re.split(", | or ", choices):
+            yield f"has {word}={words[word]}: expected {choices}"
+    for word in NUMBERS:
+        if word in words and not re.fullmatch(r"\s*[+-]?\d{1,9}\s*", words[word], re.ASCII):
+            yield f"has {word}={words[word]}: expected a number"
 
 
 def list_distant_hosts(words: Mapping[str, str]) -> Iterator[str]:

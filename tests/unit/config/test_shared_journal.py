@@ -68,9 +68,34 @@ def test_a_dsn_that_libpq_cannot_read_is_refused_and_not_repeated(tmp_path, regi
     monkeypatch.setenv("DSN", "host=db1 pass word=hunter2")
     write(tmp_path, a=JOURNAL)
     (found,) = mistakes(tmp_path, registry)
-    assert found.startswith('a.toml:3: journal.dsn: { env = "DSN" } cannot be read by libpq: expected words such as')
+    assert found.startswith('a.toml:3: journal.dsn: { env = "DSN" } cannot be read by libpq: put a value with')
     assert "hunter2" not in found
     assert "word" not in found.partition("expected")[0]
+
+
+@pytest.mark.parametrize(
+    ("dsn", "said"),
+    [
+        ("host=db1 sslmod=verify-full", "has the unknown word sslmod: write sslmode"),
+        ("postgresql://u:hush@db1/relay?sslmod=require", "has the unknown word sslmod: write sslmode"),
+        ("host=db1 quark=1", "has the unknown word quark: expected words such as host=db1"),
+        ("host=db1 password=hu sh=1", "cannot be read by libpq: put a value with spaces into single quotes"),
+        ("host=db1 port=54x2", "has port=54x2: expected a number from 1 to 65535"),
+        ("host=db1,db2 port=5432,70000", "has port=70000: expected a number from 1 to 65535"),
+        ("postgresql://relay:hush/db", "has a port that is no number from 1 to 65535: in a URL write : / @ ?"),
+        ("host=a,b,c port=1,2", "has 3 hosts and 2 ports: write one port for each host, or one for all"),
+        ("host=db1 sslmode=verify-ful", "has sslmode=verify-ful: expected disable, allow, prefer"),
+        ("host=a,b target_session_attrs=rw", "has target_session_attrs=rw: expected any, read-write"),
+        ("host=db1 connect_timeout=3s", "has connect_timeout=3s: expected a number"),
+    ],
+)
+def test_a_mistake_in_a_dsn_is_named_with_its_line_and_without_passwords(tmp_path, registry, monkeypatch, dsn, said):
+    monkeypatch.setenv("DSN", dsn)
+    write(tmp_path, a=JOURNAL)
+    (found,) = mistakes(tmp_path, registry)
+    assert found.startswith(f'a.toml:3: journal.dsn: {{ env = "DSN" }} {said}')
+    assert "hush" not in found
+    assert "sh=1" not in found
 
 
 def test_a_missing_driver_is_refused_with_the_command_that_installs_it(tmp_path, registry, monkeypatch):
