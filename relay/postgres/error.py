@@ -33,6 +33,7 @@ NO_TABLES: Final = Meaning(
     "missing",
     "relay's tables are not there: if they ever were, restore them first; relay journal init makes them, empty",
 )
+_NETWORK: Final = Meaning("", "look at the network and the firewalls between this machine and the server")
 _NO_CONNECTIONS: Final = Meaning("busy", "raise max_connections of the server, or put a pooler in front of it")
 _STANDBY: Final = Meaning(
     "", "the server is a standby: set target_session_attrs=read-write in journal.dsn, and name all servers"
@@ -53,6 +54,8 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
 }
 """By SQLSTATE."""
 REFUSALS: Final[Mapping[str, Meaning]] = {
+    "session is read-only": _STANDBY,
+    "in hot standby mode": _STANDBY,
     "password authentication failed": Meaning("denied", "correct the secret that journal.dsn names, and restart relay"),
     "no password supplied": Meaning("denied", "put the password into the secret of journal.dsn, or into its passfile"),
     "no pg_hba.conf entry": Meaning("denied", "add a line for this role and host to pg_hba.conf of the server"),
@@ -68,6 +71,12 @@ REFUSALS: Final[Mapping[str, Meaning]] = {
     "does not match host name": Meaning("denied", "use a host in journal.dsn that the server's certificate names"),
     "has group or world access": Meaning("denied", "let only relay's user read that file"),
     "does not support SSL": Meaning("", "set ssl = on at the server"),
+    "too many connections for role": Meaning(
+        "busy", "end sessions of this role, or have an admin raise its CONNECTION LIMIT (ALTER ROLE)"
+    ),
+    "too many connections for database": Meaning(
+        "busy", "end sessions of this database, or have an admin raise its CONNECTION LIMIT (ALTER DATABASE)"
+    ),
     "too many c": _NO_CONNECTIONS,
     "remaining connection slots": _NO_CONNECTIONS,
     "no more connections allowed": Meaning("busy", "raise max_client_conn of the pooler"),
@@ -75,15 +84,38 @@ REFUSALS: Final[Mapping[str, Meaning]] = {
         "busy", "the pooler has no connection to the server: raise its pool size, or start the server"
     ),
     "server_login_retry": Meaning("", "the pooler does not reach the server: see its log"),
-    "session is read-only": _STANDBY,
-    "in hot standby mode": _STANDBY,
+    "is not permitted to log in": Meaning("denied", "have an admin of the database run ALTER ROLE ... LOGIN"),
+    "is not currently accepting connections": Meaning(
+        "denied", "have an admin run ALTER DATABASE ... ALLOW_CONNECTIONS true"
+    ),
+    "definition of service ": Meaning("denied", "correct service in journal.dsn, or the service file of libpq"),
+    "root certificate file": Meaning("denied", "set sslrootcert in journal.dsn to a file that relay's user may read"),
+    "permission denied for database": Meaning("denied", "have an admin run GRANT CONNECT ON DATABASE ... TO the role"),
+    "certificate file": Meaning("denied", "set sslcert in journal.dsn to a certificate that relay's user may read"),
+    "certificate present, but not private key": Meaning("denied", "set sslkey in journal.dsn to the key of sslcert"),
+    "the database system is starting up": Meaning("", "wait until the server is ready: relay then goes on by itself"),
+    "the database system is shutting down": Meaning("", "start the server again: relay then goes on by itself"),
     " holds cluster ": Meaning(
         "",
         "somebody has dropped the tables and made new ones: restore the old ones, and relay goes on by itself; or, to"
         " begin with the new ones: relay accept journal on each node, and restart relay",
     ),
+    'role "': Meaning(
+        "denied", "correct user in journal.dsn, or have an admin of the database run CREATE ROLE ... LOGIN"
+    ),
+    'database "': Meaning(
+        "denied", "correct dbname in journal.dsn, or have an admin run CREATE DATABASE ... OWNER ..."
+    ),
+    "resolve host": Meaning("", "correct host in journal.dsn, or look at the DNS of this machine"),
+    "translate host name": Meaning("", "correct host in journal.dsn, or look at the DNS of this machine"),
+    "Connection refused": Meaning("", "start the server, or correct host and port in journal.dsn"),
+    "Is the server running locally": Meaning("", "start the server, or set host in journal.dsn to its address"),
+    "timeout expired": _NETWORK,
+    "No route to host": _NETWORK,
+    "Network is unreachable": _NETWORK,
 }
-"""By words of the error. A connection that is refused has no SQLSTATE."""
+"""By words of the error, the one that says most first: several servers may fail each in its way. A connection that is
+refused has no SQLSTATE."""
 _ATTEMPT: Final = re.compile(r"(- host: .*?: )?connection failed: ")
 
 

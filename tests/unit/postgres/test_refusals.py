@@ -13,7 +13,7 @@ import pytest
 from relay.postgres.connection import Database, Lasting, Overdue, PostgresConnection
 from relay.store import Unavailable, UnavailableReason
 from tests.certificates import Authority
-from tests.postgres import Pooler, Server, run_server
+from tests.postgres import Pooler, Server, run_server, start_shared_server
 from tests.postgres.replicated import make_dsn
 
 RULES = [
@@ -165,7 +165,23 @@ def test_a_connection_without_tls_is_told_of_pg_hba(guarded: Guarded) -> None:
 def test_a_server_without_room_for_connections_is_busy(guarded: Guarded) -> None:
     with psycopg.connect(guarded.certify()):
         reason, said = refuse(guarded.certify())
-    assert (reason, "raise max_connections of the server" in said) == ("busy", True)
+    assert (reason, "raise its CONNECTION LIMIT (ALTER ROLE)" in said) == ("busy", True)
+
+
+@pytest.mark.parametrize(
+    ("words", "reason", "advice"),
+    [
+        ("dbname=nowhere", "denied", "correct dbname in journal.dsn, or have an admin run CREATE DATABASE"),
+        ("user=nobody", "denied", "correct user in journal.dsn, or have an admin of the database run CREATE ROLE"),
+        ("host=db.invalid", "", "correct host in journal.dsn, or look at the DNS of this machine"),
+        ("port=1", "", "start the server, or correct host and port in journal.dsn"),
+        ("host=/nowhere", "", "start the server, or set host in journal.dsn to its address"),
+        ("service=nothing", "denied", "correct service in journal.dsn, or the service file of libpq"),
+    ],
+)
+def test_a_mistaken_dsn_is_told_which_word_to_correct(words: str, reason: str, advice: str) -> None:
+    found, said = refuse(f"{start_shared_server().dsn} {words}")
+    assert (found, said.partition("; " + advice)[1]) == (reason, "; " + advice), said
 
 
 def test_a_server_that_hangs_is_given_up_after_the_time_of_the_dsn(guarded: Guarded) -> None:
@@ -174,6 +190,7 @@ def test_a_server_that_hangs_is_given_up_after_the_time_of_the_dsn(guarded: Guar
         stack.callback(guarded.server.thaw)
         _, said = refuse(guarded.make_dsn("secret", "connect_timeout=2"))
     assert "timeout expired" in said
+    assert "look at the network and the firewalls" in said
 
 
 def test_a_pooler_without_room_for_connections_is_busy(guarded: Guarded) -> None:
