@@ -78,13 +78,13 @@ NODES: Final = (
         "Look at `reason`.",
     ),
     LogMessage(
-        "the store is unavailable, partitions go on until they are lost",
+        "partitions cannot be looked up, they go on until they are lost",
         "error",
-        "This process cannot learn which partitions it is to run. Senders get 503, and send again.",
-        "Look at `reason`. relay goes on by itself once the store answers.",
+        "This process cannot learn which partitions it is to run, although the database answers.",
+        "Look at `reason`. relay tries again, and goes on by itself.",
     ),
     LogMessage(
-        "the store is available again",
+        "partitions can be looked up again",
         "info",
         "The process learns again which partitions it is to run.",
     ),

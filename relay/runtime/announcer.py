@@ -4,7 +4,7 @@ Alone, a process announces for itself. Where all processes share the partitions,
 announces for all. The next one takes over what alerts remember from the store.
 
 How it fails and recovers: while no other node has partition 0, the last one goes on, as during commits that wait for a
-standby. While the store is unavailable, it goes on with what it sees of itself.
+standby. While the database is away, it goes on with what it sees of itself.
 """
 
 from collections.abc import Callable, Mapping

@@ -164,7 +164,7 @@ class History:
             try:
                 await ADMIN.run(self._store.history.add, entries, settings.keep, settings.max_entries)
             except Unavailable as error:
-                if error.is_logged:  # they go with the next entries, once the store is back
+                if error.is_logged:  # they go with the next entries, once the database is back
                     self._waiting.extendleft(reversed(entries))
                     return
                 kinds = sorted({one.kind for one in entries})

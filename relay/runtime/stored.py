@@ -34,7 +34,7 @@ async def merge_with_stored(store: Store, statuses: Sequence[Status], parked_mos
 
 
 async def _read_parked_totals(store: Store) -> list[ParkedTotal]:
-    """Return the totals of parked events; none while the store is unavailable."""
+    """Return the totals of parked events; none while the database is away."""
     try:
         return await ADMIN.run(store.parked.read_totals)
     except Unavailable as error:
@@ -44,7 +44,7 @@ async def _read_parked_totals(store: Store) -> list[ParkedTotal]:
 
 
 async def _find_doubts(store: Store) -> list[Doubt]:
-    """Return the doubts that an admin may have to accept; none while the store is unavailable."""
+    """Return the doubts that an admin may have to accept; none while the database is away."""
     try:
         return await ADMIN.run(store.doubts.find)
     except Unavailable as error:
@@ -54,7 +54,7 @@ async def _find_doubts(store: Store) -> list[Doubt]:
 
 
 async def _find_failing_erasures(store: Store) -> list[FailingErasures]:
-    """Return the failing erasures; none while the store is unavailable."""
+    """Return the failing erasures; none while the database is away."""
     try:
         return await ADMIN.run(store.erasures.find_failing)
     except Unavailable as error:

@@ -318,8 +318,8 @@ async def test_a_store_that_was_away_ends_no_process(cluster: Cluster) -> None:
         assert await cluster.post(1) == 202
         await cluster.daemon.until(lambda: count(hook), all_once(1))
         for message in (
-            "the store is unavailable, partitions go on until they are lost",
-            "the store is available again",
+            "partitions cannot be looked up, they go on until they are lost",
+            "partitions can be looked up again",
         ):
             assert len(cluster.daemon.logged(message)) == 1
         assert await cluster.daemon.stop() == 0

@@ -39,7 +39,7 @@ class StatusHandlers:
         return replace(status, listeners=merge_listeners(status.listeners, self._listeners()))
 
     async def _read_whole_status(self) -> Status:
-        """Return the status of all nodes that share the store; that of this node while the store is unavailable."""
+        """Return the status of all nodes that share the store; that of this node while the database is away."""
         store = self._control.store
         mine = await self._read_status(own=bool(store.shared_partitions))  # else the store would be read twice
         if not store.shared_partitions:

@@ -9,7 +9,7 @@ How it fails and recovers, where the processes share the partitions:
 - A partition that cannot be opened is tried again after a pause that grows. Whatever the error is, the other partitions
   go on. Another process may take the partition meanwhile.
 - A partition opens also while a reload takes its time. If the reload ends in between, the partition opens anew.
-- While the store is unavailable the process goes on with the partitions that it has, until each is lost.
+- While the database is away the process goes on with the partitions that it has, until each is lost.
 """
 
 import asyncio
@@ -121,19 +121,19 @@ class Partitions:
                     await self._stopping.wait()
 
     async def _find_wanted(self, membership: Membership) -> set[int] | None:
-        """Find the partitions to run now; None while the store is unavailable."""
+        """Find the partitions to run now; None while the database is away."""
         try:
             wanted = {*await ADMIN.run(membership.find_wanted, self._unopened.find_waiting())}
         except Unavailable as error:
             self.unreachable_since = self.unreachable_since or time.time()
             if not self._is_away_told and not error.is_logged:
                 self._is_away_told = True
-                log.error("the store is unavailable, partitions go on until they are lost", reason=str(error))
+                log.error("partitions cannot be looked up, they go on until they are lost", reason=str(error))
             return None
         self.unreachable_since = None
         if self._is_away_told:
             self._is_away_told = False
-            log.info("the store is available again")
+            log.info("partitions can be looked up again")
         return wanted
 
     async def _run_while_wanted(self, number: int) -> None:
@@ -289,7 +289,7 @@ class Partitions:
             partition.cut()
 
     async def report(self, status: Status) -> None:
-        """Leave the status of this process for the others, unless the store is unavailable."""
+        """Leave the status of this process for the others, unless the database is away."""
         if self._membership is not None:
             with suppress(Unavailable):  # the look at the partitions says it
                 report = msgspec.json.encode(status)
