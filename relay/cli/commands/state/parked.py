@@ -245,12 +245,22 @@ def _check_given(which: ParkedQuery) -> None:
 
 
 def _check_some(access: StateAccess, which: ParkedQuery) -> int:
-    number, named = access.count_parked(which), len({*which.numbers})
+    number, named = access.count_parked(which), {*which.numbers}
+    missing = ""
+    if which.limit is None and number < len(named):
+        missing = _list_numbers(named - {one.number for one in access.read_parked(which, bodies=False)})
     if not number:
-        raise click.ClickException("there is no such parked event" if which != ParkedQuery() else "no event is parked")
-    if which.limit is None and number < named:
-        click.echo(f"of {named} numbers only {number} name such a parked event", err=True)
+        said = f"there is no such parked event{missing and f': {missing}'}"
+        raise click.ClickException(said if which != ParkedQuery() else "no event is parked")
+    if missing:
+        click.echo(f"there is no such parked event: {missing}", err=True)
     return number
+
+
+def _list_numbers(numbers: set[int]) -> str:
+    """Return the first of these numbers in words, and how many more there are."""
+    first = ", ".join(map(str, sorted(numbers)[:SAID]))
+    return f"{first} and {len(numbers) - SAID:,} more" if len(numbers) > SAID else first
 
 
 def _list_fields(one: Parked) -> dict[str, Any]:
