@@ -52,6 +52,10 @@ class Side(Protocol):
         """Where the store is, for messages."""
 
     @property
+    def name(self) -> str:
+        """How `relay journal copy --to` names the engine."""
+
+    @property
     def release(self) -> str:
         """The command with which an admin lets relays start all the same."""
 

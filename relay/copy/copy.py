@@ -115,8 +115,9 @@ def copy_all(source: Side, target: Side, told: Told, kept_for: Collection[str] |
         result = CopyResult(logs, [*_count(source, target)], audits)
         if not result.problems:
             source.bar(
-                f"its journal was copied to {target.place}, and relay goes on there: start relay with the configuration"
-                f" of that place; to go on here instead, and send events twice: {source.release}"
+                f"its journal was copied to {target.place}, and relay goes on there: start relay, and give commands,"
+                " with the configuration of that place; to come back with everything: relay journal copy --to"
+                f" {source.name} --last; to go on here as it is, and send events twice: {source.release}"
             )
             target.unbar()
     return result

@@ -82,6 +82,8 @@ OWN: Final = ("one", "identity")
 class EmbeddedSide:
     """A state folder. See `relay.copy.contract.Side`."""
 
+    name = "embedded"
+
     def __init__(self, state: Path, path: Path) -> None:
         """`path`: the setting `journal.path`."""
         self._state, self._path = state, path

@@ -91,6 +91,8 @@ CONTINUE: Final = """
 class PostgresSide:
     """The tables of a cluster. See `relay.copy.contract.Side`."""
 
+    name = "postgres"
+
     def __init__(self, database: Database, store: PostgresStore) -> None:
         self.place, self.store, self._database = database.place, store, database
         self.release = f"UPDATE {database.schema}.cluster SET barred = ''"  # noqa: S608  for an admin

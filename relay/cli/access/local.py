@@ -43,6 +43,7 @@ from relay.store import (
     Parked,
     ParkedQuery,
     Replay,
+    Store,
     find_configured,
     merge_ledgers,
     name_partition,
@@ -54,6 +55,12 @@ class LocalAccess:
 
     def __init__(self, place: StateOptions) -> None:
         self._place, self._store = place, place.store
+
+    @property
+    def _changed_store(self) -> Store:
+        """The store, for a change. Raises Unavailable if relay goes on elsewhere, where the change belongs."""
+        self._store.check_complete()
+        return self._store
 
     @property
     def runs(self) -> bool:
@@ -69,10 +76,10 @@ class LocalAccess:
         return self._store.parked.count(which)
 
     def drop_parked(self, which: ParkedQuery) -> int:
-        return self._changed("parked_dropped", which, sum(self._store.parked.drop(which)))
+        return self._changed("parked_dropped", which, sum(self._changed_store.parked.drop(which)))
 
     def mark_parked(self, which: ParkedQuery) -> int:
-        return self._changed("parked_replayed", which, sum(self._store.parked.mark(which)))
+        return self._changed("parked_replayed", which, sum(self._changed_store.parked.mark(which)))
 
     def _changed(self, kind: Literal["parked_dropped", "parked_replayed"], which: ParkedQuery, events: int) -> int:
         if events:
@@ -84,12 +91,12 @@ class LocalAccess:
 
     def ask_replay(self, replay: Replay, worker: int = 0) -> Asked:
         asked = replace(replay, asked_by=find_login())
-        number = self._store.replays.ask(asked, worker)
+        number = self._changed_store.replays.ask(asked, worker)
         note_history(self._store, make_replay_entry(asked, number))
         return Asked(number, self._store.view(worker).is_in_use())
 
     def cancel_replay(self, number: int) -> bool:
-        cancelled = self._store.replays.cancel(number)
+        cancelled = self._changed_store.replays.cancel(number)
         if cancelled:
             note_history(self._store, make_cancel_entry(number, find_login()))
         return cancelled
@@ -109,7 +116,7 @@ class LocalAccess:
         return list_receipts(self._store.erasures, config.erasure.after if config else None)
 
     def ask_erasure(self, user: User) -> Asked:
-        number = self._store.erasures.ask(user, find_login())
+        number = self._changed_store.erasures.ask(user, find_login())
         note_history(self._store, make_erasure_entry(number, find_login()))
         return Asked(number, self.runs)
 
@@ -134,14 +141,14 @@ class LocalAccess:
 
     def pause(self, connector: str, until: float | None) -> bool:
         self._check_has_run(connector)
-        changed = self._store.pauses.pause(connector, until)
+        changed = self._changed_store.pauses.pause(connector, until)
         if changed:
             note_history(self._store, make_pause_entry(connector, until, find_login()))
         return changed
 
     def resume(self, connector: str) -> Resumed:
         self._check_has_run(connector)
-        changed = self._store.pauses.resume(connector)
+        changed = self._changed_store.pauses.resume(connector)
         if changed:
             note_history(self._store, make_resume_entry(connector, find_login()))
         return Resumed(changed, retried=False)
@@ -166,4 +173,4 @@ class LocalAccess:
         return RemovedConnectors(configured, pending, self._store.erasures.find_failing())
 
     def forget(self, connector: str) -> None:
-        note_history(self._store, make_forget_entry(self._store.forget(connector), find_login()))
+        note_history(self._store, make_forget_entry(self._changed_store.forget(connector), find_login()))

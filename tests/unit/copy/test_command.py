@@ -38,8 +38,32 @@ def conf(database: Database, tmp_path: Path) -> Path:
     return tmp_path / "conf"
 
 
+CHANGES = [
+    ("parked", "replay", "1"),
+    ("parked", "drop", "1"),
+    ("pause", "hook"),
+    ("resume", "hook"),
+    ("forget", "hook", "--yes"),
+    ("replay", "cancel", "1"),
+    ("erasures", "request", "--external-id", "anna"),
+    ("accept", "clock", "--yes"),
+]
+
+
+def call(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(relay, [*map(str, arguments)])
+
+
 def copy(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(relay, ["journal", "copy", *map(str, arguments)])
+    return call("journal", "copy", *arguments)
+
+
+def assert_abandoned(where: tuple[str | Path, ...], *said: str) -> None:
+    """Check that commands change nothing there, say where the journal went and how it comes back, and read."""
+    for command in CHANGES:
+        told = call(*command, *where)
+        assert (told.exit_code, *(one in told.stderr for one in said)) == (1, *(True for _ in said)), told.output
+    assert call("parked", "list", *where).exit_code == 0
 
 
 async def test_there_and_back_with_the_dsn_of_the_configuration(conf: Path, tmp_path: Path) -> None:
@@ -52,12 +76,17 @@ async def test_there_and_back_with_the_dsn_of_the_configuration(conf: Path, tmp_
     assert last.exit_code == 0, last.output
     assert "partition 1          parked         4     4\n" in last.stdout
     assert "audit of partition 1: copy: everything balances" in last.stdout
+    (tmp_path / "embedded").mkdir()
+    folder = ("--state", tmp_path / "state", "--conf", tmp_path / "embedded")
+    assert_abandoned(folder, "its journal was copied to PostgreSQL (host 127.0.0.1", "copy --to embedded --last")
     shutil.rmtree(tmp_path / "state")
     back = copy("--to", "embedded", "--last", *where)
     assert back.exit_code == 0, back.output
     assert [
         *(tmp_path / "state" / "journal").glob("compressed events need*")
     ]  # else an earlier relay would begin with it
+    assert_abandoned(where, f"copied to the state folder {tmp_path / 'state'}", "copy --to postgres --last")
+    assert call("resume", "hook", *folder).exit_code == 0
     told = CliRunner().invoke(relay, ["history", "--state", str(tmp_path / "state")])
     assert f"the journal was copied here from the state folder {tmp_path / 'state'}" in told.stdout
     assert "the journal was copied here from PostgreSQL (host 127.0.0.1" in told.stdout
@@ -83,7 +112,7 @@ async def test_a_dsn_needs_no_configuration_and_shows_no_password(database: Data
     ("to", "said"),
     [
         ("postgres", 'journal.backend of the configuration is "embedded": give a DSN, or another --conf'),
-        ("hush", "cannot be read by libpq: expected words such as"),
+        ("hush", "cannot be read by libpq: put a value with spaces"),
         ("host=127.0.0.1 port=1 password=hush", "refused"),
     ],
 )

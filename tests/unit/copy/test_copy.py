@@ -74,7 +74,7 @@ async def test_a_last_pass_carries_everything(source: Side, target: Side) -> Non
         assert (there.head, there.oldest, there.problems, here.problems) == (840, 0, [], [])
         assert here.connectors == there.connectors
     assert target.read_bar() == ""
-    assert f"was copied to {target.place}, and relay goes on there: start relay with the conf" in source.read_bar()
+    assert f"was copied to {target.place}, and relay goes on there: start relay, and give" in source.read_bar()
     await start(target)
     with pytest.raises(Unavailable, match="relay goes on there"):
         await start(source)

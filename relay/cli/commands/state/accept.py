@@ -29,8 +29,7 @@ def accept(place: StateOptions, what: Literal["clock", "journal"], yes: bool) ->
     has to note it is missing (start relay first).
     """
     doubts = place.store.doubts
-    if what == "journal":
-        place.store.check_complete()
+    place.store.check_complete()
     found = [one.said for one in doubts.find() if one.what == what]
     if what == "clock":
         found.append(f"it is {format_time(time.time())} by this machine's clock")

@@ -120,6 +120,7 @@ def repair(place: StateOptions, dry_run: bool, yes: bool) -> None:
     click.echo("good: there is nothing to repair" if is_good else "\n".join(lines))
     if dry_run or is_good:
         raise SystemExit(0 if is_good else 1)
+    place.store.check_complete()
     if not yes:
         click.confirm("Repair the journal?", abort=True)
     done = repair_all(place.state, place.path)
