@@ -234,7 +234,9 @@ class StoredDoubts(Protocol):
         """Describe in a sentence what accepting the journal or the clock does."""
 
     def accept(self, what: Literal["journal", "clock"]) -> list[str]:
-        """Accept the journal with its losses, or the machine's clock; return a sentence for each other journal.
+        """Accept the journal with its losses, or the machine's clock.
+
+        Return sentences on other journals, and on what is lost for good.
 
         Every connector gets all events of a journal that its state does not know. A lost journal begins anew, and gives
         no offset a second time.

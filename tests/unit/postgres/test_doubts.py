@@ -37,7 +37,10 @@ def test_lost_offsets_are_a_doubt_until_they_are_accepted(database: Database, tm
     assert (found.worker, found.what, found.is_damage) == (1, "journal", True)
     assert found.said == "5 events cannot be read: offsets 4-8 in the log (the database came back without them)"
     assert doubts.describe_accepting("journal").endswith("what is lost stays lost")
-    assert (doubts.accept("journal"), doubts.find()) == ([], [])
+    lost = (
+        "partition 1: for good, 5 events cannot be read: offsets 4-8 in the log (the database came back without them)"
+    )
+    assert (doubts.accept("journal"), doubts.find()) == ([lost], [])
     with database.connect() as db:
         assert read_damage(db, 1) == []
         assert db.run("SELECT changes FROM $.partition").fetchall() == [(1,), (1,)]
@@ -59,6 +62,8 @@ def test_another_cluster_is_a_doubt_also_before_any_run(database: Database, tmp_
     doubts = make_doubts(database, tmp_path)
     (found,) = doubts.find()
     assert found.said.endswith("and this node has worked with cluster 00000000-0000-0000-0000-000000000001")
-    assert "take part in the cluster that PostgreSQL" in doubts.describe_accepting("journal")
+    said = doubts.describe_accepting("journal")
+    assert "take part in the cluster that PostgreSQL" in said
+    assert "holds now: no events; events, parked events, positions and pauses of the other cluster are lost" in said
     doubts.accept("journal")
     assert doubts.find() == []
