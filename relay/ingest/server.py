@@ -227,7 +227,7 @@ class Ingest:
             return web.Response(text=text, content_type="application/yaml")
         if not self._ready:
             return make_busy("relay is stopping", DRAIN_RETRY_AFTER_S).make_response(request)
-        if reason := self._inbox.events.refusing:
+        if reason := self._inbox.outage or self._inbox.events.refusing:
             return make_busy(reason, FULL_RETRY_AFTER_S).make_response(request)
         return web.json_response({"status": "ready"})
 

@@ -102,11 +102,16 @@ class PostgresInbox:
     ) -> None:
         """`slot`: the number of this process among all. `other`: the partition to use without one of its own.
         `open_logs`: by partition the logs that this process opens, now and later."""
-        self._open_logs = open_logs
+        self._database, self._open_logs = database, open_logs
         self._first, self._any = (PostgresAppender(database, number, limits) for number in (0, other))
         self.events = ChoosingAppender(self._list_logs)
         self.first = ChoosingAppender(self._list_first)
         self.sources = PostgresSources(database, other, slot=slot)
+
+    @property
+    def outage(self) -> str | None:
+        known = self._database.outage
+        return None if known is None else known.reason
 
     def _list_logs(self) -> Sequence[PostgresAppender]:
         return [log for log in self._open_logs.values() if log.is_usable] or [self._any]

@@ -9,6 +9,9 @@ How it fails and recovers:
 - A statement without an answer may have waited for a standby. Reads are answered meanwhile, and so only a commit that
   waits for standbys ends such an outage.
 - Nobody uses the database while the cluster's tables are gone, or another cluster's are in their place.
+- A single failure, such as a slow commit or a session that an admin ended, is no outage for load balancers. A second
+  failure makes one. Only a process with leases commits without senders. So in an outage in which commits wait, a
+  process that has met no failure for UNTRIED_S lets senders try.
 """
 
 import threading
@@ -20,6 +23,7 @@ import structlog
 from relay.store import Unavailable
 
 QUIET_S: Final = 1.0
+UNTRIED_S: Final = 15.0
 log = structlog.stdlib.get_logger()
 
 
@@ -30,9 +34,21 @@ class Outage:
         self._noting = threading.Lock()
         self._began: float | None = None
         self._failed_at = 0.0
+        self._reason = ""
         self._awaits_commit = False
         self._loss: Unavailable | None = None
         """What has become of the cluster's tables; None: they are there."""
+
+    @property
+    def reason(self) -> str | None:
+        """Why the database takes nothing; None if it does, or if that is unknown before a sender tries."""
+        with self._noting:
+            if self._loss is not None:
+                return str(self._loss)
+            if self._began is None or self._failed_at <= self._began:
+                return None
+            is_unknown = self._awaits_commit and time.monotonic() > self._failed_at + UNTRIED_S
+            return None if is_unknown else self._reason
 
     def check_tables(self) -> None:
         """Raise Unavailable while the cluster's tables are not there."""
@@ -61,6 +77,7 @@ class Outage:
         with self._noting:
             self._failed_at = time.monotonic()
             self._awaits_commit |= is_late
+            self._reason = str(error)
             if self._began is None:
                 self._began = self._failed_at
                 log.error("the database is away", reason=str(error))

@@ -160,6 +160,8 @@ class StateFolder:
 class FolderInbox:
     """The inbox of a worker: its own journal and database. See `relay.store.Inbox`."""
 
+    outage = None
+
     def __init__(self, journal: Journal, state: StateDatabase) -> None:
         self.events = self.first = journal
         self.sources = state

@@ -318,6 +318,10 @@ class Inbox(Protocol):
         """
 
     @property
+    def outage(self) -> str | None:
+        """Why nothing can be stored for the time being; None while it can, and on a disk of its own."""
+
+    @property
     def sources(self) -> SourceState:
         """Keeps what sources leave beside their events: counts and memories are those of this process."""
 

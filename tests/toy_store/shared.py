@@ -115,6 +115,7 @@ class ToyInbox:
     events: Appender
     first: Appender
     sources: SourceState
+    outage: None = None
 
     def set_limits(self, limits: JournalLimits) -> None:
         pass

@@ -3,7 +3,7 @@
 import pytest
 from structlog.testing import capture_logs
 
-from relay.postgres.outage import QUIET_S, Outage
+from relay.postgres.outage import QUIET_S, UNTRIED_S, Outage
 from relay.store import Unavailable
 
 
@@ -17,6 +17,7 @@ _clock = [1000.0]
 
 
 def fail(outage: Outage, said: str, *, is_late: bool = False) -> None:
+    _clock[0] += 0.1
     error = Unavailable(said)
     outage.note_failure(error, is_late=is_late)
     assert error.is_logged
@@ -36,7 +37,7 @@ def test_an_outage_is_logged_with_the_first_reason_and_its_length(outage: Outage
         answer(outage, 1)
     assert logs == [
         {"event": "the database is away", "reason": "the server is going down", "log_level": "error"},
-        {"event": "the database is back", "after_s": 7.0, "log_level": "info"},
+        {"event": "the database is back", "after_s": 7.1, "log_level": "info"},
     ]
 
 
@@ -58,3 +59,30 @@ def test_reads_do_not_end_an_outage_in_which_commits_wait(outage: Outage) -> Non
         assert len(logs) == 1
         answer(outage, 1, is_commit=True)
     assert logs[-1] == {"event": "the database is back", "after_s": 61.0, "log_level": "info"}
+
+
+def test_a_single_failure_is_no_outage_for_load_balancers(outage: Outage) -> None:
+    fail(outage, "this session was ended by an admin")
+    assert outage.reason is None
+    fail(outage, "nobody listens")
+    assert outage.reason == "nobody listens"
+    answer(outage, QUIET_S)
+    assert outage.reason is None
+
+
+def test_while_commits_wait_a_process_without_leases_lets_senders_try(outage: Outage) -> None:
+    for _ in range(2):
+        fail(outage, "no answer", is_late=True)
+        answer(outage, 1)
+    assert outage.reason == "no answer"
+    answer(outage, UNTRIED_S)
+    assert outage.reason is None
+    fail(outage, "no answer", is_late=True)
+    assert outage.reason == "no answer"
+
+
+def test_no_node_is_ready_while_its_tables_are_lost(outage: Outage) -> None:
+    outage.note_loss(Unavailable("relay's tables are not there", "missing"))
+    assert outage.reason == "relay's tables are not there"
+    outage.note_tables()
+    assert outage.reason is None
