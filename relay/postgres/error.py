@@ -134,7 +134,8 @@ def advise_on_restart() -> Iterator[None]:
     try:
         yield
     except Unavailable as error:
-        if error.reason or not (isinstance(error.__cause__, psycopg.Error) and is_outage(error.__cause__)):
+        cause = error.__cause__
+        if error.reason == "denied" or not (isinstance(cause, psycopg.Error) and is_outage(cause)):
             raise
         raise Unavailable(f"{error}; {RESTART}") from error
 

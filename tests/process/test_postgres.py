@@ -5,6 +5,7 @@ import re
 import tomllib
 from collections.abc import AsyncIterator
 
+import aiohttp
 import orjson
 import pytest
 
@@ -52,6 +53,12 @@ def configure(daemon: Daemon, server: Server, hook: Destination) -> None:
     database = server.make_database(partitions=1)
     database.close()
     daemon.configure("10-all", CONFIG % (dsn, database.schema[1:-1], hook.url))
+
+
+async def is_ready(daemon: Daemon) -> bool:
+    """Ask as a load balancer does."""
+    async with aiohttp.request("GET", f"{daemon.url}/readyz") as answer:
+        return answer.status == 200
 
 
 async def post(daemon: Daemon, *numbers: int) -> int:
@@ -206,8 +213,11 @@ async def test_history_tells_of_an_outage_beyond_the_lease_once(daemon: Daemon, 
         await daemon.until(lambda: daemon.logged("partition does not run here any more"), bool)
         for _ in range(5):  # a relay without a partition goes on to say that the database is away
             assert (await ask(daemon, "status"))["journal"]["refusing"]
+        assert await is_ready(daemon) is False  # however long ago the last request was
         assert "journal: nothing is known of it now" in (await daemon.run("status")).stdout.decode()
         server.start()
+        while not await is_ready(daemon):
+            await asyncio.sleep(0.05)
         ends = 2  # of refused events, and of failing writes
         found = await until_answer(daemon, "history", good=lambda found: str(found).count("journal_recovered") == ends)
         kinds = [one["kind"] for one in found]
