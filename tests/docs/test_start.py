@@ -63,7 +63,7 @@ class Reader:
         """Run commands again until their output has each text."""
         end, found = time.monotonic() + DEADLINE_S, ""
         while time.monotonic() < end:
-            found = self.give(text)
+            found = self.give(f"{{ {text}\n}} || true")  # a file may not be there yet
             if all(one in found for one in expected):
                 return
             time.sleep(0.1)
@@ -71,7 +71,7 @@ class Reader:
 
     def wait_for(self, name: str, text: str) -> None:
         """Wait until a file has a text."""
-        self.give_until(f"cat {name} || true", text)
+        self.give_until(f"cat {name}", text)
 
 
 @pytest.fixture
