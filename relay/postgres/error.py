@@ -1,5 +1,6 @@
 """The errors of PostgreSQL, in words for an admin."""
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,7 +29,8 @@ class OtherCluster(psycopg.DatabaseError):
 TAKEN: Final = "RL001"
 """The SQLSTATE that `schema.sql` raises when another process has the lease."""
 READ_ONLY: Final = "25006"
-RESTART: Final = "systemd starts relay again until the server answers (Restart= of relay.service)"
+BY_SYSTEMD: Final = "systemd starts relay again until the server answers (Restart= of relay.service)"
+BY_HAND: Final = "start relay again once the server answers"
 NO_TABLES: Final = Meaning(
     "missing",
     "relay's tables are not there: if they ever were, restore them first; relay journal init makes them, empty",
@@ -137,7 +139,7 @@ def advise_on_restart() -> Iterator[None]:
         cause = error.__cause__
         if error.reason == "denied" or not (isinstance(cause, psycopg.Error) and is_outage(cause)):
             raise
-        raise Unavailable(f"{error}; {RESTART}") from error
+        raise Unavailable(f"{error}; {BY_SYSTEMD if 'INVOCATION_ID' in os.environ else BY_HAND}") from error
 
 
 def make_unavailable(error: psycopg.Error) -> Unavailable:
