@@ -157,9 +157,17 @@ def _observe_grants(db: PostgresConnection) -> Observation:
 def read_health(db: PostgresConnection) -> StoreHealth:
     """Read how safe acknowledged events are, and what endangers or slows down the database. Raises psycopg.Error."""
     durability = read_durability(db)
-    problems = [f"an acknowledged event is {durability}: {STANDBYS}"] if durability.is_stuck else []
+    problems = [*_find_bar(db)]
+    problems += [f"an acknowledged event is {durability}: {STANDBYS}"] if durability.is_stuck else []
     snapshots = [f"{one}: {ENDING}" for one in find_long_snapshots(db)]
     return StoreHealth(str(durability), [*problems, *snapshots], durability.counts, len(snapshots))
+
+
+def _find_bar(db: PostgresConnection) -> Iterator[str]:
+    try:
+        check_bar(db)
+    except Unavailable as error:
+        yield str(error)
 
 
 def _observe_durability(db: PostgresConnection) -> Iterator[Observation]:

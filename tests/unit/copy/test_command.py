@@ -64,6 +64,8 @@ def assert_abandoned(where: tuple[str | Path, ...], *said: str) -> None:
         told = call(*command, *where)
         assert (told.exit_code, *(one in told.stderr for one in said)) == (1, *(True for _ in said)), told.output
     assert call("parked", "list", *where).exit_code == 0
+    status = call("status", *where)
+    assert (status.exit_code, *(one in " ".join(status.output.split()) for one in said)) == (1, *(True for _ in said))
 
 
 async def test_there_and_back_with_the_dsn_of_the_configuration(conf: Path, tmp_path: Path) -> None:

@@ -65,6 +65,8 @@ def choose_status(place: StateOptions) -> Callable[[], bytes]:
     client = find_running(place.state)
     if client is None and place.store.shared_partitions:
         return lambda: msgspec.json.encode(read_cluster_status(place.store, place.config or Config()))
+    if client is None:
+        place.store.check_complete()
     if client is None and place.conf is None:
         raise click.ClickException(f"{describe_idle(place.state)}; {OTHER}")
     return partial((client or require_running(place.state)).read, "GET", "/status")
