@@ -34,7 +34,7 @@ Ranges = Sequence[tuple[int, int]]
 """Ranges of offsets (start, stop), ascending."""
 GROWN: Final = 64 << 10
 """All cuts are saved anew when they have grown by so many bytes."""
-AGAIN_S: Final = 5.0
+AGAIN_S: Final = 1.0
 APART: Final = b"!"
 """The mark before a cut that is no longer one."""
 ENDLESS: Final = 1 << 63
