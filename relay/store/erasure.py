@@ -260,9 +260,10 @@ class Erasures(Protocol):
         count on."""
 
     async def find_held_elsewhere(self, connector: str, numbers: Collection[int]) -> dict[int, bool]:
-        """Find the erasures that a connector must not get yet, because another partition at work may still write there.
+        """Find the erasures that a connector must not get yet, because another partition may still write there.
 
-        Return by number whether a thread hangs there. Only for the first partition.
+        Where processes share the partitions, that is also a partition without a process that still has events of the
+        users. Return by number whether a thread hangs there. Only for the first partition.
         """
 
     async def save_answers(self, asked: Sequence[Erasure], answers: Mapping[int, ConnectorAnswer]) -> None:

@@ -125,8 +125,8 @@ class ToyErasures:
         held: dict[int, bool] = {}
         for books in self._others():
             for number, one in books.tables.erasures.items():
-                is_open = books.is_in_use and number in numbers and not one.done
-                if is_open and (one.compacted is None or one.lacks(connector)):
+                is_open = number in numbers and not one.done
+                if is_open and (one.compacted is None or (books.is_in_use and one.lacks(connector))):
                     held[number] = held.get(number, False) or one.failed_at(connector)
         return held
 

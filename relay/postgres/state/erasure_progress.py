@@ -149,13 +149,17 @@ def correct_asked(db: PostgresConnection, partition: int, now: float, latest: fl
 def find_held_elsewhere(
     db: PostgresConnection, partition: int, connector: str, numbers: Collection[int]
 ) -> dict[int, bool]:
-    """Find the erasures that a connector must not get yet, because the holder of another partition may still write
-    there. Return by number whether a thread hangs there."""
-    query = "SELECT partition FROM $.lease WHERE partition <> %s AND until > clock_timestamp()"
+    """Find the erasures that a connector must not get yet, because another partition may still write there. Return by
+    number whether a thread hangs there.
+
+    A partition without a holder counts while it has events of the users: its next holder may send them, as deliveries
+    do not wait for an erasure that fails.
+    """
+    query = "SELECT partition, until > clock_timestamp() FROM $.lease WHERE partition <> %s"
     held: dict[int, bool] = {}
-    for (other,) in db.run(query, (partition,)).fetchall():
+    for other, is_leased in db.run(query, (partition,)).fetchall():
         for one in read_erasures(db, other, "done IS NULL AND number = ANY(%s)", ([*numbers],)):
-            if one.compacted is None or one.lacks(connector):
+            if one.compacted is None or (is_leased and one.lacks(connector)):
                 held[one.number] = held.get(one.number, False) or one.failed_at(connector)
     return held
 

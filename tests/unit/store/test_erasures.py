@@ -22,7 +22,7 @@ from relay.store import (
     make_digest,
 )
 from relay.testing import make_event
-from tests.unit.store.state_engines import StateEngine, make_engine
+from tests.unit.store.state_engines import EmbeddedState, StateEngine, make_engine
 
 ANNA = Wanted({1: User("anna", ("a1",))})
 
@@ -281,3 +281,8 @@ async def test_a_connector_waits_for_the_other_partitions_at_work(engine: StateE
     assert await state.erasures.find_held_elsewhere("hook", [1]) == {1: False}
     engine.opened.pop().close()
     assert await state.erasures.find_held_elsewhere("hook", [1]) == {}
+    engine.ask_erasure(User("bert"))
+    await state.erasures.share(await state.erasures.read_open())
+    await erase(state)
+    whoever_opens_it_may_send = {} if isinstance(engine, EmbeddedState) else {2: False}
+    assert await state.erasures.find_held_elsewhere("hook", [1, 2]) == whoever_opens_it_may_send
