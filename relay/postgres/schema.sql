@@ -397,9 +397,13 @@ BEGIN
         RETURN;
     END IF;
     SELECT * INTO last FROM $.find_end(part);
-    IF NOT last.is_open THEN
-        PERFORM $.await_witnesses();
-        lowest := greatest(lowest, (SELECT stop FROM $.known_end WHERE partition = part));
+    IF last.is_open IS NOT TRUE THEN
+        -- The first segment of a partition waits only if relay has met another server: nobody knows a new log
+        IF after IS NOT NULL OR EXISTS (SELECT FROM $.timeline WHERE timeline <> $.read_timeline()) THEN
+            PERFORM $.await_witnesses();
+        END IF;
+        lowest := greatest(lowest, (SELECT stop FROM $.known_end WHERE partition = part),
+            (SELECT head FROM $.journal_state WHERE partition = part));
     END IF;
     UPDATE $.segment SET stop = last.stop, received = last.received_us,
         size = coalesce(pg_total_relation_size(to_regclass('$.' || name)), 0)

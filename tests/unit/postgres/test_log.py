@@ -14,6 +14,7 @@ from relay.postgres.cluster import Cluster
 from relay.postgres.connection import Database, PostgresConnection
 from relay.postgres.log import writer
 from relay.postgres.log.appender import PostgresAppender
+from relay.postgres.log.known_ends import KnownEnds
 from relay.postgres.log.log import PostgresLog
 from relay.postgres.log.segments import LogEnd, begin_segment, find_log_end
 from relay.postgres.log.view import PostgresLogView
@@ -272,3 +273,18 @@ async def test_a_log_that_opens_as_another_process_begins_it_has_its_events(
     log = PostgresLog(database, 0, LIMITS, 0)
     assert (log.oldest, log.head) == (0, 1)
     await log.close()
+
+
+async def test_a_partition_without_segments_gives_no_offset_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute(database, "UPDATE $.journal_state SET head = 7 WHERE partition = 0")
+    first = PostgresAppender(database, 0, LIMITS)
+    assert await append(first, b"{}") == 7
+    await first.close()
+    execute(database, "TRUNCATE $.segment")
+    execute(database, "INSERT INTO $.known_end VALUES (0, 9)")
+    monkeypatch.setattr(database, "known_ends", KnownEnds())
+    other = PostgresAppender(database, 0, LIMITS)
+    assert await append(other, b"{}") == 9, "another process does not know of the first one's events"
+    await other.close()
