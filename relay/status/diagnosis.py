@@ -322,9 +322,10 @@ def _diagnose_nodes(status: Status) -> Iterator[HealthFinding]:
         name = f"node {one.node}" + (f" (worker {one.worker})" if one.worker else "")
         ok = one.state == "stopped" or (one.state == "running" and not one.lacks)
         yield HealthFinding(name, ok, f"{name}: {'; '.join(_describe_node(one, first))}")
-    if status.waiting_partitions and status.nodes:
+    free = [number for number in status.waiting_partitions if number not in status.unopened]
+    if free and status.nodes:
         advice = "a running process takes them over in a moment" if first else "no relay runs: start one"
-        said = f"partitions: nobody runs {describe_partitions(status.waiting_partitions)}, and their events wait"
+        said = f"partitions: nobody runs {describe_partitions(free)}, and their events wait"
         yield HealthFinding("partitions", ok=False, said=f"{said}; {advice}")
     for number, why in status.unopened.items():
         yield HealthFinding(f"partition {number}", ok=False, said=describe_unopened(number, why))

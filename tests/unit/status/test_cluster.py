@@ -100,6 +100,18 @@ def test_a_node_that_is_away_counts_no_more_and_needs_a_look(store: SharedStore)
     assert [(one.kind, one.subject) for one in find_conditions(whole)] == [("node_lost", "node b")]
 
 
+def test_a_partition_that_nobody_can_open_is_told_with_its_reason(store: SharedStore) -> None:
+    store.add("a", of_partition(0, unopened={0: "was in use", 1: "its books are torn"}))
+    whole = read(store)
+    said = "partition 1 cannot be opened, and its events wait: its books are torn; each process tries again by itself"
+    assert sentences(whole)[1:] == [said]
+    (one,) = find_conditions(whole)
+    assert (one.key, one.sentence) == (("partition_unopened", "partition 1"), said)
+    assert one.facts == {"last_error": {"reason": "its books are torn"}, "do": "relay journal check"}
+    store.add("b", of_partition(1, unopened={0: "was in use"}))
+    assert find_conditions(read(store)) == []
+
+
 async def test_partitions_without_a_process_are_told_of_by_their_ledgers(store: SharedStore) -> None:
     await run(store, 1, {"old": Cursor(0, 4, counts=Counts(delivered=4))})
     whole = read(store)

@@ -51,6 +51,7 @@ CASES: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
     ({"doubts": [Doubt(worker=0, what="clock", said="it is ahead")]}, [("doubt", "clock")]),
     ({"doubts": [Doubt(worker=0, what="journal", said="no", is_damage=True)]}, [("damaged", "journal")]),
     ({"refused_reload": RefusedReload(at=MORNING, said="60-heap.toml:1: no")}, [("reload_refused", "relay")]),
+    ({"unopened": {2: "its books are torn"}}, [("partition_unopened", "partition 2")]),
     ({"certificates": [until(90)]}, []),
     ({"certificates": [until(13)]}, [("certificate_expiring", "certificate ingest")]),
     ({"certificates": [until(-1)]}, [("certificate_expired", "certificate ingest")]),
