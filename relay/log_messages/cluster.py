@@ -78,6 +78,17 @@ NODES: Final = (
         "Look at `reason`.",
     ),
     LogMessage(
+        "limits are divided by more partitions",
+        "info",
+        "A node has added partitions. Each partition that runs here has a smaller part of `rate` and other limits now.",
+    ),
+    LogMessage(
+        "limits cannot be divided by more partitions, will be tried again",
+        "error",
+        "A node has added partitions. Until they are divided, all partitions together may exceed `rate`.",
+        "Look at `reason`. A restart of this node divides the limits, too.",
+    ),
+    LogMessage(
         "partitions cannot be looked up, they go on until they are lost",
         "error",
         "This process cannot learn which partitions it is to run, although the database answers.",

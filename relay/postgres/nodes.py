@@ -106,6 +106,8 @@ class ClusterMembership:
     def __init__(self, database: Database, process: Process, seconds: float) -> None:
         """`seconds`: the time of a lease."""
         self._database, self._process, self._seconds = database, process, seconds
+        self.partitions = 0
+        """The number of partitions that exist, as this process has seen last. Other processes may add some."""
         self.slot = 0
         """The number of this process among all, once it has joined. No other process that runs has the number."""
         self._signed = 0.0
@@ -148,6 +150,7 @@ class ClusterMembership:
                 self._timeline = timeline
             running = [instance for (instance,) in db.run(RUNNING)]
             holders = read_holders(db)
+        self.partitions = len(holders)
         mine, left = self._process.instance, self._find_left(holders)
         self._adopted = frozenset(one for one in self._adopted | left if holders[one] in (None, mine))
         return (share_out(holders, running, self._adopted).get(mine, frozenset()) | left) - {*failing}

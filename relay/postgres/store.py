@@ -79,8 +79,8 @@ class PostgresStore:
         self._leases = self._make_leases(worker=0)
         self._held: dict[int, Lease] = {}
         self._logs = WeakValueDictionary[int, PostgresLog]()
-        self._slot = 0
-        self.place, self.shared_partitions = cluster.place, settings.partitions
+        self._membership: ClusterMembership | None = None
+        self.place = cluster.place
         self.pauses, self.parked, self.replays = ClusterPauses(cluster), ClusterParked(cluster), ClusterReplays(cluster)
         self.erasures, self.history = ClusterErasures(cluster), ClusterHistory(cluster, settings.node_name)
         self.alerts, self.doubts = ClusterAlerts(cluster), ClusterDoubts(cluster, self._known)
@@ -88,17 +88,22 @@ class PostgresStore:
     def _make_leases(self, worker: int) -> Leases:
         return Leases(self._database, Process(self.settings.node_name, worker), self.settings.lease)
 
+    @property
+    def shared_partitions(self) -> int:
+        known = 0 if self._membership is None else self._membership.partitions
+        return max(known, self.settings.partitions)
+
     def join(self, worker: int) -> ClusterMembership:
         with advise_on_restart():
             self._known.check()
             self._database.cluster = self._known.accept()
         with self._cluster.use_tables() as db:
             check_durable(db)
-            add_partitions(db, self.shared_partitions)
+            add_partitions(db, self.settings.partitions)
         self._leases = self._make_leases(worker)
         membership = ClusterMembership(self._database, self._leases.process, self.settings.lease)
         membership.join()
-        self._slot = membership.slot
+        self._membership = membership
         self._database.outage = Outage()
         return membership
 
@@ -114,8 +119,8 @@ class PostgresStore:
         return log, state
 
     def open_inbox(self, worker: int, limits: JournalLimits) -> PostgresInbox:
-        other = self._slot % self.shared_partitions
-        return PostgresInbox(self._database, self._slot, other, self._logs, limits)
+        slot = 0 if self._membership is None else self._membership.slot
+        return PostgresInbox(self._database, slot, slot % self.shared_partitions, self._logs, limits)
 
     def _take_lease(self, partition: int) -> Lease:
         in_use = f"{self.view(partition).place} is in use by another relay"

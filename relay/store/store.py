@@ -364,7 +364,8 @@ class Store(Protocol):
     def shared_partitions(self) -> int:
         """The number of partitions that all processes share, as `Membership` says.
 
-        0: each process has the partition of its own number for as long as it runs.
+        0: each process has the partition of its own number for as long as it runs. Other processes may add partitions
+        meanwhile: the number is then larger after the next `Membership.find_wanted`.
         """
 
     @property

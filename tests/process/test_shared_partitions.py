@@ -356,6 +356,14 @@ async def test_all_partitions_together_keep_the_rate_also_as_they_move(cluster: 
         while (sent := len(count(hook))) < PARTITIONS * 30:
             assert sent <= RATE * (time.monotonic() - began)  # no burst: another process may just have had its own
             await asyncio.sleep(0.01)
+        cluster.play(partitions=2 * PARTITIONS, elsewhere=[*range(PARTITIONS, 2 * PARTITIONS)])
+        await cluster.daemon.until(lambda: cluster.daemon.logged("limits are divided by more partitions"), bool)
+        began, before = time.monotonic(), len(count(hook))
+        for partition in range(PARTITIONS):
+            assert await cluster.post(*range(200 + partition * 10, 210 + partition * 10)) == 202
+        while (sent := len(count(hook)) - before) < 10 * PARTITIONS:
+            assert sent <= RATE / 2 * (1 + time.monotonic() - began) + PARTITIONS  # a burst, and a batch
+            await asyncio.sleep(0.01)
         assert await cluster.daemon.stop() == 0
     assert cluster.daemon.list_complaints() == []
 

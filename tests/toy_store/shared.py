@@ -34,6 +34,8 @@ class ToyWorld:
     """Partitions that another process works with."""
     broken: Collection[int] = ()
     """Partitions that cannot be opened."""
+    partitions: int = 0
+    """The number of partitions, once another process has added some."""
     away: bool = False
     """Whether the store does not answer."""
     file: Path | None = None
@@ -160,6 +162,7 @@ class ToyMembership:
         if not self._store.shared_partitions:
             return [self._worker]
         self._store.world.check()
+        self._store.shared_partitions = max(self._store.shared_partitions, self._store.world.partitions)
         workers = sorted(self._store.workers)
         mine = range(workers.index(self._worker), self._store.shared_partitions, len(workers))
         return [number for number in mine if number not in {*self._store.world.elsewhere, *failing}]

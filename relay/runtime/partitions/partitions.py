@@ -8,6 +8,7 @@ How it fails and recovers, where the processes share the partitions:
   next look.
 - A partition that cannot be opened is tried again after a pause that grows. Whatever the error is, the other partitions
   go on. Another process may take the partition meanwhile.
+- Another process may add partitions. Then each of those here gets a smaller part of rates and other limits at once.
 - A partition opens also while a reload takes its time. If the reload ends in between, the partition opens anew.
 - While the database is away the process goes on with the partitions that it has, until each is lost.
 """
@@ -33,10 +34,11 @@ from relay.runtime.partitions.unopened import Unopened
 from relay.runtime.process import StartError, make_limits
 from relay.runtime.worker import divide_by_partitions
 from relay.status import Status, keep_configured, keep_counts, merge_parts
-from relay.store import Membership, Store, Unavailable
+from relay.store import Membership, Store, Unavailable, is_logged
 from relay.threads import ADMIN
 
 LOOK_S: Final = 0.5
+AGAIN_S: Final = 30.0
 log = structlog.stdlib.get_logger()
 
 
@@ -47,6 +49,8 @@ class Partitions:
         """`folder`: the state folder. `worker`: the number of this process."""
         self._config, self._store, self._folder, self._worker = config, store, folder, worker
         self._membership: Membership | None = None
+        self._parts = 0
+        """The number of partitions that share the limits of the configuration in force."""
         self._running: dict[int, Partition] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._changing, self._opening = asyncio.Lock(), asyncio.Lock()
@@ -79,7 +83,8 @@ class Partitions:
         self._check_made(self._config)
         try:
             self._membership = await ADMIN.run(self._store.join, self._worker)
-            if self._store.shared_partitions:
+            self._parts = self._store.shared_partitions
+            if self._parts:
                 return
             for number in await ADMIN.run(self._membership.find_wanted):
                 self._running[number] = await self._open(number)
@@ -105,6 +110,7 @@ class Partitions:
             for partition in self:
                 self._tasks[partition.number] = group.create_task(partition.run(), name=f"partition {partition.number}")
             if self._membership is not None and self._store.shared_partitions:
+                group.create_task(self._follow_growth(), name="divide limits by more partitions")
                 await self._follow(self._membership, group)
 
     async def _follow(self, membership: Membership, group: asyncio.TaskGroup) -> None:
@@ -116,9 +122,28 @@ class Partitions:
                     self._tasks[number] = group.create_task(self._run_while_wanted(number), name=f"partition {number}")
                 for number in () if self._opening.locked() else self._running.keys() - wanted:
                     self._running[number].give_back(self._config.runtime.drain)  # an opening that fails moves nothing
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_S):
-                    await self._stopping.wait()
+            await self._pause(LOOK_S)
+
+    async def _follow_growth(self) -> None:
+        """Divide the limits of the configuration anew whenever there are more partitions, until `stop`."""
+        while not self._stopping.is_set():
+            pause_s = LOOK_S
+            if self._store.shared_partitions != self._parts:
+                try:
+                    async with self._changing:
+                        await self._switch(self._config)
+                    log.info("limits are divided by more partitions", partitions=self._parts)
+                except (ConfigError, Unavailable) as error:
+                    if not is_logged(error):
+                        pause_s, told = AGAIN_S, {"in_s": AGAIN_S, "reason": str(error)}
+                        log.error("limits cannot be divided by more partitions, will be tried again", **told)
+            await self._pause(pause_s)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait for so long, or until `stop`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
 
     async def _find_wanted(self, membership: Membership) -> set[int] | None:
         """Find the partitions to run now; None while the database is away."""
@@ -190,15 +215,16 @@ class Partitions:
         return None
 
     async def _open_by_present_config(self, number: int) -> Partition:
-        """Open a partition by the configuration in force, also if that changes meanwhile. Raises Unavailable,
-        ConfigError."""
+        """Open a partition by its part of the configuration in force, also if that changes meanwhile. Raises
+        Unavailable, ConfigError."""
         while True:
-            config, partition = self._config, await self._open(number)
+            config, parts = self._config, self._store.shared_partitions
+            partition = await self._open(number)
             try:
                 await partition.prepare()
                 if number:
                     await partition.follow_pauses()
-                if config is self._config:
+                if config is self._config and parts == self._store.shared_partitions:
                     return partition
             except BaseException:
                 await partition.close()
@@ -243,24 +269,27 @@ class Partitions:
         as `Fleet.change`."""
         async with self._changing:
             self._check_made(new)
-            mine, changes = self._divide(new), compare(make_plans(self._config), make_plans(new))
-            for partition in [*self][1:]:  # the first one tries by itself before it changes anything
-                partition.fleet.try_change(mine)
-            done = set[Partition]()
-            while left := [
-                partition for partition in self if partition not in done
-            ]:  # others may have opened meanwhile
-                for partition in left:
-                    done.add(partition)
-                    try:
-                        found = await partition.change(mine)
-                    except Unavailable:
-                        if self._running.get(partition.number) is partition and not partition.is_lost:
-                            raise
-                    else:
-                        changes = replace(changes, unready={**changes.unready, **found.unready})
-            self._config = new
-            return changes
+            return await self._switch(new)
+
+    async def _switch(self, new: Config) -> Changes:
+        """Switch all partitions to their parts of a configuration, as `change`."""
+        parts = self._store.shared_partitions
+        mine, changes = self._divide(new), compare(make_plans(self._config), make_plans(new))
+        for partition in [*self][1:]:  # the first one tries by itself before it changes anything
+            partition.fleet.try_change(mine)
+        done = set[Partition]()
+        while left := [partition for partition in self if partition not in done]:  # others may have opened meanwhile
+            for partition in left:
+                done.add(partition)
+                try:
+                    found = await partition.change(mine)
+                except Unavailable:
+                    if self._running.get(partition.number) is partition and not partition.is_lost:
+                        raise
+                else:
+                    changes = replace(changes, unready={**changes.unready, **found.unready})
+        self._config, self._parts = new, parts
+        return changes
 
     def _check_made(self, config: Config) -> None:
         """Check that all of a configuration can be made, also while no partition makes it. Raises ConfigError."""

@@ -47,9 +47,13 @@ def execute(store: PostgresStore, statement: str) -> list[tuple[object, ...]]:
 
 
 def test_partitions_grow_with_the_configuration_and_never_shrink(make: Make) -> None:
+    running = make("c")
+    membership = running.join(0)
     store = make(partitions=3)
     store.join(0)
     assert execute(store, "SELECT count(*) FROM $.partition") == [(3,)]
+    membership.find_wanted()
+    assert running.shared_partitions == 3, "each partition has a third of a rate, whichever node runs it"
     with pytest.raises(Unavailable, match="set partitions = 3, for the number never shrinks"):
         make("b", partitions=2).join(0)
 
