@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import aiohttp
 import pytest
 import uvloop
 from structlog.testing import capture_logs
@@ -14,9 +15,15 @@ from structlog.testing import capture_logs
 from relay.api import Decoded, SourceSettings
 from relay.api.source import KINDS_REMEMBERED
 from relay.catalogue import Selection
-from relay.ingest.to_first_worker import LENGTH, First, Others, split
+from relay.config.address import TcpAddress
+from relay.config.model import IngestSettings
+from relay.ingest.server import Ingest
+from relay.ingest.to_first_worker import LENGTH, First, FirstPartition, Others, split
 from relay.store.error import Unavailable
+from relay.store.log import JournalLimits
+from relay.testing import make_event
 from relay_plugins.currents import Currents
+from tests.toy_store.store import ToyStore
 
 NONSENSE = LENGTH.pack(3) + b"\xc1\xc1\xc1"
 SETTINGS = SourceSettings.model_validate({"type": "currents", "path": "/c"})
@@ -174,3 +181,40 @@ async def test_workers_that_stop_together_are_not_told_to_be_away(
             others.cancel()
     said = [(line["event"], line["reason"]) for line in lines]
     assert said == ([] if stops else [("another worker is away", "it has closed the connection")])
+
+
+@pytest.mark.parametrize(("dedupe", "times"), [("0s", 2), ("1h", 1)])
+async def test_a_request_that_ends_after_its_events_for_partition_0_loses_none(
+    dedupe: str, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at a kill there, the sender has no 2xx and sends all again: the same bytes, and so the same ids."""
+    limits = JournalLimits(1 << 20, 3600)
+    store = ToyStore(partitions=2)
+    log, state = store.open(1, limits, 0)
+    inbox = store.open_inbox(1, limits)
+    source = Currents("s", SETTINGS.model_validate({"type": "currents", "path": "/c", "dedupe": dedupe}))
+    listening = IngestSettings(listen=(TcpAddress("127.0.0.1", 0),))
+    ingest = Ingest([source], listening, inbox, FirstPartition([Selection(["ordered"])]))
+    (url,) = await ingest.start()
+    there, here = make_event("ordered"), make_event("plain")
+
+    async def post() -> int:
+        async with aiohttp.request("POST", f"{url}/c", data=b'{"events":[%s,%s]}' % (here, there)) as answer:
+            return answer.status
+
+    async def fail(*_: object) -> int:
+        raise Unavailable("the process ends here")
+
+    with monkeypatch.context() as ends:
+        ends.setattr(inbox.events, "append", fail)
+        assert await post() == 503
+    assert await post() == 202
+    found = {
+        number: [body for block in books.log.blocks for body in block.bodies()]
+        for number, books in store.books.items()
+        if books.log is not None
+    }
+    assert found == {0: [there] * times, 1: [here]}
+    await ingest.stop()
+    await log.close()
+    state.close()
