@@ -1,13 +1,14 @@
 """Takes in the events of one process, whichever partitions the process runs.
 
-How it fails and recovers: events go to the partitions that this process runs, by turns. A partition that refuses events
-is left out while another takes them. A partition that was taken over gets no more events through its log; without any
-partition, the process appends to another's.
+How it fails and recovers: events go to the partitions that this process runs, by turns. While a partition commits, the
+next hundreds of events go there, too: small requests share a commit then, and a commit costs as much as the delivery
+of dozens of events. A partition that refuses events is left out while another takes them. A partition that was taken
+over gets no more events through its log; without any partition, the process appends to another's.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import Any, Final
 
 from relay.api import Block, Kind
 from relay.histogram import QUICK, Histogram
@@ -17,12 +18,19 @@ from relay.postgres.log.log import PostgresLog
 from relay.postgres.state.state import PostgresSources
 from relay.store import Clock, EventIds, JournalLimits, Unavailable
 
+TURN_EVENTS: Final = 256
+"""Events after which the next partition has its turn, at the latest."""
+
 
 class ChoosingAppender:
     """Appends to one partition or another. See `relay.store.Appender`."""
 
     def __init__(self, list_choices: Callable[[], Sequence[PostgresAppender]]) -> None:
         self._list_choices, self._turn = list_choices, 0
+        self._chosen: PostgresAppender | None = None
+        """The appender whose turn it is; None: no turn has begun."""
+        self._left = 0
+        """Events of this turn that are left."""
         self._used = set[PostgresAppender]()
         self._former = Histogram(QUICK)
         """The durations of commits in logs that are closed."""
@@ -52,19 +60,30 @@ class ChoosingAppender:
         return self._choose().failing
 
     def _choose(self) -> PostgresAppender:
-        """Return the appender whose turn it is, one that takes events if any does."""
+        """Return an appender that takes events if any does."""
+        chosen = self._chosen
+        return chosen if chosen is not None and chosen.is_usable and not chosen.refusing else self._find_next()
+
+    def _find_next(self) -> PostgresAppender:
         choices = self._list_choices()
         takers = [one for one in choices if not one.refusing] or choices
         return takers[self._turn % len(takers)]
 
-    def _take(self) -> PostgresAppender:
-        """Choose an appender to use, count what this process appends there, and begin the next turn."""
+    def _take(self, events: int) -> PostgresAppender:
+        """Choose an appender for so many events, and count what this process appends there."""
+        chosen = self._chosen
+        if chosen is None or self._left <= 0 or not chosen.is_committing or not chosen.is_usable or chosen.refusing:
+            chosen = self._begin_turn()
+        self._left -= events
+        return chosen
+
+    def _begin_turn(self) -> PostgresAppender:
         for one in [one for one in self._used if not one.is_usable]:
             self._used.remove(one)
             self._former += one.syncs
             self._former_failed += one.failed
-        chosen = self._choose()
-        self._turn += 1
+        chosen = self._chosen = self._find_next()
+        self._turn, self._left = self._turn + 1, TURN_EVENTS
         self._used.add(chosen)
         chosen.own_taps.add(self._note)
         return chosen
@@ -76,7 +95,7 @@ class ChoosingAppender:
 
     async def append(self, kinds: Sequence[Kind], bodies: Sequence[Any]) -> int:
         try:
-            return await self._take().append(kinds, bodies)
+            return await self._take(len(bodies)).append(kinds, bodies)
         except Unavailable as error:
             if error.reason != "taken":
                 raise
@@ -85,7 +104,7 @@ class ChoosingAppender:
     def append_new(
         self, kinds: Sequence[Kind], bodies: Sequence[Any], by: EventIds
     ) -> AbstractAsyncContextManager[Sequence[int]]:
-        return self._take().append_new(kinds, bodies, by)
+        return self._take(len(bodies)).append_new(kinds, bodies, by)
 
     async def forget_ids(self, but: Collection[str]) -> None:
         await self._choose().forget_ids(but)

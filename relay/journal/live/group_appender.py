@@ -41,6 +41,11 @@ class GroupAppender(ABC, Generic[R]):
         """Whether the last commit failed, however long ago."""
         return self._commits.failing
 
+    @property
+    def is_committing(self) -> bool:
+        """Whether a commit is under way, or waits."""
+        return self._commits.is_busy
+
     async def append(self, kinds: Sequence[Kind], bodies: Sequence[Any]) -> int:
         """Append events; return the offset of the first event once all are durable. Raises Unavailable, TooLarge."""
         offset: int = await self._commits.add(kinds, bodies)
@@ -74,5 +79,5 @@ class GroupAppender(ABC, Generic[R]):
 
     async def _finish_commits(self) -> None:
         """Wait until no commit is under way, and none waits."""
-        while self._commits.is_busy:
+        while self.is_committing:
             await self._work(lambda: None)

@@ -1,5 +1,6 @@
 """The store in PostgreSQL: how a process joins, opens partitions and takes events in, and what bystanders find."""
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -12,6 +13,7 @@ from relay.config import JournalSettings
 from relay.inspect import DumpPart, Stretch, audit_all, check_all, count_all, dump_all, find_remains, search_all
 from relay.postgres import PostgresStore
 from relay.postgres import store as store_module
+from relay.postgres.inbox import TURN_EVENTS
 from relay.postgres.log.writer import PostgresWriter
 from relay.store import Counts, Cursor, Entry, EventIds, JournalLimits, Parked, SourceLedger, Unavailable
 from relay.testing import make_event
@@ -115,6 +117,18 @@ async def test_a_partition_that_cannot_be_opened_is_free_again(make: Make, monke
     state.close()
     with pytest.raises(Unavailable, match="there is no partition 7"):
         store.open(7, LIMITS, 0)
+
+
+async def test_small_appends_at_a_time_share_a_commit(make: Make) -> None:
+    store = make()
+    opened = [store.open(partition, LIMITS, 1 << 20) for partition in range(2)]
+    inbox = store.open_inbox(0, LIMITS)
+    await asyncio.gather(*(inbox.events.append([KIND], [b"1"]) for _ in range(2 * TURN_EVENTS)))
+    assert ([log.head for log, _ in opened], sum(inbox.events.syncs.counts)) == ([TURN_EVENTS, TURN_EVENTS], 4)
+    await inbox.close()
+    for log, state in opened:
+        await log.close()
+        state.close()
 
 
 async def test_events_go_by_turns_to_partitions_that_take_them(make: Make) -> None:
