@@ -95,7 +95,7 @@ def test_a_state_folder_that_may_not_be_entered_is_told_in_a_sentence(tmp_path: 
     (tmp_path / "conf.d").mkdir()
     begins = {
         "audit": f"Error: {state}{place}/admin.sock: Permission denied; be root, or in the group admin.group\n",
-        "accept clock": f"Error: {state}{place}/workers may not be read by this user: be root, or the user that",
+        "accept clock": f"Error: {state}{place}/unfinished-restore may not be read by this user: be root, or the user",
         f"run --conf {tmp_path / 'conf.d'}": f"relay cannot start: the state folder {state}{place} cannot be used: ",
     }
     for words, begin in begins.items():
