@@ -19,6 +19,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from runpy import run_module
 from subprocess import CompletedProcess
@@ -240,13 +241,19 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[1])
     with suppress(ImportError):
         import uvloop  # noqa: F401  the event loop of relay, if it is installed
-    import relay.cli.commands.running.run  # noqa: F401  what `main` will look for
+    from relay import postgres  # noqa: F401  this and more is imported late by what needs it
+    from relay.api.transport import http  # noqa: F401
+    from relay.cli import access  # noqa: F401
     from relay.cli.main import main
+    from relay.commands import COMMANDS
     from relay.config.load import load
     from relay.config.plugins.registry import Registry
     from relay.inspect.subprocess import main as read_journal
+    from relay.status import prometheus  # noqa: F401
     from tests.forked_children import fork_children, name_process
 
+    for command in COMMANDS.values():
+        import_module(f"relay.cli.commands.{command}")
     load([Path(__file__).parents[1] / "conf.d"], Registry.discover(()))  # what is made once per process is made here
     gc.freeze()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who interrupts the tests ends them one after the other
