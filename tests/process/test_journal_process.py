@@ -4,8 +4,8 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +30,37 @@ def relay(daemon: Daemon, *arguments: object, conf: bool = True) -> tuple[int, s
     return result.exit_code, result.stdout, result.stderr
 
 
+HOLDS = """
+import os, signal, time
+from pathlib import Path
+from relay.admin import journal_process
+
+start = journal_process.Popen
+
+def start_held(command, **streams):
+    process = start(command, **streams)
+    if Path(%r).exists():
+        while b"relay.inspect" not in Path(f"/proc/{process.pid}/cmdline").read_bytes():
+            time.sleep(0.001)
+        os.kill(process.pid, signal.SIGSTOP)
+    return process
+
+journal_process.Popen = start_held
+"""
+"""A plugin: while a file is there, each process that reads the journal stops before the process has its question."""
+
+
 @asynccontextmanager
 async def holding(
-    daemon: Daemon, events: int, size: int = 10, *, seen: bool = False, nicely: bool = False
+    daemon: Daemon, events: int, size: int = 10, *, seen: bool = False, held: bool = False, nicely: bool = False
 ) -> AsyncIterator[aiohttp.ClientSession]:
-    """A daemon with so many events, and a session with its socket. `seen`: the process that reads lasts long enough to
-    be found. Without `nicely` it gets CPU on a busy machine as well."""
+    """A daemon with so many events, and a session with its socket. `seen`: the process that reads is an interpreter of
+    its own, and so lasts long enough to be found. `held`: that process stops as soon as it runs, while `hold` says so.
+    Without `nicely` it gets CPU on a busy machine as well."""
     if seen:
         daemon.wrapper = ["env"]  # relay starts an interpreter to read the journal
+    if held:
+        (daemon.plugins / "holds.py").write_text(HOLDS % str(daemon.state / "hold"))
     if not nicely:
         at_once = "from relay.admin import journal_process\njournal_process.NICE = 0\n"
         (daemon.plugins / "at_once.py").write_text(at_once)
@@ -56,14 +79,10 @@ async def holding(
 def readers(daemon: Daemon) -> list[int]:
     """The processes that read for a daemon."""
     found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            is_reader = b"relay.inspect" in (folder / "cmdline").read_bytes()
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-        if is_reader and parent == daemon.pid and runs(int(folder.name)):
-            found.append(int(folder.name))
+    for pid in map(int, Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()):
+        with suppress(OSError):
+            if b"relay.inspect" in Path(f"/proc/{pid}/cmdline").read_bytes() and runs(pid):
+                found.append(pid)
     return found
 
 
@@ -81,6 +100,15 @@ async def reader(daemon: Daemon, *, stopped: bool = True) -> int:
     if stopped:
         os.kill(pid, signal.SIGSTOP)
     return int(pid)
+
+
+@contextmanager
+def hold(daemon: Daemon) -> Iterator[None]:
+    """Have each process that is to read the journal stop first, until the body ends."""
+    flag = daemon.state / "hold"
+    flag.touch()
+    yield
+    flag.unlink()
 
 
 async def asked(session: aiohttp.ClientSession, path: str, body: object = None) -> tuple[int, Any]:
@@ -137,11 +165,11 @@ async def test_the_configuration_is_the_one_in_force_and_not_the_one_on_disk(dae
 
 
 async def test_one_reads_at_a_time_at_low_priority_and_the_relay_goes_on(daemon: Daemon) -> None:
-    async with holding(daemon, 5, seen=True, nicely=True) as session, asyncio.TaskGroup() as group:
-        first = group.create_task(asked(session, "/audit"))
-        pid = await reader(daemon, stopped=False)
+    async with holding(daemon, 5, held=True, nicely=True) as session, asyncio.TaskGroup() as group:
+        with hold(daemon):
+            first = group.create_task(asked(session, "/audit"))
+            pid = await reader(daemon)
         await daemon.until(lambda: os.getpriority(os.PRIO_PROCESS, pid), lambda nice: nice == NICE)
-        os.kill(pid, signal.SIGSTOP)
         others = [group.create_task(asked(session, path)) for path in ("/journal", "/trace?id=1", "/audit")]
         others.append(group.create_task(asked(session, "/erasures/check", {"user_id": USER})))
         for _ in range(20):
@@ -184,9 +212,10 @@ async def gone(session: aiohttp.ClientSession, path: str) -> None:
 
 
 async def test_an_answer_that_cannot_be_read_says_why(daemon: Daemon) -> None:
-    async with holding(daemon, 5, seen=True) as session, asyncio.TaskGroup() as group:
-        asking = group.create_task(asked(session, "/audit"))
-        os.kill(await reader(daemon), signal.SIGKILL)
+    async with holding(daemon, 5, held=True) as session, asyncio.TaskGroup() as group:
+        with hold(daemon):
+            asking = group.create_task(asked(session, "/audit"))
+            os.kill(await reader(daemon), signal.SIGKILL)
         status, said = await asking
         assert (status, said["detail"]) == (503, "what reads the journal ended with -9")
         (daemon.state / "journal").rename(daemon.state / "away")
