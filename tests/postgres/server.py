@@ -207,7 +207,8 @@ class Server:
             self._process.wait(60)
             while any(map(is_alive, pids)):  # the files of the server are in use until then
                 time.sleep(0.005)
-            subprocess.run(["ipcrm", "-m", self._segment], check=True)
+            if self._segment:
+                subprocess.run(["ipcrm", "-m", self._segment], check=True)
             self._process = None
 
     def _signal_all(self, *numbers: signal.Signals) -> list[int]:
@@ -225,8 +226,7 @@ class Server:
     def end(self) -> None:
         """End the server, whatever its state."""
         if self._process is not None and self._process.poll() is None:
-            self.thaw()
-            self.stop(signal.SIGQUIT)
+            self.kill()  # a child that was forked while the server was frozen may never obey
 
     def reload(self, **settings: str) -> None:
         """Change settings of the running server that the command line does not give."""
