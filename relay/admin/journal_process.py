@@ -7,16 +7,16 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from subprocess import PIPE, Popen, TimeoutExpired
-from typing import IO, Any, Final, cast
+from typing import IO, Any, Final, TypeAlias, cast
 
 import msgspec
 
 from relay.config import JournalSettings
-from relay.inspect import NOT_THERE, Question
+from relay.inspect import INTERVAL_S, NOT_THERE, Question
 from relay.threads import ADMIN
 
 COMMAND: Final = (sys.executable, "-m", "relay.inspect")
@@ -27,6 +27,7 @@ DEADLINE_S: Final = 3600.0
 KILLED_S: Final = 10.0
 """Seconds that a killed process may take to end. A hanging disk may delay it."""
 PIECE: Final = 256 << 10
+Tell: TypeAlias = Callable[[bytes], Awaitable[None]]
 
 
 class JournalProcess:
@@ -36,23 +37,39 @@ class JournalProcess:
         self._state, self._journal = str(state), settings.write()
         self._turn = asyncio.Lock()
 
-    async def answer(self, name: str, **more: Any) -> msgspec.Raw:
+    async def answer(self, name: str, *, tell: Tell | None = None, **more: Any) -> msgspec.Raw:
         """Answer one of `relay.inspect.subprocess.QUESTIONS` as JSON, one after the other.
 
-        Raises OSError, and LookupError if the subject does not exist.
+        `tell` gets a line about every INTERVAL_S seconds that says how far the reading is. Raises OSError, and
+        LookupError if the subject does not exist.
         """
-        async with _limit_time(), self._turn, self.answer_in_pieces(name, **more) as pieces:
-            return msgspec.Raw(b"".join([piece async for piece in pieces]))
+        progress = tell is not None
+        async with _limit_time(), self._turn, self.answer_in_pieces(name, progress=progress, **more) as pieces:
+            held = list[bytes]()
+            async for piece in pieces:
+                *lines, rest = piece.split(b"\n")  # the answer itself has no line break
+                for line in lines:
+                    if tell is not None:
+                        await tell(b"".join([*held, line, b"\n"]))
+                    held.clear()
+                held.append(rest)
+            return msgspec.Raw(b"".join(held))
 
     @asynccontextmanager
-    async def answer_in_pieces(self, name: str, **more: Any) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Answer a question in pieces, as they come and at the reader's speed. Raises as `answer`."""
+    async def answer_in_pieces(
+        self, name: str, *, progress: bool = False, **more: Any
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Answer a question in pieces, as they come and at the reader's speed. Raises as `answer`.
+
+        `progress`: whether lines say every INTERVAL_S seconds how far the reading is.
+        """
+        interval = INTERVAL_S if progress else None
         process, ours = _start()
         try:
             with ours:
                 reader, writer = await asyncio.open_unix_connection(sock=ours, limit=PIECE)
                 with closing(writer):
-                    writer.write(msgspec.json.encode(Question(name, self._state, self._journal, more)))
+                    writer.write(msgspec.json.encode(Question(name, self._state, self._journal, more, interval)))
                     writer.write_eof()
                     yield _read_pieces(process, reader)
         finally:

@@ -53,9 +53,11 @@ class Client:
         with self._answer(method, target, body, timeout) as answer:
             return answer.read()
 
-    def read_lines(self, target: str, timeout: float | None = ANSWER_S) -> Iterator[bytes]:
+    def read_lines(
+        self, target: str, timeout: float | None = ANSWER_S, *, method: str = "GET", body: object = None
+    ) -> Iterator[bytes]:
         """Yield the lines of an answer as they come. `timeout` in seconds for each; None: for ever."""
-        with self._answer("GET", target, None, timeout) as answer:
+        with self._answer(method, target, body, timeout) as answer:
             try:
                 yield from answer
             except (OSError, http.client.HTTPException) as error:

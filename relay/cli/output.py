@@ -118,6 +118,11 @@ def mark_errors(mark: str) -> None:
         sys.stderr.mark = mark
 
 
+def rewrite_line(text: str) -> None:
+    """Write text to the terminal that is standard error, in place of its last line; "" wipes that line."""
+    print(f"\r\x1b[K{text}", end="", file=get_plain(sys.stderr), flush=True)
+
+
 def get_plain(stream: TextIO) -> TextIO:
     """Return the stream as it was before `protect`."""
     return stream.plain if isinstance(stream, ForPeople) else stream

@@ -5,6 +5,7 @@ from relay.inspect.backup import Backup, back_up
 from relay.inspect.check import Check, WorkerCheck, check_all
 from relay.inspect.databases import CheckedDatabase, check_databases, has_run
 from relay.inspect.dump import PROBLEM, DumpPart, dump_all, encode_line, encode_problem
+from relay.inspect.progress import INTERVAL_S, PROGRESS, UNTOLD, JournalProgress
 from relay.inspect.receipts import Receipt, WorkerReceipt, list_receipts
 from relay.inspect.repair import plan_repairs, repair_all
 from relay.inspect.replay_count import ReplayCount, Stretch, WorkerCount, count_all
@@ -16,8 +17,11 @@ from relay.inspect.user_search import Remains, find_remains
 from relay.journal import Repair
 
 __all__ = [
+    "INTERVAL_S",
     "NOT_THERE",
     "PROBLEM",
+    "PROGRESS",
+    "UNTOLD",
     "Aside",
     "Audit",
     "AuditRow",
@@ -26,6 +30,7 @@ __all__ = [
     "CheckedDatabase",
     "DumpPart",
     "Found",
+    "JournalProgress",
     "Question",
     "Receipt",
     "Remains",

@@ -6,17 +6,20 @@ from functools import partial
 from itertools import chain, pairwise
 from typing import Final
 
+from relay.inspect.progress import UNTOLD, JournalProgress
 from relay.store import (
     LaneLedger,
     LogSurvey,
     ParkedTotal,
     PartitionView,
+    Passed,
     Range,
     SourceLedger,
     Store,
     Unavailable,
     find_acknowledged_head,
     find_unsettled,
+    ignore_position,
     merge_sources,
     name_partition,
     sum_totals,
@@ -108,9 +111,11 @@ class AuditedState:
         return max(self.acknowledged, find_acknowledged_head(self.before))
 
 
-def audit_all(store: Store, kept_for: Collection[str] | None = None) -> Audit:
+def audit_all(store: Store, kept_for: Collection[str] | None = None, progress: JournalProgress = UNTOLD) -> Audit:
     """Audit all workers, as `audit` does."""
-    found = {view.number: audit(view, kept_for) for view in store.view_all()}
+    views = store.view_all()
+    progress.begin(views)
+    found = {view.number: audit(view, kept_for, partial(progress.note, view.number)) for view in views}
     return found[0] if len(found) == 1 else merge_audits(found, partial(name_partition, store))
 
 
@@ -138,7 +143,7 @@ def merge_audits(found: Mapping[int, Audit], name: Callable[[int], str] = "worke
     )
 
 
-def audit(view: PartitionView, kept_for: Collection[str] | None = None) -> Audit:
+def audit(view: PartitionView, kept_for: Collection[str] | None = None, passed: Passed = ignore_position) -> Audit:
     """Audit one worker, whether relay runs or not.
 
     `kept_for`: the connectors for which the journal keeps the events that they still need; None: all. Raises
@@ -147,7 +152,7 @@ def audit(view: PartitionView, kept_for: Collection[str] | None = None) -> Audit
     doubts = [one.said for one in view.find_doubts() if one.what == "journal"]
     if doubts and not view.has_state():
         raise Unavailable(doubts[0], "missing")
-    seen = _read_state(view)
+    seen = _read_state(view, passed)
     problems = [*find_journal_problems(seen), *doubts]
     rows = []
     for lane in sorted(seen.before, key=lambda lane: lane.connector):
@@ -177,10 +182,10 @@ def audit(view: PartitionView, kept_for: Collection[str] | None = None) -> Audit
     )
 
 
-def _read_state(view: PartitionView) -> AuditedState:
+def _read_state(view: PartitionView, passed: Passed) -> AuditedState:
     before, head = view.read_lanes(), view.read_acknowledged()
     parked = view.read_parked_offsets()
-    journal = view.view_log().survey()
+    journal = view.view_log().survey(passed)
     return AuditedState(before=before, parked=parked, journal=journal, after=view.read_lanes(), acknowledged=head)
 
 

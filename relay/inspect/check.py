@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from relay.inspect.progress import UNTOLD, JournalProgress
 from relay.store import CheckedPart, Store
 
 
@@ -25,12 +27,13 @@ class Check:
     workers: Sequence[WorkerCheck]
 
 
-def check_all(store: Store) -> Check:
+def check_all(store: Store, progress: JournalProgress = UNTOLD) -> Check:
     """Read the journals of all workers from the first to the last byte. Raises Unavailable."""
-    workers = []
-    for view in store.view_all():
+    workers, views = [], store.view_all()
+    progress.begin(views)
+    for view in views:
         needed = view.read_acknowledged()  # first: what is acknowledged now is in the journal that is then read
-        found = view.view_log().check()
+        found = view.view_log().check(partial(progress.note, view.number))
         missing = 0 if found else needed
         ok = not missing and all(one.is_whole for one in found)
         workers.append(WorkerCheck(worker=view.number, ok=ok, segments=found, missing=missing))

@@ -9,10 +9,11 @@ from typing import Annotated, Final
 import msgspec
 import orjson
 
-from relay.api import Event
+from relay.api import Block, Event
 from relay.api.internal import one_line
 from relay.catalogue import Selection
-from relay.store import LogView, Store
+from relay.inspect.progress import UNTOLD, JournalProgress
+from relay.store import Store
 
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 PROBLEM: Final = b'{"problem":'
@@ -33,25 +34,27 @@ class DumpPart:
     """The most events."""
 
 
-def dump_all(store: Store, part: DumpPart) -> Iterator[bytes]:
+def dump_all(store: Store, part: DumpPart, progress: JournalProgress = UNTOLD) -> Iterator[bytes]:
     """Yield the events of that part, one worker's journal after the other.
 
     The last lines say what could not be read. Raises Unavailable.
     """
-    logs = {view.number: view.view_log() for view in store.view_all()}
+    views = store.view_all()
+    logs = {view.number: view.view_log() for view in views}
+    progress.begin(views, part.start, part.stop)
     lines = (
         encode_line(event, worker if len(logs) > 1 else None)
         for worker, log in logs.items()
-        for event in _read_events(log, part)
+        for event in _read_events(progress.follow(worker, log.read(part.start)), part)
     )
     yield from islice(lines, part.limit)
     for log in logs.values():
         yield from map(encode_problem, log.problems)
 
 
-def _read_events(log: LogView, part: DumpPart) -> Iterator[Event]:
+def _read_events(blocks: Iterator[tuple[str, Block]], part: DumpPart) -> Iterator[Event]:
     selection = Selection(part.events)
-    for _, block in log.read(part.start):
+    for _, block in blocks:
         for event in block:
             if part.stop is not None and event.offset >= part.stop:
                 return

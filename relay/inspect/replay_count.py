@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from relay.catalogue import Selection
-from relay.store import LogView, Store
+from relay.inspect.progress import UNTOLD, JournalProgress
+from relay.store import PartitionView, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,26 +51,32 @@ class Stretch:
     """Receipt before this time, in Unix seconds; None: up to the connector's position."""
 
 
-def count_all(store: Store, asked: Stretch, within: Sequence[str] | None = None) -> list[WorkerCount]:
+def count_all(
+    store: Store, asked: Stretch, within: Sequence[str] | None = None, progress: JournalProgress = UNTOLD
+) -> list[WorkerCount]:
     """Count the events behind the connector that both selections want, in every worker in which it has run.
 
     `within`: the connector's own selection. Raises LookupError if the connector has not run, Unavailable.
     """
     selection = Selection(asked.events or ["*"], within=None if within is None else Selection(within))
     found = [
-        _count_worker(view.number, view.view_log(), asked, lane.cursor.position, selection)
+        (view, lane.cursor.position)
         for view in store.view_all()
         for lane in view.read_lanes_if_any()
         if lane.connector == asked.connector
     ]
     if not found:
         raise LookupError(f"connector {asked.connector} has not run yet: set its `from` to begin in the past")
-    return found
+    progress.begin([view for view, _ in found])
+    return [_count_worker(view, asked, position, selection, progress) for view, position in found]
 
 
-def _count_worker(worker: int, log: LogView, asked: Stretch, position: int, selection: Selection) -> WorkerCount:
+def _count_worker(
+    view: PartitionView, asked: Stretch, position: int, selection: Selection, progress: JournalProgress
+) -> WorkerCount:
+    log = view.view_log()
     first, last, wanted = None, position, 0
-    for _, block in log.read(since=asked.since):
+    for _, block in progress.follow(view.number, log.read(since=asked.since)):
         if block.received < asked.since:
             continue
         start, stop = block.offsets[0], min(block.offsets[-1] + 1, position)
@@ -79,4 +86,4 @@ def _count_worker(worker: int, log: LogView, asked: Stretch, position: int, sele
         first = start if first is None else first
         wants = [not kind.is_erased and selection.wants(kind.type) for kind in block.kinds]
         wanted += sum(wants[kind] for kind in block.index[: stop - start])
-    return WorkerCount(worker, last if first is None else first, last, wanted, log.problems)
+    return WorkerCount(view.number, last if first is None else first, last, wanted, log.problems)

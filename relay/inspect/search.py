@@ -1,7 +1,7 @@
 """Finds an event by its id in the journal and among parked events, with the state of every lane. Blocking, and changes
 nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from operator import attrgetter
@@ -9,12 +9,12 @@ from typing import Final
 
 import orjson
 
-from relay.api import Event, Kind, value_in
+from relay.api import Block, Event, Kind, value_in
+from relay.inspect.progress import UNTOLD, JournalProgress
 from relay.store import (
     Attempts,
     Counts,
     LaneLedger,
-    LogView,
     Parked,
     ParkedQuery,
     PartitionView,
@@ -110,15 +110,16 @@ class Room:
         return fits
 
 
-def search_all(store: Store, id: str) -> list[Found]:
+def search_all(store: Store, id: str, progress: JournalProgress = UNTOLD) -> list[Found]:
     """Find the events with an id in every worker's journal and parked events. Raises Unavailable."""
     views = store.view_all()
     saved = {view.number: view.read_lanes_if_any() for view in views}
     parked = _find_parked(store, id)
     found, room = [], Room(FOUND, FOUND_BYTES)
+    progress.begin(views)
     for view in views:
         log = view.view_log()
-        events, problems = _find_events(log, room, id)
+        events, problems = _find_events(progress.follow(view.number, log.read()), room, id)
         mine = [aside for worker, aside in parked if worker == view.number and aside.offset not in events]
         # By offset: parts have ids of their own
         there = view.find_parked_at([*events]) if view.has_state() else ()
@@ -150,7 +151,9 @@ def _find_parked(store: Store, id: str) -> list[tuple[int, Aside]]:
     return found
 
 
-def _find_events(log: LogView, room: Room, id: str) -> tuple[dict[int, tuple[Event, str]], list[str]]:
+def _find_events(
+    blocks: Iterator[tuple[str, Block]], room: Room, id: str
+) -> tuple[dict[int, tuple[Event, str]], list[str]]:
     """Find the events with an id in a journal: by offset, with the segment's name, and whether there are more.
 
     Do not decode blocks and events without the bytes of the id.
@@ -158,7 +161,7 @@ def _find_events(log: LogView, room: Room, id: str) -> tuple[dict[int, tuple[Eve
     is_plain = id.isascii() and id.isprintable() and ESCAPED.isdisjoint(id)
     needle = id.encode() if is_plain else b""
     found: dict[int, tuple[Event, str]] = {}
-    for part, block in log.read():
+    for part, block in blocks:
         if needle not in block.body:
             continue
         for event in block:

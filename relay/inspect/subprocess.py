@@ -2,14 +2,15 @@
 
 Reading a journal of many GiB holds the interpreter's lock: a thread of relay would delay every request. This process
 gets only the CPU that nobody else wants. The question comes on standard input, the answer goes to standard output, and
-an error to standard error. The process ends with its relay.
+an error to standard error. Lines before the answer, or between those of a dump, say how far the reading is, if that was
+asked for. The process ends with its relay.
 """
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import msgspec
 
@@ -19,6 +20,7 @@ from relay.engine import open_store
 from relay.inspect.audit import audit_all
 from relay.inspect.check import check_all
 from relay.inspect.dump import DumpPart, dump_all
+from relay.inspect.progress import UNTOLD, JournalProgress, encode_progress
 from relay.inspect.replay_count import Stretch, count_all
 from relay.inspect.search import search_all
 from relay.inspect.user_search import find_remains
@@ -41,21 +43,23 @@ class Question:
     journal: str
     """The settings of the journal, as `JournalSettings.write` returns them."""
     more: Mapping[str, Any] = field(default_factory=dict)
+    interval: float | None = None
+    """Seconds between the lines that say how far the reading is; None: there are none."""
 
 
-def count_replay(store: Store, asked: Mapping[str, Any], within: list[str]) -> object:
+def count_replay(store: Store, asked: Mapping[str, Any], within: list[str], progress: JournalProgress) -> object:
     """Count what a replay would take."""
-    return count_all(store, msgspec.convert(asked, Stretch), within)
+    return count_all(store, msgspec.convert(asked, Stretch), within, progress)
 
 
-def dump_events(store: Store, part: Mapping[str, Any]) -> Iterator[bytes]:
+def dump_events(store: Store, part: Mapping[str, Any], progress: JournalProgress) -> Iterator[bytes]:
     """Yield the events as lines."""
-    return dump_all(store, msgspec.convert(part, DumpPart))
+    return dump_all(store, msgspec.convert(part, DumpPart), progress)
 
 
-def search_remains(store: Store, user: Mapping[str, Any]) -> object:
+def search_remains(store: Store, user: Mapping[str, Any], progress: JournalProgress) -> object:
     """Find what remains of a user."""
-    return find_remains(store, msgspec.convert(user, User))
+    return find_remains(store, msgspec.convert(user, User), progress)
 
 
 QUESTIONS: Final[Mapping[str, Callable[..., object]]] = {
@@ -74,7 +78,7 @@ def main() -> None:
     asked = msgspec.json.decode(sys.stdin.buffer.read(), type=Question)
     try:
         with open(sys.stdout.fileno(), "wb", PIECE, closefd=False) as out:
-            out.writelines(answer(asked))
+            out.writelines(answer(asked, _make_progress(asked.interval, out)))
     except LookupError as error:
         sys.stderr.write(f"{error.args[0]}\n")
         sys.exit(NOT_THERE)
@@ -82,8 +86,16 @@ def main() -> None:
         sys.exit(str(error))
 
 
-def answer(asked: Question) -> Iterable[bytes]:
+def _make_progress(interval: float | None, out: BinaryIO) -> JournalProgress:
+    def tell(read: int, of: int) -> None:
+        out.write(encode_progress(read, of))
+        out.flush()
+
+    return UNTOLD if interval is None else JournalProgress(tell, interval)
+
+
+def answer(asked: Question, progress: JournalProgress = UNTOLD) -> Iterable[bytes]:
     """Return the answer: a value as JSON, or lines."""
     store = open_store(Path(asked.state), JournalSettings.read(asked.journal))
-    found = QUESTIONS[asked.name](store, **asked.more)
+    found = QUESTIONS[asked.name](store, **asked.more, progress=progress)
     return found if isinstance(found, Iterator) else [msgspec.json.encode(found)]

@@ -50,7 +50,7 @@ from relay.store.ledger import (
     parse_source_ledger,
 )
 from relay.store.log import Appender, ErasedStretch, EventIds, JournalLimits, Log, LogReader, Wants
-from relay.store.log_view import CheckedPart, Condition, LogSurvey, LogView
+from relay.store.log_view import CheckedPart, Condition, LogSurvey, LogView, Passed, ignore_position
 from relay.store.parked import (
     CAUSES,
     PARKED_FIELDS,
@@ -162,6 +162,7 @@ __all__ = [
     "ParkedRow",
     "ParkedTotal",
     "PartitionView",
+    "Passed",
     "Pause",
     "Range",
     "Reason",
@@ -207,6 +208,7 @@ __all__ = [
     "find_same",
     "find_unsettled",
     "find_user",
+    "ignore_position",
     "is_bound",
     "is_logged",
     "list_doubts",

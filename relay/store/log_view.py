@@ -1,14 +1,20 @@
 """A log as a bystander reads it: the contract. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from relay.api import Block
 from relay.store.ledger import Range
 
 Condition = Literal["unread", "good", "open", "torn", "damaged", "gap"]
 """The condition of a part of a log. A torn end was never acknowledged."""
+Passed: TypeAlias = Callable[[int], object]
+"""Is called with the offset behind each block that was read."""
+
+
+def ignore_position(position: int) -> None:
+    """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,14 +68,17 @@ class LogView(Protocol):
     def problems(self) -> Sequence[str]:
         """A sentence for each damaged part among those read so far."""
 
+    def find_span(self) -> Range:
+        """Find the oldest offset, and about the head, without reading events. Raises Unavailable."""
+
     def read(self, start: int = 0, since: float = 0.0) -> Iterator[tuple[str, Block]]:
         """Yield the readable blocks from the one with offset `start` on, each with the name of its part of the log.
 
         Passes over damage. May leave out parts whose events all came before `since` (Unix seconds). Raises Unavailable.
         """
 
-    def check(self) -> list[CheckedPart]:
+    def check(self, passed: Passed = ignore_position) -> list[CheckedPart]:
         """Read everything; return what was found in each part. Raises Unavailable."""
 
-    def survey(self) -> LogSurvey:
+    def survey(self, passed: Passed = ignore_position) -> LogSurvey:
         """Read everything, up to the acknowledged head at least. Raises Unavailable."""

@@ -27,13 +27,16 @@ from relay.store import (
     Parked,
     ParkedQuery,
     ParkedTotal,
+    Passed,
     Pause,
+    Range,
     Replay,
     SourceLedger,
     StoreHealth,
     Tracks,
     Unavailable,
     find_partition,
+    ignore_position,
     measure_parked,
     merge_all,
     merge_ledgers,
@@ -229,13 +232,16 @@ class ToyLogView:
     def __init__(self, blocks: Sequence[Block]) -> None:
         self._blocks = [*blocks]
 
+    def find_span(self) -> Range:
+        return (self._blocks[0].offsets[0], self._blocks[-1].offsets[-1] + 1) if self._blocks else (0, 0)
+
     def read(self, start: int = 0, since: float = 0.0) -> Iterator[tuple[str, Block]]:
         return (("memory", block) for block in self._blocks if block.offsets[-1] >= start)
 
-    def check(self) -> list[CheckedPart]:
+    def check(self, passed: Passed = ignore_position) -> list[CheckedPart]:
         return []
 
-    def survey(self) -> LogSurvey:
+    def survey(self, passed: Passed = ignore_position) -> LogSurvey:
         kept = [(block.offsets[0], block.offsets[-1] + 1) for block in self._blocks]
         return LogSurvey(parts=1, oldest=kept[0][0] if kept else 0, kept=kept, problems=())
 

@@ -1,6 +1,6 @@
 """The journal over the admin API: audit, check, trace, events, the size of a replay, and what remains of a user."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ from aiohttp import web
 from relay.admin.control import Control
 from relay.admin.handlers.erasures import read_user
 from relay.admin.journal_process import JournalProcess
-from relay.admin.responses import convert_content, make_answer, read_content, send_lines
+from relay.admin.responses import NDJSON, convert_content, make_answer, read_content, send_lines
 from relay.inspect import DumpPart, Found, Stretch, encode_problem, trace_all
 from relay.threads import ADMIN
 
@@ -37,47 +37,84 @@ class JournalHandlers:
             web.post("/erasures/check", self.find_remains),
         ]
 
-    async def audit(self, _: web.Request) -> web.StreamResponse:
+    async def audit(self, request: web.Request) -> web.StreamResponse:
         """Answer whether anything has vanished."""
-        return make_answer(await self._reader.answer("audit", kept_for=self._control.config.kept_for))
+        return await self._answer(request, "audit", kept_for=self._control.config.kept_for)
 
-    async def check(self, _: web.Request) -> web.StreamResponse:
+    async def check(self, request: web.Request) -> web.StreamResponse:
         """Answer whether the journal is whole."""
-        return make_answer(await self._reader.answer("check"))
+        return await self._answer(request, "check")
 
     async def trace(self, request: web.Request) -> web.StreamResponse:
         """Answer where an event is, and what becomes of it."""
         wanted = request.query.get("id")
         if wanted is None:
             raise ValueError("say which event: id")
-        found = msgspec.json.decode(await self._reader.answer("search", id=wanted), type=list[Found])
-        return make_answer(await ADMIN.run(trace_all, wanted, found, self._control.config))
+
+        def trace(found: msgspec.Raw) -> object:
+            return trace_all(wanted, msgspec.json.decode(found, type=list[Found]), self._control.config)
+
+        return await self._answer(request, "search", trace, id=wanted)
 
     async def count(self, request: web.Request) -> web.StreamResponse:
         """Count the events of a replay."""
         asked = convert_content(await read_content(request, '{"connector": "heap"}'), Stretch)
         config = self._control.config
         settings = config.get_connector(asked.connector)
-        found = await self._reader.answer("count", asked=asdict(asked), within=config.list_entries(asked.connector))
-        return make_answer({"rate": settings.rate, "workers": found})
+        within = config.list_entries(asked.connector)
+
+        def add_rate(found: msgspec.Raw) -> object:
+            return {"rate": settings.rate, "workers": found}
+
+        return await self._answer(request, "count", add_rate, asked=asdict(asked), within=within)
 
     async def find_remains(self, request: web.Request) -> web.StreamResponse:
         """Answer what remains of a user."""
-        return make_answer(await self._reader.answer("remains", user=asdict(await read_user(request))))
+        return await self._answer(request, "remains", user=asdict(await read_user(request)))
+
+    async def _answer(
+        self, request: web.Request, name: str, finish: Callable[[msgspec.Raw], object] = msgspec.Raw, **more: Any
+    ) -> web.StreamResponse:
+        """Answer a question, with lines before the answer that say how far the reading is, if the client wants them."""
+        if not _wants_progress(request):
+            return make_answer(await ADMIN.run(finish, await self._reader.answer(name, **more)))
+        lines = web.StreamResponse(headers={"Content-Type": NDJSON})
+
+        async def send(line: bytes) -> None:
+            if not lines.prepared:
+                await lines.prepare(request)
+            await lines.write(line)
+
+        try:
+            found = await ADMIN.run(finish, await self._reader.answer(name, tell=send, **more))
+            answer = msgspec.json.encode(found) + b"\n"
+        except OSError as error:
+            if not lines.prepared:
+                raise
+            answer = encode_problem(str(error))
+        await send(answer)
+        await lines.write_eof()
+        return lines
 
     async def dump_events(self, request: web.Request) -> web.StreamResponse:
         """Send the events, and what cannot be read."""
-        query: dict[str, Any] = {name: request.query[name] for name in request.query}
+        query: dict[str, Any] = {name: request.query[name] for name in request.query if name != "progress"}
         part = convert_content(query | {"events": request.query.getall("events", [])}, DumpPart)
         if self._dumps >= DUMPS:
             raise OSError(f"{DUMPS} others are sent the journal already")
         self._dumps += 1
         try:
-            async with self._reader.answer_in_pieces("dump", part=asdict(part)) as pieces:
+            wants = _wants_progress(request)
+            async with self._reader.answer_in_pieces("dump", progress=wants, part=asdict(part)) as pieces:
                 first = await anext(pieces, b"")  # what fails at once is answered as such
                 return await send_lines(request, _send_pieces(first, pieces))
         finally:
             self._dumps -= 1
+
+
+def _wants_progress(request: web.Request) -> bool:
+    """Return whether the client wants to know how far the reading is. Raises msgspec.ValidationError."""
+    return msgspec.convert(request.query.get("progress", "false"), bool, strict=False)
 
 
 async def _send_pieces(first: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

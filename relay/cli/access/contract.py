@@ -4,7 +4,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from relay.api import User
-from relay.inspect import Audit, Check, DumpPart, Receipt, Remains, ReplayCount, Stretch, Trace
+from relay.inspect import (
+    UNTOLD,
+    Audit,
+    Check,
+    DumpPart,
+    JournalProgress,
+    Receipt,
+    Remains,
+    ReplayCount,
+    Stretch,
+    Trace,
+)
 from relay.store import Entry, FailingErasures, HistoryQuery, Parked, ParkedQuery, Replay
 
 
@@ -67,7 +78,7 @@ class StateAccess(Protocol):
     def cancel_replay(self, number: int) -> bool:
         """Cancel a replay; return False if it has ended before, or does not exist."""
 
-    def count_replay(self, asked: Stretch) -> ReplayCount:
+    def count_replay(self, asked: Stretch, progress: JournalProgress = UNTOLD) -> ReplayCount:
         """Count the events of a replay."""
 
     def list_receipts(self) -> list[Receipt]:
@@ -76,19 +87,19 @@ class StateAccess(Protocol):
     def ask_erasure(self, user: User) -> Asked:
         """Request the erasure of a user."""
 
-    def find_remains(self, user: User) -> Remains:
+    def find_remains(self, user: User, progress: JournalProgress = UNTOLD) -> Remains:
         """Find what remains of a user."""
 
-    def audit(self) -> Audit:
+    def audit(self, progress: JournalProgress = UNTOLD) -> Audit:
         """Audit whether anything has vanished."""
 
-    def check_journal(self) -> Check:
+    def check_journal(self, progress: JournalProgress = UNTOLD) -> Check:
         """Check whether the journal is whole."""
 
-    def dump_journal(self, part: DumpPart) -> Iterator[bytes]:
+    def dump_journal(self, part: DumpPart, progress: JournalProgress = UNTOLD) -> Iterator[bytes]:
         """Yield the events of a part of the journal as lines of NDJSON."""
 
-    def trace(self, id: str) -> Trace:
+    def trace(self, id: str, progress: JournalProgress = UNTOLD) -> Trace:
         """Trace an event: where it is, and what becomes of it."""
 
     def read_history(self, query: HistoryQuery) -> Sequence[Entry]:

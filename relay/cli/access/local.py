@@ -20,9 +20,11 @@ from relay.cli.access.contract import Asked, RemovedConnectors, Resumed
 from relay.cli.client import find_login
 from relay.cli.state_options import StateOptions, note_history
 from relay.inspect import (
+    UNTOLD,
     Audit,
     Check,
     DumpPart,
+    JournalProgress,
     Receipt,
     Remains,
     ReplayCount,
@@ -101,12 +103,12 @@ class LocalAccess:
             note_history(self._store, make_cancel_entry(number, find_login()))
         return cancelled
 
-    def count_replay(self, asked: Stretch) -> ReplayCount:
+    def count_replay(self, asked: Stretch, progress: JournalProgress = UNTOLD) -> ReplayCount:
         config = self._place.config
         try:
             settings = config.get_connector(asked.connector) if config else None
             within = config.list_entries(asked.connector) if config else None
-            found = count_all(self._store, asked, within)
+            found = count_all(self._store, asked, within, progress)
         except LookupError as error:
             raise click.ClickException(error.args[0]) from None
         return ReplayCount(settings.rate if settings else 0.0, found)
@@ -120,21 +122,21 @@ class LocalAccess:
         note_history(self._store, make_erasure_entry(number, find_login()))
         return Asked(number, self.runs)
 
-    def find_remains(self, user: User) -> Remains:
-        return find_remains(self._store, user)
+    def find_remains(self, user: User, progress: JournalProgress = UNTOLD) -> Remains:
+        return find_remains(self._store, user, progress)
 
-    def audit(self) -> Audit:
+    def audit(self, progress: JournalProgress = UNTOLD) -> Audit:
         config = self._place.config
-        return audit_all(self._store, config.kept_for if config else None)
+        return audit_all(self._store, config.kept_for if config else None, progress)
 
-    def check_journal(self) -> Check:
-        return check_all(self._store)
+    def check_journal(self, progress: JournalProgress = UNTOLD) -> Check:
+        return check_all(self._store, progress)
 
-    def dump_journal(self, part: DumpPart) -> Iterator[bytes]:
-        return dump_all(self._store, part)
+    def dump_journal(self, part: DumpPart, progress: JournalProgress = UNTOLD) -> Iterator[bytes]:
+        return dump_all(self._store, part, progress)
 
-    def trace(self, id: str) -> Trace:
-        return trace_all(id, search_all(self._store, id), self._place.config)
+    def trace(self, id: str, progress: JournalProgress = UNTOLD) -> Trace:
+        return trace_all(id, search_all(self._store, id, progress), self._place.config)
 
     def read_history(self, query: HistoryQuery) -> Sequence[Entry]:
         return self._store.history.read(query)

@@ -6,13 +6,28 @@ from functools import cached_property
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
+import click
 import msgspec
 
 from relay.admin import DEADLINE_S
 from relay.api import User
 from relay.cli.access.contract import Asked, RemovedConnectors, Resumed
 from relay.cli.client import Client
-from relay.inspect import Audit, Check, DumpPart, Receipt, Remains, ReplayCount, Stretch, Trace, WholeAudit
+from relay.inspect import (
+    PROBLEM,
+    PROGRESS,
+    UNTOLD,
+    Audit,
+    Check,
+    DumpPart,
+    JournalProgress,
+    Receipt,
+    Remains,
+    ReplayCount,
+    Stretch,
+    Trace,
+    WholeAudit,
+)
 from relay.status import Status, find_nodes_with
 from relay.store import Entry, HistoryQuery, Parked, ParkedQuery, Replay
 
@@ -67,9 +82,8 @@ class RemoteAccess:
     def cancel_replay(self, number: int) -> bool:
         return bool(self._client.ask("DELETE", f"/replays/{number}")["cancelled"])
 
-    def count_replay(self, asked: Stretch) -> ReplayCount:
-        found = self._client.read("POST", "/replays/count", asked, timeout=READING_S)
-        return msgspec.json.decode(found, type=ReplayCount)
+    def count_replay(self, asked: Stretch, progress: JournalProgress = UNTOLD) -> ReplayCount:
+        return msgspec.json.decode(self._read("/replays/count", progress, asked), type=ReplayCount)
 
     def list_receipts(self) -> list[Receipt]:
         return msgspec.json.decode(self._client.read("GET", "/erasures"), type=list[Receipt])
@@ -77,24 +91,40 @@ class RemoteAccess:
     def ask_erasure(self, user: User) -> Asked:
         return Asked(self._client.ask("POST", "/erasures", user)["number"], runs=True)
 
-    def find_remains(self, user: User) -> Remains:
-        found = self._client.read("POST", "/erasures/check", user, timeout=READING_S)
-        return msgspec.json.decode(found, type=Remains)
+    def find_remains(self, user: User, progress: JournalProgress = UNTOLD) -> Remains:
+        return msgspec.json.decode(self._read("/erasures/check", progress, user), type=Remains)
 
-    def audit(self) -> Audit:
-        found = self._client.ask("GET", "/audit", timeout=READING_S)
+    def audit(self, progress: JournalProgress = UNTOLD) -> Audit:
+        found = msgspec.json.decode(self._read("/audit", progress))
         return msgspec.convert(found, WholeAudit if "workers" in found else Audit)
 
-    def check_journal(self) -> Check:
-        return msgspec.json.decode(self._client.read("GET", "/journal", timeout=READING_S), type=Check)
+    def check_journal(self, progress: JournalProgress = UNTOLD) -> Check:
+        return msgspec.json.decode(self._read("/journal", progress), type=Check)
 
-    def dump_journal(self, part: DumpPart) -> Iterator[bytes]:
+    def dump_journal(self, part: DumpPart, progress: JournalProgress = UNTOLD) -> Iterator[bytes]:
         given = {name: value for name, value in asdict(part).items() if value is not None}
-        return self._client.read_lines(f"/journal/events?{urlencode(given, doseq=True)}", READING_S)
+        return self._read_lines(f"/journal/events?{urlencode(given, doseq=True)}", progress)
 
-    def trace(self, id: str) -> Trace:
-        query = urlencode({"id": id})
-        return msgspec.json.decode(self._client.read("GET", f"/trace?{query}", timeout=READING_S), type=Trace)
+    def trace(self, id: str, progress: JournalProgress = UNTOLD) -> Trace:
+        return msgspec.json.decode(self._read(f"/trace?{urlencode({'id': id})}", progress), type=Trace)
+
+    def _read(self, target: str, progress: JournalProgress, body: object = None) -> bytes:
+        """Have the relay read the journal; return the answer. Raises click.ClickException, also if it breaks off."""
+        line = b"".join(self._read_lines(target, progress, body)).strip()
+        if line.startswith(PROBLEM):
+            raise click.ClickException(msgspec.json.decode(line)["problem"])
+        return line
+
+    def _read_lines(self, target: str, progress: JournalProgress, body: object = None) -> Iterator[bytes]:
+        """Have the relay read the journal; yield the lines of the answer, and tell how far the reading is."""
+        if progress.tell is not None:
+            target += f"{'&' if '?' in target else '?'}progress=true"
+        for line in self._client.read_lines(target, READING_S, method="GET" if body is None else "POST", body=body):
+            if not line.startswith(PROGRESS):
+                yield line
+            elif progress.tell is not None:
+                said = msgspec.json.decode(line)
+                progress.tell(said["read"], said["of"])
 
     def read_history(self, query: HistoryQuery) -> Sequence[Entry]:
         given: dict[str, Any] = {name: value for name, value in asdict(query).items() if value is not None}

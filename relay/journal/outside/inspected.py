@@ -11,7 +11,7 @@ from relay.api import Block
 from relay.journal.live.tail_reader import READ_BYTES
 from relay.journal.record import HEADER
 from relay.journal.segment import Corrupt, SegmentReader, list_segment_files, parse_base, read_written
-from relay.store import CheckedPart, Condition
+from relay.store import CheckedPart, Condition, Passed, ignore_position
 from relay.words import format_count
 
 ENDLESS: Final = 1 << 63
@@ -144,13 +144,13 @@ def list_segments(folder: Path, needed: int = 0) -> list[Inspected]:
     ]
 
 
-def inspect_all(folder: Path, needed: int = 0) -> list[Inspected]:
+def inspect_all(folder: Path, needed: int = 0, passed: Passed = ignore_position) -> list[Inspected]:
     """Read all segments of a journal from the first to the last byte. Raises FileNotFoundError, OSError."""
     found: list[Inspected] = []
     for segment in list_segments(folder, needed):
         try:
-            for _ in segment.read_blocks():
-                pass
+            for block in segment.read_blocks():
+                passed(block.offsets[-1] + 1)
         except FileNotFoundError:
             found.clear()
         else:

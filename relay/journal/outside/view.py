@@ -13,7 +13,7 @@ from relay.api import Block
 from relay.journal.failure import convert_disk_errors
 from relay.journal.outside.inspected import Inspected, inspect_all, list_segments
 from relay.journal.outside.repair import plan_segment
-from relay.store import CheckedPart, LogSurvey, Range, find_unsettled
+from relay.store import CheckedPart, LogSurvey, Passed, Range, find_unsettled, ignore_position
 
 
 class JournalView:
@@ -30,6 +30,11 @@ class JournalView:
         damaged = [segment for segment in self._segments if segment.condition in ("damaged", "gap")]
         return [f"{segment.path}: {segment}; relay journal check looks at all of it" for segment in damaged]
 
+    def find_span(self) -> Range:
+        """Find the oldest offset, and the acknowledged head, or the beginning of the last segment if that is later."""
+        bases = [segment.base for segment in self._segments]
+        return (bases[0], max(bases[-1], self._acknowledged)) if bases else (0, 0)
+
     def read(self, start: int = 0, since: float = 0.0) -> Iterator[tuple[str, Block]]:
         """Yield the good blocks from the one with `start` on, each with the name of its segment.
 
@@ -42,13 +47,13 @@ class JournalView:
                         for block in segment.read_blocks(start):
                             yield segment.path.name, block
 
-    def check(self) -> list[CheckedPart]:
+    def check(self, passed: Passed = ignore_position) -> list[CheckedPart]:
         """Read all segments from the first to the last byte; return what was found in each. Raises Unavailable."""
-        return [segment.describe() for segment in self._inspect_all()]
+        return [segment.describe() for segment in self._inspect_all(passed)]
 
-    def survey(self) -> LogSurvey:
+    def survey(self, passed: Passed = ignore_position) -> LogSurvey:
         """Read all segments from the first to the last byte. Raises Unavailable."""
-        found = self._inspect_all()
+        found = self._inspect_all(passed)
         kept = list[Range]()
         for segment in found:
             readable = [(segment.base, segment.end)]
@@ -63,6 +68,6 @@ class JournalView:
             problems=[f"{segment.path.name}: {segment}" for segment in found if not segment.is_whole],
         )
 
-    def _inspect_all(self) -> list[Inspected]:
+    def _inspect_all(self, passed: Passed) -> list[Inspected]:
         with convert_disk_errors():
-            return inspect_all(self._folder, self._acknowledged)
+            return inspect_all(self._folder, self._acknowledged, passed)

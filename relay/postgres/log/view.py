@@ -24,9 +24,11 @@ from relay.store import (
     Condition,
     Damage,
     LogSurvey,
+    Passed,
     Range,
     describe_damage,
     find_unsettled,
+    ignore_position,
     merge_overlapping,
 )
 from relay.words import format_count
@@ -100,6 +102,10 @@ class PostgresLogView:
     def _find_damaged(self) -> list[ReadSegment]:
         return [one for one in self._read if one.damage or one.gap]
 
+    def find_span(self) -> Range:
+        found = self._list_segments()
+        return (found[0].table.base, found[-1].stop) if found else (0, 0)
+
     def read(self, start: int = 0, since: float = 0.0) -> Iterator[tuple[str, Block]]:
         self._read = [one for one in self._list_segments() if one.stop > start]
         for segment in self._read:
@@ -107,11 +113,11 @@ class PostgresLogView:
             for block in () if is_old else self._read_segment(segment, start):
                 yield segment.table.name, block
 
-    def check(self) -> list[CheckedPart]:
-        return [one.describe() for one in self._read_all()]
+    def check(self, passed: Passed = ignore_position) -> list[CheckedPart]:
+        return [one.describe() for one in self._read_all(passed)]
 
-    def survey(self) -> LogSurvey:
-        found = self._read_all()
+    def survey(self, passed: Passed = ignore_position) -> LogSurvey:
+        found = self._read_all(passed)
         return LogSurvey(
             parts=len(found),
             oldest=found[0].table.base if found else 0,
@@ -119,9 +125,9 @@ class PostgresLogView:
             problems=[f"{one.table.name}: {one.said}" for one in self._find_damaged()],
         )
 
-    def _read_all(self) -> list[ReadSegment]:
-        for _ in self.read():
-            pass
+    def _read_all(self, passed: Passed) -> list[ReadSegment]:
+        for _, block in self.read():
+            passed(block.offsets[-1] + 1)
         return self._read
 
     def _list_segments(self) -> list[ReadSegment]:

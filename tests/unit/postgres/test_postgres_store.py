@@ -10,7 +10,17 @@ import pytest
 
 from relay.api import Kind, User
 from relay.config import JournalSettings
-from relay.inspect import DumpPart, Stretch, audit_all, check_all, count_all, dump_all, find_remains, search_all
+from relay.inspect import (
+    DumpPart,
+    JournalProgress,
+    Stretch,
+    audit_all,
+    check_all,
+    count_all,
+    dump_all,
+    find_remains,
+    search_all,
+)
 from relay.postgres import PostgresStore
 from relay.postgres import store as store_module
 from relay.postgres.inbox import TURN_EVENTS
@@ -192,7 +202,9 @@ async def test_commands_find_everything_while_nothing_runs(make: Make) -> None:
         state.close()
     bystander = make("admin")
     bystander.erasures.ask(User(None, ("user-1",)))
-    audit = audit_all(bystander)
+    told = list[tuple[int, int]]()
+    audit = audit_all(bystander, progress=JournalProgress(lambda read, of: told.append((read, of)), interval=0))
+    assert told == [(3, 6), (6, 6)]
     assert (audit.balances, [(row.accepted, row.parked, row.pending) for row in audit.connectors]) == (
         True,
         [(6, 2, 2)],

@@ -9,6 +9,7 @@ import click
 
 from relay.cli.access import choose_access
 from relay.cli.format import format_size, format_table, format_time
+from relay.cli.journal_progress import show_journal_progress
 from relay.cli.state_options import StateOptions, add_places
 from relay.inspect import Audit, AuditRow, WholeAudit
 from relay.words import format_count, format_ranges
@@ -27,7 +28,8 @@ def audit(place: StateOptions, as_json: bool) -> None:
     Exit codes: 0 every count balances; 1 a count does not balance, or something cannot be read.
     """
     access = choose_access(place)
-    found = access.audit()
+    with show_journal_progress(shown=not as_json) as progress:
+        found = access.audit(progress)
     if as_json:
         click.echo(json.dumps(asdict(found), indent=2))
     else:

@@ -14,7 +14,7 @@ from typing import Final
 import click
 
 from relay.cli.format import format_time
-from relay.cli.output import get_plain
+from relay.cli.output import rewrite_line
 from relay.cli.state_options import StateOptions, add_local_places
 from relay.inspect import Backup, back_up
 from relay.store import Unavailable
@@ -38,12 +38,12 @@ class BackupProgress:
         if path.suffix == ".log":
             (self.copied if is_copied else self.there).add(path)
         if self._is_shown:
-            print(f"\r\x1b[K{'copied' if is_copied else 'is there'}: {path}", end="", file=get_plain(sys.stderr))
+            rewrite_line(f"{'copied' if is_copied else 'is there'}: {path}")
 
     def end(self) -> None:
         """Clear the line."""
         if self._is_shown:
-            print("\r\x1b[K", end="", file=get_plain(sys.stderr))
+            rewrite_line("")
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import click
 from relay.api import OtherId, User
 from relay.cli.access import choose_access
 from relay.cli.format import escape_text, format_time
+from relay.cli.journal_progress import show_journal_progress
 from relay.cli.options import utf8
 from relay.cli.state_options import StateOptions, add_places, tell_problems
 from relay.inspect import Receipt, WorkerReceipt
@@ -127,7 +128,9 @@ def check(place: StateOptions, user_id: str | None, external_ids: tuple[str, ...
 
     Exit codes: 0 nothing of the user; 1 something of the user is left, or not everything could be read.
     """
-    found = choose_access(place).find_remains(_read_user(user_id, external_ids))
+    user = _read_user(user_id, external_ids)
+    with show_journal_progress(shown=not as_json) as progress:
+        found = choose_access(place).find_remains(user, progress)
     tell_problems(found.problems)
     if as_json:
         click.echo(json.dumps(asdict(found), indent=2))

@@ -15,6 +15,7 @@ from relay.cli.access import choose_access
 from relay.cli.client import find_login
 from relay.cli.commands.state.copy import copy
 from relay.cli.format import format_time
+from relay.cli.journal_progress import show_journal_progress
 from relay.cli.options import events_option
 from relay.cli.output import stop_unread
 from relay.cli.state_options import (
@@ -24,6 +25,7 @@ from relay.cli.state_options import (
     add_places,
     encode_workers,
     note_history,
+    tell_problems,
 )
 from relay.engine import make_tables, make_tables_sql
 from relay.inspect import PROBLEM, DumpPart, Repair, WorkerCheck, plan_repairs, repair_all
@@ -50,7 +52,8 @@ def check(place: StateOptions, as_json: bool) -> None:
     Exit codes: 0 good; 1 damaged, or a gap.
     """
     access = choose_access(place)
-    found = access.check_journal()
+    with show_journal_progress(shown=not as_json) as progress:
+        found = access.check_journal(progress)
     if as_json:
         click.echo(
             encode_workers(
@@ -147,14 +150,13 @@ def dump(place: StateOptions, start: int, stop: int | None, entries: Sequence[st
 
     Exit codes: 0 printed; 1 a part is damaged.
     """
-    code = 0
-    for line in stop_unread(
-        choose_access(place).dump_journal(DumpPart(start=start, stop=stop, events=entries, limit=limit))
-    ):
-        if line.startswith(PROBLEM):
-            click.echo(orjson.loads(line)["problem"], err=True)
-            code = 1
-        else:
-            sys.stdout.buffer.write(line)
-    sys.stdout.buffer.flush()
-    raise SystemExit(code)
+    part, problems = DumpPart(start=start, stop=stop, events=entries, limit=limit), list[str]()
+    with show_journal_progress(shown=not sys.stdout.isatty()) as progress:
+        for line in stop_unread(choose_access(place).dump_journal(part, progress)):
+            if line.startswith(PROBLEM):
+                problems.append(orjson.loads(line)["problem"])
+            else:
+                sys.stdout.buffer.write(line)
+        sys.stdout.buffer.flush()
+    tell_problems(problems)
+    raise SystemExit(1 if problems else 0)

@@ -11,6 +11,7 @@ import click
 from relay.api.internal import check_rate
 from relay.cli.access import Asked, StateAccess, choose_access
 from relay.cli.format import format_time
+from relay.cli.journal_progress import show_journal_progress
 from relay.cli.options import events_option, moment_option, utf8
 from relay.cli.output import get_plain
 from relay.cli.state_options import StateOptions, add_headings, add_places, tell_problems
@@ -76,7 +77,9 @@ def replay(
     if connector is None:
         raise click.UsageError("say to whom: --connector NAME")
     access = choose_access(place)
-    found = access.count_replay(Stretch(connector=connector, events=entries, since=since or 0.0, until=until))
+    stretch = Stretch(connector=connector, events=entries, since=since or 0.0, until=until)
+    with show_journal_progress() as progress:
+        found = access.count_replay(stretch, progress)
     tell_problems([problem for part in found.workers for problem in part.problems])
     wanted, lowest_rate = sum(part.wanted for part in found.workers), min(filter(None, (rate, found.rate)), default=0.0)
     parts = [(part, part.wanted / max(1, wanted)) for part in found.workers]

@@ -9,6 +9,7 @@ import click
 
 from relay.cli.access import choose_access
 from relay.cli.format import escape_text, format_time
+from relay.cli.journal_progress import show_journal_progress
 from relay.cli.options import utf8
 from relay.cli.state_options import StateOptions, add_places, encode_workers, tell_problems
 from relay.inspect import TracedConnector, WorkerTrace
@@ -34,7 +35,8 @@ def trace(place: StateOptions, id: str, as_json: bool) -> None:
     Exit codes: 0 found; 1 not found.
     """
     access = choose_access(place)
-    found = access.trace(id).workers
+    with show_journal_progress(shown=not as_json) as progress:
+        found = access.trace(id, progress).workers
     hits = [one for one in found if one.journal or one.parked]
     tell_problems([problem for one in found for problem in one.problems])
     if as_json:
