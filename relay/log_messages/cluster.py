@@ -23,8 +23,8 @@ NODES: Final = (
         "error",
         "Somebody has dropped the tables while this relay ran, and perhaps made new ones. Senders get 503. This relay"
         " does not touch the new tables. What fails until the old tables are back is not logged.",
-        "Look at `reason`. Restore the old tables: relay goes on by itself. `relay journal init` makes the tables of"
-        " another cluster. This relay uses them only after `relay accept journal` and a restart.",
+        "Look at `reason`. Stop all relays, restore the old tables, and start the relays. `relay journal init` makes"
+        " the tables of another cluster. This relay uses them only after `relay accept journal` and a restart.",
     ),
     LogMessage(
         "the tables of the cluster are back",

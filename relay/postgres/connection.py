@@ -137,8 +137,10 @@ class PostgresConnection(psycopg.Connection[tuple[Any, ...]]):
 
     def read_cluster(self) -> UUID:
         """Return the id of the cluster whose tables are there, which it got when it was made. Raises psycopg.Error."""
-        ((made,),) = self.run("SELECT id FROM $.cluster").fetchall()
-        return UUID(str(made))
+        row = self.run("SELECT id FROM $.cluster").fetchone()
+        if row is None:  # in the middle of a restore
+            raise psycopg.errors.UndefinedTable(f"the table cluster of the schema {self.schema} is empty")
+        return UUID(str(row[0]))
 
     def note_commit(self) -> None:
         """Note that the server has answered to a commit that waits for standbys."""

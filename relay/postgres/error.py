@@ -99,7 +99,7 @@ REFUSALS: Final[Mapping[str, Meaning]] = {
     "the database system is shutting down": Meaning("", "start the server again: relay then goes on by itself"),
     " holds cluster ": Meaning(
         "",
-        "somebody has dropped the tables and made new ones: restore the old ones, and relay goes on by itself; or, to"
+        "somebody has dropped the tables and made new ones: stop all relays and restore the old ones; or, to"
         " begin with the new ones: relay accept journal on each node, and restart relay",
     ),
     'role "': Meaning(

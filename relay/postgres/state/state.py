@@ -186,7 +186,7 @@ class PostgresState(PostgresSources):
         """Return the saved cursor of a connector; None if the connector never ran."""
         now, cursor = await self.run(lambda db: (read_now(db), load_cursor(db, self.worker, connector)))
         if cursor is None:
-            self._begun.setdefault(connector, now)
+            self._begun[connector] = now  # anew if it was forgotten meanwhile
         return cursor
 
     async def find_begun(self, connector: str) -> float | None:

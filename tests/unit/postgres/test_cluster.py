@@ -56,6 +56,13 @@ def test_a_schema_without_tables_is_missing(server: Server) -> None:
         assert caught.value.reason == "missing"
 
 
+def test_tables_in_the_middle_of_a_restore_are_missing(database: Database) -> None:
+    execute(database, "DELETE FROM $.cluster")
+    with pytest.raises(Unavailable, match="is empty") as caught:
+        database.check_cluster()
+    assert caught.value.reason == "missing"
+
+
 def test_a_cluster_without_a_run_says_so(database: Database) -> None:
     cluster = Cluster(database)
     with pytest.raises(Unavailable, match=f"no relay has run with PostgreSQL .*{database.schema[1:-1]}") as caught:

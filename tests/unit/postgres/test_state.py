@@ -17,7 +17,7 @@ from relay.postgres.cluster import Cluster
 from relay.postgres.connection import Database, Overdue, PostgresConnection
 from relay.postgres.lease import Leases
 from relay.postgres.process import Process
-from relay.postgres.state.cursor import read_now
+from relay.postgres.state.cursor import delete_cursor, read_now
 from relay.postgres.state.parked_queries import ClusterParked
 from relay.postgres.state.plugin_store import StoreTable
 from relay.postgres.state.state import PostgresState
@@ -329,3 +329,11 @@ async def test_a_connector_begins_when_the_first_partition_looks_for_it(states: 
     assert begun <= now, "not only when it was saved"
     await state.save({"heap": Cursor(0, 5)}, 5)
     assert await state.find_begun("heap") == begun
+
+    with states.database.use() as db:
+        delete_cursor(db, "heap")
+    assert await state.load_cursor("heap") is None
+    await state.save({"heap": Cursor(5, 5)}, 5)
+    again = await state.find_begun("heap")
+    assert again is not None
+    assert again > now, "a connector that was forgotten begins anew"
