@@ -46,7 +46,8 @@ class JournalProgress:
         self._at[number] = position
         if (now := time.monotonic()) >= self._next:
             self._next = now + self._interval
-            self.tell(self._count(), sum(stop - start for start, stop in self._spans.values()))
+            if of := sum(stop - start for start, stop in self._spans.values()):  # 0: a lost relay.db knew the head
+                self.tell(self._count(), of)
 
     def _count(self) -> int:
         spans = {number: self._spans[number] for number in self._at if number in self._spans}
