@@ -144,7 +144,9 @@ async def test_what_a_destination_says_does_not_command_the_terminal(daemon: Dae
         await daemon.post(json.dumps(event).encode(), "/s")
         await daemon.until(daemon.parked, bool)
         state = ["--state", str(daemon.state)]
-        found = await daemon.run("trace", event["id"])
+        async with asyncio.timeout(60):  # the position is saved a moment after the parked event
+            while b"pending" in (found := await daemon.run("trace", event["id"])).stdout:
+                await asyncio.sleep(0.05)
         assert found.stdout
         assert CLEAR.encode() not in found.stdout
         assert TURNED.encode() not in found.stdout
