@@ -7,11 +7,11 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from itertools import zip_longest
 from typing import Final
 
 from relay.api import Secret
+from relay.api.internal import find_closest
 from relay.config.address import TcpAddress
 
 VERIFIED: Final = "verify-full"
@@ -109,9 +109,9 @@ def _describe_unreadable(dsn: str, said: str, known: list[str]) -> str:
     expected = f"expected words such as {EXAMPLE}"
     found = _UNKNOWN.search(said)
     word = next(filter(None, found.groups()), "") if found else ""
-    meant = get_close_matches(word, known, 1)
+    meant = find_closest(word, known)
     if word and (meant or not ("password" in dsn[: dsn.find(word)] or "://" in dsn)):
-        return f"has the unknown word {word}: {f'write {meant[0]}' if meant else expected}"
+        return f"has the unknown word {word}: {f'write {meant}' if meant else expected}"
     if "://" in dsn:
         return f"cannot be read by libpq: {ESCAPES}"
     return f"cannot be read by libpq: {QUOTES}; {expected}"

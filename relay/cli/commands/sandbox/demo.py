@@ -15,7 +15,7 @@ import click
 from click.core import ParameterSource
 
 from relay.cli.commands.sandbox.stand_ins import braze, heap
-from relay.cli.output import get_plain
+from relay.cli.output import rewrite_line
 from relay.sandbox import STORIES, Demo, Result, SandboxError, Step, format_result, play_story
 
 TERMINAL_SECONDS: Final = 0.2
@@ -55,7 +55,7 @@ def sandbox(
                 raise click.UsageError(f"--{option} is for the demo: a scenario has a story of its own")
         _play_scenario(ctx, scenario, keep, as_json)
     terminal = sys.stderr.isatty()
-    show = _rewrite_line if terminal else partial(click.echo, err=True)
+    show = rewrite_line if terminal else partial(click.echo, err=True)
     interval = TERMINAL_SECONDS if terminal else PLAIN_SECONDS
     try:
         with _make_folder(keep) as folder:
@@ -65,7 +65,7 @@ def sandbox(
         raise click.ClickException(str(error)) from None
     finally:
         if terminal:
-            _rewrite_line("")
+            rewrite_line("")
     click.echo(json.dumps(_make_summary(result), indent=2) if as_json else format_result(result))
     ctx.exit(0 if result.all_balance else 1)
 
@@ -93,10 +93,6 @@ def _play_scenario(ctx: click.Context, scenario: str, keep: Path | None, as_json
 
 sandbox.add_command(braze)
 sandbox.add_command(heap)
-
-
-def _rewrite_line(line: str) -> None:
-    click.echo(f"\r{line}\033[K", nl=False, file=get_plain(sys.stderr))
 
 
 @contextmanager

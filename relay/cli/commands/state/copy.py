@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from relay.admin import make_copy_entry
 from relay.cli.client import find_login
 from relay.cli.format import format_table
-from relay.cli.output import get_plain
+from relay.cli.output import rewrite_line
 from relay.cli.state_options import StateOptions, add_local_places, note_history
 from relay.config import GivenDsn, JournalSettings
 from relay.words import format_count
@@ -98,13 +98,13 @@ def show_parts() -> Iterator[Callable[[int, int, int], None]]:
 
     def show(partition: int, done: int, parts: int) -> None:
         if is_shown:
-            print(f"\r\x1b[Kpartition {partition}: {done} of {parts} segments", end="", file=get_plain(sys.stderr))
+            rewrite_line(f"partition {partition}: {done} of {parts} segments")
 
     try:
         yield show
     finally:
         if is_shown:
-            print("\r\x1b[K", end="", file=get_plain(sys.stderr))
+            rewrite_line("")
 
 
 def _describe_log(one: "CopiedLog") -> str:
