@@ -39,6 +39,8 @@ from relay.threads import ADMIN
 
 LOOK_S: Final = 0.5
 AGAIN_S: Final = 30.0
+HELD: Final = ("busy", "taken")
+"""The reasons of errors while another process has a partition, or has yet to give it back."""
 log = structlog.stdlib.get_logger()
 
 
@@ -64,7 +66,6 @@ class Partitions:
         self._ended: Status | None = None
         """The counts of partitions that this process runs no more."""
         self._is_away_told = False
-        self.are_shared = bool(store.shared_partitions)
         self.unreachable_since: float | None = None
         """Since when the store has not said which partitions to run, in Unix seconds; None: it answers."""
         self.watch_first: Watch | None = None
@@ -196,10 +197,7 @@ class Partitions:
         try:
             partition = await self._open_by_present_config(number)
         except Unavailable as error:
-            if error.is_logged or error.reason in (
-                "busy",
-                "taken",
-            ):  # another process has it, or has yet to give it back
+            if error.is_logged or error.reason in HELD:
                 return None
             reason = str(error)
         except ConfigError as error:
@@ -235,6 +233,11 @@ class Partitions:
         """Return the status of each partition, and the counts of those that this process runs no more."""
         found = [await partition.status_reader.read_status(config) for partition in self]
         return found if self._ended is None else [*found, keep_configured(self._ended, config)]
+
+    @property
+    def are_shared(self) -> bool:
+        """Whether processes share the partitions."""
+        return bool(self._store.shared_partitions)
 
     @property
     def unopened(self) -> Mapping[int, str]:
@@ -278,7 +281,7 @@ class Partitions:
         for partition in [*self][1:]:  # the first one tries by itself before it changes anything
             partition.fleet.try_change(mine)
         done = set[Partition]()
-        while left := [partition for partition in self if partition not in done]:  # others may have opened meanwhile
+        while left := [one for one in self if one not in done]:  # others may have opened meanwhile
             for partition in left:
                 done.add(partition)
                 try:

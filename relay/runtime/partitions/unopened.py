@@ -2,19 +2,17 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 FIRST_S: Final = 0.5
 LONGEST_S: Final = 60.0
 """Seconds between two tries at most. A partition that nobody has for so long is another process's to try."""
 
 
-@dataclass(slots=True)
-class _Failure:
+class _Failure(NamedTuple):
     reason: str
-    tries: int = 0
-    due: float = 0.0
+    pause_s: float
+    due: float
     """When to try again, in monotonic seconds."""
 
 
@@ -26,9 +24,9 @@ class Unopened:
 
     def note_failure(self, partition: int, reason: str) -> float:
         """Note that a partition could not be opened; return the seconds until the next try."""
-        failure = self._failures.setdefault(partition, _Failure(reason))
-        pause_s = min(LONGEST_S, FIRST_S * 2.0 ** min(failure.tries, 20))
-        failure.reason, failure.tries, failure.due = reason, failure.tries + 1, time.monotonic() + pause_s
+        before = self._failures.get(partition)
+        pause_s = FIRST_S if before is None else min(LONGEST_S, 2 * before.pause_s)
+        self._failures[partition] = _Failure(reason, pause_s, time.monotonic() + pause_s)
         return pause_s
 
     def note_opened(self, partition: int) -> None:

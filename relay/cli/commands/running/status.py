@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from relay.api.internal import cut
-from relay.cli.client import describe_idle, find_running, require_running
+from relay.cli.client import describe_idle, find_running
 from relay.cli.format import escape_text, format_size, format_table
 from relay.cli.state_options import StateOptions, add_places
 from relay.config import Config
@@ -62,14 +62,13 @@ def choose_status(place: StateOptions) -> Callable[[], bytes]:
 
     Raises click.ClickException without either.
     """
-    client = find_running(place.state)
-    if client is None and place.store.shared_partitions:
+    if client := find_running(place.state):
+        return partial(client.read, "GET", "/status")
+    if place.store.shared_partitions:
         return lambda: msgspec.json.encode(read_cluster_status(place.store, place.config or Config()))
-    if client is None:
-        place.store.check_complete()
-    if client is None and place.conf is None:
-        raise click.ClickException(f"{describe_idle(place.state)}; {OTHER}")
-    return partial((client or require_running(place.state)).read, "GET", "/status")
+    place.store.check_complete()
+    said = describe_idle(place.state)
+    raise click.ClickException(said if place.conf else f"{said}; {OTHER}")
 
 
 def format_screen(seen: Status) -> list[str]:
