@@ -54,7 +54,7 @@ def relay_forks() -> Iterator[Forks]:
 @pytest.fixture
 def forked_reader(relay_forks: Forks, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the process forked that reads the journal for an API in this process."""
-    monkeypatch.setattr("relay.admin.journal_process.Popen", relay_forks.read_journal)
+    monkeypatch.setattr("relay.admin.question_process.Popen", relay_forks.read_journal)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from pathlib import Path
 from subprocess import PIPE, Popen, TimeoutExpired
 from typing import IO, Any
 
-import relay.admin.journal_process as reading
+import relay.admin.question_process as reading
 
 PR_SET_CHILD_SUBREAPER = 36
 """prctl(2)"""
@@ -113,11 +113,12 @@ class ForkChildren:
             return ForkedWorker(ForkedChild(pid))
 
         def popen(command: Sequence[str], *, stdin: int, stdout: int, stderr: int) -> Popen[bytes] | ForkedChild:
-            assert (*command,) == (sys.executable, "-m", "relay.inspect")
+            *before, module = command
+            assert before == [sys.executable, "-m"]
             assert stderr == PIPE
             reader, writer = os.pipe()
             try:
-                pid = self.start("relay.inspect", [], os.environ, {0: stdin, 1: stdout, 2: writer})
+                pid = self.start(module, [], os.environ, {0: stdin, 1: stdout, 2: writer})
             finally:
                 os.close(writer)
             return ForkedChild(pid, os.fdopen(reader, "rb"))

@@ -101,10 +101,11 @@ class Forks:
 
     def read_journal(self, command: Sequence[str], *, stdin: int, stdout: int, stderr: int) -> "ForkedReader":
         """Start the process that reads a journal. Do what `Popen` does for the API of a relay in this process."""
-        assert (*command,) == (sys.executable, "-m", "relay.inspect")
+        *before, module = command
+        assert before == [sys.executable, "-m"]
         assert stderr == subprocess.PIPE
         reader, writer = os.pipe()
-        news = self._order("relay.inspect", [], {0: stdin, 1: stdout, 2: writer}, Path.cwd())
+        news = self._order(module, [], {0: stdin, 1: stdout, 2: writer}, Path.cwd())
         os.close(writer)
         return ForkedReader(news, os.fdopen(reader, "rb"))
 

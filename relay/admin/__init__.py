@@ -14,7 +14,7 @@ from relay.admin.acts import (
     make_restore_entry,
     make_resume_entry,
 )
-from relay.admin.journal_process import DEADLINE_S
+from relay.admin.question_process import DEADLINE_S
 from relay.admin.server import RELOAD_AS_VALUE, SOCKET, Admin, Bound, bind, find_runtime_folder
 from relay.admin.tail import Tap
 

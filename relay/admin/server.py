@@ -17,6 +17,7 @@ import structlog
 from aiohttp import web
 
 from relay.admin.control import Control
+from relay.admin.handlers.config import ConfigHandlers
 from relay.admin.handlers.erasures import ErasureHandlers
 from relay.admin.handlers.journal import JournalHandlers
 from relay.admin.handlers.parked import ParkedHandlers
@@ -72,8 +73,8 @@ class Admin:
     async def start(self) -> None:
         """Bind all listeners. Raises OSError, and ListenError for an address that cannot be bound."""
         for_admin, for_metrics = self._bound or bind(self._settings, self._metrics)
-        others = [kind(self._control).list_routes() for kind in (ParkedHandlers, ErasureHandlers, JournalHandlers)]
-        everything = [*self._api.list_routes(), *chain(*others)]
+        kinds = ParkedHandlers, ErasureHandlers, JournalHandlers, ConfigHandlers
+        everything = [*self._api.list_routes(), *chain(*(kind(self._control).list_routes() for kind in kinds))]
         supervised = [web.post(RELOAD_AS_VALUE, self._api.reload_as_value)] if self._is_worker else []
         local = await self._make_server("admin", [*everything, *supervised], [answer_errors], ListenerLimits())
         self._listen([_bind_socket(self._sockets, self._group)], local)

@@ -133,7 +133,7 @@ class Secret:
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         ways = {how: {"type": "string", "minLength": 1} for how in WAYS}
         one = {"minProperties": 1, "maxProperties": 1}
-        return {"type": "object", "properties": ways, "additionalProperties": False, **one}
+        return {"type": "object", "properties": ways, "additionalProperties": False, "x-secret": True, **one}
 
 
 class HeaderSecret(Secret):

@@ -163,7 +163,8 @@ def write_size(size: int) -> str | int:
 
 def _make_pattern(units: Mapping[str, float]) -> Any:
     """Make the type of a quantity for the JSON Schema that editors use."""
-    return Annotated[str, Field(pattern=rf"^\s*\d+(\.\d+)?\s*({'|'.join(units)})\s*$")] | Literal[0]
+    written = Annotated[str, Field(pattern=rf"^\s*\d+(\.\d+)?\s*({'|'.join(units)})\s*$")]
+    return Annotated[written | Literal[0], Field(json_schema_extra={"x-units": [*units]})]
 
 
 Duration = Annotated[

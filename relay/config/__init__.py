@@ -4,7 +4,7 @@ from relay.config.address import Address, TcpAddress, UnixAddress, format_addres
 from relay.config.crosscheck import match_entries, read_all_traits, read_shared_traits
 from relay.config.descriptions import read_descriptions, summarize, type_description
 from relay.config.dsn import GivenDsn, read_words
-from relay.config.effective import Effective, list_effective
+from relay.config.effective import Effective
 from relay.config.excerpt import HIDDEN
 from relay.config.files import CONF_FOLDERS, Text, find_changed_files, read_stamps
 from relay.config.line_numbers import KeyPath
@@ -32,16 +32,18 @@ from relay.config.plugins.make import (
     make_mistakes,
     make_sources,
 )
-from relay.config.plugins.registry import PluginInfo, Registry
+from relay.config.plugins.registry import BROKEN, KINDS, PluginInfo, Registry
 from relay.config.plugins.traits import read_traits
 from relay.config.redaction import LOG, Redaction
-from relay.config.schema import make_schema
+from relay.config.schema import make_schema, make_type_schema
 from relay.config.shipped import find_shipped
 from relay.config.tls import TlsError, TlsSettings, expiry_warning, make_server_context
 
 __all__ = [
+    "BROKEN",
     "CONF_FOLDERS",
     "HIDDEN",
+    "KINDS",
     "LOG",
     "NAME",
     "OWN_TABLES",
@@ -77,7 +79,6 @@ __all__ = [
     "find_unmade",
     "format_address",
     "format_path",
-    "list_effective",
     "list_leaves",
     "load",
     "load_again",
@@ -88,6 +89,7 @@ __all__ = [
     "make_schema",
     "make_server_context",
     "make_sources",
+    "make_type_schema",
     "match_entries",
     "read_all_traits",
     "read_descriptions",

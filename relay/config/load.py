@@ -4,7 +4,7 @@ once."""
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -14,6 +14,7 @@ from relay.api import Plugin, Settings
 from relay.api.internal import find_closest
 from relay.config import clashes, crosscheck, shared_journal
 from relay.config.address import TcpAddress
+from relay.config.effective import list_effective
 from relay.config.files import FoundFiles, Text, read_again, read_files
 from relay.config.line_numbers import KeyPath
 from relay.config.merge import Merged, is_off
@@ -166,11 +167,14 @@ def _load(reading: FoundFiles, registry: Registry, *, secrets_required: bool) ->
         },
         digests=merged.digest_tables(KINDS),
         texts=[Text(document.name, document.base, document.text) for document in reading.documents],
+        plugins=registry.fingerprints,
+        plugin_folders=registry.folders,
     )
     if check.mistakes:
         raise ConfigError(sorted(check.mistakes, key=_place), sorted(check.warnings, key=_place))
     every: dict[KeyPath, Settings] = {(name,): getattr(config, name) for name in OWN_TABLES}
     every |= {(kind, name): table.settings for kind, tables in named.items() for name, table in tables.items()}
+    config = replace(config, list_effective=partial(list_effective, every, merged, disabled))
     return Loaded(config, tuple(sorted(check.warnings, key=_place)), tuple(disabled), every, merged)
 
 

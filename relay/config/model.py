@@ -1,6 +1,6 @@
 """The daemon's own settings tables, and `Config`: everything that conf.d says, checked."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from socket import gethostname
@@ -29,6 +29,7 @@ from relay.api.internal import SECRET_FORMS, NetworkList, Networks, write_size
 from relay.catalogue import drop_opt_in
 from relay.config.address import Listen, ListenIfAny, TcpAddress, UnixAddress
 from relay.config.dsn import Dsn, load_driver
+from relay.config.effective import Effective
 from relay.config.files import Text
 from relay.config.tls import TlsSettings
 
@@ -340,6 +341,12 @@ class Config:
     folders: Sequence[Path] = field(default=(), compare=False, repr=False)
     """Where these files lie; none if they were not read from there."""
 
+    plugins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    """`Registry.fingerprints` of the plugins that this process has loaded."""
+    plugin_folders: Sequence[Path] = field(default=(), compare=False, repr=False)
+    """The folders of drop-in plugins."""
+    list_effective: Callable[[], Iterable["Effective"]] = field(default=tuple, compare=False, repr=False)
+    """Lists every setting with its place. Takes milliseconds: the event loop calls it in a thread."""
     written: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Where the daemon's own settings are written, as "00-relay.toml:2" by "ingest.listen"; defaults are not there."""
 

@@ -57,6 +57,16 @@ def make_schema(registry: Registry, tell: Callable[[str], object] = lambda _: No
     }
 
 
+def make_type_schema(kind: str, name: str, plugin: type[Plugin]) -> dict[str, Any]:
+    """Make the schema of one table of this type, which needs no other part. Raises what the plugin raises.
+
+    A quantity has its units in `x-units`, and `x-secret` marks a reference to a secret.
+    """
+    table = _typed(kind, name, plugin)
+    table["$defs"] |= {part: {"type": "string"} for part in EVENTS}
+    return table
+
+
 class _Written(GenerateJsonSchema):
     """Settings as they are written: with descriptions and defaults with units, without redundant titles."""
 

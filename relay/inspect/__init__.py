@@ -11,7 +11,7 @@ from relay.inspect.repair import plan_repairs, repair_all
 from relay.inspect.replay_count import ReplayCount, Stretch, WorkerCount, count_all
 from relay.inspect.restore import restore
 from relay.inspect.search import Aside, Found, search_all
-from relay.inspect.subprocess import NOT_THERE, Question
+from relay.inspect.subprocess import NOT_THERE, Question, answer_question
 from relay.inspect.trace import Resent, Trace, Traced, TracedConnector, TracePart, Tried, WorkerTrace, trace_all
 from relay.inspect.user_search import Remains, find_remains
 from relay.journal import Repair
@@ -48,6 +48,7 @@ __all__ = [
     "WorkerCount",
     "WorkerReceipt",
     "WorkerTrace",
+    "answer_question",
     "audit",
     "audit_all",
     "back_up",

@@ -6,8 +6,10 @@ an error to standard error. Lines before the answer, or between those of a dump,
 asked for. The process ends with its relay.
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -29,6 +31,9 @@ from relay.store import Store
 
 NOT_THERE: Final = 3
 """The exit code if the subject does not exist."""
+OUT: Final = 1
+ERRORS: Final = 2
+"""Descriptors of standard output and standard error."""
 PIECE: Final = 256 << 10
 """Bytes written at a time; each piece costs relay some work."""
 
@@ -73,17 +78,36 @@ QUESTIONS: Final[Mapping[str, Callable[..., object]]] = {
 
 
 def main() -> None:
-    """Answer the question. Exits with NOT_THERE, or with 1 if it cannot be answered."""
+    """Answer the question."""
+    answer_question(QUESTIONS)
+
+
+def answer_question(questions: Mapping[str, Callable[..., object]]) -> None:
+    """Answer the question on standard input. Exits with NOT_THERE, or with 1 if it cannot be answered."""
     end_with_parent()
     asked = msgspec.json.decode(sys.stdin.buffer.read(), type=Question)
     try:
-        with open(sys.stdout.fileno(), "wb", PIECE, closefd=False) as out:
-            out.writelines(answer(asked, _make_progress(asked.interval, out)))
+        with _divert_output() as out, open(out, "wb", PIECE, closefd=False) as file:
+            file.writelines(answer(questions, asked, _make_progress(asked.interval, file)))
     except LookupError as error:
         sys.stderr.write(f"{error.args[0]}\n")
         sys.exit(NOT_THERE)
     except OSError as error:
         sys.exit(str(error))
+
+
+@contextmanager
+def _divert_output() -> Iterator[int]:
+    """Yield standard output. What plugins print meanwhile goes nowhere: a full pipe would block them."""
+    null, out, errors = os.open(os.devnull, os.O_WRONLY), os.dup(OUT), os.dup(ERRORS)
+    os.dup2(null, OUT)
+    os.dup2(null, ERRORS)
+    try:
+        yield out
+    finally:
+        sys.stdout.flush()
+        os.dup2(out, OUT)
+        os.dup2(errors, ERRORS)
 
 
 def _make_progress(interval: float | None, out: BinaryIO) -> JournalProgress:
@@ -94,8 +118,10 @@ def _make_progress(interval: float | None, out: BinaryIO) -> JournalProgress:
     return UNTOLD if interval is None else JournalProgress(tell, interval)
 
 
-def answer(asked: Question, progress: JournalProgress = UNTOLD) -> Iterable[bytes]:
+def answer(
+    questions: Mapping[str, Callable[..., object]], asked: Question, progress: JournalProgress = UNTOLD
+) -> Iterable[bytes]:
     """Return the answer: a value as JSON, or lines."""
     store = open_store(Path(asked.state), JournalSettings.read(asked.journal))
-    found = QUESTIONS[asked.name](store, **asked.more, progress=progress)
+    found = questions[asked.name](store, **asked.more, progress=progress)
     return found if isinstance(found, Iterator) else [msgspec.json.encode(found)]

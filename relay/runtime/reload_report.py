@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, Protocol
 import structlog
 
 from relay.admin import make_reload_entry
-from relay.config import OWN_TABLES, Config, JournalSettings
+from relay.config import OWN_TABLES, Config, JournalSettings, Mistake
 from relay.deliver import Changes
 from relay.guests import is_same
 from relay.status import (
@@ -32,9 +32,9 @@ HANGUP: Final = "SIGHUP"
 log = structlog.stdlib.get_logger()
 
 
-def make_refused(mistakes: Sequence[object]) -> ReloadResult:
-    """Make the result of a refused reload."""
-    return ReloadResult(mistakes=[*map(str, mistakes)])
+def make_refused(mistakes: Sequence[Mistake | str]) -> ReloadResult:
+    """Make the result of a refused reload. A text stands for a mistake that is in no file."""
+    return ReloadResult(mistakes=[Mistake(reason=one) if isinstance(one, str) else one for one in mistakes])
 
 
 def compare_configs(old: Config, new: Config, changes: Changes, restart: Sequence[str]) -> ReloadResult:

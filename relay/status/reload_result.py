@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from relay.config import Mistake
 from relay.words import format_count, format_span
 
 NOTHING: Final = "nothing has changed"
@@ -48,7 +49,7 @@ class ReloadResult:
     restart_needed: Sequence[str] = ()
     """Settings, and the code of plugins, that take effect at the next restart."""
     warnings: Sequence[ReloadWarning] = ()
-    mistakes: Sequence[str] = ()
+    mistakes: Sequence[Mistake] = ()
     """Why the new configuration is not in force. With any, the whole old configuration stays in force."""
 
     @property
@@ -60,7 +61,7 @@ class ReloadResult:
     def lines(self) -> list[str]:
         """Every change and warning, or every mistake, in words. Empty without changes."""
         if self.mistakes:
-            return [*self.mistakes]
+            return [*map(str, self.mistakes)]
         restarts = [f"{name}: takes a restart" for name in self.restart_needed]
         warnings = [f"warning: {warning.sentence}" for warning in self.warnings]
         return [*map(_describe_change, self.changes), *restarts, *warnings]

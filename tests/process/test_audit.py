@@ -11,7 +11,7 @@ import orjson
 import pytest
 from click.testing import CliRunner, Result
 
-from relay.admin.journal_process import JournalProcess
+from relay.admin.question_process import QuestionProcess
 from relay.admin.server import Admin
 from relay.api import Kind, User
 from relay.cli.main import relay
@@ -322,8 +322,8 @@ OF_ALL = [
 
 @pytest.mark.usefixtures("forked_reader")
 async def test_commands_say_the_same_whether_a_relay_runs_or_not(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.admin.journal_process.NICE", 0)  # it reads a dozen times: not behind all other tests
-    monkeypatch.setattr(JournalProcess, "answer", read_once(JournalProcess.answer))
+    monkeypatch.setattr("relay.admin.question_process.NICE", 0)  # it reads a dozen times: not behind all other tests
+    monkeypatch.setattr(QuestionProcess, "answer", read_once(QuestionProcess.answer))
     tried = [Attempts("all", replay, [(4, 6)], 1 + replay, "pending", "HTTP 503", 7.0, 8.5) for replay in (0, 3)]
     with closing(sqlite3.connect(state / "relay.db")) as db, db:
         save_attempts(db, tried)
@@ -347,9 +347,9 @@ async def test_commands_say_the_same_whether_a_relay_runs_or_not(state: Path, mo
 def read_once(real: Any) -> Any:
     """Have what was asked before answered from memory, as long as the same API runs: two forms of a command ask the
     same, and each answer takes a process."""
-    answers: dict[tuple[JournalProcess, str], Any] = {}
+    answers: dict[tuple[QuestionProcess, str], Any] = {}
 
-    async def answer(reader: JournalProcess, name: str, **more: Any) -> Any:
+    async def answer(reader: QuestionProcess, name: str, **more: Any) -> Any:
         asked = reader, f"{name} {more}"
         if asked not in answers:
             answers[asked] = await real(reader, name, **more)

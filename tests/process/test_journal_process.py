@@ -13,7 +13,7 @@ import aiohttp
 import orjson
 from click.testing import CliRunner
 
-from relay.admin.journal_process import NICE
+from relay.admin.question_process import NICE
 from relay.cli.commands.state.erasures import KEPT
 from relay.cli.main import relay as cli
 from relay.testing import make_event
@@ -33,9 +33,9 @@ def relay(daemon: Daemon, *arguments: object, conf: bool = True) -> tuple[int, s
 HOLDS = """
 import os, signal, time
 from pathlib import Path
-from relay.admin import journal_process
+from relay.admin import question_process
 
-start = journal_process.Popen
+start = question_process.Popen
 
 def start_held(command, **streams):
     process = start(command, **streams)
@@ -45,7 +45,7 @@ def start_held(command, **streams):
         os.kill(process.pid, signal.SIGSTOP)
     return process
 
-journal_process.Popen = start_held
+question_process.Popen = start_held
 """
 """A plugin: while a file is there, each process that reads the journal stops before the process has its question."""
 
@@ -62,7 +62,7 @@ async def holding(
     if held:
         (daemon.plugins / "holds.py").write_text(HOLDS % str(daemon.state / "hold"))
     if not nicely:
-        at_once = "from relay.admin import journal_process\njournal_process.NICE = 0\n"
+        at_once = "from relay.admin import question_process\nquestion_process.NICE = 0\n"
         (daemon.plugins / "at_once.py").write_text(at_once)
     daemon.configure("10-source", '[source.braze]\ntype="currents"\npath="/currents"')
     daemon.configure("20-archive", '[connector.archive]\ntype="file"\npath="out.ndjson"\nevents=["email"]')
@@ -217,7 +217,7 @@ async def test_an_answer_that_cannot_be_read_says_why(daemon: Daemon) -> None:
             asking = group.create_task(asked(session, "/audit"))
             os.kill(await reader(daemon), signal.SIGKILL)
         status, said = await asking
-        assert (status, said["detail"]) == (503, "what reads the journal ended with -9")
+        assert (status, said["detail"]) == (503, "the process that was to answer ended with -9")
         (daemon.state / "journal").rename(daemon.state / "away")
         for path in ("/journal", "/journal/events", "/trace?id=1"):
             status, said = await asked(session, path)
@@ -238,7 +238,7 @@ async def test_a_tail_goes_at_the_rate_of_the_client_and_says_what_is_missing(da
         assert offsets == [*range(400)]
         os.kill(await reader(daemon), signal.SIGKILL)
         *_, last = (await cut.content.read()).splitlines()
-        assert orjson.loads(last) == {"problem": "what reads the journal ended with -9"}
+        assert orjson.loads(last) == {"problem": "the process that was to answer ended with -9"}
         left = await session.get("/journal/events")
         await reader(daemon, stopped=False)
         left.close()

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from relay.admin.control import Control
 from relay.admin.handlers.erasures import read_user
-from relay.admin.journal_process import JournalProcess
+from relay.admin.question_process import QuestionProcess
 from relay.admin.responses import NDJSON, convert_content, make_answer, read_content, send_lines
 from relay.inspect import DumpPart, Found, Stretch, encode_problem, trace_all
 from relay.threads import ADMIN
@@ -23,7 +23,7 @@ class JournalHandlers:
 
     def __init__(self, control: Control) -> None:
         self._control = control
-        self._reader = JournalProcess(control.folder, control.config.journal)  # for good: a new place takes a restart
+        self._reader = QuestionProcess(control.folder, control.config.journal)  # for good: a new place takes a restart
         self._dumps = 0
 
     def list_routes(self) -> list[web.RouteDef]:

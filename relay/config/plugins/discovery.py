@@ -107,3 +107,8 @@ def read_stamp(path: Path) -> Stamp:
         except (OSError, NotPlain):
             stamp[str(file)] = b""
     return stamp
+
+
+def digest_stamp(stamp: Stamp) -> str:
+    """Return a digest of a stamp."""
+    return hashlib.sha256(b"".join(b"%s\0%s" % (file.encode(), digest) for file, digest in stamp.items())).hexdigest()

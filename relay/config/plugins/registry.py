@@ -34,7 +34,15 @@ from relay.api import (
 from relay.api import hooks as hookspecs
 from relay.commands import COMMANDS
 from relay.config.plugins.contract import check_class
-from relay.config.plugins.discovery import PLUGIN_FOLDERS, Candidate, Stamp, find_candidates, find_place, read_stamp
+from relay.config.plugins.discovery import (
+    PLUGIN_FOLDERS,
+    Candidate,
+    Stamp,
+    digest_stamp,
+    find_candidates,
+    find_place,
+    read_stamp,
+)
 from relay.config.plugins.probe import Probed, probe
 from relay.guests import contained, name_error
 
@@ -48,7 +56,14 @@ KINDS: Final[Mapping[str, tuple[type[Plugin], type[Settings]]]] = {
 
 LOAD_S: Final = 30.0
 """Seconds that a plugin may take to load."""
+BROKEN: Final = "broken"
+"""In place of the fingerprint of a plugin that could not be loaded."""
 Thing = type[Plugin] | click.Command
+
+
+def make_key(name: str, origin: Path | str | None) -> str:
+    """Name a plugin with its place: plugins of several places may have one name."""
+    return f"{name} ({origin})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +77,11 @@ class PluginInfo:
     provides: tuple[str, ...] = ()
     error: str | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Its name and origin."""
+        return make_key(self.name, self.origin)
 
     @property
     def reason(self) -> str:
@@ -84,21 +104,29 @@ class Registry:
         """Each plugin's place, name, and stamp when it was loaded."""
         self._notes: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
         """Notes by name and origin of a plugin."""
-        self._folders: Sequence[Path] = ()
+        self.folders: Sequence[Path] = ()
+        """The folders of drop-in plugins."""
+        self.fingerprints: dict[str, str] = {}
+        """A digest of the files of each plugin, by `PluginInfo.key`; BROKEN if the plugin could not be loaded."""
+        self._newer: list[str] = []
+        """Plugins with other files than `known`, named as in `stale`."""
         self._probed: tuple[object, Probed] = (), Probed()
         """The changed files that were last probed, and the result."""
 
     @classmethod
-    def discover(cls, folders: Sequence[Path] = PLUGIN_FOLDERS) -> "Registry":
+    def discover(cls, folders: Sequence[Path] = PLUGIN_FOLDERS, known: Mapping[str, str] | None = None) -> "Registry":
         """Load the plugins in drop-in folders and the installed ones (entry points of the group `relay`).
 
         What cannot be loaded is in `plugins` with its error. What plugins print meanwhile goes to standard error.
+        `known`: the fingerprints of another process. Plugins that came after its start are left out, and `stale` has
+        the plugins whose files have changed since.
         """
         registry = cls()
-        registry._folders = folders
+        registry.folders = folders
         with redirect_stdout(sys.stderr):
             for candidate in find_candidates(folders):
-                registry.plugins.append(registry._add(candidate))
+                if known is None or make_key(candidate.name, candidate.origin) in known:
+                    registry.plugins.append(registry._add(candidate, known))
         for number, info in enumerate(registry.plugins):
             registry.plugins[number] = replace(info, notes=tuple(registry._notes[info.name, info.origin]))
         return registry
@@ -106,14 +134,14 @@ class Registry:
     @property
     def stale(self) -> list[str]:
         """Plugins whose files have changed since they were loaded, with their places. Reads files."""
-        return [_named_with(path, name) for path, (name, _) in self._find_changed().items()]
+        return [*self._newer, *(make_key(name, path) for path, (name, _) in self._find_changed().items())]
 
     @property
     def unloaded(self) -> list[str]:
         """The plugins that came after this registry was made, with where they are. Reads folders and metadata."""
-        known = {(info.name, info.origin) for info in self.plugins}
-        found = find_candidates(self._folders)
-        return [_named_with(one.origin, one.name) for one in found if (one.name, one.origin) not in known]
+        known = {info.key for info in self.plugins}
+        found = find_candidates(self.folders)
+        return [key for key in (make_key(one.name, one.origin) for one in found) if key not in known]
 
     def _find_changed(self) -> dict[Path, tuple[str, Stamp]]:
         """Return the changed plugins by place: their names, and their present stamps."""
@@ -124,9 +152,9 @@ class Registry:
         """Return why plugins of `stale` cannot be loaded now. Reads files, and starts a process once per change."""
         changed = self._find_changed()
         if changed and self._probed[0] != changed:
-            self._probed = changed, probe(self._folders)
+            self._probed = changed, probe(self.folders)
         found = {path: self._probed[1].find_fault(name, path) for path, (name, _) in changed.items()}
-        return {_named_with(path, changed[path][0]): fault for path, fault in found.items() if fault is not None}
+        return {make_key(changed[path][0], path): fault for path, fault in found.items() if fault is not None}
 
     def is_of(self, plugin: str, kind: str, type: object) -> bool:
         """Return whether a type belongs to a plugin, named as in `stale`."""
@@ -175,28 +203,34 @@ class Registry:
             for key, others in self._left_out.items()
         }
 
-    def _add(self, candidate: Candidate) -> PluginInfo:
+    def _add(self, candidate: Candidate, known: Mapping[str, str] | None) -> PluginInfo:
         name, origin, version = candidate.name, candidate.origin, candidate.version
-        if candidate.is_drop_in:  # what cannot be loaded may be mended
-            self._stamps[Path(origin)] = name, read_stamp(Path(origin))
+        place = Path(origin) if candidate.is_drop_in else None
+        if place:  # what cannot be loaded may be mended
+            self._stamps[place] = name, read_stamp(place)
         try:
             with contained(until_ctrl_c=True), _limit_time(LOAD_S):  # whatever a plugin does while it is imported
                 module = candidate.load()
-                place = find_place(module)
-                if not candidate.is_drop_in and place:
+                if place is None and (place := find_place(module)):
                     self._stamps[place] = name, read_stamp(place)
                 things = _sort_by_key(_list_things(module))
                 version = version or str(getattr(module, "__version__", ""))
                 classes = () if things else _find_own_classes(module)
                 untyped = [(one.__name__, one.__bases__[0].__name__) for one in classes]
         except Exception as error:
-            return PluginInfo(name, origin, version, error=name_error(error).strip())
+            broken = PluginInfo(name, origin, version, error=name_error(error).strip())
+            self.fingerprints[broken.key] = BROKEN
+            return broken
         for one, base in untyped:
             self._note(candidate, f'class {one} has no type: write class {one}({base}, type="{one.lower()}")')
         where = origin if candidate.is_drop_in else f"{origin}, {place}"
         provided = self._claim(things, candidate, f"plugin {name} ({where})")
-        self._code |= dict.fromkeys(provided, _named_with(origin if candidate.is_drop_in else place, name))
-        return PluginInfo(name, origin, version, tuple(f"{kind} {name}" for kind, name in provided))
+        self._code |= dict.fromkeys(provided, make_key(name, place))
+        info = PluginInfo(name, origin, version, tuple(f"{kind} {name}" for kind, name in provided))
+        self.fingerprints[info.key] = digest = digest_stamp(self._stamps[place][1]) if place else ""
+        if known is not None and known[info.key] != digest:
+            self._newer.append(make_key(name, place))
+        return info
 
     def _claim(
         self, things: Mapping[tuple[str, str], Thing], candidate: Candidate, where: str
@@ -220,10 +254,6 @@ class Registry:
 
     def _note(self, plugin: Candidate, note: str) -> None:
         self._notes[plugin.name, plugin.origin].append(note)
-
-
-def _named_with(path: Path | str | None, name: str) -> str:
-    return f"{name} ({path})"
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from relay.admin.openapi import render_contract
 from relay.admin.tail import Tap
 from relay.api import Connector, ConnectorSettings, Secret, User
 from relay.config.address import TcpAddress
+from relay.config.mistake import Mistake
 from relay.config.model import Configured
 from relay.state.erasure.table import FolderErasures, save_answers
 from relay.state.history import FolderHistory
@@ -71,6 +72,8 @@ async def test_the_document_is_valid_and_every_route_is_in_it(bench: Bench) -> N
         (200, "GET", "/lanes", None, None),
         (200, "GET", "/health", None, None),
         (200, "GET", "/metrics", None, None),
+        (200, "GET", "/config", None, None),
+        (200, "GET", "/types", None, None),
         (200, "GET", "/audit", None, None),
         (200, "GET", "/trace?id=event-1", "/trace", None),
         (400, "GET", "/trace", None, None),
@@ -258,10 +261,11 @@ def test_who_somebody_says_they_are_is_one_short_line() -> None:
 
 def test_a_reload_that_is_refused_is_kept_with_every_mistake() -> None:
     mistakes = [f"60-heap.toml:{line}: expected a number" for line in range(3)]
-    entry = make_reload_entry(ReloadResult(mistakes=mistakes), by="root")
+    refused = [Mistake(file="60-heap.toml", line=line, reason="expected a number") for line in range(3)]
+    entry = make_reload_entry(ReloadResult(mistakes=refused), by="root")
     assert entry.sentence.endswith(": " + "; ".join(mistakes))
     assert (entry.kind, entry.by, entry.about) == ("reload_refused", "root", {"said": mistakes})
-    many = make_reload_entry(ReloadResult(mistakes=mistakes * SAID), by="")
+    many = make_reload_entry(ReloadResult(mistakes=refused * SAID), by="")
     assert [*many.about["said"][SAID - 1 :]] == [mistakes[(SAID - 1) % 3], f"and {2 * SAID} more"]
 
 

@@ -7,8 +7,8 @@ from typing import Any, NoReturn
 import click
 import pytest
 
-from relay.admin import journal_process
-from relay.admin.journal_process import JournalProcess
+from relay.admin import question_process
+from relay.admin.question_process import QuestionProcess
 from relay.api import Kind, User
 from relay.cli.access import StateAccess, choose_access
 from relay.cli.state_options import StateOptions
@@ -25,7 +25,7 @@ LINES = [(2, 10), (4, 10), (6, 10), (8, 10), (10, 10)]
 @pytest.fixture
 async def reading(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """An API that tells of every block."""
-    monkeypatch.setattr(journal_process, "INTERVAL_S", 0.0)
+    monkeypatch.setattr(question_process, "INTERVAL_S", 0.0)
     journal = Journal(bench.socket.parent / "journal", JournalLimits(max_size=1 << 30, retention=3600), 1 << 20)
     for _ in LINES:
         await journal.append([KIND] * 2, [b'{"id":"a"}', b'{"id":"b"}'])
@@ -85,11 +85,11 @@ def dump(access: StateAccess, progress: JournalProgress) -> object:
 
 
 async def test_a_reading_that_breaks_off_says_why(reading: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def break_off(self: JournalProcess, name: str, *, tell: Any, **more: Any) -> NoReturn:
+    async def break_off(self: QuestionProcess, name: str, *, tell: Any, **more: Any) -> NoReturn:
         await tell(b'{"read":2,"of":10}\n')
         raise OSError("the disk is gone")
 
-    monkeypatch.setattr(JournalProcess, "answer", break_off)
+    monkeypatch.setattr(QuestionProcess, "answer", break_off)
     access = choose_access(StateOptions(reading.socket.parent))
     told = list[tuple[int, int]]()
     with pytest.raises(click.ClickException, match="the disk is gone"):

@@ -1,5 +1,6 @@
 """The outcome of a reload, in words."""
 
+from relay.config import Mistake
 from relay.status.reload_result import ReloadChange, ReloadResult, ReloadWarning, merge_results
 
 KEPT = "kept until 7d 0h old (journal.retention), as long as there is room, in case it is added back"
@@ -37,6 +38,6 @@ def test_reload_without_changes_says_so_and_a_trial_says_nothing() -> None:
 
 
 def test_merged_mistakes_of_workers_are_told_once_and_refuse_the_reload() -> None:
-    refused = ReloadResult(mistakes=["60-heap.toml:1: no"])
+    refused = ReloadResult(mistakes=[Mistake(file="60-heap.toml", line=1, reason="no")])
     both = merge_results([ReloadResult([ReloadChange("alert", "ops", "added")]), refused, refused])
     assert (both.ok, both.said) == (False, ["60-heap.toml:1: no"])

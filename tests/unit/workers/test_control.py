@@ -15,6 +15,7 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from relay.alerts import Alerts
+from relay.config.mistake import Mistake
 from relay.config.model import Config
 from relay.engine import open_store
 from relay.runtime.control import View
@@ -209,7 +210,7 @@ async def test_refusal_of_the_second_worker_says_what_the_first_has_done(tmp_pat
 
     async def refuse(path: str) -> None:
         if path == "/reload/value" and tried.is_set():
-            workers[1].reloaded = ReloadResult(mistakes=["relay.db cannot be used"])
+            workers[1].reloaded = ReloadResult(mistakes=[Mistake(reason="relay.db cannot be used")])
         elif path == "/reload/value":
             tried.set()
 

@@ -5,17 +5,15 @@ import re
 from collections.abc import Iterator
 from functools import partial
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import click
 
 from relay.cli.options import conf_option, plugins_option
-from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Effective, Loaded, Registry, format_path, list_effective, load
+from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Config, Registry, load
 from relay.config import make_schema as schema_of
-
-DEPTH = {"source": 2, "connector": 2, "filter": 2, "alert": 2}
-"""Names in the header of a table; the daemon's own tables have one."""
 
 
 @click.group
@@ -36,20 +34,12 @@ def show(conf: Path | None, origin: bool, as_json: bool, plugin_folders: tuple[P
     Exit codes: 0 printed; 78 the configuration has mistakes.
     """
     registry = Registry.discover(plugin_folders or PLUGIN_FOLDERS)
-    loaded = load([conf] if conf else CONF_FOLDERS, registry, secrets_required=False)
+    config = load([conf] if conf else CONF_FOLDERS, registry, secrets_required=False).config
     if as_json:
-        settings = [
-            {
-                "key": format_path(one.path),
-                "value": one.value,
-                "origin": one.origin,
-                "disabled": format_path(_get_table_path(one)) in loaded.disabled,
-            }
-            for one in list_effective(loaded)
-        ]
+        settings = [one.plain for one in config.list_effective()]
         click.echo(json.dumps(settings, indent=2))
     else:
-        click.echo("\n".join(_format_settings(loaded, origin=origin)))
+        click.echo("\n".join(_format_settings(config, origin=origin)))
 
 
 @config.command
@@ -66,13 +56,8 @@ def schema(plugin_folders: tuple[Path, ...]) -> None:
     click.echo(json.dumps(schema_of(registry, partial(click.echo, err=True)), indent=2))
 
 
-def _get_table_path(setting: Effective) -> tuple[str | int, ...]:
-    return setting.path[: DEPTH.get(str(setting.path[0]), 1)]
-
-
-def _format_settings(loaded: Loaded, *, origin: bool) -> Iterator[str]:
-    for table, settings in groupby(list_effective(loaded), _get_table_path):
-        is_off = format_path(table) in loaded.disabled
+def _format_settings(config: Config, *, origin: bool) -> Iterator[str]:
+    for (table, is_off), settings in groupby(config.list_effective(), attrgetter("table", "disabled")):
         yield f"[{toml_key(table)}]" + (" # switched off" if is_off else "")
         for setting in settings:
             depth = len(table)

@@ -1,4 +1,6 @@
-"""Reads the whole journal in a process of its own, `relay.inspect.subprocess`, so that the event loop does not notice.
+"""Has a process of its own answer a question, so that the event loop does not notice.
+
+`relay.inspect` reads the whole journal, and `relay.proposal` runs the code of plugins over a new configuration.
 
 The process ends with its answer, when the client leaves, when relay stops, and at the latest after DEADLINE_S.
 """
@@ -19,7 +21,6 @@ from relay.config import JournalSettings
 from relay.inspect import INTERVAL_S, NOT_THERE, Question
 from relay.threads import ADMIN
 
-COMMAND: Final = (sys.executable, "-m", "relay.inspect")
 NICE: Final = 5
 """With scarce CPU, the process gets a third of relay's share. With 10, a tenth, it would take minutes."""
 DEADLINE_S: Final = 3600.0
@@ -30,21 +31,25 @@ PIECE: Final = 256 << 10
 Tell: TypeAlias = Callable[[bytes], Awaitable[None]]
 
 
-class JournalProcess:
-    """Reads a state folder and the journals in it."""
+class QuestionProcess:
+    """Starts a process for each question on a state folder and its journals."""
 
-    def __init__(self, state: Path, settings: JournalSettings) -> None:
+    def __init__(
+        self, state: Path, settings: JournalSettings, module: str = "relay.inspect", seconds: float = DEADLINE_S
+    ) -> None:
+        """`module`: the package that answers. `seconds`: as DEADLINE_S."""
         self._state, self._journal = str(state), settings.write()
+        self._module, self._seconds = module, seconds
         self._turn = asyncio.Lock()
 
     async def answer(self, name: str, *, tell: Tell | None = None, **more: Any) -> msgspec.Raw:
-        """Answer one of `relay.inspect.subprocess.QUESTIONS` as JSON, one after the other.
+        """Answer one of the module's QUESTIONS as JSON, one after the other.
 
         `tell` gets a line about every INTERVAL_S seconds that says how far the reading is. Raises OSError, and
         LookupError if the subject does not exist.
         """
         progress = tell is not None
-        async with _limit_time(), self._turn, self.answer_in_pieces(name, progress=progress, **more) as pieces:
+        async with self._limit_time(), self._turn, self.answer_in_pieces(name, progress=progress, **more) as pieces:
             held = list[bytes]()
             async for piece in pieces:
                 *lines, rest = piece.split(b"\n")  # the answer itself has no line break
@@ -64,22 +69,46 @@ class JournalProcess:
         `progress`: whether lines say every INTERVAL_S seconds how far the reading is.
         """
         interval = INTERVAL_S if progress else None
-        process, ours = _start()
+        process, ours = _start(self._module)
         try:
             with ours:
                 reader, writer = await asyncio.open_unix_connection(sock=ours, limit=PIECE)
                 with closing(writer):
                     writer.write(msgspec.json.encode(Question(name, self._state, self._journal, more, interval)))
                     writer.write_eof()
-                    yield _read_pieces(process, reader)
+                    yield self._read_pieces(process, reader)
         finally:
             process.kill()
             _read_error(process).close()
             with suppress(TimeoutExpired):
                 await ADMIN.run(process.wait, KILLED_S)
 
+    async def _read_pieces(self, process: Popen[bytes], reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+        while True:
+            piece = b""
+            with suppress(ConnectionError):  # it has ended without a look at the question
+                async with self._limit_time():
+                    piece = await reader.read(PIECE)
+            if not piece:
+                break
+            yield piece
+        async with self._limit_time():
+            code = await ADMIN.run(process.wait)
+        if code:
+            lines = _read_error(process).read().decode(errors="replace").splitlines()
+            failure = LookupError if code == NOT_THERE else OSError
+            raise failure(lines[-1] if lines else f"the process that was to answer ended with {code}")
 
-def _start() -> tuple[Popen[bytes], socket.socket]:
+    @asynccontextmanager
+    async def _limit_time(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._seconds):
+                yield
+        except TimeoutError:
+            raise OSError(f"there was no answer within {self._seconds:,.0f} seconds") from None
+
+
+def _start(module: str) -> tuple[Popen[bytes], socket.socket]:
     """Start the process; return it with its socket.
 
     asyncio is not used: uvloop forks, which blocks the loop the longer the more memory relay has. This takes a
@@ -88,38 +117,13 @@ def _start() -> tuple[Popen[bytes], socket.socket]:
     ours, theirs = socket.socketpair()
     with theirs:
         end = theirs.fileno()
-        process = Popen(COMMAND, stdin=end, stdout=end, stderr=PIPE)  # noqa: S603  nothing of it is from outside
+        command = sys.executable, "-m", module
+        process = Popen(command, stdin=end, stdout=end, stderr=PIPE)  # noqa: S603  nothing of it is from outside
     with suppress(OSError):  # where the service manager forbids it
         os.setpriority(os.PRIO_PROCESS, process.pid, NICE)  # not by itself: that would be after all its imports
     return process, ours
 
 
-async def _read_pieces(process: Popen[bytes], reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    while True:
-        piece = b""
-        with suppress(ConnectionError):  # it has ended without a look at the question
-            async with _limit_time():
-                piece = await reader.read(PIECE)
-        if not piece:
-            break
-        yield piece
-    async with _limit_time():
-        code = await ADMIN.run(process.wait)
-    if code:
-        lines = _read_error(process).read().decode(errors="replace").splitlines()
-        failure = LookupError if code == NOT_THERE else OSError
-        raise failure(lines[-1] if lines else f"what reads the journal ended with {code}")
-
-
 def _read_error(process: Popen[bytes]) -> IO[bytes]:
     """Return its standard error, written before its end. Waits for nothing."""
     return cast("IO[bytes]", process.stderr)
-
-
-@asynccontextmanager
-async def _limit_time() -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(DEADLINE_S):
-            yield
-    except TimeoutError:
-        raise OSError(f"the journal was not read within {DEADLINE_S:,.0f} seconds") from None
