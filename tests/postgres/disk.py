@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
+from tests.postgres.guard import guard_folders
 from tests.postgres.server import find_user
 
 SHUTDOWN = 0x8004587D
@@ -39,7 +40,7 @@ class VolatileDisk:
     @contextmanager
     def mount(cls) -> Iterator[Self]:
         """Mount a disk for the body."""
-        place = Path(tempfile.mkdtemp(prefix="relay-disk-"))
+        place = Path(tempfile.mkdtemp(prefix=guard_folders()))
         place.chmod(0o755)
         try:
             disk = cls(place)

@@ -49,7 +49,9 @@ class Pooler:
         settings = folder / "pgbouncer.ini"
         settings.write_text(SETTINGS.format(server=server.port, port=self.port, sessions=sessions, clients=clients))
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen([program, str(settings)], stdout=log, stderr=log, **run_as_user())
+            self._process = subprocess.Popen(
+                [program, str(settings)], stdout=log, stderr=log, **run_as_user() | {"cwd": folder}
+            )
 
     @classmethod
     @contextmanager

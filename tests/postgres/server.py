@@ -22,6 +22,7 @@ import psycopg
 from relay.postgres.connection import Database
 from relay.postgres.schema import make_tables
 from tests.certificates import Authority
+from tests.postgres.guard import MEMORY, guard_folders
 
 MISSING = "PostgreSQL is not installed: apt install postgresql (its own cluster is not used)"
 QUICK: Mapping[str, str] = {
@@ -38,7 +39,6 @@ QUICK: Mapping[str, str] = {
 }
 """Settings of the server of all tests."""
 START_S = 60.0
-MEMORY = Path("/dev/shm")
 ROOM = 4 << 30
 """Bytes that must be free in memory, or the folders of servers are on disk."""
 PORTS = range(20_000, 32_000)
@@ -88,7 +88,7 @@ def is_alive(pid: int) -> bool:
 def make_server_folder() -> Iterator[Path]:
     """Lend a folder that belongs to the user who runs servers. It is in memory if there is room: syncs cost nothing."""
     roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM
-    folder = Path(tempfile.mkdtemp(prefix="relay-postgres-", dir=MEMORY if roomy else None))
+    folder = Path(tempfile.mkdtemp(prefix=guard_folders(), dir=MEMORY if roomy else None))
     try:
         if os.geteuid() == 0:
             shutil.chown(folder, find_user())
