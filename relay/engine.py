@@ -52,13 +52,14 @@ def make_tables_sql(settings: JournalSettings) -> str:
 
 
 def observe_database(
-    settings: JournalSettings, folder: Path | None = None, *, runs: bool = False
+    settings: JournalSettings, folder: Path | None = None, runs: int | None = None
 ) -> Sequence["Observation"]:
     """Look at the database of a journal in PostgreSQL. Raises Unavailable.
 
-    `folder`: the state folder of a node, to look for what its start would refuse. `runs`: whether its relay runs.
+    `folder`: the state folder of a node, to look for what its start would refuse. `runs`: the process of its
+    relay, if that runs; 0 if it is unknown.
     """
     from relay.postgres import find_database, observe
 
     with closing(find_database(settings)) as database:
-        return [*observe(database, settings, folder, runs=runs)]
+        return [*observe(database, settings, folder, runs)]

@@ -63,6 +63,17 @@ class Client:
             except (OSError, http.client.HTTPException) as error:
                 raise Gone(f"relay has gone away: {error}") from None
 
+    def find_process(self) -> int:
+        """Return the number of the process that listens there; 0 if it is unknown, as beyond a network."""
+        connection = self._connection(ALIVE_S)
+        try:
+            connection.connect()
+            return connection.find_process() if isinstance(connection, _Connection) else 0
+        except OSError:
+            return 0
+        finally:
+            connection.close()
+
     def _answer(self, method: str, target: str, body: object, timeout: float | None) -> http.client.HTTPResponse:
         self._check_alive(prefix := "" if isinstance(self._at, Path) else self._at.path.rstrip("/"))
         connection = self._connection(timeout)
@@ -133,10 +144,14 @@ class _Connection(http.client.HTTPConnection):
         with address_of(self._path) as address:
             self.sock.connect(address)
 
+    def find_process(self) -> int:
+        """Return the number of the process that listens there; 0 if it cannot be seen from here. Raises OSError."""
+        return int.from_bytes(self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 4), sys.byteorder)
+
     def describe_process(self) -> str:
         """Describe the state of the process that listens there."""
         try:
-            pid = int.from_bytes(self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 4), sys.byteorder)
+            pid = self.find_process()
             letter = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1]
         except OSError:
             return "its process cannot be looked at from here"

@@ -221,8 +221,8 @@ def describe_namesake(other: Namesake, node: str, worker: int) -> str:
     )
 
 
-def check_name(db: PostgresConnection, node: str, *, runs_here: bool) -> None:
-    """Check that no other relay has the name of a node. `runs_here`: a relay of that name is to run on this machine.
+def check_name(db: PostgresConnection, node: str, runs: int | None) -> None:
+    """Check that no other relay has the name of a node. `runs`: the process of the node's own relay, if that runs.
 
     Raises Unavailable, psycopg.Error.
     """
@@ -230,7 +230,7 @@ def check_name(db: PostgresConnection, node: str, *, runs_here: bool) -> None:
     if row is None:
         return
     other = Namesake(*row)
-    is_own = runs_here and other.machine == name_machine()
+    is_own = runs is not None and other.machine in (name_machine(), name_machine(runs))
     if not is_own and not is_gone(other.number, other.machine):
         raise Unavailable(describe_namesake(other, node, 0), "busy")
 

@@ -42,11 +42,12 @@ class Observation:
 
 
 def observe(
-    database: Database, settings: JournalSettings, folder: Path | None = None, *, runs: bool = False
+    database: Database, settings: JournalSettings, folder: Path | None = None, runs: int | None = None
 ) -> Iterator[Observation]:
     """Yield what is found. Raises Unavailable if the server does not answer.
 
-    `folder`: the state folder of a node, to look for what its start would refuse. `runs`: whether its relay runs.
+    `folder`: the state folder of a node, to look for what its start would refuse. `runs`: the process of its
+    relay, if that runs; 0 if it is unknown.
     """
     with database.use() as db:
         yield _observe_server(db)
@@ -59,7 +60,7 @@ def observe(
             yield _observe_tables(db, settings.partitions)
             yield _observe_processes(db, settings.partitions)
             if folder is not None:
-                yield from _observe_start(db, settings.node_name, KnownCluster(Cluster(database), folder), runs=runs)
+                yield from _observe_start(db, settings.node_name, KnownCluster(Cluster(database), folder), runs)
         yield _observe_grants(db)
         yield from _observe_durability(db)
         yield from _observe_snapshots(db)
@@ -111,14 +112,14 @@ def _observe_processes(db: PostgresConnection, partitions: int) -> Observation:
     return Observation("ok", "nodes", said if processes else "none runs")
 
 
-def _observe_start(db: PostgresConnection, node: str, known: KnownCluster, *, runs: bool) -> Iterator[Observation]:
+def _observe_start(db: PostgresConnection, node: str, known: KnownCluster, runs: int | None) -> Iterator[Observation]:
     """Notice that a node would not start: for another cluster, or for a relay that has its name."""
     try:
         known.check()
     except Unavailable as error:
         yield _make_problem("cluster", error)
     try:
-        check_name(db, node, runs_here=runs)
+        check_name(db, node, runs)
     except Unavailable as error:
         yield _make_problem("node", error, "node")
 

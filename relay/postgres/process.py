@@ -7,11 +7,16 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 
-def name_machine() -> str:
-    """Return a name of the present boot of this machine and of this container; "" if the system tells none."""
+def name_machine(process: int | None = None) -> str:
+    """Return a name of the present boot of this machine and of this container; "" if the system tells none.
+
+    `process`: name it as this other process does. In a container of systemd-nspawn a service sees another boot than a
+    shell does. Only root may look at what others see.
+    """
+    root, number = (Path("/"), "self") if process is None else (Path(f"/proc/{process}/root"), process)
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-        return f"{boot} {Path('/proc/self/ns/pid').stat().st_ino}"
+        boot = (root / "proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        return f"{boot} {Path(f'/proc/{number}/ns/pid').stat().st_ino}"
     except OSError:
         return ""
 

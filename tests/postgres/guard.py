@@ -22,7 +22,8 @@ PREFIX = "relay-servers"
 @cache
 def guard_folders() -> str:
     """Return how the names of folders of servers begin, and start the guard of this process before the first one."""
-    subprocess.Popen([sys.executable, "-IS", __file__, str(os.getpid())], cwd="/", start_new_session=True)
+    guard = [sys.executable, "-IS", __file__, str(os.getpid())]
+    os.posix_spawn(sys.executable, guard, os.environ, setsid=True)  # it outlives this process, so nobody waits for it
     return f"{PREFIX}-{os.getpid()}-"
 
 

@@ -1,8 +1,10 @@
 """What relay finds of a database before it works with it."""
 
+import os
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from subprocess import PIPE, Popen
 from uuid import uuid4
 
 import psycopg
@@ -43,10 +45,10 @@ def connect(server: Server, role: str, schema: str) -> Database:
 
 
 def look(
-    database: Database, partitions: int = 2, folder: Path | None = None, *, runs: bool = False
+    database: Database, partitions: int = 2, folder: Path | None = None, runs: int | None = None
 ) -> dict[str, Observation]:
     settings = JournalSettings(backend="postgres", dsn={"env": "DSN"}, partitions=partitions, node="a")
-    return {one.about: one for one in observe(database, settings, folder, runs=runs)}
+    return {one.about: one for one in observe(database, settings, folder, runs)}
 
 
 def test_a_good_database_is_told_in_words(server: Server, database: Database) -> None:
@@ -184,11 +186,29 @@ def test_tables_with_which_no_relay_starts_are_a_problem(server: Server, databas
 def test_a_name_that_another_relay_has_is_a_problem(database: Database, tmp_path: Path) -> None:
     assert {one.level for one in look(database, folder=tmp_path).values()} == {"ok"}
     ClusterMembership(database, Process("a", machine="m", host="h", number=17), 60.0).join()
-    assert look(database, folder=tmp_path, runs=True)["node"].said.startswith("node a runs already, as process 17 on h")
+    assert look(database, folder=tmp_path, runs=0)["node"].said.startswith("node a runs already, as process 17 on h")
     with database.use() as db:
         db.run("UPDATE $.node SET machine = %s", [name_machine()])
-    assert "node" not in look(database, folder=tmp_path, runs=True), "it is the relay itself"
+    assert "node" not in look(database, folder=tmp_path, runs=0), "it is the relay itself"
     assert "node" not in look(database)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes root: namespaces")
+def test_a_relay_in_another_namespace_is_known_for_what_it_is(database: Database, tmp_path: Path) -> None:
+    """As a service is in a container of systemd-nspawn: relay and doctor see different boots."""
+    boot = tmp_path / "boot"
+    boot.write_text("another\n")
+    seen = "mount --bind $0 /proc/sys/kernel/random/boot_id && cat /proc/sys/kernel/random/boot_id && exec sleep 60"
+    with Popen(["unshare", "--mount", "sh", "-c", seen, str(boot)], stdout=PIPE) as relay:
+        try:
+            assert relay.stdout is not None
+            assert relay.stdout.readline() == b"another\n"
+            machine = f"another {Path('/proc/self/ns/pid').stat().st_ino}"
+            ClusterMembership(database, Process("a", machine=machine, number=relay.pid), 60.0).join()
+            assert "node" in look(database, folder=tmp_path, runs=0)
+            assert "node" not in look(database, folder=tmp_path, runs=relay.pid)
+        finally:
+            relay.kill()
 
 
 def test_another_cluster_than_before_is_a_problem(database: Database, tmp_path: Path) -> None:

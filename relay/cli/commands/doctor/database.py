@@ -14,7 +14,8 @@ def check_database(it: Installation) -> Iterator[Finding]:
     journal = it.config.journal
     if journal.backend != "postgres":
         return
-    observed = observe_database(journal, it.state, runs=find_running(it.state) is not None)
+    client = find_running(it.state)
+    observed = observe_database(journal, it.state, client.find_process() if client else None)
     yield from (Finding(one.level, one.about, one.said, one.advice) for one in observed)
     if any(one.about == "nodes" for one in observed):  # the tables can be read
         told = {one.said for one in observed}
