@@ -61,9 +61,9 @@ deb:  ## a Debian package, in dist
 deb-test:  ## installs, uses, upgrades and purges the package in a Debian of its own; takes root
 	systemd/package/deb-test
 
-container-check: .venv/container.done  ## a linter for the Dockerfile, schemas for compose.yaml and the Kubernetes examples
+container-check: .venv/container.done  ## a linter for the Dockerfile, schemas for the Compose and Kubernetes examples
 	.venv/container/bin/hadolint $(CONTAINER)/Dockerfile
-	.venv/container/bin/python -c 'import sys, compose_spec; compose_spec.PyCompose.from_yaml(open(sys.argv[1]).read()).validate()' $(CONTAINER)/compose.yaml
+	.venv/container/bin/python -c 'import sys, compose_spec, yaml; [compose_spec.PyCompose.from_yaml(yaml.safe_dump(yaml.safe_load(open(one)))).validate() for one in sys.argv[1:]]' $(CONTAINER)/compose.yaml $(CONTAINER)/compose-postgres.yaml
 	.venv/container/bin/kubernetes-validate --strict $(CONTAINER)/kubernetes.yaml $(CONTAINER)/kubernetes-postgres.yaml
 
 clean:

@@ -152,6 +152,28 @@ def test_the_compose_file_names_what_is_there() -> None:
     assert compose["secrets"].keys() == {*services["relay"]["secrets"]}
 
 
+def test_the_compose_file_with_postgresql_fits_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (compose,) = documents("compose-postgres.yaml")
+    services = compose["services"]
+    nodes = {name: one for name, one in services.items() if "stop_grace_period" in one}
+    assert {one["hostname"] for one in nodes.values()} == {*nodes}  # each node has a name that stays
+    assert {*services} == {*nodes, "init", "postgres", "balancer"}
+    given = [secret for service in services.values() for secret in service.get("secrets", ())]
+    assert compose["secrets"].keys() == {*given}
+    for source, *_ in (one.split(":") for service in services.values() for one in service["volumes"]):
+        assert source in compose["volumes"] or (CONTAINER / source).exists(), source
+    for node in (*nodes.values(), services["init"]):
+        assert f"/var/lib/relay:uid={USER},gid={USER},mode=0700" in node["tmpfs"]
+    proxied = re.findall(r"reverse_proxy (.*) \{", (CONTAINER / "postgres" / "Caddyfile").read_text())
+    assert proxied == [" ".join(f"{name}:{LISTEN['ingest']['listen'].partition(':')[2]}" for name in nodes)]
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    (tmp_path / "braze-token").write_text("s3cret\n")
+    (tmp_path / "relay-dsn").write_text("host=postgres dbname=relay user=relay password=s3cret\n")
+    answer = CliRunner().invoke(relay, ["check", str(CONTAINER / "postgres" / "conf.d")])
+    assert answer.exit_code == 0, answer.output
+    assert "1 warning" in answer.output, answer.output  # of the connection without TLS to the machine beside
+
+
 @pytest.mark.parametrize("name", KUBERNETES)
 def test_the_kubernetes_examples_fit_together(name: str) -> None:
     kinds = "StatefulSet", "PodDisruptionBudget", "Service"
