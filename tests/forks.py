@@ -254,7 +254,7 @@ if __name__ == "__main__":
     from tests.forked_children import fork_children, name_process
 
     for command in COMMANDS.values():
-        import_module(f"relay.cli.commands.{command}")
+        import_module(f"relay.cli.commands.{command.module}")
     load([Path(__file__).parents[1] / "conf.d"], Registry.discover(()))  # what is made once per process is made here
     gc.freeze()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who interrupts the tests ends them one after the other

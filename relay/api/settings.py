@@ -35,7 +35,13 @@ Contradiction = tuple[str, str]
 class Settings(BaseModel):
     """The base of every settings model: unknown keys are refused, numbers are finite, instances do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        arbitrary_types_allowed=True,
+        defer_build=True,  # most models of a process check nothing: a validator is built when it is needed
+    )
 
     def contradictions(self) -> Iterable[Contradiction]:
         """Return the settings that contradict each other, each with the reason.

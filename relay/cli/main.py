@@ -1,29 +1,36 @@
-"""The group `relay`, its commands, and those that plugins add."""
+"""The group `relay`, its commands, and those that plugins add.
 
+This module imports little, and each function the rest that it needs: imports take most of the time of a command.
+"""
+
+import gc
 import signal
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
 from relay import __version__
-from relay.api import Stores
-from relay.api.internal import FIND_STORES
 from relay.cli import output
-from relay.cli.commands.config.check import BAD_CONFIGURATION, report
 from relay.commands import COMMANDS
-from relay.config import CONF_FOLDERS, ConfigError, Registry, load_journal
 from relay.words import describe_error, escape
+
+if TYPE_CHECKING:
+    from relay.api import Stores
+
+OBJECTS_PER_COLLECTION: Final = 10_000
+"""New objects until the garbage collector runs. Imports and requests leave hardly any cycles."""
+ONE_LINE: Final = 66
+"""Characters of the summary of a plugin's command."""
 
 
 class _Commands(click.Group):
-    """Loads plugins only for a command that is not relay's own, or for all commands.
-
-    Each of relay's own commands is the function of that name in the module that `COMMANDS` names, imported when it is
-    used.
+    """Imports one of relay's own commands when it is used: the function of its name in its module. Loads plugins only
+    for a command that is not relay's own, or for all commands.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -32,22 +39,39 @@ class _Commands(click.Group):
             ctx.exit()
         return super().parse_args(ctx, args)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        lines = {command.name or "": command.get_short_help_str(ONE_LINE) for command in _find_added()}
+        lines |= {name: own.summary for name, own in COMMANDS.items()}
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(lines.items()))
+
     def list_commands(self, ctx: click.Context) -> list[str]:
-        added = [command.name for command in Registry.discover().commands if command.name]
-        return sorted({*COMMANDS, *added})
+        return sorted({*COMMANDS, *(command.name for command in _find_added() if command.name)})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in COMMANDS:
-            command: click.Command = getattr(import_module(f"relay.cli.commands.{COMMANDS[cmd_name]}"), cmd_name)
+        if own := COMMANDS.get(cmd_name):
+            command: click.Command = getattr(import_module(f"relay.cli.commands.{own.module}"), cmd_name)
             return command
-        return next((command for command in Registry.discover().commands if command.name == cmd_name), None)
+        return next((command for command in _find_added() if command.name == cmd_name), None)
 
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
-        except ConfigError as error:
+        except Exception as error:
+            from relay.cli.commands.config.check import BAD_CONFIGURATION, report
+            from relay.config import ConfigError
+
+            if not isinstance(error, ConfigError):
+                raise
             click.echo(escape(report(error.mistakes, error.warnings)), err=True)
             ctx.exit(BAD_CONFIGURATION)
+
+
+def _find_added() -> Iterable[click.Command]:
+    """Find the commands that plugins add."""
+    from relay.config import Registry
+
+    return Registry.discover().commands
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -55,13 +79,26 @@ class _Commands(click.Group):
 @click.pass_context
 def relay(ctx: click.Context) -> None:
     """Take Braze Currents events over HTTP, keep them on disk, and fan them out to connectors."""
+    from relay.api.internal import FIND_STORES
+
     ctx.meta[FIND_STORES] = _find_stores
 
 
-def _find_stores(state: Path, conf: Path | None) -> Stores:
-    from relay.engine import view_plugin_stores  # late: few commands of plugins need it
+def _find_stores(state: Path, conf: Path | None) -> "Stores":
+    from relay.config import CONF_FOLDERS, load_journal
+    from relay.engine import view_plugin_stores
 
     return view_plugin_stores(state, load_journal([conf] if conf else CONF_FOLDERS))
+
+
+def _import_structlog() -> None:
+    """Import structlog without rich, which structlog imports wherever it is installed, for tracebacks in colours: relay
+    writes plain ones. Plugins can still import rich."""
+    absent: Any = None
+    if sys.modules.setdefault("rich", absent) is None:
+        import structlog  # noqa: F401
+
+        del sys.modules["rich"]
 
 
 def main() -> NoReturn:
@@ -69,9 +106,11 @@ def main() -> NoReturn:
 
     Output that cannot be written, to a full disk for instance, is such a failure; a pipe that nobody reads is none.
     """
+    gc.set_threshold(OBJECTS_PER_COLLECTION)
     is_daemon = sys.argv[1:2] == ["run"] and not {"--help", "-h"} & {*sys.argv}
     output.open_missing()
     if is_daemon:
+        _import_structlog()
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until there is more to end than this
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the configuration is about to be read anyway
     else:  # the log of a daemon has colours of its own

@@ -42,10 +42,10 @@ from relay.runtime.partitions import Partitions
 from relay.runtime.process import (
     StartError,
     explain_listen_errors,
+    freeze_objects,
     make_limits,
     on_signal,
     take_inherited,
-    tune_collector,
 )
 from relay.runtime.reload_report import (
     HANGUP,
@@ -150,7 +150,7 @@ class Daemon:
             self._start_tasks(group, hangup)
             beating = group.create_task(self._pulse.run(), name="signs of life")
             try:
-                tune_collector()
+                freeze_objects()
                 told = {"version": __version__, "listen": addresses, **self._admin.addresses}
                 told |= {"sources": sorted(self._config.sources), "connectors": sorted(self._config.connectors)}
                 log.info("worker runs" if worker else "relay runs", **told, **self._count_events())

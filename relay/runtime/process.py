@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import structlog
 
@@ -18,7 +18,6 @@ from relay.stop import STOP
 from relay.store import JournalLimits, ParkedLimits, Store
 from relay.words import describe_error
 
-OBJECTS_PER_COLLECTION: Final = 10_000
 log = structlog.stdlib.get_logger()
 
 
@@ -82,8 +81,6 @@ def make_parked_limits(config: Config) -> ParkedLimits:
     return ParkedLimits(config.parked.max_size, config.parked.retention, config.journal.min_free)
 
 
-def tune_collector() -> None:
-    """Make the garbage collector skip present objects and run less often: requests leave hardly any cycles."""
-    gc.collect()
+def freeze_objects() -> None:
+    """Have the garbage collector skip all present objects: nearly all of them stay, and to find the others is slow."""
     gc.freeze()
-    gc.set_threshold(OBJECTS_PER_COLLECTION)

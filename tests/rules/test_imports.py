@@ -1,0 +1,52 @@
+"""What relay imports, counted: imports take most of the time of a start, and most of the memory when idle."""
+
+import subprocess
+import sys
+from typing import Final
+
+import click
+
+from relay.cli.main import relay
+from relay.commands import COMMANDS
+from tests.daemon import Daemon
+
+TELL: Final = "import atexit, sys; atexit.register(lambda: print(*sys.modules)); from relay.cli.main import main; "
+"""Runs a command of relay, and prints the names of all imported modules at its end."""
+UNUSED: Final = {"multiprocessing", "prometheus_client", "psycopg", "relay.postgres", "relay.sandbox", "rich"}
+"""What a relay with its journal on disk does without, unless it is asked."""
+MOST_OF_HELP: Final = 125
+MOST_OF_DAEMON: Final = 355
+"""The most modules of relay and its plugins that each may import. A module takes half a millisecond or more."""
+
+
+async def test_a_start_imports_nothing_that_the_configuration_does_not_use(daemon: Daemon) -> None:
+    daemon.configure(
+        "flow", '[source.braze]\ntype = "currents"\npath = "/currents"\n[connector.out]\ntype = "stdout"\n'
+    )
+    daemon.wrapper = [sys.executable, "-c", f"{TELL}sys.argv = ['relay', *sys.argv[4:]]; main()"]
+    await daemon.start()
+    assert await daemon.stop() == 0
+    modules = {*daemon.stdout.read_text().split()}
+    assert not modules & UNUSED
+    assert "relay.runtime" in modules
+    assert count_ours(modules) <= MOST_OF_DAEMON
+
+
+def test_help_imports_neither_commands_nor_a_server() -> None:
+    command = [sys.executable, "-c", f"{TELL}main()", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    modules = {*done.stdout.splitlines()[-1].split()}
+    assert "  cohorts   Show Braze cohorts as relay knows them; send whole memberships.\n" in done.stdout
+    assert not modules & {*UNUSED, "aiohttp", "relay.cli.options", "relay.runtime", "structlog"}
+    assert count_ours(modules) <= MOST_OF_HELP
+
+
+def test_help_says_of_each_command_what_the_command_says() -> None:
+    for name, own in COMMANDS.items():
+        command = relay.get_command(click.Context(relay), name)
+        assert command is not None
+        assert own.summary == command.get_short_help_str(limit=200)
+
+
+def count_ours(modules: set[str]) -> int:
+    return sum(name.partition(".")[0] in ("relay", "relay_plugins") for name in modules)
