@@ -37,6 +37,10 @@ class Control(Protocol):
         """The configuration in force."""
 
     @property
+    def used(self) -> Config:
+        """The configuration of the start, some of whose settings stay in force until a restart."""
+
+    @property
     def alerts(self) -> Alerting:
         """The alerts."""
 

@@ -6,7 +6,7 @@ from relay.config.descriptions import read_descriptions, summarize, type_descrip
 from relay.config.dsn import GivenDsn, read_words
 from relay.config.effective import Effective
 from relay.config.excerpt import HIDDEN
-from relay.config.files import CONF_FOLDERS, Text, find_changed_files, read_stamps
+from relay.config.files import CONF_FOLDERS, Text, find_changed_files, is_file_name, read_stamps
 from relay.config.line_numbers import KeyPath
 from relay.config.load import NAME, Loaded, load, load_again, load_journal
 from relay.config.merge import list_leaves
@@ -29,6 +29,7 @@ from relay.config.plugins.make import (
     find_unmade,
     make_alerts,
     make_connectors,
+    make_filters,
     make_mistakes,
     make_sources,
 )
@@ -79,12 +80,14 @@ __all__ = [
     "find_unmade",
     "format_address",
     "format_path",
+    "is_file_name",
     "list_leaves",
     "load",
     "load_again",
     "load_journal",
     "make_alerts",
     "make_connectors",
+    "make_filters",
     "make_mistakes",
     "make_schema",
     "make_server_context",

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from relay.api.internal import NotPlain, read_plain
@@ -26,12 +27,14 @@ from relay.config.syntax import make_syntax_mistake
 
 CONF_FOLDERS: Final = (Path("/etc/relay/conf.d"), Path("/run/relay/conf.d"), Path("/usr/lib/relay/conf.d"))
 
+NONE_PROPOSED: Final[Mapping[Path, str | None]] = MappingProxyType({})
 LEFTOVERS: Final = (".dpkg-", ".rpmnew", ".rpmsave")
 """Endings of files that package managers leave beside a file that they do not replace."""
 LOOKALIKES: Final = (".toml", ".tml", ".conf", ".cfg", ".ini", ".yaml", ".yml")
 """Endings, in any case, of files that somebody may take for part of the configuration."""
 MOST_BYTES: Final = 1 << 20
 """A larger file is refused: reading it would take longer than a start may take."""
+MOST_NAME_BYTES: Final = 200
 MOST_NESTED: Final = 32
 """Levels of tables and arrays in a file."""
 DIGITS: Final = re.compile(r"\d[\d_]{4299}")
@@ -98,12 +101,14 @@ class FoundFiles:
     warnings: list[Mistake] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
     """Missing files. What seems to be lacking may be in them."""
+    proposed: Mapping[Path, str | None] = field(default_factory=dict)
+    """Texts that count in place of files; None: there is no such file."""
 
 
-def read_files(folders: Sequence[Path]) -> FoundFiles:
-    """Read all files of the configuration."""
-    reading = FoundFiles()
-    if not any(folder.exists() for folder in folders):
+def read_files(folders: Sequence[Path], proposed: Mapping[Path, str | None] = NONE_PROPOSED) -> FoundFiles:
+    """Read all files of the configuration. `proposed`: as in `FoundFiles`."""
+    reading = FoundFiles(proposed=proposed)
+    if not (proposed or any(folder.exists() for folder in folders)):
         listed = ", ".join(map(str, folders))
         reading.mistakes.append(Mistake(reason=f"there is no configuration folder; looked for {listed}"))
         reading.unread.append(listed)
@@ -114,7 +119,9 @@ def read_files(folders: Sequence[Path]) -> FoundFiles:
             for override in _in_order([folder / f"{path.name}.d" for folder in folders], reading):
                 _read_file(override, f"{path.name}.d/{override.name}", path.name, reading)
     names = {path.name for path in files}
-    for path in chain(*(sorted(folder.glob("*.toml.d")) for folder in folders)):
+    overriding = {*chain(*(folder.glob("*.toml.d") for folder in folders))}
+    overriding |= {path.parent for path, text in proposed.items() if text and path.parent not in folders}
+    for path in sorted(overriding):
         if (overridden := path.name.removesuffix(".d")) not in names:
             reading.warnings.append(Mistake(file=path.name, reason=f"overrides nothing: there is no {overridden}"))
     above = [folder for folder in folders if not files and any((folder / "conf.d").glob("*.toml"))]
@@ -157,17 +164,29 @@ def read_stamps(folders: Sequence[Path]) -> list[tuple[str, int, int, int]]:
 def _in_order(folders: Sequence[Path], reading: FoundFiles) -> list[Path]:
     found: dict[str, Path] = {}
     for folder in folders:
+        names: set[str] = set()
         try:
-            names = [path.name for path in folder.iterdir()]
+            names |= {path.name for path in folder.iterdir()}
         except FileNotFoundError:
-            continue
+            pass
         except OSError as error:
             reading.mistakes.append(Mistake(file=str(folder), reason=f"cannot be read: {error.strerror}"))
             reading.unread.append(str(folder))
             continue
+        for path, text in reading.proposed.items():
+            if path.parent == folder:
+                names = names - {path.name} if text is None else names | {path.name}
         for name in filter(_counts, names):
             found.setdefault(name, folder / name)
     return [found[name] for name in sorted(found)]
+
+
+def is_file_name(name: str) -> bool:
+    """Return whether a name such as "60-heap.toml" or "60-heap.toml.d/50-more.toml" is that of a file that counts."""
+    *above, last = name.split("/")
+    folders = [one.removesuffix(".d") for one in above if one.endswith(".d")]
+    plain = all(part.isprintable() and len(part.encode()) <= MOST_NAME_BYTES for part in (*above, last))
+    return len(folders) == len(above) <= 1 and plain and all(map(_counts, [*folders, last]))
 
 
 def _counts(name: str) -> bool:
@@ -176,6 +195,10 @@ def _counts(name: str) -> bool:
 
 def _read_file(path: Path, name: str, base: str, reading: FoundFiles) -> bool:
     """Read one file into `reading`; return False if it masks its name."""
+    if (text := reading.proposed.get(path)) is not None:
+        if text:
+            _take(_parse(name, base, text.encode(errors="surrogatepass")), name, reading)
+        return bool(text)
     try:
         about = path.stat()
         is_null = stat.S_ISCHR(about.st_mode) and about.st_rdev == Path(os.devnull).stat().st_rdev

@@ -15,7 +15,7 @@ from relay.api.internal import find_closest
 from relay.config import clashes, crosscheck, shared_journal
 from relay.config.address import TcpAddress
 from relay.config.effective import list_effective
-from relay.config.files import FoundFiles, Text, read_again, read_files
+from relay.config.files import NONE_PROPOSED, FoundFiles, Text, read_again, read_files
 from relay.config.line_numbers import KeyPath
 from relay.config.merge import Merged, is_off
 from relay.config.mistake import ConfigError, Mistake, format_path
@@ -63,13 +63,21 @@ class Loaded:
     """The tables as written."""
 
 
-def load(folders: Sequence[Path], registry: Registry, *, secrets_required: bool = True) -> Loaded:
+def load(
+    folders: Sequence[Path],
+    registry: Registry,
+    *,
+    secrets_required: bool = True,
+    proposed: Mapping[Path, str | None] = NONE_PROPOSED,
+) -> Loaded:
     """Load the configuration from conf.d folders. The first folder wins where two have a file of the same name.
 
     With `secrets_required=False` an unreadable systemd credential is only a warning if systemd did not start this
-    process. Raises `ConfigError` with every mistake. Reads files: the event loop calls it in a thread.
+    process. `proposed`: texts that count in place of files; None: there is no such file.
+
+    Raises `ConfigError` with every mistake. Reads files: the event loop calls it in a thread.
     """
-    loaded = _load(read_files(folders), registry, secrets_required=secrets_required)
+    loaded = _load(read_files(folders, proposed), registry, secrets_required=secrets_required)
     return replace(loaded, config=replace(loaded.config, folders=[*folders]))
 
 

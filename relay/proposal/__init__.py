@@ -4,5 +4,23 @@ Plugins' code runs here, also of plugins that relay has not loaded. So relay ask
 """
 
 from relay.proposal.available import AvailablePlugin, AvailableType, AvailableTypes
+from relay.proposal.changes import add_pending, compare_alerts_and_settings, compare_configs, find_waiting
+from relay.proposal.probe import Probe, probe_connector
+from relay.proposal.values import CheckedProposal, EventSample, Example, Proposal, ProposalAnswer
 
-__all__ = ["AvailablePlugin", "AvailableType", "AvailableTypes"]
+__all__ = [
+    "AvailablePlugin",
+    "AvailableType",
+    "AvailableTypes",
+    "CheckedProposal",
+    "EventSample",
+    "Example",
+    "Probe",
+    "Proposal",
+    "ProposalAnswer",
+    "add_pending",
+    "compare_alerts_and_settings",
+    "compare_configs",
+    "find_waiting",
+    "probe_connector",
+]

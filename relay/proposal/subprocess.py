@@ -4,12 +4,20 @@ Each answer loads plugins as they are now, and runs their code. The process ends
 when its relay has waited long enough.
 """
 
+import asyncio
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import msgspec
+
+from relay.config import ConfigError, load_again
 from relay.inspect import JournalProgress, answer_question
 from relay.proposal.available import AvailableTypes, list_available
+from relay.proposal.check import Setting, check_proposal
+from relay.proposal.probe import Probe, probe_connector
+from relay.proposal.values import CheckedProposal, Proposal
 from relay.store import Store
 
 
@@ -20,9 +28,32 @@ def find_types(
     return list_available([*map(Path, plugin_folders)], known)
 
 
-QUESTIONS: Final[Mapping[str, Callable[..., object]]] = {"types": find_types}
+def check(
+    store: Store, setting: Mapping[str, Any], proposal: Mapping[str, Any], progress: JournalProgress
+) -> CheckedProposal:
+    """Check a proposed configuration."""
+    return check_proposal(store, _read_setting(setting), msgspec.convert(proposal, Proposal))
+
+
+def probe(store: Store, setting: Mapping[str, Any], connector: str, progress: JournalProgress) -> Probe:
+    """Probe a connector of the configuration in force. Raises LookupError, OSError."""
+    its = _read_setting(setting)
+    try:
+        config = load_again(its.in_force, its.discover()).config
+    except ConfigError as error:
+        raise OSError(f"the configuration in force cannot be read again: {error.mistakes[0]}") from None
+    config.get_connector(connector)
+    return asyncio.run(probe_connector(config.connectors[connector], its.state))
+
+
+def _read_setting(given: Mapping[str, Any]) -> Setting:
+    return msgspec.convert(given, Setting, dec_hook=lambda _, text: Path(text))
+
+
+QUESTIONS: Final[Mapping[str, Callable[..., object]]] = {"check": check, "probe": probe, "types": find_types}
 
 
 def main() -> None:
     """Answer the question."""
+    os.environ.setdefault("RES_OPTIONS", "timeout:2 attempts:1")  # a name server that is dead is not waited for longer
     answer_question(QUESTIONS)

@@ -11,8 +11,6 @@ from relay.runtime.process import StartError, explain_listen_errors, make_folder
 from relay.runtime.reload_report import (
     HANGUP,
     catch_bug,
-    compare_alerts_and_settings,
-    find_waiting,
     make_refused,
     reload_and_report,
 )
@@ -35,13 +33,11 @@ __all__ = [
     "Worker",
     "catch_bug",
     "change_logs",
-    "compare_alerts_and_settings",
     "count_dropped_lines",
     "describe_flow",
     "end_tasks",
     "explain_listen_errors",
     "find_error_prefix",
-    "find_waiting",
     "follow_parent",
     "forget_removed",
     "make_folder_error",

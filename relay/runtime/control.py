@@ -45,6 +45,8 @@ class View:
         an entry into the history."""
         self._alone = alone
         self.config, self.store, self.folder, self.reload, self.note = config, store, folder, reload, note
+        self.used = config
+        """The configuration of the start."""
         self.alerts, self._announcer = announcer.alerts, announcer
         self._looks, self._partitions, self._events = looks, partitions, events
         self.changing = asyncio.Lock()

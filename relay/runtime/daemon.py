@@ -32,6 +32,7 @@ from relay.config import (
     read_shared_traits,
 )
 from relay.ingest import First, FirstPartition, Ingest, Others, SourceWatch
+from relay.proposal import compare_configs, find_waiting
 from relay.runtime.announcer import Announcer
 from relay.runtime.background import Chores
 from relay.runtime.condition_watch import ConditionWatch
@@ -50,8 +51,6 @@ from relay.runtime.process import (
 from relay.runtime.reload_report import (
     HANGUP,
     catch_bug,
-    compare_configs,
-    find_waiting,
     make_refused,
     reload_and_report,
 )

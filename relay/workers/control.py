@@ -19,6 +19,7 @@ import msgspec
 from relay.admin import RELOAD_AS_VALUE
 from relay.alerts import Alerts
 from relay.config import Config, ConfigError
+from relay.proposal import compare_alerts_and_settings, find_waiting
 from relay.runtime import (
     Announcer,
     ConditionWatch,
@@ -26,9 +27,7 @@ from relay.runtime import (
     Worker,
     catch_bug,
     change_logs,
-    compare_alerts_and_settings,
     count_dropped_lines,
-    find_waiting,
     forget_removed,
     make_refused,
     merge_with_stored,
@@ -85,7 +84,9 @@ class JointView:
     def __init__(
         self, config: Config, load: Callable[[], Config], store: Store, folder: Path, workers: Sequence[Running]
     ) -> None:
-        self._used, self._load = config, load
+        self._load = load
+        self.used = config
+        """The configuration of the start."""
         self.alerts = Alerts(store.alerts)
         self.watch = ConditionWatch([self.alerts.take_snapshot])
         self.history = History(store, lambda: self.config, self.watch)
@@ -211,7 +212,7 @@ class JointView:
         if not done.ok:
             return done
         old, self.config = self.config, new
-        self._restart = find_waiting(self._used, new)
+        self._restart = find_waiting(self.used, new)
         STOP.drain = new.runtime.drain
         change_logs(new.log)
         await self.announcer.change(new, alerts)

@@ -1,12 +1,14 @@
 """What the admin API says of the configuration, of a real daemon by its socket."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 import pytest_asyncio
 
+from relay.testing import make_event
 from tests.daemon import Daemon
 from tests.forks import Forks
 
@@ -129,3 +131,84 @@ async def test_reload_has_mistakes_as_values_and_config_what_waits(api: Api) -> 
     assert (found["changed"], found["restart"]) == ([], ["metrics.listen"])
     (api.daemon.conf / "70-more.toml").unlink()
     assert (await api.ask("POST", "/reload"))[1]["ok"]
+
+
+async def check(api: Api, text: str | None, name: str = "65-chat.toml", **more: str) -> dict[str, Any]:
+    """What relay says of a file as it would be."""
+    status, found = await api.ask("POST", "/check", {"files": {name: text}, **more})
+    assert status == 200, found
+    return dict(found)
+
+
+async def test_check_names_each_mistake_and_what_would_change(api: Api) -> None:
+    before = {path: path.read_bytes() for path in api.daemon.conf.rglob("*") if path.is_file()}
+    wrong = await check(api, '[connector.chat]\ntype = "chat"\nroom = 7\nkey = "s3cr3t"\n')
+    places = [(one["file"], one["line"], one["key"]) for one in wrong["mistakes"]]
+    assert places == [("65-chat.toml", 3, "connector.chat.room"), ("65-chat.toml", 4, "connector.chat.key")]
+    assert (wrong["ok"], wrong["changes"], "s3cr3t" in str(wrong)) == (False, [], False)
+
+    good = f'[connector.chat]\ntype = "chat"\nroom = "ops"\nkey = {{ file = "{api.daemon.conf.parent}/token" }}\n'
+    assert (await check(api, good))["changes"] == ["connector chat: added"]
+    override = "[connector.heap]\nenabled = false\n[metrics]\nlisten = []\n"
+    off = await check(api, override, "60-heap.toml.d/50-console.toml")
+    assert off["changes"] == ["connector heap: switched off"]
+    assert (await check(api, None, "60-heap.toml"))["changes"] == ["connector heap: removed"]
+    assert (await check(api, None))["changes"] == ["nothing has changed"]
+    alone = await check(api, "[connector.heap]", "61-none.toml.d/50-console.toml")
+    assert "overrides nothing: there is no 61-none.toml" in [one["reason"] for one in alone["warnings"]]
+    assert {path: path.read_bytes() for path in api.daemon.conf.rglob("*") if path.is_file()} == before
+    assert (await api.ask("POST", "/reload"))[1]["said"] == ["nothing has changed"]
+
+
+async def test_check_refuses_plugins_that_came_after_the_start_as_reload(api: Api) -> None:
+    later = api.daemon.plugins / "later.py"
+    later.write_text(CHAT.replace("chat", "later"))
+    try:
+        (mistake,) = (await check(api, '[connector.x]\ntype = "later"\n'))["mistakes"]
+    finally:
+        later.unlink()
+    assert f"plugin later ({later}) came after the start, and takes a restart" in mistake["reason"]
+
+
+async def test_check_takes_no_file_outside_its_folder(api: Api) -> None:
+    names = ["../x.toml", "/etc/x.toml", "x.conf", ".toml", "a/b.toml", "x.toml.d/../y.toml", "x.toml.d/a/b.toml"]
+    for name in [*names, "x\0.toml", "x.toml.d", f"{'x' * 300}.toml"]:
+        assert (await api.ask("POST", "/check", {"files": {name: ""}}))[0] == 400, name
+
+
+async def test_check_takes_a_sample_behind_the_filters_of_a_new_connector(api: Api) -> None:
+    users = [make_event("users.messages.email.Open", n=n, email="a@b.c") for n in range(5)]
+    others = [make_event("users.behaviors.Purchase", n=n, product="x") for n in range(3)]
+    body = b'{"events":[%s]}' % b",".join([*users, *others, make_event("users.messages.sms.Send")])
+    assert (await api.daemon.post(body))[0] == 202
+    text = """
+        [connector.copy]
+        type = "file"
+        path = "copy.ndjson"
+        events = ["email", "users.behaviors.Purchase"]
+        filters = ["few", "bare"]
+        [filter.few]
+        type = "drop"
+        field = "properties.product"
+        equals = "x"
+        [filter.bare]
+        type = "redact"
+        fields = ["properties.email"]
+    """
+    found = await check(api, text, sample="copy", probe="copy")
+    assert found["mistakes"] == []
+    sample = found["sample"]
+    assert (sample["read"], sample["selected"], sample["filtered"], sample["complete"]) == (9, 8, 3, True)
+    assert sample["types"] == {"users.messages.email.Open": 5}
+    assert len(sample["examples"]) == 3
+    assert "a@b.c" not in str(sample["examples"])
+    assert (found["probe"]["reached"], Path(found["probe"]["file"]).name) == (True, "copy.ndjson")
+    assert not (api.daemon.state / "copy.ndjson").exists()
+    assert (await api.ask("POST", "/check", {"files": {}, "sample": "copy"}))[0] == 404
+
+
+async def test_probe_says_whether_a_destination_can_be_reached(api: Api) -> None:
+    status, found = await api.ask("POST", "/lanes/heap/probe")
+    assert (status, found["reached"]) == (200, False)
+    assert found["said"].startswith("127.0.0.1:9")
+    assert (await api.ask("POST", "/lanes/hoop/probe"))[0] == 404

@@ -1,17 +1,24 @@
-"""The configuration over the admin API: what is in force, and what it can name."""
+"""The configuration over the admin API: what is in force, what it can name, and what a new one would do."""
 
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from aiohttp import web
 
 from relay.admin.control import Control
 from relay.admin.question_process import QuestionProcess
-from relay.admin.responses import make_answer
-from relay.config import Config, find_changed_files
+from relay.admin.responses import convert_content, make_answer, read_content
+from relay.config import Config, find_changed_files, is_file_name
+from relay.proposal import CheckedProposal, Proposal, ProposalAnswer, add_pending
+from relay.status import ReloadResult
 from relay.threads import ADMIN
 
 ANSWER_S: Final = 90.0
 """Seconds for an answer of the process, including the wait for earlier ones."""
+EXAMPLE: Final = '{"files": {"60-heap.toml": "..."}}'
 
 
 class ConfigHandlers:
@@ -23,7 +30,12 @@ class ConfigHandlers:
 
     def list_routes(self) -> list[web.RouteDef]:
         """List the routes."""
-        return [web.get("/config", self.get_config), web.get("/types", self.get_types)]
+        return [
+            web.get("/config", self.get_config),
+            web.get("/types", self.get_types),
+            web.post("/check", self.check),
+            web.post("/lanes/{connector}/probe", self.probe),
+        ]
 
     async def get_config(self, _: web.Request) -> web.StreamResponse:
         """Answer with every setting in force, and with what waits for a restart or a reload."""
@@ -35,6 +47,56 @@ class ConfigHandlers:
         config = self._control.config
         folders = [*map(str, config.plugin_folders)]
         return make_answer(await self._process.answer("types", plugin_folders=folders, known=config.plugins))
+
+    async def probe(self, request: web.Request) -> web.StreamResponse:
+        """Answer whether the destination of a connector can be reached."""
+        connector = request.match_info["connector"]
+        self._control.config.get_connector(connector)
+        return make_answer(await self._process.answer("probe", setting=self._describe(), connector=connector))
+
+    async def check(self, request: web.Request) -> web.StreamResponse:
+        """Answer what is wrong with a proposed configuration, and what it would change."""
+        proposal = convert_content(await read_content(request, EXAMPLE), Proposal)
+        for name in proposal.files:
+            if not is_file_name(name):
+                raise ValueError(
+                    f'{name!r:.100} is no file of conf.d, such as "60-heap.toml" or "60-heap.toml.d/9.toml"'
+                )
+        answer = await self._process.answer("check", setting=self._describe(), proposal=asdict(proposal))
+        found = msgspec.json.decode(answer, type=CheckedProposal)
+        changes = [found.unknown] if found.unknown else []
+        if found.result is not None:
+            changes = (await self._add_pending(found.result)).said
+        answered = ProposalAnswer(
+            ok=not found.mistakes, mistakes=found.mistakes, warnings=found.warnings, changes=changes,
+            probe=found.probe, sample=found.sample,
+        )  # fmt: skip
+        return make_answer(answered)
+
+    async def _add_pending(self, result: ReloadResult) -> ReloadResult:
+        """Add what is pending now for connectors that a reload would add or remove."""
+        now = await self._control.status()
+        pending = {one.connector: one.pending for one in now.gone}
+        pending |= {lane.connector: lane.pending for lane in now.lanes}
+        return add_pending(result, now, pending, now.failing_erasures, self._control.config.journal.retention)
+
+    def _describe(self) -> Mapping[str, Any]:
+        """Describe the configuration for the process."""
+        config = self._control.config
+        return {
+            "folders": [*map(str, config.folders)],
+            "proposed_in": str(_find_proposed_folder(config)),
+            "plugin_folders": [*map(str, config.plugin_folders)],
+            "plugins": config.plugins,
+            "in_force": config.texts,
+            "used": self._control.used.texts,
+            "state": str(self._control.folder),
+        }
+
+
+def _find_proposed_folder(config: Config) -> Path:
+    """Return the folder in which proposed files would be."""
+    return config.folders[0]
 
 
 def _describe_config(config: Config) -> dict[str, Any]:

@@ -85,6 +85,14 @@ def make_connectors(
     return {name: made for name, made in found.items() if made is not None}
 
 
+def make_filters(config: Config, connector: str, folder: Path) -> list[Filter]:
+    """Make the filters of a connector. Raises NotMade."""
+    making = _Making()
+    found = [making.filter(config.filters[step], folder) for step in config.get_connector(connector).filters]
+    making.end()
+    return [step for step in found if step is not None]
+
+
 def make_alerts(config: Config, names: Iterable[str]) -> dict[str, Alert]:
     """Make the alerts of these names. Raises NotMade."""
     making = _Making()

@@ -5,7 +5,7 @@ import json
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Shown:
 
     folder: Path
     config: Config = CONFIG
+    used: Config = CONFIG
     shown: Status = field(default_factory=a_status)
     passing: Taps = field(default_factory=set)
     held: set[float | None] = field(default_factory=set)
@@ -93,7 +94,7 @@ class Bench:
         (folder / "journal").mkdir()
         with closing(sqlite3.connect(folder / DATABASE)) as db, db:
             db.execute(AT_10)
-        self.shown = Shown(folder)
+        self.shown = Shown(folder, replace(CONFIG, folders=[folder / "conf.d"]))
         self.admin = Admin(self.shown, AdminSettings(**settings), MetricsSettings())
         self.socket = folder / SOCKET
 

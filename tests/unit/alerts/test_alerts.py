@@ -22,7 +22,7 @@ from relay.alerts.sender import WAITING, SendTimes
 from relay.api import Alarm, Alert, AlertSettings, Message, Reject, Retry
 from relay.config.model import Config, Configured, JournalSettings, RuntimeSettings
 from relay.engine import open_store
-from relay.runtime.reload_report import compare_alerts_and_settings
+from relay.proposal.changes import compare_alerts_and_settings
 from relay.state.alerts import FolderAlerts
 from relay.state.layout import DATABASE
 from relay.state.migrations import make_tables

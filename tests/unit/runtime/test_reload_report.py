@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from relay.config import Config, JournalSettings
-from relay.runtime.reload_report import find_waiting
+from relay.proposal.changes import find_waiting
 
 DSN = {"env": "DSN"}
 

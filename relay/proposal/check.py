@@ -1,0 +1,72 @@
+"""Checks a proposed configuration as a reload would, and changes nothing."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from relay.config import Config, ConfigError, Registry, Text, find_unmade, load, load_again, make_mistakes
+from relay.deliver import compare, make_plans
+from relay.proposal.changes import compare_configs, find_waiting
+from relay.proposal.probe import probe_connector
+from relay.proposal.sample import take_sample
+from relay.proposal.values import CheckedProposal, Proposal
+from relay.status import ReloadResult
+from relay.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """The relay that runs, as far as its configuration goes."""
+
+    folders: Sequence[Path]
+    """The folders of conf.d."""
+    proposed_in: Path
+    """The folder in which the proposed files would be."""
+    plugin_folders: Sequence[Path]
+    plugins: Mapping[str, str]
+    """`Registry.fingerprints` of the plugins that relay has loaded."""
+    in_force: Sequence[Text]
+    """The files of the configuration in force."""
+    used: Sequence[Text]
+    """The files of the configuration of the start."""
+    state: Path
+    """The state folder."""
+
+    def discover(self) -> Registry:
+        """Load the plugins that relay has loaded, as they are now."""
+        return Registry.discover(self.plugin_folders, self.plugins)
+
+
+def check_proposal(store: Store, setting: Setting, proposal: Proposal) -> CheckedProposal:
+    """Check a proposed configuration, and try what is asked for. Raises LookupError for an unknown connector."""
+    registry = setting.discover()
+    files = {setting.proposed_in / name: text for name, text in proposal.files.items()}
+    try:
+        loaded = load(setting.folders, registry, proposed=files)
+    except ConfigError as error:
+        return CheckedProposal(mistakes=error.mistakes, warnings=error.warnings)
+    config = loaded.config
+    mistakes = make_mistakes(find_unmade(config, setting.state).failures)
+    found = CheckedProposal(mistakes=mistakes, warnings=loaded.warnings)
+    if mistakes:
+        return found
+    for name in filter(None, (proposal.probe, proposal.sample)):
+        config.get_connector(name)
+    try:
+        found = replace(found, result=_compare(setting, config, registry))
+    except ConfigError as error:
+        reason = f"the configuration in force cannot be read again: {error.mistakes[0]}"
+        found = replace(found, unknown=f"what would change is not known: {reason}")
+    if proposal.probe:
+        found = replace(found, probe=asyncio.run(probe_connector(config.connectors[proposal.probe], setting.state)))
+    if proposal.sample:
+        found = replace(found, sample=asyncio.run(take_sample(store, config, proposal.sample, setting.state)))
+    return found
+
+
+def _compare(setting: Setting, new: Config, registry: Registry) -> ReloadResult:
+    """Compare a configuration with the one in force. Raises ConfigError."""
+    old = load_again(setting.in_force, registry).config
+    used = old if setting.used == setting.in_force else load_again(setting.used, registry).config
+    return compare_configs(old, new, compare(make_plans(old), make_plans(new)), find_waiting(used, new))
