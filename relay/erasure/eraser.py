@@ -2,7 +2,7 @@
 
 Failure and recovery: an erasure is saved with its progress, and every step may be repeated. Erasures that are due when
 a worker begins come before its lanes. If they fail, the lanes begin all the same: a damaged journal must not stop all
-deliveries.
+deliveries. Until the erasures succeed, lanes find the users' events erased.
 
 1. All ids of the users are read and saved, because later their events are missing. With several workers every worker
    learns the users and their ids before any worker removes anything.
@@ -96,13 +96,11 @@ class Eraser:
             while True:
                 pause_s = LOOK_S
                 try:
-                    is_behind = await self.erase_due(names)
+                    await self.erase_due(names)
                 except Exception as error:
-                    is_behind, pause_s = False, AGAIN_S
+                    pause_s = AGAIN_S
                     if not is_logged(error):
                         log.error("erasing failed, will be tried again", in_s=AGAIN_S, error=_describe_error(error))
-                if not is_behind:
-                    self._fleet.let_new_lanes_go()
                 await asyncio.sleep(pause_s)
 
     def _find_due(self, under_way: Sequence[Erasure]) -> Sequence[Erasure]:
@@ -111,31 +109,39 @@ class Eraser:
         last = self._journal.clock.now() - self._settings.after
         return [one for one in reversed(under_way) if not one.compacted and one.asked <= last]
 
-    async def erase_due(self, told: Sequence[str]) -> bool:
-        """Do the erasures that are due; return whether more are due. `told`: the names of the running connectors."""
+    async def erase_due(self, told: Sequence[str]) -> None:
+        """Do the erasures that are due, then let new lanes go. `told`: the names of the running connectors."""
         under_way = await self._erasures.read_open()
         self._at_connectors = any(one.compacted for one in under_way)
         now = self._journal.clock.now()
         if not self._journal.clock.ahead and any(one.asked > now + DAY_S for one in under_way):
             await self._erasures.correct_asked(now, now + DAY_S)
-            return False  # they were asked for by a clock that was ahead: they wait from now on
+            under_way = []  # they were asked for by a clock that was ahead: they wait from now on
         due = self._find_due(under_way)
         if due and time.monotonic() >= self._next:
-            await self._compact(due[:USERS_A_PASS])
+            known = {one.number: one.user for one in due}
+            try:
+                await self._compact(due[:USERS_A_PASS], known)
+            except Exception:
+                self._journal.withhold(Wanted(known))
+                self._fleet.let_new_lanes_go()
+                raise
             self._next = time.monotonic() + self._settings.after * PASS_SPACING
+        if len(due) <= USERS_A_PASS:
+            self._journal.withhold(None)
+            self._fleet.let_new_lanes_go()
         if over := [one.number for one in under_way if one.is_over(told)]:
             await self._erasures.forget_ids(over)
             self._watch.forget()
             await self._erasures.overwrite_deleted()
             await self._erasures.mark_done(over)
             log.info("erasures done", erasures=sorted(over))
-        return len(due) > USERS_A_PASS
 
-    async def _compact(self, due: Sequence[Erasure]) -> None:
-        """Remove the users' events from the journal and the tables."""
+    async def _compact(self, due: Sequence[Erasure], known: dict[int, User]) -> None:
+        """Remove the users' events from the journal and the tables. Add ids that are found to the `known` ones."""
         numbers, head = [one.number for one in due], self._journal.head
         try:
-            users = await self._share_ids({one.number: one.user for one in due}, head)
+            users = await self._share_ids(numbers, known, head)
             wanted = Wanted({one.number: one.user for one in users})
             offsets = await self._erase_from_journal(wanted, head, {one.number: one.counted for one in due})
             await self._fleet.rest_each_lane(lambda name: self._erasures.erase_users(name, wanted, offsets))
@@ -152,24 +158,24 @@ class Eraser:
         await self._erasures.mark_erased(users)
         log.info("users erased from journal and tables", erasures=numbers)
 
-    async def _share_ids(self, users: Mapping[int, User], head: int) -> list[Erasure]:
+    async def _share_ids(self, numbers: Sequence[int], known: dict[int, User], head: int) -> list[Erasure]:
         """Find and save all ids of the users, here and for the other workers; return the erasures with all ids.
 
+        Add the ids to those that are known of each erasure.
         A device id of an external id stays unknown if only events with that external id tell it. Those events are found
         by the external id.
         """
-        found = dict(users)
-        for number, user in users.items():
-            kept = await self._erasures.find_external_ids(user.user_id)
-            found[number] = merge_users(user, User(None, tuple(kept)))
-        known = Wanted(found)
+        for number in numbers:
+            kept = await self._erasures.find_external_ids(known[number].user_id)
+            known[number] = merge_users(known[number], User(None, tuple(kept)))
+        wanted = Wanted({number: known[number] for number in numbers})
         for part in (
-            await self._erasures.find_parked_ids(known),
-            await self._journal.find_more_ids(known, head),
+            await self._erasures.find_parked_ids(wanted),
+            await self._journal.find_more_ids(wanted, head),
         ):
             for number, more in part.items():
-                found[number] = merge_users(found[number], more)
-        erasures = await self._erasures.save_found_ids(found)
+                known[number] = merge_users(known[number], more)
+        erasures = await self._erasures.save_found_ids({number: known[number] for number in numbers})
         await self._erasures.share(erasures)
         return erasures
 

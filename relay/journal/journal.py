@@ -219,6 +219,10 @@ class Journal(GroupAppender[Block]):
         """
         return Reader(lambda: self.head, self._writer, self._tail, self._readers, self._waiting, wants)
 
+    def withhold(self, wanted: Wanted | None) -> None:
+        """Let readers find these users' events erased from now on, as after `erase`. None: nobody's."""
+        self._tail.withheld = wanted
+
     async def keep(self, needed: int, replay_floor: int | None = None) -> None:
         """Keep the events from `needed` on. Retention may remove older events; those from `replay_floor` on only to
         make room."""

@@ -363,7 +363,8 @@ def describe_unopened(number: int, why: str) -> str:
 
 def _diagnose_erasures(one: FailingErasures, now: float, *, runs: bool, is_off: bool) -> HealthFinding:
     if one.connector is None:
-        said = f"erasures: {one.erasures:,} cannot be done in journal and tables: {one.reason}; relay tries again"
+        said = f"erasures: {one.erasures:,} cannot be done in journal and tables: {one.reason}; relay tries again, and"
+        said += " withholds the users' events from connectors"
         return HealthFinding("erasures", ok=False, said=said)
     what = f"{one.connector}: {format_count(one.erasures, 'erasure')}"
     if not runs:

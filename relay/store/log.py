@@ -234,5 +234,8 @@ class Log(Appender, Protocol):
         offset. Every other event keeps its offset and bytes. Events appended at the same time may be erased, too.
         """
 
+    def withhold(self, wanted: Wanted | None) -> None:
+        """Let readers find these users' events erased from now on, as after `erase`. None: nobody's."""
+
     async def close(self) -> None:
         """Finish the commits under way, and close the log."""

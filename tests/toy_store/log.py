@@ -58,6 +58,7 @@ class ToyLog:
         self._seen: dict[str, dict[str, float]] = defaultdict(dict)
         self._sources: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._fenced = ""
+        self.withheld: Wanted | None = None
 
     def reopen(self, limits: JournalLimits) -> "ToyLog":
         """Return the log as the next process finds it. This process writes no more."""
@@ -218,6 +219,9 @@ class ToyLog:
             yield ErasedStretch(block.offsets[-1] + 1, found.erased, found.changed, before)
             self.blocks = [found.block if one is block else one for one in self.blocks]
 
+    def withhold(self, wanted: Wanted | None) -> None:
+        self.withheld = wanted
+
     async def close(self) -> None:
         await self.await_commit()
 
@@ -242,7 +246,8 @@ class ToyReader:
         place = bisect_left(self._log.blocks, offset, key=lambda block: block.offsets[-1])
         block = self._log.blocks[place]
         self.offset = block.offsets[-1] + 1
-        return [block.slice(max(0, offset - block.offsets[0]), len(block))]
+        rest = block.slice(max(0, offset - block.offsets[0]), len(block))
+        return [rest if self._log.withheld is None else Erased(rest, self._log.withheld).block]
 
     def close(self) -> None:
         pass

@@ -3,6 +3,7 @@
 from bisect import bisect_right
 
 from relay.api import Block
+from relay.store import Wanted
 
 
 class Tail:
@@ -11,6 +12,8 @@ class Tail:
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.size = 0
+        self.withheld: Wanted | None = None
+        """The users whose events readers find erased."""
         self._bases: list[int] = []
         self._blocks: list[Block] = []
 

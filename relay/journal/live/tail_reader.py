@@ -7,7 +7,7 @@ from typing import Final
 from relay.api import Block
 from relay.journal.live.subscribers import Subscribers
 from relay.journal.live.tail import Tail
-from relay.store import Wants
+from relay.store import Erased, Wants
 
 READ_BYTES: Final = 1 << 20
 """Bytes of a read, about."""
@@ -51,7 +51,8 @@ class TailReader(ABC):
                 self._reads_storage = False
                 await self._release()
         self.offset = blocks[-1].offsets[-1] + 1 if blocks else offset
-        return blocks
+        withheld = self._tail.withheld
+        return blocks if withheld is None else [Erased(block, withheld).block for block in blocks]
 
     @abstractmethod
     async def _read_stored(self, offset: int) -> tuple[list[Block], int]:

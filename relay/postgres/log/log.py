@@ -236,6 +236,10 @@ class PostgresLog(PostgresAppender):
         self._follow()
         return PostgresReader(lambda: self.head, self._read_stored, self._tail, self._readers, self._waiting, wants)
 
+    def withhold(self, wanted: Wanted | None) -> None:
+        """Let readers find these users' events erased from now on, as after `erase`. None: nobody's."""
+        self._tail.withheld = wanted
+
     def _follow(self) -> None:
         """Begin to look for what other processes append. The log may have been opened in another thread."""
         if self._timer is None:

@@ -35,7 +35,7 @@ from relay.state.erasure import table
 from relay.state.erasure.table import FolderErasures
 from relay.state.ledger import read_ledger
 from relay.state.replays import FolderReplays
-from relay.store import Counts, Cursor, Erasure, ParkedQuery, Replay, make_digest
+from relay.store import Counts, Cursor, Erasure, ParkedQuery, Replay, Unavailable, make_digest
 from relay.store.log import JournalLimits
 from relay.testing import make_event
 from tests.parked import list_parked, mark_parked
@@ -175,6 +175,30 @@ async def test_erasures_of_a_time_without_relay_come_before_the_lanes(tmp_path: 
     async with bench(tmp_path) as it:
         await it.erased(delivered=1, erased=1)
         assert [b"bert" in taken for taken in it.it.taken] == [True]
+
+
+async def test_connectors_get_nothing_of_a_user_whose_erasure_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise Unavailable("the disk is full")
+
+    async with bench(tmp_path) as it:
+        it.fleet.stop_lanes()
+        await it.send(body("anna"), body("anna", "a1"), body("bert"))
+    FolderErasures(tmp_path).ask(User("anna"))
+    with monkeypatch.context() as failing:
+        failing.setattr(Journal, "erase", fail)
+        async with bench(tmp_path) as it:
+            await it.send(body("hash", "a1"), body("bert"))
+            await it.until(lambda: it.fleet.lanes[0].cursor.position == 5)
+            assert [b"bert" in taken for taken in it.it.taken] == [True, True]
+            assert [one.reason for one in FolderErasures(tmp_path).find_failing()] == ["the disk is full"]
+            failing.undo()
+            receipt = await it.erased(delivered=2, erased=3)
+            assert receipt.events == 3
+            await it.send(body("anna"))
+            await it.until(lambda: len(it.it.taken) == 3)  # it came later, and stays
 
 
 async def test_a_replay_forgets_the_user_too(tmp_path: Path) -> None:

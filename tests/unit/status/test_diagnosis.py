@@ -290,7 +290,8 @@ def test_a_duration_in_its_two_largest_units() -> None:
         (
             False,
             FailingErasures(None, 3, MORNING, "bad record"),
-            "erasures: 3 cannot be done in journal and tables: bad record; relay tries again",
+            "erasures: 3 cannot be done in journal and tables: bad record; relay tries again, and"
+            " withholds the users' events from connectors",
         ),
     ],
 )

@@ -313,6 +313,16 @@ async def test_erasing_keeps_offset_and_bytes_of_every_other_event(engine: LogEn
         assert await read_all(engine) == found | {40: (str(KIND), bodies[0])}
 
 
+async def test_readers_find_withheld_events_erased_and_every_other_event(engine: LogEngine) -> None:
+    anna, bert = body_of("anna"), body_of("bert")
+    await append(engine, anna, bert)
+    engine.log.withhold(ANNA)
+    await append(engine, bert, anna)
+    assert await read_bodies(engine) == {0: b"{}", 1: bert, 2: bert, 3: b"{}"}
+    engine.log.withhold(None)
+    assert await read_bodies(engine) == {0: anna, 1: bert, 2: bert, 3: anna}
+
+
 async def test_an_interrupted_erasure_goes_on_with_the_same_count(make: Make) -> None:
     for stop in range(4):
         engine = make()
