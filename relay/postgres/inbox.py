@@ -22,15 +22,10 @@ TURN_EVENTS: Final = 256
 """Events after which the next partition has its turn, at the latest."""
 
 
-class ChoosingAppender:
-    """Appends to one partition or another. See `relay.store.Appender`."""
+class Appended:
+    """What this process has appended, to whichever partitions."""
 
-    def __init__(self, list_choices: Callable[[], Sequence[PostgresAppender]]) -> None:
-        self._list_choices, self._turn = list_choices, 0
-        self._chosen: PostgresAppender | None = None
-        """The appender whose turn it is; None: no turn has begun."""
-        self._left = 0
-        """Events of this turn that are left."""
+    def __init__(self) -> None:
         self._used = set[PostgresAppender]()
         self._former = Histogram(QUICK)
         """The durations of commits in logs that are closed."""
@@ -40,16 +35,57 @@ class ChoosingAppender:
         self.taps: set[Callable[[Block], object]] = set()
 
     @property
-    def clock(self) -> Clock:
-        return self._choose().clock
-
-    @property
     def failed(self) -> int:
         return sum((one.failed for one in self._used), self._former_failed)
 
     @property
     def syncs(self) -> Histogram:
         return sum((one.syncs for one in self._used), self._former)
+
+    def count(self, used: PostgresAppender) -> None:
+        """Count what this process appends by an appender from now on."""
+        for one in [one for one in self._used if not one.is_usable]:
+            self._used.remove(one)
+            self._former += one.syncs
+            self._former_failed += one.failed
+        self._used.add(used)
+        used.own_taps.add(self._note)
+
+    def _note(self, block: Block) -> None:
+        self.bytes += len(block.body)
+        for tap in self.taps:
+            tap(block)
+
+
+class ChoosingAppender:
+    """Appends to one partition or another. See `relay.store.Appender`."""
+
+    def __init__(self, list_choices: Callable[[], Sequence[PostgresAppender]], appended: Appended) -> None:
+        self._list_choices, self._appended, self._turn = list_choices, appended, 0
+        self._chosen: PostgresAppender | None = None
+        """The appender whose turn it is; None: no turn has begun."""
+        self._left = 0
+        """Events of this turn that are left."""
+
+    @property
+    def clock(self) -> Clock:
+        return self._choose().clock
+
+    @property
+    def bytes(self) -> int:
+        return self._appended.bytes
+
+    @property
+    def failed(self) -> int:
+        return self._appended.failed
+
+    @property
+    def syncs(self) -> Histogram:
+        return self._appended.syncs
+
+    @property
+    def taps(self) -> set[Callable[[Block], object]]:
+        return self._appended.taps
 
     @property
     def refusing(self) -> str | None:
@@ -78,20 +114,10 @@ class ChoosingAppender:
         return chosen
 
     def _begin_turn(self) -> PostgresAppender:
-        for one in [one for one in self._used if not one.is_usable]:
-            self._used.remove(one)
-            self._former += one.syncs
-            self._former_failed += one.failed
         chosen = self._chosen = self._find_next()
         self._turn, self._left = self._turn + 1, TURN_EVENTS
-        self._used.add(chosen)
-        chosen.own_taps.add(self._note)
+        self._appended.count(chosen)
         return chosen
-
-    def _note(self, block: Block) -> None:
-        self.bytes += len(block.body)
-        for tap in self.taps:
-            tap(block)
 
     async def append(self, kinds: Sequence[Kind], bodies: Sequence[Any]) -> int:
         try:
@@ -123,8 +149,9 @@ class PostgresInbox:
         `open_logs`: by partition the logs that this process opens, now and later."""
         self._database, self._open_logs = database, open_logs
         self._first, self._any = (PostgresAppender(database, number, limits) for number in (0, other))
-        self.events = ChoosingAppender(self._list_logs)
-        self.first = ChoosingAppender(self._list_first)
+        appended = Appended()  # relay tail shows the events of partition 0, too
+        self.events = ChoosingAppender(self._list_logs, appended)
+        self.first = ChoosingAppender(self._list_first, appended)
         self.sources = PostgresSources(database, other, slot=slot)
 
     @property

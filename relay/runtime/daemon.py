@@ -113,6 +113,7 @@ class Daemon:
         self._store, self._partitions, self._inbox, self._worker = store, partitions, inbox, worker
         self._first = make_first(store, worker)
         self._ingest = Ingest(build_sources(config), config.ingest, inbox, self._first)
+        partitions.limit_inbox = inbox.set_limits
         partitions.watch_first = self._watch_for_sources if isinstance(self._first, FirstPartition) else None
         self._status_reader = StatusReader(partitions, self._ingest, inbox.events)
         self._watch = ConditionWatch()
@@ -295,7 +296,6 @@ class Daemon:
         STOP.drain = new.runtime.drain
         change_logs(new.log, None if self._worker is None else self._worker.number)
         self._ingest.change(sources, new.ingest)
-        self._inbox.set_limits(make_limits(divide_by_partitions(new, self._store.shared_partitions)))
         self._set_selections()
         await self._announcer.change(new, alerts)
         self._view.restart = find_waiting(self._used, new)

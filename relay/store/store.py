@@ -314,7 +314,7 @@ class Inbox(Protocol):
     def first(self) -> Appender:
         """Appends to partition 0. An id that `events` has appended is a duplicate here, and the other way round.
 
-        Where each process has its own partition, this is `events`.
+        Where each process has its own partition, this is `events`. Taps and counts are those of `events`.
         """
 
     @property

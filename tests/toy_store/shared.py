@@ -68,9 +68,16 @@ class ToyWorld:
 class ToyAppender:
     """Appends to one partition or another. See `relay.store.Appender`."""
 
-    def __init__(self, choose: Callable[[], ToyLog], get_first: Callable[[], ToyLog], world: ToyWorld) -> None:
-        """`choose` returns the log for the next events. `get_first` returns that of the first partition."""
-        self._choose, self._get_first, self._world = choose, get_first, world
+    def __init__(
+        self,
+        choose: Callable[[], ToyLog],
+        get_first: Callable[[], ToyLog],
+        world: ToyWorld,
+        counting: "ToyAppender | None" = None,
+    ) -> None:
+        """`choose` returns the log for the next events. `get_first` returns that of the first partition. `counting`
+        counts and shows what is appended."""
+        self._choose, self._get_first, self._world, self._counting = choose, get_first, world, counting or self
         self.clock, self.syncs = Clock(), Histogram(QUICK)
         self.bytes = self.failed = 0
         self.refusing: str | None = None
@@ -92,9 +99,9 @@ class ToyAppender:
             self.refusing = str(error)
             raise
         self.refusing = None
-        self.bytes += sum(map(len, bodies))
+        self._counting.bytes += sum(map(len, bodies))
         (block,) = (block for block in log.blocks if offset in block.offsets)
-        for tap in self.taps:
+        for tap in self._counting.taps:
             tap(block)
         return offset
 
@@ -147,8 +154,8 @@ def open_shared_inbox(store: "ToyStore", limits: JournalLimits) -> ToyInbox:
     def get_first() -> ToyLog:
         return find_log(0)
 
-    events, first_events = (ToyAppender(choose, get_first, store.world) for choose in (find_next, get_first))
-    return ToyInbox(events, first_events, sources)
+    events = ToyAppender(find_next, get_first, store.world)
+    return ToyInbox(events, ToyAppender(get_first, get_first, store.world, events), sources)
 
 
 class ToyMembership:

@@ -152,8 +152,8 @@ def find_held_elsewhere(
     """Find the erasures that a connector must not get yet, because another partition may still write there. Return by
     number whether a thread hangs there.
 
-    A partition without a holder counts while it has events of the users: its next holder may send them, as deliveries
-    do not wait for an erasure that fails.
+    A partition without a holder counts while it has events of the users: its next holder may know fewer ids of them
+    while it withholds their events.
     """
     query = "SELECT partition, until > clock_timestamp() FROM $.lease WHERE partition <> %s"
     held: dict[int, bool] = {}

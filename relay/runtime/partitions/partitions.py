@@ -16,7 +16,7 @@ How it fails and recovers, where the processes share the partitions:
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +34,7 @@ from relay.runtime.partitions.unopened import Unopened
 from relay.runtime.process import StartError, make_limits
 from relay.runtime.worker import divide_by_partitions
 from relay.status import Status, keep_configured, keep_counts, merge_parts
-from relay.store import Membership, Store, Unavailable, is_logged
+from relay.store import JournalLimits, Membership, Store, Unavailable, is_logged
 from relay.threads import ADMIN
 
 LOOK_S: Final = 0.5
@@ -70,6 +70,8 @@ class Partitions:
         """Since when the store has not said which partitions to run, in Unix seconds; None: it answers."""
         self.watch_first: Watch | None = None
         """Makes what watches partition 0 while it runs here."""
+        self.limit_inbox: Callable[[JournalLimits], object] | None = None
+        """Sets the limits of each partition for the inbox of this process."""
         self.moved = asyncio.Event()
         """Set when this process runs other partitions than before, or has another configuration."""
 
@@ -292,6 +294,8 @@ class Partitions:
                 else:
                     changes = replace(changes, unready={**changes.unready, **found.unready})
         self._config, self._parts = new, parts
+        if self.limit_inbox is not None:
+            self.limit_inbox(make_limits(mine))
         return changes
 
     def _check_made(self, config: Config) -> None:

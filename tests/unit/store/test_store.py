@@ -168,7 +168,8 @@ async def test_events_taken_in_are_in_the_partitions_of_the_process(store: Store
     inbox.events.taps.add(lambda block: tapped.extend(block.bodies()))
     assert await inbox.events.append([KIND], [b"1"]) == 0
     assert (tapped, log.head, await find_bodies(store)) == ([b"1"], 1, {mine: [b"1"]})
-    assert (inbox.events.bytes, inbox.events.failed, inbox.events.refusing) == (1, 0, None)
+    await inbox.first.append([KIND], [b"2"])
+    assert (tapped, inbox.events.bytes, inbox.events.failed, inbox.events.refusing) == ([b"1", b"2"], 2, 0, None)
     await inbox.close()
     await log.close()
     state.close()
