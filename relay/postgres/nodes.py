@@ -8,7 +8,7 @@ How it fails and recovers:
 - The database is away: nobody learns anything. Each process keeps what it has until its leases are over.
 - A process cannot open one of its partitions, and tries again after longer and longer pauses. A partition that has been
   free for LEFT_S is taken by any other process. That process then has more than its share, and gives another one back.
-  The same happens to a partition that was free right before a long outage: deliveries end in order, and nothing is lost.
+  So a partition that was free right before a long outage may move once more. Deliveries end in order then.
 - A process has ended without a word. A process of the same name that starts on the same machine knows that, and takes
   over at once. On another machine it waits whether the other process gives a sign of life.
 - A process has stood still, and another process has started under its name since. It runs nothing any more, and says
