@@ -1,4 +1,4 @@
-"""Unix sockets at paths that are longer than the kernel takes in an address."""
+"""The admin socket, and unix sockets at paths that are longer than the kernel takes in an address."""
 
 import os
 from collections.abc import Iterator
@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+SOCKET: Final = "admin.sock"
+"""The name of the admin API's socket in the state folder."""
 LONGEST: Final = 107
 """Bytes of a path in the address of a unix socket: unix(7) has 108, of which a zero ends it."""
 

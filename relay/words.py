@@ -61,6 +61,15 @@ def format_largest(sizes: Mapping[str, int]) -> str:
     return ", ".join(said)
 
 
+def format_size(amount: float) -> str:
+    """Format bytes in the largest unit of which there is at least one."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"
+
+
 def add_article(noun: str) -> str:
     """Put the article before a noun: "an alert"."""
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
@@ -71,6 +80,11 @@ def describe_error(error: OSError) -> str:
     if error.strerror is None:
         return str(error)
     return error.strerror if error.filename is None else f"{os.fsdecode(error.filename)}: {error.strerror}"
+
+
+def escape_text(text: str) -> str:
+    """Escape a foreign text so that it cannot command the terminal."""
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def escape(text: str) -> str:

@@ -15,13 +15,12 @@ from relay.admin.acts import (
     make_resume_entry,
 )
 from relay.admin.question_process import DEADLINE_S
-from relay.admin.server import RELOAD_AS_VALUE, SOCKET, Admin, Bound, bind, find_runtime_folder
+from relay.admin.server import RELOAD_AS_VALUE, Admin, Bound, bind, find_runtime_folder
 from relay.admin.tail import Tap
 
 __all__ = [
     "DEADLINE_S",
     "RELOAD_AS_VALUE",
-    "SOCKET",
     "Admin",
     "Bound",
     "Tap",

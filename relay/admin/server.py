@@ -25,11 +25,10 @@ from relay.admin.handlers.status import StatusHandlers
 from relay.admin.responses import Handler, answer_errors, make_problem
 from relay.config import Address, AdminSettings, MetricsSettings, UnixAddress, format_address, takes_ipv4
 from relay.listen import Acceptor, AppRunner, ListenerLimits, Server, convert_errors
-from relay.socket_path import address_of
+from relay.socket_path import SOCKET, address_of
 from relay.status import ListenerStatus, merge_listeners
 from relay.threads import ADMIN
 
-SOCKET: Final = "admin.sock"
 RELOAD_AS_VALUE: Final = "/reload/value"
 """The path at which a worker answers its supervisor."""
 BACKLOG: Final = 1024

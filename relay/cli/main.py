@@ -59,8 +59,11 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except Exception as error:
             from relay.cli.commands.config.check import BAD_CONFIGURATION, report
+            from relay.client import ClientError
             from relay.config import ConfigError
 
+            if isinstance(error, ClientError):
+                raise click.ClickException(str(error)) from None
             if not isinstance(error, ConfigError):
                 raise
             click.echo(escape(report(error.mistakes, error.warnings)), err=True)

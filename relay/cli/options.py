@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from relay.api.internal import parse_duration, parse_time
+from relay.client import TOKEN
 from relay.config import Mistake, TcpAddress, match_entries
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -39,8 +40,6 @@ state_option = click.option(
 )
 
 
-TOKEN: Final = "RELAY_ADMIN_TOKEN"
-"""The environment variable with the token of an admin API."""
 ADMIN_URL: Final = "relay.admin_url"
 """The key of --url in a command's context."""
 

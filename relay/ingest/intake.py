@@ -13,15 +13,16 @@ from relay.api import LARGE, Decoded, Denied, Entries, Request, Response, Source
 from relay.api.internal import Threads, cut
 from relay.catalogue import TYPES, find_type
 from relay.config import IngestSettings
+from relay.ingest.allowed import Allowed
 from relay.ingest.body import Body
 from relay.ingest.body_memory import BodyMemory
-from relay.ingest.client_address import Allowed, describe_client
 from relay.ingest.problem import Problem, make_busy
 from relay.ingest.rate_limit import SourceRateLimit
 from relay.ingest.refusal_clock import RefusalClock
 from relay.ingest.source_calls import SourceCalls
 from relay.ingest.to_first_worker import First, FirstPartition, split
 from relay.ingest.traffic import UNKNOWN_TYPES, Traffic
+from relay.listen import describe_client
 from relay.store import Appender, EventIds, Inbox, Parked, SourceLedger, TooLarge, Unavailable
 from relay.words import REASON_CHARS
 

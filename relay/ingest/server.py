@@ -15,15 +15,12 @@ from relay.api.internal import Validity
 from relay.config import IngestSettings, TlsSettings
 from relay.guests import is_same
 from relay.ingest.body_memory import BodyMemory
-from relay.ingest.client_address import describe_client
 from relay.ingest.intake import DRAIN_RETRY_AFTER_S, FULL_RETRY_AFTER_S, Intake
-from relay.ingest.listeners import bind, describe_sockets
 from relay.ingest.paths import guess_path, mask_path
 from relay.ingest.problem import Problem, make_busy
 from relay.ingest.source_saver import SourceSaver
-from relay.ingest.tls import Certificates
 from relay.ingest.to_first_worker import First, FirstPartition
-from relay.listen import Acceptor, ListenerLimits, Server
+from relay.listen import Acceptor, Certificates, ListenerLimits, Server, bind, describe_client, describe_sockets
 from relay.store import Inbox, SourceLedger
 
 STOP_S: Final = 5.0
@@ -138,14 +135,14 @@ class Ingest:
             log.warning("fewer connections than ingest.max_connections", connections=self.server.bound, advice=advice)
         self._runner = web.ServerRunner(self.server, handle_signals=False, shutdown_timeout=STOP_S)
         await self._runner.setup()
-        listening = bind(self._settings.listen)[0] if sockets is None else sockets
+        listening = bind(self._settings.listen, "ingest.listen")[0] if sockets is None else sockets
         tls = self._certificates.context if self._certificates else None
         self._accepting = [
             Acceptor(self.server, one, None if one.family == socket.AF_UNIX else tls) for one in listening
         ]
         self._outlived = sockets is not None and outlived
         self._ready = True
-        return describe_sockets(listening, self._settings)
+        return describe_sockets(listening, tls=tls is not None)
 
     async def _restore(self) -> None:
         """Restore the sources' counts, and remove what no source needs any more."""

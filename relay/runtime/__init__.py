@@ -5,8 +5,6 @@ from relay.runtime.condition_watch import ConditionWatch
 from relay.runtime.daemon import Load, run
 from relay.runtime.event_loop import end_tasks, run_main
 from relay.runtime.history_writer import History
-from relay.runtime.journald import find_error_prefix
-from relay.runtime.logs import change_logs, count_dropped_lines, set_up_logs
 from relay.runtime.process import StartError, explain_listen_errors, make_folder_error, on_signal, take_inherited
 from relay.runtime.reload_report import (
     HANGUP,
@@ -15,7 +13,6 @@ from relay.runtime.reload_report import (
     reload_and_report,
 )
 from relay.runtime.stored import forget_removed, merge_with_stored
-from relay.runtime.systemd import Notify
 from relay.runtime.watchdog import ADVICE, BEAT_S, describe_flow
 from relay.runtime.worker import FAILURE, Worker, follow_parent, write_to_memory
 
@@ -28,16 +25,12 @@ __all__ = [
     "ConditionWatch",
     "History",
     "Load",
-    "Notify",
     "StartError",
     "Worker",
     "catch_bug",
-    "change_logs",
-    "count_dropped_lines",
     "describe_flow",
     "end_tasks",
     "explain_listen_errors",
-    "find_error_prefix",
     "follow_parent",
     "forget_removed",
     "make_folder_error",
@@ -47,7 +40,6 @@ __all__ = [
     "reload_and_report",
     "run",
     "run_main",
-    "set_up_logs",
     "take_inherited",
     "write_to_memory",
 ]

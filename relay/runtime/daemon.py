@@ -32,13 +32,13 @@ from relay.config import (
     read_shared_traits,
 )
 from relay.ingest import First, FirstPartition, Ingest, Others, SourceWatch
+from relay.logs import change_logs
 from relay.proposal import compare_configs, find_waiting
 from relay.runtime.announcer import Announcer
 from relay.runtime.background import Chores
 from relay.runtime.condition_watch import ConditionWatch
 from relay.runtime.control import View
 from relay.runtime.history_writer import History
-from relay.runtime.logs import change_logs
 from relay.runtime.partitions import Partitions
 from relay.runtime.process import (
     StartError,
@@ -55,12 +55,12 @@ from relay.runtime.reload_report import (
     reload_and_report,
 )
 from relay.runtime.status import StatusReader
-from relay.runtime.systemd import Notify
 from relay.runtime.watchdog import Pulse, keep_reporting
 from relay.runtime.worker import Worker, divide_by_partitions
 from relay.status import ReloadResult, ReloadWarning, Status, merge_results, read_retired
 from relay.stop import STOP, count_seconds_left
 from relay.store import Entry, Inbox, Log, State, Store, Unavailable
+from relay.systemd import Notify
 from relay.threads import ADMIN
 
 Load = Callable[[], Config]

@@ -13,9 +13,9 @@ import structlog
 
 from relay.config import Config, TlsError
 from relay.listen import ListenError
-from relay.runtime.systemd import take_inherited_sockets
 from relay.stop import STOP
 from relay.store import JournalLimits, ParkedLimits, Store
+from relay.systemd import take_inherited_sockets
 from relay.words import describe_error
 
 log = structlog.stdlib.get_logger()

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 from relay import __version__
 from relay.config import Config
 from relay.ingest import Ingest, Intake
-from relay.runtime.logs import count_dropped_lines
+from relay.logs import count_dropped_lines
 from relay.runtime.partitions import Partitions
 from relay.runtime.secret_settings import list_secrets
 from relay.status import (

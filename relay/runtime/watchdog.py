@@ -15,8 +15,8 @@ from typing import Final
 import structlog
 
 from relay.runtime.partitions import Partitions
-from relay.runtime.systemd import Notify
 from relay.store import Appender, Unavailable
+from relay.systemd import Notify
 from relay.words import format_count
 
 BEAT_S: Final = 5.0

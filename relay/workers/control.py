@@ -19,6 +19,7 @@ import msgspec
 from relay.admin import RELOAD_AS_VALUE
 from relay.alerts import Alerts
 from relay.config import Config, ConfigError
+from relay.logs import change_logs, count_dropped_lines
 from relay.proposal import compare_alerts_and_settings, find_waiting
 from relay.runtime import (
     Announcer,
@@ -26,8 +27,6 @@ from relay.runtime import (
     History,
     Worker,
     catch_bug,
-    change_logs,
-    count_dropped_lines,
     forget_removed,
     make_refused,
     merge_with_stored,

@@ -15,8 +15,8 @@ import structlog
 from aiohttp import web
 
 from relay.config import TlsError, TlsSettings, format_address
-from relay.ingest import Certificates, make_busy
-from relay.listen import Acceptor, ListenerLimits, Server
+from relay.ingest import make_busy
+from relay.listen import Acceptor, Certificates, ListenerLimits, Server
 from relay.threads import ADMIN
 from relay.workers.respawn import Supervised
 

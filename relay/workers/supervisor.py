@@ -27,12 +27,11 @@ from relay import __version__
 from relay.admin import Admin, Bound, find_runtime_folder
 from relay.admin import bind as bind_admin
 from relay.config import Config, ConfigError, find_unmade, make_mistakes
-from relay.ingest import bind, close, describe_sockets
 from relay.journal import lock
+from relay.listen import bind, close, describe_sockets
 from relay.runtime import (
     HANGUP,
     Load,
-    Notify,
     StartError,
     Worker,
     explain_listen_errors,
@@ -42,6 +41,7 @@ from relay.runtime import (
 )
 from relay.stop import STOP, count_seconds_left
 from relay.store import Store, Unavailable
+from relay.systemd import Notify
 from relay.workers.control import JointView
 from relay.workers.respawn import Supervised
 from relay.workers.substitute import Substitute
@@ -87,7 +87,7 @@ async def supervise(
     passed = take_inherited()
     count = config.runtime.workers
     with explain_listen_errors(config):
-        sockets = bind(config.ingest.listen, count) if passed is None else [passed] * count
+        sockets = bind(config.ingest.listen, "ingest.listen", count) if passed is None else [passed] * count
     for_admins: Bound = (), ()
     try:
         with explain_listen_errors(config):  # before the workers start: what is in the way is told at once
@@ -158,7 +158,9 @@ async def _run_workers(
             if await _await_ready(workers, stop):
                 await substitute.check()  # nobody is to be refused any more
                 pulse = JointPulse(notify, view, workers)
-                async with _serve(config, view, admin, group, pulse, describe_sockets(sockets[0], config.ingest)):
+                async with _serve(
+                    config, view, admin, group, pulse, describe_sockets(sockets[0], tls=config.ingest.tls is not None)
+                ):
                     await stop.wait()
                     view.watch.stop()
                     if workers[0].worker.outlived:  # who connects from now on waits for the next relay

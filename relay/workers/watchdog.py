@@ -11,8 +11,9 @@ from typing import Final
 
 import structlog
 
-from relay.runtime import ADVICE, BEAT_S, Notify, describe_flow
+from relay.runtime import ADVICE, BEAT_S, describe_flow
 from relay.status import Status
+from relay.systemd import Notify
 from relay.words import format_count
 from relay.workers.control import JointView
 from relay.workers.respawn import Supervised

@@ -77,7 +77,7 @@ def exit_codes(function: Callable[..., Any]) -> set[int]:
                 leaf.value for leaf in ast.walk(call) if isinstance(leaf, ast.Constant) and type(leaf.value) is int
             }
             codes |= {BAD_CONFIGURATION} if "BAD_CONFIGURATION" in ast.unparse(call) else set()
-        elif text == "click.ClickException":
+        elif text in ("click.ClickException", "ClientError"):
             codes.add(1)
         elif text == "load" and id(call) not in guarded:
             codes.add(BAD_CONFIGURATION)

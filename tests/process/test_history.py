@@ -13,8 +13,8 @@ import aiohttp
 import pytest
 from click.testing import CliRunner
 
-from relay.cli.client import find_login
 from relay.cli.main import relay as cli
+from relay.client import find_login
 from relay.state.history import FolderHistory
 from relay.store import Entry
 from relay.testing import Destination, make_event

@@ -12,8 +12,8 @@ import orjson
 import pytest
 from click.testing import CliRunner
 
-from relay.cli.client import Client
 from relay.cli.main import relay as cli
+from relay.client import Client
 from relay.testing import make_event
 from tests.daemon import Daemon
 

@@ -7,7 +7,7 @@ import pytest
 
 from relay.testing import make_event
 from tests.daemon import Daemon
-from tests.unit.ingest.test_listeners import has_ipv6
+from tests.unit.listen.test_listeners import has_ipv6
 
 TABLES = """
 [source.here]

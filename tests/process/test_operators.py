@@ -182,13 +182,13 @@ async def test_whoever_may_not_enter_the_state_folder_finds_the_socket_beside_it
     code = f"""
 import os, sys
 from pathlib import Path
-from relay.cli import client
+from relay import client
 os.setgroups([]); os.setgid(int(sys.argv[1])); os.setuid({NOBODY})
 client.SERVICE = (Path({str(daemon.state)!r}), Path({str(runtime)!r}))
 try:
-    print(client.require_running(client.SERVICE[0]).read("GET", "/status").decode())
-except client.click.ClickException as error:
-    sys.exit(error.message)
+    print(client.find_local(client.SERVICE[0]).read("GET", "/status").decode())
+except client.ClientError as error:
+    sys.exit(str(error))
 """
 
     def ask(gid: int) -> tuple[int, str]:

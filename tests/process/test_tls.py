@@ -29,7 +29,7 @@ class Stuck(Connector, type="stuck"):
     async def deliver(self, batch):
         pass
 """
-QUICKER = "import relay.ingest.tls\nrelay.ingest.tls.WATCH_S = 0.05\n"
+QUICKER = "import relay.listen.tls\nrelay.listen.tls.WATCH_S = 0.05\n"
 
 
 def source(name: str, *lines: str) -> str:

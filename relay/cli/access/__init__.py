@@ -15,6 +15,6 @@ __all__ = ["Asked", "RemovedConnectors", "Resumed", "StateAccess", "access_of"]
 
 
 def choose_access(place: StateOptions) -> StateAccess:
-    """Choose the form to use. Raises click.ClickException if a relay runs that may not be asked."""
+    """Choose the form to use. Raises ClientError if a relay runs that may not be asked."""
     client = find_running(place.state)
     return LocalAccess(place) if client is None else RemoteAccess(client)

@@ -48,7 +48,7 @@ class RemovedConnectors(NamedTuple):
 
 
 class StateAccess(Protocol):
-    """The requests of commands for one state folder. All raise click.ClickException, OSError."""
+    """The requests of commands for one state folder. All raise click.ClickException, ClientError, OSError."""
 
     @property
     def runs(self) -> bool:

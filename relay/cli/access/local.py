@@ -17,8 +17,8 @@ from relay.admin import (
 )
 from relay.api import User
 from relay.cli.access.contract import Asked, RemovedConnectors, Resumed
-from relay.cli.client import find_login
 from relay.cli.state_options import StateOptions, note_history
+from relay.client import find_login
 from relay.inspect import (
     UNTOLD,
     Audit,

@@ -12,7 +12,7 @@ import msgspec
 from relay.admin import DEADLINE_S
 from relay.api import User
 from relay.cli.access.contract import Asked, RemovedConnectors, Resumed
-from relay.cli.client import Client
+from relay.client import Client
 from relay.inspect import (
     PROBLEM,
     PROGRESS,

@@ -11,13 +11,14 @@ from typing import Any
 
 import aiohttp
 
-from relay.admin.server import SOCKET, Admin
+from relay.admin.server import Admin
 from relay.admin.tail import Tap
 from relay.api import Connector, ConnectorSettings
 from relay.catalogue import Selection
 from relay.config.model import AdminSettings, Config, Configured, JournalSettings, MetricsSettings
 from relay.deliver import Taps
 from relay.engine import open_store
+from relay.socket_path import SOCKET
 from relay.state.database import StateDatabase
 from relay.state.layout import DATABASE
 from relay.status.model import Status

@@ -5,14 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import click
 import msgspec
 import pytest
 
 from relay.api import User
 from relay.cli.access import StateAccess, choose_access
-from relay.cli.client import find_login, find_running
+from relay.cli.client import find_running
 from relay.cli.state_options import StateOptions
+from relay.client import ClientError, find_login
 from relay.config.model import Config
 from relay.state.database import StateDatabase
 from relay.state.history import FolderHistory
@@ -97,7 +97,7 @@ async def test_what_the_api_refuses_is_told_as_it_says_it(bench: Bench) -> None:
     def ask() -> int:
         return access(bench.shown.folder).ask_replay(Replay("hoop", Cursor(0, 0), 1))
 
-    with pytest.raises(click.ClickException, match="no connector hoop runs; there are: heap"):
+    with pytest.raises(ClientError, match="no connector hoop runs; there are: heap"):
         await asyncio.to_thread(ask)
 
 

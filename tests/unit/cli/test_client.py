@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from relay.cli import client
+from relay import client
 from relay.cli.commands.running import send
 from relay.cli.main import relay as command
 

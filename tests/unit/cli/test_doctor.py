@@ -19,11 +19,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 import relay.cli.commands.doctor
-from relay.admin.server import SOCKET
 from relay.cli.commands.doctor import daemon, disk, join_findings, machine, service
 from relay.cli.commands.doctor.report import Finding
 from relay.cli.main import relay as command
 from relay.journal.lock import lock
+from relay.socket_path import SOCKET
 from relay.state.layout import BAR, DATABASE, MARKER
 from tests.certificates import Authority
 

@@ -15,9 +15,9 @@ from structlog.testing import capture_logs
 from relay.config.address import TcpAddress
 from relay.config.model import IngestSettings
 from relay.config.tls import TlsError, TlsSettings
-from relay.ingest import tls
 from relay.ingest.server import Ingest
 from relay.journal.journal import Journal
+from relay.listen import tls
 from relay.state.database import StateDatabase
 from relay.state.state_folder import FolderInbox
 from relay.store.log import JournalLimits

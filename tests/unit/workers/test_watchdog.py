@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from relay.runtime.condition_watch import ConditionWatch
-from relay.runtime.systemd import Notify
+from relay.systemd import Notify
 from relay.workers.watchdog import SILENT, JointPulse
 from tests.toy_store.store import ToyStore
 from tests.unit.status.statuses import a_status

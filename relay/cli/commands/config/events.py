@@ -8,10 +8,9 @@ from pathlib import Path
 import click
 
 from relay.catalogue import TYPES, Selection, drop_opt_in, suggest_entry
-from relay.cli.format import escape_text
 from relay.cli.options import complete_entry, events_option, plugins_option, utf8, warn_of_unknown_entries
 from relay.config import PLUGIN_FOLDERS, Registry
-from relay.words import format_count
+from relay.words import escape_text, format_count
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import click
 from relay.cli.commands.doctor import alerts, daemon, database, disk, machine, reach, service, settings, unit
 from relay.cli.commands.doctor.report import Finding, Installation, Level
 from relay.cli.options import conf_option, plugins_option, state_option
+from relay.client import ClientError
 from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, ConfigError, Registry, load
 
 Check = Callable[[Installation], Finding | Iterable[Finding]]
@@ -118,8 +119,8 @@ def examine(name: str, check: Check, it: Installation) -> list[Finding]:
         return [Finding("problem", name, f"not known: no answer within {PATIENCE_S:g} s", "is a file system dead?")]
     except OSError as error:
         return [Finding("problem", name, f"cannot be looked at: {error}")]
-    except click.ClickException as error:  # the relay that runs cannot be asked
-        return [Finding("problem", name, error.message)]
+    except (click.ClickException, ClientError) as error:  # the relay that runs cannot be asked
+        return [Finding("problem", name, str(error))]
 
 
 def _make_installation(conf: Sequence[Path], plugin_folders: Sequence[Path], state: Path) -> Installation:

@@ -9,9 +9,10 @@ import click
 import msgspec
 
 from relay.cli.client import require_running
-from relay.cli.format import escape_text, format_table, format_time
+from relay.cli.format import format_table, format_time
 from relay.cli.options import relay_options, utf8
 from relay.status import AlertStatus
+from relay.words import escape_text
 
 TEST_S = 3700.0
 """A test may take as long as the longest `timeout`."""

@@ -6,11 +6,12 @@ from dataclasses import asdict
 import click
 
 from relay.cli.access import choose_access
-from relay.cli.format import escape_text, format_time
+from relay.cli.format import format_time
 from relay.cli.options import moment_option, utf8
 from relay.cli.state_options import StateOptions, add_places
 from relay.kinds import KINDS
 from relay.store import HistoryQuery
+from relay.words import escape_text
 
 
 @click.command

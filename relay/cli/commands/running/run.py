@@ -16,6 +16,7 @@ from relay.cli.options import conf_option, plugins_option, state_option
 from relay.config import CONF_FOLDERS, LOG, PLUGIN_FOLDERS, Config, ConfigError, Registry, load, load_again
 from relay.engine import open_store
 from relay.listen import raise_descriptor_limit
+from relay.logs import find_error_prefix, set_up_logs
 from relay.threads import LeftAlone, leave
 from relay.workers import is_needed, supervise
 
@@ -38,7 +39,7 @@ def run(conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], worker
     try:
         _run(conf, state, plugin_folders, worker)
     except ConfigError:
-        output.mark_errors(runtime.find_error_prefix())
+        output.mark_errors(find_error_prefix())
         raise
 
 
@@ -51,7 +52,7 @@ def _run(conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], worke
     loaded = load(folders, registry) if assigned is None else load_again(assigned.read_texts(), registry)
     for table in ("admin", "journal"):  # what has secrets beside the plugins, which are noted when made
         LOG.note("table", table, getattr(loaded.config, table))
-    runtime.set_up_logs(loaded.config.log, None if assigned is None else assigned.number)
+    set_up_logs(loaded.config.log, None if assigned is None else assigned.number)
     raise_descriptor_limit()
     if assigned is None:
         # Log the first warnings of the configuration
@@ -72,7 +73,7 @@ def _run(conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], worke
         runtime.run_main(loop, main)
     except runtime.StartError as error:
         if assigned is None or not assigned.report_failure(str(error)):
-            output.mark_errors(runtime.find_error_prefix())
+            output.mark_errors(find_error_prefix())
             click.echo(f"relay cannot start: {error}", err=True)
         _leave(1, loop)
     except ConfigError:

@@ -21,11 +21,10 @@ from yarl import URL
 
 from relay.api import Walk, retry_after
 from relay.api.internal import cut, find_closest, one_line
-from relay.cli.format import escape_text
 from relay.cli.options import complete_entry, warn_of_plain_http
 from relay.cli.output import get_plain
 from relay.sandbox import list_types, make_event
-from relay.words import format_count
+from relay.words import escape_text, format_count
 
 TRIES: Final = 8
 TIMEOUT_S: Final = 60.0

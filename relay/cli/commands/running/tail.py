@@ -9,12 +9,13 @@ from urllib.parse import urlencode
 import click
 
 from relay.catalogue import Selection
-from relay.cli.client import Gone, require_running
-from relay.cli.format import escape_text, format_time
+from relay.cli.client import require_running
+from relay.cli.format import format_time
 from relay.cli.options import events_option, plugins_option, relay_options, utf8, warn_of_unknown_entries
 from relay.cli.output import stop_unread
+from relay.client import Gone
 from relay.config import PLUGIN_FOLDERS, Registry
-from relay.words import format_count
+from relay.words import escape_text, format_count
 
 
 @click.command

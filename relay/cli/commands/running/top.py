@@ -12,7 +12,7 @@ from typing import Final
 import click
 import msgspec
 
-from relay.cli.commands.running.status import choose_status, format_overview, format_screen, list_remarks
+from relay.cli.commands.running.status import choose_status, format_overview, format_remarks, format_screen
 from relay.cli.output import get_plain, stop_unread
 from relay.cli.state_options import StateOptions, add_places
 from relay.status import Status
@@ -55,7 +55,7 @@ def top(place: StateOptions, every: float, times: int | None, as_json: bool) -> 
             lines = format_screen(seen)
             if sys.stdout.isatty():
                 click.echo(CLEAR, nl=False, file=get_plain(sys.stdout))
-                lines = fit(format_overview(seen), list_remarks(seen), *shutil.get_terminal_size())
+                lines = fit(format_overview(seen), format_remarks(seen), *shutil.get_terminal_size())
             click.echo("\n".join(lines))
 
 

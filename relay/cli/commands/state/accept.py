@@ -6,9 +6,9 @@ from typing import Literal
 import click
 
 from relay.admin import make_accept_entry
-from relay.cli.client import find_login
 from relay.cli.format import format_time
 from relay.cli.state_options import StateOptions, add_local_places, note_history
+from relay.client import find_login
 
 
 @click.command

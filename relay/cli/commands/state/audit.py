@@ -8,11 +8,11 @@ from itertools import chain
 import click
 
 from relay.cli.access import choose_access
-from relay.cli.format import format_size, format_table, format_time
+from relay.cli.format import format_table, format_time
 from relay.cli.journal_progress import show_journal_progress
 from relay.cli.state_options import StateOptions, add_places
 from relay.inspect import Audit, AuditRow, WholeAudit
-from relay.words import format_count, format_ranges
+from relay.words import format_count, format_ranges, format_size
 
 
 @click.command

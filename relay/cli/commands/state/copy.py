@@ -10,10 +10,10 @@ import click
 from pydantic import ValidationError
 
 from relay.admin import make_copy_entry
-from relay.cli.client import find_login
 from relay.cli.format import format_table
 from relay.cli.output import rewrite_line
 from relay.cli.state_options import StateOptions, add_local_places, note_history
+from relay.client import find_login
 from relay.config import GivenDsn, JournalSettings
 from relay.words import format_count
 

@@ -9,13 +9,13 @@ import click
 
 from relay.api import OtherId, User
 from relay.cli.access import choose_access
-from relay.cli.format import escape_text, format_time
+from relay.cli.format import format_time
 from relay.cli.journal_progress import show_journal_progress
 from relay.cli.options import utf8
 from relay.cli.state_options import StateOptions, add_places, tell_problems
 from relay.inspect import Receipt, WorkerReceipt
 from relay.store import make_user
-from relay.words import format_count
+from relay.words import escape_text, format_count
 
 WHO: Final = "say who: --user-id ID, --external-id ID"
 KEPT: Final = (

@@ -12,7 +12,6 @@ import orjson
 
 from relay.admin import make_repair_entry
 from relay.cli.access import choose_access
-from relay.cli.client import find_login
 from relay.cli.commands.state.copy import copy
 from relay.cli.format import format_time
 from relay.cli.journal_progress import show_journal_progress
@@ -27,6 +26,7 @@ from relay.cli.state_options import (
     note_history,
     tell_problems,
 )
+from relay.client import find_login
 from relay.engine import make_tables, make_tables_sql
 from relay.inspect import PROBLEM, DumpPart, Repair, WorkerCheck, plan_repairs, repair_all
 from relay.words import format_count, format_ranges

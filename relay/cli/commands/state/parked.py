@@ -13,12 +13,12 @@ import click
 
 from relay.api.internal import one_line
 from relay.cli.access import StateAccess, choose_access
-from relay.cli.format import escape_text, format_time
+from relay.cli.format import format_time
 from relay.cli.options import moment_option, utf8
 from relay.cli.output import stop_unread
 from relay.cli.state_options import StateOptions, add_places
 from relay.store import CAUSES, Parked, ParkedQuery, find_partition
-from relay.words import format_count
+from relay.words import escape_text, format_count
 
 Command = Callable[..., None]
 _NUMBERS = click.argument("numbers", metavar="[NUMBER]...", nargs=-1, type=click.IntRange(1, (1 << 63) - 1))

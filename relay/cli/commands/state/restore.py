@@ -6,10 +6,10 @@ from pathlib import Path
 import click
 
 from relay.admin import make_restore_entry
-from relay.cli.client import find_login
 from relay.cli.commands.state.backup import FOLDER, describe_backup, show_progress
 from relay.cli.format import format_time
 from relay.cli.state_options import StateOptions, add_local_places, note_history
+from relay.client import find_login
 from relay.inspect import restore as make
 
 

@@ -8,12 +8,12 @@ from typing import Any, Final
 import click
 
 from relay.cli.access import choose_access
-from relay.cli.format import escape_text, format_time
+from relay.cli.format import format_time
 from relay.cli.journal_progress import show_journal_progress
 from relay.cli.options import utf8
 from relay.cli.state_options import StateOptions, add_places, encode_workers, tell_problems
 from relay.inspect import TracedConnector, WorkerTrace
-from relay.words import format_count
+from relay.words import escape_text, format_count
 
 PARTS_SHOWN: Final = 20
 """Of those that filters split an event into, for people; JSON has all."""

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from relay.runtime import systemd
-from relay.runtime.systemd import Notify, take_inherited_sockets
+from relay import systemd
+from relay.systemd import Notify, take_inherited_sockets
 
 
 @pytest.fixture(params=["path", "abstract"])

@@ -13,8 +13,8 @@ import structlog
 
 from relay.config import LOG, LogSettings
 from relay.guests import read_text
-from relay.runtime.journald import add_priority, is_journal
-from relay.runtime.log_writer import LogWriter
+from relay.logs.journald import add_priority, is_journal
+from relay.logs.log_writer import LogWriter
 from relay.words import escape, escape_json
 
 QUIET_S: Final = 60.0

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from relay.api import SourceSettings
 from relay.api.transport.addresses import Networks, Peer, parse_networks
-from relay.ingest.client_address import describe_client, parse_hop, skip_proxies
+from relay.listen.client_address import describe_client, parse_hop, skip_proxies
 
 PROXIES = parse_networks(["10.0.0.0/8", "fd00::/8", "unix"])
 

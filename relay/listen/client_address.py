@@ -1,4 +1,4 @@
-"""Finds the address of a client, also behind a reverse proxy, and checks it against a source's `allow`."""
+"""Finds the address of a client, also behind a reverse proxy."""
 
 import re
 import socket
@@ -9,33 +9,20 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from aiohttp import web
 
 from relay.api.internal import UNIX, Networks, Peer
-from relay.ingest.problem import Problem
-
-
-class Allowed:
-    """The networks of a source's `allow`."""
-
-    def __init__(self, networks: Networks, proxies: Networks) -> None:
-        self._networks, self._proxies = networks, proxies
-
-    def check(self, request: web.BaseRequest) -> None:
-        """Check the address of the client. Raises Problem (403)."""
-        address = find_client(request, self._proxies)
-        if address not in self._networks:
-            raise Problem(
-                403, f"requests from {address or 'an unknown address'} are not taken here (the source's allow)"
-            )
 
 
 def find_client(request: web.BaseRequest, proxies: Networks) -> Peer | None:
     """Return the address of the client; None if a trusted proxy does not tell it."""
+    hops = ",".join(request.headers.getall("X-Forwarded-For", ()))
+    return skip_proxies(find_peer(request), hops.split(",") if hops else [], proxies)
+
+
+def find_peer(request: web.BaseRequest) -> Peer | None:
+    """Return the other end of the connection: the client, or the last proxy."""
     connection = request.get_extra_info("socket")
     if connection is not None and connection.family == socket.AF_UNIX:
-        peer: Peer | None = UNIX
-    else:
-        peer = parse_hop(request.remote or "")
-    hops = ",".join(request.headers.getall("X-Forwarded-For", ()))
-    return skip_proxies(peer, hops.split(",") if hops else [], proxies)
+        return UNIX
+    return parse_hop(request.remote or "")
 
 
 def describe_client(request: web.BaseRequest, proxies: Networks) -> str:

@@ -16,8 +16,8 @@ import pytest
 import structlog
 
 from relay.config.model import LogSettings
-from relay.runtime.log_writer import LogWriter
-from relay.runtime.logs import (
+from relay.logs.log_writer import LogWriter
+from relay.logs.logs import (
     MESSAGES,
     QUIET_S,
     VARIANTS,
@@ -95,7 +95,7 @@ def logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Have relay's log go to this file descriptor."""
 
     def begin(fd: int, **settings: Any) -> None:
-        monkeypatch.setattr("relay.runtime.logs.sys", SimpleNamespace(stderr=SimpleNamespace(fileno=lambda: fd)))
+        monkeypatch.setattr("relay.logs.logs.sys", SimpleNamespace(stderr=SimpleNamespace(fileno=lambda: fd)))
         set_up_logs(LogSettings(**settings))
 
     before = logging.getLogger().level

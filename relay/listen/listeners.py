@@ -1,4 +1,4 @@
-"""Opens the sockets that relay listens on: one set for each worker."""
+"""Opens the sockets that a process listens on: one set for each worker."""
 
 import socket
 import stat
@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from relay.config import Address, IngestSettings, UnixAddress, format_address, takes_ipv4
-from relay.listen import convert_errors
+from relay.config import Address, UnixAddress, format_address, takes_ipv4
+from relay.listen.error import convert_errors
 
 BACKLOG: Final = 1024
 
 
-def bind(addresses: Sequence[Address], workers: int = 1) -> list[list[socket.socket]]:
+def bind(addresses: Sequence[Address], key: str, workers: int = 1) -> list[list[socket.socket]]:
     """Return the listening sockets of each worker. Raises ListenError if an address cannot be bound.
+
+    `key`: the setting that names the addresses, such as "ingest.listen".
 
     The kernel spreads the connections of a TCP address over the workers (SO_REUSEPORT). A path has one socket, and any
     free worker takes the next connection.
@@ -21,7 +23,7 @@ def bind(addresses: Sequence[Address], workers: int = 1) -> list[list[socket.soc
     found: list[list[socket.socket]] = [[] for _ in range(workers)]
     try:
         for address in addresses:
-            with convert_errors("ingest.listen", address):
+            with convert_errors(key, address):
                 _bind(address, found, takes_ipv4=takes_ipv4(address, addresses))
     except OSError:
         close(found)
@@ -35,9 +37,9 @@ def close(sockets: Sequence[Sequence[socket.socket]]) -> None:
         one.close()
 
 
-def describe_sockets(sockets: Sequence[socket.socket], settings: IngestSettings) -> list[str]:
+def describe_sockets(sockets: Sequence[socket.socket], *, tls: bool) -> list[str]:
     """Return the addresses of these sockets, for people."""
-    scheme = "https://" if settings.tls else "http://"
+    scheme = "https://" if tls else "http://"
     return [format_address(one.getsockname(), scheme) for one in sockets]
 
 

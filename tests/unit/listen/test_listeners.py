@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from relay.config.address import parse_address, takes_ipv4
-from relay.ingest.listeners import bind, close
+from relay.listen.listeners import bind, close
 
 
 def has_ipv6() -> bool:
@@ -40,7 +40,7 @@ def test_only_a_wildcard_whose_port_nobody_else_has_takes_ipv4(listen: list[str]
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_both_kinds_of_clients_reach_every_worker_s_socket(workers: int) -> None:
-    sockets = bind([parse_address("[::]:0")], workers)
+    sockets = bind([parse_address("[::]:0")], "ingest.listen", workers)
     try:
         port = sockets[0][0].getsockname()[1]
         for host in ("127.0.0.1", "::1"):
@@ -53,6 +53,6 @@ def test_both_kinds_of_clients_reach_every_worker_s_socket(workers: int) -> None
 def test_an_ipv4_address_beside_it_has_a_socket_of_its_own() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    sockets = bind([parse_address(f"[::]:{port}"), parse_address(f"127.0.0.1:{port}")])
+    sockets = bind([parse_address(f"[::]:{port}"), parse_address(f"127.0.0.1:{port}")], "ingest.listen")
     assert [one.family for one in sockets[0]] == [socket.AF_INET6, socket.AF_INET]
     close(sockets)

@@ -49,11 +49,11 @@ class Watched(ssl.SSLObject):
 
 
 class Certificates:
-    """Loads the files of `[ingest] tls`, and reloads them when they change."""
+    """Loads the files of a listener's setting `tls`, and reloads them when they change."""
 
-    def __init__(self, settings: TlsSettings) -> None:
-        """Raises TlsError."""
-        self._settings = settings
+    def __init__(self, settings: TlsSettings, listener: str = "ingest") -> None:
+        """`listener`: the table of conf.d with the setting. Raises TlsError."""
+        self._settings, self._listener = settings, listener
         self.validity = settings.validity
         """The validity of the served certificate."""
         self.context = Renewable(ssl.PROTOCOL_TLS_SERVER)
@@ -102,14 +102,19 @@ class Certificates:
             expired = not self.validity.is_good(time.time())
             is_news = time.monotonic() - self._told > REMIND_S or expired > self._told_expired
             if reason and is_news:
-                told = {"listener": "ingest", "files": self._settings.files, "ends": format_time(self.validity.ends)}
+                told = {
+                    "listener": self._listener,
+                    "files": self._settings.files,
+                    "ends": format_time(self.validity.ends),
+                }
                 log.error("certificate needs renewal", **told, reason=reason)
                 self._told, self._told_expired = time.monotonic(), expired
 
     def _log_failure(self, error: Exception, advice: str) -> None:
-        if str(error) != self._failure:
-            log.error("renewed certificate cannot be used", reason=str(error), advice=advice)
-        self._failure = str(error)
+        reason = f"{self._listener}.tls.{error.key}: {error.reason}" if isinstance(error, TlsError) else str(error)
+        if reason != self._failure:
+            log.error("renewed certificate cannot be used", reason=reason, advice=advice)
+        self._failure = reason
 
 
 def _make_context(settings: TlsSettings) -> ssl.SSLContext:

@@ -1,0 +1,1 @@
+"""The console: relay in a browser."""
