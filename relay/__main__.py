@@ -1,5 +1,17 @@
-"""`python -m relay` is the same as the command `relay`."""
+"""The command `relay`, also as `python -m relay`."""
 
-from relay.cli import main
+import signal
+from typing import NoReturn
 
-main.main()
+
+def main() -> NoReturn:
+    """Run the command line. Ctrl-C leaves no traceback of the imports, which are most of a start."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from relay.cli.main import main as run
+
+    run()
+
+
+if __name__ == "__main__":
+    main()

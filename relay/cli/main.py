@@ -4,6 +4,7 @@ This module imports little, and each function the rest that it needs: imports ta
 """
 
 import gc
+import os
 import signal
 import sys
 from collections.abc import Iterable
@@ -104,6 +105,15 @@ def _import_structlog() -> None:
         del sys.modules["rich"]
 
 
+def _end_at_once(*_: object) -> NoReturn:
+    """End the process with exit code 0. An exception here would look like one of the code that the signal meets, such
+    as a plugin's."""
+    import logging
+
+    logging.shutdown()  # writes what waits
+    os._exit(0)
+
+
 def main() -> NoReturn:
     """Run the command line and exit: 0, 78 for a bad configuration, 2 for wrong usage, 1 for other failures.
 
@@ -114,10 +124,13 @@ def main() -> NoReturn:
     output.open_missing()
     if is_daemon:
         _import_structlog()
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until there is more to end than this
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _end_at_once)  # until there is more to end than this
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the configuration is about to be read anyway
     else:  # the log of a daemon has colours of its own
         output.protect()
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # from now on Ctrl-C ends a command in order
+            signal.signal(signal.SIGINT, signal.default_int_handler)
     code: object = 0
     failure: OSError | None = None
     try:

@@ -32,6 +32,7 @@ from relay.postgres.lease import end_leases, read_holders
 from relay.postgres.log.timeline import read_timeline, testify
 from relay.postgres.process import Process, is_gone, name_machine
 from relay.postgres.shares import share_out
+from relay.stop import STOP
 from relay.store import NodeProcess, Unavailable, read_uptime
 from relay.words import format_time
 
@@ -129,7 +130,7 @@ class ClusterMembership:
         """
         silent_since, seen = read_uptime(), None
         while (other := self._register(read_uptime() - silent_since > SILENCE_S)) is not None:
-            if seen is not None and other.seen != seen:
+            if STOP.has_begun or (seen is not None and other.seen != seen):
                 raise Unavailable(describe_namesake(other, self._process.node, self._process.worker), "busy")
             seen = other.seen
             time.sleep(LOOK_S)

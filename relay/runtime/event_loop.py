@@ -5,7 +5,6 @@ Tasks that remain at the end are cancelled. Tasks that ignore that end with the 
 """
 
 import asyncio
-import signal
 from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, Final, TypeVar
@@ -29,9 +28,7 @@ def run_main(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, T]) -> T
         try:
             return loop.run_until_complete(task)
         except (SystemExit, KeyboardInterrupt) as error:
-            if task.done() or (
-                isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-            ):
+            if task.done():
                 raise
             log.error("a task of a plugin tried to end relay, which goes on", exception=format_trace(error))
 

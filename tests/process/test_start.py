@@ -29,6 +29,23 @@ class Slow(Connector, type="slow"):
     async def deliver(self, batch):
         pass
 """
+SIGNALLED = """
+import os
+from pydantic import field_validator
+from relay.api import Connector, ConnectorSettings
+
+class Signalled(Connector, type="signalled"):
+    class Settings(ConnectorSettings):
+        signal: int
+
+        @field_validator("signal")
+        def send(cls, value):
+            os.kill(os.getpid(), value)
+            return value
+
+    async def deliver(self, batch):
+        pass
+"""
 LISTED = """
 from relay.api import Filter, FilterSettings
 
@@ -126,6 +143,15 @@ async def test_a_stop_in_the_middle_of_the_start_is_a_stop(daemon: Daemon, worke
     daemon.signal(signal.SIGTERM)
     assert await daemon.ended() == 0
     told(daemon)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_while_plugins_check_settings_is_a_stop(daemon: Daemon, number: signal.Signals) -> None:
+    (daemon.plugins / "signalled.py").write_text(SIGNALLED)
+    daemon.configure("30-signalled", f'[connector.one]\ntype = "signalled"\nsignal = {number:d}')
+    await daemon.launch()
+    assert await daemon.ended() == 0
+    assert daemon.stderr == []
 
 
 async def test_damaged_memberships_of_cohorts_fail_that_connector_alone(

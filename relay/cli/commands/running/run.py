@@ -17,6 +17,7 @@ from relay.config import CONF_FOLDERS, LOG, PLUGIN_FOLDERS, Config, ConfigError,
 from relay.engine import open_store
 from relay.listen import raise_descriptor_limit
 from relay.logs import find_error_prefix, set_up_logs
+from relay.stop import STOP
 from relay.threads import LeftAlone, leave
 from relay.workers import is_needed, supervise
 
@@ -72,6 +73,8 @@ def _run(conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], worke
         )
         runtime.run_main(loop, main)
     except runtime.StartError as error:
+        if STOP.has_begun:  # nobody waits for this start any more
+            _leave(0, loop)
         if assigned is None or not assigned.report_failure(str(error)):
             output.mark_errors(find_error_prefix())
             click.echo(f"relay cannot start: {error}", err=True)
