@@ -19,7 +19,8 @@ def lock(folder: Path) -> int:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(fd)
-        raise OSError(f"{folder} is in use by another relay (process {read_holder(folder) or 'unknown'})") from None
+        used = f"{folder} is in use by another relay (process {read_holder(folder) or 'unknown'})"
+        raise OSError(f"{used}: stop that relay, or use another folder") from None
     os.ftruncate(fd, 0)
     os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
     return fd

@@ -5,9 +5,11 @@ with such a file takes part in no other cluster until an admin accepts it. A nod
 in the cluster that it finds.
 """
 
+import os
 from pathlib import Path
 from uuid import UUID
 
+from relay.journal import lock
 from relay.postgres.cluster import Cluster
 from relay.store import Unavailable
 from relay.words import describe_error
@@ -17,7 +19,25 @@ class KnownCluster:
     """What a state folder knows of its cluster."""
 
     def __init__(self, cluster: Cluster, folder: Path) -> None:
-        self._cluster, self._path = cluster, folder / "cluster"
+        self._cluster, self._folder, self._path = cluster, folder, folder / "cluster"
+        self._lock: int | None = None
+
+    def hold(self) -> None:
+        """Lock the state folder for this process: two relays would take each other's admin socket. Raises
+        Unavailable."""
+        if self._lock is not None:
+            return
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = lock(self._folder)
+        except OSError as error:
+            raise Unavailable(f"the state folder {self._folder} cannot be used: {describe_error(error)}") from error
+
+    def let_go(self) -> None:
+        """Unlock the state folder, if this process has locked it."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def describe_other(self) -> str:
         """Describe another cluster than the known one; "" if it is the same, or none is known. Raises Unavailable."""
@@ -38,7 +58,7 @@ class KnownCluster:
         if self._read() == present:
             return present
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._path.write_text(f"{present}\n", "ascii")
         except OSError as error:
             raise Unavailable(f"{self._path} cannot be written: {describe_error(error)}") from error

@@ -219,7 +219,7 @@ def describe_namesake(other: Namesake, node: str, worker: int) -> str:
     named = f"node {node} (worker {worker})" if worker else f"node {node}"
     return (
         f"{named} runs already, as process {other.number} on {other.host} since {format_time(other.since)}:"
-        " give each relay a journal.node of its own"
+        " give each relay a journal.node and a state folder of its own"
     )
 
 

@@ -94,6 +94,8 @@ class PostgresStore:
         return max(known, self.settings.partitions)
 
     def join(self, worker: int) -> ClusterMembership:
+        if not worker:  # the other workers are of the same relay
+            self._known.hold()
         with advise_on_restart():
             self._known.check()
             self._database.cluster = self._known.accept()
@@ -177,6 +179,7 @@ class PostgresStore:
         return ""
 
     def close(self) -> None:
-        """Renew no lease any more, and close the connections that nobody uses."""
+        """Renew no lease any more, let go of the state folder, and close the connections that nobody uses."""
         self._leases.close()
+        self._known.let_go()
         self._database.close()

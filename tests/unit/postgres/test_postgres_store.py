@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -80,11 +82,23 @@ def test_a_start_without_the_server_says_who_starts_relay_again(make: Make, monk
     monkeypatch.setenv("RELAY_DSN", "host=127.0.0.1 port=1 user=relay")
     monkeypatch.delenv("INVOCATION_ID", raising=False)
     said = r"Connection refused; Is the server running .*; start relay again once the server answers"
+    store = make()
     with pytest.raises(Unavailable, match=said):
-        make().join(0)
+        store.join(0)
     monkeypatch.setenv("INVOCATION_ID", "of a unit")
     with pytest.raises(Unavailable, match="; systemd starts relay again"):
-        make().join(0)
+        store.join(0)
+
+
+def test_a_second_node_in_a_state_folder_is_refused(make: Make, tmp_path: Path) -> None:
+    first, second = make(), make()
+    first.join(0)
+    used = re.escape(f"{tmp_path / 'a'} is in use by another relay (process {os.getpid()}): stop that relay, or")
+    with pytest.raises(Unavailable, match=used):
+        second.join(0)
+    second.join(1)  # a worker, whose supervisor holds the folder by the first worker
+    first.close()
+    second.join(0)
 
 
 def test_another_cluster_is_refused_at_the_start_until_accepted(make: Make) -> None:
