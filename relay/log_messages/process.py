@@ -273,7 +273,8 @@ HISTORY: Final = (
     LogMessage(
         "the last run has not ended by a stop",
         "warning",
-        "relay has crashed, was killed, or the machine went down. A connector may send up to its `window` twice.",
+        "relay has crashed, was killed, or the machine went down: the run since `began`. A connector may send up to its"
+        " `window` twice.",
         "Find out why: `journalctl -u relay`, the kernel's log (out of memory), or a power cut.",
     ),
     LogMessage(

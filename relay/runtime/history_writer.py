@@ -118,8 +118,8 @@ class History:
     async def start(self, workers: int = 1) -> None:
         """Note the start of relay, how the last run ended, and what has finished since."""
         told: list[Entry] = []
-        try:  # the last run of several nodes may be another's, which goes on
-            last = None if self._store.shared_partitions else await ADMIN.run(self._store.history.find_last_run)
+        try:
+            last = await ADMIN.run(self._store.history.find_last_run)
             before = await ADMIN.run(self._store.history.read, HistoryQuery(limit=1))
             for kind in ("source_refusing", "source_recovered"):
                 told += await ADMIN.run(self._store.history.read, HistoryQuery(kind=kind))
@@ -134,8 +134,10 @@ class History:
         if last:
             about["stopped_before"] = last[0] != "started"
             if last[0] == "started":
-                said += "; the run before has not ended by a stop: it crashed, or was killed"
-                log.warning("the last run has not ended by a stop", began=format_time(last[1]))
+                began = format_time(last[1])
+                away = ", or the database was away at its stop" if self._store.shared_partitions else ""
+                said += f"; the run since {began} has not ended by a stop: it crashed, or was killed{away}"
+                log.warning("the last run has not ended by a stop", began=began)
         self.note(Entry("started", "relay", said, about=about, at=self._began))
 
     async def end(self) -> None:

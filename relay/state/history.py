@@ -37,10 +37,10 @@ _QUERY: Final = f"""
     SELECT {ENTRY_COLUMNS}, number FROM history
     WHERE (:since IS NULL OR at >= :since) AND (:kind IS NULL OR kind = :kind)
     AND (:subject IS NULL OR :subject IN (subject, substr(subject, instr(subject, ' ') + 1)))
-    ORDER BY number DESC LIMIT :limit
+    ORDER BY at DESC, number DESC LIMIT :limit
 """  # noqa: S608
 _LAST_RUN: Final = """
-    SELECT kind, at FROM history WHERE kind IN ('started', 'stopped', 'restored') ORDER BY number DESC LIMIT 1
+    SELECT kind, at FROM history WHERE kind IN ('started', 'stopped', 'restored', 'copied') ORDER BY number DESC LIMIT 1
 """
 
 
@@ -69,7 +69,7 @@ class FolderHistory:
 
     @convert_errors()
     def find_last_run(self) -> tuple[str, float] | None:
-        with closing(connect(self._folder, "ro")) as db:  # after a restore nothing has crashed: the copied relay ran on
+        with closing(connect(self._folder, "ro")) as db:  # what was restored or copied here has not crashed here
             row = db.execute(_LAST_RUN).fetchone()
         return None if row is None else (row[0], row[1])
 

@@ -195,10 +195,11 @@ class StoredHistory(Protocol):
         """Write entries. Delete those older than `keep` seconds or beyond the last `most`; 0: no limit."""
 
     def read(self, query: HistoryQuery | None = None) -> list[Entry]:
-        """Return the selected entries, the last one last."""
+        """Return the selected entries by their times, the last one last."""
 
     def find_last_run(self) -> tuple[str, float] | None:
-        """Find the last start, stop or restore; return its kind and Unix seconds, or None if no run is known.
+        """Find the last start or stop of relay on this node, or what was restored or copied here since. Return the kind
+        and Unix seconds, or None if no run is known.
 
         "started" means that the run did not end by a stop.
         """

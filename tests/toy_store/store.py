@@ -404,7 +404,7 @@ class ToyHistory:
 
     def add(self, entries: Sequence[Entry], keep: float = 0.0, most: int = 0) -> None:
         for one in entries:
-            number = self.read()[-1].number + 1 if self._entries else 1
+            number = max((known.number for known in self._entries), default=0) + 1
             self._entries.append(replace(one, number=number))
         oldest = time.time() - keep if keep else 0.0
         self._entries = [one for one in self.read() if one.at >= oldest][-most:]
@@ -414,7 +414,7 @@ class ToyHistory:
         self._store.list_books()
         found = [
             one
-            for one in self._entries
+            for one in sorted(self._entries, key=lambda one: one.at)
             if (which.since is None or one.at >= which.since)
             and which.kind in (None, one.kind)
             and which.subject in (None, one.subject, one.subject.partition(" ")[2])

@@ -23,10 +23,11 @@ _QUERY: Final = f"""
     SELECT {ENTRY_COLUMNS}, number FROM $.history
     WHERE (%(since)s::float8 IS NULL OR at >= %(since)s) AND (%(kind)s::text IS NULL OR kind = %(kind)s)
     AND (%(subject)s::text IS NULL OR %(subject)s IN (subject, substr(subject, strpos(subject, ' ') + 1)))
-    ORDER BY number DESC LIMIT nullif(%(limit)s, -1)
+    ORDER BY at DESC, number DESC LIMIT nullif(%(limit)s, -1)
 """  # noqa: S608
 _LAST_RUN: Final = """
-    SELECT kind, at FROM $.history WHERE kind IN ('started', 'stopped', 'restored') ORDER BY number DESC LIMIT 1
+    SELECT kind, at FROM $.history
+    WHERE kind IN ('started', 'stopped') AND coalesce(about::json ->> 'node', '') = %s ORDER BY number DESC LIMIT 1
 """
 
 
@@ -54,7 +55,7 @@ class ClusterHistory:
 
     def find_last_run(self) -> tuple[str, float] | None:
         with self._cluster.use() as db:
-            row = db.run(_LAST_RUN).fetchone()
+            row = db.run(_LAST_RUN, [self._node]).fetchone()
         return None if row is None else (row[0], row[1])
 
     def find_done(self, since: float) -> list[Entry]:

@@ -101,6 +101,15 @@ def test_a_second_node_in_a_state_folder_is_refused(make: Make, tmp_path: Path) 
     second.join(0)
 
 
+def test_the_last_run_is_that_of_the_own_node(make: Make) -> None:
+    a, b = make(), make("b")
+    a.join(0)
+    a.history.add([Entry("started", "relay", "", at=1.0)])
+    b.history.add([Entry("started", "relay", "", at=2.0), Entry("stopped", "relay", "", at=3.0)])
+    found = [store.history.find_last_run() for store in (a, b, make("c"))]
+    assert found == [("started", 1.0), ("stopped", 3.0), None]
+
+
 def test_another_cluster_is_refused_at_the_start_until_accepted(make: Make) -> None:
     store = make()
     store.join(0).leave()

@@ -76,6 +76,8 @@ def test_the_last_run_has_ended_by_a_stop_or_not(folder: Path) -> None:
     assert FolderHistory(folder).find_last_run() == ("stopped", 3.0)
     FolderHistory(folder).add([Entry("started", "relay", "", at=4.0), Entry("restored", "relay", "", at=5.0)])
     assert FolderHistory(folder).find_last_run() == ("restored", 5.0), "what a backup was made of has not crashed"
+    FolderHistory(folder).add([Entry("started", "relay", "", at=6.0), Entry("copied", "journal", "", at=7.0)])
+    assert FolderHistory(folder).find_last_run() == ("copied", 7.0), "the nodes of a cluster are not this relay"
 
 
 async def test_a_replay_and_an_erasure_are_done_once_and_whoever_asked_is_kept(folder: Path) -> None:
