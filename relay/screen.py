@@ -25,7 +25,7 @@ UNKNOWN_NAMED: Final = 10
 def describe_process(seen: Status) -> str:
     """Describe for how long relay has run, what it does now, and what it needs."""
     if not _runs(seen):
-        return "no relay runs"
+        return "no relay runs" if seen.nodes else "no relay has run here yet"
     rate, used = sum(source.rate for source in seen.sources), seen.cpu / max(1.0, seen.now - seen.started)
     work = f"{rate:,.0f} events/s; {format_size(seen.memory)} of memory, {used:.0%} of a CPU on average"
     return f"up {format_span(seen.now - seen.started)}; {work}"
@@ -160,12 +160,18 @@ def list_problems(seen: Status) -> Iterator[str]:
 
 def _runs(seen: Status) -> bool:
     """Return whether any relay runs."""
-    return not seen.nodes or any(one.state == "running" for one in seen.nodes)
+    return not _is_shared(seen) or any(one.state == "running" for one in seen.nodes)
+
+
+def _is_shared(seen: Status) -> bool:
+    """Return whether the status is of all processes that share the partitions; before the first start there are
+    none."""
+    return bool(seen.nodes or seen.waiting_partitions)
 
 
 def _knows_partitions(seen: Status) -> bool:
     """Return whether the status is of any partition. While the database is away, a relay may have none."""
-    return bool(seen.partitions or seen.nodes or seen.journal.capacity)
+    return bool(seen.partitions or _is_shared(seen) or seen.journal.capacity)
 
 
 def _format_if(is_known: bool, number: float) -> str:

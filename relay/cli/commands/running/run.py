@@ -73,12 +73,7 @@ def _run(conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], worke
         )
         runtime.run_main(loop, main)
     except runtime.StartError as error:
-        if STOP.has_begun:  # nobody waits for this start any more
-            _leave(0, loop)
-        if assigned is None or not assigned.report_failure(str(error)):
-            output.mark_errors(find_error_prefix())
-            click.echo(f"relay cannot start: {error}", err=True)
-        _leave(1, loop)
+        _leave(_report_failure(error, assigned), loop)
     except ConfigError:
         runtime.end_tasks(loop)
         raise
@@ -86,6 +81,16 @@ def _run(conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], worke
         log.error("relay ends by a bug of its own", exc_info=error)
         _leave(1, loop)
     _leave(0, loop)
+
+
+def _report_failure(error: runtime.StartError, worker: runtime.Worker | None) -> int:
+    """Report why this process cannot start, unless it is to stop anyway; return its exit code."""
+    if STOP.has_begun:
+        return 0
+    if worker is None or not worker.report_failure(str(error)):
+        output.mark_errors(find_error_prefix())
+        click.echo(f"relay cannot start: {error}", err=True)
+    return 1
 
 
 def _leave(code: int, loop: asyncio.AbstractEventLoop) -> NoReturn:
