@@ -9,6 +9,7 @@ How it fails and recovers:
   between the two, neither does, and the same last pass ends it.
 """
 
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -18,6 +19,7 @@ from relay.copy.contract import FIRST_TABLES, TABLES, LogPart, Side, Table
 from relay.inspect import Audit, audit, merge_audits
 from relay.journal import StoredRecord
 from relay.store import Unavailable
+from relay.words import format_time
 
 ELSEWHERE: Final = "copy to where nothing is"
 Told = Callable[[int, int, int], object]
@@ -115,7 +117,8 @@ def copy_all(source: Side, target: Side, told: Told, kept_for: Collection[str] |
         result = CopyResult(logs, [*_count(source, target)], audits)
         if not result.problems:
             source.bar(
-                f"its journal was copied to {target.place}, and relay goes on there: start relay, and give commands,"
+                f"its journal was copied to {target.place} by the last pass at {format_time(time.time())}, and relay"
+                " goes on there: start relay, and give commands,"
                 " with the configuration of that place; to come back with everything: relay journal copy --to"
                 f" {source.name} --last; to go on here as it is, and send events twice: {source.release}"
             )
@@ -129,13 +132,13 @@ def _prepare(source: Side, target: Side) -> None:
     if not all(identities.values()) or not identities:
         raise Unavailable(f"{source.place} holds no journal")
     is_barred = bool(target.read_bar())
+    if not is_barred and (why := source.read_bar()):
+        raise Unavailable(f"no relay works with {source.place}: {why}")
     for partition in target.list_partitions():
         if not is_barred:
             raise Unavailable(f"{target.place} holds a journal with which relay works: {ELSEWHERE}")
         if target.read_identity(partition) != identities.get(partition):
             raise Unavailable(f"{target.place} holds another journal, of partition {partition}: {ELSEWHERE}")
-    if not is_barred and (why := source.read_bar()):
-        raise Unavailable(f"no relay works with {source.place}: {why}")
     room, needed = target.count_room(), max(identities) + 1
     if room is not None and needed > room:
         advice = f"set journal.partitions = {needed}, and run relay journal init again"

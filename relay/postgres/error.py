@@ -33,12 +33,16 @@ BY_SYSTEMD: Final = "systemd starts relay again until the server answers (Restar
 BY_HAND: Final = "start relay again once the server answers"
 NO_TABLES: Final = Meaning(
     "missing",
-    "relay's tables are not there: if they ever were, restore them first; relay journal init makes them, empty",
+    "if relay's tables are elsewhere, correct dbname in journal.dsn, or journal.schema; if they ever were there,"
+    " restore them; else run relay journal init, which makes them, empty",
 )
 _NETWORK: Final = Meaning("", "look at the network and the firewalls between this machine and the server")
 _NO_CONNECTIONS: Final = Meaning("busy", "raise max_connections of the server, or put a pooler in front of it")
 _STANDBY: Final = Meaning(
     "", "the server is a standby: set target_session_attrs=read-write in journal.dsn, and name all servers"
+)
+_UNKNOWN_TO_POOLER: Final = Meaning(
+    "denied", "correct dbname in journal.dsn, or name this database in the configuration of the pooler"
 )
 MEANINGS: Final[Mapping[str, Meaning]] = {
     TAKEN: Meaning("taken", ""),
@@ -83,8 +87,10 @@ REFUSALS: Final[Mapping[str, Meaning]] = {
     "remaining connection slots": _NO_CONNECTIONS,
     "no more connections allowed": Meaning("busy", "raise max_client_conn of the pooler"),
     "query_wait_timeout": Meaning(
-        "busy", "the pooler has no connection to the server: raise its pool size, or start the server"
+        "busy", "the pooler has no connection to the server: raise its pool size, or start the server; its log says why"
     ),
+    "no such database": _UNKNOWN_TO_POOLER,
+    "bouncer config error": _UNKNOWN_TO_POOLER,
     "server_login_retry": Meaning("", "the pooler does not reach the server: see its log"),
     "is not permitted to log in": Meaning("denied", "have an admin of the database run ALTER ROLE ... LOGIN"),
     "is not currently accepting connections": Meaning(

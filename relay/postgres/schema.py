@@ -98,7 +98,8 @@ def _read_known_version(db: PostgresConnection) -> int:
     """Return the version of tables. Raises Unavailable if there are none, or a relay must know more of them."""
     versions = _read_versions(db)
     if versions is None:
-        raise Unavailable(NO_TABLES.advice, NO_TABLES.reason)
+        where = f"the schema {db.schema} of the database {db.info.dbname} at {db.info.host}"
+        raise Unavailable(f"relay's tables are not there, in {where}: {NO_TABLES.advice}", NO_TABLES.reason)
     version, oldest = versions
     if oldest > VERSION:
         said = f"a newer relay has changed the tables (version {oldest}; this relay knows {VERSION})"

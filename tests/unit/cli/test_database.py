@@ -94,8 +94,7 @@ def test_a_probe_tells_what_the_database_is(run: Run) -> None:
 def test_a_probe_reports_problems_at_the_line_of_their_setting(run: Run, tmp_path: Path) -> None:
     result = run("check", "--probe")
     assert result.exit_code == 78
-    advice = "if they ever were, restore them first; relay journal init makes them, empty"
-    assert f"a.toml:4: journal.schema: tables: relay's tables are not there; {advice}\n" in result.output
+    assert "a.toml:4: journal.schema: tables: relay's tables are not there, in the schema " in result.output
     run("journal", "init")
     (tmp_path / "a.toml").write_text((tmp_path / "a.toml").read_text().replace("= 3", "= 2"))
     result = run("check", "--probe")

@@ -73,7 +73,7 @@ def test_partitions_grow_with_the_configuration_and_never_shrink(make: Make) -> 
 
 
 def test_a_schema_without_tables_is_said_at_the_start(make: Make) -> None:
-    with pytest.raises(Unavailable, match="relay journal init makes them") as caught:
+    with pytest.raises(Unavailable, match=r"run relay journal init, which makes them") as caught:
         make(schema="nothing").join(0)
     assert caught.value.reason == "missing"
 

@@ -199,6 +199,12 @@ def test_a_pooler_without_room_for_connections_is_busy(guarded: Guarded) -> None
     assert (reason, "raise max_client_conn of the pooler" in said) == ("busy", True)
 
 
+def test_a_pooler_that_does_not_know_the_database_is_no_outage(guarded: Guarded) -> None:
+    with Pooler.run(guarded.server) as pooler:
+        reason, said = refuse(pooler.dsn.replace("dbname=postgres", "dbname=absent"))
+    assert (reason, "correct dbname in journal.dsn" in said) == ("denied", True)
+
+
 def test_a_pooler_that_does_not_reach_the_server_says_so(guarded: Guarded) -> None:
     with Pooler.run(guarded.server) as pooler:
         guarded.server.stop(signal.SIGQUIT)
