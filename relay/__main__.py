@@ -8,9 +8,9 @@ def main() -> NoReturn:
     """Run the command line. Ctrl-C leaves no traceback of the imports, which are most of a start."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from relay.cli.main import main as run
+    from relay.cli import main as command_line
 
-    run()
+    command_line.main()
 
 
 if __name__ == "__main__":
