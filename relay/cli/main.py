@@ -89,10 +89,10 @@ def relay(ctx: click.Context) -> None:
 
 
 def _find_stores(state: Path, conf: Path | None) -> "Stores":
-    from relay.config import CONF_FOLDERS, load_journal
+    from relay.config import find_folders, load_journal
     from relay.engine import view_plugin_stores
 
-    return view_plugin_stores(state, load_journal([conf] if conf else CONF_FOLDERS))
+    return view_plugin_stores(state, load_journal(find_folders(conf, state)))
 
 
 def _import_structlog() -> None:

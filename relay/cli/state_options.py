@@ -13,12 +13,13 @@ import click
 from relay.cli.options import conf_option, plugins_option, state_option, url_option
 from relay.cli.output import Unwritten
 from relay.config import (
-    CONF_FOLDERS,
     PLUGIN_FOLDERS,
+    ConfFolders,
     Config,
     ConfigError,
     JournalSettings,
     Registry,
+    find_folders,
     load,
     load_journal,
 )
@@ -59,8 +60,8 @@ class StateOptions:
         return open_store(self.state, self.journal)
 
     @property
-    def _folders(self) -> Sequence[Path]:
-        return [self.conf] if self.conf else CONF_FOLDERS
+    def _folders(self) -> ConfFolders:
+        return find_folders(self.conf, self.state)
 
     def check_embedded(self, tools: str) -> None:
         """Raise click.ClickException if the journal has no files. `tools`: what to use instead."""

@@ -1,12 +1,14 @@
 """Turns conf.d into one `Config`, or into all its mistakes at once."""
 
 from relay.config.address import Address, TcpAddress, UnixAddress, format_address, takes_ipv4
+from relay.config.console.folder import CONF_FOLDERS, ConfFolders, find_changed_files, find_folders, read_stamps
+from relay.config.console.settings import ConsoleSettings, ConsoleUser
 from relay.config.crosscheck import match_entries, read_all_traits, read_shared_traits
 from relay.config.descriptions import read_descriptions, summarize, type_description
 from relay.config.dsn import GivenDsn, read_words
 from relay.config.effective import Effective
 from relay.config.excerpt import HIDDEN
-from relay.config.files import CONF_FOLDERS, Text, find_changed_files, is_file_name, read_stamps
+from relay.config.files import Text, is_file_name
 from relay.config.line_numbers import KeyPath
 from relay.config.load import NAME, Loaded, load, load_again, load_journal
 from relay.config.merge import list_leaves
@@ -51,9 +53,12 @@ __all__ = [
     "PLUGIN_FOLDERS",
     "Address",
     "AdminSettings",
+    "ConfFolders",
     "Config",
     "ConfigError",
     "Configured",
+    "ConsoleSettings",
+    "ConsoleUser",
     "Effective",
     "ErasureSettings",
     "GivenDsn",
@@ -76,6 +81,7 @@ __all__ = [
     "UnixAddress",
     "expiry_warning",
     "find_changed_files",
+    "find_folders",
     "find_shipped",
     "find_unmade",
     "format_address",

@@ -25,8 +25,6 @@ from relay.config.line_numbers import KeyPath, locate_keys
 from relay.config.mistake import Mistake, format_path
 from relay.config.syntax import make_syntax_mistake
 
-CONF_FOLDERS: Final = (Path("/etc/relay/conf.d"), Path("/run/relay/conf.d"), Path("/usr/lib/relay/conf.d"))
-
 NONE_PROPOSED: Final[Mapping[Path, str | None]] = MappingProxyType({})
 LEFTOVERS: Final = (".dpkg-", ".rpmnew", ".rpmsave")
 """Endings of files that package managers leave beside a file that they do not replace."""
@@ -103,11 +101,24 @@ class FoundFiles:
     """Missing files. What seems to be lacking may be in them."""
     proposed: Mapping[Path, str | None] = field(default_factory=dict)
     """Texts that count in place of files; None: there is no such file."""
+    spelled_out: Path | None = None
+    """The folder whose files are named by their whole path: nobody would look for them there."""
+
+    def name(self, path: Path, short: str) -> str:
+        """Return the name of a file for people."""
+        return str(path) if self.spelled_out and path.is_relative_to(self.spelled_out) else short
 
 
-def read_files(folders: Sequence[Path], proposed: Mapping[Path, str | None] = NONE_PROPOSED) -> FoundFiles:
-    """Read all files of the configuration. `proposed`: as in `FoundFiles`."""
-    reading = FoundFiles(proposed=proposed)
+def read_files(
+    folders: Sequence[Path],
+    proposed: Mapping[Path, str | None] = NONE_PROPOSED,
+    spelled_out: Path | None = None,
+) -> FoundFiles:
+    """Read all files of the configuration. The first folder wins where several have a file of the same name.
+
+    `proposed`, `spelled_out`: as in `FoundFiles`.
+    """
+    reading = FoundFiles(proposed=proposed, spelled_out=spelled_out)
     if not (proposed or any(folder.exists() for folder in folders)):
         listed = ", ".join(map(str, folders))
         reading.mistakes.append(Mistake(reason=f"there is no configuration folder; looked for {listed}"))
@@ -115,21 +126,23 @@ def read_files(folders: Sequence[Path], proposed: Mapping[Path, str | None] = NO
         return reading
     files = _in_order(folders, reading)
     for path in files:
-        if _read_file(path, path.name, path.name, reading):
+        if _read_file(path, reading.name(path, path.name), path.name, reading):
             for override in _in_order([folder / f"{path.name}.d" for folder in folders], reading):
-                _read_file(override, f"{path.name}.d/{override.name}", path.name, reading)
+                name = reading.name(override, f"{path.name}.d/{override.name}")
+                _read_file(override, name, path.name, reading)
     names = {path.name for path in files}
     overriding = {*chain(*(folder.glob("*.toml.d") for folder in folders))}
     overriding |= {path.parent for path, text in proposed.items() if text and path.parent not in folders}
     for path in sorted(overriding):
         if (overridden := path.name.removesuffix(".d")) not in names:
-            reading.warnings.append(Mistake(file=path.name, reason=f"overrides nothing: there is no {overridden}"))
+            shown = reading.name(path, path.name)
+            reading.warnings.append(Mistake(file=shown, reason=f"overrides nothing: there is no {overridden}"))
     above = [folder for folder in folders if not files and any((folder / "conf.d").glob("*.toml"))]
     if above:
         reason = f"there is no *.toml in {above[0]}: {above[0] / 'conf.d'} is probably meant"
         reading.mistakes.append(Mistake(reason=reason))
     else:
-        reading.warnings.extend(_find_unread_files(folders))
+        reading.warnings.extend(_find_unread_files(folders, reading))
     if reading.unread:
         more = f"{', '.join(reading.unread)} could not be read: relay check may find more once that is corrected"
         reading.warnings.append(Mistake(reason=more))
@@ -142,23 +155,6 @@ def read_again(texts: Sequence[Text]) -> FoundFiles:
     for one in texts:
         _take(_parse(one.name, one.base, one.text.encode()), one.name, reading)
     return reading
-
-
-def find_changed_files(folders: Sequence[Path], texts: Sequence[Text]) -> list[str]:
-    """Return the files that differ from these texts, are new or missing, or cannot be read any more."""
-    before, reading = {one.name: (one.base, one.text) for one in texts}, read_files(folders)
-    now = {one.name: (one.base, one.text) for one in reading.documents} | dict.fromkeys(reading.unread)
-    return sorted(name for name in before.keys() | now.keys() if before.get(name, ()) != now.get(name, ()))
-
-
-def read_stamps(folders: Sequence[Path]) -> list[tuple[str, int, int, int]]:
-    """Return path, time, size and inode of each file. Skips files that vanish meanwhile. Raises OSError."""
-    found = []
-    for path in (path for folder in folders for path in sorted(folder.glob("**/*.toml"))):
-        with suppress(FileNotFoundError):
-            about = path.stat()
-            found.append((str(path), about.st_mtime_ns, about.st_size, about.st_ino))
-    return found
 
 
 def _in_order(folders: Sequence[Path], reading: FoundFiles) -> list[Path]:
@@ -176,7 +172,7 @@ def _in_order(folders: Sequence[Path], reading: FoundFiles) -> list[Path]:
         for path, text in reading.proposed.items():
             if path.parent == folder:
                 names = names - {path.name} if text is None else names | {path.name}
-        for name in filter(_counts, names):
+        for name in filter(counts, names):
             found.setdefault(name, folder / name)
     return [found[name] for name in sorted(found)]
 
@@ -186,10 +182,11 @@ def is_file_name(name: str) -> bool:
     *above, last = name.split("/")
     folders = [one.removesuffix(".d") for one in above if one.endswith(".d")]
     plain = all(part.isprintable() and len(part.encode()) <= MOST_NAME_BYTES for part in (*above, last))
-    return len(folders) == len(above) <= 1 and plain and all(map(_counts, [*folders, last]))
+    return len(folders) == len(above) <= 1 and plain and all(map(counts, [*folders, last]))
 
 
-def _counts(name: str) -> bool:
+def counts(name: str) -> bool:
+    """Return whether a file or folder of this name is part of the configuration."""
     return name.endswith(".toml") and name[0] not in ".#" and not any(part in name for part in LEFTOVERS)
 
 
@@ -274,18 +271,19 @@ def _find_huge_numbers(path: KeyPath, value: object) -> Iterator[tuple[KeyPath, 
             yield path, "is no integer of 64 bits"
 
 
-def _find_unread_files(folders: Sequence[Path]) -> Iterator[Mistake]:
+def _find_unread_files(folders: Sequence[Path], reading: FoundFiles) -> Iterator[Mistake]:
     """Find files that look as if they were to be read."""
     for folder in folders:
         with suppress(OSError):  # that it cannot be read is told already
             for path in sorted(folder.iterdir()):
                 name = path.name
-                if not _counts(f"{name}.toml") or name.endswith((".toml", ".toml.d")):
+                if not counts(f"{name}.toml") or name.endswith((".toml", ".toml.d")):
                     continue
+                shown = reading.name(path, name)
                 if path.suffix.lower() in LOOKALIKES:
-                    yield Mistake(file=name, reason="is not read: name it .toml, in lower case")
+                    yield Mistake(file=shown, reason="is not read: name it .toml, in lower case")
                 elif any(path.glob("*.toml")):
                     advice, base = "put them beside it", f"{path.stem}.toml"
                     if path.suffix == ".d":
                         advice = f"name it {base}.d if it overrides keys of {base}, else {advice}"
-                    yield Mistake(file=name, reason=f"is a folder whose files are not read: {advice}")
+                    yield Mistake(file=shown, reason=f"is a folder whose files are not read: {advice}")

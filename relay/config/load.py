@@ -14,8 +14,11 @@ from relay.api import Plugin, Settings
 from relay.api.internal import find_closest
 from relay.config import clashes, crosscheck, shared_journal
 from relay.config.address import TcpAddress
+from relay.config.console import checks
+from relay.config.console.folder import ConfFolders, read_folders
+from relay.config.console.settings import ConsoleSettings
 from relay.config.effective import list_effective
-from relay.config.files import NONE_PROPOSED, FoundFiles, Text, read_again, read_files
+from relay.config.files import NONE_PROPOSED, FoundFiles, Text, read_again
 from relay.config.line_numbers import KeyPath
 from relay.config.merge import Merged, is_off
 from relay.config.mistake import ConfigError, Mistake, format_path
@@ -34,7 +37,6 @@ from relay.config.model import (
     RuntimeSettings,
 )
 from relay.config.plugins.registry import KINDS, Registry
-from relay.config.plugins.traits import Traits
 from relay.config.tls import TlsError, expiry_warning, make_server_context
 from relay.config.validation_errors import translate, validate
 from relay.guests import contained, find_type_name
@@ -64,7 +66,7 @@ class Loaded:
 
 
 def load(
-    folders: Sequence[Path],
+    folders: ConfFolders | Sequence[Path],
     registry: Registry,
     *,
     secrets_required: bool = True,
@@ -72,13 +74,14 @@ def load(
 ) -> Loaded:
     """Load the configuration from conf.d folders. The first folder wins where two have a file of the same name.
 
-    With `secrets_required=False` an unreadable systemd credential is only a warning if systemd did not start this
-    process. `proposed`: texts that count in place of files; None: there is no such file.
-
-    Raises `ConfigError` with every mistake. Reads files: the event loop calls it in a thread.
+    With `secrets_required=False` this process is not the service: a systemd credential that it does not have, and a
+    console's folder that it may not read, are only warnings. `proposed`: texts that count in place of files; None:
+    there is no such file. Raises `ConfigError` with every mistake. Reads files: the event loop calls it in a thread.
     """
-    loaded = _load(read_files(folders, proposed), registry, secrets_required=secrets_required)
-    return replace(loaded, config=replace(loaded.config, folders=[*folders]))
+    where = folders if isinstance(folders, ConfFolders) else ConfFolders(folders)
+    found = read_folders(where, proposed, must_read=secrets_required)
+    loaded = _load(found, registry, secrets_required=secrets_required)
+    return replace(loaded, config=replace(loaded.config, folders=where))
 
 
 def load_again(texts: Sequence[Text], registry: Registry) -> Loaded:
@@ -89,13 +92,13 @@ def load_again(texts: Sequence[Text], registry: Registry) -> Loaded:
     return _load(read_again(texts), registry, secrets_required=True)
 
 
-def load_journal(folders: Sequence[Path]) -> JournalSettings:
+def load_journal(folders: ConfFolders) -> JournalSettings:
     """Load [journal] of a configuration with mistakes elsewhere. Without PostgreSQL in it, the defaults stand in.
 
     Raises `ConfigError` if [journal] itself has mistakes.
     """
     merged = Merged()
-    for document in read_files(folders).documents:
+    for document in read_folders(folders, must_read=False).documents:
         merged.add(document)
     table = merged.get_tables("journal")
     if table.get("backend") != "postgres":
@@ -135,17 +138,22 @@ def _load(reading: FoundFiles, registry: Registry, *, secrets_required: bool) ->
         check.warnings.extend(crosscheck.find_blanks_in_urls(kind, tables, merged))
         check.check_secrets(kind, tables, required=secrets_required)
     admin = check.check_own_table("admin", AdminSettings)
-    check.check_own_secrets(("admin",), admin, required=secrets_required)
+    check.has_unread(("admin",), admin, required=secrets_required)
     check.warnings.extend(crosscheck.find_plain_secrets(merged))
     ingest = check.check_own_table("ingest", IngestSettings)
     check.check_tls(ingest, required=secrets_required)
     check.warnings.extend(crosscheck.find_large_bodies(ingest, journal, merged))
     check.warnings.extend(crosscheck.find_large_memory(journal, merged))
-    check.check_own_secrets(("journal",), journal, required=secrets_required)
+    check.has_unread(("journal",), journal, required=secrets_required)
     if merged.get_tables("journal").get("backend") == "postgres":
-        check.check_shared_journal(journal, runtime, traits)
+        check.mistakes.extend(shared_journal.find_mistakes(traits, merged))
+        check.warnings.extend(shared_journal.find_doubts(journal, runtime, traits, merged))
     metrics = check.check_own_table("metrics", MetricsSettings)
-    check.check_addresses(ingest, admin, metrics)
+    console = check.check_own_table("console", ConsoleSettings)
+    check.mistakes.extend(checks.find_barred_users(console, merged))
+    if not secrets_required:  # the service may lack what the console has, and does without
+        check.warnings.extend(checks.find_doubts(console, merged))
+    check.check_addresses(ingest, admin, metrics, console)
     disabled = [
         f"{kind}.{name}"
         for kind, tables in named.items()
@@ -162,6 +170,7 @@ def _load(reading: FoundFiles, registry: Registry, *, secrets_required: bool) ->
         metrics=metrics,
         log=check.check_own_table("log", LogSettings),
         history=check.check_own_table("history", HistorySettings),
+        console=console,
         sources={name: source for name, source in sources.items() if source.settings.enabled},
         connectors={name: connector for name, connector in connectors.items() if connector.settings.enabled},
         filters=named["filter"],
@@ -340,12 +349,12 @@ class _Check:
         """Report unread secrets. Those of a disabled table do no harm yet."""
         for name, table in self.merged.get_tables(kind).items():
             read_from = tables[name].settings if name in tables else table
-            self._has_unread((kind, name), read_from, required=required, off=is_off(table))
+            self.has_unread((kind, name), read_from, required=required, off=is_off(table))
 
     def check_tls(self, ingest: IngestSettings, *, required: bool) -> None:
         """Report what of [ingest] tls cannot be read or served, and a certificate that ends soon."""
         path, settings = ("ingest", "tls"), ingest.tls
-        if settings is None or self._has_unread(path, settings, required=required):
+        if settings is None or self.has_unread(path, settings, required=required):
             return
         if not any(isinstance(address, TcpAddress) for address in ingest.listen):
             self.warnings.append(self.merged.make_mistake(path, "there is no TCP address in `listen` to serve it on"))
@@ -358,27 +367,17 @@ class _Check:
         if reason:
             self.warnings.append(self.merged.make_mistake((*path, "certificate"), reason))
 
-    def check_shared_journal(
-        self, journal: JournalSettings, runtime: RuntimeSettings, traits: Mapping[str, Traits]
+    def check_addresses(
+        self, ingest: IngestSettings, admin: AdminSettings, metrics: MetricsSettings, console: ConsoleSettings
     ) -> None:
-        """Report what several machines cannot share, or share badly."""
-        self.mistakes.extend(shared_journal.find_standard_output(self.merged))
-        self.mistakes.extend(shared_journal.find_torn_files(traits, self.merged))
-        self.warnings.extend(shared_journal.find_spread_files(traits, self.merged))
-        self.warnings.extend(shared_journal.find_idle_workers(journal, runtime, self.merged))
-
-    def check_addresses(self, ingest: IngestSettings, admin: AdminSettings, metrics: MetricsSettings) -> None:
-        """Report addresses that two correct tables want."""
+        """Report addresses that two correct tables want. The console may not run, and then takes none by default."""
         wrong = {mistake.key.partition(".")[0] for mistake in self.mistakes}
         listeners = {"ingest": ingest.listen, "admin": admin.listen, "metrics": metrics.listen}
+        listeners |= {"console": console.listen} if self.merged.get_tables("console") else {}
         good = {table: listen for table, listen in listeners.items() if table not in wrong}
         self.mistakes.extend(clashes.find_address_clashes(good, self.merged))
 
-    def check_own_secrets(self, path: KeyPath, settings: Settings, *, required: bool) -> None:
-        """Report unread secrets of one of the daemon's tables."""
-        self._has_unread(path, settings, required=required)
-
-    def _has_unread(self, path: KeyPath, table: object, *, required: bool, off: bool = False) -> bool:
+    def has_unread(self, path: KeyPath, table: object, *, required: bool, off: bool = False) -> bool:
         """Report doubtful and unusable secrets; return whether any is unusable."""
         self.warnings.extend(crosscheck.find_doubtful_secrets(path, table, self.merged))
         unread = list(crosscheck.find_unread_secrets(path, table, self.merged))

@@ -39,11 +39,11 @@ class Merged:
     def digest_tables(self, kinds: Collection[str]) -> dict[str, str]:
         """Return a digest of each table as it is written, such as "journal" or, of these kinds, "connector.heap".
 
-        Settings OF_A_MACHINE do not count.
+        Settings OF_A_MACHINE do not count, nor does [console]: each machine may have its own, or none.
         """
         tables = {
             name: {key: value for key, value in self.get_tables(name).items() if key != OF_A_MACHINE.get(name)}
-            for name in self.table.keys() - kinds
+            for name in self.table.keys() - kinds - {"console"}
         }
         tables |= {f"{kind}.{name}": table for kind in kinds for name, table in self.get_tables(kind).items()}
         texts = {name: json.dumps(table, sort_keys=True, default=str) for name, table in tables.items() if table}

@@ -28,6 +28,8 @@ from relay.api import (
 from relay.api.internal import SECRET_FORMS, NetworkList, Networks, write_size
 from relay.catalogue import drop_opt_in
 from relay.config.address import Listen, ListenIfAny, TcpAddress, UnixAddress
+from relay.config.console.folder import ConfFolders
+from relay.config.console.settings import ConsoleSettings
 from relay.config.dsn import Dsn, load_driver
 from relay.config.effective import Effective
 from relay.config.files import Text
@@ -326,6 +328,7 @@ class Config:
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     log: LogSettings = field(default_factory=LogSettings)
     history: HistorySettings = field(default_factory=HistorySettings)
+    console: ConsoleSettings = field(default_factory=ConsoleSettings)
     sources: Mapping[str, Configured[Source, SourceSettings]] = field(default_factory=dict)
     connectors: Mapping[str, Configured[Connector, ConnectorSettings]] = field(default_factory=dict)
     filters: Mapping[str, Configured[Filter, FilterSettings]] = field(default_factory=dict)
@@ -338,8 +341,8 @@ class Config:
     """What the files said that it was loaded from."""
     digests: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     """A digest of each table as the files have it, by names such as "journal" and "connector.heap"."""
-    folders: Sequence[Path] = field(default=(), compare=False, repr=False)
-    """Where these files lie; none if they were not read from there."""
+    folders: ConfFolders = field(default=ConfFolders(()), compare=False, repr=False)
+    """Where these files lie; nowhere if they were not read from there."""
 
     plugins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     """`Registry.fingerprints` of the plugins that this process has loaded."""

@@ -11,7 +11,21 @@ from relay.config.plugins.traits import Traits
 WORKER: Final = "{worker}"
 
 
-def find_standard_output(merged: Merged) -> Iterator[Mistake]:
+def find_mistakes(traits: Mapping[str, Traits], merged: Merged) -> Iterator[Mistake]:
+    """Find what several machines cannot share."""
+    yield from _find_standard_output(merged)
+    yield from _find_torn_files(traits, merged)
+
+
+def find_doubts(
+    journal: JournalSettings, runtime: RuntimeSettings, traits: Mapping[str, Traits], merged: Merged
+) -> Iterator[Mistake]:
+    """Find what several machines share badly."""
+    yield from _find_spread_files(traits, merged)
+    yield from _find_idle_workers(journal, runtime, merged)
+
+
+def _find_standard_output(merged: Merged) -> Iterator[Mistake]:
     """Find connectors that write to the standard output of one machine."""
     for name, table in merged.list_tables("connector"):
         if table.get("type") == "stdout" and not is_off(table):
@@ -19,7 +33,7 @@ def find_standard_output(merged: Merged) -> Iterator[Mistake]:
             yield merged.make_mistake(("connector", name, "type"), f"{reason}; deliver to a destination that all reach")
 
 
-def find_torn_files(traits: Mapping[str, Traits], merged: Merged) -> Iterator[Mistake]:
+def _find_torn_files(traits: Mapping[str, Traits], merged: Merged) -> Iterator[Mistake]:
     """Find connectors that write files of all partitions into one path."""
     for name, path in _list_paths(traits, merged):
         if WORKER not in path:
@@ -29,7 +43,7 @@ def find_torn_files(traits: Mapping[str, Traits], merged: Merged) -> Iterator[Mi
             )
 
 
-def find_spread_files(traits: Mapping[str, Traits], merged: Merged) -> Iterator[Mistake]:
+def _find_spread_files(traits: Mapping[str, Traits], merged: Merged) -> Iterator[Mistake]:
     """Find connectors whose files lie on every machine."""
     for name, path in _list_paths(traits, merged):
         if WORKER in path:
@@ -44,7 +58,7 @@ def _list_paths(traits: Mapping[str, Traits], merged: Merged) -> Iterator[tuple[
             yield name, str(merged.get_tables("connector")[name].get("path", ""))
 
 
-def find_idle_workers(journal: JournalSettings, runtime: RuntimeSettings, merged: Merged) -> Iterator[Mistake]:
+def _find_idle_workers(journal: JournalSettings, runtime: RuntimeSettings, merged: Merged) -> Iterator[Mistake]:
     """Find more workers of this relay alone than there are partitions."""
     idle = runtime.workers - journal.partitions
     if idle > 0:

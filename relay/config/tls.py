@@ -1,4 +1,4 @@
-"""The settings of [ingest] tls: the certificate for senders, and the authorities of senders' certificates."""
+"""The settings `tls` of [ingest] and [console]: the certificate, and the authorities of certificates of senders."""
 
 import ssl
 import time
@@ -12,7 +12,7 @@ from relay.api.internal import Pem, PemError, Validity, load_chain, trust, valid
 
 
 class TlsSettings(Settings):
-    """HTTPS on the TCP addresses of `ingest.listen`, with TLS 1.2 and later.
+    """HTTPS on the TCP addresses of `listen`, with TLS 1.2 and later.
 
     Each file is the path of a PEM file, or a reference such as `{ credential = "tls-key" }`. relay reads the files
     every minute: new connections get a renewed certificate. systemd reads a credential at the start only.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Final, TypeVar, get_args
+from typing import Any, Final, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ValidationError, create_model
 from pydantic.fields import FieldInfo
@@ -179,13 +179,16 @@ def _describe_pattern(pattern: str) -> str:
 
 def _find_model(model: type[BaseModel], parents: Sequence[str | int]) -> type[BaseModel] | None:
     """Return the model of a nested table, as far as plain annotations tell."""
-    for key in parents:
+    steps = iter(parents)
+    for key in steps:
         known = model.model_fields.get(str(key))
         kinds = get_args(known.annotation) or (known.annotation,) if known else ()  # a model, or a model | None
         models = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
         if not models:
             return None
         model = models[0]
+        if known and get_origin(known.annotation) is dict:
+            next(steps, None)  # the name of one of several tables
     return model
 
 

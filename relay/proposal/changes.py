@@ -37,7 +37,7 @@ def compare_alerts_and_settings(old: Config, new: Config, restart: Sequence[str]
     """Compare the alerts and the daemon's own settings of two configurations. `restart`: what waits for a restart."""
     alerts = _compare_tables("alert", old.alerts, new.alerts, new)
     settings = [
-        ReloadChange("setting", name, "needs no restart any more" if took_restart else "changed")
+        _make_changed(name, took_restart=took_restart)
         for name, took_restart in _find_different(old, new)
         if name not in restart
     ]
@@ -80,6 +80,12 @@ def _compare_tables(
             yield ReloadChange(kind, name, "added")
         elif not is_same(old[name], new[name]):
             yield ReloadChange(kind, name, "changed")
+
+
+def _make_changed(name: str, *, took_restart: bool) -> ReloadChange:
+    if name.startswith("console.") and name != "console.launch":
+        return ReloadChange("setting", name, "changed, for the console alone")
+    return ReloadChange("setting", name, "needs no restart any more" if took_restart else "changed")
 
 
 def _make_removed(kind: Literal["connector", "source", "alert"], name: str, new: Config) -> ReloadChange:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from relay.config import Config, ConfigError, Registry, Text, find_unmade, load, load_again, make_mistakes
+from relay.config import ConfFolders, Config, ConfigError, Registry, Text, find_unmade, load, load_again, make_mistakes
 from relay.deliver import compare, make_plans
 from relay.proposal.changes import compare_configs, find_waiting
 from relay.proposal.probe import probe_connector
@@ -19,7 +19,7 @@ from relay.store import Store
 class Setting:
     """The relay that runs, as far as its configuration goes."""
 
-    folders: Sequence[Path]
+    folders: ConfFolders
     """The folders of conf.d."""
     proposed_in: Path
     """The folder in which the proposed files would be."""

@@ -103,10 +103,12 @@ class History:
     async def _check_files(self) -> None:
         """Note files of conf.d that differ from the configuration in force, once for each set of files."""
         config = self._in_force()
+        if not config.folders.others:
+            return
         seen = config, await ADMIN.run(read_stamps, config.folders)
         if seen[1] == self._seen[1] and config is self._seen[0]:  # to read TOML takes time
             return
-        changed = await ADMIN.run(find_changed_files, config.folders, config.texts) if config.folders else []
+        changed = await ADMIN.run(find_changed_files, config.folders, config.texts)
         if config is not self._in_force():  # a reload has ended meanwhile
             return
         if changed and changed != self._changed:

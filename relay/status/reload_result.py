@@ -12,7 +12,9 @@ NOT_FOUND: Final = "its path answers 404 now"
 DISABLED: Final = "which ends in Braze disabling a Current"
 REMOVED: Final = ("removed", "switched off")
 Kind = Literal["connector", "source", "alert", "setting"]
-What = Literal["added", "changed", "removed", "switched off", "needs no restart any more"]
+What = Literal[
+    "added", "changed", "removed", "switched off", "needs no restart any more", "changed, for the console alone"
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -82,10 +81,10 @@ class ConfigHandlers:
 
     def _describe(self) -> Mapping[str, Any]:
         """Describe the configuration for the process."""
-        config = self._control.config
+        config, folders = self._control.config, self._control.config.folders
         return {
-            "folders": [*map(str, config.folders)],
-            "proposed_in": str(_find_proposed_folder(config)),
+            "folders": {"others": [*map(str, folders.others)], "console": folders.console and str(folders.console)},
+            "proposed_in": str(folders.of_console if config.console.launch else folders.others[0]),
             "plugin_folders": [*map(str, config.plugin_folders)],
             "plugins": config.plugins,
             "in_force": config.texts,
@@ -94,14 +93,10 @@ class ConfigHandlers:
         }
 
 
-def _find_proposed_folder(config: Config) -> Path:
-    """Return the folder in which proposed files would be."""
-    return config.folders[0]
-
-
 def _describe_config(config: Config) -> dict[str, Any]:
+    counted = config.folders.in_order if config.console.launch else config.folders.others
     return {
-        "folders": [*map(str, config.folders)],
+        "folders": [*map(str, counted)],
         "settings": [setting.plain for setting in config.list_effective()],
         "changed": find_changed_files(config.folders, config.texts),
     }

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from inspect import getdoc
-from typing import Any, Final, get_args
+from typing import Any, Final, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -55,7 +55,8 @@ def _parts() -> Iterator[str]:
         yield from _section(f"[{name}]", name, getdoc(model) or "", settings_of(model))
         for key, field in model.model_fields.items():
             if within := table_within(field):
-                yield from _section(f"[{name}.{key}]", f"{name}{key}", getdoc(within) or "", settings_of(within))
+                title = f"[{name}.{key}.NAME]" if get_origin(field.annotation) is dict else f"[{name}.{key}]"
+                yield from _section(title, f"{name}{key}", getdoc(within) or "", settings_of(within))
     for kind in KINDS:
         yield from _kind(kind)
 
@@ -132,7 +133,8 @@ def _entry(anchor: str, one: Setting) -> str:
     if isinstance(one.field.default, Settings):
         head = f"{key}: table."
     elif table_within(one.field):
-        head = f"{key}: table, [see below](#{anchor}{one.name}). Default: not set."
+        named = "name" if get_origin(one.field.annotation) is dict else ""
+        head = f"{key}: table, [see below](#{anchor}{one.name}{named}). Default: not set."
     else:
         head = f"{key}: {kind_of(one.field)}. {default_of(one.field)}"
     lines = f"{head}\n\n{one.text}".splitlines()

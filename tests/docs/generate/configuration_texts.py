@@ -48,6 +48,7 @@ READ_ON: Final[Mapping[str, Mapping[str, str]]] = {
     "metrics": {"monitoring": "../guide/monitoring.md", "metrics": "metrics.md"},
     "log": {"log messages": "log-messages.md"},
     "history": {"history": "../guide/history.md"},
+    "console": {"the console's folder": "../guide/configuration.md#console-folder", "secrets": "../guide/secrets.md"},
     "every-source": {"sources": "../guide/sources.md", "who may send": "../guide/tls-and-allow.md"},
     "source-heap_segments": {"cohorts": "../guide/cohorts.md"},
     "every-connector": {

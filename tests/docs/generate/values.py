@@ -17,6 +17,7 @@ from relay.api.transport.pem import Pem
 from relay.api.transport.route import Proxy
 from relay.cli.commands.config.config import toml
 from relay.config.address import Listen, ListenIfAny
+from relay.config.console.settings import HeaderName, HostName, UserSecret
 from relay.config.dsn import Dsn
 from relay_plugins.alerts.email import Address
 from relay_plugins.alerts.url import SecretUrl
@@ -34,6 +35,7 @@ PLAIN: Final[Mapping[Any, str]] = {
     BearerToken: "reference to a secret",
     Dsn: "reference to a secret",
     HeaderSecret: "reference to a secret",
+    UserSecret: "reference to a secret",
 }
 
 
@@ -61,6 +63,8 @@ READ: Final[Mapping[Any, str]] = {
         (SecretUrl, "URL or reference to a secret"),
         (FieldPath, "dotted path"),
         (HeaderValue, "text or reference to a secret"),
+        (HostName, "host name"),
+        (HeaderName, "header name"),
     )
 }
 """Types that are more than their plain type, by the function that reads their values."""

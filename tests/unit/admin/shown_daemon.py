@@ -15,6 +15,7 @@ from relay.admin.server import Admin
 from relay.admin.tail import Tap
 from relay.api import Connector, ConnectorSettings
 from relay.catalogue import Selection
+from relay.config.console.folder import ConfFolders
 from relay.config.model import AdminSettings, Config, Configured, JournalSettings, MetricsSettings
 from relay.deliver import Taps
 from relay.engine import open_store
@@ -95,7 +96,7 @@ class Bench:
         (folder / "journal").mkdir()
         with closing(sqlite3.connect(folder / DATABASE)) as db, db:
             db.execute(AT_10)
-        self.shown = Shown(folder, replace(CONFIG, folders=[folder / "conf.d"]))
+        self.shown = Shown(folder, replace(CONFIG, folders=ConfFolders([folder / "conf.d"])))
         self.admin = Admin(self.shown, AdminSettings(**settings), MetricsSettings())
         self.socket = folder / SOCKET
 

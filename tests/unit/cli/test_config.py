@@ -119,6 +119,18 @@ max_entries = 500
 [log]
 level = "debug"
 format = "console"
+[console]
+listen = "unix:/run/relay/console.sock"
+tls = { certificate = "CERTIFICATES/fullchain.pem", key = "CERTIFICATES/privkey.pem" }
+hosts = ["relay.example.com", "192.0.2.1"]
+launch = true
+trusted_proxies = ["10.0.0.0/8", "unix"]
+user_header = "X-Remote-User"
+[console.user.anna]
+secret = { env = "PATH" }
+may = "steer"
+[console.user."bert@example.com"]
+may = "look"
 
 [source.currents]
 type = "currents"

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from relay.cli.commands.doctor import disk, machine
-from relay.cli.commands.doctor.unit import Unit, read_service_settings
+from relay.cli.commands.doctor.unit import FOLDERS, Unit, read_service_settings
 from relay.cli.main import relay as command
 
 Findings = list[tuple[str, str, str, str]]
@@ -155,6 +155,20 @@ def test_what_this_user_may_not_look_at_is_a_warning(look: Look, monkeypatch: py
         ('{ credential = "x" } cannot be looked at: Permission denied', "run relay doctor as root")
     ]
     assert [level for level, *_ in about("connector c", found)] == ["ok"]
+
+
+def test_a_secret_of_the_console_in_the_state_folder_is_the_services_own(
+    look: Look, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its user does not stay, and has no id that could be compared with the owner of a file."""
+    monkeypatch.setitem(FOLDERS, "StateDirectory", tmp_path)
+    secret = tmp_path / "relay" / "secrets" / "x"
+    secret.parent.mkdir(parents=True)
+    secret.write_text("pasted")
+    secret.chmod(0o600)
+    assert about("secret", look(source(f'{{ file = "{secret}" }}'))) == []
+    moved = secret.rename(tmp_path / "x")
+    assert [level for level, *_ in about("secret", look(source(f'{{ file = "{moved}" }}')))] == ["problem"]
 
 
 def test_an_environment_variable_that_the_unit_does_not_set_is_a_problem(look: Look) -> None:

@@ -60,11 +60,13 @@ def test_the_settings_of_postgres_are_shown_too_with_their_defaults(conf, regist
     (tmp_path / "relay-dsn").write_text("host=db1 dbname=relay sslmode=verify-full")
     text = (conf / "00-relay.toml").read_text().replace('# backend = "embedded"', 'backend = "postgres"')
     before, mark, after = text.partition("# With backend")
-    (conf / "00-relay.toml").write_text(before + mark + re.sub(r"(?m)^#  (?=[a-z_]+ = )", "", after))
+    shown, rest = after.split("\n[parked]")
+    shown = re.sub(r"(?m)^#  (?=[a-z_]+ = )", "", shown)
+    (conf / "00-relay.toml").write_text(f"{before}{mark}{shown}\n[parked]{rest}")
     (conf / "50-archive.toml").unlink()  # its path has no {worker}
-    shown = load([conf], registry).config.journal
-    assert shown.model_fields_set == {*POSTGRES_ONLY, "backend"}
-    assert shown == JournalSettings(backend="postgres", dsn=shown.dsn)
+    journal = load([conf], registry).config.journal
+    assert journal.model_fields_set == {*POSTGRES_ONLY, "backend"}
+    assert journal == JournalSettings(backend="postgres", dsn=journal.dsn)
 
 
 def test_tls_is_shown_too_which_has_no_default(conf, registry, tmp_path_factory):

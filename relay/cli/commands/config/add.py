@@ -3,6 +3,7 @@
 import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -13,8 +14,8 @@ from relay.api import Plugin, SourceSettings
 from relay.cli.commands.config.check import report
 from relay.cli.commands.config.config import toml, toml_key
 from relay.cli.commands.config.setting_options import make_options, read_settings
-from relay.cli.options import CONF, plugins_option
-from relay.config import CONF_FOLDERS, NAME, PLUGIN_FOLDERS, Mistake, Registry, load, type_description
+from relay.cli.options import CONF, find_state_folder, plugins_option
+from relay.config import CONF_FOLDERS, NAME, PLUGIN_FOLDERS, Mistake, Registry, find_folders, load, type_description
 from relay.guests import contained, name_error
 from relay.words import add_article
 
@@ -132,8 +133,9 @@ def _write_table(
     text = "\n".join([f"[{toml_key((kind, name))}]", *lines, ""])
     with TemporaryDirectory(prefix="relay-add-") as beside:
         (Path(beside) / path.name).write_text(text, "utf-8")
-        folders = CONF_FOLDERS if conf == CONF_FOLDERS[0] else (conf,)
-        loaded = load([Path(beside), *folders], registry, secrets_required=False)
+        folders = find_folders(None if conf == CONF_FOLDERS[0] else conf, Path(find_state_folder()))
+        with_it = replace(folders, others=[Path(beside), *folders.others])
+        loaded = load(with_it, registry, secrets_required=False)
     try:
         conf.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:

@@ -10,15 +10,16 @@ from typing import Final
 
 import click
 
-from relay.cli.options import CONF, find_state_folder, plugins_option
+from relay.cli.options import CONF, plugins_option, state_option
 from relay.config import (
-    CONF_FOLDERS,
     HIDDEN,
     PLUGIN_FOLDERS,
+    ConfFolders,
     ConfigError,
     Loaded,
     Mistake,
     Registry,
+    find_folders,
     find_unmade,
     load,
     make_mistakes,
@@ -55,6 +56,7 @@ class Checked:
 @click.command
 @click.argument("folder", metavar="[DIR]", required=False, type=CONF)
 @click.option("--conf", metavar="DIR", type=CONF, help="The same as DIR.")
+@state_option
 @click.option("--probe", is_flag=True, help="Connect to the database of the journal, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @plugins_option
@@ -63,15 +65,16 @@ def check(
     ctx: click.Context,
     folder: Path | None,
     conf: Path | None,
+    state: Path,
     probe: bool,
     as_json: bool,
     plugin_folders: tuple[Path, ...],
 ) -> None:
     """Check the configuration in DIR, and name every mistake.
 
-    Without DIR it checks /etc/relay/conf.d and what packages add. It makes every source, connector, filter and alert,
-    and opens none. Outside the service, `{ credential = ... }` cannot be read: each is a warning, and what needs the
-    secret is not made. `relay doctor` says whether the unit loads them.
+    Without DIR it checks /etc/relay/conf.d, what packages add, and the files of the console in the state folder. It
+    makes every source, connector, filter and alert, and opens none. Outside the service, `{ credential = ... }` cannot
+    be read: each is a warning, and what needs the secret is not made. `relay doctor` says whether the unit loads them.
 
     With --probe it connects to the PostgreSQL database of the journal. It reports version, role, round trip, tables,
     grants, and on how many servers an acknowledged event is. It changes nothing there.
@@ -82,7 +85,7 @@ def check(
         raise click.UsageError("the folder is given twice: as DIR and as --conf")
     given = folder or conf
     with redirect_stdout(sys.stderr):  # what plugins print is not what was asked for
-        found = _check_folders([given] if given else CONF_FOLDERS, plugin_folders or PLUGIN_FOLDERS)
+        found = _check_folders(find_folders(given, state), plugin_folders or PLUGIN_FOLDERS, state)
         if probe and found.loaded and not found.mistakes:
             found = _probe(found, found.loaded)
     if as_json:
@@ -111,12 +114,12 @@ def describe_left_out(found: Sequence[Mistake], noun: str) -> list[str]:
     return [f"and {format_count(more, f'more {noun}')}, see relay check --json"] if more > 0 else []
 
 
-def _check_folders(folders: Sequence[Path], plugin_folders: Sequence[Path]) -> Checked:
+def _check_folders(folders: ConfFolders, plugin_folders: Sequence[Path], state: Path) -> Checked:
     try:
         loaded = load(folders, Registry.discover(plugin_folders), secrets_required=False)
     except ConfigError as error:
         return Checked(None, error.mistakes, error.warnings)
-    unmade = find_unmade(loaded.config, Path(find_state_folder()))
+    unmade = find_unmade(loaded.config, state)
     return Checked(loaded, make_mistakes(unmade.failures), loaded.warnings, unmade.untried)
 
 
@@ -159,6 +162,8 @@ def _summarize(found: Checked) -> Iterator[str]:
             disabled = sum(name.startswith(f"{kind}.") for name in loaded.disabled)
             counts.append(format_count(len(named), kind) + (f" ({disabled} disabled)" if disabled else ""))
         yield f"good: {', '.join(counts)}"
+        if of_console := sum(config.folders.is_of_console(text.name) for text in config.texts):
+            yield f"{format_count(of_console, 'file')} of the console in {config.folders.console}"
     yield from found.probed or ()
     if found.untried:
         yield f"not made, as their secrets cannot be read here: {', '.join(found.untried)}"

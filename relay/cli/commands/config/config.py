@@ -11,8 +11,8 @@ from typing import Any
 
 import click
 
-from relay.cli.options import conf_option, plugins_option
-from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, Config, Registry, load
+from relay.cli.options import conf_option, plugins_option, state_option
+from relay.config import PLUGIN_FOLDERS, Config, Registry, find_folders, load
 from relay.config import make_schema as schema_of
 
 
@@ -23,18 +23,25 @@ def config() -> None:
 
 @config.command
 @conf_option
+@state_option
 @click.option("--origin", is_flag=True, help="Say of every setting which file and line it comes from.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array, with origins.")
 @plugins_option
-def show(conf: Path | None, origin: bool, as_json: bool, plugin_folders: tuple[Path, ...]) -> None:
+def show(conf: Path | None, state: Path, origin: bool, as_json: bool, plugin_folders: tuple[Path, ...]) -> None:
     """Print every setting as relay would run with it, as one TOML file.
 
-    Defaults are commented out. Secrets are shown as references only.
+    Defaults are commented out. Secrets are shown as references only. Files of the console, in the state folder, have
+    their whole path.
 
     Exit codes: 0 printed; 78 the configuration has mistakes.
     """
     registry = Registry.discover(plugin_folders or PLUGIN_FOLDERS)
-    config = load([conf] if conf else CONF_FOLDERS, registry, secrets_required=False).config
+    folders = find_folders(conf, state)
+    loaded = load(folders, registry, secrets_required=False)
+    config = loaded.config
+    for warning in loaded.warnings:
+        if warning.file == str(folders.console):  # without it, some settings are left out
+            click.echo(f"warning: {warning}", err=True)
     if as_json:
         settings = [one.plain for one in config.list_effective()]
         click.echo(json.dumps(settings, indent=2))

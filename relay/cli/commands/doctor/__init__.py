@@ -15,7 +15,7 @@ from relay.cli.commands.doctor import alerts, daemon, database, disk, machine, r
 from relay.cli.commands.doctor.report import Finding, Installation, Level
 from relay.cli.options import conf_option, plugins_option, state_option
 from relay.client import ClientError
-from relay.config import CONF_FOLDERS, PLUGIN_FOLDERS, ConfigError, Registry, load
+from relay.config import PLUGIN_FOLDERS, ConfFolders, ConfigError, Registry, find_folders, load
 
 Check = Callable[[Installation], Finding | Iterable[Finding]]
 
@@ -66,7 +66,7 @@ def doctor(conf: Path | None, state: Path, as_json: bool, plugin_folders: tuple[
 
     Exit codes: 0 no problem; 1 a problem.
     """
-    it = _make_installation([conf] if conf else CONF_FOLDERS, plugin_folders or PLUGIN_FOLDERS, state)
+    it = _make_installation(find_folders(conf, state), plugin_folders or PLUGIN_FOLDERS, state)
     is_embedded = it.config.journal.backend == "embedded"
     checks = [one for one in CHECKS if is_embedded or one[1] not in ON_DISK]
     findings = join_findings([finding for name, check in checks for finding in examine(name, check, it)])
@@ -123,7 +123,7 @@ def examine(name: str, check: Check, it: Installation) -> list[Finding]:
         return [Finding("problem", name, str(error))]
 
 
-def _make_installation(conf: Sequence[Path], plugin_folders: Sequence[Path], state: Path) -> Installation:
+def _make_installation(conf: ConfFolders, plugin_folders: Sequence[Path], state: Path) -> Installation:
     if "CREDENTIALS_DIRECTORY" not in os.environ and os.access(CREDENTIALS, os.R_OK | os.X_OK):
         os.environ["CREDENTIALS_DIRECTORY"] = str(CREDENTIALS)
     registry = Registry.discover(plugin_folders)
@@ -140,5 +140,5 @@ def _make_installation(conf: Sequence[Path], plugin_folders: Sequence[Path], sta
         loaded=loaded,
         mistakes=error.mistakes,
         warnings=loaded.warnings if loaded else error.warnings,
-        unit=there if there and [*there.conf] == [folder.absolute() for folder in conf] else None,
+        unit=there if there and [*there.conf] == [folder.absolute() for folder in conf.others] else None,
     )

@@ -36,7 +36,10 @@ def check_configuration(it: Installation) -> Iterator[Finding]:
             yield Finding("ok", "configuration", said)
         kinds = {"sources": it.config.sources, "connectors": it.config.connectors, "filters": it.config.filters}
         kinds |= {"alerts": it.config.alerts} if it.config.alerts else {}
-        yield Finding("ok", "configuration", ", ".join(f"{kind}: {len(named)}" for kind, named in kinds.items()))
+        said = ", ".join(f"{kind}: {len(named)}" for kind, named in kinds.items())
+        if it.config.console.launch:
+            said += f"; files of the console: {it.config.folders.of_console}"
+        yield Finding("ok", "configuration", said)
 
 
 def check_plugins(it: Installation) -> Iterator[Finding]:

@@ -97,16 +97,15 @@ class Unit:
 
     def explain_unreadable(self, path: Path) -> str | None:
         """Return why its user cannot read a file; None if it can. Raises OSError if unknown."""
+        if (own := self._find_own_folder(path)) and path.stat().st_uid == own.stat().st_uid:
+            return None  # a user that does not stay has no id of its own
         return self._explain_hidden(path) or self._explain_mode(path.resolve(), stat.S_IROTH)
 
     def explain_unwritable(self, path: Path) -> str | None:
         """Return why its user cannot write a file; None if it can. Raises OSError if unknown."""
         place = path.resolve()
-        for name, above in FOLDERS.items():
-            for folder in (word.partition(":")[0] for word in self.settings.get(name, ())):
-                private = above / "private" / folder  # where a user that does not stay has it
-                if place.is_relative_to((above / folder).resolve()) or place.is_relative_to(private):
-                    return None
+        if self._find_own_folder(path):
+            return None
         if hidden := self._explain_hidden(path):
             return hidden
         how = self._get_last("ProtectSystem")
@@ -115,6 +114,17 @@ class Unit:
         if any(map(place.is_relative_to, covers)) and not any(map(place.is_relative_to, writable)):
             return f"ProtectSystem={how} in {NAME} makes it read-only"
         return self._explain_mode(find_existing(place), stat.S_IWOTH)
+
+    def _find_own_folder(self, path: Path) -> Path | None:
+        """Return the folder, of those that systemd makes for its user, in which a path is."""
+        place = path.resolve()
+        for name, above in FOLDERS.items():
+            for word in self.settings.get(name, ()):
+                folder = word.partition(":")[0]
+                for own in (above / folder, above / "private" / folder):  # the latter of a user that does not stay
+                    if place.is_relative_to(own.resolve()):
+                        return own
+        return None
 
     def _explain_hidden(self, path: Path) -> str | None:
         hiding = {

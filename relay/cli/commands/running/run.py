@@ -13,7 +13,7 @@ import structlog
 from relay import runtime
 from relay.cli import output
 from relay.cli.options import conf_option, plugins_option, state_option
-from relay.config import CONF_FOLDERS, LOG, PLUGIN_FOLDERS, Config, ConfigError, Registry, load, load_again
+from relay.config import LOG, PLUGIN_FOLDERS, Config, ConfigError, Registry, find_folders, load, load_again
 from relay.engine import open_store
 from relay.listen import raise_descriptor_limit
 from relay.logs import find_error_prefix, set_up_logs
@@ -48,7 +48,7 @@ def _run(conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], worke
     if sys.__stdout__ is None:  # it was closed: nothing is to count as delivered that is written there, by no worker
         os.dup2(os.open(os.devnull, os.O_RDONLY), STANDARD_OUTPUT)
     registry = Registry.discover(plugin_folders or PLUGIN_FOLDERS)
-    folders = [conf] if conf else CONF_FOLDERS
+    folders = find_folders(conf, state)
     assigned = None if worker is None else runtime.Worker.read(worker)
     loaded = load(folders, registry) if assigned is None else load_again(assigned.read_texts(), registry)
     for table in ("admin", "journal"):  # what has secrets beside the plugins, which are noted when made

@@ -1,0 +1,41 @@
+"""Checks the users of [console], and what [console] refers to outside conf.d."""
+
+from collections.abc import Iterator
+
+from relay.config import crosscheck
+from relay.config.address import TcpAddress
+from relay.config.console.settings import ConsoleSettings, is_local
+from relay.config.merge import Merged
+from relay.config.mistake import Mistake
+from relay.config.tls import TlsError, expiry_warning, make_server_context
+
+TABLE = ("console",)
+
+
+def find_barred_users(console: ConsoleSettings, merged: Merged) -> Iterator[Mistake]:
+    """Find users who have no way in."""
+    for name, user in console.user.items():
+        if user.secret is None and not console.user_header:
+            reason = "has no `secret`, and there is no `user_header`: nobody can sign in by this name"
+            yield merged.make_mistake((*TABLE, "user", name), reason)
+
+
+def find_doubts(console: ConsoleSettings, merged: Merged) -> Iterator[Mistake]:
+    """Find what the console cannot use, or what may not be meant. None of it is a mistake: the daemon does without."""
+    yield from crosscheck.find_doubtful_secrets(TABLE, console, merged)
+    unread = [mistake for _, mistake in crosscheck.find_unread_secrets(TABLE, console, merged)]
+    yield from unread
+    if console.tls is None:
+        if console.user and not console.trusted_proxies and not all(map(is_local, console.listen)):
+            reason = "secrets of users pass here in plain text: set tls, or listen for a proxy with TLS alone"
+            yield merged.make_mistake((*TABLE, "listen"), reason)
+        return
+    if not any(isinstance(address, TcpAddress) for address in console.listen):
+        yield merged.make_mistake((*TABLE, "tls"), "there is no TCP address in `listen` to serve it on")
+    if not any(mistake.key.startswith("console.tls.") for mistake in unread):
+        try:
+            make_server_context(console.tls)
+            if ending := expiry_warning(console.tls):
+                yield merged.make_mistake((*TABLE, "tls", "certificate"), ending)
+        except TlsError as error:
+            yield merged.make_mistake((*TABLE, "tls", error.key), error.reason)
