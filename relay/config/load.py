@@ -12,9 +12,8 @@ from pydantic import ValidationError
 
 from relay.api import Plugin, Settings
 from relay.api.internal import find_closest
-from relay.config import clashes, crosscheck, shared_journal
-from relay.config.address import TcpAddress
-from relay.config.console import checks
+from relay.config import clashes, crosscheck
+from relay.config.address import Address, TcpAddress
 from relay.config.console.folder import ConfFolders, read_folders
 from relay.config.console.settings import ConsoleSettings
 from relay.config.effective import list_effective
@@ -146,14 +145,21 @@ def _load(reading: FoundFiles, registry: Registry, *, secrets_required: bool) ->
     check.warnings.extend(crosscheck.find_large_memory(journal, merged))
     check.has_unread(("journal",), journal, required=secrets_required)
     if merged.get_tables("journal").get("backend") == "postgres":
+        from relay.config import shared_journal  # late, as below: a start imports what its configuration needs
+
         check.mistakes.extend(shared_journal.find_mistakes(traits, merged))
         check.warnings.extend(shared_journal.find_doubts(journal, runtime, traits, merged))
     metrics = check.check_own_table("metrics", MetricsSettings)
+    listeners = {"ingest": ingest.listen, "admin": admin.listen, "metrics": metrics.listen}
     console = check.check_own_table("console", ConsoleSettings)
-    check.mistakes.extend(checks.find_barred_users(console, merged))
-    if not secrets_required:  # the service may lack what the console has, and does without
-        check.warnings.extend(checks.find_doubts(console, merged))
-    check.check_addresses(ingest, admin, metrics, console)
+    if merged.get_tables("console"):
+        from relay.config.console import checks
+
+        listeners["console"] = console.listen
+        check.mistakes.extend(checks.find_barred_users(console, merged))
+        if not secrets_required:  # the service may lack what the console has, and does without
+            check.warnings.extend(checks.find_doubts(console, merged))
+    check.check_addresses(listeners)
     disabled = [
         f"{kind}.{name}"
         for kind, tables in named.items()
@@ -367,13 +373,9 @@ class _Check:
         if reason:
             self.warnings.append(self.merged.make_mistake((*path, "certificate"), reason))
 
-    def check_addresses(
-        self, ingest: IngestSettings, admin: AdminSettings, metrics: MetricsSettings, console: ConsoleSettings
-    ) -> None:
-        """Report addresses that two correct tables want. The console may not run, and then takes none by default."""
+    def check_addresses(self, listeners: Mapping[str, tuple[Address, ...]]) -> None:
+        """Report addresses that two correct tables want."""
         wrong = {mistake.key.partition(".")[0] for mistake in self.mistakes}
-        listeners = {"ingest": ingest.listen, "admin": admin.listen, "metrics": metrics.listen}
-        listeners |= {"console": console.listen} if self.merged.get_tables("console") else {}
         good = {table: listen for table, listen in listeners.items() if table not in wrong}
         self.mistakes.extend(clashes.find_address_clashes(good, self.merged))
 
