@@ -75,7 +75,7 @@ clean:
 	touch $@
 
 .venv/run.done: .venv/pip.done pyproject.toml
-	$(PIP) install --editable ".[speed,zstd,email,postgres]"
+	$(PIP) install --editable ".[all]"
 	touch $@
 
 .venv/dev.done: .venv/run.done
