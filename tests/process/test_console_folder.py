@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import aiohttp
 import pytest
 from click.testing import CliRunner
 
@@ -53,6 +54,16 @@ async def test_relay_reads_the_consoles_folder_at_start_and_reload(installed: Da
         ]
         (installed.conf / "60-second.toml").symlink_to("/dev/null")
         assert await reload(installed) == ["connector second: removed"]
+
+        check = {"files": {"70-third.toml": HOOK % ("third", first.url), "60-first.toml": "[log]\nlevle = 1"}}
+        async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(installed.state / "admin.sock"))) as admin:
+            async with admin.post("http://relay/check", json=check) as answer:
+                (mistake,) = (await answer.json())["mistakes"]
+            async with admin.get("http://relay/config") as answer:
+                found = await answer.json()
+        assert (mistake["file"], mistake["line"]) == (str(console / "60-first.toml"), 2)
+        assert found["folders"] == [str(installed.conf), str(console), "/not/there"]
+        assert str(console / "60-first.toml") in {one["file"] for one in found["settings"]}
 
         (console / "70-rights.toml").write_text("[console.user.me]\nmay = 'configure'\n")
         refused = (await installed.run("reload")).stderr.decode()

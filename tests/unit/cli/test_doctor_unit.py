@@ -171,6 +171,11 @@ def test_a_secret_of_the_console_in_the_state_folder_is_the_services_own(
     assert [level for level, *_ in about("secret", look(source(f'{{ file = "{moved}" }}')))] == ["problem"]
 
 
+def test_a_credential_of_the_console_is_no_matter_of_relays_unit(look: Look) -> None:
+    conf = '[console.user.anna]\nmay = "look"\nsecret = { credential = "anna" }\n'
+    assert "problem" not in [level for level, *_ in about("secret", look(conf))]
+
+
 def test_an_environment_variable_that_the_unit_does_not_set_is_a_problem(look: Look) -> None:
     conf = source('{ env = "HOME" }')
     assert [level for level, *_ in about("secret", look(conf))] == ["problem"]
