@@ -34,8 +34,11 @@ class Daemon:
         self.stderr: list[str] = []
         self.url = ""
         self.wrapper: list[str] = []
-        """A command that runs relay in a new interpreter, and what that inherits besides."""
+        """A command that runs relay in a new interpreter."""
+        self.before = ""
+        """Python that the process of relay runs first, without a wrapper."""
         self.inherits: list[int] = []
+        """Descriptors that the process has besides its streams."""
         self.module = "relay"
         """What is run in its place, without a wrapper."""
         self._process: asyncio.subprocess.Process | Forked | None = None
@@ -72,7 +75,9 @@ class Daemon:
                     pass_fds=self.inherits,
                 )
             else:
-                self._process = await self._forks.start(arguments, out.fileno(), self.module)
+                self._process = await self._forks.start(
+                    arguments, out.fileno(), self.module, self.before, self.inherits
+                )
         self._reading = asyncio.get_running_loop().create_task(self._read_stderr(), name="stderr of relay")
 
     @property

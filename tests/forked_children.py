@@ -27,8 +27,8 @@ ARG_START = 45
 """The place of `arg_start` behind the name of the process in /proc/PID/stat; `arg_end` follows."""
 CHILD_OPTIONS = {"env", "pass_fds", "stdout", "stderr"}
 """Options of `asyncio.create_subprocess_exec` that a forked child can have, with files as its streams."""
-OWN_FDS = 500
-"""Descriptors from here on hold what was received until each has its number."""
+OWN_FDS = 100
+"""Descriptors from here on hold what was received until each has its number. A test allows 128 descriptors."""
 
 
 class ForkedChild:
@@ -164,7 +164,7 @@ def _next_child(orders: socket.socket, parent: int) -> tuple[str, list[str], dic
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     order = json.loads(message)
-    _renumber(dict(zip(order["numbers"], fds, strict=True)))
+    renumber(dict(zip(order["numbers"], fds, strict=True)))
     return order["module"], order["arguments"], order["environ"]
 
 
@@ -176,7 +176,7 @@ def _received(orders: socket.socket) -> tuple[bytes, list[int]]:
     return message, fds
 
 
-def _renumber(fds: Mapping[int, int]) -> None:
+def renumber(fds: Mapping[int, int]) -> None:
     """Give each descriptor its number."""
     kept = {number: os.dup2(fd, OWN_FDS + place) for place, (number, fd) in enumerate(fds.items())}
     for fd in fds.values():

@@ -2,7 +2,7 @@
 
 Importing takes most of the CPU of a start, and tests start relay hundreds of times. What is forked is a process of its
 own that goes on as `python -m relay` does, from `main` to the end of the interpreter. It forks its own processes too
-(`tests.forked_children`). Tests of what comes before `main` start relay in the usual way, with a wrapper
+(`tests.forked_children`). Tests of what the interpreter does start relay in the usual way, with a wrapper
 (`Daemon.wrapper`), and that relay starts its processes in the usual way.
 """
 
@@ -87,10 +87,21 @@ class Forks:
         self.command = (sys.executable, "-SIB", str(Path(__file__).with_name("forked_command.py")), str(door))
         """What stands for `python -m relay` where a test starts a program."""
 
-    async def start(self, arguments: Sequence[str], stdout: int, module: str = "relay") -> Forked:
-        """Start a relay with these arguments, and this process's environment and folder. `module`: what is relay."""
+    async def start(
+        self,
+        arguments: Sequence[str],
+        stdout: int,
+        module: str = "relay",
+        before: str = "",
+        inherits: Sequence[int] = (),
+    ) -> Forked:
+        """Start a relay with these arguments, and this process's environment and folder.
+
+        `module`: what is relay. `before`: Python that the process runs first. `inherits`: descriptors that it has, too.
+        """
         errors, stderr = os.pipe()
-        news = self._order(module, arguments, {1: stdout, 2: stderr}, Path.cwd())
+        fds = {1: stdout, 2: stderr, **{fd: fd for fd in inherits}}
+        news = self._order(module, arguments, fds, Path.cwd(), before)
         news.setblocking(False)
         os.close(stderr)
         return Forked(await _number(news), await _reader_of(errors), news)
@@ -109,10 +120,12 @@ class Forks:
         os.close(writer)
         return ForkedReader(news, os.fdopen(reader, "rb"))
 
-    def _order(self, module: str, arguments: Sequence[str], fds: Mapping[int, int], folder: Path) -> socket.socket:
+    def _order(
+        self, module: str, arguments: Sequence[str], fds: Mapping[int, int], folder: Path, before: str = ""
+    ) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         order = {"module": module, "arguments": arguments, "environ": dict(os.environ), "folder": str(folder)}
-        message = json.dumps({**order, "numbers": [*fds]}).encode()
+        message = json.dumps({**order, "before": before, "numbers": [*fds]}).encode()
         with theirs:
             socket.send_fds(self._orders, [message], [theirs.fileno(), *fds.values()])
         return ours
@@ -170,7 +183,7 @@ def next_relay(orders: socket.socket, door: socket.socket) -> tuple[dict[str, An
     files that relay gets."""
     while True:
         ready, _, _ = select.select([orders, door], [], [])
-        message, fds, _, _ = socket.recv_fds(ready[0], 1 << 20, 4)
+        message, fds, _, _ = socket.recv_fds(ready[0], 1 << 20, 8)
         if not message:
             sys.exit()
         if not os.fork():
@@ -251,7 +264,7 @@ if __name__ == "__main__":
     from relay.config.plugins.registry import Registry
     from relay.inspect.subprocess import main as read_journal
     from relay.status import prometheus  # noqa: F401
-    from tests.forked_children import fork_children, name_process
+    from tests.forked_children import fork_children, name_process, renumber
 
     for command in COMMANDS.values():
         import_module(f"relay.cli.commands.{command.module}")
@@ -260,13 +273,12 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who interrupts the tests ends them one after the other
     with socket.socket(fileno=int(sys.argv[1])) as orders, socket.socket(fileno=int(sys.argv[2])) as door:
         order, given = next_relay(orders, door)
-    for number, stream in zip(order["numbers"], given, strict=True):
-        os.dup2(stream, number)
-        os.close(stream)
+    renumber(dict(zip(order["numbers"], given, strict=True)))
     os.chdir(order["folder"])
     sys.path[0] = order["folder"]
     module = order["module"]
     be(module, order["arguments"], order["environ"])
+    exec(order.get("before", ""))
     if order["arguments"][:1] in (["run"], ["sandbox"]) and (child := fork_children()):
         module = child[0]
         be(*child)

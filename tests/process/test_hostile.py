@@ -55,20 +55,17 @@ async def big(size: int) -> AsyncIterator[bytes]:
 
 
 @pytest.mark.promise(5)
-@pytest.mark.parametrize(
-    "headers", [{"Authorization": "Bearer wrong"}, {"Authorization": ""}, {"Authorization": "Basic x"}]
-)
-@pytest.mark.parametrize("body", [b"", b'{"events":[]}', b"nonsense"])
-async def test_a_wrong_token_is_401_whatever_the_body(relay: Daemon, headers: dict[str, str], body: bytes) -> None:
-    status, problem = await post(relay, body, **headers)
-    assert (status, problem["status"]) == (401, 401)
-    assert "right" not in str(problem)
+async def test_a_wrong_token_is_401_whatever_the_body(relay: Daemon) -> None:
+    for shown in ("Bearer wrong", "", "Basic x"):
+        for body in (b"", b'{"events":[]}', b"nonsense"):
+            status, problem = await post(relay, body, Authorization=shown)
+            assert (status, problem["status"]) == (401, 401), (shown, body)
+            assert "right" not in str(problem)
 
 
 @pytest.mark.promise(5)
-@pytest.mark.parametrize(
-    ("body", "said"),
-    [
+async def test_what_is_no_currents_body_is_400_with_a_reason(relay: Daemon) -> None:
+    for body, said in (
         (b"{", "not JSON"),
         (b"events", "not JSON"),
         (b'{"events":[{"event_type":"x","id":"\xff"}', "not JSON"),
@@ -77,12 +74,9 @@ async def test_a_wrong_token_is_401_whatever_the_body(relay: Daemon, headers: di
         (b'{"events":{}}', "events"),
         (b'{"event":[]}', "event_type"),
         (b"[]", "neither"),
-    ],
-)
-async def test_what_is_no_currents_body_is_400_with_a_reason(relay: Daemon, body: bytes, said: str) -> None:
-    status, problem = await post(relay, body)
-    assert status == 400
-    assert said in problem["detail"]
+    ):
+        status, problem = await post(relay, body)
+        assert (status, said in problem["detail"]) == (400, True), (body[:100], problem)
     await still_healthy(relay)
 
 
@@ -96,7 +90,7 @@ async def test_a_body_of_200_mb_is_413_whether_announced_or_not(relay: Daemon) -
 
 @pytest.mark.promise(8)
 async def test_a_gzip_bomb_is_413_and_costs_no_memory(relay: Daemon) -> None:
-    bomb = gzip.compress(b" " * 400 * MIB, 9, mtime=0)
+    bomb = gzip.compress(b" " * 200 * MIB, 9, mtime=0)
     before = relay.memory_kib()
     assert len(bomb) < MIB
     for _ in range(3):
@@ -105,9 +99,8 @@ async def test_a_gzip_bomb_is_413_and_costs_no_memory(relay: Daemon) -> None:
     await still_healthy(relay)
 
 
-@pytest.mark.parametrize(
-    ("body", "encoding", "status"),
-    [
+async def test_compressed_bodies(relay: Daemon) -> None:
+    for body, encoding, expected in (
         (gzip.compress(b'{"events":[]}', mtime=0), "gzip", 200),
         (gzip.compress(b'{"even', mtime=0) + gzip.compress(b'ts":[]}', mtime=0), "gzip", 200),
         (gzip.compress(b'{"events":[]}', mtime=0)[:-9], "gzip", 400),
@@ -115,10 +108,9 @@ async def test_a_gzip_bomb_is_413_and_costs_no_memory(relay: Daemon) -> None:
         (gzip.compress(b"", mtime=0) * 300_000, "gzip", 400),
         (b"not gzip at all", "gzip", 400),
         (b'{"events":[]}', "br", 415),
-    ],
-)
-async def test_compressed_bodies(relay: Daemon, body: bytes, encoding: str, status: int) -> None:
-    assert (await post(relay, body, Content_Encoding=encoding))[0] == status
+    ):
+        status, said = await post(relay, body, Content_Encoding=encoding)
+        assert status == expected, (body[:100], encoding, said)
 
 
 @pytest.mark.promise(5)

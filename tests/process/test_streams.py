@@ -31,8 +31,7 @@ url = "%s"
 type = "stdout"
 """
 
-
-BEFORE = [sys.executable, "-c", "import os, sys; exec(sys.argv[1]); os.execv(sys.argv[2], sys.argv[2:])"]
+CLOSED = [sys.executable, "-c", "import os, sys; os.closerange(0, 3); os.execv(sys.argv[1], sys.argv[1:])"]
 
 
 def stalled() -> int:
@@ -84,7 +83,7 @@ async def test_a_log_that_cannot_be_written_holds_up_nothing(
     daemon: Daemon, error: Callable[[], int], workers: int
 ) -> None:
     fd = error()
-    daemon.wrapper, daemon.inherits = [*BEFORE, f"os.dup2({fd}, 2)"], [fd]
+    daemon.before, daemon.inherits = f"os.dup2({fd}, 2)", [fd]
     daemon.configure("20-workers", f"[runtime]\nworkers = {workers}\n")
     async with Destination() as hook:
         await started(daemon, hook.url, free_port())
@@ -101,7 +100,7 @@ async def test_a_log_that_cannot_be_written_holds_up_nothing(
 
 
 async def test_streams_that_are_closed_are_no_files_of_relay(daemon: Daemon) -> None:
-    daemon.wrapper = [*BEFORE, "os.closerange(0, 3)"]
+    daemon.wrapper = CLOSED
     async with Destination() as hook:
         await started(daemon, hook.url, free_port())
         assert (await daemon.post(b'{"events":[%s]}' % make_event()))[0] == 202

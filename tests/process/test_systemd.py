@@ -31,6 +31,8 @@ type = "http"
 url = "%s"
 """
 WATCHDOG_S = 2.0
+PASSED = 'os.dup2(%d, 3); os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")'
+"""What systemd does to pass a socket."""
 HANGS = """
 import os, time
 from pathlib import Path
@@ -346,8 +348,7 @@ async def test_a_restart_behind_a_passed_socket_loses_no_connection(daemon: Daem
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         fd = listener.fileno()
-        daemon.wrapper = ["bash", "-c", f'exec 3<&{fd}; export LISTEN_PID=$$ LISTEN_FDS=1; exec "$@"', "relay"]
-        daemon.inherits = [fd]
+        daemon.before, daemon.inherits = PASSED % fd, [fd]
         async with Destination() as hook:
             daemon.configure("10-all", TABLES % hook.url)
             await daemon.start()
@@ -372,7 +373,7 @@ async def keep_sending(url: str, acknowledged: list[bytes]) -> None:
 
 
 async def test_what_is_no_listening_socket_is_refused_with_a_reason(daemon: Daemon) -> None:
-    daemon.wrapper = ["bash", "-c", 'exec 3</dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec "$@"', "relay"]
+    daemon.before = PASSED % 0
     daemon.configure("10-all", TABLES.split("[connector")[0])
     await daemon.launch()
     assert await daemon.ended() == 1
@@ -383,7 +384,7 @@ async def test_what_is_no_listening_socket_is_refused_with_a_reason(daemon: Daem
 
 async def test_lines_for_journald_have_priorities_and_a_reload_changes_the_log(daemon: Daemon) -> None:
     """Of the supervisor and of workers."""
-    daemon.wrapper = ["sh", "-c", 'export JOURNAL_STREAM=$(stat -Lc %d:%i /proc/self/fd/2); exec "$@"', "sh"]
+    daemon.before = 'log = os.fstat(2); os.environ["JOURNAL_STREAM"] = f"{log.st_dev}:{log.st_ino}"'
     daemon.configure("05-runtime", "[runtime]\nworkers = 2")
     daemon.configure("10-source", '[source.braze]\ntype="currents"\npath="/currents"')
     await daemon.launch()

@@ -17,7 +17,7 @@ from tests.daemon import Daemon
 SOURCE = '[source.braze]\ntype="currents"\npath="/currents"\n'
 ARCHIVE = '[connector.archive]\ntype="file"\npath="out.ndjson"\n'
 HALF = b"POST /currents HTTP/1.1\r\nHost: x\r\n"
-FEW = ["bash", "-c", 'ulimit -n 128; exec "$@"', "relay"]
+FEW = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))"
 
 
 @contextlib.asynccontextmanager
@@ -59,7 +59,7 @@ async def test_half_open_connections_do_not_use_up_the_descriptors(
     listen = f"unix:{tmp_path / 's'}" if where == "unix" else "127.0.0.1:0"
     daemon.configure("00-ingest", f'[ingest]\nlisten = "{listen}"')
     daemon.configure("10-all", f"[runtime]\nworkers = {workers}\n" + SOURCE + ARCHIVE)
-    daemon.wrapper = FEW
+    daemon.before = FEW
     await daemon.start()
     assert daemon.logged("fewer connections than ingest.max_connections")[0]["connections"] == 64
     async with half_open(daemon.url, 150 * workers):

@@ -12,7 +12,7 @@ from relay.postgres.log.segments import begin_segment
 from relay.postgres.process import Process
 from relay.postgres.state.state import PostgresState
 from relay.store import Counts, Cursor, Parked
-from tests.postgres import Server, start_shared_server
+from tests.postgres import Server, run_server
 from tests.unit.postgres.open_logs import LIMITS, append, open_logs
 
 LANES = 5
@@ -24,9 +24,11 @@ TABLES = """
 """The tables of relay beside the log, and those in which the server keeps what it knows of tables, with their sizes."""
 
 
-@pytest.fixture
-def server() -> Server:
-    return start_shared_server()
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """A server of its own: what it knows of tables is not of all tests' tables."""
+    with run_server() as server:
+        yield server
 
 
 @pytest.fixture

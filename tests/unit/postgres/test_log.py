@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 
 import pytest
@@ -20,13 +20,15 @@ from relay.postgres.log.segments import LogEnd, begin_segment, find_log_end
 from relay.postgres.log.view import PostgresLogView
 from relay.store import EventIds, JournalLimits, Unavailable, Wanted
 from relay.testing import make_event
-from tests.postgres import Server, start_shared_server
+from tests.postgres import Server, run_server, start_shared_server
 from tests.unit.postgres.open_logs import KIND, LIMITS, Open, append, open_logs, read_to
 
 
 @pytest.fixture
-def server() -> Server:
-    return start_shared_server()
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """The shared server. With a parameter, a server of its own: a test may read all its files."""
+    with run_server() if hasattr(request, "param") else nullcontext(start_shared_server()) as server:
+        yield server
 
 
 @pytest.fixture
@@ -200,6 +202,7 @@ async def test_a_block_of_a_newer_relay_stops_readers_and_is_no_damage(open_log:
         PostgresLogView(Cluster(database), 0).check()
 
 
+@pytest.mark.parametrize("server", ["with files of its own"], indirect=True)
 async def test_the_bytes_of_an_erased_user_are_in_no_file_but_the_wal(
     open_log: Open, database: Database, server: Server
 ) -> None:

@@ -23,6 +23,7 @@ from tests.postgres import Replicated, Server, run_server
 from tests.unit.postgres.open_logs import KIND, LIMITS, append, open_logs, read_to
 
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+REPLAYED = "SELECT pg_last_wal_replay_lsn() >= %s"
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +239,8 @@ async def test_a_standby_that_lacks_events_gives_none_of_their_offsets_again() -
             async with open_logs(of_holder) as open_log:
                 log = open_log()
                 assert await append(log, b'{"n":0}') == 0
-                while servers.standbys[0].execute("SELECT count(*) FROM relay.block_1") != [(1,)]:
+                ((committed,),) = servers.primary.execute("SELECT pg_current_wal_lsn()")
+                while servers.standbys[0].execute(REPLAYED, [committed]) != [(True,)]:
                     await asyncio.sleep(0.01)
                 servers.standbys[0].stop()
                 assert await append(log, b'{"lost":1}', b'{"lost":2}') == 1

@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -57,8 +57,10 @@ class States:
 
 
 @pytest.fixture
-def server() -> Server:
-    return start_shared_server()
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """The shared server. With a parameter, a server of its own: a test may read all its files."""
+    with run_server() if hasattr(request, "param") else nullcontext(start_shared_server()) as server:
+        yield server
 
 
 @pytest.fixture
@@ -271,6 +273,7 @@ async def store(states: States) -> AsyncIterator[StoreTable]:
     await store.close()
 
 
+@pytest.mark.parametrize("server", ["with files of its own"], indirect=True)
 async def test_an_erased_user_is_in_no_file_but_the_write_ahead_log(
     server: Server, states: States, state: PostgresState, store: StoreTable
 ) -> None:
