@@ -35,7 +35,7 @@ gc.disable()  # collecting tests makes much that stays, and hardly any garbage
 def pytest_collection_finish() -> None:
     """Collect garbage again from here on, but look no more at what all tests share."""
     gc.freeze()
-    gc.set_threshold(10_000)  # as in a relay that runs
+    gc.set_threshold(50_000)
     gc.enable()
 
 

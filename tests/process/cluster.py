@@ -131,7 +131,7 @@ class Cluster:
             passed = time.monotonic() - began
             is_good = passed < WITHIN_S and not any(node.has_failed for node in self.nodes.values())
             assert is_good, f"{what}: not after {passed:.0f} s; {self.read_holders()}\n{self._read_logs()}"
-            await asyncio.sleep(min(max(passed / 10, 0.05), 0.25))  # each look costs CPU that relays need
+            await asyncio.sleep(min(max(passed / 10, 0.1), 0.25))  # each look costs CPU that relays need
         return time.monotonic() - began
 
     async def until_shared(self, *names: str) -> float:
@@ -200,7 +200,7 @@ class RoundSender:
                 self.accepted += numbers
                 if self._stopped:
                     return
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.1)
 
     def stop(self) -> None:
         """Send nothing more once the present events are taken."""

@@ -25,7 +25,7 @@ async def until_answer(daemon: Daemon, *command: str, good: Callable[[Any], bool
     while not good(found := await ask(daemon, *command)):
         passed = clock() - began
         assert passed < 60, f"last seen: {found}"
-        await asyncio.sleep(min(max(passed / 10, 0.05), 0.25))  # each look costs CPU that relay needs
+        await asyncio.sleep(min(max(passed / 10, 0.1), 0.25))  # each look costs CPU that relay needs
     return found
 
 

@@ -94,7 +94,7 @@ class Stream:
                 if any(await asyncio.gather(*(self._post(session, node, body) for node in asked))):
                     ids = (orjson.loads(event)["id"] for event in events)
                     self.acknowledged |= dict(zip(ids, numbers, strict=True))
-                await asyncio.sleep(0.03)
+                await asyncio.sleep(0.08)
 
     async def _post(self, session: aiohttp.ClientSession, node: Daemon, body: bytes) -> bool:
         with suppress(aiohttp.ClientError, TimeoutError):

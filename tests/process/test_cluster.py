@@ -31,7 +31,7 @@ async def cluster(request: pytest.FixtureRequest, tmp_path: Path, relay_forks: F
 async def deliver_some(cluster: Cluster) -> None:
     """Wait until some more events arrive."""
     before = len(cluster.destination.arrived)
-    await cluster.until("events arrive", lambda: len(cluster.destination.arrived) > before + 100)
+    await cluster.until("events arrive", lambda: len(cluster.destination.arrived) > before + 50)
 
 
 def list_held(cluster: Cluster, name: str) -> list[int]:
@@ -102,13 +102,13 @@ async def test_the_status_is_told_while_no_relay_runs(cluster: Cluster) -> None:
     await cluster.start("a", "b")
     cluster.destination.behaviour = 503
     async with send_round(cluster):
-        await cluster.until("events come in", lambda: cluster.read_pending("a") > 100)
+        await cluster.until("events come in", lambda: cluster.read_pending("a") > 50)
         for node in cluster.nodes.values():
             assert await node.stop() == 0
         seen: Status = cluster.read_status("b")
         assert [(one.node, one.state) for one in seen.nodes] == [("a", "stopped"), ("b", "stopped")]
         assert seen.waiting_partitions == [0, 1, 2, 3]
-        assert sum(lane.pending for lane in seen.lanes) > 100
+        assert sum(lane.pending for lane in seen.lanes) > 50
         assert [lane.state for lane in seen.lanes] == ["idle"]
         assert cluster.command("a", "pause", "hook").returncode == 0
         assert [lane.state for lane in cluster.read_status("a").lanes] == ["paused"]
@@ -128,7 +128,7 @@ async def test_a_connector_that_nodes_get_one_by_one_misses_no_event(cluster: Cl
         configure_hook(a, "late", late)
         assert (await a.run("reload")).returncode == 0
         first = sender.accepted[-1] + 2 * EVENTS  # what is under way now may have come before
-        await cluster.until("events arrive at it", lambda: max(late.arrived, default=0) > first + 100)
+        await cluster.until("events arrive at it", lambda: max(late.arrived, default=0) > first + 50)
         await cluster.until("b is known to lack it", lambda: cluster.read_status("a").nodes[1].lacks == ["late"])
         assert not {*range(first, sender.accepted[-1])} <= late.arrived.keys(), "some wait at b"
         configure_hook(b, "late", late)

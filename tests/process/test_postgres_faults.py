@@ -18,7 +18,7 @@ from tests.postgres.replicated import make_dsn
 from tests.process.fleet import LEASE_S, PARTITIONS, WINDOW, Fleet, Stream
 
 ROUNDS = 50 if LONG else 3
-RATE = 300
+RATE = 120
 HELD = "SELECT count(*) FROM relay.lease WHERE node = ANY(%s) AND until > clock_timestamp()"
 
 

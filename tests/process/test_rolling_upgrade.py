@@ -52,7 +52,7 @@ async def move(cluster: Cluster, node: Node, wrapper: list[str]) -> None:
     await node.start()
     await cluster.until_shared()
     before = len(cluster.destination.arrived)
-    await cluster.until("events arrive", lambda: len(cluster.destination.arrived) > before + 100)
+    await cluster.until("events arrive", lambda: len(cluster.destination.arrived) > before + 50)
 
 
 async def test_relays_are_upgraded_one_by_one_under_load_and_back(tmp_path: Path, relay_forks: Forks) -> None:

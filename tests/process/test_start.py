@@ -221,30 +221,28 @@ async def test_what_cannot_be_made_is_a_mistake_for_check_start_and_reload(daemo
 
 
 async def test_closed_standard_streams_cost_nothing_and_take_nothing(daemon: Daemon) -> None:
-    """Looked at: what connector `stdout` writes does not count, no file gets a line of the log, one process and
-    several; commands have their own tests."""
-    for workers in (1, 2):
-        async with Destination() as destination:
-            prepare(daemon, workers, destination.url)
-            daemon.configure("30-out", '[connector.out]\ntype = "stdout"\nretry = { first = "10ms", max = "20ms" }')
-            run = [sys.executable, "-m", "relay", "run", "--conf", str(daemon.conf), "--state", str(daemon.state)]
-            daemon.configure("00-ingest", f'[ingest]\nlisten = "unix:{daemon.state.parent}/in.sock"')
-            process = await asyncio.create_subprocess_exec("sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *run)
-            for socket in (daemon.state / "admin.sock", daemon.state.parent / "in.sock"):
-                await daemon.until(socket.exists, bool)
-            connector = aiohttp.UnixConnector(f"{daemon.state.parent}/in.sock")
-            async with (
-                aiohttp.ClientSession(connector=connector) as session,
-                session.post("http://relay/currents", data=batch(workers)) as answer,
-            ):
-                assert answer.status == 202
-            await destination.received(1)
-            await daemon.until(lambda: daemon.ledger()["hook"].counts.delivered, lambda number: number > 0)
-            assert daemon.ledger()["out"].counts.delivered == 0
-            process.terminate()
-            async with asyncio.timeout(30):
-                assert await process.wait() == 0
-            (daemon.state.parent / "in.sock").unlink()
+    """Of workers; a single process is in test_streams, and commands have their own tests. Looked at: what connector
+    `stdout` writes does not count, no file gets a line of the log."""
+    async with Destination() as destination:
+        prepare(daemon, 2, destination.url)
+        daemon.configure("30-out", '[connector.out]\ntype = "stdout"\nretry = { first = "10ms", max = "20ms" }')
+        run = [sys.executable, "-m", "relay", "run", "--conf", str(daemon.conf), "--state", str(daemon.state)]
+        daemon.configure("00-ingest", f'[ingest]\nlisten = "unix:{daemon.state.parent}/in.sock"')
+        process = await asyncio.create_subprocess_exec("sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *run)
+        for socket in (daemon.state / "admin.sock", daemon.state.parent / "in.sock"):
+            await daemon.until(socket.exists, bool)
+        connector = aiohttp.UnixConnector(f"{daemon.state.parent}/in.sock")
+        async with (
+            aiohttp.ClientSession(connector=connector) as session,
+            session.post("http://relay/currents", data=batch(2)) as answer,
+        ):
+            assert answer.status == 202
+        await destination.received(1)
+        await daemon.until(lambda: daemon.ledger()["hook"].counts.delivered, lambda number: number > 0)
+        assert daemon.ledger()["out"].counts.delivered == 0
+        process.terminate()
+        async with asyncio.timeout(30):
+            assert await process.wait() == 0
     for path in daemon.state.rglob("*"):
         assert path.is_dir() or path.is_socket() or b'"level"' not in path.read_bytes(), path
 

@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +61,11 @@ def numbers_at(destination: Destination) -> list[int]:
 def children(daemon: Daemon) -> dict[int, int]:
     """The processes of a daemon's workers, by their numbers."""
     found = {}
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            number = re.search(rb'"number": (\d+),', path.read_bytes())
-        except OSError:  # it is gone by now
-            continue
-        if number and _parent(pid := int(path.parent.name)) == daemon.pid:
-            found[int(number[1])] = pid
+    for of_thread in Path(f"/proc/{daemon.pid}/task").glob("*/children"):
+        with suppress(OSError):  # a thread or a child that is gone by now
+            for pid in map(int, of_thread.read_text().split()):
+                if number := re.search(rb'"number": (\d+),', Path(f"/proc/{pid}/cmdline").read_bytes()):
+                    found[int(number[1])] = pid
     return found
 
 
@@ -76,13 +75,6 @@ def is_running(pid: int) -> bool:
         return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return False
-
-
-def _parent(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:  # it is gone by now
-        return 0
 
 
 async def test_they_share_the_connections_and_everything_arrives_once(daemon: Daemon) -> None:

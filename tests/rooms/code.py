@@ -133,8 +133,7 @@ def named_tables(tree: ast.Module) -> set[str]:
 
 def test_names() -> list[str]:
     """Return the name of every test."""
-    trees = [ast.parse(path.read_text()) for path in TESTS]
-    return [one.name for tree in trees for one in _functions(tree) if one.name.startswith("test_")]
+    return [name for path in TESTS for name in re.findall(r"^ *(?:async )?def (test_\w+)", path.read_text(), re.M)]
 
 
 def lines_by_file() -> Mapping[str, int]:

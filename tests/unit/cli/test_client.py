@@ -87,19 +87,25 @@ def test_send_does_not_wait_long_for_who_says_nothing(monkeypatch: pytest.Monkey
     )
 
 
-@pytest.mark.parametrize("place", ["", "/below"])
-def test_a_state_folder_that_may_not_be_entered_is_told_in_a_sentence(tmp_path: Path, place: str) -> None:
-    """Three commands stand for all: for those that ask, for those that look, and for relay itself."""
+def test_a_state_folder_that_may_not_be_entered_is_told_in_a_sentence(tmp_path: Path) -> None:
+    """Three commands stand for all: for those that ask, for those that look, and for relay itself. The folder, or the
+    folder above it, may not be entered."""
     state = tmp_path / "state"
     state.mkdir(mode=0o444)
     (tmp_path / "conf.d").mkdir()
     begins = {
-        "audit": f"Error: {state}{place}/admin.sock: Permission denied; be root, or in the group admin.group\n",
-        "accept clock": f"Error: {state}{place}/unfinished-restore may not be read by this user: be root, or the user",
-        f"run --conf {tmp_path / 'conf.d'}": f"relay cannot start: the state folder {state}{place} cannot be used: ",
+        "audit": (state, f"Error: {state}/admin.sock: Permission denied; be root, or in the group admin.group\n"),
+        "accept clock": (
+            state / "below",
+            f"Error: {state}/below/unfinished-restore may not be read by this user: be root, or the user",
+        ),
+        f"run --conf {tmp_path / 'conf.d'}": (
+            state / "below",
+            f"relay cannot start: the state folder {state}/below cannot be used: ",
+        ),
     }
-    for words, begin in begins.items():
-        relay = [sys.executable, "-m", "relay", *words.split(), "--state", f"{state}{place}"]
+    for words, (place, begin) in begins.items():
+        relay = [sys.executable, "-m", "relay", *words.split(), "--state", str(place)]
         done = subprocess.run([*UNPRIVILEGED, *relay], capture_output=True, text=True, check=False)
         assert (done.returncode, done.stdout) == (1, ""), done.stderr
         (line,) = [line for line in done.stderr.splitlines(keepends=True) if not line.startswith("{")]

@@ -156,8 +156,7 @@ async def test_events_that_wait_alone_take_no_share_of_the_rate_from_others(tmp_
         assert it.connector.delivered.total() == 15
 
 
-@pytest.mark.parametrize("way", ["skipped", "parked", "refused whole"])
-@pytest.mark.parametrize("concurrency", [1, 4])
+@pytest.mark.parametrize(("way", "concurrency"), [("skipped", 4), ("parked", 1), ("refused whole", 4)])
 async def test_what_a_connector_settles_by_itself_costs_no_rate(tmp_path: Path, way: str, concurrency: int) -> None:
     """Looked at as well: events that wait alone (above), a replay's own rate (below), the breaker, which such an
     event must not close, and Heap's and Braze's own budgets, which count requests alone."""

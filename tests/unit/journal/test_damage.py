@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.api import Kind
@@ -181,7 +181,6 @@ async def test_readers_skip_damage_in_older_segments_and_missing_files(tmp_path:
     await journal.close()
 
 
-@settings(max_examples=40, deadline=None)
 @given(places=st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=5), bit=st.integers(0, 7))
 def test_whatever_bits_flip_all_is_read_that_can_be_and_nothing_else(
     whole: tuple[Path, Sequence[bytes]], tmp_path_factory: pytest.TempPathFactory, places: list[float], bit: int

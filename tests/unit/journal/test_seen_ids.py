@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
@@ -91,7 +91,6 @@ async def told(steps: Sequence[tuple[str, object]], state: Path) -> Iterator[tup
     return iter(pairs)
 
 
-@settings(max_examples=60, deadline=None)
 @given(STEPS)
 def test_what_is_found_is_what_came_within_the_window_to_the_moment(steps: list[tuple[str, object]]) -> None:
     with TemporaryDirectory() as state:
@@ -99,7 +98,6 @@ def test_what_is_found_is_what_came_within_the_window_to_the_moment(steps: list[
             assert found == expected
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(-3 * WINDOW, 3 * WINDOW), IDS), max_size=20))
 def test_whatever_the_clock_does_nothing_is_found_that_was_never_noted(steps: list[tuple[int, list[str]]]) -> None:
     async def story(state: Path) -> None:

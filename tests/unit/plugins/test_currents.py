@@ -2,7 +2,7 @@ from contextlib import suppress
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.api import Malformed, Request, SourceSettings
@@ -163,7 +163,6 @@ events = st.builds(
 )
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(events))
 def test_what_came_goes_on(bodies):
     decoded = currents(dedupe="1h").decode(Request(b'{"events":[' + b",".join(bodies) + b"]}"))
@@ -172,7 +171,6 @@ def test_what_came_goes_on(bodies):
     assert [kind.type for kind in decoded.kinds] == [orjson.loads(body)["event_type"] for body in bodies]
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.binary()
     | st.text().map(str.encode)

@@ -17,7 +17,7 @@ from pathlib import Path
 import orjson
 import pytest
 import structlog
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -98,7 +98,6 @@ async def test_hostile_types_do_not_leave_the_folder(connect, make_batch, make_e
     assert sorted(found for path in paths for found in ids(path)) == sorted(types)
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(min_size=1, max_size=256))
 def test_a_file_name_is_one_plain_visible_step(text):
     name = clean_name(text)

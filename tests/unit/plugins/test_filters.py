@@ -2,7 +2,7 @@ from hashlib import sha256
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -137,7 +137,6 @@ def leads_to(path, at):
     return len(at) >= len(path) and all(fits)
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(names, trees, max_size=4), st.lists(paths, min_size=1, max_size=3))
 def test_redact_changes_nothing_else(make_event, data, fields):
     event = make_event(data)

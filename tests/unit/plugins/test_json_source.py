@@ -1,7 +1,7 @@
 from contextlib import suppress
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -117,14 +117,12 @@ def test_type_and_id_are_two_fields():
         source(type_field="id")
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.sampled_from([A, B]), min_size=1), st.booleans())
 def test_what_came_goes_on(bodies, as_lines):
     decoded = source().decode(Request(b"\n".join(bodies) if as_lines else b"[" + b",".join(bodies) + b"]"))
     assert [bytes(body) for body in decoded.bodies] == bodies
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary() | st.text().map(str.encode) | st.lists(st.binary()).map(lambda junk: b"[%b]" % b",".join(junk)))
 def test_junk_is_malformed_at_worst(junk):
     with suppress(Malformed):

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.api import KeyValueStore, StoreError
@@ -181,7 +181,6 @@ async def play(store: KeyValueStore, steps: list[Any]) -> None:
     await store.close()
 
 
-@settings(deadline=None, max_examples=60)
 @given(st.lists(STEPS, max_size=12))
 def test_a_store_is_like_a_sorted_dict(steps: list[Any]) -> None:
     asyncio.run(play(MemoryStore(), steps))

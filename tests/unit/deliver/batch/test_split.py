@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.api import DELIVERED, Batch, Outcome, Reject, Retry, RetrySettings
@@ -13,7 +13,6 @@ from relay.deliver.batch.split import Remainder
 from relay.deliver.result import judge
 from relay.testing import make_batch, make_event
 
-UNHURRIED = settings(deadline=None, max_examples=50)
 Answer = Callable[[list[int]], Sequence[Outcome] | Exception | None]
 
 
@@ -68,7 +67,6 @@ def failing_at(*culprits: int, by: Exception) -> Answer:
 BUG = KeyError("x")
 
 
-@UNHURRIED
 @given(events=st.integers(2, 200), culprits=st.sets(st.integers(0, 199), min_size=1, max_size=4))
 def test_events_that_make_a_connector_fail_are_parked_and_others_delivered(events: int, culprits: set[int]) -> None:
     """Looked at as well: a connector that fails at everything, one that answers per event (below)."""
@@ -121,7 +119,6 @@ def test_of_outcomes_per_event_those_that_are_none_are_parked_alone() -> None:
     assert [len(numbers) for numbers in run.tried] == [8, 1, 1, 1, 1]
 
 
-@UNHURRIED
 @given(events=st.integers(2, 100), culprit=st.integers(0, 99))
 def test_of_a_batch_that_is_given_up_only_what_fails_alone_is_parked(events: int, culprit: int) -> None:
     culprit %= events
@@ -157,7 +154,6 @@ def test_waits_of_about_the_same_length_are_one_wait() -> None:
     assert 5 < len(run.tried) < 20
 
 
-@UNHURRIED
 @given(
     keys=st.lists(st.sampled_from(["a", "b", None]), min_size=2, max_size=24),
     bad=st.sets(st.integers(0, 23), max_size=3),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.api import Kind
@@ -133,7 +133,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Sequence[byte
     return folder, asyncio.run(fill(folder))
 
 
-@settings(max_examples=60, deadline=None)
 @given(places=st.lists(st.tuples(st.integers(0, 2), st.floats(0, 1, exclude_max=True)), min_size=1, max_size=6))
 def test_whatever_is_damaged_no_wrong_byte_is_ever_read(
     whole: tuple[Path, Sequence[bytes]], tmp_path_factory: pytest.TempPathFactory, places: list[tuple[int, float]]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -481,7 +481,6 @@ async def told_for_good(connector: BrazeCohorts, events: list[Event]) -> None:
         events = [event for event, outcome in zip(events, outcomes, strict=True) if outcome != DELIVERED]
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.lists(BATCH, max_size=5))
 def test_whatever_happens_the_membership_is_right_in_the_end(batches: list[Any]) -> None:
     async def play() -> None:
