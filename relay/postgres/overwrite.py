@@ -18,6 +18,7 @@ from typing import Final
 
 from relay.postgres.connection import Database, PostgresConnection, limit_wait
 from relay.postgres.error import convert_errors
+from relay.postgres.snapshots import describe_holders
 from relay.store import Unavailable
 
 DEADLINE_S: Final = 600.0
@@ -26,7 +27,7 @@ LOCK_S: Final = 2.0
 SEEN_S: Final = 5.0
 """Seconds to wait for transactions that see what is deleted."""
 LOOK_S: Final = 0.2
-SEEN: Final = "a transaction on the server still sees what was deleted: end it, or wait for it"
+SEEN: Final = "a transaction on the server still sees what was deleted (%s): end it, or wait for it"
 LOCK: Final = limit_wait(LOCK_S)
 
 
@@ -52,7 +53,7 @@ def _await_unseen(db: PostgresConnection) -> None:
     deadline = time.monotonic() + SEEN_S
     while _count_dead(db):
         if time.monotonic() > deadline:
-            raise Unavailable(SEEN, "busy")
+            raise Unavailable(SEEN % describe_holders(db, SEEN_S), "busy")
         time.sleep(LOOK_S)
 
 

@@ -155,14 +155,17 @@ def merge_receipts(parts: Mapping[int, Erasure], name: Callable[[int], str]) -> 
     first, *others = parts.values()
     if not others:
         return first
-    problems = [f"{name(number)}: {one.problem}" for number, one in parts.items() if one.problem]
+    problems: dict[str, list[str]] = {}
+    for number, one in parts.items():
+        if one.problem:
+            problems.setdefault(one.problem, []).append(name(number))
     return replace(
         first,
         **{name: sum(getattr(one, name) for one in parts.values()) for name in COUNTS},
         compacted=_find_last([one.compacted for one in parts.values()]),
         done=_find_last([one.done for one in parts.values()]),
         digests=sorted({each for one in parts.values() for each in one.digests}),
-        problem="; ".join(problems) or None,
+        problem="; ".join(f"{', '.join(where)}: {said}" for said, where in problems.items()) or None,
         workers=parts,
     )
 

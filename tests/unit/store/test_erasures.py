@@ -20,6 +20,7 @@ from relay.store import (
     Unavailable,
     Wanted,
     make_digest,
+    merge_all,
 )
 from relay.testing import make_event
 from tests.unit.store.state_engines import EmbeddedState, StateEngine, make_engine
@@ -66,6 +67,12 @@ async def answer(state: State, *answers: ConnectorAnswer) -> None:
     """Save answers to the first erasure."""
     for one in answers:
         await state.erasures.save_answers(await state.erasures.read_open(), {1: one})
+
+
+def test_a_problem_of_several_partitions_is_told_once() -> None:
+    failed = Erasure(number=1, asked=1.0, user=User("anna"), problem="no room")
+    (merged,) = merge_all([(0, failed), (1, failed), (2, replace(failed, problem=None))], "partition {}".format)
+    assert merged.problem == "partition 0, partition 1: no room"
 
 
 async def test_requests_identities_and_position_are_saved_together(engine: StateEngine, state: State) -> None:

@@ -94,6 +94,7 @@ def list_(place: StateOptions, as_json: bool) -> None:
     for one in found:
         asker = one.by.type if one.by else one.asked_by or "an admin"
         line = f"erasure {one.number}, asked {format_time(one.asked)} by {asker}: {_format_removed(one)}"
+        line += f"; {one.problem}" if one.problem else ""
         line += f"; due {format_time(one.due)}" if one.due else ""
         failed = ", ".join(each.connector for each in one.connectors if each.outcome == "failed")
         lines.append(f"{line}; failed at {failed}" if failed else line)
@@ -164,14 +165,16 @@ def _format_times(plain: dict[str, Any]) -> dict[str, Any]:
 def _format_removed(one: Receipt | WorkerReceipt) -> str:
     its = one.removed
     removed = f"{format_count(its.events, 'event')}, {its.parked + its.unreadable} parked"
-    removed = removed if one.compacted else "nothing removed yet"
-    return f"{one.status}; {removed}{f'; {one.problem}' if one.problem else ''}"
+    if not one.compacted:
+        removed = f"{removed} so far" if any(asdict(its).values()) else "nothing removed yet"
+    return f"{one.status}; {removed}"
 
 
 def _format_receipt(one: Receipt, name: Callable[[int], str]) -> str:
     asker = f"{one.by.type}, source {one.by.source}, offset {one.by.offset}" if one.by else one.asked_by or "an admin"
-    removed = format_time(one.compacted) if one.compacted else "not yet"
     its = one.removed
+    not_yet = "not all yet" if any(asdict(its).values()) else "not yet"
+    removed = format_time(one.compacted) if one.compacted else not_yet
     ids = f"forgotten {format_time(one.done)}" if one.done else "kept until the connectors have erased the user"
     due = format_time(one.due) if one.due else "as erasure.after says"
     answers = []
