@@ -54,7 +54,7 @@ def list_worker_rows(seen: Status) -> list[list[str]]:
     rows = [["worker", "up", "memory", "journal", "needed"]]
     for one in seen.workers:
         if one.started is None or one.journal is None:
-            rows.append([str(one.worker), "away", "-", "-", "-"])
+            rows.append([str(one.worker), "away" if one.away else "starts", "-", "-", "-"])
             continue
         up = "away" if one.away else format_span(seen.now - one.started)
         is_known = one.journal.capacity > 0  # else the worker has no partition

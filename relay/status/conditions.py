@@ -59,9 +59,9 @@ def find_conditions(status: Status) -> list[Condition]:
     if not status.workers:
         conditions += _find_journal("journal", found.journal.said, status.journal, now)
     for worker, finding in zip(status.workers, found.workers, strict=True):
-        if worker.away or worker.journal is None:
+        if worker.away:
             conditions.append(Condition("worker_lost", finding.name, finding.said, now, {}))
-        else:
+        elif worker.journal is not None:
             conditions += _find_journal(f"journal of {finding.name}", finding.said, worker.journal, now)
     return [*conditions, *_find_cluster(status, found), *_find_beside_events(status, found)]
 

@@ -307,11 +307,13 @@ def describe_doubt(one: Doubt, lost: Mapping[str, int]) -> str:
 
 def _diagnose_worker(one: WorkerStatus, lanes: Sequence[LaneStatus]) -> HealthFinding:
     name = f"worker {one.worker}"
-    if one.away or one.journal is None:
+    if one.away:
         part = "missing here" if one.journal is None else "shown as it was last"
         return HealthFinding(
             name, ok=False, said=f"{name}: is away, and started again if it has died; its part is {part}"
         )
+    if one.journal is None:
+        return HealthFinding(name, ok=True, said=f"{name}: starts; its part is missing here until then")
     journal = _diagnose_journal(one.journal, lanes)
     return HealthFinding(name, ok=journal.ok, said=f"{name}: {journal.said}")
 

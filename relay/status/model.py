@@ -269,7 +269,7 @@ class WorkerStatus:
     away: bool
     """It does not answer, and is restarted if it has died. The status has its part as it was last."""
     started: float | None
-    """None: not seen yet."""
+    """None: it has not answered yet; without `away` it only starts."""
     memory: int
     journal: JournalStatus | None
 

@@ -70,6 +70,8 @@ class Running(Protocol):
     over: bool
     """The process has ended for good: everything is delivered."""
 
+    has_died: bool
+    """Whether any of its processes has ended. Until then a worker that never answered only starts."""
     newer: Sequence[str]
     """The plugins with newer code than relay was started with."""
 
@@ -104,11 +106,11 @@ class JointView:
 
     async def status(self, *, own: bool = False) -> Status:
         """Return the status. `own`: without parked events, erasures and doubts, which are in the store."""
-        running = {one.worker.number: one.worker for one in self._workers if not one.over}
+        running = {one.worker.number: one for one in self._workers if not one.over}
         async with asyncio.TaskGroup() as group:
             asked = {
-                number: group.create_task(self._ask_status(worker), name=f"look at worker {number}")
-                for number, worker in running.items()
+                number: group.create_task(self._ask_status(one.worker), name=f"look at worker {number}")
+                for number, one in running.items()
             }
             retired = group.create_task(read_retired(self.store, asked.keys(), self.config), name="read other ledgers")
         answers = {number: task.result() for number, task in asked.items()}
@@ -125,15 +127,16 @@ class JointView:
         else:
             parts = 1 if self.store.shared_partitions else self.config.runtime.workers
             whole = await merge_with_stored(self.store, found, self.config.parked.max_size * parts)
-        workers = [self._describe_worker(number, is_away=answer is None) for number, answer in answers.items()]
+        workers = [self._describe_worker(one, is_away=answers[number] is None) for number, one in running.items()]
         whole = replace(whole, alerts=self.alerts.statuses, refused_reload=self.refused_reload)
         return replace(whole, workers=workers, announces=announces)
 
-    def _describe_worker(self, number: int, *, is_away: bool) -> WorkerStatus:
+    def _describe_worker(self, one: Running, *, is_away: bool) -> WorkerStatus:
         """Return a worker's own row, from its last answer."""
+        number = one.worker.number
         last = self._seen.get(number)
         if last is None:
-            return WorkerStatus(worker=number, away=is_away, started=None, memory=0, journal=None)
+            return WorkerStatus(worker=number, away=one.has_died, started=None, memory=0, journal=None)
         memory = 0 if is_away else last.memory
         return WorkerStatus(worker=number, away=is_away, started=last.started, memory=memory, journal=last.journal)
 

@@ -55,6 +55,8 @@ class Supervised:
         """Whether it was ever ready."""
         self.over = False
         """Whether it has ended for good: everything is delivered."""
+        self.has_died = False
+        """Whether any of its processes has ended."""
         self.newer: Sequence[str] = ()
         """The plugins whose files changed between relay's start and this process's start."""
         self._failure = ""
@@ -89,6 +91,7 @@ class Supervised:
                 log.warning("worker begins with newer code of plugins than relay did", **told)
             self.newer = plugins
             code, why = await self._try_once(in_force())
+            self.has_died = True
             self.over = self.worker.only_drains and code == 0
             if self._stopping.is_set() or self.over:
                 return

@@ -62,6 +62,7 @@ CASES: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
             "workers": [
                 WorkerStatus(worker=0, away=False, started=NOON, memory=0, journal=FULL),
                 WorkerStatus(worker=1, away=True, started=None, memory=0, journal=None),
+                WorkerStatus(worker=2, away=False, started=None, memory=0, journal=None),
             ],
         },
         [("journal_full", "journal of worker 0"), ("worker_lost", "worker 1")],

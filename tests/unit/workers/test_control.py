@@ -47,6 +47,7 @@ class Faked:
     hold: Callable[[str], Awaitable[object]] | None = None
     """Called with the path before it answers."""
     anew: int = 0
+    has_died: bool = False
     newer: Sequence[str] = ()
     reloaded: ReloadResult = field(default_factory=ReloadResult)
 
@@ -115,6 +116,15 @@ async def test_two_status_requests_during_a_restart_count_each_process_once(
         await first
     for _ in range(2):
         assert [one.attempts for one in (await view.status()).lanes] == [{"delivered": 100 + 10 + 1}]
+
+
+async def test_a_worker_that_only_starts_is_not_away(tmp_path: Path, workers: list[Faked]) -> None:
+    third = Faked(Worker(2, 2, str(tmp_path), (), False, "{}"))
+    view = joint(tmp_path, [*workers, third])
+    found = []
+    for third.has_died in (False, True):
+        found.append([one.away for one in (await view.status()).workers])
+    assert found == [[False, False, False], [False, False, True]]
 
 
 async def test_no_connector_is_forgotten_in_the_middle_of_a_reload_that_adds_it(
