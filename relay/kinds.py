@@ -16,7 +16,7 @@ CONDITIONS: Final = MappingProxyType(
         "source_incomplete": "the source lacks a part of a transfer in several requests, such as a segment sync",
         "journal_filling": "connectors still need most of the journal's room",
         "journal_full": "the journal accepts no events",
-        "database_failing": "the database cannot be written",
+        "database_failing": "the database cannot be written, or is away",
         "damaged": "events of the journal cannot be read",
         "erasure_failing": "erasures cannot be done",
         "certificate_expiring": "a certificate that relay shows expires soon",

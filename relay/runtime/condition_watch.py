@@ -51,9 +51,12 @@ class ConditionWatch:
     def check(self, status: Status) -> ConditionSnapshot:
         """Check a status, and call the listeners. A bug of a listener is logged."""
         now = {one.key: one for one in find_conditions(status)}
+        idle = {f"connector {lane.connector}" for lane in status.lanes if lane.state == "idle"}
         for key, before in self._last.items():
             if key in now:
                 now[key] = replace(now[key], since=min(now[key].since, before.since))
+            elif before.subject in idle:  # nobody runs it, as when the database is away: it is not well again
+                now[key] = before
         begun = [one for key, one in now.items() if key not in self._last]
         ended = [one for key, one in self._last.items() if key not in now]
         look, self._last = ConditionSnapshot(status, [*now.values()], begun, ended), now

@@ -58,7 +58,7 @@ def mark_unavailable(own: Status, reason: str) -> Status:
     A node that has lost its partitions tries no write, and would find nothing wrong.
     """
     journal = own.journal
-    journal = replace(journal, refusing=journal.refusing or reason, unsaved=journal.unsaved or reason)
+    journal = replace(journal, refusing=journal.refusing or reason, unsaved=journal.unsaved or reason, away=True)
     return replace(own, journal=journal, unread=reason)
 
 

@@ -154,7 +154,7 @@ def describe_certificate(certificate: CertificateStatus, now: float) -> str:
 def classify_journal(journal: JournalStatus) -> list[str]:
     """Return what is wrong with a journal, as kinds of `relay.kinds`."""
     found = {
-        "journal_full": bool(journal.refusing),
+        "journal_full": bool(journal.refusing) and not journal.away,
         "journal_filling": not journal.refusing and journal.fill >= NEARLY_FULL,
         "database_failing": bool(journal.unsaved),
     }
@@ -272,6 +272,7 @@ def _diagnose_journal(journal: JournalStatus, lanes: Sequence[LaneStatus]) -> He
     used = f"{journal.fill:.0%} of what it may take is still needed"
     if journal.refusing:
         relief = f"; {advise_on_full(lanes)}" if ALL_NEEDED in journal.refusing else ""
+        relief = "; connectors go on with the events in memory, then wait for the database" if journal.away else relief
         return HealthFinding("journal", ok=False, said=f"journal: takes no events: {journal.refusing}{relief}")
     if journal.unsaved:
         said = (

@@ -84,7 +84,7 @@ def keep_counts(last: Status) -> Status:
     frozen = freeze(last)
     sources = [replace(one, duplicates=0, refusing=None, incomplete=0, notice="") for one in frozen.sources]
     healthy = [
-        replace(one, state="working", since=None, paused_until=None, breaker="closed", next_try=0.0, notice="")
+        replace(one, state="idle", since=None, paused_until=None, breaker="closed", next_try=0.0, notice="")
         for one in frozen.lanes
     ]
     lanes = [replace(one, accepted=0, outcomes={}, pending=0, oldest_pending=None, drained_in=0.0) for one in healthy]
@@ -227,6 +227,7 @@ def _merge_journals(one: JournalStatus, other: JournalStatus) -> JournalStatus:
         full_in=_choose_least(one.full_in, other.full_in),
         refusing=one.refusing or other.refusing,
         unsaved=one.unsaved or other.unsaved,
+        away=one.away or other.away,
         bytes=one.bytes + other.bytes,
         failed=one.failed + other.failed,
         lost=one.lost + other.lost,

@@ -199,6 +199,8 @@ class JournalStatus:
     """Why the last commit failed, if that was just now."""
     unsaved: str | None = None
     """Why the last write to the database failed: nothing can be parked, and connectors stop at their window."""
+    away: bool = False
+    """The database that processes share does not answer. `refusing` and `unsaved` say why."""
     bytes: int
     """Bytes of events accepted since the start."""
     failed: int

@@ -218,10 +218,9 @@ async def test_history_tells_of_an_outage_beyond_the_lease_once(daemon: Daemon, 
         server.start()
         while not await is_ready(daemon):
             await asyncio.sleep(0.05)
-        ends = 2  # of refused events, and of failing writes
-        found = await until_answer(daemon, "history", good=lambda found: str(found).count("journal_recovered") == ends)
+        found = await until_answer(daemon, "history", good=lambda found: "journal_recovered" in str(found))
         kinds = [one["kind"] for one in found]
-        assert (kinds.count("journal_full"), kinds.count("database_failing")) == (1, 1)
+        assert (kinds.count("journal_full"), kinds.count("database_failing")) == (0, 1)
 
 
 async def test_a_relay_that_runs_does_not_go_on_with_new_tables(daemon: Daemon, hook: Destination) -> None:

@@ -35,6 +35,19 @@ def test_listeners_hear_what_begins_what_lasts_and_what_ends() -> None:
     assert looks[4].ended[0].facts["pending"] == 9
 
 
+def test_a_connector_that_nobody_runs_is_not_well_again() -> None:
+    looks: list[ConditionSnapshot] = []
+    watch = ConditionWatch([looks.append])
+    for status in (BROKEN, a_status(lanes=[a_lane(state="idle")]), BROKEN, GOOD):
+        watch.check(status)
+    assert [([one.kind for one in look.begun], [one.kind for one in look.ended]) for look in looks] == [
+        (["broken"], []),
+        ([], []),
+        ([], []),
+        ([], ["broken"]),
+    ]
+
+
 def test_what_ends_with_relay_is_not_told() -> None:
     looks: list[ConditionSnapshot] = []
     watch = ConditionWatch([looks.append])
