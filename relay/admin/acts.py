@@ -67,8 +67,8 @@ def make_parked_entry(
     subject = f"source {which.source}" if which.source else "parked events"
     subject = f"connector {which.connector}" if which.connector else subject
     what = "dropped" if kind == "parked_dropped" else "to be delivered once more"
-    selected = [("connector", which.connector), ("source", which.source), ("cause", which.cause)]
-    words = ", ".join(f"{name} {value}" for name, value in selected if value)
+    named = ("connector", "source", "cause", "type", "reason")
+    words = ", ".join(f"{name} {given[name]}" for name in named if name in given)
     said = f"{format_count(events, 'parked event')} {what}" + (f" ({words})" if words else "")
     return Entry(kind, subject, said, by, {"events": events, "selected": given})
 

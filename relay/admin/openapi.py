@@ -10,11 +10,11 @@ from relay.config import Mistake
 from relay.inspect import Audit, Check, Receipt, Remains, ReplayCount, Stretch, Trace, WholeAudit
 from relay.proposal import AvailableTypes, Probe, Proposal, ProposalAnswer
 from relay.status import Diagnosis, Status
-from relay.store import Entry, Forgotten, Parked, ParkedQuery, Replay
+from relay.store import Entry, Forgotten, Parked, ParkedGroup, ParkedQuery, Replay
 
 SCHEMAS: Final = (
     *(Status, Diagnosis, Audit, WholeAudit, Check, Trace, ReplayCount, Stretch, Forgotten, Parked, Replay, ParkedQuery),
-    *(User, Receipt, Remains, Entry, Message, Mistake, AvailableTypes, Probe, Proposal, ProposalAnswer),
+    *(User, Receipt, Remains, Entry, Message, Mistake, AvailableTypes, Probe, Proposal, ProposalAnswer, ParkedGroup),
 )
 
 

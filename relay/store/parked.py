@@ -2,9 +2,13 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Final, Literal, NamedTuple
+from functools import partial
+from heapq import merge
+from itertools import dropwhile
+from operator import attrgetter
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from relay.api import Event, Kind
 
@@ -105,15 +109,22 @@ class ParkedQuery:
     """Source of the events."""
     cause: str | None = None
     """Cause: `unreadable`, `filter`, `refused`, `too_large`, `gave_up`, `bug` or `order`."""
+    type: str | None = None
+    """Event type; "": entries whose type is not known."""
+    reason: str | None = None
+    """The last error, word for word."""
     since: float | None = None
     """Earliest time of the last failure, in Unix seconds."""
+    until: float | None = None
+    """Latest time of the last failure, in Unix seconds."""
     limit: int | None = None
     """Maximum number of events, the oldest ones."""
 
     @property
     def is_counted(self) -> bool:
         """Whether `parked_total` knows the number of these events."""
-        return self.since is None and not self.numbers
+        known = ("connector", "source", "cause", "limit")
+        return all(getattr(self, one.name) == one.default for one in fields(self) if one.name not in known)
 
 
 class ParkedRow(NamedTuple):
@@ -181,6 +192,72 @@ def parse_totals(lying: Iterable[Sequence[Any]], removed: Iterable[Sequence[Any]
             for s, c, why, r, n in removed
         ]
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParkedGroup:
+    """Parked events with the same connector, source, cause, type and reason. Times are Unix seconds."""
+
+    connector: str | None
+    """null: at the source."""
+    source: str
+    cause: str
+    type: str | None
+    """null: not known."""
+    reason: str
+    events: int
+    first: float
+    """The first failed attempt of any of them."""
+    last: float
+    """The last failure of any of them."""
+
+
+GROUP_FIELDS: Final = ("connector", "source", "cause", "type", "reason")
+"""What the events of a group have in common."""
+MOST_GROUPS: Final = 1000
+"""Groups that a partition answers, and that are answered in all: the largest ones."""
+
+
+def sum_groups(parts: Iterable[Sequence[Any]]) -> list[ParkedGroup]:
+    """Sum rows with GROUP_FIELDS, events, first and last to groups; return the largest groups, the largest first."""
+    found: dict[tuple[Any, ...], tuple[int, float, float]] = {}
+    for *same, events, first, last in parts:
+        known = found.get(key := tuple(same), (0, first, last))
+        found[key] = known[0] + events, min(known[1], first), max(known[2], last)
+    groups = [
+        ParkedGroup(**dict(zip(GROUP_FIELDS, key, strict=True)), events=events, first=first, last=last)
+        for key, (events, first, last) in found.items()
+    ]
+    return sorted(groups, key=attrgetter("events", "last"), reverse=True)[:MOST_GROUPS]
+
+
+ReadDown: TypeAlias = Callable[[int, int | None], Iterator["Parked"]]
+"""Reads the events of a partition from the highest number on, or from the highest one below a number."""
+
+
+def order_newest(
+    read: ReadDown, partitions: Iterable[int], after: int | None, own: int, find_last: Callable[[int], float | None]
+) -> Iterator[Parked]:
+    """Yield the events of all partitions, the newest first: each partition's by number, merged by their last failure.
+
+    `read`: without a limit, as some events are passed over. `after`: goes on behind the event of this number, which may
+    be gone. `own`: the partition of that number. `find_last` finds the last failure of the event with a number, or of
+    the next event of the partition; None without any.
+    """
+    parts = []
+    moment = None if after is None else find_last(after)
+    for partition in partitions:
+        if after is not None and partition == own:
+            parts.append(read(partition, after))
+        elif moment is None:
+            parts.append(read(partition, None))
+        else:
+            parts.append(dropwhile(partial(_failed_after, moment), read(partition, None)))
+    return merge(*parts, key=attrgetter("last"), reverse=True)
+
+
+def _failed_after(moment: float, one: Parked) -> bool:
+    return one.last > moment
 
 
 def choose_first(found: Iterable[tuple[int, int]], size: int = PORTION_BYTES) -> list[int]:

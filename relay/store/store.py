@@ -19,7 +19,7 @@ from relay.store.history import Entry, HistoryQuery
 from relay.store.ledger import LaneLedger, SourceLedger
 from relay.store.log import Appender, JournalLimits, Log
 from relay.store.log_view import LogView
-from relay.store.parked import Parked, ParkedQuery, ParkedTotal
+from relay.store.parked import Parked, ParkedGroup, ParkedQuery, ParkedTotal
 from relay.store.pause import Pause
 from relay.store.replay import Replay
 from relay.store.state import SourceState, State
@@ -128,11 +128,18 @@ class StoredPauses(Protocol):
 class StoredParked(Protocol):
     """The parked events of all partitions, by number or selection."""
 
-    def read(self, which: ParkedQuery, *, bodies: bool = True) -> Iterator[Parked]:
-        """Yield parked events, those of each partition from the oldest on. `bodies`: whether to read their bodies.
+    def read(
+        self, which: ParkedQuery, *, bodies: bool = True, newest: bool = False, after: int | None = None
+    ) -> Iterator[Parked]:
+        """Yield parked events by number: those of each partition from the oldest on.
 
-        A slow caller has few events in memory, and delays nobody. Use the iterator in one thread.
+        `bodies`: whether to read their bodies. `newest`: as `order_newest`, with the newest events up to `limit`.
+        `after`: go on behind the event with this number, in either order. A slow caller has few events in memory, and
+        delays nobody. Use the iterator in one thread.
         """
+
+    def read_groups(self, which: ParkedQuery) -> list[ParkedGroup]:
+        """Group parked events, whatever `limit` is; return the MOST_GROUPS largest groups, the largest first."""
 
     def read_totals(self) -> list[ParkedTotal]:
         """Return the totals by source, connector and cause, with the removed events."""

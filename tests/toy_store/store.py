@@ -5,11 +5,13 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 from relay.api import Block, User
 from relay.store import (
+    GROUP_FIELDS,
     NUMBERS,
     AlertMessage,
     Attempts,
@@ -25,6 +27,7 @@ from relay.store import (
     LogSurvey,
     NodeProcess,
     Parked,
+    ParkedGroup,
     ParkedQuery,
     ParkedTotal,
     Passed,
@@ -40,6 +43,8 @@ from relay.store import (
     measure_parked,
     merge_all,
     merge_ledgers,
+    order_newest,
+    sum_groups,
     sum_totals,
 )
 from tests.toy_store.erasures import add_erasure, find_failing
@@ -287,7 +292,10 @@ class ToyParked:
             and which.connector in (None, one.connector)
             and which.source in (None, one.source)
             and which.cause in (None, one.cause)
+            and which.type in (None, one.type or "")
+            and which.reason in (None, one.reason)
             and (which.since is None or one.last >= which.since)
+            and (which.until is None or one.last <= which.until)
         ]
         return found[: which.limit]
 
@@ -295,9 +303,30 @@ class ToyParked:
         self._store.books[find_partition(one.number)].change(change)
         return 1
 
-    def read(self, which: ParkedQuery, *, bodies: bool = True) -> Iterator[Parked]:
-        for one in self._select(which):
+    def read(
+        self, which: ParkedQuery, *, bodies: bool = True, newest: bool = False, after: int | None = None
+    ) -> Iterator[Parked]:
+        every = self._select(replace(which, limit=None))
+
+        def read_down(partition: int, below: int | None) -> Iterator[Parked]:
+            mine = [one for one in every if find_partition(one.number) == partition]
+            return (one for one in reversed(mine) if below is None or one.number < below)
+
+        def find_last(number: int) -> float | None:
+            own = [one for books in self._store.list_books() for one in books.tables.parked.values()]
+            above = [one for one in own if find_partition(one.number) == find_partition(number) <= one.number]
+            return next((one.last for one in above if one.number >= number), None)
+
+        found: Iterator[Parked] = (one for one in every if after is None or one.number > after)
+        if newest:
+            partitions = {find_partition(one.number) for one in every}
+            found = order_newest(read_down, sorted(partitions), after, find_partition(after or 0), find_last)
+        for one in islice(found, which.limit):
             yield one if bodies else replace(one, body=b"")
+
+    def read_groups(self, which: ParkedQuery) -> list[ParkedGroup]:
+        found = self._select(replace(which, limit=None))
+        return sum_groups([*(getattr(one, name) for name in GROUP_FIELDS), 1, one.first, one.last] for one in found)
 
     def read_totals(self) -> list[ParkedTotal]:
         return sum_totals(total for books in self._store.list_books() for total in list_totals(books.tables))

@@ -1,7 +1,7 @@
 """Parked events and replays over the admin API."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Any, Final, Literal, TypeVar
@@ -18,8 +18,11 @@ from relay.threads import ADMIN
 
 T = TypeVar("T")
 END: Final = object()
-QUERY: Final = ("bodies", "cause", "connector", "limit", "number", "since", "source")
+QUERY: Final = ("cause", "connector", "reason", "since", "source", "type", "until")
+"""Parameters of GET /parked/groups."""
+LIST_QUERY: Final = (*QUERY, "after", "bodies", "limit", "number", "order")
 """Parameters of GET /parked."""
+ORDERS: Final = ("oldest", "newest")
 EXAMPLE: Final = '{"connector": "heap"}'
 PORTION_BYTES: Final = 256 << 10
 KINDS: Final[dict[str, Literal["parked_dropped", "parked_replayed"]]] = {
@@ -49,6 +52,7 @@ class ParkedHandlers:
         """List the routes."""
         return [
             web.get("/parked", self.get_parked),
+            web.get("/parked/groups", self.get_groups),
             web.post("/parked/count", self.count),
             *(web.post(f"/parked/{name}", self.change) for name in KINDS),
             web.get("/replays", self.get_replays),
@@ -58,13 +62,22 @@ class ParkedHandlers:
 
     async def get_parked(self, request: web.Request) -> web.StreamResponse:
         """Send parked events, with or without bodies."""
-        if strange := request.query.keys() - QUERY:
-            raise ValueError(f"{sorted(strange)[0]} is not known here; known: {', '.join(QUERY)}")
-        query: dict[str, Any] = {name: request.query[name] for name in request.query.keys() - {"number", "bodies"}}
+        query = _read_query(request, LIST_QUERY)
+        order, after = query.pop("order", ORDERS[0]), query.pop("after", None)
+        if order not in ORDERS:
+            raise ValueError(f"there is no order {order}; orders: {', '.join(ORDERS)}")
+        bodies = msgspec.convert(query.pop("bodies", "true"), bool, strict=False)
         which = _convert_query(query | {"numbers": request.query.getall("number", [])})
-        bodies = msgspec.convert(request.query.get("bodies", "true"), bool, strict=False)
-        portions = _encode_portions(self._control.store.parked.read(which, bodies=bodies))
-        return await send_lines(request, _run_in_thread(portions))
+        behind = None if after is None else msgspec.convert(after, int, strict=False)
+        found = self._control.store.parked.read(which, bodies=bodies, newest=order == "newest", after=behind)
+        return await send_lines(request, _run_in_thread(_encode_portions(found)))
+
+    async def get_groups(self, request: web.Request) -> web.StreamResponse:
+        """Answer with groups of parked events, and with the number of the events in all groups."""
+        which = _convert_query(_read_query(request, QUERY))
+        parked = self._control.store.parked
+        groups = await ADMIN.run(parked.read_groups, which)
+        return make_answer({"events": await ADMIN.run(parked.count, which), "groups": groups})
 
     async def count(self, request: web.Request) -> web.StreamResponse:
         """Count the selected parked events."""
@@ -117,6 +130,13 @@ class ParkedHandlers:
         if cancelled:
             self._control.note(make_cancel_entry(number, read_asker(request)))
         return make_answer({"cancelled": cancelled})
+
+
+def _read_query(request: web.Request, known: Sequence[str]) -> dict[str, Any]:
+    """Return the parameters of a request, but `number`. Raises ValueError for an unknown one."""
+    if strange := request.query.keys() - {*known}:
+        raise ValueError(f"{sorted(strange)[0]} is not known here; known: {', '.join(sorted(known))}")
+    return {name: request.query[name] for name in request.query.keys() - {"number"}}
 
 
 def _convert_query(given: Mapping[str, Any]) -> ParkedQuery:

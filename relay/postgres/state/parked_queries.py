@@ -7,20 +7,26 @@ between two portions.
 from array import array
 from collections.abc import Callable, Iterator, Mapping, MutableSequence, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict
-from itertools import starmap
+from dataclasses import asdict, replace
+from itertools import chain, islice, starmap
 from typing import Any, Final, TypeVar
 
 from relay.postgres.cluster import Cluster
 from relay.postgres.connection import PostgresConnection
 from relay.postgres.state.parked import COLUMNS, WITHOUT_BODY
 from relay.store import (
+    GROUP_FIELDS,
+    MOST_GROUPS,
     PORTION_EVENTS,
     Parked,
+    ParkedGroup,
     ParkedQuery,
     ParkedTotal,
     choose_first,
+    find_partition,
+    order_newest,
     parse_totals,
+    sum_groups,
 )
 
 T = TypeVar("T")
@@ -29,6 +35,13 @@ _NEWEST: Final = """
     FROM $.partition AS one ORDER BY partition
 """
 _READ: Final = "FROM $.parked WHERE partition = %s AND number = ANY(%s) ORDER BY number"
+_LAST: Final = "SELECT last FROM $.parked WHERE partition = %s AND number >= %s ORDER BY number LIMIT 1"
+_CONDITIONS: Final = {
+    **{name: f"{name} = %({name})s" for name in ("connector", "source", "cause", "reason")},
+    "type": "coalesce(type, '') = %(type)s",
+    "since": "last >= %(since)s",
+    "until": "last <= %(until)s",
+}
 _DROP: Final = "DELETE FROM $.parked WHERE partition = %s AND number = ANY(%s)"
 _MARK: Final = """
     UPDATE $.parked SET again = $.unix_time()
@@ -42,14 +55,44 @@ class ClusterParked:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
 
-    def read(self, which: ParkedQuery, *, bodies: bool = True) -> Iterator[Parked]:
-        query = f"SELECT {COLUMNS if bodies else WITHOUT_BODY} {_READ}"
+    def read(
+        self, which: ParkedQuery, *, bodies: bool = True, newest: bool = False, after: int | None = None
+    ) -> Iterator[Parked]:
+        query = f"SELECT {COLUMNS if bodies else WITHOUT_BODY} {_READ} {'DESC' if newest else ''}"
 
         def read_portion(db: PostgresConnection, partition: int, numbers: Sequence[int]) -> list[Parked]:
             return [*starmap(Parked, db.run(query, (partition, numbers)))]
 
-        for portion in self._work_in_portions(which, lambda _: self._cluster.use(), read_portion):
+        def read_down(partition: int, below: int | None) -> Iterator[Parked]:
+            found = self._work_in_portions(
+                unlimited, lambda _: self._cluster.use(), read_portion, behind=below, newest=True, only=partition
+            )
+            return chain.from_iterable(found)
+
+        unlimited = replace(which, limit=None)
+        if newest:
+            with self._cluster.use() as db:
+                partitions = [partition for partition, _ in db.run(_NEWEST)]
+            own = 0 if after is None else find_partition(after)
+            yield from islice(order_newest(read_down, partitions, after, own, self._find_last), which.limit)
+            return
+        for portion in self._work_in_portions(which, lambda _: self._cluster.use(), read_portion, behind=after):
             yield from portion
+
+    def _find_last(self, number: int) -> float | None:
+        with self._cluster.use() as db:
+            row = db.run(_LAST, (find_partition(number), number)).fetchone()
+        return None if row is None else float(row[0])
+
+    def read_groups(self, which: ParkedQuery) -> list[ParkedGroup]:
+        condition, values = _make_condition(which)
+        same = ", ".join(f'"{name}"' for name in GROUP_FIELDS)
+        query = f"""
+            SELECT {same}, count(*) AS events, min(first), max(last) FROM $.parked WHERE {condition}
+            GROUP BY {same} ORDER BY events DESC LIMIT {MOST_GROUPS}
+        """  # noqa: S608
+        with self._cluster.use() as db:
+            return sum_groups(db.run(query, values))
 
     def read_totals(self) -> list[ParkedTotal]:
         with self._cluster.use() as db:
@@ -80,45 +123,51 @@ class ClusterParked:
         which: ParkedQuery,
         lend: Callable[[int], AbstractContextManager[PostgresConnection]],
         work: Callable[[PostgresConnection, int, Sequence[int]], T],
+        *,
+        behind: int | None = None,
+        newest: bool = False,
+        only: int | None = None,
     ) -> Iterator[T]:
         """Work with the selected events that are parked now, in portions; yield the result of each portion.
 
-        `lend` lends a connection for a portion of a partition. `work` gets the partition and the numbers.
+        `lend` lends a connection for a portion of a partition. `work` gets the partition and the numbers. `behind`: the
+        number to begin behind, up or with `newest` down. `only`: one partition.
         """
         left = PORTION_EVENTS if which.limit is None else which.limit
         with self._cluster.use() as db:
-            newest = db.run(_NEWEST).fetchall()
-        for partition, last in newest:
-            after = 0
-            while last and after < last and left:
+            found = db.run(_NEWEST).fetchall()
+        for partition, last in found:
+            first, stop = (0, last or 0) if only in (None, partition) else (0, 0)
+            if behind is not None:
+                first, stop = (0, min(stop, behind - 1)) if newest else (behind, stop)
+            while first < stop and left:
                 with lend(partition) as db:
-                    numbers = _choose(db, which, partition, after, last, min(PORTION_EVENTS, left))
+                    numbers = _choose(db, which, partition, (first, stop), min(PORTION_EVENTS, left), newest=newest)
                     done = work(db, partition, numbers) if numbers else None
                 if done is None:
                     break
                 yield done
-                after, left = numbers[-1], left if which.limit is None else left - len(numbers)
+                first, stop = (first, numbers[-1] - 1) if newest else (numbers[-1], stop)
+                left = left if which.limit is None else left - len(numbers)
 
 
 def _choose(
-    db: PostgresConnection, which: ParkedQuery, partition: int, after: int, last: int, most: int
+    db: PostgresConnection, which: ParkedQuery, partition: int, among: tuple[int, int], most: int, *, newest: bool
 ) -> Sequence[int]:
-    """Choose the next selected events of a partition behind number `after`, up to number `last`; return numbers."""
+    """Choose the next selected events of a partition behind the first number, up to the second; return numbers."""
     condition, values = _make_condition(which)
-    values |= {"partition": partition, "after": after, "last": last, "most": most}
+    values |= {"partition": partition, "after": among[0], "last": among[1], "most": most}
     query = f"""
         SELECT number, size FROM $.parked
         WHERE partition = %(partition)s AND number > %(after)s AND number <= %(last)s AND {condition}
-        ORDER BY number LIMIT %(most)s
+        ORDER BY number {"DESC" if newest else ""} LIMIT %(most)s
     """  # noqa: S608
     return choose_first(db.run(query, values))
 
 
 def _make_condition(which: ParkedQuery) -> tuple[str, dict[str, Any]]:
     """Return the SQL condition of a query without its limit, and its values."""
-    names = ("connector", "source", "cause")
-    parts = [f"{name} = %({name})s" for name in names if getattr(which, name) is not None]
-    parts += ["last >= %(since)s"] if which.since is not None else []
+    parts = [text for name, text in _CONDITIONS.items() if getattr(which, name) is not None]
     parts += ["number = ANY(%(numbers)s)"] if which.numbers else []
     return " AND ".join(parts) or "TRUE", asdict(which) | {"numbers": [*which.numbers]}
 

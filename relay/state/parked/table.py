@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, MutableSequence, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, replace
-from itertools import starmap
+from itertools import chain, islice, starmap
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -20,22 +20,30 @@ from relay.state.database_file import connect, convert_errors, enable_shrinking,
 from relay.state.layout import list_worker_folders
 from relay.state.parked.totals import count_removed, count_stored, read_worker_totals
 from relay.store import (
+    GROUP_FIELDS,
+    MOST_GROUPS,
     PARKED_FIELDS,
     PORTION_BYTES,
     PORTION_EVENTS,
     ROW_BYTES,
     Parked,
+    ParkedGroup,
     ParkedQuery,
     ParkedRow,
     ParkedTotal,
     Reason,
     RemovedParked,
     choose_first,
+    find_partition,
+    order_newest,
+    sum_groups,
     sum_totals,
 )
 
 T = TypeVar("T")
 PAUSE_S: Final = 0.1
+BEHIND_ALL: Final = (1 << 63) - 1
+"""The highest number."""
 _WITHOUT_BODY: Final = ", ".join(name if name != "body" else "x''" for name in PARKED_FIELDS)
 SIZE: Final = f"{ROW_BYTES} + length(body) + length(reason) + length(answer) + ifnull(length(key), 0)"
 """Bytes of a parked event; `schema.sql` counts them in the same way."""
@@ -71,13 +79,31 @@ class FolderParked:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def read(self, which: ParkedQuery, *, bodies: bool = True) -> Iterator[Parked]:
+    def read(
+        self, which: ParkedQuery, *, bodies: bool = True, newest: bool = False, after: int | None = None
+    ) -> Iterator[Parked]:
+        folders = list_worker_folders(self._folder)
+
+        def read_worker(number: int, behind: int | None) -> Iterator[Parked]:
+            part = replace(which, limit=None) if newest else which
+            return _read_worker(folders[number], part, behind, bodies=bodies, newest=newest)
+
+        def find_last(number: int) -> float | None:
+            worker = find_partition(number)
+            return _find_last(folders[worker], number) if worker in folders else None
+
+        own = 0 if after is None else find_partition(after)
+        found = (
+            order_newest(read_worker, folders, after, own, find_last)
+            if newest
+            else chain.from_iterable(read_worker(number, after) for number in folders)
+        )
         with convert_errors():
-            for db, part in _open_each(self._folder, "ro", which):
-                after, left = 0, part.limit
-                while portion := _read_portion(db, part, after, left, bodies=bodies):
-                    yield from portion
-                    after, left = portion[-1].number, None if left is None else left - len(portion)
+            yield from islice(found, which.limit)
+
+    @convert_errors()
+    def read_groups(self, which: ParkedQuery) -> list[ParkedGroup]:
+        return sum_groups(row for db, _ in _open_each(self._folder, "ro", which) for row in _read_groups(db, which))
 
     @convert_errors()
     def read_totals(self) -> list[ParkedTotal]:
@@ -270,26 +296,41 @@ def _open_each(folder: Path, mode: str, which: ParkedQuery) -> Iterator[tuple[sq
 
 def _make_condition(which: ParkedQuery) -> tuple[str, list[Any]]:
     """Return the SQL condition of a query over `parked` without `limit`, and its parameters."""
-    equal = {"connector": which.connector, "source": which.source, "cause": which.cause}
-    parts: list[tuple[str, Any]] = [(f"{name} = ?", value) for name, value in equal.items() if value is not None]
-    if which.since is not None:
-        parts.append(("last >= ?", which.since))
+    compared = {
+        "connector = ?": which.connector, "source = ?": which.source, "cause = ?": which.cause,
+        "ifnull(type, '') = ?": which.type, "reason = ?": which.reason,
+        "last >= ?": which.since, "last <= ?": which.until,
+    }  # fmt: skip
+    parts: list[tuple[str, Any]] = [(text, value) for text, value in compared.items() if value is not None]
     if which.numbers:
         parts.append(("number IN (SELECT value FROM json_each(?))", f"[{','.join(map(str, which.numbers))}]"))
     return " AND ".join(text for text, _ in parts) or "TRUE", [value for _, value in parts]
 
 
+def _read_worker(
+    folder: Path, which: ParkedQuery, behind: int | None, *, bodies: bool, newest: bool
+) -> Iterator[Parked]:
+    """Yield the events of a worker behind a number, up or down."""
+    left = which.limit
+    with closing(connect(folder, "ro")) as db:
+        while portion := _read_portion(db, which, behind, left, bodies=bodies, newest=newest):
+            yield from portion
+            behind, left = portion[-1].number, None if left is None else left - len(portion)
+
+
 def _read_portion(
-    db: sqlite3.Connection, which: ParkedQuery, after: int, left: int | None, *, bodies: bool
+    db: sqlite3.Connection, which: ParkedQuery, behind: int | None, left: int | None, *, bodies: bool, newest: bool
 ) -> list[Parked]:
-    """Read the next few parked events behind number `after`. `left`: the most that may follow."""
+    """Read the next few parked events behind a number, up or down. `left`: the most that may follow."""
     condition, values = _make_condition(which)
     columns = ", ".join(PARKED_FIELDS) if bodies else _WITHOUT_BODY
-    query = f"SELECT {columns} FROM parked NOT INDEXED WHERE number > ? AND {condition} ORDER BY number LIMIT ?"  # noqa: S608
+    where = f"number {'<' if newest else '>'} ? AND {condition} ORDER BY number {'DESC' if newest else ''} LIMIT ?"
+    query = f"SELECT {columns} FROM parked NOT INDEXED WHERE {where}"  # noqa: S608
+    start = (BEHIND_ALL if newest else 0) if behind is None else behind
     found: list[Parked] = []
     room = PORTION_BYTES
     with closing(
-        db.execute(query, [after, *values, PORTION_EVENTS if left is None else min(PORTION_EVENTS, left)])
+        db.execute(query, [start, *values, PORTION_EVENTS if left is None else min(PORTION_EVENTS, left)])
     ) as rows:
         for row in rows:
             found.append(Parked(*row))
@@ -297,6 +338,23 @@ def _read_portion(
             if room < 0:
                 break
     return found
+
+
+def _find_last(folder: Path, number: int) -> float | None:
+    """Find the last failure of the event with this number, or of the next one; None without any."""
+    with closing(connect(folder, "ro")) as db:
+        row = db.execute("SELECT last FROM parked WHERE number >= ? ORDER BY number LIMIT 1", (number,)).fetchone()
+    return None if row is None else float(row[0])
+
+
+def _read_groups(db: sqlite3.Connection, which: ParkedQuery) -> Iterator[Sequence[Any]]:
+    condition, values = _make_condition(which)
+    same = ", ".join(GROUP_FIELDS)
+    query = f"""
+        SELECT {same}, count(*) AS events, min(first), max(last) FROM parked NOT INDEXED WHERE {condition}
+        GROUP BY {same} ORDER BY events DESC LIMIT {MOST_GROUPS}
+    """  # noqa: S608
+    return db.execute(query, values)
 
 
 def _count(db: sqlite3.Connection, which: ParkedQuery) -> int:

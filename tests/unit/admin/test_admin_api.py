@@ -96,6 +96,10 @@ async def test_the_document_is_valid_and_every_route_is_in_it(bench: Bench) -> N
         (200, "GET", "/parked?connector=heap&limit=1&number=1", "/parked", None),
         (400, "GET", "/parked?conector=heap", "/parked", None),
         (400, "GET", "/parked?limit=many", "/parked", None),
+        (200, "GET", "/parked?order=newest&after=7&type=t&reason=no&until=9e9", "/parked", None),
+        (400, "GET", "/parked?order=best", "/parked", None),
+        (200, "GET", "/parked/groups?connector=heap&type=t", "/parked/groups", None),
+        (400, "GET", "/parked/groups?limit=1", "/parked/groups", None),
         (200, "POST", "/parked/count", None, {"connector": "heap", "numbers": [1]}),
         (200, "POST", "/parked/count", None, {}),
         (400, "POST", "/parked/drop", None, {}),
@@ -168,7 +172,7 @@ async def test_a_wrong_replay_or_query_names_the_field(bench: Bench) -> None:
     assert ("`start`" in missing, "$.start" in wrong) == (True, True), (missing, wrong)
     for name in ("bodys", "numbers"):
         status, problem, _ = await bench.ask("GET", f"/parked?{name}=1")
-        known = "bodies, cause, connector, limit, number, since, source"
+        known = "after, bodies, cause, connector, limit, number, order, reason, since, source, type, until"
         assert (status, problem["detail"]) == (400, f"{name} is not known here; known: {known}")
 
 

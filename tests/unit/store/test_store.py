@@ -316,6 +316,53 @@ async def test_parked_events_are_selected_over_all_partitions(store: Store, open
     assert sum(one.events for one in store.view(1).read_parked_totals()) == 2
 
 
+async def test_the_newest_parked_events_come_first_behind_a_number(store: Store, opened: tuple[Log, State]) -> None:
+    _, state = opened
+    log, other = store.open(1, LIMITS, 1 << 20)
+    for number, its in enumerate((state, other, state, other, state)):
+        await its.park([parked("heap", number, first=NOON + number)])
+        time.sleep(0.002)  # each has a time of its own
+    await log.close()
+    other.close()
+    every = [*store.parked.read(EVERY, newest=True)]
+    assert [one.offset for one in every] == [4, 3, 2, 1, 0]
+    numbers = [one.number for one in every]
+    store_and_page = [
+        [one.number for one in store.parked.read(ParkedQuery(limit=2), newest=True, after=after, bodies=False)]
+        for after in (None, numbers[1], numbers[3])
+    ]
+    assert store_and_page == [numbers[:2], numbers[2:4], numbers[4:]]
+    (dropped,) = store.parked.drop(ParkedQuery(numbers=[numbers[1]]))
+    behind = [one.number for one in store.parked.read(EVERY, newest=True, after=numbers[1])]
+    assert (dropped, {*numbers[2:]} <= {*behind}, numbers[1] in behind) == (1, True, False)
+    oldest = sorted(numbers[:1] + numbers[2:])
+    assert [one.number for one in store.parked.read(EVERY, after=oldest[0])] == oldest[1:]
+    assert [*store.parked.read(EVERY, newest=True, after=7 * NUMBERS)] != []
+
+
+async def test_parked_events_are_grouped_over_all_partitions(store: Store, opened: tuple[Log, State]) -> None:
+    _, state = opened
+    log, other = store.open(1, LIMITS, 1 << 20)
+    await state.park([parked("heap", 1, first=NOON), parked("heap", 2, "gave_up", first=NOON + 1)])
+    await state.park([replace(parked(None, cause="unreadable"), type=None)])
+    await other.park([parked("heap", 1, first=NOON - 5), parked("hook", 2)])
+    await log.close()
+    other.close()
+    groups = store.parked.read_groups(EVERY)
+    assert [(one.connector, one.cause, one.type, one.events) for one in groups[:1]] == [("heap", "refused", "Open", 2)]
+    assert (len(groups), groups[0].first < groups[0].last, groups[0].reason) == (4, True, "a reason")
+    assert groups[0].first == pytest.approx(NOON - 5, abs=60)
+    (unknown,) = store.parked.read_groups(ParkedQuery(type=""))
+    assert (unknown.connector, unknown.type, unknown.events) == (None, None, 1)
+    for which, events in (
+        (ParkedQuery(type="Open"), 4),
+        (ParkedQuery(reason="a reason"), 5),
+        (ParkedQuery(until=1), 0),
+    ):
+        assert store.parked.count(which) == sum(one.events for one in store.parked.read_groups(which)) == events
+        assert len([*store.parked.read(which)]) == events
+
+
 async def test_parked_events_are_marked_and_dropped_for_good(store: Store, opened: tuple[Log, State]) -> None:
     _, state = opened
     await state.park([parked("heap", 1), parked("heap", 2), parked(None, cause="unreadable")])
