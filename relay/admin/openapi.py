@@ -7,14 +7,27 @@ import msgspec
 
 from relay.api import Message, User
 from relay.config import Mistake
-from relay.inspect import Audit, Check, Receipt, Remains, ReplayCount, Stretch, Trace, WholeAudit
+from relay.inspect import Audit, Check, JournalTypes, Receipt, Remains, ReplayCount, Stretch, Trace, WholeAudit
 from relay.proposal import AvailableTypes, Probe, Proposal, ProposalAnswer
 from relay.status import Diagnosis, Status
 from relay.store import Entry, Forgotten, Parked, ParkedGroup, ParkedQuery, Replay
 
 SCHEMAS: Final = (
     *(Status, Diagnosis, Audit, WholeAudit, Check, Trace, ReplayCount, Stretch, Forgotten, Parked, Replay, ParkedQuery),
-    *(User, Receipt, Remains, Entry, Message, Mistake, AvailableTypes, Probe, Proposal, ProposalAnswer, ParkedGroup),
+    *(
+        User,
+        Receipt,
+        Remains,
+        Entry,
+        Message,
+        Mistake,
+        AvailableTypes,
+        Probe,
+        Proposal,
+        ProposalAnswer,
+        ParkedGroup,
+        JournalTypes,
+    ),
 )
 
 

@@ -13,6 +13,7 @@ from relay.inspect.restore import restore
 from relay.inspect.search import Aside, Found, search_all
 from relay.inspect.subprocess import NOT_THERE, Question, answer_question
 from relay.inspect.trace import Resent, Trace, Traced, TracedConnector, TracePart, Tried, WorkerTrace, trace_all
+from relay.inspect.type_counts import FoundCounts, JournalTypes, PartCount, TypeCount, merge_counts
 from relay.inspect.user_search import Remains, find_remains
 from relay.journal import Repair
 
@@ -30,7 +31,10 @@ __all__ = [
     "CheckedDatabase",
     "DumpPart",
     "Found",
+    "FoundCounts",
     "JournalProgress",
+    "JournalTypes",
+    "PartCount",
     "Question",
     "Receipt",
     "Remains",
@@ -43,6 +47,7 @@ __all__ = [
     "Traced",
     "TracedConnector",
     "Tried",
+    "TypeCount",
     "WholeAudit",
     "WorkerCheck",
     "WorkerCount",
@@ -62,6 +67,7 @@ __all__ = [
     "has_run",
     "list_receipts",
     "merge_audits",
+    "merge_counts",
     "plan_repairs",
     "repair_all",
     "restore",

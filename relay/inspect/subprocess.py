@@ -25,6 +25,7 @@ from relay.inspect.dump import DumpPart, dump_all
 from relay.inspect.progress import UNTOLD, JournalProgress, encode_progress
 from relay.inspect.replay_count import Stretch, count_all
 from relay.inspect.search import search_all
+from relay.inspect.type_counts import count_types
 from relay.inspect.user_search import find_remains
 from relay.parent import end_with_parent
 from relay.store import Store
@@ -74,6 +75,7 @@ QUESTIONS: Final[Mapping[str, Callable[..., object]]] = {
     "dump": dump_events,
     "remains": search_remains,
     "search": search_all,
+    "types": count_types,
 }
 
 

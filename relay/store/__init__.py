@@ -50,7 +50,7 @@ from relay.store.ledger import (
     parse_source_ledger,
 )
 from relay.store.log import Appender, ErasedStretch, EventIds, JournalLimits, Log, LogReader, Wants
-from relay.store.log_view import CheckedPart, Condition, LogSurvey, LogView, Passed, ignore_position
+from relay.store.log_view import CheckedPart, Condition, LogPart, LogSurvey, LogView, Passed, ignore_position
 from relay.store.parked import (
     CAUSES,
     GROUP_FIELDS,
@@ -157,6 +157,7 @@ __all__ = [
     "LaneLedger",
     "Ledger",
     "Log",
+    "LogPart",
     "LogReader",
     "LogSurvey",
     "LogView",

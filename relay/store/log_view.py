@@ -47,6 +47,20 @@ class CheckedPart:
         return self.condition in ("good", "open", "torn")
 
 
+@dataclass(frozen=True, slots=True)
+class LogPart:
+    """A part in which a log keeps its events, unread."""
+
+    name: str
+    """As `LogView.read` names it."""
+    base: int
+    """The offset of its first event."""
+    written: float
+    """About when its last event was received, in Unix seconds; inf while it takes events."""
+    stamp: str
+    """Changes whenever its events change; "" while it takes events."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogSurvey:
     """What is there of a log, found by reading all of it."""
@@ -70,6 +84,9 @@ class LogView(Protocol):
 
     def find_span(self) -> Range:
         """Find the oldest offset, and about the head, without reading events. Raises Unavailable."""
+
+    def list_parts(self) -> Sequence[LogPart]:
+        """List the parts of the log, the oldest first, without reading events. Raises Unavailable."""
 
     def read(self, start: int = 0, since: float = 0.0) -> Iterator[tuple[str, Block]]:
         """Yield the readable blocks from the one with offset `start` on, each with the name of its part of the log.

@@ -117,7 +117,11 @@ async def asked(session: aiohttp.ClientSession, path: str, body: object = None) 
 
 
 async def test_commands_need_nothing_but_the_socket_of_a_relay_that_runs(daemon: Daemon, tmp_path: Path) -> None:
-    async with holding(daemon, 5):
+    async with holding(daemon, 5) as session:
+        for _ in range(2):
+            status, found = await asked(session, "/journal/types")
+            assert (status, [(one["type"], one["events"]) for one in found["types"]]) == (200, [(OPEN, 5)])
+            assert found["complete_since"] == found["since"]
         daemon.conf, daemon.state, conf, state = tmp_path / "none", tmp_path / "only", daemon.conf, daemon.state
         daemon.state.mkdir()
         (daemon.state / "admin.sock").symlink_to(state / "admin.sock")

@@ -1,5 +1,6 @@
 """The store of the toy engine. See `relay.store.Store`."""
 
+import math
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ from relay.store import (
     HistoryQuery,
     JournalLimits,
     LaneLedger,
+    LogPart,
     LogSurvey,
     NodeProcess,
     Parked,
@@ -239,6 +241,9 @@ class ToyLogView:
 
     def find_span(self) -> Range:
         return (self._blocks[0].offsets[0], self._blocks[-1].offsets[-1] + 1) if self._blocks else (0, 0)
+
+    def list_parts(self) -> list[LogPart]:
+        return [LogPart("memory", 0, math.inf, "")]
 
     def read(self, start: int = 0, since: float = 0.0) -> Iterator[tuple[str, Block]]:
         return (("memory", block) for block in self._blocks if block.offsets[-1] >= start)

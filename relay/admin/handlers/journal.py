@@ -11,9 +11,12 @@ from relay.admin.control import Control
 from relay.admin.handlers.erasures import read_user
 from relay.admin.question_process import QuestionProcess
 from relay.admin.responses import NDJSON, convert_content, make_answer, read_content, send_lines
+from relay.admin.type_counts import TypeCounts
 from relay.inspect import DumpPart, Found, Stretch, encode_problem, trace_all
 from relay.threads import ADMIN
 
+TYPES_S: Final = 90.0
+"""Seconds for counting types."""
 DUMPS: Final = 2
 """Dumps of the journal at a time."""
 
@@ -24,6 +27,8 @@ class JournalHandlers:
     def __init__(self, control: Control) -> None:
         self._control = control
         self._reader = QuestionProcess(control.folder, control.config.journal)  # for good: a new place takes a restart
+        quick = QuestionProcess(control.folder, control.config.journal, seconds=TYPES_S)  # not behind an audit
+        self._types = TypeCounts(quick)
         self._dumps = 0
 
     def list_routes(self) -> list[web.RouteDef]:
@@ -33,6 +38,7 @@ class JournalHandlers:
             web.get("/trace", self.trace),
             web.get("/journal", self.check),
             web.get("/journal/events", self.dump_events),
+            web.get("/journal/types", self.count_types),
             web.post("/replays/count", self.count),
             web.post("/erasures/check", self.find_remains),
         ]
@@ -44,6 +50,13 @@ class JournalHandlers:
     async def check(self, request: web.Request) -> web.StreamResponse:
         """Answer whether the journal is whole."""
         return await self._answer(request, "check")
+
+    async def count_types(self, request: web.Request) -> web.StreamResponse:
+        """Answer with the event types in the journal."""
+        if strange := request.query.keys() - {"since"}:
+            raise ValueError(f"{sorted(strange)[0]} is not known here; known: since")
+        since = msgspec.convert(request.query.get("since"), float | None, strict=False)
+        return make_answer(await self._types.read(since))
 
     async def trace(self, request: web.Request) -> web.StreamResponse:
         """Answer where an event is, and what becomes of it."""

@@ -5,6 +5,7 @@ they call accepted was on disk then. A segment that is missing when its turn com
 all before it.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +14,7 @@ from relay.api import Block
 from relay.journal.failure import convert_disk_errors
 from relay.journal.outside.inspected import Inspected, inspect_all, list_segments
 from relay.journal.outside.repair import plan_segment
-from relay.store import CheckedPart, LogSurvey, Passed, Range, find_unsettled, ignore_position
+from relay.store import CheckedPart, LogPart, LogSurvey, Passed, Range, find_unsettled, ignore_position
 
 
 class JournalView:
@@ -34,6 +35,16 @@ class JournalView:
         """Find the oldest offset, and the acknowledged head, or the beginning of the last segment if that is later."""
         bases = [segment.base for segment in self._segments]
         return (bases[0], max(bases[-1], self._acknowledged)) if bases else (0, 0)
+
+    def list_parts(self) -> list[LogPart]:
+        """List the segments, the oldest first. Raises Unavailable."""
+        parts: list[LogPart] = []
+        for segment in self._segments:
+            with convert_disk_errors(), suppress(FileNotFoundError):  # retention has just removed the segment
+                about, grows = segment.path.stat(), segment.stop is None
+                stamp = "" if grows else f"{about.st_ino} {about.st_size} {about.st_mtime_ns}"
+                parts.append(LogPart(segment.path.name, segment.base, math.inf if grows else about.st_mtime, stamp))
+        return parts
 
     def read(self, start: int = 0, since: float = 0.0) -> Iterator[tuple[str, Block]]:
         """Yield the good blocks from the one with `start` on, each with the name of its segment.

@@ -7,6 +7,7 @@ How it fails and recovers:
 - A damaged row, missing rows and a missing table are damage. The reader passes over them, and tells of them.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -23,6 +24,7 @@ from relay.store import (
     CheckedPart,
     Condition,
     Damage,
+    LogPart,
     LogSurvey,
     Passed,
     Range,
@@ -105,6 +107,13 @@ class PostgresLogView:
     def find_span(self) -> Range:
         found = self._list_segments()
         return (found[0].table.base, found[-1].stop) if found else (0, 0)
+
+    def list_parts(self) -> list[LogPart]:
+        return [
+            LogPart(table.name, table.base, math.inf, "") if table.stop is None
+            else LogPart(table.name, table.base, table.written, f"{table.stop} {table.size}")
+            for table in (segment.table for segment in self._list_segments())
+        ]  # fmt: skip
 
     def read(self, start: int = 0, since: float = 0.0) -> Iterator[tuple[str, Block]]:
         self._read = [one for one in self._list_segments() if one.stop > start]

@@ -82,6 +82,8 @@ async def test_the_document_is_valid_and_every_route_is_in_it(bench: Bench) -> N
         (400, "GET", "/trace", None, None),
         (200, "GET", "/journal", None, None),
         (200, "GET", "/journal/events?start=1&stop=3&events=email&events=sms&limit=2", "/journal/events", None),
+        (200, "GET", "/journal/types?since=1", "/journal/types", None),
+        (400, "GET", "/journal/types?since=now", "/journal/types", None),
         (400, "GET", "/journal/events?from=1", "/journal/events", None),
         (400, "GET", "/journal/events?start=-1", "/journal/events", None),
         (400, "GET", f"/journal/events?limit={10**25}", "/journal/events", None),

@@ -15,6 +15,7 @@ from relay.api import Kind, User
 from relay.config.model import JournalSettings
 from relay.engine import open_store
 from relay.inspect.audit import audit_all
+from relay.inspect.type_counts import count_types, merge_counts
 from relay.postgres.store import PostgresStore
 from relay.state.layout import DATABASE
 from relay.store import (
@@ -286,6 +287,25 @@ async def test_a_pause_holds_in_every_partition_until_its_end(store: Store, open
     assert store.pauses.read() == {}
     await log.close()
     other.close()
+
+
+async def test_event_types_are_counted_over_all_partitions(store: Store, opened: tuple[Log, State]) -> None:
+    log, _ = opened
+    other, state = store.open(1, LIMITS, 1 << 20)
+    await log.append([KIND, KIND, Kind("braze", "a.b")], [b"1", b"2", b"3"])
+    await other.append([KIND], [b"4"])
+    found = count_types(store, 0.0, {})
+    counts = merge_counts(found.counted, 0.0, found.unread, found.problems)
+    assert [(one.type, one.events, sum(one.days.values())) for one in counts.types] == [
+        (KIND.type, 3, 3),
+        ("a.b", 1, 1),
+    ]
+    assert counts.types[0].last == pytest.approx(time.time(), abs=600)
+    assert {key.partition(" ")[0] for key in found.present} == {"0", "1"}
+    parts = [part for view in store.view_all() for part in view.view_log().list_parts()]
+    assert {part.stamp for part in parts if part.written > time.time() + 600} == {""}, "it takes events"
+    await other.close()
+    state.close()
 
 
 async def test_parked_events_are_selected_over_all_partitions(store: Store, opened: tuple[Log, State]) -> None:
