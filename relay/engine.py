@@ -1,7 +1,7 @@
 """The engine of the store. Only this module knows which engine that is."""
 
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,18 @@ def view_plugin_stores(folder: Path, settings: JournalSettings) -> Stores:
         except Unavailable as error:
             raise StoreError(str(error)) from error
     return EmbeddedStores(folder)
+
+
+@contextmanager
+def use_plugin_stores(folder: Path, settings: JournalSettings) -> Iterator[Stores]:
+    """Lend the stores of the connectors to a daemon. Raises Unavailable if the dsn cannot be read."""
+    if settings.backend == "postgres":
+        from relay.postgres import TableStores, find_database
+
+        with closing(find_database(settings)) as database:
+            yield TableStores(database)
+    else:
+        yield EmbeddedStores(folder)
 
 
 def make_tables(settings: JournalSettings) -> str:

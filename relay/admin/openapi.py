@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from relay.api import Message, User
+from relay.api import Message, TableColumn, User
 from relay.config import Mistake
 from relay.inspect import Audit, Check, JournalTypes, Receipt, Remains, ReplayCount, Stretch, Trace, WholeAudit
 from relay.proposal import AvailableTypes, Probe, Proposal, ProposalAnswer
@@ -14,20 +14,8 @@ from relay.store import Entry, Forgotten, Parked, ParkedGroup, ParkedQuery, Repl
 
 SCHEMAS: Final = (
     *(Status, Diagnosis, Audit, WholeAudit, Check, Trace, ReplayCount, Stretch, Forgotten, Parked, Replay, ParkedQuery),
-    *(
-        User,
-        Receipt,
-        Remains,
-        Entry,
-        Message,
-        Mistake,
-        AvailableTypes,
-        Probe,
-        Proposal,
-        ProposalAnswer,
-        ParkedGroup,
-        JournalTypes,
-    ),
+    *(User, Receipt, Remains, Entry, Message, Mistake, AvailableTypes, Probe, Proposal, ProposalAnswer, ParkedGroup),
+    *(JournalTypes, TableColumn),
 )
 
 

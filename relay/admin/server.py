@@ -22,6 +22,7 @@ from relay.admin.handlers.erasures import ErasureHandlers
 from relay.admin.handlers.journal import JournalHandlers
 from relay.admin.handlers.parked import ParkedHandlers
 from relay.admin.handlers.status import StatusHandlers
+from relay.admin.handlers.tables import TableHandlers
 from relay.admin.responses import Handler, answer_errors, make_problem
 from relay.config import Address, AdminSettings, MetricsSettings, UnixAddress, format_address, takes_ipv4
 from relay.listen import Acceptor, AppRunner, ListenerLimits, Server, convert_errors
@@ -72,7 +73,7 @@ class Admin:
     async def start(self) -> None:
         """Bind all listeners. Raises OSError, and ListenError for an address that cannot be bound."""
         for_admin, for_metrics = self._bound or bind(self._settings, self._metrics)
-        kinds = ParkedHandlers, ErasureHandlers, JournalHandlers, ConfigHandlers
+        kinds = ParkedHandlers, ErasureHandlers, JournalHandlers, ConfigHandlers, TableHandlers
         everything = [*self._api.list_routes(), *chain(*(kind(self._control).list_routes() for kind in kinds))]
         supervised = [web.post(RELOAD_AS_VALUE, self._api.reload_as_value)] if self._is_worker else []
         local = await self._make_server("admin", [*everything, *supervised], [answer_errors], ListenerLimits())

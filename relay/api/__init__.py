@@ -31,7 +31,17 @@ from relay.api.request import Denied, Malformed, Request, Response
 from relay.api.secret import BearerToken, HeaderSecret, Secret
 from relay.api.settings import ByteSize, Contradiction, Duration, EventSelection, HttpUrl, Settings, UrlPath, load_zstd
 from relay.api.source import Decoded, Entries, Source, SourceSettings, Unreadable, read_entries
-from relay.api.store import KeyValueStore, StoreError, StoreReader, Stores, find_stores
+from relay.api.store import (
+    AdminTable,
+    KeyValueStore,
+    StoreError,
+    StoreReader,
+    Stores,
+    TableColumn,
+    TableQuery,
+    TableRow,
+    find_stores,
+)
 from relay.api.transport.answer import Answered, check, retry_after
 from relay.api.transport.framing_headers import check_headers
 from relay.api.transport.route import HttpAlertSettings, HttpConnectorSettings
@@ -43,6 +53,7 @@ __all__ = [
     "LARGE",
     "REDACTED",
     "UNREADABLE",
+    "AdminTable",
     "Alarm",
     "Alert",
     "AlertSettings",
@@ -88,6 +99,9 @@ __all__ = [
     "StoreError",
     "StoreReader",
     "Stores",
+    "TableColumn",
+    "TableQuery",
+    "TableRow",
     "Unauthorized",
     "Unreadable",
     "UnreadableEvent",

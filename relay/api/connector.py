@@ -29,7 +29,7 @@ from relay.api.json_parts import value_in
 from relay.api.outcome import Outcome, Skipped
 from relay.api.plugin import Plugin
 from relay.api.settings import ByteSize, Contradiction, Duration, EventSelection, Rate, Settings, StartAt
-from relay.api.store import KeyValueStore
+from relay.api.store import AdminTable, KeyValueStore
 from relay.api.threads import LeftBehind, Threads, release
 from relay.api.transport.answer import Answered, check
 from relay.api.user import User
@@ -229,6 +229,8 @@ class Connector(Plugin):
     """The settings that are tables by event type. `relay check` warns of types in them that it does not know."""
     erasure_setting: ClassVar[str] = ""
     """The setting without which `erase` erases nobody, for `relay check`; empty: there is none."""
+    tables: ClassVar[tuple[AdminTable, ...]] = ()
+    """Small tables of what the store has, for the admin API."""
 
     def __init_subclass__(cls, type: str = "", **defaults: Unpack[ConnectorDefaults]) -> None:
         if strange := defaults.keys() - ConnectorDefaults.__annotations__.keys():

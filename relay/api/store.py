@@ -1,9 +1,10 @@
 """A store of a connector's own: small, durable, ordered keys and values, kept by relay beside its own data."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 import click
 
@@ -63,8 +64,60 @@ class StoreReader(Protocol):
     def get(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
         """Return the values of the keys that are in the store."""
 
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Yield all keys that begin with `prefix`, with their values, in order."""
+    def scan(self, prefix: bytes, *, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Yield the keys behind `after` that begin with `prefix`, with their values, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableColumn:
+    """A column of a `AdminTable`."""
+
+    name: str
+    """The name, such as "members"."""
+    doc: str
+    """A sentence on the column."""
+    kind: Literal["text", "number", "time"] = "text"
+    """What the cells are; `time` is Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableQuery:
+    """The rows of a `AdminTable` that somebody wants."""
+
+    where: Mapping[str, str] = field(default_factory=dict)
+    """The wanted value of a column, by its name: columns of `AdminTable.where` alone."""
+    after: str = ""
+    """The key of the last row before; "": from the first row on."""
+
+
+class TableRow(NamedTuple):
+    """A row of a `AdminTable`."""
+
+    key: str
+    """A text by which the next page begins behind this row."""
+    cells: Sequence[str | int | float | bool | None]
+    """A value for each column. None: there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdminTable:
+    """A small table that a connector shows to admins, read from its store: name it in `Connector.tables`.
+
+    relay reads a page of rows at a time, as of one moment, whether the connector runs or not. `read` yields the rows
+    behind `TableQuery.after`, in the same order each time. It blocks, and runs in a thread beside the connector. If
+    it raises ValueError, the text tells the admin what is wrong with the query.
+    """
+
+    name: str
+    """The name in the path of the admin API: a-z, 0-9 and _."""
+    doc: str
+    """A sentence on the table."""
+    columns: tuple[TableColumn, ...]
+    """The columns."""
+    read: Callable[[StoreReader, TableQuery], Iterable[TableRow]]
+    """Reads rows."""
+    where: tuple[str, ...] = ()
+    """The columns by which an admin may select rows."""
 
 
 class Stores(Protocol):

@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import Final
 
 from relay.inspect.progress import UNTOLD, JournalProgress
-from relay.store import LogPart, LogView, Store
+from relay.store import LogView, Store, UnreadPart
 
 READ_S: Final = 20.0
 HOUR_S: Final = 3600
@@ -28,7 +28,7 @@ class PartCount:
     key: str
     """The part, unique over all partitions."""
     stamp: str
-    """As `LogPart.stamp`."""
+    """As `UnreadPart.stamp`."""
     hours: Mapping[int, Mapping[str, int]]
     """The events by type, by the hour in which they were received, from 1970 on."""
     last: Mapping[str, float]
@@ -95,7 +95,7 @@ def count_types(
     return FoundCounts(counted, [*parts], max(unread, default=None), problems)
 
 
-def _count_part(log: LogView, part: LogPart, key: str) -> PartCount:
+def _count_part(log: LogView, part: UnreadPart, key: str) -> PartCount:
     hours: defaultdict[int, Counter[str]] = defaultdict(Counter)
     last: dict[str, float] = {}
     for name, block in log.read(part.base):

@@ -249,9 +249,9 @@ class _Snapshot:
             rows = () if self._is_empty else chain.from_iterable(_execute(self._db, GET, [*keys]))
             return dict(rows)
 
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def scan(self, prefix: bytes, *, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         with _convert_errors(self._path):
-            yield from () if self._is_empty else _scan(self._db, prefix, b"", -1)
+            yield from () if self._is_empty else _scan(self._db, prefix, after, -1)
 
     def close(self) -> None:
         self._db.close()

@@ -50,7 +50,7 @@ from relay.store.ledger import (
     parse_source_ledger,
 )
 from relay.store.log import Appender, ErasedStretch, EventIds, JournalLimits, Log, LogReader, Wants
-from relay.store.log_view import CheckedPart, Condition, LogPart, LogSurvey, LogView, Passed, ignore_position
+from relay.store.log_view import CheckedPart, Condition, LogSurvey, LogView, Passed, UnreadPart, ignore_position
 from relay.store.parked import (
     CAUSES,
     GROUP_FIELDS,
@@ -157,7 +157,6 @@ __all__ = [
     "LaneLedger",
     "Ledger",
     "Log",
-    "LogPart",
     "LogReader",
     "LogSurvey",
     "LogView",
@@ -200,6 +199,7 @@ __all__ = [
     "Tracks",
     "Unavailable",
     "UnavailableReason",
+    "UnreadPart",
     "Wanted",
     "Wants",
     "choose_first",

@@ -48,7 +48,7 @@ class CheckedPart:
 
 
 @dataclass(frozen=True, slots=True)
-class LogPart:
+class UnreadPart:
     """A part in which a log keeps its events, unread."""
 
     name: str
@@ -85,7 +85,7 @@ class LogView(Protocol):
     def find_span(self) -> Range:
         """Find the oldest offset, and about the head, without reading events. Raises Unavailable."""
 
-    def list_parts(self) -> Sequence[LogPart]:
+    def list_parts(self) -> Sequence[UnreadPart]:
         """List the parts of the log, the oldest first, without reading events. Raises Unavailable."""
 
     def read(self, start: int = 0, since: float = 0.0) -> Iterator[tuple[str, Block]]:

@@ -2,9 +2,10 @@
 
 import asyncio
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice, takewhile
 
+from relay.api import StoreReader
 from relay.api.internal import check_write
 
 
@@ -30,6 +31,11 @@ class MemoryStore:
         found = takewhile(lambda key: key.startswith(prefix), islice(keys, start, None))
         return [(key, self.pairs[key]) for key in islice(found, limit)]
 
+    @property
+    def reader(self) -> StoreReader:
+        """The content as of now, for the tables of a connector: `Chat.tables[0].read(store.reader, TableQuery())`."""
+        return _Reader(dict(sorted(self.pairs.items())))
+
     async def write(self, puts: Mapping[bytes, bytes] | None = None, deletes: Iterable[bytes] = ()) -> None:
         """Put and delete keys, all or nothing. Raises ValueError as a store of relay does."""
         puts, deletes = dict(puts or {}), [*deletes]
@@ -44,3 +50,14 @@ class MemoryStore:
 
     async def close(self) -> None:
         """Do nothing: the content stays."""
+
+
+class _Reader:
+    def __init__(self, pairs: Mapping[bytes, bytes]) -> None:
+        self._pairs = pairs
+
+    def get(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        return {key: self._pairs[key] for key in keys if key in self._pairs}
+
+    def scan(self, prefix: bytes, *, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        return (pair for pair in self._pairs.items() if pair[0].startswith(prefix) and pair[0] > after)

@@ -4,7 +4,9 @@ import asyncio
 from pathlib import Path
 from signal import SIGHUP
 from typing import Any
+from urllib.parse import quote
 
+import aiohttp
 import orjson
 import pytest
 from click.testing import CliRunner
@@ -208,6 +210,30 @@ async def assert_commands_show_the_cohort(daemon: Daemon) -> None:
     assert (shown["name"], shown["members"]) == ("VIPs", "2000")
     assert shown["synced"].endswith("Z")
     assert len((await cohorts("members", "vip", *state))[1].splitlines()) == 2000
+    at = "/lanes/braze/tables"
+    tables = await ask(daemon, at)
+    assert [(table["name"], table["where"]) for table in tables] == [
+        ("cohorts", ["cohort"]), ("members", ["cohort", "user"])
+    ]  # fmt: skip
+    page = await ask(daemon, f"{at}/cohorts")
+    assert (page["rows"][0][:3], page["after"]) == (["vip", "VIPs", 2000], None)
+    first = await ask(daemon, f"{at}/members?where=cohort%3Dvip&limit=1000")
+    second = await ask(daemon, f"{at}/members?where=cohort%3Dvip&limit=1000&after={quote(first['after'])}")
+    assert (len({*map(str, first["rows"] + second["rows"])}), second["after"]) == (2000, None)
+    assert (await ask(daemon, f"{at}/members?where=user%3Dexternal_id:user-1500"))["rows"] == [
+        ["vip", "external_id:user-1500"]
+    ]
+    assert (await ask(daemon, f"{at}/cohorts?worker=1"))["rows"] == [], "it has no store"
+    assert (await ask(daemon, f"{at}/members"))["detail"].startswith("say which")
+    assert "known: cohort=VALUE" in (await ask(daemon, f"{at}/cohorts?where=name%3Dx"))["detail"]
+    assert (await ask(daemon, f"{at}/users"))["detail"] == "there is no table users; tables: cohorts, members"
+
+
+async def ask(daemon: Daemon, path: str) -> Any:
+    """Return what the admin API answers."""
+    connector = aiohttp.UnixConnector(str(daemon.state / "admin.sock"))
+    async with aiohttp.ClientSession(connector=connector) as session, session.get(f"http://relay{path}") as answer:
+        return await answer.json(content_type=None)
 
 
 async def assert_large_removals_are_asked_for(daemon: Daemon, api: CohortApi) -> None:

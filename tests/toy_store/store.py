@@ -25,7 +25,6 @@ from relay.store import (
     HistoryQuery,
     JournalLimits,
     LaneLedger,
-    LogPart,
     LogSurvey,
     NodeProcess,
     Parked,
@@ -40,6 +39,7 @@ from relay.store import (
     StoreHealth,
     Tracks,
     Unavailable,
+    UnreadPart,
     find_partition,
     ignore_position,
     measure_parked,
@@ -242,8 +242,8 @@ class ToyLogView:
     def find_span(self) -> Range:
         return (self._blocks[0].offsets[0], self._blocks[-1].offsets[-1] + 1) if self._blocks else (0, 0)
 
-    def list_parts(self) -> list[LogPart]:
-        return [LogPart("memory", 0, math.inf, "")]
+    def list_parts(self) -> list[UnreadPart]:
+        return [UnreadPart("memory", 0, math.inf, "")]
 
     def read(self, start: int = 0, since: float = 0.0) -> Iterator[tuple[str, Block]]:
         return (("memory", block) for block in self._blocks if block.offsets[-1] >= start)

@@ -48,6 +48,7 @@ from relay_plugins.braze_cohorts.erasure import erase
 from relay_plugins.braze_cohorts.older_database import find_older_database, take_over
 from relay_plugins.braze_cohorts.settings import ARRAY_SIZE, HOSTS, NEEDS, CohortSettings
 from relay_plugins.braze_cohorts.store import CohortStore
+from relay_plugins.braze_cohorts.tables import TABLES
 
 USUAL_NAMES: Final = {"boolean": "heap_cohort_{id}", "array": "heap_cohorts"}
 """Names of attributes, if `attribute` is not set."""
@@ -78,6 +79,7 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
     """
 
     accepted_types: ClassVar[tuple[str, ...]] = (EVENT_TYPE,)
+    tables = TABLES
 
     Settings = CohortSettings
     settings: CohortSettings

@@ -1,5 +1,7 @@
 """The journal over the admin API: audit, check, trace, events, the size of a replay, and what remains of a user."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 from typing import Any, Final
@@ -11,12 +13,22 @@ from relay.admin.control import Control
 from relay.admin.handlers.erasures import read_user
 from relay.admin.question_process import QuestionProcess
 from relay.admin.responses import NDJSON, convert_content, make_answer, read_content, send_lines
-from relay.admin.type_counts import TypeCounts
-from relay.inspect import DumpPart, Found, Stretch, encode_problem, trace_all
+from relay.inspect import (
+    DumpPart,
+    Found,
+    FoundCounts,
+    JournalTypes,
+    PartCount,
+    Stretch,
+    encode_problem,
+    merge_counts,
+    trace_all,
+)
 from relay.threads import ADMIN
 
 TYPES_S: Final = 90.0
 """Seconds for counting types."""
+HOUR_S: Final = 3600.0
 DUMPS: Final = 2
 """Dumps of the journal at a time."""
 
@@ -123,6 +135,31 @@ class JournalHandlers:
                 return await send_lines(request, _send_pieces(first, pieces))
         finally:
             self._dumps -= 1
+
+
+class TypeCounts:
+    """The event types in the journal, counted by a process that reads for a limited time.
+
+    A part of the journal that cannot change any more is read once.
+    """
+
+    def __init__(self, process: QuestionProcess) -> None:
+        self._process = process
+        self._known: dict[str, PartCount] = {}
+        self._turn = asyncio.Lock()
+
+    async def read(self, since: float | None = None) -> JournalTypes:
+        """Return the counts from an hour on; by default of the last day. `since` in Unix seconds. Raises OSError."""
+        given = time.time() - 24 * HOUR_S if since is None else since
+        hour = given // HOUR_S * HOUR_S
+        async with self._turn:
+            stamps = {key: part.stamp for key, part in self._known.items()}
+            answer = await self._process.answer("types", since=hour, known=stamps)
+            found = msgspec.json.decode(answer, type=FoundCounts)
+            now = self._known | {part.key: part for part in found.counted}
+            now = {key: now[key] for key in found.present if key in now}
+            self._known = {key: part for key, part in now.items() if part.stamp}
+        return merge_counts(now.values(), hour, found.unread, found.problems)
 
 
 def _wants_progress(request: web.Request) -> bool:

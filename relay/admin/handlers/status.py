@@ -15,7 +15,6 @@ from aiohttp import web
 
 from relay.admin.acts import make_forget_entry, make_pause_entry, make_resume_entry
 from relay.admin.control import Control
-from relay.admin.openapi import render_contract
 from relay.admin.responses import convert_content, make_answer, read_asker, send_lines
 from relay.status import ListenerStatus, Status, diagnose, mark_unavailable, merge_listeners, read_cluster_status
 from relay.store import HistoryQuery, Unavailable
@@ -126,6 +125,8 @@ class StatusHandlers:
 
     async def get_contract(self, _: web.Request) -> web.StreamResponse:
         """Answer with the OpenAPI document."""
+        from relay.admin.openapi import render_contract  # late: what only who asks for it needs
+
         return web.Response(text=render_contract(), content_type="application/yaml")
 
     async def get_history(self, request: web.Request) -> web.StreamResponse:

@@ -14,7 +14,7 @@ from relay.api import Block
 from relay.journal.failure import convert_disk_errors
 from relay.journal.outside.inspected import Inspected, inspect_all, list_segments
 from relay.journal.outside.repair import plan_segment
-from relay.store import CheckedPart, LogPart, LogSurvey, Passed, Range, find_unsettled, ignore_position
+from relay.store import CheckedPart, LogSurvey, Passed, Range, UnreadPart, find_unsettled, ignore_position
 
 
 class JournalView:
@@ -36,14 +36,14 @@ class JournalView:
         bases = [segment.base for segment in self._segments]
         return (bases[0], max(bases[-1], self._acknowledged)) if bases else (0, 0)
 
-    def list_parts(self) -> list[LogPart]:
+    def list_parts(self) -> list[UnreadPart]:
         """List the segments, the oldest first. Raises Unavailable."""
-        parts: list[LogPart] = []
+        parts: list[UnreadPart] = []
         for segment in self._segments:
             with convert_disk_errors(), suppress(FileNotFoundError):  # retention has just removed the segment
                 about, grows = segment.path.stat(), segment.stop is None
                 stamp = "" if grows else f"{about.st_ino} {about.st_size} {about.st_mtime_ns}"
-                parts.append(LogPart(segment.path.name, segment.base, math.inf if grows else about.st_mtime, stamp))
+                parts.append(UnreadPart(segment.path.name, segment.base, math.inf if grows else about.st_mtime, stamp))
         return parts
 
     def read(self, start: int = 0, since: float = 0.0) -> Iterator[tuple[str, Block]]:

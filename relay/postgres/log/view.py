@@ -24,10 +24,10 @@ from relay.store import (
     CheckedPart,
     Condition,
     Damage,
-    LogPart,
     LogSurvey,
     Passed,
     Range,
+    UnreadPart,
     describe_damage,
     find_unsettled,
     ignore_position,
@@ -108,10 +108,10 @@ class PostgresLogView:
         found = self._list_segments()
         return (found[0].table.base, found[-1].stop) if found else (0, 0)
 
-    def list_parts(self) -> list[LogPart]:
+    def list_parts(self) -> list[UnreadPart]:
         return [
-            LogPart(table.name, table.base, math.inf, "") if table.stop is None
-            else LogPart(table.name, table.base, table.written, f"{table.stop} {table.size}")
+            UnreadPart(table.name, table.base, math.inf, "") if table.stop is None
+            else UnreadPart(table.name, table.base, table.written, f"{table.stop} {table.size}")
             for table in (segment.table for segment in self._list_segments())
         ]  # fmt: skip
 

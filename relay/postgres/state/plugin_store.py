@@ -153,8 +153,7 @@ class _Snapshot:
     def get(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
         return get_pairs(self._db, self._mine, [*keys])
 
-    def scan(self, prefix: bytes) -> Iterator[Pair]:
-        after = b""
+    def scan(self, prefix: bytes, *, after: bytes = b"") -> Iterator[Pair]:
         while page := scan_pairs(self._db, self._mine, prefix, after, PAIRS_AT_ONCE):
             yield from page
             after = page[-1][0]

@@ -59,6 +59,7 @@ SECTIONS: Final[dict[str, Sequence[str]]] = {
         "retry_after",
     ),
     "Stores": ("KeyValueStore", "StoreError", "find_stores", "Stores", "StoreReader"),
+    "Tables for admins": ("AdminTable", "TableColumn", "TableQuery", "TableRow"),
     "Events and batches": ("Event", "Batch", "Block", "Kind", "UnreadableEvent", "ERASED", "REDACTED"),
     "Sources": (
         "Source",

@@ -10,10 +10,10 @@ from relay.api import Block, Event, Kind
 from relay.api.event import ERASED
 from relay.inspect import type_counts
 from relay.inspect.type_counts import count_types, merge_counts
-from relay.store import LogPart
+from relay.store import UnreadPart
 
 DAY = 86_400.0
-PARTS = [LogPart("old", 0, DAY - 1, "1"), LogPart("middle", 2, 2 * DAY, "2"), LogPart("new", 4, math.inf, "")]
+PARTS = [UnreadPart("old", 0, DAY - 1, "1"), UnreadPart("middle", 2, 2 * DAY, "2"), UnreadPart("new", 4, math.inf, "")]
 
 
 class OneLog:
@@ -30,7 +30,7 @@ class OneLog:
     def view_log(self) -> "OneLog":
         return self
 
-    def list_parts(self) -> list[LogPart]:
+    def list_parts(self) -> list[UnreadPart]:
         return PARTS
 
     def read(self, start: int = 0, since: float = 0.0) -> Iterator[tuple[str, Block]]:

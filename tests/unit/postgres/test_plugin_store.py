@@ -51,6 +51,7 @@ async def test_a_reader_sees_one_moment(database: Database, store: StoreTable) -
         await store.write({b"a%04d" % number: b"after" for number in range(1200)})
         assert {value for _, value in [first, *pairs]} == {b"before"}
         assert [*reader.scan(b"b")] == []
+        assert next(reader.scan(b"a", after=b"a0007")) == (b"a0008", b"before")
 
 
 async def test_a_store_that_is_not_there_is_named(database: Database) -> None:

@@ -258,6 +258,7 @@ async def test_a_reader_sees_one_moment_and_holds_up_a_purge_alone(
         assert {value for _, value in [first, *pairs]} == {b"before"}
         assert reader.get([b"a0000", b"none"]) == {b"a0000": b"before"}
         assert [*reader.scan(b"b")] == []
+        assert next(reader.scan(b"a", after=b"a0007")) == (b"a0008", b"before")
         with pytest.raises(StoreError, match=r"mine\.crm\.db: another process is reading it"):
             await embedded.purge()
         await embedded.write({b"c": b"3"})
