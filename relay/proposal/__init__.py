@@ -3,10 +3,18 @@
 Plugins' code runs here, also of plugins that relay has not loaded. So relay asks a process of its own.
 """
 
-from relay.proposal.available import AvailablePlugin, AvailableType, AvailableTypes
 from relay.proposal.changes import add_pending, compare_alerts_and_settings, compare_configs, find_waiting
 from relay.proposal.probe import Probe, probe_connector
-from relay.proposal.values import CheckedProposal, EventSample, Example, Proposal, ProposalAnswer
+from relay.proposal.values import (
+    AvailablePlugin,
+    AvailableType,
+    AvailableTypes,
+    CheckedProposal,
+    EventSample,
+    Example,
+    Proposal,
+    ProposalAnswer,
+)
 
 __all__ = [
     "AvailablePlugin",

@@ -14,10 +14,10 @@ import msgspec
 
 from relay.config import ConfigError, load_again
 from relay.inspect import JournalProgress, answer_question
-from relay.proposal.available import AvailableTypes, list_available
+from relay.proposal.available import list_available
 from relay.proposal.check import Setting, check_proposal
 from relay.proposal.probe import Probe, probe_connector
-from relay.proposal.values import CheckedProposal, Proposal
+from relay.proposal.values import AvailableTypes, CheckedProposal, Proposal
 from relay.store import Store
 
 

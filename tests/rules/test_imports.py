@@ -15,7 +15,7 @@ TELL: Final = "import atexit, sys; atexit.register(lambda: print(*sys.modules));
 UNUSED: Final = {"multiprocessing", "prometheus_client", "psycopg", "relay.postgres", "relay.sandbox", "rich"}
 """What a relay with its journal on disk does without, unless it is asked."""
 MOST_OF_HELP: Final = 125
-MOST_OF_DAEMON: Final = 356
+MOST_OF_DAEMON: Final = 357
 """The most modules of relay and its plugins that each may import. A module takes half a millisecond or more."""
 
 
