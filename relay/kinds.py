@@ -80,6 +80,7 @@ ENTRIES: Final = MappingProxyType(
         "replay_cancelled": "somebody ended a replay",
         "parked_dropped": "somebody removed parked events",
         "parked_replayed": "somebody had parked events delivered once more",
+        "refused": "a client of the admin API, such as a console, refused an action to its user",
         "forgotten": "somebody had relay forget a connector",
         "accepted": "somebody accepted the journal or the clock as it is",
         "repaired": "somebody had a damaged journal repaired",

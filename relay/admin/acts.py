@@ -73,6 +73,14 @@ def make_parked_entry(
     return Entry(kind, subject, said, by, {"events": events, "selected": given})
 
 
+def make_refused_entry(subject: str, what: str, by: str) -> Entry:
+    """Make the entry of an action that a client of the admin API refused to its user."""
+    action = clean_name(what)
+    return Entry(
+        "refused", clean_name(subject), f"{by or 'somebody'} may not do this: {action}", by, {"action": action}
+    )
+
+
 def make_erasure_entry(number: int, by: str) -> Entry:
     """Make the entry of a requested erasure. The receipt has the user."""
     return Entry("erasure_requested", f"erasure {number}", f"erasure {number} was asked for", by, {"number": number})

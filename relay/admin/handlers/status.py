@@ -7,21 +7,33 @@ The lanes notice a change within a second.
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import isfinite
-from typing import Final
+from typing import Annotated, Final
 
+import msgspec
 from aiohttp import web
 
-from relay.admin.acts import make_forget_entry, make_pause_entry, make_resume_entry
+from relay.admin.acts import make_forget_entry, make_pause_entry, make_refused_entry, make_resume_entry
 from relay.admin.control import Control
-from relay.admin.responses import convert_content, make_answer, read_asker, send_lines
+from relay.admin.responses import convert_content, make_answer, read_asker, read_content, send_lines
+from relay.config import LOG
 from relay.status import ListenerStatus, Status, diagnose, mark_unavailable, merge_listeners, read_cluster_status
 from relay.store import HistoryQuery, Unavailable
 from relay.threads import ADMIN
 
 TAPS: Final = 8
 """Live taps at a time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedAction:
+    """An action that a client of the admin API refused to its user."""
+
+    subject: Annotated[str, msgspec.Meta(min_length=1)]
+    """The subject, such as "connector heap" or "relay"."""
+    refused: Annotated[str, msgspec.Meta(min_length=1)]
+    """The action in words. The first 100 characters are kept."""
 
 
 class StatusHandlers:
@@ -62,6 +74,7 @@ class StatusHandlers:
             web.get("/health", self.get_health),
             web.get("/metrics", self.get_metrics),
             web.get("/history", self.get_history),
+            web.post("/history", self.note_refusal),
             web.get("/tail", self.tail),
             web.post("/lanes/{connector}/pause", self.pause),
             web.post("/lanes/{connector}/resume", self.resume),
@@ -133,6 +146,15 @@ class StatusHandlers:
         """Answer with entries of the history, the last one last."""
         query = convert_content({name: request.query[name] for name in request.query}, HistoryQuery)
         return make_answer(await ADMIN.run(self._control.store.history.read, query))
+
+    async def note_refusal(self, request: web.Request) -> web.StreamResponse:
+        """Write into the history that the client refused an action to its user."""
+        given = await read_content(request, '{"subject": "connector heap", "refused": "pause"}')
+        told = convert_content(given, RefusedAction)
+        line = {"subject": told.subject, "refused": told.refused}
+        LOG.clean(line)
+        self._control.note(make_refused_entry(line["subject"], line["refused"], read_asker(request)))
+        return make_answer({"noted": True})
 
     async def tail(self, request: web.Request) -> web.StreamResponse:
         """Send events as they pass."""

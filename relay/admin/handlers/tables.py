@@ -91,6 +91,8 @@ class TableHandlers:
                     raise OSError(f"the table {table.name} cannot be read: {find_reason(error)}") from error
         if any(len(row.cells) != len(table.columns) for row in rows):
             raise OSError(f"the table {table.name} cannot be read: its rows have not as many cells as columns")
+        if any(not isinstance(cell, str | int | float | None) for row in rows for cell in row.cells):
+            raise OSError(f"the table {table.name} cannot be read: a cell is no text, number, true, false or None")
         return rows
 
 

@@ -131,6 +131,9 @@ async def test_the_document_is_valid_and_every_route_is_in_it(bench: Bench) -> N
         (200, "GET", "/erasures", None, None),
         (200, "GET", "/history?since=1&kind=failing&subject=heap&limit=2", "/history", None),
         (400, "GET", "/history?until=1", "/history", None),
+        (200, "POST", "/history", None, {"subject": "connector heap", "refused": "pause"}),
+        (400, "POST", "/history", None, {"subject": "connector heap", "refused": ""}),
+        (400, "POST", "/history", None, {"kind": "started", "subject": "relay", "refused": "x"}),
         (200, "POST", "/erasures", None, {"user_id": "anna", "external_ids": ["a1", "a2"]}),
         (200, "POST", "/erasures", None, {"external_ids": ["a1"]}),
         (200, "POST", "/erasures", None, {"user_id": "anna", "other_ids": [["alias:crm", "17"]]}),
@@ -269,6 +272,13 @@ async def test_what_the_process_that_reads_does_not_find_is_not_there(bench: Ben
 def test_who_somebody_says_they_are_is_one_short_line() -> None:
     assert clean_name("\x1b[31mEve\u202e \t of\n  relay") == "[31mEve of relay"
     assert clean_name("x" * 1000) == "x" * 100
+
+
+async def test_an_action_that_a_client_refused_is_noted_with_its_user(bench: Bench) -> None:
+    await bench.ask("POST", "/history", {"subject": "connector heap", "refused": "pa\x1buse"}, **{"Relay-By": "eve"})
+    (entry,) = bench.shown.noted
+    assert (entry.kind, entry.subject, entry.by) == ("refused", "connector heap", "eve")
+    assert entry.sentence == "eve may not do this: pause"
 
 
 def test_a_reload_that_is_refused_is_kept_with_every_mistake() -> None:
