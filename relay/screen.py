@@ -14,7 +14,7 @@ from relay.status import (
     is_well,
 )
 from relay.store import make_ranges
-from relay.words import escape_text, format_count, format_ranges, format_size, format_span
+from relay.words import escape_text, format_count, format_ranges, format_size, format_span, shorten
 
 CAUSES: Final = {"malformed": "that failed in TLS or spoke no HTTP"}
 """What is not called by its name."""
@@ -138,8 +138,7 @@ def list_remarks(seen: Status) -> list[str]:
         found.append(f"a restart is needed for: {', '.join(seen.restart)}")
     for source in seen.sources:
         if types := [escape_text(name) for name in source.unknown_types]:
-            more = f" and {len(types) - UNKNOWN_NAMED} more" if len(types) > UNKNOWN_NAMED else ""
-            named = ", ".join(types[:UNKNOWN_NAMED]) + more
+            named = ", ".join(shorten(types, UNKNOWN_NAMED))
             found.append(f"{source.source}: {format_count(len(types), 'event type')} not in relay's catalogue: {named}")
     return [*found, *list_problems(seen)]
 

@@ -41,6 +41,11 @@ def format_count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def shorten(found: Sequence[str], most: int) -> list[str]:
+    """Return the first `most` of these, and as the last how many more there are: "and 3 more"."""
+    return [*found[:most], *([f"and {len(found) - most:,} more"] if len(found) > most else [])]
+
+
 def format_ranges(found: Sequence[tuple[int, int]]) -> str:
     """Write the first RANGES_SHOWN ranges of offsets (start, stop), and how many ranges follow: "3, 7-9"."""
     shown = [str(start) if stop == start + 1 else f"{start}-{stop - 1}" for start, stop in found[:RANGES_SHOWN]]

@@ -8,7 +8,7 @@ from typing import Final, Literal
 from relay.inspect import Backup
 from relay.status import ReloadResult
 from relay.store import Entry, Forgotten, ParkedQuery, Replay
-from relay.words import COMMANDING, format_count, format_ranges, format_time
+from relay.words import COMMANDING, format_count, format_ranges, format_time, shorten
 
 SAID: Final = 50
 """Changes or mistakes of a reload that are kept."""
@@ -111,7 +111,7 @@ def make_copy_entry(source: str, by: str) -> Entry:
 def make_reload_entry(result: ReloadResult, by: str) -> Entry:
     """Make the entry of a reload: its changes, or every mistake."""
     said = result.said
-    lines = [*said[:SAID], *([f"and {len(said) - SAID} more"] if len(said) > SAID else [])]
+    lines = shorten(said, SAID)
     if result.ok:
         return Entry("reloaded", "relay", f"the configuration was reloaded: {'; '.join(lines)}", by, {"said": lines})
     sentence = f"the configuration was not reloaded, the one before goes on: {'; '.join(lines)}"

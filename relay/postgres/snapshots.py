@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from relay.postgres.connection import PostgresConnection
-from relay.words import format_count, format_span, format_time
+from relay.words import format_count, format_span, format_time, shorten
 
 LONG_S: Final = 600.0
 """Seconds after which a snapshot is named."""
@@ -50,9 +50,8 @@ class HeldSnapshot(NamedTuple):
 def describe_holders(db: PostgresConnection, seconds: float) -> str:
     """Describe who has held a snapshot for longer than these seconds, the oldest first. Raises psycopg.Error."""
     found = [one for one in map(HeldSnapshot._make, db.run(FIND)) if one.seconds is None or one.seconds > seconds]
-    said = [one.holder + ("" if one.began is None else f", since {format_time(one.began)}") for one in found[:NAMED]]
-    more = [f"{len(found) - NAMED} more"] if len(found) > NAMED else []
-    return "; ".join([*said, *more]) or "the server does not say which to a role without pg_read_all_stats"
+    said = [one.holder + ("" if one.began is None else f", since {format_time(one.began)}") for one in found]
+    return "; ".join(shorten(said, NAMED)) or "the server does not say which to a role without pg_read_all_stats"
 
 
 def find_long_snapshots(db: PostgresConnection) -> Iterator[HeldSnapshot]:

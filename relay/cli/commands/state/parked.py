@@ -18,7 +18,7 @@ from relay.cli.options import moment_option, utf8
 from relay.cli.output import stop_unread
 from relay.cli.state_options import StateOptions, add_places
 from relay.store import CAUSES, Parked, ParkedQuery, find_partition
-from relay.words import escape_text, format_count
+from relay.words import escape_text, format_count, shorten
 
 Command = Callable[..., None]
 _NUMBERS = click.argument("numbers", metavar="[NUMBER]...", nargs=-1, type=click.IntRange(1, (1 << 63) - 1))
@@ -259,8 +259,7 @@ def _check_some(access: StateAccess, which: ParkedQuery) -> int:
 
 def _list_numbers(numbers: set[int]) -> str:
     """Return the first of these numbers in words, and how many more there are."""
-    first = ", ".join(map(str, sorted(numbers)[:SAID]))
-    return f"{first} and {len(numbers) - SAID:,} more" if len(numbers) > SAID else first
+    return ", ".join(shorten([*map(str, sorted(numbers))], SAID))
 
 
 def _list_fields(one: Parked) -> dict[str, Any]:
