@@ -264,6 +264,14 @@ async def test_a_relay_that_is_stopped_is_told_by_who_asks_it(daemon: Daemon) ->
     assert (await command("status", *state))[1].startswith("relay ")
 
 
+async def test_doctor_judges_the_configuration_of_the_relay_that_runs(daemon: Daemon) -> None:
+    prepare(daemon, 1)
+    await daemon.start()
+    lines = (await daemon.run("doctor")).stdout.decode().splitlines()
+    assert lines[:2] == [f"state folder {daemon.state}: a relay runs with it", f"configuration {daemon.conf}"]
+    assert await daemon.stop() == 0
+
+
 @pytest.mark.parametrize(("what", "workers"), [("file", 1), ("loop", 1), ("file", 2)])
 async def test_a_state_folder_that_cannot_be_used_is_told_in_a_line(daemon: Daemon, what: str, workers: int) -> None:
     prepare(daemon, workers)

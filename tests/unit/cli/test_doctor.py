@@ -145,13 +145,14 @@ def test_a_relay_that_has_run_and_does_not_is_told(place: Place) -> None:
     assert place.findings()["relay"] == ("warning", f"no relay runs with the state folder {place.state}")
 
 
-def test_the_first_line_says_whether_relay_runs_and_problems_come_first(
+def test_the_first_lines_say_what_is_looked_at_and_problems_come_first(
     place: Place,
 ) -> None:
     (place.state / DATABASE).touch()
     (place.conf / "b.toml").write_text("[journal]\nmax_sice = 1\n")
-    first, *found, _ = place.run().output.splitlines()
-    assert first == f"state folder {place.state}: no relay runs with it"
+    *lines, _ = place.run().output.splitlines()
+    first, found = lines[:2], lines[2:]
+    assert first == [f"state folder {place.state}: no relay runs with it", f"configuration {place.conf}"]
     levels = [line.split()[0] for line in found if line[0] != " "]
     assert levels == sorted(levels, key=("problem", "warning", "ok").index)
     assert {*levels} == {"problem", "warning", "ok"}

@@ -60,12 +60,15 @@ def doctor(conf: Path | None, state: Path, as_json: bool, plugin_folders: tuple[
     """Find problems of installation, machine and destinations.
 
     Says what to do about each. Looks at the running relay, the configuration, plugins, state folder, disk or database,
-    clock, limits, secrets, destinations, alerts and the systemd unit. The first line says which state folder that is,
-    and whether a relay runs with it. Problems come first, then warnings, then what is well. As root it can look
-    everywhere. Sends no event and changes nothing.
+    clock, limits, secrets, destinations, alerts and the systemd unit. The first lines say which state folder that is,
+    whether a relay runs with it, and which folders of the configuration are checked. Without --conf, these are those
+    of the relay that runs. Problems come first, then warnings, then what is well. As root it can look everywhere. Sends
+    no event and changes nothing.
 
     Exit codes: 0 no problem; 1 a problem.
     """
+    conf = conf or next(iter(daemon.find_given(state, "--conf")), None)
+    plugin_folders = plugin_folders or (*daemon.find_given(state, "--plugins"),)
     it = _make_installation(find_folders(conf, state), plugin_folders or PLUGIN_FOLDERS, state)
     is_embedded = it.config.journal.backend == "embedded"
     checks = [one for one in CHECKS if is_embedded or one[1] not in ON_DISK]
@@ -77,7 +80,7 @@ def doctor(conf: Path | None, state: Path, as_json: bool, plugin_folders: tuple[
         click.echo(json.dumps(found, indent=2))
     else:
         (place,) = examine("state folder", daemon.describe_place, it)
-        lines = [f"{place.about} {place.said}"]
+        lines = [f"{place.about} {place.said}", f"configuration {', '.join(map(str, it.conf))}"]
         for one in findings:
             advice = [f"{'':<29} -> {one.advice}"] if one.advice else []
             lines += [f"{one.level:<8} {one.about:<20} {one.said}", *advice]
@@ -135,6 +138,7 @@ def _make_installation(conf: ConfFolders, plugin_folders: Sequence[Path], state:
     there = unit.find_installed()
     return Installation(
         state=state.absolute(),
+        conf=conf.others,
         plugin_folders=plugin_folders,
         registry=registry,
         loaded=loaded,

@@ -2,20 +2,14 @@
 
 from collections.abc import Iterator
 
-import msgspec
-
-from relay.cli.client import find_running
 from relay.cli.commands.doctor.report import Finding, Installation
 from relay.cli.format import format_time
-from relay.status import Status
 
 
 def check_sending(it: Installation) -> Iterator[Finding]:
     """Ask the running relay for the result of each alert's last message."""
-    client = find_running(it.state) if it.config.alerts else None
-    known = {}
-    if client is not None:  # a node that does not send the alerts has none in its status
-        known = {one.alert: one for one in msgspec.json.decode(client.read("GET", "/status"), type=Status).alerts}
+    seen = it.running if it.config.alerts else None
+    known = {one.alert: one for one in seen.alerts} if seen else {}  # a node that sends none has none in its status
     for name in it.config.alerts:
         alert = known.get(name)
         about, advice = f"alert {name}", f"relay alerts test {name}, once relay runs with it"

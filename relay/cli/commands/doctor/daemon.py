@@ -1,21 +1,24 @@
 """Checks the running relay: whether it answers, what is wrong, and whether its certificates are good."""
 
+import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
-import msgspec
+import click
 
 from relay.cli.client import find_running
 from relay.cli.commands.doctor.report import Finding, Installation, Level
+from relay.cli.commands.doctor.unit import list_given
+from relay.client import ClientError
 from relay.config import TlsError
 from relay.inspect import has_run
-from relay.status import CertificateStatus, Status, classify_certificate, describe_certificate, diagnose
+from relay.status import CertificateStatus, classify_certificate, describe_certificate, diagnose
 
 
 def check_answers(it: Installation) -> Iterator[Finding]:
     """Ask the running relay what is wrong, and for its certificates; read the files if none runs."""
-    client = find_running(it.state)
-    seen = msgspec.json.decode(client.read("GET", "/status"), type=Status) if client else None
+    seen = it.running
     if seen is not None:
         found = diagnose(seen)
         # Other checks cover doubts, alerts, certificates and the database
@@ -31,6 +34,17 @@ def check_answers(it: Installation) -> Iterator[Finding]:
         level: Level = "ok" if kind is None else "warning" if kind == "certificate_expiring" else "problem"
         name, _, said = describe_certificate(one, now).partition(": ")
         yield Finding(level, name, said)
+
+
+def find_given(state: Path, option: str) -> list[Path]:
+    """Return the folders that the relay of a state folder was started with by this option; none if that is unknown."""
+    try:
+        process = Path(f"/proc/{client.find_process()}") if (client := find_running(state)) else None
+        words = (process / "cmdline").read_bytes().split(b"\0") if process else []
+        given = list_given([os.fsdecode(word) for word in words], option)
+        return [(process / "cwd").resolve() / folder for folder in given] if process else []
+    except (OSError, click.ClickException, ClientError):
+        return []
 
 
 def describe_place(it: Installation) -> Finding:

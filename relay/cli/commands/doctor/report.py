@@ -2,11 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
+
 from relay.api import Secret
+from relay.cli.client import find_running
 from relay.config import Config, KeyPath, Loaded, Mistake, Registry, list_leaves
+from relay.status import Status
 
 if TYPE_CHECKING:
     from relay.cli.commands.doctor.unit import Unit
@@ -24,11 +29,13 @@ class Finding:
     advice: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Installation:
     """What is checked. Without a valid configuration `loaded` is None, and the defaults apply."""
 
     state: Path
+    conf: Sequence[Path]
+    """The folders of the configuration, but for the console's."""
     plugin_folders: Sequence[Path]
     registry: Registry
     loaded: Loaded | None
@@ -36,6 +43,12 @@ class Installation:
     warnings: Sequence[Mistake]
     unit: "Unit | None"
     """The installed unit, if it is for this configuration."""
+
+    @cached_property
+    def running(self) -> Status | None:
+        """The status of the running relay, read once; None without any. Raises click.ClickException, ClientError."""
+        client = find_running(self.state)
+        return msgspec.json.decode(client.read("GET", "/status"), type=Status) if client else None
 
     @property
     def config(self) -> Config:

@@ -3,7 +3,6 @@
 import grp
 import os
 import pwd
-import re
 import shlex
 import shutil
 import stat
@@ -44,7 +43,6 @@ HOMES: Final = (Path("/home"), Path("/root"), Path("/run/user"))
 TEMPORARY: Final = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108  they are only looked for
 READ_ONLY: Final = {"strict": ("/",), "full": ("/usr", "/boot", "/etc"), "yes": ("/usr", "/boot")}
 """Folders that ProtectSystem= makes read-only."""
-_CONF: Final = re.compile("(?<=^--conf)=")
 
 
 @dataclass(frozen=True)
@@ -58,9 +56,7 @@ class Unit:
     @property
     def conf(self) -> Sequence[Path]:
         """Return the folders of its configuration."""
-        command = [part for word in self.settings.get("ExecStart", ()) for part in _CONF.split(word, 1)]
-        given = [Path(after) for word, after in pairwise(command) if word == "--conf"]
-        return given or CONF_FOLDERS
+        return list_given(self.settings.get("ExecStart", ()), "--conf") or CONF_FOLDERS
 
     @property
     def program(self) -> Path | None:
@@ -177,6 +173,12 @@ class Unit:
 
     def _get_last(self, name: str) -> str:
         return next(reversed(self.settings.get(name, ("",))), "")
+
+
+def list_given(command: Sequence[str], option: str) -> list[Path]:
+    """Return the folders that a command line of relay gives by this option."""
+    words = [part for word in command for part in (word.split("=", 1) if word.startswith(f"{option}=") else [word])]
+    return [Path(after) for word, after in pairwise(words) if word == option]
 
 
 def find_own_command() -> Path:
