@@ -1,7 +1,7 @@
 """relay's status, as values and in words. Pure."""
 
 from relay.status.advice import BUG, advise_on_doubt, is_slow
-from relay.status.cluster import find_nodes_with, mark_unavailable, read_cluster_status
+from relay.status.cluster import find_nodes_with, mark_unavailable, read_cluster_status, take_stored
 from relay.status.conditions import Condition, find_conditions
 from relay.status.diagnosis import (
     EXPIRED,
@@ -93,4 +93,5 @@ __all__ = [
     "predict_time",
     "read_cluster_status",
     "read_retired",
+    "take_stored",
 ]

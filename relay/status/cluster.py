@@ -52,6 +52,14 @@ def read_cluster_status(store: Store, config: Config, here: str = "") -> Status:
     )
 
 
+def take_stored(own: Status, whole: Status, parked_most: int) -> Status:
+    """Return the status of a node, with what a status of all nodes has read from the store. Pure.
+
+    `parked_most`: the bytes that parked events may take.
+    """
+    return merge_statuses([own], whole.parked, whole.failing_erasures, whole.doubts, parked_most=parked_most)
+
+
 def mark_unavailable(own: Status, reason: str) -> Status:
     """Return the status of a node that does not reach the store: nothing can be written. Pure.
 

@@ -18,7 +18,15 @@ from relay.admin.acts import make_forget_entry, make_pause_entry, make_refused_e
 from relay.admin.control import Control
 from relay.admin.responses import convert_content, make_answer, read_asker, read_content, send_lines
 from relay.config import LOG
-from relay.status import ListenerStatus, Status, diagnose, mark_unavailable, merge_listeners, read_cluster_status
+from relay.status import (
+    ListenerStatus,
+    Status,
+    diagnose,
+    mark_unavailable,
+    merge_listeners,
+    read_cluster_status,
+    take_stored,
+)
 from relay.store import HistoryQuery, Unavailable
 from relay.threads import ADMIN
 
@@ -129,10 +137,12 @@ class StatusHandlers:
         """Answer with the metrics for Prometheus."""
         from relay.status import prometheus  # late: memory that only a scrape needs
 
-        own, cluster = await self._read_status(), None
+        control, cluster = self._control, None
+        own = await self._read_status(own=bool(control.store.shared_partitions))  # else the store would be read twice
         if own.shares_partitions and own.announces:
             with suppress(Unavailable):  # the metrics of this node say it
                 cluster = await self._read_cluster_status()
+                own = take_stored(own, cluster, control.config.parked.max_size)
         body = prometheus.render_metrics(own, cluster)
         return web.Response(body=body, headers={"Content-Type": prometheus.CONTENT_TYPE})
 
