@@ -18,7 +18,7 @@ from relay.state.damage import was_damaged
 from relay.state.database import StateDatabase
 from relay.state.database_file import connect, convert_errors, find_reason
 from relay.state.disk_usage import describe_full_disk, measure_usage
-from relay.state.erasure.table import FolderErasures, forget_at_connector, has_open_erasures
+from relay.state.erasure.table import FolderErasures, forget_at_connector, has_open_erasures, take_over_requests
 from relay.state.history import FolderHistory
 from relay.state.journal_state import (
     FolderDoubts,
@@ -89,6 +89,9 @@ class StateFolder:
         try:
             self._check_complete()
             opened, state = open_both(folder, journal, partition, limits, memory)
+            if partition:
+                with suppress(OSError, sqlite3.Error):  # the first worker has yet to start, and will share them
+                    take_over_requests(folder, self._folder)
         except Unavailable:
             raise
         except OtherJournal as error:

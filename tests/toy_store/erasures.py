@@ -84,7 +84,7 @@ class ToyErasures:
 
     async def share(self, erasures: Sequence[Erasure]) -> None:
         for books in self._others():
-            books.change(lambda now: _take_over(now, erasures))
+            books.change(lambda now: take_over(now, erasures))
 
     async def add_counts(self, counts: Mapping[str, Mapping[int, int]], until: int) -> None:
         def write(now: "ToyTables") -> None:
@@ -200,7 +200,7 @@ def _is_same(before: Erasure, present: Erasure) -> bool:
     return same and present.done is None
 
 
-def _take_over(now: "ToyTables", erasures: Iterable[Erasure]) -> None:
+def take_over(now: "ToyTables", erasures: Iterable[Erasure]) -> None:
     """Erase these users, too. An erasure with new ids begins again."""
     for one in erasures:
         present = now.erasures.get(one.number)

@@ -49,7 +49,7 @@ from relay.store import (
     sum_groups,
     sum_totals,
 )
-from tests.toy_store.erasures import add_erasure, find_failing
+from tests.toy_store.erasures import add_erasure, find_failing, take_over
 from tests.toy_store.log import ToyLog
 from tests.toy_store.shared import ToyInbox, ToyMembership, ToyWorld, open_shared_inbox
 from tests.toy_store.state import ToyBooks, ToyState, ToyTables
@@ -411,7 +411,11 @@ class ToyStoredErasures:
 
     def ask(self, user: User, asked_by: str = "") -> int:
         asked = Erasure(asked=time.time(), user=user, asked_by=asked_by)
-        return self._store.list_books()[0].change(lambda now: add_erasure(now, asked))
+        first, *others = self._store.list_books()
+        number = first.change(lambda now: add_erasure(now, asked))
+        for books in others:
+            books.change(lambda now: take_over(now, [replace(asked, number=number)]))
+        return number
 
     def read(self) -> list[Erasure]:
         every = self._store.list_books()

@@ -148,6 +148,17 @@ def share_erasures(folder: Path, users: Sequence[Erasure]) -> None:
         db.execute("COMMIT")
 
 
+def take_over_requests(folder: Path, first: Path) -> None:
+    """Make a worker that opens erase the users of whom only the first worker knows so far.
+
+    Otherwise the worker would deliver the users' events until the first worker's next pass.
+    """
+    with closing(connect(first, "ro")) as db:
+        asked = read_erasures(db, "compacted IS NULL AND done IS NULL")
+    if asked:
+        share_erasures(folder, asked)
+
+
 def read_erasures(db: sqlite3.Connection, condition: str = "TRUE") -> list[Erasure]:
     """Read the erasures for which an SQL condition holds, the last one first."""
     query = f"SELECT * FROM erasure_answer WHERE number IN (SELECT number FROM erasure WHERE {condition})"  # noqa: S608

@@ -161,6 +161,16 @@ async def test_a_process_runs_its_share_of_the_partitions(store: Store) -> None:
     assert {*shares[0].find_wanted()} == {*range(store.shared_partitions or 1)}
 
 
+async def test_a_partition_that_opens_knows_the_users_to_erase(store: Store) -> None:
+    for partition in (0, 1):
+        await run(store, partition)
+    store.erasures.ask(User("anna"))
+    log, state = store.open(1, LIMITS, 1 << 20)
+    assert [one.user for one in await state.erasures.read_open()] == [User("anna")]
+    await log.close()
+    state.close()
+
+
 async def test_events_taken_in_are_in_the_partitions_of_the_process(store: Store) -> None:
     mine = 1 if store.shared_partitions else 0
     log, state = store.open(mine, LIMITS, 1 << 20)
