@@ -78,20 +78,14 @@ class _Tally:
 
 
 async def take_sample(store: Store, config: Config, connector: str, state: Path) -> EventSample:
-    """Find what a connector would have had. Raises OSError if its filters do not open, Unavailable."""
+    """Find what a connector would have had, as far as its filters open and the journal can be read."""
     since, tally, problems = time.time() - HOUR_S, _Tally(), list[str]()
-    async with _open_filters(config, connector, state) as filters:
-        route = Route(Selection(config.list_entries(connector)), filters)
-        views = store.view_all()
-        for view in views:
-            log, late = view.view_log(), time.monotonic() + READ_S / len(views)
-            for _, block in log.read(since=since):
-                if block.received >= since:
-                    tally.take(block, route)
-                if time.monotonic() > late:
-                    tally.complete = False
-                    break
-            problems += log.problems
+    try:
+        async with _open_filters(config, connector, state) as filters:
+            _read_hour(store, since, Route(Selection(config.list_entries(connector)), filters), tally, problems)
+    except OSError as error:  # whoever asks learns of the mistakes all the same
+        tally.complete = False
+        problems.append(str(error))
     types = dict(tally.types.most_common(MOST_TYPES))
     if rest := tally.types.total() - sum(types.values()):
         types[""] = rest
@@ -100,6 +94,20 @@ async def take_sample(store: Store, config: Config, connector: str, state: Path)
         failed=tally.failed, failure=tally.failure, types=types, examples=[*tally.choose_examples()],
         problems=problems,
     )  # fmt: skip
+
+
+def _read_hour(store: Store, since: float, route: Route, tally: _Tally, problems: list[str]) -> None:
+    """Count the events of all partitions, and note what cannot be read. Raises Unavailable."""
+    views = store.view_all()
+    for view in views:
+        log, late = view.view_log(), time.monotonic() + READ_S / len(views)
+        for _, block in log.read(since=since):
+            if block.received >= since:
+                tally.take(block, route)
+            if time.monotonic() > late:
+                tally.complete = False
+                break
+        problems += log.problems
 
 
 @asynccontextmanager

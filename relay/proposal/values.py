@@ -112,7 +112,7 @@ class EventSample:
     examples: Sequence[Example]
     """Three of these events at most."""
     problems: Sequence[str]
-    """What could not be read of the journal."""
+    """What could not be read of the journal, or which filter does not open."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

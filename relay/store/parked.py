@@ -123,8 +123,7 @@ class ParkedQuery:
     @property
     def is_counted(self) -> bool:
         """Whether `parked_total` knows the number of these events."""
-        known = ("connector", "source", "cause", "limit")
-        return all(getattr(self, one.name) == one.default for one in fields(self) if one.name not in known)
+        return not self.numbers and {self.type, self.reason, self.since, self.until} == {None}
 
 
 class ParkedRow(NamedTuple):

@@ -32,6 +32,17 @@ class Chat(Connector, type="chat"):
     async def deliver(self, batch: Batch) -> None:
         print("delivered")
 '''
+SHUT = """
+from relay.api import Event, Filter
+
+
+class Shut(Filter, type="shut"):
+    async def open(self) -> None:
+        raise OSError("no list is here")
+
+    def apply(self, event: Event) -> Event:
+        return event
+"""
 HEAP = """[connector.heap]
 type = "heap"
 endpoint = "http://127.0.0.1:9/"
@@ -62,6 +73,7 @@ async def api(tmp_path_factory: pytest.TempPathFactory, relay_forks: Forks) -> A
     daemon = Daemon(folder, relay_forks)
     (folder / "token").write_text("s3cr3t-token")
     (daemon.plugins / "chat.py").write_text(CHAT)
+    (daemon.plugins / "shut.py").write_text(SHUT)
     daemon.configure("10-source", '[source.braze]\ntype="currents"\npath="/currents"\n[runtime]\nworkers = 2\n')
     daemon.configure("60-heap", HEAP % (folder / "token"))
     await daemon.start()
@@ -205,6 +217,11 @@ async def test_check_takes_a_sample_behind_the_filters_of_a_new_connector(api: A
     assert (found["probe"]["reached"], Path(found["probe"]["file"]).name) == (True, "copy.ndjson")
     assert not (api.daemon.state / "copy.ndjson").exists()
     assert (await api.ask("POST", "/check", {"files": {}, "sample": "copy"}))[0] == 404
+    shut = await check(
+        api, text.replace('type = "redact"\n        fields = ["properties.email"]', 'type = "shut"'), sample="copy"
+    )
+    assert (shut["ok"], shut["sample"]["complete"]) == (True, False)
+    assert shut["sample"]["problems"] == ["filter bare does not open: no list is here"]
 
 
 async def test_probe_says_whether_a_destination_can_be_reached(api: Api) -> None:
