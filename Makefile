@@ -3,27 +3,30 @@ BIN := .venv/bin
 CONTAINER := systemd/examples/container
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test pytest test-quick faults lint docs rooms drill bench bench-quick bench-neighbours bench-cluster install deb deb-test container-check clean
+.PHONY: demo test pytest test-quick test-long faults lint docs rooms drill bench bench-quick bench-neighbours bench-cluster install deb deb-test container-check clean
 
 demo: .venv/run.done  ## move events from a Braze stand-in to a Heap stand-in and a file
 	$(BIN)/relay sandbox
 
-test: .venv/dev.done  ## lint, types, import rules, and every test
+test: .venv/dev.done  ## lint, types, import rules, and the tests, without the long ones
 	$(MAKE) --no-print-directory --jobs=2 lint pytest
 
 pytest: .venv/compiled.done
 	$(BIN)/python -m tests.postgres  # says which servers are not installed
-	$(BIN)/pytest -n 4
+	$(BIN)/pytest -n 4 -m "not long"
 
 .venv/compiled.done: .venv/dev.done
 	-$(BIN)/pytest --collect-only -qq >/dev/null  # one process compiles the tests, instead of each of them
 	touch $@
 
 test-quick: .venv/dev.done  ## the tests without the slow ones
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow and not long"
+
+test-long: .venv/dev.done  ## the tests that `make test` leaves out: whole relays at work, for what a quicker test shows as well
+	$(BIN)/pytest -n 4 -m long
 
 faults: .venv/dev.done  ## the long ones alone, in full: every place of death, 200 rounds of kill -9, up to 300 random examples
-	RELAY_LONG=1 RELAY_KILL_ROUNDS=200 RELAY_EXAMPLES=300 $(BIN)/pytest -m "slow or hypothesis" --timeout 1800
+	RELAY_LONG=1 RELAY_KILL_ROUNDS=200 RELAY_EXAMPLES=300 $(BIN)/pytest -m "slow or long or hypothesis" --timeout 1800
 
 lint: .venv/dev.done
 	$(BIN)/ruff format --check .

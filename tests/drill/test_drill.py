@@ -113,6 +113,7 @@ def test_figures_times_and_line_breaks_do_not_change_the_page() -> None:
     assert shape(before) != shape(after.replace("x at", "y at"))
 
 
+@pytest.mark.long
 async def test_a_destination_that_is_away_is_told_by_every_voice(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

@@ -148,6 +148,7 @@ async def test_commands_read_the_journals_of_all_workers_also_of_removed_ones(da
         await fewer(daemon, destination, number)
 
 
+@pytest.mark.long
 async def test_a_removed_worker_counts_with_its_past_work_only(daemon: Daemon) -> None:
     workers(daemon, 2)
     daemon.configure("15-metrics", '[metrics]\nlisten = "127.0.0.1:0"')

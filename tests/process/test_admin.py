@@ -229,7 +229,7 @@ async def test_a_pause_holds_over_a_restart_and_resume_delivers(daemon: Daemon) 
     assert (code, "no relay runs" in out) == (1, True)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
 async def test_resume_says_that_a_destination_is_mended(daemon: Daemon, workers: int) -> None:
     daemon.configure("10-source", f"{SOURCE}[runtime]\nworkers = {workers}\n")
     async with Destination() as refusing, Destination() as busy:

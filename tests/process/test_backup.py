@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from relay.cli.main import relay
@@ -60,6 +61,7 @@ async def killed(*arguments: str) -> int | None:
         return await process.wait()
 
 
+@pytest.mark.long
 async def test_a_backup_under_load_restores_every_event_acknowledged_before(daemon: Daemon, tmp_path: Path) -> None:
     """Siblings: a backup that was killed, one that goes on, one that adds; restored where something is, and elsewhere;
     what was settled before is not sent again, what was pending is."""

@@ -98,6 +98,7 @@ async def test_a_second_relay_of_one_name_is_refused(cluster: Cluster) -> None:
     await cluster.until_shared()
 
 
+@pytest.mark.long
 async def test_the_status_is_told_while_no_relay_runs(cluster: Cluster) -> None:
     await cluster.start("a", "b")
     cluster.destination.behaviour = 503

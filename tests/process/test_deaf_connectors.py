@@ -124,7 +124,7 @@ async def test_what_a_delivery_says_after_its_time_does_not_count(daemon: Daemon
     assert "own task of a connector" in told(daemon, "tasks of plugins do not end, relay stops without them")
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
 async def test_stop_and_reload_do_not_wait_for_a_delivery_that_ignores_cancels(daemon: Daemon, workers: int) -> None:
     (daemon.plugins / "deaf.py").write_text(PLUGIN)
     async with Destination() as hook:

@@ -223,7 +223,7 @@ async def others_are_done(daemon: Daemon) -> None:
     assert (of(daemon, 1).status, of(daemon, 1).user) == ("at the connectors", User(USER, (EXTERNAL,)))
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
 async def test_erasures_that_failed_at_a_removed_connector_wait_for_its_return(
     daemon: Daemon, tmp_path: Path, workers: int
 ) -> None:

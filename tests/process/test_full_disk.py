@@ -311,7 +311,7 @@ async def test_a_file_waits_for_disk_space_and_a_start_names_what_fills_the_disk
     assert await small.stop() == 0
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
 async def test_a_start_on_a_disk_without_any_room_says_what_fills_it(small: Daemon, disk: Path, workers: int) -> None:
     small.configure("10-all", TABLES % ('min_free = "4MiB"', "http://127.0.0.1:9/"))
     small.configure("20-workers", f"[runtime]\nworkers = {workers}\n")

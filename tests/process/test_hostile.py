@@ -148,7 +148,7 @@ FLOODS = {
 }
 
 
-@pytest.mark.parametrize("name", FLOODS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.long] * (name == "events")) for name in FLOODS])
 async def test_a_flood_of_entries_holds_up_nobody_and_takes_little_memory(relay: Daemon, name: str) -> None:
     """Looked at as well: `json` and its blank lines, pages of `heap_segments`, empty gzip members, in their tests."""
     body, expected = FLOODS[name]

@@ -74,7 +74,9 @@ async def stuck(daemon: Daemon) -> AsyncIterator[Daemon]:
     (daemon.state / "hangs").unlink(missing_ok=True)
 
 
-@pytest.mark.parametrize("in_a_thread", ["self.run_blocking", "asyncio.to_thread"])
+@pytest.mark.parametrize(
+    "in_a_thread", ["self.run_blocking", pytest.param("asyncio.to_thread", marks=pytest.mark.long)]
+)
 async def test_a_connector_that_hangs_holds_up_nobody_else(stuck: Daemon, in_a_thread: str) -> None:
     (stuck.plugins / "disk.py").write_text(PLUGIN.format(in_a_thread=in_a_thread))
     async with Destination() as hook:
@@ -178,6 +180,7 @@ class Disk(Connector, type="disk"):
 """
 
 
+@pytest.mark.long
 async def test_events_in_a_hanging_thread_of_another_worker_are_not_erased(stuck: Daemon) -> None:
     (stuck.plugins / "disk.py").write_text(IN_WORKER_1.format(state=str(stuck.state)))
     (stuck.state / "written").touch()

@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import orjson
+import pytest
 from click.testing import CliRunner
 
 from relay.admin.question_process import NICE
@@ -231,6 +232,7 @@ async def test_an_answer_that_cannot_be_read_says_why(daemon: Daemon) -> None:
     assert await daemon.stop() == 0
 
 
+@pytest.mark.long
 async def test_a_tail_goes_at_the_rate_of_the_client_and_says_what_is_missing(daemon: Daemon) -> None:
     async with holding(daemon, 400, size=20_000, seen=True) as session:
         slow = [await session.get("/journal/events") for _ in range(2)]

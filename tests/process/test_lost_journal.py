@@ -129,7 +129,10 @@ async def test_a_journal_without_its_end_goes_on_behind_it(daemon: Daemon, tmp_p
         await assert_ended_by_accepting(daemon)
 
 
-@pytest.mark.parametrize(("how", "end"), [("segments removed", "kill"), ("emptied", "stop"), ("removed", "kill")])
+@pytest.mark.parametrize(
+    ("how", "end"),
+    [("segments removed", "kill"), pytest.param("emptied", "stop", marks=pytest.mark.long), ("removed", "kill")],
+)
 async def test_a_lost_journal_goes_on_behind_all_offsets(daemon: Daemon, tmp_path: Path, how: str, end: str) -> None:
     """relay starts by itself only if the file `identity` is left."""
     async with Destination() as hook, Destination() as heap:

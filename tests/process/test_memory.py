@@ -40,9 +40,11 @@ def properties(size: int) -> msgspec.Raw:
     "settings",
     [
         'type = "http"\nurl = "%s"\norder_by = "user.user_id"',
-        'type = "http"\nurl = "%s"\norder_by = "properties.p1"\nafter_parked = "park"',
+        pytest.param(
+            'type = "http"\nurl = "%s"\norder_by = "properties.p1"\nafter_parked = "park"', marks=pytest.mark.long
+        ),
         'type = "heap"\nmode = "api"\napp_id = "1"\nendpoint = "%s"',
-        'type = "http"\nurl = "%s"',
+        pytest.param('type = "http"\nurl = "%s"', marks=pytest.mark.long),
     ],
     ids=["order_by", "after_parked", "heap", "plain"],
 )

@@ -171,6 +171,7 @@ def runtime() -> Iterator[Path]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="takes root, to be somebody else")
+@pytest.mark.long
 async def test_whoever_may_not_enter_the_state_folder_finds_the_socket_beside_it(
     daemon: Daemon, runtime: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

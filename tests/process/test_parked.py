@@ -192,6 +192,7 @@ async def peak_of(*command: object) -> int:
 
 
 @pytest.mark.parametrize("workers", [1, 2] if LONG else [2])
+@pytest.mark.long
 async def test_commands_on_many_parked_events_take_little_memory(daemon: Daemon, workers: int) -> None:
     """Of the relay that runs and of the command; with two workers, each reads what one would read alone. Export and
     `forget` go the same way."""

@@ -200,6 +200,7 @@ async def test_status_is_well_after_an_outage_beyond_the_lease(daemon: Daemon, h
         assert (status.returncode, status.stdout) == (0, b"")
 
 
+@pytest.mark.long
 async def test_history_tells_of_an_outage_beyond_the_lease_once(daemon: Daemon, hook: Destination) -> None:
     with run_server() as server:
         configure(daemon, server, hook)

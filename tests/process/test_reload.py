@@ -104,6 +104,7 @@ async def test_connectors_come_change_and_go_while_others_notice_nothing(daemon:
         assert await daemon.stop() == 0
 
 
+@pytest.mark.long
 async def test_a_thousand_types_of_ones_own_are_no_hindrance(daemon: Daemon) -> None:
     """A start and a reload take seconds; the log has the first warnings and how many more there are."""
     types = ",\n".join(f'"Product Viewed {number}"' for number in range(1000))
@@ -207,7 +208,7 @@ async def test_a_hangup_reloads_and_what_takes_a_restart_is_said(daemon: Daemon)
         assert await daemon.stop() == 0
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
 async def test_pending_events_of_a_removed_connector_show_until_it_is_forgotten(daemon: Daemon, workers: int) -> None:
     daemon.configure("05-runtime", f"[runtime]\nworkers = {workers}")
     daemon.configure("10-source", SOURCE)
@@ -350,7 +351,7 @@ async def test_what_waits_for_a_restart_is_told_as_long_as_it_waits(daemon: Daem
 
 
 @pytest.mark.promise(7)
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
 async def test_a_reload_that_one_worker_cannot_make_ends_nothing_in_any(daemon: Daemon, workers: int) -> None:
     """The last worker alone fails, after the connector is made. Looked at: what is removed, added and changed beside
     it; other ways of failing have their tests in test_starting and test_plugin_contract."""
@@ -379,6 +380,7 @@ async def test_a_reload_that_one_worker_cannot_make_ends_nothing_in_any(daemon: 
         assert await daemon.stop() == 0
 
 
+@pytest.mark.long
 async def test_workers_say_once_what_waits_for_a_restart(daemon: Daemon) -> None:
     (daemon.plugins / "chat.py").write_text(CHAT)
     daemon.configure("05-runtime", "[runtime]\nworkers = 2")
@@ -398,6 +400,7 @@ async def test_workers_say_once_what_waits_for_a_restart(daemon: Daemon) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.long
 async def test_very_many_reloads_under_load_refuse_nobody_and_lose_nothing(daemon: Daemon) -> None:
     async with Watched() as kept, Destination() as moody:
         daemon.configure("10-source", SOURCE + 'dedupe = "1h"')

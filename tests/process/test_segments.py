@@ -148,7 +148,7 @@ async def test_what_is_made_of_a_page_counts_against_the_memory_for_bodies(daemo
     assert await daemon.stop() == 0
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
 async def test_users_who_come_back_by_the_same_page_are_added_again(
     daemon: Daemon, tmp_path: Path, workers: int
 ) -> None:

@@ -107,7 +107,7 @@ def told(daemon: Daemon) -> str:
     return "\n".join(daemon.stderr)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
 async def test_a_connector_that_never_opens_blocks_neither_senders_nor_a_stop(daemon: Daemon, workers: int) -> None:
     """Looked at: the others deliver, a reload says so, SIGTERM ends it, with one process and with several."""
     (daemon.plugins / "slow.py").write_text(SLOW)
@@ -133,7 +133,7 @@ async def test_a_connector_that_never_opens_blocks_neither_senders_nor_a_stop(da
     told(daemon)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
 async def test_a_stop_in_the_middle_of_the_start_is_a_stop(daemon: Daemon, workers: int) -> None:
     (daemon.plugins / "slow.py").write_text(SLOW)
     prepare(daemon, workers)
@@ -179,7 +179,7 @@ async def test_damaged_memberships_of_cohorts_fail_that_connector_alone(
     told(daemon)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
 async def test_what_cannot_be_made_is_a_mistake_for_check_start_and_reload(daemon: Daemon, workers: int) -> None:
     """Looked at: filters and sources; connectors are tried in the same way."""
     (daemon.plugins / "listed.py").write_text(LISTED)
@@ -220,6 +220,7 @@ async def test_what_cannot_be_made_is_a_mistake_for_check_start_and_reload(daemo
         assert mistake in told(daemon)
 
 
+@pytest.mark.long
 async def test_closed_standard_streams_cost_nothing_and_take_nothing(daemon: Daemon) -> None:
     """Of workers; a single process is in test_streams, and commands have their own tests. Looked at: what connector
     `stdout` writes does not count, no file gets a line of the log."""

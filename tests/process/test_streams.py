@@ -78,7 +78,9 @@ async def started(daemon: Daemon, url: str, port: int) -> None:
                 await asyncio.sleep(0.05)
 
 
-@pytest.mark.parametrize(("error", "workers"), [(stalled, 1), (stalled, 2), (unread, 1), (full, 1)])
+@pytest.mark.parametrize(
+    ("error", "workers"), [(stalled, 1), pytest.param(stalled, 2, marks=pytest.mark.long), (unread, 1), (full, 1)]
+)
 async def test_a_log_that_cannot_be_written_holds_up_nothing(
     daemon: Daemon, error: Callable[[], int], workers: int
 ) -> None:

@@ -204,7 +204,7 @@ def database() -> Iterator[Server]:
         yield server
 
 
-@pytest.mark.parametrize("backend", ["embedded", "postgres"])
+@pytest.mark.parametrize("backend", ["embedded", pytest.param("postgres", marks=pytest.mark.long)])
 async def test_a_plugin_that_blocks_the_loop_is_ended_by_the_watchdog_and_named(
     daemon: Daemon, systemd: Systemd, backend: str, request: pytest.FixtureRequest
 ) -> None:
@@ -321,7 +321,7 @@ async def test_what_workers_accepted_that_are_no_longer_wanted_still_counts(daem
 
 
 @pytest.mark.skipif(not shutil.which("systemd-socket-activate"), reason="systemd-socket-activate is not installed")
-@pytest.mark.parametrize("kind", ["tcp", "unix"])
+@pytest.mark.parametrize("kind", ["tcp", pytest.param("unix", marks=pytest.mark.long)])
 async def test_a_socket_that_systemd_passes_replaces_ingest_listen(
     daemon: Daemon, systemd: Systemd, tmp_path: Path, kind: str
 ) -> None:

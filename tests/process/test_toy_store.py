@@ -1,5 +1,7 @@
 """A real relay on a store that is nothing but tables in memory: nothing outside the store knows what it stands on."""
 
+import pytest
+
 from relay.testing import Destination, make_event
 from tests.daemon import Daemon
 from tests.process.commands import act, ask, ask_replay, numbers, until_answer
@@ -27,6 +29,7 @@ async def post(daemon: Daemon, *numbers: int) -> None:
     assert (await daemon.post(body))[0] == 202
 
 
+@pytest.mark.long
 async def test_relay_runs_on_a_store_that_is_tables_in_memory(daemon: Daemon) -> None:
     daemon.state.mkdir()
     daemon.module = "tests.process.toy_relay"

@@ -92,6 +92,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.long
 def test_mypy_strict_takes_a_plugin_and_no_wrong_default(folder: Path) -> None:
     """Without any plugin of mypy's."""
     cache = ROOT / ".mypy_cache" / "of_plugins"  # kept: from nothing it takes many seconds

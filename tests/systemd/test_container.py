@@ -76,6 +76,7 @@ def contained(folder: Path, port: int) -> Iterator[tuple[list[str], dict[str, st
 
 
 @pytest.mark.skipif(not is_possible(), reason="takes root, and namespaces")
+@pytest.mark.long
 def test_the_entry_point_runs_without_rights_on_a_read_only_root(tmp_path: Path) -> None:
     port = find_free_port()
     assert said("ENTRYPOINT") == ["relay"]

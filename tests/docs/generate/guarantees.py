@@ -19,7 +19,8 @@ PROOF: Final = """
 ## How to run the tests
 
 ```sh
-make test        # every test, the slow ones in short
+make test        # the tests, the slow ones in short
+make test-long   # variants that take longer
 make faults      # the slow ones in full
 ```
 

@@ -308,7 +308,9 @@ class Machine(RuleBasedStateMachine):
 
 @pytest.mark.promise(2)
 @pytest.mark.slow
-@pytest.mark.parametrize(("engine", "stories"), [("embedded", 20), ("postgres", 8), ("toy", 20)])
+@pytest.mark.parametrize(
+    ("engine", "stories"), [("embedded", 20), ("postgres", 8), pytest.param("toy", 20, marks=pytest.mark.long)]
+)
 def test_nothing_vanishes_whatever_happens(engine: str, stories: int) -> None:
     """The same stories every time; `make faults` makes up new ones."""
     examples = os.environ.get("RELAY_EXAMPLES")

@@ -64,6 +64,7 @@ def test_the_shipped_configuration_is_kept_and_only_addresses_are_added(tmp_path
     assert (tmp_path / "token").read_text() == "s3cret"
 
 
+@pytest.mark.long
 def test_the_command_shows_that_everything_balances(tmp_path, relay_forks):
     kept = tmp_path / "kept"
     command = [*relay_forks.command, "sandbox", "--events", str(EVENTS), "--keep", str(kept), "--json"]

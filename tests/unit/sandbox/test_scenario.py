@@ -25,6 +25,7 @@ async def test_a_story_comes_true_and_follows_two_users(name: str, tmp_path: Pat
     assert len([one for one in told if isinstance(one, Followed)]) == 2
 
 
+@pytest.mark.long
 async def test_it_can_be_told_and_read_by_programs() -> None:
     result = await asyncio.to_thread(CliRunner().invoke, relay, ["sandbox", "--scenario", "trial", "--json"])
     assert result.exit_code == 0, result.output
