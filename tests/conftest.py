@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.daemon import Daemon
-from tests.forks import Forks, forks
+from tests.forks import Forks, forks, remember_plugins
 from tests.postgres import end_shared_server
 
 SAMPLES = Path(__file__).parents[2] / "shared" / "samples" / "currents"
@@ -29,6 +29,7 @@ FROM_SYSTEMD = ("CREDENTIALS_DIRECTORY", "STATE_DIRECTORY", "RUNTIME_DIRECTORY",
 for name in (*FROM_SYSTEMD, "RELAY_TOKEN"):
     os.environ.pop(name, None)  # tests depend on nothing that whoever runs them was given
 os.environ["SSL_CERT_FILE"] = os.devnull  # every process would read the authorities that this machine trusts
+remember_plugins()
 gc.disable()  # collecting tests makes much that stays, and hardly any garbage
 
 

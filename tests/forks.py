@@ -19,6 +19,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from runpy import run_module
@@ -224,6 +225,16 @@ def _bury() -> None:
         return
 
 
+def remember_plugins() -> None:
+    """Read what is installed, and check the class of each plugin, once per process instead of once per command."""
+    from relay.config.plugins import discovery, registry
+
+    find_installed, check_class = discovery.find_installed, registry.check_class
+    installed = cache(lambda path: [*find_installed()])
+    discovery.find_installed = lambda: iter(installed((*sys.path,)))
+    registry.check_class = cache(check_class)
+
+
 def be(module: str, arguments: Sequence[str], environ: dict[str, str]) -> None:
     """Be what `python -m MODULE` is before it begins."""
     sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]
@@ -268,6 +279,7 @@ if __name__ == "__main__":
 
     for command in COMMANDS.values():
         import_module(f"relay.cli.commands.{command.module}")
+    remember_plugins()
     load([Path(__file__).parents[1] / "conf.d"], Registry.discover(()))  # what is made once per process is made here
     gc.freeze()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who interrupts the tests ends them one after the other

@@ -7,7 +7,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from importlib.metadata import entry_points
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -46,6 +46,11 @@ def find_candidates(folders: Sequence[Path]) -> Iterator[Candidate]:
                 found.setdefault(path.stem, path)
     for name, path in found.items():
         yield Candidate(name, str(path), "", partial(_load_drop_in, path), is_drop_in=True)
+    yield from find_installed()
+
+
+def find_installed() -> Iterator[Candidate]:
+    """Find the plugins of installed distributions. Reads the entry points of all of them."""
     points = set(entry_points(group="relay"))
     # once per distribution: its metadata is read and parsed whole, README and all
     about = {one: one.metadata for one in {point.dist for point in points} if one}
@@ -103,10 +108,17 @@ def read_stamp(path: Path) -> Stamp:
     stamp = {}
     for file in files:
         try:
-            stamp[str(file)] = hashlib.sha256(read_plain(file, MOST_BYTES)).digest()
+            about = file.stat()
+            stamp[str(file)] = _digest(file, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
         except (OSError, NotPlain):
             stamp[str(file)] = b""
     return stamp
+
+
+@lru_cache(maxsize=1000)
+def _digest(file: Path, *_: int) -> bytes:
+    """Return a digest of a file. The rest changes with the file: each start reads the stamps twice."""
+    return hashlib.sha256(read_plain(file, MOST_BYTES)).digest()
 
 
 def digest_stamp(stamp: Stamp) -> str:
