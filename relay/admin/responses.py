@@ -1,7 +1,6 @@
 """Answers of the admin API: JSON of plain values, NDJSON for large answers, RFC 9457 problem bodies."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import fields
 from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
@@ -47,9 +46,9 @@ async def read_content(request: web.Request, example: str) -> dict[str, Any]:
 
 
 def convert_content(given: Mapping[str, Any], type: type[T]) -> T:
-    """Convert the content to a value of a dataclass. Raises ValueError, also for unknown fields, which would select too
+    """Convert the content to a value of a class. Raises ValueError, also for unknown fields, which would select too
     much."""
-    known = {field.name for field in fields(type)}  # type: ignore[arg-type]
+    known = {field.name for field in msgspec.inspect.type_info(type).fields}  # type: ignore[attr-defined]
     if strange := given.keys() - known:
         raise ValueError(f"{sorted(strange)[0]} is not known here; known: {', '.join(sorted(known))}")
     return msgspec.convert(given, type, strict=False)

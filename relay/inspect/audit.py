@@ -1,10 +1,13 @@
 """The audit: proves from the journal, not from counters, that nothing vanished. Blocking, and changes nothing."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from functools import partial
 from itertools import chain, pairwise
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import fields
 
 from relay.inspect.progress import UNTOLD, JournalProgress
 from relay.store import (
@@ -40,8 +43,7 @@ COUNTED: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class AuditRow:
+class AuditRow(Struct, frozen=True):
     """The ledger of one connector, and whether cursor, journal and parked events confirm it."""
 
     connector: str
@@ -58,8 +60,7 @@ class AuditRow:
     balances: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Audit:
+class Audit(Struct, frozen=True, kw_only=True):
     """The result of an audit."""
 
     balances: bool
@@ -77,22 +78,19 @@ class Audit:
     """What does not balance."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerAudit(Audit):
+class WorkerAudit(Audit, frozen=True, kw_only=True):
     """The result of the audit of one of several workers."""
 
     worker: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WholeAudit(Audit):
+class WholeAudit(Audit, frozen=True, kw_only=True):
     """The result of an audit of several workers: segments, offsets and ledgers are sums."""
 
     workers: Sequence[WorkerAudit]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditedState:
+class AuditedState(Struct, frozen=True, kw_only=True):
     """Everything that an audit reads, in the order in which it must be read while relay runs."""
 
     before: Sequence[LaneLedger]

@@ -19,11 +19,11 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import msgspec
+from msgspec import Struct, field
 
 from relay.journal import (
     FRESH,
@@ -70,8 +70,7 @@ Told = Callable[[Path, bool], None]
 """Called with each finished file of the copy, and whether it was copied."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BackupPart:
+class BackupPart(Struct, frozen=True, kw_only=True):
     """The copy of one worker's journal."""
 
     worker: int
@@ -87,8 +86,7 @@ class BackupPart:
         return self.head - self.oldest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backup:
+class Backup(Struct, frozen=True, kw_only=True):
     """A copy of a state folder."""
 
     complete: bool
@@ -102,8 +100,7 @@ class Backup:
         return sum(part.events for part in self.workers)
 
 
-@dataclass(slots=True)
-class _Pass:
+class _Pass(Struct):
     """What one pass has copied of one worker."""
 
     oldest: int = 0

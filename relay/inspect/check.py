@@ -1,15 +1,15 @@
 """Checks whether the journal is whole. Blocking, and changes nothing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
+
+from msgspec import Struct
 
 from relay.inspect.progress import UNTOLD, JournalProgress
 from relay.store import CheckedPart, Store
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerCheck:
+class WorkerCheck(Struct, frozen=True, kw_only=True):
     """The result for one worker's journal."""
 
     worker: int
@@ -19,8 +19,7 @@ class WorkerCheck:
     """Acknowledged events, if there is no segment at all."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
+class Check(Struct, frozen=True, kw_only=True):
     """The result of a check. A single process is worker 0."""
 
     ok: bool

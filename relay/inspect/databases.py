@@ -2,8 +2,9 @@
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from relay.state import (
     DATABASE,
@@ -17,8 +18,7 @@ from relay.state import (
 from relay.store import Doubt
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckedDatabase:
+class CheckedDatabase(Struct, frozen=True, kw_only=True):
     """The database of one worker."""
 
     worker: int

@@ -2,12 +2,12 @@
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Annotated, Final
 
 import msgspec
 import orjson
+from msgspec import Struct
 
 from relay.api import Block, Event
 from relay.api.internal import one_line
@@ -20,8 +20,7 @@ PROBLEM: Final = b'{"problem":'
 """The prefix of a line that names missing events."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DumpPart:
+class DumpPart(Struct, frozen=True, kw_only=True):
     """A part of the journal."""
 
     start: Natural = 0

@@ -1,13 +1,13 @@
 """The receipts of erasures for admins: everything but the ids. Blocking, and changes nothing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from relay.store import ConnectorAnswer, Erasure, Stage, StoredErasures
 
 
-@dataclass(frozen=True, slots=True)
-class RemovedEvents:
+class RemovedEvents(Struct, frozen=True):
     """The removed events."""
 
     events: int
@@ -21,8 +21,7 @@ class RemovedEvents:
     """Answers to attempts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Asker:
+class Asker(Struct, frozen=True):
     """The event that requested an erasure."""
 
     type: str
@@ -30,8 +29,7 @@ class Asker:
     offset: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerReceipt:
+class WorkerReceipt(Struct, frozen=True, kw_only=True):
     """The receipt of one of several workers. Times are Unix seconds."""
 
     worker: int
@@ -44,8 +42,7 @@ class WorkerReceipt:
     done: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
+class Receipt(Struct, frozen=True, kw_only=True):
     """The receipt of an erasure. Times are Unix seconds."""
 
     number: int

@@ -1,15 +1,15 @@
 """Counts the events of a replay before it is requested. Blocking, and changes nothing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from relay.catalogue import Selection
 from relay.inspect.progress import UNTOLD, JournalProgress
 from relay.store import PartitionView, Store
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerCount:
+class WorkerCount(Struct, frozen=True):
     """The replay from one worker's journal."""
 
     worker: int
@@ -28,8 +28,7 @@ class WorkerCount:
         return self.stop - self.start
 
 
-@dataclass(frozen=True, slots=True)
-class ReplayCount:
+class ReplayCount(Struct, frozen=True):
     """The replay from every worker's journal."""
 
     rate: float
@@ -37,8 +36,7 @@ class ReplayCount:
     workers: Sequence[WorkerCount]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stretch:
+class Stretch(Struct, frozen=True, kw_only=True):
     """The range of a replay."""
 
     connector: str

@@ -2,12 +2,12 @@
 nothing."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from operator import attrgetter
 from typing import Final
 
 import orjson
+from msgspec import Struct
 
 from relay.api import Block, Event, Kind, value_in
 from relay.inspect.progress import UNTOLD, JournalProgress
@@ -35,8 +35,7 @@ FOUND_BYTES: Final = 16 << 20
 """Bytes of those events, at most, except for the first."""
 
 
-@dataclass(frozen=True, slots=True)
-class LaneProgress:
+class LaneProgress(Struct, frozen=True):
     """The state of a lane for an event."""
 
     connector: str
@@ -49,8 +48,7 @@ class LaneProgress:
     """Replays with the event in their range, the last one first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sighting:
+class Sighting(Struct, frozen=True):
     """An event in the journal, and the states of the lanes with ledgers."""
 
     offset: int
@@ -66,8 +64,7 @@ class Sighting:
         return Event(self.body, self.kind, self.offset, self.received)
 
 
-@dataclass(frozen=True, slots=True)
-class Aside:
+class Aside(Struct, frozen=True):
     """A parked event."""
 
     connector: str | None
@@ -81,8 +78,7 @@ class Aside:
     """The part of the event, if filters have split it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """The findings in one worker's folder."""
 
     worker: int
@@ -93,8 +89,7 @@ class Found:
     """What could not be read, or is left out."""
 
 
-@dataclass(slots=True)
-class Room:
+class Room(Struct):
     """The room for further events; the first event always fits."""
 
     events: int

@@ -10,11 +10,11 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import msgspec
+from msgspec import Struct, field
 
 from relay.api import User
 from relay.config import JournalSettings
@@ -39,8 +39,7 @@ PIECE: Final = 256 << 10
 """Bytes written at a time; each piece costs relay some work."""
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(Struct, frozen=True):
     """A question about a journal."""
 
     name: str

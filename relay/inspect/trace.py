@@ -1,8 +1,10 @@
 """Traces an event through every connector: by journal and ledgers, and by the configuration. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from relay.api import Event, Filter, FilterSettings
 from relay.catalogue import Selection
@@ -18,8 +20,7 @@ IF_UNCHANGED: Final = "if its `events` and `filters` are still the same"
 OTHERS: Final = {"filtered": "filtered", "unselected": "unselected"}
 
 
-@dataclass(frozen=True, slots=True)
-class Tried:
+class Tried(Struct, frozen=True):
     """Attempts at the event. Times are Unix seconds."""
 
     replay: int | None
@@ -35,8 +36,7 @@ class Tried:
     last: float
 
 
-@dataclass(frozen=True, slots=True)
-class TracePart:
+class TracePart(Struct, frozen=True):
     """A part of an event that filters split."""
 
     part: int
@@ -44,8 +44,7 @@ class TracePart:
     type: str
 
 
-@dataclass(frozen=True, slots=True)
-class Resent:
+class Resent(Struct, frozen=True):
     """A replay that wants the event and has it in its range. Times are Unix seconds."""
 
     replay: int
@@ -55,8 +54,7 @@ class Resent:
     ended: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class TracedConnector:
+class TracedConnector(Struct, frozen=True):
     """The event's way through a connector.
 
     The route is what the present configuration does with the event. An event under way may have met an older one.
@@ -80,8 +78,7 @@ class TracedConnector:
     replays: Sequence[Resent] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Traced:
+class Traced(Struct, frozen=True):
     """An event in the journal."""
 
     offset: int
@@ -92,8 +89,7 @@ class Traced:
     connectors: Sequence[TracedConnector]
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerTrace:
+class WorkerTrace(Struct, frozen=True):
     """The findings in one worker's folder."""
 
     worker: int
@@ -104,8 +100,7 @@ class WorkerTrace:
     """What could not be read, or is left out."""
 
 
-@dataclass(frozen=True, slots=True)
-class Trace:
+class Trace(Struct, frozen=True):
     """Everything known of an event. A single process is worker 0."""
 
     id: str

@@ -1,15 +1,15 @@
 """Finds what remains of a user. Blocking, and changes nothing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from relay.api import User
 from relay.inspect.progress import UNTOLD, JournalProgress
 from relay.store import Erased, ParkedQuery, Store, Wanted, make_digests
 
 
-@dataclass(frozen=True, slots=True)
-class Remains:
+class Remains(Struct, frozen=True):
     """What was found of a user."""
 
     events: int

@@ -91,7 +91,7 @@ class JournalHandlers:
         def add_rate(found: msgspec.Raw) -> object:
             return {"rate": settings.rate, "workers": found}
 
-        return await self._answer(request, "count", add_rate, asked=asdict(asked), within=within)
+        return await self._answer(request, "count", add_rate, asked=msgspec.to_builtins(asked), within=within)
 
     async def find_remains(self, request: web.Request) -> web.StreamResponse:
         """Answer what remains of a user."""
@@ -130,7 +130,7 @@ class JournalHandlers:
         self._dumps += 1
         try:
             wants = _wants_progress(request)
-            async with self._reader.answer_in_pieces("dump", progress=wants, part=asdict(part)) as pieces:
+            async with self._reader.answer_in_pieces("dump", progress=wants, part=msgspec.to_builtins(part)) as pieces:
                 first = await anext(pieces, b"")  # what fails at once is answered as such
                 return await send_lines(request, _send_pieces(first, pieces))
         finally:

@@ -102,7 +102,7 @@ class RemoteAccess:
         return msgspec.json.decode(self._read("/journal", progress), type=Check)
 
     def dump_journal(self, part: DumpPart, progress: JournalProgress = UNTOLD) -> Iterator[bytes]:
-        given = {name: value for name, value in asdict(part).items() if value is not None}
+        given = {name: value for name, value in msgspec.to_builtins(part).items() if value is not None}
         return self._read_lines(f"/journal/events?{urlencode(given, doseq=True)}", progress)
 
     def trace(self, id: str, progress: JournalProgress = UNTOLD) -> Trace:

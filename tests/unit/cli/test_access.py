@@ -1,7 +1,6 @@
 """Commands find the same in a state folder, whether a relay runs with it and is asked, or not."""
 
 import asyncio
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +49,7 @@ def all_that_is_asked(folder: Path) -> list[Any]:
         mine.resume("heap"),
         mine.resume("heap"),
         mine.runs,
-        msgspec.json.encode([replace(one, asked=0.0) for one in mine.list_receipts()]),
+        msgspec.json.encode([msgspec.structs.replace(one, asked=0.0) for one in mine.list_receipts()]),
     ]
 
 

@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from itertools import chain
 
 import click
+import msgspec
 
 from relay.cli.access import choose_access
 from relay.cli.format import format_table, format_time
@@ -31,7 +31,7 @@ def audit(place: StateOptions, as_json: bool) -> None:
     with show_journal_progress(shown=not as_json) as progress:
         found = access.audit(progress)
     if as_json:
-        click.echo(json.dumps(asdict(found), indent=2))
+        click.echo(json.dumps(msgspec.to_builtins(found), indent=2))
     else:
         if not isinstance(found, WholeAudit):
             report = [_format_journal(found), *_format_counts(found)]
@@ -76,7 +76,7 @@ def _format_counts(found: Audit) -> list[str]:
 def _format_connectors(rows: Sequence[AuditRow]) -> list[str]:
     if not rows:
         return ["(no connector has run)"]
-    plain = [*map(asdict, rows)]
+    plain = [*map(msgspec.structs.asdict, rows)]
     words = {True: "yes", False: "NO"}
     cells = [[words[value] if isinstance(value, bool) else str(value) for value in row.values()] for row in plain]
     return format_table([[*plain[0]], *cells])

@@ -7,11 +7,11 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 import click
+import msgspec
 
 from relay.cli.format import format_time
 from relay.cli.output import rewrite_line
@@ -79,7 +79,9 @@ def backup(place: StateOptions, folder: Path, as_json: bool) -> None:
     with show_progress(f"{folder} is not complete; the next relay backup goes on where it is") as progress:
         found, problems = back_up(place.state, place.path, folder, progress)
     if as_json:
-        click.echo(json.dumps(asdict(found) | {"copied": len(progress.copied), "problems": problems}, indent=2))
+        click.echo(
+            json.dumps(msgspec.to_builtins(found) | {"copied": len(progress.copied), "problems": problems}, indent=2)
+        )
     else:
         click.echo(
             "\n".join([*(f"{DAMAGED}: {problem}" for problem in problems), describe_backup(found, folder, progress)])

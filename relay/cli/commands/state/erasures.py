@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import Any, Final
 
 import click
+import msgspec
 
 from relay.api import OtherId, User
 from relay.cli.access import choose_access
@@ -134,7 +134,7 @@ def check(place: StateOptions, user_id: str | None, external_ids: tuple[str, ...
         found = choose_access(place).find_remains(user, progress)
     tell_problems(found.problems)
     if as_json:
-        click.echo(json.dumps(asdict(found), indent=2))
+        click.echo(json.dumps(msgspec.to_builtins(found), indent=2))
     else:
         events = format_count(found.events, "event") if found.events else "no events"
         click.echo(f"{events} in the journal, {found.parked or 'none'} parked")
@@ -150,7 +150,7 @@ def _read_user(user_id: str | None, external_ids: Sequence[str], other_ids: Sequ
 
 
 def _make_entry(one: Receipt) -> dict[str, Any]:
-    plain = _format_times(asdict(one))
+    plain = _format_times(msgspec.to_builtins(one))
     answers = [each | {"at": format_time(each["at"])} for each in plain["connectors"]]
     workers = [*map(_format_times, plain.pop("workers"))]
     return plain | {"connectors": answers} | ({"workers": workers} if workers else {})

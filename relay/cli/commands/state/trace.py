@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from typing import Any, Final
 
 import click
+import msgspec
 
 from relay.cli.access import choose_access
 from relay.cli.format import format_time
@@ -52,7 +52,7 @@ def trace(place: StateOptions, id: str, as_json: bool) -> None:
 
 
 def _make_entry(id: str, found: WorkerTrace) -> dict[str, Any]:
-    plain = asdict(found)
+    plain = msgspec.to_builtins(found)
     for one in plain["journal"]:
         for way in one["connectors"]:
             way["attempts"] = [
