@@ -166,14 +166,14 @@ def _format_removed(one: Receipt | WorkerReceipt) -> str:
     its = one.removed
     removed = f"{format_count(its.events, 'event')}, {its.parked + its.unreadable} parked"
     if not one.compacted:
-        removed = f"{removed} so far" if any(asdict(its).values()) else "nothing removed yet"
+        removed = f"{removed} so far" if any(msgspec.structs.asdict(its).values()) else "nothing removed yet"
     return f"{one.status}; {removed}"
 
 
 def _format_receipt(one: Receipt, name: Callable[[int], str]) -> str:
     asker = f"{one.by.type}, source {one.by.source}, offset {one.by.offset}" if one.by else one.asked_by or "an admin"
     its = one.removed
-    not_yet = "not all yet" if any(asdict(its).values()) else "not yet"
+    not_yet = "not all yet" if any(msgspec.structs.asdict(its).values()) else "not yet"
     removed = format_time(one.compacted) if one.compacted else not_yet
     ids = f"forgotten {format_time(one.done)}" if one.done else "kept until the connectors have erased the user"
     due = format_time(one.due) if one.due else "as erasure.after says"
