@@ -9,7 +9,7 @@ demo: .venv/run.done  ## move events from a Braze stand-in to a Heap stand-in an
 	$(BIN)/relay sandbox
 
 test: .venv/dev.done  ## lint, types, import rules, and the tests, without the long ones
-	$(MAKE) --no-print-directory --jobs=2 lint pytest
+	$(MAKE) --no-print-directory --jobs=2 lint pytest TYPED="-p relay -p relay_plugins"
 
 pytest: .venv/compiled.done
 	$(BIN)/python -m tests.postgres  # says which servers are not installed
@@ -23,6 +23,7 @@ test-quick: .venv/dev.done  ## the tests without the slow ones
 	$(BIN)/pytest -m "not slow and not long"
 
 test-long: .venv/dev.done  ## the tests that `make test` leaves out: whole relays at work, for what a quicker test shows as well
+	$(BIN)/mypy  # of tests, too
 	$(BIN)/pytest -n 4 -m long
 
 faults: .venv/dev.done  ## the long ones alone, in full: every place of death, 200 rounds of kill -9, up to 300 random examples
@@ -31,7 +32,7 @@ faults: .venv/dev.done  ## the long ones alone, in full: every place of death, 2
 lint: .venv/dev.done
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
+	$(BIN)/mypy $(TYPED)
 	$(BIN)/lint-imports --no-cache
 
 docs: .venv/dev.done  ## write the generated pages of docs/reference anew, from the code that they describe

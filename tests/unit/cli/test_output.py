@@ -171,7 +171,9 @@ def test_a_command_makes_its_change_even_if_nobody_reads_its_output(tmp_path: Pa
     assert (tmp_path / "new" / "00-relay.toml").exists()
 
 
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    "closed", [*(pytest.param(one, marks=pytest.mark.long) for one in ("<&-", "2>&-")), ">&-", "<&- >&- 2>&-"]
+)
 def test_streams_that_are_closed_at_the_start_are_no_error(conf: Path, closed: str) -> None:
     found = run("check", conf, shell=closed)
     assert found.returncode == 78
