@@ -95,13 +95,14 @@ def read_erasures(
 ) -> list[Erasure]:
     """Read the erasures of a partition for which an SQL condition holds, the last one first."""
     which = f"FROM $.erasure WHERE partition = {partition:d} AND ({condition})"
+    rows = db.run(f"SELECT {_COLUMNS} {which} ORDER BY number DESC", values).fetchall()
+    if not rows:
+        return []
     query = f"""
         SELECT number, connector, outcome, reason, attempts, at FROM $.erasure_answer
         WHERE partition = {partition:d} AND number IN (SELECT number {which}) ORDER BY connector
     """  # noqa: S608
-    answers = db.run(query, values).fetchall()
-    rows = db.run(f"SELECT {_COLUMNS} {which} ORDER BY number DESC", values)
-    return parse_erasures(rows, answers)
+    return parse_erasures(rows, db.run(query, values).fetchall())
 
 
 def has_open_erasures(db: PostgresConnection, partition: int) -> bool:

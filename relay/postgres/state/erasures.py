@@ -33,7 +33,7 @@ class PostgresErasures:
 
     async def read_open(self) -> list[Erasure]:
         """Return the erasures that are not done, the last one first."""
-        return await self._state.run(lambda db: read_erasures(db, self._partition, "done IS NULL"))
+        return await self._state.read(lambda db: read_erasures(db, self._partition, "done IS NULL"))
 
     async def read_at_connectors(self) -> list[Erasure]:
         """Return the open erasures whose users log and tables no longer hold, and whose ids are known."""

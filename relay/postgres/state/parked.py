@@ -3,6 +3,7 @@
 Triggers keep `parked_total`, whoever changes `parked`.
 """
 
+import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -45,6 +46,12 @@ _PARK: Final = f"""
     {", ".join(f'"{name}" = excluded."{name}"' for name in [*_GIVEN, "last"] if name not in _KEPT)}
     RETURNING number
 """  # noqa: S608
+_IS_BEYOND: Final = """
+    SELECT EXISTS (
+        SELECT FROM $.parked
+        WHERE partition = %(partition)s AND last < (SELECT $.unix_time() - %(age)s) AND again IS NULL
+    ) OR (SELECT sum(bytes) FROM $.parked_total WHERE partition = %(partition)s) > %(size)s
+"""
 _MARKED: Final = f"""
     SELECT {COLUMNS} FROM (
         SELECT *, sum(octet_length(body)) OVER in_order AS total, row_number() OVER in_order AS place FROM (
@@ -221,6 +228,16 @@ def make_room(db: PostgresConnection, partition: int, limits: ParkedLimits, size
         if gone := _remove(db, partition, condition, (), over, "max_size"):
             return gone
     return []
+
+
+def is_beyond(db: PostgresConnection, partition: int, limits: ParkedLimits, now: float) -> bool:
+    """Return whether some events are too old or too many. `now`: Unix seconds here."""
+    values = {
+        "partition": partition,
+        "age": limits.retention + time.time() - now if limits.retention else math.inf,
+        "size": limits.max_size or math.inf,
+    }
+    return db.run(_IS_BEYOND, values).fetchone() == (True,)
 
 
 def remove_some(db: PostgresConnection, partition: int, limits: ParkedLimits, now: float) -> list[RemovedParked]:

@@ -33,6 +33,7 @@ from relay.postgres.state.parked import (
     add_parked,
     delete_delivered,
     delete_parked,
+    is_beyond,
     make_room,
     read_keys,
     read_marked,
@@ -277,6 +278,8 @@ class PostgresState(PostgresSources):
     async def remove_parked(self) -> bool:
         """Remove some parked events that are too old or too many (`parked_limits`); return whether any was."""
         limits, now = self.parked_limits, self.clock.now(self.parked_limits.retention)
+        if not await self.read(lambda db: is_beyond(db, self.worker, limits, now)):
+            return False
         gone = await self.run_once(lambda db: remove_some(db, self.worker, limits, now))
         self._note_removed(gone)
         return bool(gone)
