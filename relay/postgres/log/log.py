@@ -4,7 +4,8 @@ How it fails and recovers:
 
 - Blocks of this process are published when they are durable, if they follow the last known block. Otherwise the log
   looks into the database, and publishes what other processes have appended in between, in the order of offsets.
-- Without news the looks become rare. A look that fails is repeated.
+- Own appends make looks unnecessary: the offset of an append tells whether others have appended before. Without news
+  the looks become rare. A look that fails is repeated.
 - A database that lacks acknowledged events is older than what this process knows. The next segment begins behind their
   offsets at once, and they are told as damage.
 """
@@ -69,6 +70,8 @@ class PostgresLog(PostgresAppender):
         self._readers: set[PostgresReader] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._pause_s = SHORTEST_LOOK_S
+        self._known_at = 0.0
+        """When an own append has shown last that nobody else has appended, by the event loop's clock."""
         self._is_looking = self._is_blind = False
         self._mending: Future[None] | None = None
         """The mending of the log's end that a look has found necessary."""
@@ -130,6 +133,7 @@ class PostgresLog(PostgresAppender):
     def _show(self, block: Block) -> None:
         """Publish a block of this process, unless the blocks of others before it are not known yet."""
         if block.offsets[0] == self.head:
+            self._known_at = asyncio.get_running_loop().time()
             self._extend(block)
         elif block.offsets[0] > self.head:
             self._pause_s = SHORTEST_LOOK_S
@@ -151,8 +155,16 @@ class PostgresLog(PostgresAppender):
         self._timer = asyncio.get_running_loop().call_later(pause_s, self._start_look)
 
     def _start_look(self) -> None:
-        self._timer, self._is_looking = None, True
-        look = asyncio.get_running_loop().run_in_executor(self._reads, self._look, self.head)
+        """Look, unless an own append has just told as much, or is about to tell."""
+        self._timer, loop = None, asyncio.get_running_loop()
+        if (rest_s := self._known_at + self._pause_s - loop.time()) > 0:
+            self._look_soon(rest_s)
+            return
+        if self.is_committing and self._pause_s < LONGEST_LOOK_S:
+            self._look_soon(self._lengthen_pause())
+            return
+        self._is_looking = True
+        look = loop.run_in_executor(self._reads, self._look, self.head)
         look.add_done_callback(self._finish_look)
 
     def _look(self, head: int) -> Look:
@@ -208,8 +220,15 @@ class PostgresLog(PostgresAppender):
         if look.head > self.head:
             self._jump(look.head)
         has_news = self.head > before
-        self._pause_s = SHORTEST_LOOK_S if has_news else min(LONGEST_LOOK_S, self._pause_s * SLOWER)
+        if has_news:
+            self._pause_s = SHORTEST_LOOK_S
+        else:
+            self._lengthen_pause()
         self._writer.note_end(self.head)
+
+    def _lengthen_pause(self) -> float:
+        self._pause_s = min(LONGEST_LOOK_S, self._pause_s * SLOWER)
+        return self._pause_s
 
     def _jump(self, head: int) -> None:
         """Move the head over what cannot be read."""
