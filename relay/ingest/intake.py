@@ -281,6 +281,8 @@ class Intake:
 
     async def _divide(self, decoded: Decoded, first: FirstPartition) -> int:
         """Put some events into partition 0, and the rest anywhere; return how many were no duplicates."""
+        if not (first.selections or self.source.watches):
+            return await self.keep(decoded) if decoded.bodies else 0
         here, there = split(decoded, first.wants)
         # A source that watches has all its events there. An id counts while it is among the latest of its subject
         if self.source.watches or (there.bodies and decoded.subject is not None):

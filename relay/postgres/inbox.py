@@ -1,7 +1,7 @@
 """Takes in the events of one process, whichever partitions the process runs.
 
 How it fails and recovers: events go to the partitions that this process runs, by turns. While a partition commits, the
-next hundreds of events go there, too: small requests share a commit then, and a commit costs as much as the delivery
+next thousands of events go there, too: small requests share a commit then, and a commit costs as much as the delivery
 of dozens of events. A partition that refuses events is left out while another takes them. A partition that was taken
 over gets no more events through its log; without any partition, the process appends to another's.
 """
@@ -18,7 +18,7 @@ from relay.postgres.log.log import PostgresLog
 from relay.postgres.state.state import PostgresSources
 from relay.store import Clock, EventIds, JournalLimits, Unavailable
 
-TURN_EVENTS: Final = 256
+TURN_EVENTS: Final = 4096
 """Events after which the next partition has its turn, at the latest."""
 
 
