@@ -312,6 +312,7 @@ async def test_a_state_that_is_opened_later_ends_the_earlier_one(engine: StateEn
     engine.end_lock()
     later = engine.open()
     assert await state.changes() != before
+    state.parked_limits = ParkedLimits(max_size=1)  # there is something to remove
     for write in (
         lambda: state.save({"heap": Cursor(0, 2)}, 5),
         lambda: state.park([refused(2)]),
