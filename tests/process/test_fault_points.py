@@ -56,7 +56,7 @@ def check(folder: Path, kills: int) -> None:
 
 
 @pytest.mark.promise(1)
-@pytest.mark.parametrize("compress", [False, True] if LONG else [False])
+@pytest.mark.parametrize("compress", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_a_kill_between_any_two_steps_loses_nothing(tmp_path: Path, compress: bool) -> None:
     seen = Counter[str]()
     with harness("fault_points.py") as it:
