@@ -21,6 +21,7 @@ COMMANDS: Final[Mapping[str, OwnCommand]] = {
     "backup": OwnCommand("state.backup", "Copy the state folder into DIR, whether relay runs or not."),
     "check": OwnCommand("config.check", "Check the configuration in DIR, and name every mistake."),
     "config": OwnCommand("config.config", "Show the settings in the files of conf.d, and the schema of these files."),
+    "console": OwnCommand("running.console", "Show relay in a browser, until SIGTERM or SIGINT."),
     "doctor": OwnCommand("doctor", "Find problems of installation, machine and destinations."),
     "erasures": OwnCommand("state.erasures", "Remove all events of a user, and look at the receipts."),
     "events": OwnCommand("config.events", "List the event types that `events` in conf.d can name."),

@@ -1,6 +1,6 @@
 """Turns conf.d into one `Config`, or into all its mistakes at once."""
 
-from relay.config.address import Address, TcpAddress, UnixAddress, format_address, takes_ipv4
+from relay.config.address import Address, TcpAddress, UnixAddress, format_address, parse_address, takes_ipv4
 from relay.config.console.folder import CONF_FOLDERS, ConfFolders, find_changed_files, find_folders, read_stamps
 from relay.config.console.settings import ConsoleSettings, ConsoleUser
 from relay.config.crosscheck import match_entries, read_all_traits, read_shared_traits
@@ -10,7 +10,7 @@ from relay.config.effective import Effective
 from relay.config.excerpt import HIDDEN
 from relay.config.files import Text, is_file_name
 from relay.config.line_numbers import KeyPath
-from relay.config.load import NAME, Loaded, load, load_again, load_journal
+from relay.config.load import NAME, Loaded, load, load_again, load_console, load_journal
 from relay.config.merge import list_leaves
 from relay.config.mistake import ConfigError, Mistake, format_path
 from relay.config.model import (
@@ -90,6 +90,7 @@ __all__ = [
     "list_leaves",
     "load",
     "load_again",
+    "load_console",
     "load_journal",
     "make_alerts",
     "make_connectors",
@@ -100,6 +101,7 @@ __all__ = [
     "make_sources",
     "make_type_schema",
     "match_entries",
+    "parse_address",
     "read_all_traits",
     "read_descriptions",
     "read_shared_traits",

@@ -17,7 +17,7 @@ from relay.config.address import Address, TcpAddress
 from relay.config.console.folder import ConfFolders, read_folders
 from relay.config.console.settings import ConsoleSettings
 from relay.config.effective import list_effective
-from relay.config.files import NONE_PROPOSED, FoundFiles, Text, read_again
+from relay.config.files import NONE_PROPOSED, FoundFiles, Text, read_again, read_files
 from relay.config.line_numbers import KeyPath
 from relay.config.merge import Merged, is_off
 from relay.config.mistake import ConfigError, Mistake, format_path
@@ -106,6 +106,23 @@ def load_journal(folders: ConfFolders) -> JournalSettings:
         return validate(table, JournalSettings)
     except ValidationError as error:
         raise ConfigError(translate(error, table, JournalSettings, ("journal",), merged)) from None
+
+
+def load_console(folders: ConfFolders, *, whole: bool = False) -> ConsoleSettings:
+    """Load [console] of a configuration with mistakes elsewhere. Raises `ConfigError` if [console] itself has mistakes.
+
+    `whole`: whether to raise it as well for a file that cannot be read, and may hold a user.
+    """
+    merged, reading = Merged(), read_files(folders.others)
+    for document in reading.documents:
+        merged.add(document)
+    if whole and reading.mistakes:
+        raise ConfigError(reading.mistakes)
+    table = merged.get_tables("console")
+    try:
+        return validate(table, ConsoleSettings)
+    except ValidationError as error:
+        raise ConfigError(translate(error, table, ConsoleSettings, ("console",), merged)) from None
 
 
 def _load(reading: FoundFiles, registry: Registry, *, secrets_required: bool) -> Loaded:

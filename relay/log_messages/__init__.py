@@ -6,7 +6,7 @@ with the code. A plugin that somebody else wrote logs messages of its own.
 
 from typing import Final
 
-from relay.log_messages import cluster, delivery, intake, plugins, process, storage
+from relay.log_messages import cluster, console, delivery, intake, plugins, process, storage
 from relay.log_messages.message import LogMessage
 
 ROOMS: Final[dict[str, tuple[LogMessage, ...]]] = {
@@ -25,6 +25,7 @@ ROOMS: Final[dict[str, tuple[LogMessage, ...]]] = {
     "Erasures": delivery.ERASURES,
     "Alerts": process.ALERTS,
     "History, status and admin socket": process.HISTORY,
+    "Console": console.CONSOLE,
     "Plugins in general": plugins.ANY,
     "Connector type `file`": plugins.FILE,
     "Source type `heap_segments`": plugins.HEAP_SEGMENTS,

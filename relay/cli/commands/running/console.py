@@ -1,0 +1,53 @@
+"""`relay console`: relay in a browser, in a process of its own."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from relay.cli.options import conf_option, state_option
+from relay.config import Address, LogSettings, find_folders, parse_address
+from relay.listen import raise_descriptor_limit
+from relay.logs import set_up_logs
+from relay.threads import leave
+
+
+def _parse_addresses(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> tuple[Address, ...]:
+    try:
+        return tuple(map(parse_address, texts))
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+
+
+@click.command
+@click.option(
+    "--listen",
+    metavar="ADDRESS",
+    multiple=True,
+    callback=_parse_addresses,
+    help="Listen here, whatever console.listen says; repeatable.",
+)
+@conf_option
+@state_option
+def console(listen: tuple[Address, ...], conf: Path | None, state: Path) -> None:
+    """Show relay in a browser, until SIGTERM or SIGINT.
+
+    The console is a process of its own. It asks the relay that runs with the state folder, and also starts without a
+    running relay. [console] of the configuration has its users and its addresses. Without a user, it prints a link on
+    the terminal that lets one browser in. It needs the package currents-relay[console].
+
+    Exit codes: 0 stopped; 1 the console cannot start; 78 [console] has mistakes.
+    """
+    try:
+        from relay.console import ConsoleError, ConsoleOptions, run_console  # late: no other command needs Jinja2
+    except ModuleNotFoundError as error:
+        command = f"{sys.executable} -m pip install 'currents-relay[console]'"
+        raise click.ClickException(f"the console needs {error.name}, which is not installed: {command}") from None
+    set_up_logs(LogSettings())
+    raise_descriptor_limit()
+    try:
+        tell = click.echo if sys.stdout.isatty() else None
+        run_console(ConsoleOptions(folders=find_folders(conf, state), state=state, listen=listen), tell)
+    except ConsoleError as error:
+        raise click.ClickException(f"the console cannot start: {error}") from None
+    leave(0)

@@ -1,0 +1,97 @@
+"""Connector: its state, its counts, its settings; pause and resume."""
+
+import time
+from collections.abc import Callable
+from typing import Any, Final
+from urllib.parse import quote
+
+from aiohttp import web
+
+from relay.console.pages.settings_table import read_settings
+from relay.console.relay_view import StatusSnapshot
+from relay.console.security.refusal import ConsoleRefusal
+from relay.console.visit import Visit
+from relay.histogram import Histogram
+from relay.status import LaneStatus, diagnose
+from relay.words import format_span
+
+PAUSES: Final = {"": "until somebody resumes it", "1": "for 1 hour", "8": "for 8 hours", "24": "for 24 hours"}
+"""Lengths of a pause in hours."""
+SECOND: Final = 1.0
+
+
+async def show(visit: Visit) -> web.StreamResponse:
+    """Show a connector."""
+    snapshot = await visit.console.relay.read()
+    name = visit.request.match_info["name"]
+    values = _make_reader(name)(snapshot)
+    if snapshot.status is not None and values is None:
+        raise ConsoleRefusal(404, "no connector of this name runs")
+    settings, why = await read_settings(visit, "connector", name)
+    given: dict[str, Any] = {
+        "settings": settings,
+        "settings_missing": why,
+        "pauses": PAUSES,
+        "name": name,
+        "quote": quote,
+    }
+    return visit.show("connector.html", snapshot=snapshot, **given, **(values or {"lane": None}))
+
+
+async def follow(visit: Visit) -> web.StreamResponse:
+    """Send the state of a connector again and again, as long as it runs."""
+    return await visit.stream("connector_live.html", _make_reader(visit.request.match_info["name"]))
+
+
+def _make_reader(name: str) -> Callable[[StatusSnapshot], dict[str, Any] | None]:
+    """Return what finds a connector in a status; it returns None if no such connector runs."""
+
+    def read(snapshot: StatusSnapshot) -> dict[str, Any] | None:
+        seen = snapshot.status
+        lane = None if seen is None else next((one for one in seen.lanes if one.connector == name), None)
+        if seen is None or lane is None:
+            return None
+        said = next(one.said for one in diagnose(seen).lanes if one.name == name)
+        return {"seen": seen, "lane": lane, "said": said, "times": _describe_times(lane)}
+
+    return read
+
+
+def _describe_times(lane: LaneStatus) -> list[tuple[str, str, str]]:
+    """Return the rows of the table of times: what, p50, p99."""
+    both = (("an attempt", lane.attempt), ("from receipt to delivery", lane.end_to_end))
+    return [(what, find_bound(times, 0.5), find_bound(times, 0.99)) for what, times in both]
+
+
+def find_bound(times: Histogram, share: float) -> str:
+    """Return the time within which this share of a histogram lies, as far as its bounds tell."""
+    total = sum(times.counts)
+    if not total:
+        return "-"
+    seen = 0
+    for bound, count in zip(times.bounds, times.counts, strict=False):
+        seen += count
+        if seen >= share * total:
+            return f"up to {bound * 1000:g} ms" if bound < SECOND else f"up to {format_span(bound)}"
+    return f"over {format_span(times.bounds[-1])}"
+
+
+async def pause(visit: Visit) -> web.StreamResponse:
+    """Pause a connector for the chosen time."""
+    hours = visit.form.get("hours", "")
+    if hours not in PAUSES:
+        raise ConsoleRefusal(400, "choose how long the pause lasts")
+    until = f"?until={time.time() + int(hours) * 3600!r}" if hours else ""
+    return await _act(visit, f"pause{until}")
+
+
+async def resume(visit: Visit) -> web.StreamResponse:
+    """Resume a connector, or make it try again at once."""
+    return await _act(visit, "resume")
+
+
+async def _act(visit: Visit, action: str) -> web.StreamResponse:
+    path = quote(visit.request.match_info["name"], safe="")
+    await visit.ask("POST", f"/lanes/{path}/{action}")
+    visit.console.relay.forget()
+    return visit.go(f"/connectors/{path}")

@@ -1,0 +1,25 @@
+"""Every path of the console, with the right that it takes."""
+
+from typing import Final
+
+from relay.console.pages import activity, connector, overview, sign_in, source, static
+from relay.console.security.rights import Right
+from relay.console.visit import ConsoleRoute
+
+ROUTES: Final = (
+    ConsoleRoute("GET", "/static/{name:.+}", static.send_file, None),
+    ConsoleRoute("GET", "/sign-in", sign_in.show_form, None),
+    ConsoleRoute("POST", "/sign-in", sign_in.sign_in, None),
+    ConsoleRoute("GET", "/sign-in/link", sign_in.use_link, None),
+    ConsoleRoute("POST", "/sign-out", sign_in.sign_out, Right.LOOK),
+    ConsoleRoute("GET", "/", overview.show, Right.LOOK),
+    ConsoleRoute("GET", "/live", overview.follow, Right.LOOK),
+    ConsoleRoute("GET", "/rates", overview.send_rates, Right.LOOK),
+    ConsoleRoute("GET", "/connectors/{name}", connector.show, Right.LOOK),
+    ConsoleRoute("GET", "/connectors/{name}/live", connector.follow, Right.LOOK),
+    ConsoleRoute("POST", "/connectors/{name}/pause", connector.pause, Right.STEER),
+    ConsoleRoute("POST", "/connectors/{name}/resume", connector.resume, Right.STEER),
+    ConsoleRoute("GET", "/sources/{name}", source.show, Right.LOOK),
+    ConsoleRoute("GET", "/sources/{name}/live", source.follow, Right.LOOK),
+    ConsoleRoute("GET", "/activity", activity.show, Right.LOOK),
+)

@@ -1,0 +1,1 @@
+"""Who may use the console, from where, and for how long."""

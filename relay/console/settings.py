@@ -1,0 +1,69 @@
+"""[console] of conf.d as it is now: users who leave conf.d, hosts and proxies count at once."""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from relay.config import LOG, Address, ConfFolders, ConfigError, ConsoleSettings, TcpAddress, load_console, read_stamps
+from relay.threads import ADMIN
+from relay.words import describe_error
+
+LOOK_S: Final = 1.0
+"""Seconds between two checks for changed files."""
+log = structlog.stdlib.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsoleOptions:
+    """What the command line says."""
+
+    folders: ConfFolders
+    """The folders of the configuration."""
+    state: Path
+    listen: tuple[Address, ...] = ()
+    """Empty: `console.listen`."""
+
+
+class LiveSettings:
+    """[console] of conf.d, read again when its files change. A wrong one never replaces a good one."""
+
+    def __init__(self, options: ConsoleOptions) -> None:
+        """Raises ConfigError, OSError. Blocking."""
+        self._options = options
+        self._stamps = read_stamps(options.folders)
+        self.now = self._read(whole=False)
+        """The settings."""
+
+    def _read(self, *, whole: bool) -> ConsoleSettings:
+        found = load_console(self._options.folders, whole=whole)
+        LOG.note("table", "console", found)
+        return found.model_copy(update={"listen": self._options.listen}) if self._options.listen else found
+
+    def find_exposed(self) -> Address | None:
+        """Return an address that others can reach although there is no user; None without any."""
+        if self.now.user:
+            return None
+        return next((one for one in self.now.listen if isinstance(one, TcpAddress) and not one.is_loopback), None)
+
+    async def follow(self) -> None:
+        """Read the settings again when files change, until cancelled. Other addresses and TLS take a restart."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            try:
+                await ADMIN.run(self._look)
+            except ConfigError as error:
+                log.error("console settings cannot be used, the former ones count", reason=str(error.mistakes[0]))
+            except OSError as error:
+                log.error("console settings cannot be used, the former ones count", reason=describe_error(error))
+
+    def _look(self) -> None:
+        stamps = read_stamps(self._options.folders)
+        if stamps == self._stamps:
+            return
+        self._stamps = stamps
+        before, self.now = self.now, self._read(whole=True)
+        if self.now != before:
+            log.info("console settings read again", users=len(self.now.user))

@@ -1,0 +1,67 @@
+// What the console's pages do beyond forms and live fragments: local times, the chart, and a warning when they are old.
+"use strict";
+
+const SILENT_MS = 10_000;
+const CHART_MS = 10_000;
+const CHART_HEIGHT = 240;
+
+// Adds the time in the browser's zone before the time in UTC.
+function localize(root) {
+  for (const element of root.querySelectorAll("time[datetime]:not([data-local])")) {
+    const at = new Date(element.dateTime);
+    if (Number.isNaN(at.getTime())) continue;
+    element.dataset.local = "";
+    const local = at.toLocaleString([], { dateStyle: "medium", timeStyle: "medium" });
+    element.textContent = `${local} (${element.textContent})`;
+  }
+}
+
+// Says so when no message has come for a while: the figures are old then.
+function watch(live) {
+  const notice = document.getElementById("silent");
+  let heard = performance.now();
+  document.addEventListener("htmx:sse:after:message", () => { heard = performance.now(); localize(live); });
+  document.addEventListener("htmx:sse:error", (event) => {
+    if (event.detail.status === 200 || event.detail.status === undefined) return;
+    location.reload(); // the session has ended, or the page is none any more
+  });
+  document.addEventListener("visibilitychange", () => { heard = performance.now(); });
+  setInterval(() => { notice.hidden = document.hidden || performance.now() - heard < SILENT_MS; }, 1000);
+}
+
+const lastHour = () => [Date.now() / 1000 - 3600, Date.now() / 1000];
+
+async function draw(chart) {
+  const style = getComputedStyle(document.documentElement);
+  const text = style.getPropertyValue("--pico-color").trim();
+  const grid = style.getPropertyValue("--pico-muted-border-color").trim();
+  const axis = { stroke: text, grid: { stroke: grid }, ticks: { stroke: grid } };
+  const width = () => Math.max(chart.clientWidth, 200);
+  const plot = new uPlot({
+    width: width(), height: CHART_HEIGHT, axes: [axis, axis],
+    scales: { x: { range: lastHour }, y: { range: (plot, least, most) => [0, Math.max(most, 1) * 1.05] } },
+    series: [
+      {},
+      { label: "accepted/s", stroke: text, width: 2 },
+      { label: "delivered/s", stroke: style.getPropertyValue("--pico-primary").trim(), width: 2, dash: [6, 4] },
+    ],
+  }, [[], [], []], chart);
+  addEventListener("resize", () => plot.setSize({ width: width(), height: CHART_HEIGHT }));
+  const load = async () => {
+    if (document.hidden) return;
+    try {
+      const answer = await fetch(chart.dataset.source);
+      if (answer.ok && !answer.redirected) plot.setData(await answer.json());
+    } catch { /* the console does not answer: the page says it */ }
+  };
+  await load();
+  setInterval(load, CHART_MS);
+}
+
+document.addEventListener("DOMContentLoaded", () => {
+  localize(document);
+  const live = document.getElementById("live");
+  if (live) watch(live);
+  const chart = document.getElementById("chart");
+  if (chart) draw(chart);
+});

@@ -1,0 +1,65 @@
+"""Renders the pages. Every text is escaped, and an unknown name is a bug."""
+
+from hashlib import sha256
+from importlib.resources import files
+from typing import Any, Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from relay.words import escape, format_count, format_size, format_span, format_time
+
+DIGITS: Final = 12
+
+
+class Templates:
+    """The templates of the console."""
+
+    def __init__(self) -> None:
+        self._environment = Environment(
+            loader=PackageLoader("relay.console"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            finalize=_show,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._environment.filters |= {
+            "time": make_time,
+            "span": format_span,
+            "size": format_size,
+            "number": lambda number: f"{number:,}",
+            "counted": format_count,
+        }
+        self._environment.globals["static"] = _Static().name_path
+
+    def render(self, template: str, /, **values: Any) -> str:
+        """Render a template."""
+        rendered: str = self._environment.get_template(template).render(values)
+        return rendered
+
+
+class _Static:
+    """Names static files by their content, so that browsers may keep them."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+
+    def name_path(self, name: str) -> str:
+        if name not in self._known:
+            content = (files("relay.console") / "static" / name).read_bytes()
+            self._known[name] = f"/static/{name}?{sha256(content).hexdigest()[:DIGITS]}"
+        return self._known[name]
+
+
+def _show(value: object) -> object:
+    """Escape control characters and changes of direction in a foreign text."""
+    return escape(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def make_time(unix_seconds: float | None) -> Markup:
+    """Return a time in UTC as an element. The script adds the time in the browser's zone."""
+    if unix_seconds is None:
+        return Markup("-")
+    text = format_time(unix_seconds)
+    return Markup('<time datetime="{}">{} UTC</time>').format(text, text[:-1].replace("T", " "))

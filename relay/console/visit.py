@@ -1,0 +1,126 @@
+"""A request on its way to a page, with who sends it, and what all pages share."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final, Literal
+
+from aiohttp import web
+
+from relay import __version__
+from relay.client import ClientError
+from relay.console.relay_view import RelayView, StatusSnapshot
+from relay.console.security.refusal import ConsoleRefusal
+from relay.console.security.rights import Right
+from relay.console.security.sessions import Session, Sessions
+from relay.console.security.sign_in import OneTimeLink
+from relay.console.security.throttle import Throttle
+from relay.console.settings import LiveSettings
+from relay.console.streams import Streams
+from relay.console.templates import Templates
+from relay.threads import ADMIN
+
+COOKIE: Final = "relay_console"
+SECURE_COOKIE: Final = "__Host-relay_console"
+"""Over TLS. The prefix has browsers refuse it from anybody else, and without TLS."""
+NEW_SESSION: Final = "relay.session"
+"""The key of a request under which the id of its new session is; "": the session has ended."""
+
+
+Read = Callable[[StatusSnapshot], dict[str, Any] | None]
+"""Returns the values of a live template for a status."""
+
+
+@dataclass(slots=True)
+class Console:
+    """What all pages share."""
+
+    settings: LiveSettings
+    relay: RelayView
+    local_user: str
+    """The name of whoever comes in by the one-time link: the login of this process."""
+    link: OneTimeLink | None = None
+    """None with users in conf.d, or without a terminal to print it on."""
+    sessions: Sessions = field(default_factory=Sessions)
+    throttle: Throttle = field(default_factory=Throttle)
+    templates: Templates = field(default_factory=Templates)
+    streams: Streams = field(default_factory=Streams)
+
+    def find_right(self, session: Session) -> Right | None:
+        """Return what the user may do now; None for a user who has left conf.d."""
+        users = self.settings.now.user
+        if session.way == "link":
+            return None if users else Right.CONFIGURE
+        return Right.parse(users[session.user].may) if session.user in users else None
+
+
+@dataclass(slots=True, kw_only=True)
+class Visit:
+    """A request that may see its page."""
+
+    request: web.Request
+    console: Console
+    session_id: str = ""
+    session: Session | None = None
+    right: Right | None = None
+    """None: nobody is signed in."""
+    form: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def user(self) -> str:
+        """The user who is signed in."""
+        return self.session.user if self.session else ""
+
+    def render(self, template: str, /, **values: Any) -> str:
+        """Render a template with what every page shows."""
+        common = {"visit": self, "Right": Right, "version": __version__, "page": self.request.path}
+        return self.console.templates.render(template, **common, **values)
+
+    def show(self, template: str, /, *, status: int = 200, **values: Any) -> web.Response:
+        """Answer with a page."""
+        return web.Response(text=self.render(template, **values), status=status, content_type="text/html")
+
+    async def stream(
+        self, template: str, read: Callable[[StatusSnapshot], dict[str, Any] | None]
+    ) -> web.StreamResponse:
+        """Answer with a fragment that follows the status, until the session ends.
+
+        `read`: returns the values of the template; None ends the stream.
+        """
+
+        async def render() -> str | None:
+            if self.console.sessions.find(self.session_id, is_use=False) is not self.session:
+                return None
+            if self.session is None or self.console.find_right(self.session) is None:
+                return None
+            snapshot = await self.console.relay.read()
+            values = read(snapshot)
+            return None if values is None else self.render(template, snapshot=snapshot, **values)
+
+        return await self.console.streams.send(self.request, render)
+
+    async def ask(self, method: str, target: str, body: object = None) -> Any:
+        """Ask relay in the name of the user. Raises ConsoleRefusal (502) with relay's reason."""
+        try:
+            return await ADMIN.run(partial(self._ask, method, target, body))
+        except ClientError as error:
+            raise ConsoleRefusal(502, str(error)) from None
+
+    def _ask(self, method: str, target: str, body: object) -> Any:
+        return self.console.relay.connect(self.user).ask(method, target, body)
+
+    @staticmethod
+    def go(path: str) -> web.Response:
+        """Send the browser to a page."""
+        return web.Response(status=303, headers={"Location": path})
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleRoute:
+    """A path of the console, and the right that it takes."""
+
+    method: Literal["GET", "POST"]
+    path: str
+    handle: Callable[[Visit], Awaitable[web.StreamResponse]]
+    right: Right | None
+    """None: whoever reaches the console."""

@@ -1,0 +1,133 @@
+"""Run a real console in a process of its own, and meet it as a browser without JavaScript does."""
+
+import asyncio
+import json
+import re
+import signal
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+
+from tests.forks import Forked, Forks
+
+
+class RunningConsole:
+    """The console of a conf.d and a state folder."""
+
+    def __init__(self, conf: Path, state: Path, forks: Forks) -> None:
+        self._arguments = ["console", "--conf", str(conf), "--state", str(state)]
+        self._forks = forks
+        self.logs: list[dict[str, Any]] = []
+        self.stderr: list[str] = []
+        self.url = ""
+        self._process: Forked | None = None
+        self._reading: asyncio.Task[None] | None = None
+
+    async def start(self, stdout: Path | int = Path("/dev/null"), *more: str) -> None:
+        """Start the console, and wait until it listens."""
+        if isinstance(stdout, Path):
+            with stdout.open("ab") as out:
+                self._process = await self._forks.start([*self._arguments, *more], out.fileno())
+        else:
+            self._process = await self._forks.start([*self._arguments, *more], stdout)
+        self._reading = asyncio.get_running_loop().create_task(self._read_stderr(), name="stderr of the console")
+        await self.until_logged("console runs")
+        self.url = self.logged("console runs")[0]["listen"][0]
+
+    async def _read_stderr(self) -> None:
+        assert self._process is not None
+        async for line in self._process.stderr:
+            self.stderr.append(line.decode().rstrip())
+            if line.startswith(b"{"):
+                self.logs.append(json.loads(line))
+
+    def logged(self, message: str) -> list[dict[str, Any]]:
+        return [line for line in self.logs if line["message"] == message]
+
+    async def until_logged(self, message: str, count: int = 1) -> None:
+        assert self._process is not None
+        async with asyncio.timeout(60):
+            while len(self.logged(message)) < count:
+                assert self._process.returncode is None, "\n".join(self.stderr)
+                await asyncio.sleep(0.02)
+
+    async def stop(self) -> int:
+        assert self._process is not None
+        assert self._reading is not None
+        if self._process.returncode is None:
+            self._process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(60):
+            code = await self._process.wait()
+            await self._reading
+        return code
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to a request."""
+
+    status: int
+    text: str
+    headers: dict[str, str]
+
+    @property
+    def location(self) -> str:
+        return self.headers.get("Location", "")
+
+    @property
+    def token(self) -> str:
+        """The token in the forms of the page."""
+        found = re.search(r'name="token" value="([^"]+)"', self.text)
+        assert found, self.text
+        return found[1]
+
+
+@dataclass
+class Browser:
+    """A browser at an address of this machine, with cookies."""
+
+    url: str
+    address: str = "127.0.0.1"
+    ssl: Any = True
+    headers: dict[str, str] = field(default_factory=dict)
+    _session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        connector = aiohttp.TCPConnector(local_addr=(self.address, 0), ssl=self.ssl)
+        self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.CookieJar(unsafe=True))
+        return self
+
+    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        await self.session.close()
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        assert self._session is not None
+        return self._session
+
+    async def ask(self, method: str, path: str, *, data: Any = None, **headers: str) -> Answer:
+        """Send a request; follow no redirection. Of a live page only the head is read."""
+        given = self.headers | {name.replace("_", "-"): value for name, value in headers.items()}
+        request = self.session.request(method, self.url + path, data=data, headers=given, allow_redirects=False)
+        async with request as answer:
+            is_live = answer.content_type == "text/event-stream"
+            text = "" if is_live else (await answer.read()).decode()
+            return Answer(answer.status, text, dict(answer.headers))
+
+    async def get(self, path: str, **headers: str) -> Answer:
+        return await self.ask("GET", path, **headers)
+
+    async def post(self, path: str, *, site: str | None = "same-origin", headers: Any = None, **form: str) -> Answer:
+        """Send a form as a page of the console does."""
+        fetched = {"Sec-Fetch-Site": site} if site else {}
+        return await self.ask("POST", path, data=form, **{**fetched, **(headers or {})})
+
+    async def sign_in(self, name: str, secret: str, back: str = "/") -> Answer:
+        return await self.post("/sign-in", name=name, secret=secret, back=back)
+
+    async def read_token(self) -> str:
+        """Return the token of the session."""
+        return (await self.get("/")).token
