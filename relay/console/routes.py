@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from relay.console.pages import activity, connector, overview, sign_in, source, static
+from relay.console.pages import activity, connector, erasures, overview, replays, sign_in, source, static, trace
 from relay.console.security.rights import Right
 from relay.console.visit import ConsoleRoute
 
@@ -21,5 +21,9 @@ ROUTES: Final = (
     ConsoleRoute("POST", "/connectors/{name}/resume", connector.resume, Right.STEER),
     ConsoleRoute("GET", "/sources/{name}", source.show, Right.LOOK),
     ConsoleRoute("GET", "/sources/{name}/live", source.follow, Right.LOOK),
+    ConsoleRoute("GET", "/trace", trace.show, Right.LOOK),
+    ConsoleRoute("GET", "/replays", replays.show, Right.LOOK),
+    ConsoleRoute("POST", "/replays/{number:[0-9]{1,18}}/cancel", replays.cancel, Right.STEER),
+    ConsoleRoute("GET", "/erasures", erasures.show, Right.LOOK),
     ConsoleRoute("GET", "/activity", activity.show, Right.LOOK),
 )

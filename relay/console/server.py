@@ -1,6 +1,5 @@
 """The console's HTTP: takes each request through its checks to its page, and answers refusals with a sentence."""
 
-import html
 from collections.abc import Awaitable, Callable
 from functools import partial
 from urllib.parse import urlencode
@@ -120,7 +119,7 @@ def _answer_unknown_paths(console: Console) -> Callable[..., Awaitable[web.Strea
                 _find_session(visit)
             except ConsoleRefusal as refusal:
                 return _refuse(visit, refusal)
-            reason = "the console has no such page" if error.status == 404 else html.escape(error.reason)
+            reason = "the console has no such page" if error.status == 404 else error.reason
             return _refuse(visit, ConsoleRefusal(error.status, reason))
 
     return answer

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 from aiohttp import web
 
 from relay import __version__
-from relay.client import ClientError
+from relay.client import ANSWER_S, ClientError
 from relay.console.relay_view import RelayView, StatusSnapshot
 from relay.console.security.refusal import ConsoleRefusal
 from relay.console.security.rights import Right
@@ -18,7 +18,7 @@ from relay.console.security.throttle import Throttle
 from relay.console.settings import LiveSettings
 from relay.console.streams import Streams
 from relay.console.templates import Templates
-from relay.threads import ADMIN
+from relay.threads import ADMIN, JOURNAL_READS
 
 COOKIE: Final = "relay_console"
 SECURE_COOKIE: Final = "__Host-relay_console"
@@ -99,15 +99,19 @@ class Visit:
 
         return await self.console.streams.send(self.request, render)
 
-    async def ask(self, method: str, target: str, body: object = None) -> Any:
-        """Ask relay in the name of the user. Raises ConsoleRefusal (502) with relay's reason."""
+    async def ask(self, method: str, target: str, *, timeout: float = ANSWER_S) -> Any:
+        """Ask relay in the name of the user. Raises ConsoleRefusal (502) with relay's reason.
+
+        `timeout` in seconds: a long request keeps no thread from short ones.
+        """
+        pool = ADMIN if timeout <= ANSWER_S else JOURNAL_READS
         try:
-            return await ADMIN.run(partial(self._ask, method, target, body))
+            return await pool.run(partial(self._ask, method, target, timeout))
         except ClientError as error:
             raise ConsoleRefusal(502, str(error)) from None
 
-    def _ask(self, method: str, target: str, body: object) -> Any:
-        return self.console.relay.connect(self.user).ask(method, target, body)
+    def _ask(self, method: str, target: str, timeout: float) -> Any:
+        return self.console.relay.connect(self.user).ask(method, target, timeout=timeout)
 
     @staticmethod
     def go(path: str) -> web.Response:
