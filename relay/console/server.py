@@ -44,10 +44,7 @@ async def _serve(console: Console, route: ConsoleRoute, request: web.Request) ->
     except SignInNeeded as needed:
         return visit.go(f"/sign-in?{urlencode({'back': needed.back})}")
     except ConsoleRefusal as refusal:
-        proxies = console.settings.now.trusted_proxies
-        told = {"client": describe_client(request, proxies), "user": visit.user, "page": route.path}
-        log.warning("console request refused", **told, status=refusal.status, reason=refusal.reason)
-        return _refuse(visit, refusal)
+        return _refuse(visit, refusal, route.path)
 
 
 async def _admit(visit: Visit, route: ConsoleRoute) -> None:
@@ -93,8 +90,11 @@ def _is_other_proxied(session: Session, named: str | None) -> bool:
     return session.user != named if session.way == "proxy" else named is not None
 
 
-def _refuse(visit: Visit, refusal: ConsoleRefusal) -> web.Response:
-    """Answer with the reason: as a page, or as a line for a live page."""
+def _refuse(visit: Visit, refusal: ConsoleRefusal, path: str) -> web.Response:
+    """Log the reason, and answer with it: by a page, or by a line for a live page. `path`: of the route."""
+    proxies = visit.console.settings.now.trusted_proxies
+    told = {"client": describe_client(visit.request, proxies), "user": visit.user, "page": path}
+    log.warning("console request refused", **told, status=refusal.status, reason=refusal.reason)
     if "text/event-stream" in visit.request.headers.get("Accept", ""):
         response = web.Response(text=refusal.reason, status=refusal.status)
     else:
@@ -118,9 +118,9 @@ def _answer_unknown_paths(console: Console) -> Callable[..., Awaitable[web.Strea
                 check_host(request, console.settings.now.hosts)
                 _find_session(visit)
             except ConsoleRefusal as refusal:
-                return _refuse(visit, refusal)
+                return _refuse(visit, refusal, "")
             reason = "the console has no such page" if error.status == 404 else error.reason
-            return _refuse(visit, ConsoleRefusal(error.status, reason))
+            return _refuse(visit, ConsoleRefusal(error.status, reason), "")
 
     return answer
 

@@ -223,12 +223,16 @@ async def test_a_foreign_host_is_421_on_every_path(place: Place, host: str, *, i
 async def test_six_wrong_secrets_are_429_for_that_address_alone(place: Place) -> None:
     address = next(ADDRESSES)
     async with place.browser(address) as browser, place.browser() as other:
+        for _ in range(TRIES):  # a foreign site can make a browser ask for links
+            assert (await browser.get("/sign-in/link?key=x")).status == 403
         for _ in range(TRIES):
             answer = await browser.sign_in("lena", "wrong")
             assert answer.status == 403
             assert "the name or the secret is wrong" in answer.text
         answer = await browser.sign_in("lena", "the secret of lena")
         assert answer.status == 429
+        refused = place.console.logged("console request refused")[-1]
+        assert (refused["client"], refused["status"], refused["page"]) == (address, 429, "/sign-in")
         assert 0 < int(answer.headers["Retry-After"]) <= 60
         assert (await other.sign_in("lena", "the secret of lena")).status == 303
 

@@ -45,9 +45,10 @@ async def sign_in(visit: Visit) -> web.StreamResponse:
 
 async def use_link(visit: Visit) -> web.StreamResponse:
     """Begin a session for whoever has the one-time link. Raises ConsoleRefusal (403, 429)."""
-    _count_try(visit)
-    link = visit.console.link
-    if link is None or visit.console.settings.now.user or not link.use(visit.request.query.get("key", "")):
+    link = None if visit.console.settings.now.user else visit.console.link
+    if link is not None:  # else another site could use up the tries of a user
+        _count_try(visit)
+    if link is None or not link.use(visit.request.query.get("key", "")):
         advice = "start relay console again for another one"
         raise ConsoleRefusal(403, f"this link is not good: a link is good once, for ten minutes; {advice}")
     return _begin(visit, visit.console.local_user, "link", "/")
