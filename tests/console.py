@@ -44,13 +44,15 @@ class RunningConsole:
             if line.startswith(b"{"):
                 self.logs.append(json.loads(line))
 
-    def logged(self, message: str) -> list[dict[str, Any]]:
-        return [line for line in self.logs if line["message"] == message]
+    def logged(self, message: str, **fields: Any) -> list[dict[str, Any]]:
+        """Return the lines with a message and these fields."""
+        wanted = {"message": message, **fields}.items()
+        return [line for line in self.logs if all(line.get(name) == value for name, value in wanted)]
 
-    async def until_logged(self, message: str, count: int = 1) -> None:
+    async def until_logged(self, message: str, **fields: Any) -> None:
         assert self._process is not None
         async with asyncio.timeout(60):
-            while len(self.logged(message)) < count:
+            while not self.logged(message, **fields):
                 assert self._process.returncode is None, "\n".join(self.stderr)
                 await asyncio.sleep(0.02)
 
