@@ -332,7 +332,8 @@ async def test_a_clock_years_ahead_removes_nothing_and_shows_until_accepted(
         off.write_text(str(100 * 365 * 86400))
         await daemon.until(lambda: daemon.logged("the clock is ahead"), bool)
         await until_status(daemon, 1, "relay accept clock")  # parked events are a problem, too
-        assert "ahead of what can be right" in (await run(daemon, "doctor")).stdout
+        doctor = await daemon.run("doctor", "--conf", str(daemon.conf))  # it loads the plugin, which changes the clock
+        assert b"ahead of what can be right" in doctor.stdout
         await daemon.kill()
         await daemon.start()
         await post(daemon, 6)
