@@ -46,12 +46,10 @@ class Notify:
         """Report the beginning of a reload; `report_ready` ends it."""
         await self._send_state("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}", "STATUS=reloading")
 
-    async def report_stopping(self) -> None:
+    async def report_stopping(self, what: str = "finishing the deliveries under way") -> None:
         """Report the beginning of the stop. Every later sign of life asks for more time."""
         self._stopping = True
-        await self._send_state(
-            "STOPPING=1", "STATUS=stopping: finishing the deliveries under way", *self._make_extension()
-        )
+        await self._send_state("STOPPING=1", f"STATUS=stopping: {what}", *self._make_extension())
 
     async def report_alive(self, status: str) -> None:
         """Report that everything makes progress."""

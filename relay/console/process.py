@@ -22,6 +22,8 @@ from relay.systemd import Notify
 from relay.words import describe_error
 
 LIMITS: Final = ListenerLimits(head=30.0, idle=75.0, answer=30.0, connections=256)
+BEAT_S: Final = 5.0
+"""Seconds between two signs of life for systemd, at most."""
 STOP_S: Final = 2.0
 """Seconds that requests under way have to end."""
 log = structlog.stdlib.get_logger()
@@ -61,20 +63,29 @@ async def _run(options: ConsoleOptions, settings: LiveSettings, tell: Callable[[
     async with _listen(console, tls, "--listen" if options.listen else "console.listen") as addresses:
         _offer_link(console, addresses, tell)
         log.info("console runs", listen=addresses, version=__version__, state=str(options.state))
-        await notify.report_ready(f"listens at {', '.join(addresses)}")
+        status = f"listens at {', '.join(addresses)}"
+        await notify.report_ready(status)
         async with asyncio.TaskGroup() as group:
             working = [
                 group.create_task(settings.follow(), name="settings of the console"),
                 group.create_task(console.relay.keep_rates(), name="rates of relay"),
+                group.create_task(_keep_reporting(notify, status), name="signs of life"),
                 *([group.create_task(tls.watch(), name="certificate of the console")] if tls else []),
             ]
             await stop.wait()
             log.info("console stops")
-            await notify.report_stopping()
+            await notify.report_stopping("finishing the requests under way")
             console.streams.stop()
             for task in working:
                 task.cancel()
     log.info("console stopped")
+
+
+async def _keep_reporting(notify: Notify, status: str) -> None:
+    """Report to systemd that the event loop turns, until cancelled. A relay that does not answer is no matter here."""
+    while notify.listens:
+        await notify.report_alive(status)
+        await asyncio.sleep(min(BEAT_S, notify.watchdog / 4) if notify.watchdog else BEAT_S)
 
 
 @asynccontextmanager

@@ -16,7 +16,9 @@ from click.testing import CliRunner
 from relay.cli.main import relay as cli
 from relay.sandbox.daemon import find_free_port
 from relay.testing import Answer, Destination, make_event
+from tests.console import RunningConsole
 from tests.daemon import Daemon
+from tests.forks import Forks
 from tests.postgres import Server, run_server
 from tests.process.fleet import make_cluster, use_database
 from tests.process.test_workers import children
@@ -255,6 +257,20 @@ async def test_a_dead_destination_is_not_a_stuck_loop(daemon: Daemon, systemd: S
         for _ in range(3):
             heard = await systemd.hears("STATUS", after=heard)
         assert all("WATCHDOG" in message for message in systemd.told[1:])
+
+
+async def test_systemd_is_told_how_the_console_starts_works_and_stops(
+    daemon: Daemon, systemd: Systemd, relay_forks: Forks
+) -> None:
+    pytest.importorskip("jinja2", reason="the console takes the package currents-relay[console]")
+    daemon.configure("90-console", '[console]\nlisten = "127.0.0.1:0"\n')
+    console = RunningConsole(daemon.conf, daemon.state, relay_forks)
+    await console.start()
+    heard = await systemd.hears("READY", "1")
+    for _ in range(3):  # though no relay runs
+        heard = await systemd.hears("WATCHDOG", "1", after=heard, within=WATCHDOG_S)
+    assert await console.stop() == 0
+    await systemd.hears("STATUS", "stopping: finishing the requests under way")
 
 
 async def test_a_stuck_worker_is_restarted_and_systemd_hears_of_all_workers(daemon: Daemon, systemd: Systemd) -> None:

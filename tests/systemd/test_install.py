@@ -108,7 +108,7 @@ def test_a_relay_that_does_not_run_gives_way_to_the_one_before(tmp_path: Path, r
 def test_units_lead_to_documentation_that_is_installed(tmp_path: Path, ready: Path) -> None:
     assert install(tmp_path, RUNS="0")[0] == 0
     units = [*(tmp_path / "root" / "usr" / "lib" / "systemd" / "system").iterdir()]
-    assert {unit.name for unit in units} == {"relay.service", "relay.socket"}
+    assert {unit.name for unit in units} == {"relay.service", "relay.socket", "relay-console.service"}
     for unit in units:
         (where,) = re.findall(r"^Documentation=file://(/.*)$", unit.read_text(), re.MULTILINE)
         assert (tmp_path / "root" / where[1:]).is_file(), f"{unit.name}: {where}"

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from relay.cli.commands.doctor.unit import read_service_settings
+
 SHIPPED = Path(__file__).parents[2] / "systemd"
+UNITS = ("relay.service", "relay.socket", "relay-console.service")
 DROP_INS = {
     "none": None,
     "static-user": "static-user/relay.service.conf",
@@ -31,19 +34,20 @@ def systemd_version() -> int:
 @pytest.fixture
 def units(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """The units as they would lie in a folder of systemd, with a drop-in, and a program that exists."""
-    for name in ("relay.service", "relay.socket"):
+    for name in UNITS:
         text = (SHIPPED / name).read_text()
         (tmp_path / name).write_text(re.sub(r"^(Exec\w+)=\S+", rf"\1={sys.executable}", text, flags=re.MULTILINE))
     if drop_in := DROP_INS[request.param]:
-        folder = tmp_path / "relay.service.d"
-        folder.mkdir()
-        (folder / "drop-in.conf").write_text((SHIPPED / "examples" / drop_in).read_text())
+        for name in ("relay.service", "relay-console.service"):
+            folder = tmp_path / f"{name}.d"
+            folder.mkdir()
+            (folder / "drop-in.conf").write_text((SHIPPED / "examples" / drop_in).read_text())
     return tmp_path
 
 
 @pytest.mark.parametrize("units", ["none", "static-user", "operators"], indirect=True)
 def test_the_units_have_no_mistake(units: Path) -> None:
-    paths = [str(units / name) for name in ("relay.service", "relay.socket")]
+    paths = [str(units / name) for name in UNITS]
     assert said("systemd-analyze", "verify", "--man=no", *paths) == (0, "")
 
 
@@ -59,10 +63,21 @@ def test_the_unit_has_room_for_the_threads_of_all_workers() -> None:
     assert int(tasks) >= 64 * 12  # a thread for the loop, the writer, names, and those that files are read in
 
 
+@pytest.mark.parametrize("name", ["relay.service", "relay-console.service"])
 @pytest.mark.parametrize("units", ["none", "static-user", "operators"], indirect=True)
-def test_the_unit_is_locked_down(units: Path) -> None:
-    code, _ = said("systemd-analyze", "security", "--offline=true", "--threshold=15", str(units / "relay.service"))
+def test_the_unit_is_locked_down(units: Path, name: str) -> None:
+    code, _ = said("systemd-analyze", "security", "--offline=true", "--threshold=15", str(units / name))
     assert code == 0
+
+
+def test_the_console_has_the_user_and_state_folder_of_relay() -> None:
+    relay, console = (
+        read_service_settings((SHIPPED / name).read_text()) for name in ("relay.service", "relay-console.service")
+    )
+    for setting in ("DynamicUser", "User", "StateDirectory", "StateDirectoryMode", "UMask"):
+        assert relay[setting] == console[setting]
+    # systemd removes such a folder when one of its units stops.
+    assert not {*relay["RuntimeDirectory"]} & {*console["RuntimeDirectory"]}
 
 
 def test_the_static_user_and_its_folder_can_be_made(tmp_path: Path) -> None:

@@ -80,8 +80,9 @@ class ConsoleSettings(Settings):
     needs `launch` alone."""
 
     listen: Listen = (TcpAddress("127.0.0.1", 8082),)
-    """Address of the console, such as `"127.0.0.1:8082"`, `"[::1]:8082"` or `"unix:/run/relay/console.sock"`, or a list
-    of addresses. Beyond loopback addresses and unix sockets the console needs a user."""
+    """Address of the console, such as `"127.0.0.1:8082"`, `"[::1]:8082"` or
+    `"unix:/run/relay-console/console.sock"`, or a list of addresses. Beyond loopback addresses and unix sockets the
+    console needs a user."""
     tls: TlsSettings | None = None
     """HTTPS on the TCP addresses, as in `ingest.tls`."""
     hosts: tuple[HostName, ...] = ()

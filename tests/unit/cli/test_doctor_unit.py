@@ -16,10 +16,11 @@ from relay.cli.main import relay as command
 Findings = list[tuple[str, str, str, str]]
 Look = Callable[..., Findings]
 SYSTEMCTL = """#!/bin/sh
-case $1 in show) cat {folder}/show;; cat) cat {folder}/unit;; esac
+cat {folder}/$2.$1
 """
 STARTED = {"LoadState": "loaded", "ActiveState": "active", "SubState": "running", "UnitFileState": "enabled"}
-SHIPPED = (Path(__file__).parents[3] / "systemd" / "relay.service").read_text()
+SYSTEMD = Path(__file__).parents[3] / "systemd"
+SHIPPED = (SYSTEMD / "relay.service").read_text()
 
 
 @pytest.fixture
@@ -37,9 +38,13 @@ def look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Look:
 
     def look(conf: str, service: str = "", states: dict[str, str] | None = None) -> Findings:
         (tmp_path / "conf.d" / "a.toml").write_text(conf)
-        (tmp_path / "show").write_text("".join(f"{name}={said}\n" for name, said in (STARTED | (states or {})).items()))
+        (tmp_path / "relay.service.show").write_text(
+            "".join(f"{name}={said}\n" for name, said in (STARTED | (states or {})).items())
+        )
         unit = SHIPPED.replace("/opt/relay/bin/relay run", f"/opt/relay/bin/relay run --conf {tmp_path}/conf.d")
-        (tmp_path / "unit").write_text(f"{unit}\n# drop-in\n[Service]\nPrivateTmp=no\nProtectHome=no\n{service}\n")
+        (tmp_path / "relay.service.cat").write_text(
+            f"{unit}\n# drop-in\n[Service]\nPrivateTmp=no\nProtectHome=no\n{service}\n"
+        )
         answer = CliRunner().invoke(
             command, ["doctor", "--conf", f"{tmp_path}/conf.d", "--state", f"{tmp_path}/state", "--json"]
         )
@@ -171,9 +176,30 @@ def test_a_secret_of_the_console_in_the_state_folder_is_the_services_own(
     assert [level for level, *_ in about("secret", look(source(f'{{ file = "{moved}" }}')))] == ["problem"]
 
 
-def test_a_credential_of_the_console_is_no_matter_of_relays_unit(look: Look) -> None:
+@pytest.mark.parametrize(
+    ("enabled", "loads", "problems"),
+    [
+        ("enabled", "", ['{ credential = "anna" }: relay-console.service loads no such credential']),
+        ("enabled", "LoadCredential=anna:/etc/passwd", []),
+        ("disabled", "", []),
+    ],
+)
+def test_a_credential_of_the_console_is_a_matter_of_the_consoles_unit(
+    look: Look, tmp_path: Path, enabled: str, loads: str, problems: list[str]
+) -> None:
     conf = '[console.user.anna]\nmay = "look"\nsecret = { credential = "anna" }\n'
-    assert "problem" not in [level for level, *_ in about("secret", look(conf))]
+    assert about("secret", look(conf)) == []
+    states = f"LoadState=loaded\nActiveState=inactive\nUnitFileState={enabled}\n"
+    unit = (
+        (SYSTEMD / "relay-console.service")
+        .read_text()
+        .replace("bin/relay console\n", f"bin/relay console --conf {tmp_path}/conf.d\n", 1)
+    )
+    (tmp_path / "relay-console.service.show").write_text(states)
+    (tmp_path / "relay-console.service.cat").write_text(f"{unit}\n[Service]\n{loads}\n")
+    found = about("secret", look(conf))
+    assert [said for level, _, said, _ in found if level == "problem"] == problems
+    assert all("systemctl edit relay-console:" in advice for level, _, _, advice in found if level == "problem")
 
 
 def test_an_environment_variable_that_the_unit_does_not_set_is_a_problem(look: Look) -> None:

@@ -1,7 +1,7 @@
 """Checks relay as a service: whether it can run, does run, and gets its secrets."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -9,7 +9,7 @@ import relay
 from relay.api import Secret
 from relay.cli.commands.doctor.report import Finding, Installation, Level
 from relay.cli.commands.doctor.settings import LOADED
-from relay.cli.commands.doctor.unit import NAME, Unit, find_own_command, read_service_settings
+from relay.cli.commands.doctor.unit import CONSOLE, NAME, Unit, find_installed, find_own_command, read_service_settings
 from relay.config import find_shipped
 
 LOG: Final = "journalctl -u relay -o cat -n 20 says why; then systemctl restart relay"
@@ -62,14 +62,21 @@ def check_runs(it: Installation) -> Iterator[Finding]:
 
 
 def check_secrets(it: Installation) -> Iterator[Finding]:
-    """Check that the service gets every secret."""
+    """Check that the service gets every secret, and that the console gets those of [console] if it is in use."""
     if it.unit is None:
         return
-    found = {secret for path, secret in it.secrets if path[0] != "console"}  # the console is another service
-    lacking = [finding for secret in sorted(found, key=repr) if (finding := _check_secret(secret, it.unit))]
+    yield from _check_secrets({secret for path, secret in it.secrets if path[0] != "console"}, it.unit)
+    of_console = {secret for path, secret in it.secrets if path[0] == "console"}
+    console = find_installed(CONSOLE) if of_console else None
+    if console and [*console.conf] == [*it.unit.conf] and console.is_in_use:
+        yield from _check_secrets(of_console, console)
+
+
+def _check_secrets(secrets: Collection[Secret], unit: Unit) -> Iterator[Finding]:
+    lacking = [finding for secret in sorted(secrets, key=repr) if (finding := _check_secret(secret, unit))]
     yield from lacking
-    if found and not lacking:
-        yield Finding("ok", "secrets", f"{NAME} gets at each of them when it is started")
+    if secrets and not lacking:
+        yield Finding("ok", "secrets", f"{unit.name} gets at each of them when it is started")
 
 
 def _check_secret(secret: Secret, unit: Unit) -> Finding | None:
@@ -77,15 +84,15 @@ def _check_secret(secret: Secret, unit: Unit) -> Finding | None:
         if secret.how == "credential":
             line = f"LoadCredential={secret.name}:/etc/relay/credentials/{secret.name}"
             if not unit.loads(secret.name):
-                advice = f"systemctl edit relay: [Service], {line}; then systemctl restart relay"
-                return Finding("problem", "secret", f"{secret}: {NAME} loads no such credential", advice)
+                service = unit.name.removesuffix(".service")
+                advice = f"systemctl edit {service}: [Service], {line}; then systemctl restart {service}"
+                return Finding("problem", "secret", f"{secret}: {unit.name} loads no such credential", advice)
             if path := unit.find_missing(secret.name):
-                return Finding(
-                    "problem", "secret", f"{secret}: {path}, which {NAME} loads it from, is not there", f"write {path}"
-                )
+                said = f"{secret}: {path}, which {unit.name} loads it from, is not there"
+                return Finding("problem", "secret", said, f"write {path}")
             return None
         if secret.how == "env":
-            said = f"{secret}: {NAME} has no Environment={secret.name}=... and no EnvironmentFile="
+            said = f"{secret}: {unit.name} has no Environment={secret.name}=... and no EnvironmentFile="
             return None if unit.sets(secret.name) else Finding("problem", "secret", said, LOADED)
         why = unit.explain_unreadable(Path(secret.name))
         return Finding("problem", "secret", f"{secret} cannot be read by the service: {why}", LOADED) if why else None

@@ -1,4 +1,4 @@
-"""The installed systemd unit: whether relay runs by it, and what its user may read and write."""
+"""An installed systemd unit: whether it runs, and what its user may read and write."""
 
 import grp
 import os
@@ -22,6 +22,7 @@ from relay.cli.commands.doctor.report import find_existing
 from relay.config import CONF_FOLDERS
 
 NAME: Final = "relay.service"
+CONSOLE: Final = "relay-console.service"
 STATES: Final = (
     "LoadState",
     "ActiveState",
@@ -52,6 +53,7 @@ class Unit:
     states: Mapping[str, str]
     settings: Mapping[str, Sequence[str]]
     """The words of each setting, in order."""
+    name: str = NAME
 
     @property
     def conf(self) -> Sequence[Path]:
@@ -63,6 +65,12 @@ class Unit:
         """Return the program that it starts."""
         words = self.settings.get("ExecStart", ())
         return Path(words[0].lstrip("-+!@:")) if words else None
+
+    @property
+    def is_in_use(self) -> bool:
+        """Return whether it runs, or is to run."""
+        enabled, active = self.states.get("UnitFileState", ""), self.states.get("ActiveState", "")
+        return enabled.startswith("enabled") or active not in ("", "inactive")
 
     @property
     def is_root(self) -> bool:
@@ -108,7 +116,7 @@ class Unit:
         covers = [Path(folder) for folder in READ_ONLY.get({"true": "yes", "1": "yes"}.get(how, how), ())]
         writable = [Path(word.lstrip("-+")).resolve() for word in self.settings.get("ReadWritePaths", ())]
         if any(map(place.is_relative_to, covers)) and not any(map(place.is_relative_to, writable)):
-            return f"ProtectSystem={how} in {NAME} makes it read-only"
+            return f"ProtectSystem={how} in {self.name} makes it read-only"
         return self._explain_mode(find_existing(place), stat.S_IWOTH)
 
     def _find_own_folder(self, path: Path) -> Path | None:
@@ -129,7 +137,7 @@ class Unit:
         }
         for name, (folders, values) in hiding.items():
             if self._get_last(name) in values and any(map(path.is_relative_to, folders)):
-                return f"{name}={self._get_last(name)} in {NAME} hides it"
+                return f"{name}={self._get_last(name)} in {self.name} hides it"
         return None
 
     def _explain_mode(self, path: Path, needed: int) -> str | None:
@@ -186,17 +194,17 @@ def find_own_command() -> Path:
     return Path(sysconfig.get_path("scripts")) / "relay"
 
 
-def find_installed() -> Unit | None:
-    """Return the unit of relay; None without any, or without systemd."""
+def find_installed(name: str = NAME) -> Unit | None:
+    """Return a unit; None if it is not installed, or without systemd."""
     if not (systemctl := shutil.which("systemctl")):
         return None
     try:
-        states = _read_output(systemctl, "show", NAME, "--property", ",".join(STATES))
-        text = _read_output(systemctl, "cat", NAME)
+        states = _read_output(systemctl, "show", name, "--property", ",".join(STATES))
+        text = _read_output(systemctl, "cat", name)
     except (OSError, subprocess.SubprocessError):
         return None
     found = dict(line.split("=", 1) for line in states.splitlines() if "=" in line)
-    return Unit(found, read_service_settings(text)) if found.get("LoadState") == "loaded" else None
+    return Unit(found, read_service_settings(text), name) if found.get("LoadState") == "loaded" else None
 
 
 def read_service_settings(text: str) -> Mapping[str, Sequence[str]]:
