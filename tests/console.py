@@ -11,7 +11,24 @@ from typing import Any, Self
 
 import aiohttp
 
+from relay.console.security.rights import Right
+from tests.daemon import Daemon
 from tests.forks import Forked, Forks
+
+USERS = {"lena": Right.LOOK, "sven": Right.STEER, "cleo": Right.CONFIGURE}
+PROXY = "127.0.0.99"
+"""The address of the trusted proxy."""
+
+
+def write_users(daemon: Daemon, *names: str) -> None:
+    rights = {name: str(USERS.get(name, Right.LOOK)) for name in names}
+    text = '[console]\nlisten = "127.0.0.1:0"\nhosts = ["relay.example.com"]\nuser_header = "X-Remote-User"\n'
+    text += f'trusted_proxies = ["{PROXY}"]\n'
+    for name, may in rights.items():
+        secret = daemon.state.parent / f"secret-{name}"
+        secret.write_text(f"the secret of {name}\n")
+        text += f'[console.user.{name}]\nsecret = {{ file = "{secret}" }}\nmay = "{may}"\n'
+    daemon.configure("90-console", text)
 
 
 class RunningConsole:
@@ -133,3 +150,11 @@ class Browser:
     async def read_token(self) -> str:
         """Return the token of the session."""
         return (await self.get("/")).token
+
+
+async def until_shown(browser: Browser, path: str, text: str) -> str:
+    """Ask for a page until it has a text. A page may show a status of a second ago."""
+    async with asyncio.timeout(30):
+        while text not in (page := (await browser.get(path)).text):
+            await asyncio.sleep(0.1)
+    return page

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from relay.console.pages import activity, connector, erasures, overview, replays, sign_in, source, static, trace
+from relay.console.pages import activity, connector, erasures, overview, parked, replays, sign_in, source, static, trace
 from relay.console.security.rights import Right
 from relay.console.visit import ConsoleRoute
 
@@ -17,13 +17,19 @@ ROUTES: Final = (
     ConsoleRoute("GET", "/rates", overview.send_rates, Right.LOOK),
     ConsoleRoute("GET", "/connectors/{name}", connector.show, Right.LOOK),
     ConsoleRoute("GET", "/connectors/{name}/live", connector.follow, Right.LOOK),
-    ConsoleRoute("POST", "/connectors/{name}/pause", connector.pause, Right.STEER),
-    ConsoleRoute("POST", "/connectors/{name}/resume", connector.resume, Right.STEER),
+    ConsoleRoute("POST", "/connectors/{name}/pause", connector.pause, Right.STEER, "connector {name}"),
+    ConsoleRoute("POST", "/connectors/{name}/resume", connector.resume, Right.STEER, "connector {name}"),
     ConsoleRoute("GET", "/sources/{name}", source.show, Right.LOOK),
     ConsoleRoute("GET", "/sources/{name}/live", source.follow, Right.LOOK),
+    ConsoleRoute("GET", "/parked", parked.show, Right.LOOK),
+    ConsoleRoute("GET", "/parked/confirm", parked.confirm, Right.STEER),
+    ConsoleRoute("POST", "/parked/replay", parked.replay, Right.STEER, "parked events"),
+    ConsoleRoute("POST", "/parked/drop", parked.drop, Right.STEER, "parked events"),
+    ConsoleRoute("GET", "/parked/{number:[0-9]{1,18}}", parked.show_one, Right.LOOK),
+    ConsoleRoute("GET", "/parked/{number:[0-9]{1,18}}/content", parked.download, Right.STEER),
     ConsoleRoute("GET", "/trace", trace.show, Right.LOOK),
     ConsoleRoute("GET", "/replays", replays.show, Right.LOOK),
-    ConsoleRoute("POST", "/replays/{number:[0-9]{1,18}}/cancel", replays.cancel, Right.STEER),
+    ConsoleRoute("POST", "/replays/{number:[0-9]{1,18}}/cancel", replays.cancel, Right.STEER, "replay {number}"),
     ConsoleRoute("GET", "/erasures", erasures.show, Right.LOOK),
     ConsoleRoute("GET", "/activity", activity.show, Right.LOOK),
 )

@@ -1,6 +1,7 @@
 """The console's HTTP: takes each request through its checks to its page, and answers refusals with a sentence."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from urllib.parse import urlencode
 
@@ -64,7 +65,16 @@ async def _admit(visit: Visit, route: ConsoleRoute) -> None:
         visit.form = await read_form(request)
         check_token(visit.session, visit.form)
     if visit.right < route.right:
+        if route.subject:
+            await _note_refused_action(visit, route)
         raise ConsoleRefusal(403, f"this takes the right to {route.right}, and {visit.user} may only {visit.right}")
+
+
+async def _note_refused_action(visit: Visit, route: ConsoleRoute) -> None:
+    """Write to relay's history that a user tried an action without its right, if relay runs."""
+    subject = route.subject.format_map(visit.request.match_info)
+    with suppress(ConsoleRefusal):  # the log has the refusal too
+        await visit.ask("POST", "/history", {"subject": subject, "refused": route.path.rpartition("/")[2]})
 
 
 def _find_session(visit: Visit) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Literal
 
+import msgspec
 from aiohttp import web
 
 from relay import __version__
@@ -99,19 +100,23 @@ class Visit:
 
         return await self.console.streams.send(self.request, render)
 
-    async def ask(self, method: str, target: str, *, timeout: float = ANSWER_S) -> Any:
+    async def ask(self, method: str, target: str, body: object = None, *, timeout: float = ANSWER_S) -> Any:
+        """Ask relay in the name of the user; return the decoded answer. Raises ConsoleRefusal, as `read` does."""
+        return msgspec.json.decode(await self.read(method, target, body, timeout=timeout))
+
+    async def read(self, method: str, target: str, body: object = None, *, timeout: float = ANSWER_S) -> bytes:
         """Ask relay in the name of the user. Raises ConsoleRefusal (502) with relay's reason.
 
         `timeout` in seconds: a long request keeps no thread from short ones.
         """
         pool = ADMIN if timeout <= ANSWER_S else JOURNAL_READS
         try:
-            return await pool.run(partial(self._ask, method, target, timeout))
+            return await pool.run(partial(self._read, method, target, body, timeout))
         except ClientError as error:
             raise ConsoleRefusal(502, str(error)) from None
 
-    def _ask(self, method: str, target: str, timeout: float) -> Any:
-        return self.console.relay.connect(self.user).ask(method, target, timeout=timeout)
+    def _read(self, method: str, target: str, body: object, timeout: float) -> bytes:
+        return self.console.relay.connect(self.user).read(method, target, body, timeout=timeout)
 
     @staticmethod
     def go(path: str) -> web.Response:
@@ -128,3 +133,5 @@ class ConsoleRoute:
     handle: Callable[[Visit], Awaitable[web.StreamResponse]]
     right: Right | None
     """None: whoever reaches the console."""
+    subject: str = ""
+    """What the route changes, as the history names it, such as "connector {name}"; "": nothing of relay."""

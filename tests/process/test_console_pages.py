@@ -1,0 +1,161 @@
+"""The pages that act on many events, by requests: a real relay whose destination refuses, and a real console."""
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from html import unescape
+
+import pytest
+import pytest_asyncio
+
+pytest.importorskip("jinja2", reason="the console takes the package currents-relay[console]")
+
+from relay.testing import Destination, make_event
+from tests.console import USERS, Browser, RunningConsole, until_shown, write_users
+from tests.daemon import Daemon
+from tests.forks import Forks
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+OPEN, CLICK = "users.messages.email.Open", "users.messages.email.Click"
+EVIL = "<script>alert(1)</script>{{ 7 * 7 }}\u202e"
+LARGE = 70_000
+
+
+class Place:
+    """A relay that parks each event, its console, and a browser of each user."""
+
+    def __init__(self, daemon: Daemon, hook: Destination, browsers: dict[str, Browser]) -> None:
+        self.daemon, self.hook, self.browsers = daemon, hook, browsers
+
+    async def park(self, *events: bytes) -> None:
+        before = len(self.daemon.parked())
+        await self.daemon.post(b'{"events": [%s]}' % b",".join(events))
+        await self.daemon.until(self.daemon.parked, lambda found: len(found) == before + len(events))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def place(tmp_path_factory: pytest.TempPathFactory, relay_forks: Forks) -> AsyncIterator[Place]:
+    daemon = Daemon(tmp_path_factory.mktemp("console"), relay_forks)
+    daemon.configure("10-source", '[source.braze]\ntype = "currents"\npath = "/currents"\n')
+    async with AsyncExitStack() as stack:
+        hook = await stack.enter_async_context(Destination())
+        hook.behaviour = 400
+        daemon.configure("20-hook", f'[connector.hook]\ntype = "http"\nurl = "{hook.url}"\nevents = ["email"]\n')
+        write_users(daemon, *USERS)
+        console = RunningConsole(daemon.conf, daemon.state, relay_forks)
+        await daemon.start()
+        await console.start()
+        browsers = {}
+        for number, name in enumerate(USERS, 1):
+            browsers[name] = await stack.enter_async_context(Browser(console.url, f"127.0.2.{number}"))
+            assert (await browsers[name].sign_in(name, f"the secret of {name}")).status == 303
+        yield Place(daemon, hook, browsers)
+        assert await console.stop() == 0
+        assert await daemon.stop() == 0
+
+
+async def test_an_action_without_the_right_is_in_the_history(place: Place) -> None:
+    looker = place.browsers["lena"]
+    token = await looker.read_token()
+    for path in ("/connectors/hook/pause", "/parked/drop", "/replays/3/cancel"):
+        assert (await looker.post(path, token=token)).status == 403
+        assert (await looker.post(path)).status == 403, "a form of another site is no action of the user"
+    page = await until_shown(looker, "/activity?kind=refused", "connector hook")
+    told = re.findall(r"<td>refused</td><td>([^<]+)</td><td>([^<]+)</td><td>lena</td>", page)
+    assert sorted(told) == [
+        ("connector hook", "lena may not do this: pause"),
+        ("parked events", "lena may not do this: drop"),
+        ("replay 3", "lena may not do this: cancel"),
+    ]
+
+
+async def test_an_event_is_shown_as_text_to_users_who_may_see_content(place: Place) -> None:
+    await place.park(make_event(OPEN, evil=EVIL, large="x" * LARGE))
+    number = place.daemon.parked()[-1].number
+    shown = (await place.browsers["sven"].get(f"/parked/{number}")).text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;{{ 7 * 7 }}\\u202e" in shown
+    assert "The page shows the first 64.0 KiB of 68." in shown
+    assert "<dt>Reason</dt>" in shown
+    whole = await place.browsers["sven"].get(f"/parked/{number}/content")
+    assert whole.headers["Content-Type"] == "application/octet-stream"
+    assert whole.headers["Content-Disposition"] == f'attachment; filename="parked-{number}.json"'
+    assert len(whole.text) > LARGE
+    assert EVIL in whole.text
+    hidden = (await place.browsers["lena"].get(f"/parked/{number}")).text
+    assert "<dt>Cause</dt><dd>refused</dd>" in hidden
+    assert "<dt>Reason</dt>" not in hidden
+    assert "alert" not in hidden
+
+
+async def test_users_who_may_only_look_learn_no_reason(place: Place) -> None:
+    await place.park(make_event(OPEN))
+    reason = place.daemon.parked()[-1].reason
+    assert reason in unescape((await place.browsers["sven"].get("/parked")).text)
+    looking = await place.browsers["lena"].get("/parked")
+    assert f"<td>{OPEN}</td>" in looking.text
+    assert reason not in unescape(looking.text)
+    assert "reason" not in looking.text
+    assert (await place.browsers["lena"].get("/parked?reason=x")).status == 403, "or a user could guess reasons"
+
+
+async def test_ticked_events_are_replayed_after_a_page_that_says_how_many(place: Place) -> None:
+    await place.park(make_event(OPEN, n="ticked"), make_event(OPEN, n="ticked too"), make_event(OPEN, n="left"))
+    first, second, left = (one.number for one in place.daemon.parked()[-3:])
+    browser = place.browsers["sven"]
+    asked = await browser.get(f"/parked/confirm?number={first}&number={second}&act=replay")
+    assert "Replay 2 parked events?" in asked.text
+    place.hook.behaviour = 200
+    answer = await browser.post("/parked/replay", token=asked.token, numbers=read_field(asked.text, "numbers"))
+    assert (answer.status, answer.location) == (303, "/parked?replay=2")
+    await place.daemon.until(place.daemon.parked, lambda found: not {first, second} & {one.number for one in found})
+    place.hook.behaviour = 400
+    assert [one["properties"]["n"] for one in place.hook.events()] == ["ticked", "ticked too"]
+    assert (await browser.get(f"/parked/{first}")).status == 404
+    assert (await browser.get(f"/parked/{left}")).status == 200
+    page = (await browser.get("/activity?kind=parked_replayed")).text
+    assert "<td>2 parked events to be delivered once more</td><td>sven</td>" in page
+
+
+def read_field(page: str, name: str) -> str:
+    found = re.search(rf'<input type="hidden" name="{name}" value="([^"]*)"', page)
+    assert found, page
+    return unescape(found[1])
+
+
+async def test_all_that_a_filter_matches_is_dropped_but_nothing_later(place: Place) -> None:
+    browser = place.browsers["sven"]
+    await place.park(*(make_event(CLICK) for _ in range(60)), make_event(OPEN))
+    page = (await browser.get(f"/parked?type={CLICK}")).text
+    assert "60 parked events in groups" in page
+    assert len(re.findall('type="checkbox"', page)) == 50
+    older = re.search(r'<a href="/parked\?([^"]+)" rel="next">', page)
+    assert older
+    assert len(re.findall('type="checkbox"', (await browser.get(f"/parked?{unescape(older[1])}")).text)) == 10
+    asked = await browser.get(f"/parked/confirm?act=drop&which=type%3D{CLICK}")
+    assert "Drop 60 parked events?" in asked.text
+    await place.park(make_event(CLICK))
+    form = {"token": asked.token, "which": read_field(asked.text, "which")}
+    assert (await browser.post("/parked/drop", **form)).location == "/parked?drop=60"
+    assert "60 parked events removed for good" in (await browser.get("/parked?drop=60")).text
+    left = [one.type for one in place.daemon.parked()]
+    assert left.count(CLICK) == 1
+    assert OPEN in left
+    assert "60 parked events dropped" in (await browser.get("/activity?kind=parked_dropped")).text
+
+
+@pytest.mark.parametrize(
+    "form",
+    [{}, {"which": ""}, {"which": "type=x"}, {"which": "until=nan"}, {"which": "until=1e9&all=1"}, {"numbers": "1,x"}],
+)
+async def test_events_are_dropped_only_as_the_page_before_has_said(place: Place, form: dict[str, str]) -> None:
+    await place.park(make_event(OPEN))
+    before = len(place.daemon.parked())
+    browser = place.browsers["cleo"]
+    assert (await browser.post("/parked/drop", token=await browser.read_token(), **form)).status == 400
+    assert len(place.daemon.parked()) == before
+
+
+@pytest.mark.parametrize("query", ["cause=none", "since=yesterday", "until=1e300", "after=x", "since=-5"])
+async def test_a_wrong_filter_is_refused(place: Place, query: str) -> None:
+    assert (await place.browsers["sven"].get(f"/parked?{query}")).status == 400
