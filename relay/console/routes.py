@@ -2,7 +2,21 @@
 
 from typing import Final
 
-from relay.console.pages import activity, connector, erasures, overview, parked, replays, sign_in, source, static, trace
+from relay.console.pages import (
+    activity,
+    catalogue,
+    connector,
+    erasures,
+    journal,
+    overview,
+    parked,
+    plugins,
+    replays,
+    sign_in,
+    source,
+    static,
+    trace,
+)
 from relay.console.security.rights import Right
 from relay.console.visit import ConsoleRoute
 
@@ -31,5 +45,8 @@ ROUTES: Final = (
     ConsoleRoute("GET", "/replays", replays.show, Right.LOOK),
     ConsoleRoute("POST", "/replays/{number:[0-9]{1,18}}/cancel", replays.cancel, Right.STEER, "replay {number}"),
     ConsoleRoute("GET", "/erasures", erasures.show, Right.LOOK),
+    ConsoleRoute("GET", "/journal", journal.show, Right.LOOK),
+    ConsoleRoute("GET", "/catalogue", catalogue.show, Right.LOOK),
+    ConsoleRoute("GET", "/plugins", plugins.show, Right.LOOK),
     ConsoleRoute("GET", "/activity", activity.show, Right.LOOK),
 )

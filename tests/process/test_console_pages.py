@@ -159,3 +159,37 @@ async def test_events_are_dropped_only_as_the_page_before_has_said(place: Place,
 @pytest.mark.parametrize("query", ["cause=none", "since=yesterday", "until=1e300", "after=x", "since=-5"])
 async def test_a_wrong_filter_is_refused(place: Place, query: str) -> None:
     assert (await place.browsers["sven"].get(f"/parked?{query}")).status == 400
+
+
+async def test_the_catalogue_says_who_wants_a_type_and_how_many_came(place: Place) -> None:
+    await place.park(make_event(OPEN))
+    await place.daemon.post(b'{"events": [%s]}' % make_event(EVIL))
+    browser = place.browsers["lena"]
+    page = (await browser.get("/catalogue?count=1")).text
+    wanted = '<td><a href="/connectors/hook">hook</a></td>'
+    assert re.search(rf'<th scope="row">{OPEN}</th><td>email</td><td>current</td>\s*{wanted}\s*<td>[1-9]', page)
+    unwanted = "users.behaviors.Purchase</th><td>purchase</td><td>current</td>"
+    assert re.search(rf'<th scope="row">{unwanted}\s*<td>-</td>\s*<td>0</td>', page)
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;{{ 7 * 7 }}\\u202e" in page
+    assert '<th scope="col">events</th>' not in (await browser.get("/catalogue")).text
+
+
+async def test_the_plugins_are_shown_with_docstrings_and_settings(place: Place) -> None:
+    page = unescape((await place.browsers["lena"].get("/plugins")).text)
+    assert "<summary>connector http</summary>" in page
+    assert "Sends events to a URL." in page
+    assert re.search(r'<th scope="row">retry.max</th><td>a number with a unit: ms, [^<]+</td><td>"5m"</td>', page)
+    assert re.search(r'<th scope="row">url</th><td>string[^<]*</td><td>required</td>', page)
+
+
+async def test_the_journal_is_checked_and_audited_on_demand(place: Place) -> None:
+    await place.park(make_event(OPEN))
+    browser = place.browsers["lena"]
+    assert "reads the whole journal" in (await browser.get("/journal")).text
+    checked = (await browser.get("/journal?read=check")).text
+    assert "The journal is whole." in checked
+    assert re.search(r'<th scope="row">\d+\.log</th>\s*<td>0', checked), checked
+    audited = (await browser.get("/journal?read=audit")).text
+    assert "Everything balances." in audited
+    assert re.search(r'<th scope="row">hook</th>\s*<td>\d', audited), audited
+    assert (await browser.get("/journal?read=all")).status == 400
