@@ -16,7 +16,7 @@ from relay.config import IngestSettings
 from relay.ingest.allowed import Allowed
 from relay.ingest.body import Body
 from relay.ingest.body_memory import BodyMemory
-from relay.ingest.problem import Problem, make_busy
+from relay.ingest.problem import JOURNAL_AWAY, Problem, make_busy
 from relay.ingest.rate_limit import SourceRateLimit
 from relay.ingest.refusal_clock import RefusalClock
 from relay.ingest.source_calls import SourceCalls
@@ -59,6 +59,7 @@ class Intake:
     ) -> None:
         """`first`: the first worker or partition, unless all events are there."""
         self._first = first
+        self._told = JOURNAL_AWAY if isinstance(first, FirstPartition) else ""
         self.source, self._settings, self._body_memory = source, settings, body_memory
         self.calls = SourceCalls(source)
         self._threads = Threads(f"source {source.name}", 1)
@@ -217,7 +218,7 @@ class Intake:
         except Unavailable as error:
             if not error.is_logged:
                 log.error("the journal takes no events", reason=str(error))
-            raise make_busy(str(error), FULL_RETRY_AFTER_S) from None
+            raise make_busy(str(error), FULL_RETRY_AFTER_S, self._told) from None
         except TooLarge as error:
             raise Problem(413, str(error)) from None
 
@@ -253,7 +254,7 @@ class Intake:
             if not error.is_logged:
                 log.error("unreadable events cannot be parked", **told, advice=PARKING_ADVICE)
             again = LOCKED_RETRY_AFTER_S if error.reason == "busy" else FULL_RETRY_AFTER_S
-            raise make_busy(f"unreadable events cannot be parked: {error}", again) from None
+            raise make_busy(f"unreadable events cannot be parked: {error}", again, self._told) from None
 
     async def _await_database(self, work: Awaitable[T]) -> T:
         """Wait for relay.db, but for no other transaction longer than DATABASE_S. Raises Unavailable."""

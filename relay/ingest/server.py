@@ -17,7 +17,7 @@ from relay.guests import is_same
 from relay.ingest.body_memory import BodyMemory
 from relay.ingest.intake import DRAIN_RETRY_AFTER_S, FULL_RETRY_AFTER_S, Intake
 from relay.ingest.paths import guess_path, mask_path
-from relay.ingest.problem import Problem, make_busy
+from relay.ingest.problem import JOURNAL_AWAY, Problem, make_busy
 from relay.ingest.source_saver import SourceSaver
 from relay.ingest.to_first_worker import First, FirstPartition
 from relay.listen import Acceptor, Certificates, ListenerLimits, Server, bind, describe_client, describe_sockets
@@ -225,7 +225,8 @@ class Ingest:
         if not self._ready:
             return make_busy("relay is stopping", DRAIN_RETRY_AFTER_S).make_response(request)
         if reason := self._inbox.outage or self._inbox.events.refusing:
-            return make_busy(reason, FULL_RETRY_AFTER_S).make_response(request)
+            told = JOURNAL_AWAY if isinstance(self._first, FirstPartition) else ""
+            return make_busy(reason, FULL_RETRY_AFTER_S, told).make_response(request)
         return web.json_response({"status": "ready"})
 
     def _refuse_path(self, request: web.BaseRequest) -> web.Response:

@@ -200,6 +200,7 @@ async def test_a_request_that_ends_after_its_events_for_partition_0_loses_none(
 
     async def post() -> int:
         async with aiohttp.request("POST", f"{url}/c", data=b'{"events":[%s,%s]}' % (here, there)) as answer:
+            assert "the process ends" not in await answer.text(), "a sender reads nothing of a database"
             return answer.status
 
     async def fail(*_: object) -> int:
