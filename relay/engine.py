@@ -47,12 +47,20 @@ def use_plugin_stores(folder: Path, settings: JournalSettings) -> Iterator[Store
         yield EmbeddedStores(folder)
 
 
-def make_tables(settings: JournalSettings) -> str:
-    """Make the tables of a journal in PostgreSQL; return a sentence with what was made, or "". Raises Unavailable."""
-    from relay.postgres import find_database, make_tables
+def make_tables(settings: JournalSettings, folder: Path) -> tuple[str, str]:
+    """Make the tables of a journal in PostgreSQL; return a sentence with what was made, or "". Raises Unavailable.
 
-    with closing(find_database(settings)) as database, database.use() as db:
-        return make_tables(db, settings.partitions)
+    The second text is a warning: the node of the state folder `folder` has worked with other tables; "": it has not.
+    """
+    from relay.postgres import Cluster, KnownCluster, find_database, make_tables
+
+    with closing(find_database(settings)) as database:
+        with database.use() as db:
+            made = make_tables(db, settings.partitions)
+        try:
+            return made, KnownCluster(Cluster(database), folder).describe_other()
+        except Unavailable:  # whoever makes tables may not be allowed to read the state folder
+            return made, ""
 
 
 def make_tables_sql(settings: JournalSettings) -> str:

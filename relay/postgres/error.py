@@ -36,6 +36,11 @@ NO_TABLES: Final = Meaning(
     "if relay's tables are elsewhere, correct dbname in journal.dsn, or journal.schema; if they ever were there,"
     " restore them; else run relay journal init, which makes them, empty",
 )
+OTHER_CLUSTER: Final = (
+    "stop all relays and restore the old tables, or correct journal.dsn and journal.schema;"
+    " to begin with the tables that are there, relay accept journal on each node, and restart relay"
+)
+"""What to do about the tables of another cluster than the known one."""
 _NETWORK: Final = Meaning("", "look at the network and the firewalls between this machine and the server")
 _NO_CONNECTIONS: Final = Meaning("busy", "raise max_connections of the server, or put a pooler in front of it")
 _STANDBY: Final = Meaning(
@@ -103,11 +108,7 @@ REFUSALS: Final[Mapping[str, Meaning]] = {
     "certificate present, but not private key": Meaning("denied", "set sslkey in journal.dsn to the key of sslcert"),
     "the database system is starting up": Meaning("", "wait until the server is ready: relay then goes on by itself"),
     "the database system is shutting down": Meaning("", "start the server again: relay then goes on by itself"),
-    " holds cluster ": Meaning(
-        "",
-        "somebody has dropped the tables and made new ones: stop all relays and restore the old ones; or, to"
-        " begin with the new ones: relay accept journal on each node, and restart relay",
-    ),
+    " holds cluster ": Meaning("", OTHER_CLUSTER),
     'role "': Meaning(
         "denied", "correct user in journal.dsn, or have an admin of the database run CREATE ROLE ... LOGIN"
     ),

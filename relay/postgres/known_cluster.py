@@ -11,6 +11,7 @@ from uuid import UUID
 
 from relay.journal import lock
 from relay.postgres.cluster import Cluster
+from relay.postgres.error import OTHER_CLUSTER
 from relay.store import Unavailable
 from relay.words import describe_error
 
@@ -40,17 +41,20 @@ class KnownCluster:
             self._lock = None
 
     def describe_other(self) -> str:
-        """Describe another cluster than the known one; "" if it is the same, or none is known. Raises Unavailable."""
+        """Describe another cluster than the known one, and what to do; "" if it is the same, or none is known.
+
+        Raises Unavailable.
+        """
         known, present = self._read(), self._cluster.read_id()
         if known in (None, present):
             return ""
-        return f"{self._cluster.place} holds cluster {present}, and this node has worked with cluster {known}"
+        said = f"{self._cluster.place} holds cluster {present}, and this node has worked with cluster {known}"
+        return f"{said}: {OTHER_CLUSTER}"
 
     def check(self) -> None:
         """Raise Unavailable if another cluster is known."""
         if said := self.describe_other():
-            advice = "set journal.dsn and journal.schema right, or restore the old tables"
-            raise Unavailable(f"{said}: {advice}; relay accept journal lets this node begin with the new ones")
+            raise Unavailable(said)
 
     def accept(self) -> UUID:
         """Take part in the present cluster from now on; return its id. Raises Unavailable."""

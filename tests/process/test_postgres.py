@@ -224,6 +224,18 @@ async def test_history_tells_of_an_outage_beyond_the_lease_once(daemon: Daemon, 
         assert (kinds.count("journal_full"), kinds.count("database_failing")) == (0, 1)
 
 
+async def test_a_reload_with_fewer_partitions_is_refused(daemon: Daemon, hook: Destination) -> None:
+    configure(daemon, start_shared_server(), hook)
+    fewer = (daemon.conf / "10-all.toml").read_text()
+    daemon.configure("10-all", fewer.replace("partitions = 1", "partitions = 2"))
+    await daemon.start()
+    daemon.configure("10-all", fewer)
+    reload = await daemon.run("reload")
+    assert reload.returncode == 78
+    assert "journal.partitions: is 1, and 2 partitions exist" in str(reload)
+    assert await daemon.stop() == 0
+
+
 async def test_a_relay_that_runs_does_not_go_on_with_new_tables(daemon: Daemon, hook: Destination) -> None:
     server = start_shared_server()
     configure(daemon, server, hook)
@@ -231,7 +243,8 @@ async def test_a_relay_that_runs_does_not_go_on_with_new_tables(daemon: Daemon, 
     await daemon.start()
     assert await post(daemon, 0) == 202
     server.execute(f"ALTER SCHEMA {schema} RENAME TO {schema}_old")
-    assert (await daemon.run("journal", "init", "--conf", str(daemon.conf))).returncode == 0
+    init = await daemon.run("journal", "init", "--conf", str(daemon.conf))
+    assert (init.returncode, b"warning: PostgreSQL" in init.stderr) == (0, True)
     for number in range(1, 4):
         assert await post(daemon, number) == 503
     said = f'the schema "{schema}" holds cluster .*, and this node has worked with cluster .*relay accept journal'

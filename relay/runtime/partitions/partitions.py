@@ -26,7 +26,7 @@ import msgspec
 import structlog
 
 from relay.api.internal import LeftBehind
-from relay.config import Config, ConfigError, find_unmade, make_mistakes
+from relay.config import Config, ConfigError, Mistake, find_unmade, make_mistakes
 from relay.deliver import Changes, LiveLane, Taps, compare, make_plans
 from relay.guests import format_trace, name_error
 from relay.runtime.partitions.partition import Partition, Watch
@@ -300,6 +300,12 @@ class Partitions:
 
     def _check_made(self, config: Config) -> None:
         """Check that all of a configuration can be made, also while no partition makes it. Raises ConfigError."""
+        least, wanted = min(self._store.shared_partitions, self._config.journal.partitions), config.journal.partitions
+        if wanted < least and config.journal.backend == self._config.journal.backend:
+            reason = (
+                f"is {wanted}, and {least} partitions exist: set partitions = {least}, for the number never shrinks"
+            )
+            raise ConfigError([Mistake(key="journal.partitions", reason=reason)])
         if self._store.shared_partitions and (failures := find_unmade(config, self._folder).failures):
             raise ConfigError(make_mistakes(failures))
 

@@ -61,7 +61,7 @@ def test_another_cluster_is_a_doubt_also_before_any_run(database: Database, tmp_
     (tmp_path / "cluster").write_text("00000000-0000-0000-0000-000000000001\n")
     doubts = make_doubts(database, tmp_path)
     (found,) = doubts.find()
-    assert found.said.endswith("and this node has worked with cluster 00000000-0000-0000-0000-000000000001")
+    assert "and this node has worked with cluster 00000000-0000-0000-0000-000000000001: stop all" in found.said
     said = doubts.describe_accepting("journal")
     assert "take part in the cluster that PostgreSQL" in said
     assert "holds now: no events; events, parked events, positions and pauses of the other cluster are lost" in said

@@ -128,7 +128,7 @@ def test_tables_that_were_replaced_are_not_read(make: Make, monkeypatch: pytest.
     store = make()
     assert store.view_all()
     execute(store, "UPDATE $.cluster SET id = gen_random_uuid()")
-    with pytest.raises(Unavailable, match="somebody has dropped the tables and made new ones"):
+    with pytest.raises(Unavailable, match="stop all relays and restore the old tables"):
         store.view_all()
 
 

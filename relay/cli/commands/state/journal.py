@@ -90,8 +90,9 @@ def init(place: StateOptions, only_sql: bool) -> None:
     """Make the tables of a journal in PostgreSQL.
 
     Makes the schema that journal.schema names, relay's tables in it, and journal.partitions partitions. A second run
-    makes the partitions that are lacking, and adds what a newer relay needs. It removes nothing. With --sql the role of
-    relay needs no right to make schemas, and relay need not reach the database.
+    makes the partitions that are lacking, and adds what a newer relay needs. It removes nothing. It warns if this node
+    has worked with other tables. With --sql the role of relay needs no right to make schemas, and relay need not reach
+    the database.
 
     Exit codes: 0 made, or nothing was lacking; 1 not made.
     """
@@ -100,7 +101,10 @@ def init(place: StateOptions, only_sql: bool) -> None:
     if only_sql:
         click.echo(make_tables_sql(place.journal), nl=False)
     else:
-        click.echo(make_tables(place.journal) or "nothing is lacking: all tables and partitions are there")
+        made, warning = make_tables(place.journal, place.state)
+        click.echo(made or "nothing is lacking: all tables and partitions are there")
+        if warning:
+            click.echo(f"warning: {warning}", err=True)
 
 
 @journal.command
