@@ -1,12 +1,13 @@
 """The engine of the store. Only this module knows which engine that is."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relay.api import StoreError, Stores
 from relay.config import JournalSettings
+from relay.journal import read_holder
 from relay.state import EmbeddedStores, StateFolder
 from relay.store import Store, Unavailable
 
@@ -21,6 +22,13 @@ def open_store(folder: Path, settings: JournalSettings) -> Store:
 
         return PostgresStore(settings, folder)
     return StateFolder(folder, settings.path)
+
+
+def find_holder(folder: Path) -> int | None:
+    """Return the process that has locked a state folder, whether it listens or not; None if it is unknown."""
+    with suppress(OSError):
+        return read_holder(folder)
+    return None
 
 
 def view_plugin_stores(folder: Path, settings: JournalSettings) -> Stores:

@@ -7,6 +7,7 @@ import click
 
 from relay.cli.options import ADMIN_URL
 from relay.client import Client, ClientError, find_local, probe
+from relay.engine import find_holder
 
 
 def find_running(state: Path) -> Client | None:
@@ -33,5 +34,8 @@ def require_running(state: Path) -> Client:
 
 
 def describe_idle(state: Path) -> str:
-    """Describe that no relay runs with a state folder."""
+    """Describe that no relay runs with a state folder, or that a relay does not listen yet."""
+    if process := find_holder(state):
+        said = f"relay (process {process}) is starting with the state folder {state}, or nearly stopped"
+        return f"{said}: ask again in a moment"
     return f"no relay runs with the state folder {state} (relay audit looks at a stopped relay)"

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -26,6 +26,8 @@ from relay.config import (
 from relay.engine import open_store
 from relay.store import Entry, Store, Unavailable
 from relay.words import describe_error
+
+OTHER: Final = "--conf DIR names the configuration of a cluster in PostgreSQL, and --state DIR another state folder"
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,12 @@ def add_local_places(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def placed(*, conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], **options: Any) -> None:
         with convert_errors():
-            command(StateOptions(state, conf, plugin_folders), **options)
+            try:
+                command(StateOptions(state, conf, plugin_folders), **options)
+            except Unavailable as error:
+                if conf or error.reason != "missing" or not str(error).startswith(str(state)):
+                    raise
+                raise Unavailable(f"{error} ({OTHER})", error.reason) from error
 
     return conf_option(state_option(plugins_option(placed)))
 

@@ -12,6 +12,7 @@ from relay.cli.commands.doctor.report import Finding, Installation, Level
 from relay.cli.commands.doctor.unit import list_given
 from relay.client import ClientError
 from relay.config import TlsError
+from relay.engine import find_holder
 from relay.inspect import has_run
 from relay.status import CertificateStatus, classify_certificate, describe_certificate, diagnose
 
@@ -28,7 +29,9 @@ def check_answers(it: Installation) -> Iterator[Finding]:
         named += [(one.name, one) for one in (found.journal, *found.workers, *nodes, *found.erasures, found.reload)]
         yield from (Finding("problem", about, one.said.partition(": ")[2]) for about, one in named if not one.ok)
     elif it.unit is None and has_run(it.state):
-        yield Finding("warning", "relay", f"no relay runs with the state folder {it.state}")
+        process = find_holder(it.state)
+        what = f"relay (process {process}) is starting" if process else "no relay runs"
+        yield Finding("warning", "relay", f"{what} with the state folder {it.state}")
     for one in seen.certificates if seen else _read_certificates(it):
         kind = classify_certificate(one, now := time.time())
         level: Level = "ok" if kind is None else "warning" if kind == "certificate_expiring" else "problem"
@@ -51,6 +54,8 @@ def describe_place(it: Installation) -> Finding:
     """Describe which state folder is checked, and whether a relay runs with it."""
     if find_running(it.state):
         said = "a relay runs with it"
+    elif process := find_holder(it.state):
+        said = f"relay (process {process}) is starting with it"
     elif it.state.exists():
         said = "no relay runs with it"
     else:

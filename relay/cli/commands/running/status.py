@@ -2,14 +2,13 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final
 
 import click
 import msgspec
 
 from relay.cli.client import describe_idle, find_running
 from relay.cli.format import format_table
-from relay.cli.state_options import StateOptions, add_places
+from relay.cli.state_options import OTHER, StateOptions, add_places
 from relay.config import Config
 from relay.screen import (
     describe_journal,
@@ -23,8 +22,6 @@ from relay.screen import (
     list_worker_rows,
 )
 from relay.status import Status, diagnose, read_cluster_status
-
-OTHER: Final = "--conf DIR names the configuration of a cluster in PostgreSQL, and --state DIR another state folder"
 
 
 @click.command
