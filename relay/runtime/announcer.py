@@ -47,7 +47,7 @@ class Announcer:
         try:
             whole = await ADMIN.run(read_cluster_status, self._store, config, config.journal.node_name)
         except Unavailable as error:
-            return mark_unavailable(own, str(error)) if self.announces else None
+            return mark_unavailable(own, str(error), config.journal.max_size) if self.announces else None
         is_held = any(0 in one.partitions for one in whole.nodes if one.node != config.journal.node_name)
         await self._set_announcing(runs_first or (self.announces and not is_held), config)
         return replace(whole, alerts=own.alerts) if self.announces else None

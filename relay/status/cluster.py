@@ -60,12 +60,13 @@ def take_stored(own: Status, whole: Status, parked_most: int) -> Status:
     return merge_statuses([own], whole.parked, whole.failing_erasures, whole.doubts, parked_most=parked_most)
 
 
-def mark_unavailable(own: Status, reason: str) -> Status:
+def mark_unavailable(own: Status, reason: str, capacity: int) -> Status:
     """Return the status of a node that does not reach the store: nothing can be written. Pure.
 
-    A node that has lost its partitions tries no write, and would find nothing wrong.
+    `capacity`: the bytes that all partitions may take, by the configuration: the node knows those of its own ones. A
+    node that has lost its partitions tries no write, and would find nothing wrong.
     """
-    journal = own.journal
+    journal = replace(own.journal, capacity=own.journal.capacity and capacity)
     journal = replace(journal, refusing=journal.refusing or reason, unsaved=journal.unsaved or reason, away=True)
     return replace(own, journal=journal, unread=reason)
 

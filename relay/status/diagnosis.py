@@ -74,11 +74,15 @@ class Diagnosis:
 def diagnose(status: Status) -> Diagnosis:
     """Diagnose every part."""
     now = status.now
+    is_shared = bool(status.nodes or status.waiting_partitions)
+    runs = not is_shared or any(one.state == "running" for one in status.nodes)
     lanes = [
         HealthFinding(one.connector, is_well(one, now), describe_lane(one, now), one.parked_now) for one in status.lanes
     ]
     sources = [
-        HealthFinding(one.source, classify_source(one) is None, describe_source(one, status.lanes, now), one.parked_now)
+        HealthFinding(
+            one.source, classify_source(one) is None, describe_source(one, status.lanes, now, runs=runs), one.parked_now
+        )
         for one in status.sources
     ]
     journal = _diagnose_journal(status.journal, status.lanes)
@@ -172,8 +176,8 @@ def describe_lane(lane: LaneStatus, now: float) -> str:
     return f"{lane.connector}: {'; '.join(parts)}"
 
 
-def describe_source(source: SourceStatus, lanes: Sequence[LaneStatus], now: float) -> str:
-    """Describe a source in a sentence. `lanes`: those that may fill the journal."""
+def describe_source(source: SourceStatus, lanes: Sequence[LaneStatus], now: float, *, runs: bool = True) -> str:
+    """Describe a source in a sentence. `lanes`: those that may fill the journal. `runs`: whether any relay runs."""
     if refusing := source.refusing:
         parts = [f"has refused everything since {format_time(refusing.since)}: {refusing.status} {refusing.reason}"]
         if refusing.deadline is not None:  # the sender is Braze
@@ -187,7 +191,7 @@ def describe_source(source: SourceStatus, lanes: Sequence[LaneStatus], now: floa
         if ALL_NEEDED in refusing.reason:
             parts.append(advise_on_full(lanes))
     elif source.last is None:
-        parts = ["no events since the start"]
+        parts = ["no events since the start" if runs else "no relay runs"]
     else:
         parts = [f"takes events, the last {format_span(now - source.last)} ago"]
     return f"{source.source}: {'; '.join([*parts, *_describe_extras(source)])}"
@@ -327,7 +331,8 @@ def _diagnose_nodes(status: Status) -> Iterator[HealthFinding]:
         yield HealthFinding(name, ok, f"{name}: {'; '.join(_describe_node(one, first))}")
     free = [number for number in status.waiting_partitions if number not in status.unopened]
     if free and status.nodes:
-        advice = "a running process takes them over in a moment" if first else "no relay runs: start one"
+        idle = "no relay runs" if status.store_problems else "no relay runs: start one"  # they may forbid a start
+        advice = "a running process takes them over in a moment" if first else idle
         said = f"partitions: nobody runs {describe_partitions(free)}, and their events wait"
         yield HealthFinding("partitions", ok=False, said=f"{said}; {advice}")
     for number, why in status.unopened.items():

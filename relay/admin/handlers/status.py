@@ -66,7 +66,7 @@ class StatusHandlers:
         try:
             whole = await self._read_cluster_status()
         except Unavailable as error:
-            return mark_unavailable(mine, str(error))
+            return mark_unavailable(mine, str(error), self._control.config.journal.max_size)
         return replace(whole, alerts=mine.alerts, refused_reload=mine.refused_reload)
 
     async def _read_cluster_status(self) -> Status:

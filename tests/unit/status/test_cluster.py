@@ -163,7 +163,7 @@ def test_a_report_of_another_version_leaves_only_its_part_out(store: SharedStore
 
 def test_a_node_without_store_and_partitions_says_that_nothing_is_known() -> None:
     empty = replace(a_status().journal, capacity=0, needed=0, size=0)
-    status = mark_unavailable(replace(a_status(lanes=[a_lane()]), journal=empty), "Connection refused")
+    status = mark_unavailable(replace(a_status(lanes=[a_lane()]), journal=empty), "Connection refused", 1 << 30)
     assert [one.kind for one in find_conditions(status)] == ["database_failing"], "the journal is not full"
     screen = "\n".join(format_screen(status))
     assert "journal: nothing is known of it now" in screen
@@ -198,6 +198,8 @@ def test_a_node_that_reads_the_status_does_not_call_itself_away(store: SharedSto
 
 
 def test_parked_events_are_unknown_while_the_store_is_away() -> None:
-    screen = "\n".join(format_screen(mark_unavailable(a_status(lanes=[a_lane(parked_now=0)]), "Connection refused")))
+    status = mark_unavailable(a_status(lanes=[a_lane(parked_now=0)]), "Connection refused", 64 << 30)
+    screen = "\n".join(format_screen(status))
+    assert "of 64.0 GiB" in screen, "the bytes that all partitions may take"
     (row,) = [line.split() for line in screen.splitlines() if line.startswith("heap ")]
     assert row[-2:-1] == ["-"]
