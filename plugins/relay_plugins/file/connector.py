@@ -184,7 +184,8 @@ class File(Connector, type="file", batch={"events": 10_000, "size": "8MiB", "age
 
     async def erase(self, users: Sequence[User]) -> list[Outcome]:
         """Return `Skipped`: relay does not change lines that it has written."""
-        return [Skipped(f"files are yours: {self.folder / self.settings.path} may still have the user")] * len(users)
+        where = f"{self.folder / self.settings.path}{'' if self.single_worker else ' on each node'}"
+        return [Skipped(f"files are yours: {where} may still have the user")] * len(users)
 
     async def close(self) -> None:
         """Close all files."""
