@@ -17,8 +17,10 @@ import pytest
 from click.testing import CliRunner
 
 from relay import client
+from relay.cli.client import describe_idle
 from relay.cli.commands.running import send
 from relay.cli.main import relay as command
+from relay.journal import lock
 
 ASKING = {
     "status",
@@ -168,3 +170,12 @@ def test_a_token_that_others_may_read_on_its_way_is_warned_of(
     warning = f"warning: ${name} goes to relay.invalid over plain http, where others may read it: use https://\n"
     assert answer.output.count("plain http") == is_warned
     assert not is_warned or answer.output.startswith(warning)
+
+
+def test_a_relay_that_does_not_listen_yet_is_named(tmp_path: Path) -> None:
+    held = lock(tmp_path)
+    try:
+        assert describe_idle(tmp_path).startswith(f"relay (process {os.getpid()}) is starting")
+    finally:
+        os.close(held)
+    assert describe_idle(tmp_path).startswith("no relay runs")

@@ -10,6 +10,7 @@ from relay.cli.client import describe_idle, find_running
 from relay.cli.format import format_table
 from relay.cli.state_options import OTHER, StateOptions, add_places
 from relay.config import Config
+from relay.engine import find_holder
 from relay.screen import (
     describe_journal,
     describe_process,
@@ -60,7 +61,7 @@ def choose_status(place: StateOptions) -> Callable[[], bytes]:
         return lambda: msgspec.json.encode(read_cluster_status(place.store, place.config or Config()))
     place.store.check_complete()
     said = describe_idle(place.state)
-    raise click.ClickException(said if place.conf else f"{said}; {OTHER}")
+    raise click.ClickException(said if place.conf or find_holder(place.state) else f"{said}; {OTHER}")
 
 
 def format_screen(seen: Status) -> list[str]:
