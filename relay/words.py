@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 COMMANDING: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
@@ -105,3 +105,21 @@ def _escape_character(found: re.Match[str]) -> str:
 def escape_json(text: str) -> str:
     """Escape what commands a terminal in a JSON text. The JSON keeps its meaning."""
     return COMMANDING.sub(lambda found: json.dumps(found[0])[1:-1], text)
+
+
+def format_toml_key(path: tuple[str | int, ...]) -> str:
+    """Format a key path as TOML, with quotes where they are needed."""
+    return ".".join(part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else format_toml(part) for part in map(str, path))
+
+
+def format_toml(value: Any) -> str:
+    """Format plain data as a TOML value on one line."""
+    match value:
+        case dict():
+            inner = ", ".join(f"{format_toml_key((key,))} = {format_toml(item)}" for key, item in value.items())
+            return f"{{ {inner} }}" if inner else "{}"
+        case list():
+            return f"[{', '.join(map(format_toml, value))}]"
+        case float() if value.is_integer():
+            return f"{value:.0f}"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -14,7 +14,7 @@ from relay.admin.acts import (
     make_restore_entry,
     make_resume_entry,
 )
-from relay.admin.question_process import DEADLINE_S
+from relay.admin.question_process import DEADLINE_S, QuestionProcess
 from relay.admin.server import RELOAD_AS_VALUE, Admin, Bound, bind, find_runtime_folder
 from relay.admin.tail import Tap
 
@@ -23,6 +23,7 @@ __all__ = [
     "RELOAD_AS_VALUE",
     "Admin",
     "Bound",
+    "QuestionProcess",
     "Tap",
     "bind",
     "find_runtime_folder",

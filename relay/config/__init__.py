@@ -1,17 +1,25 @@
 """Turns conf.d into one `Config`, or into all its mistakes at once."""
 
 from relay.config.address import Address, TcpAddress, UnixAddress, format_address, parse_address, takes_ipv4
-from relay.config.console.folder import CONF_FOLDERS, ConfFolders, find_changed_files, find_folders, read_stamps
+from relay.config.console.folder import (
+    CONF_FOLDERS,
+    ConfFolders,
+    find_changed_files,
+    find_folders,
+    find_written_folder,
+    read_folders,
+    read_stamps,
+)
 from relay.config.console.settings import ConsoleSettings, ConsoleUser
 from relay.config.crosscheck import match_entries, read_all_traits, read_shared_traits
 from relay.config.descriptions import read_descriptions, summarize, type_description
 from relay.config.dsn import GivenDsn, read_words
 from relay.config.effective import Effective
-from relay.config.excerpt import HIDDEN
-from relay.config.files import Text, is_file_name
+from relay.config.excerpt import HIDDEN, explain_plain_secret, hide_in_text, is_secret
+from relay.config.files import FILE_PREFIXES, MOST_BYTES, Document, Text, counts, is_file_name, name_file
 from relay.config.line_numbers import KeyPath
 from relay.config.load import NAME, Loaded, load, load_again, load_console, load_journal
-from relay.config.merge import list_leaves
+from relay.config.merge import Merged, is_reference, list_leaves
 from relay.config.mistake import ConfigError, Mistake, format_path
 from relay.config.model import (
     OWN_TABLES,
@@ -45,9 +53,11 @@ from relay.config.tls import TlsError, TlsSettings, expiry_warning, make_server_
 __all__ = [
     "BROKEN",
     "CONF_FOLDERS",
+    "FILE_PREFIXES",
     "HIDDEN",
     "KINDS",
     "LOG",
+    "MOST_BYTES",
     "NAME",
     "OWN_TABLES",
     "PLUGIN_FOLDERS",
@@ -59,6 +69,7 @@ __all__ = [
     "Configured",
     "ConsoleSettings",
     "ConsoleUser",
+    "Document",
     "Effective",
     "ErasureSettings",
     "GivenDsn",
@@ -68,6 +79,7 @@ __all__ = [
     "Loaded",
     "LogSettings",
     "Made",
+    "Merged",
     "MetricsSettings",
     "Mistake",
     "NotMade",
@@ -79,14 +91,20 @@ __all__ = [
     "TlsError",
     "TlsSettings",
     "UnixAddress",
+    "counts",
     "expiry_warning",
+    "explain_plain_secret",
     "find_changed_files",
     "find_folders",
     "find_shipped",
     "find_unmade",
+    "find_written_folder",
     "format_address",
     "format_path",
+    "hide_in_text",
     "is_file_name",
+    "is_reference",
+    "is_secret",
     "list_leaves",
     "load",
     "load_again",
@@ -101,9 +119,11 @@ __all__ = [
     "make_sources",
     "make_type_schema",
     "match_entries",
+    "name_file",
     "parse_address",
     "read_all_traits",
     "read_descriptions",
+    "read_folders",
     "read_shared_traits",
     "read_stamps",
     "read_traits",

@@ -20,6 +20,9 @@ _PASSWORD: Final = re.compile(r"://[^/\s\"']*@")
 _IN_QUERY: Final = re.compile(r"(?i)([?&](?:(?:api|access|client)?[_-]?(?:key|token|secret)|password)=)[^&#\s\"']+")
 _NAMED: Final = re.compile(r"(?i)((?:authorization|cookie|api[_-]?key|tokens?|secrets?|salt|password)[\"']?\s*=).*")
 """A key named like a secret, and all that follows it."""
+_REFERENCE: Final = r"""\{[ \t]*(?:credential|file|env)[ \t]*=[ \t]*(?:"[^"\n]*"|'[^'\n]*')[ \t]*\}"""
+_REFERENCES: Final = re.compile(rf"[ \t]*(?:{_REFERENCE}|\[(?:[ \t]*{_REFERENCE}[ \t]*,?)*[ \t]*\]?)[ \t]*(?:\#.*)?")
+"""A reference to a secret, or a list of references."""
 
 
 def explain_plain_secret(path: Sequence[str | int], text: str) -> str | None:
@@ -44,6 +47,16 @@ def make_excerpt(line: str, *, private: bool) -> str:
         shown = re.sub(r"(?<==).*|[\"'].*", f" {HIDDEN}", line)
         return HIDDEN if shown == line and not line.lstrip().startswith("[") else _cut(shown)
     return _cut(_NAMED.sub(rf"\1 {HIDDEN}", hide_secrets(line)))
+
+
+def hide_in_text(text: str) -> str:
+    """Show the text of a file without what looks like a secret. References to secrets stay."""
+    return "\n".join(map(_hide_in_line, hide_secrets(text).split("\n")))
+
+
+def _hide_in_line(line: str) -> str:
+    found = _NAMED.search(line)
+    return line if found is None or _REFERENCES.fullmatch(line, found.end(1)) else _NAMED.sub(rf"\1 {HIDDEN}", line)
 
 
 def _cut(line: str) -> str:

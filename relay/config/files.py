@@ -26,6 +26,8 @@ from relay.config.mistake import Mistake, format_path
 from relay.config.syntax import make_syntax_mistake
 
 NONE_PROPOSED: Final[Mapping[Path, str | None]] = MappingProxyType({})
+FILE_PREFIXES: Final = {"source": 20, "filter": 40, "connector": 60, "alert": 80}
+"""What the names of files begin with that relay writes for a table, by kind."""
 LEFTOVERS: Final = (".dpkg-", ".rpmnew", ".rpmsave")
 """Endings of files that package managers leave beside a file that they do not replace."""
 LOOKALIKES: Final = (".toml", ".tml", ".conf", ".cfg", ".ini", ".yaml", ".yml")
@@ -175,6 +177,11 @@ def _in_order(folders: Sequence[Path], reading: FoundFiles) -> list[Path]:
         for name in filter(counts, names):
             found.setdefault(name, folder / name)
     return [found[name] for name in sorted(found)]
+
+
+def name_file(kind: str, name: str) -> str:
+    """Return the name of the file that relay writes for a new table."""
+    return f"{FILE_PREFIXES[kind]}-{name}.toml"
 
 
 def is_file_name(name: str) -> bool:

@@ -39,6 +39,10 @@ class StatusSnapshot:
         return self.status is None or time.time() - self.at > STALE_S
 
 
+class NotRunning(ClientError):
+    """Raised when no relay runs."""
+
+
 class RelayView:
     """Asks the relay of a state folder for its status, while it is looked at and for the rates of the last hour."""
 
@@ -79,10 +83,10 @@ class RelayView:
         return msgspec.json.decode(self.connect().read("GET", "/status", timeout=ANSWER_S), type=Status)
 
     def connect(self, by: str | None = None) -> Client:
-        """Return the running relay, asked by a user. Raises ClientError. Blocking."""
+        """Return the running relay, asked by a user. Raises ClientError; NotRunning. Blocking."""
         client = find_local(self._state, by)
         if client is None:
-            raise ClientError(f"no relay runs with the state folder {self._state}")
+            raise NotRunning(f"no relay runs with the state folder {self._state}")
         return client
 
     async def keep_rates(self) -> None:

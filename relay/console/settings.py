@@ -1,13 +1,24 @@
 """[console] of conf.d as it is now: users who leave conf.d, hosts and proxies count at once."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from relay.config import LOG, Address, ConfFolders, ConfigError, ConsoleSettings, TcpAddress, load_console, read_stamps
+from relay.config import (
+    LOG,
+    PLUGIN_FOLDERS,
+    Address,
+    ConfFolders,
+    ConfigError,
+    ConsoleSettings,
+    TcpAddress,
+    load_console,
+    read_stamps,
+)
 from relay.threads import ADMIN
 from relay.words import describe_error
 
@@ -25,6 +36,10 @@ class ConsoleOptions:
     state: Path
     listen: tuple[Address, ...] = ()
     """Empty: `console.listen`."""
+    launch: bool = False
+    """Whether the console may change conf.d, whatever `console.launch` says."""
+    plugin_folders: Sequence[Path] = PLUGIN_FOLDERS
+    """The folders of drop-in plugins, for checks while relay does not run."""
 
 
 class LiveSettings:
@@ -32,15 +47,15 @@ class LiveSettings:
 
     def __init__(self, options: ConsoleOptions) -> None:
         """Raises ConfigError, OSError. Blocking."""
-        self._options = options
+        self.options = options
         self._stamps = read_stamps(options.folders)
         self.now = self._read(whole=False)
         """The settings."""
 
     def _read(self, *, whole: bool) -> ConsoleSettings:
-        found = load_console(self._options.folders, whole=whole)
+        found = load_console(self.options.folders, whole=whole)
         LOG.note("table", "console", found)
-        return found.model_copy(update={"listen": self._options.listen}) if self._options.listen else found
+        return found.model_copy(update={"listen": self.options.listen}) if self.options.listen else found
 
     def find_exposed(self) -> Address | None:
         """Return an address that others can reach although there is no user; None without any."""
@@ -60,7 +75,7 @@ class LiveSettings:
                 log.error("console settings cannot be used, the former ones count", reason=describe_error(error))
 
     def _look(self) -> None:
-        stamps = read_stamps(self._options.folders)
+        stamps = read_stamps(self.options.folders)
         if stamps == self._stamps:
             return
         self._stamps = stamps

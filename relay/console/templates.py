@@ -1,5 +1,6 @@
 """Renders the pages. Every text is escaped, and an unknown name is a bug."""
 
+from codecs import getincrementaldecoder
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any, Final
@@ -10,6 +11,8 @@ from markupsafe import Markup
 from relay.words import escape, format_count, format_size, format_span, format_time
 
 DIGITS: Final = 12
+CONTENT_BYTES: Final = 64 << 10
+"""Bytes of the content of an event on a page."""
 
 
 class Templates:
@@ -30,6 +33,7 @@ class Templates:
             "size": format_size,
             "number": lambda number: f"{number:,}",
             "counted": format_count,
+            "content": lambda content: show_content(bytes(content)),
         }
         self._environment.globals["static"] = _Static().name_path
 
@@ -55,6 +59,13 @@ class _Static:
 def _show(value: object) -> object:
     """Escape control characters and changes of direction in a foreign text."""
     return escape(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def show_content(content: bytes) -> str:
+    """Return content as text, CONTENT_BYTES of it at most."""
+    is_cut = len(content) > CONTENT_BYTES
+    text = getincrementaldecoder("utf-8")("backslashreplace").decode(content[:CONTENT_BYTES], final=not is_cut)
+    return f"{text} ... (cut at {format_size(CONTENT_BYTES)})" if is_cut else text
 
 
 def make_time(unix_seconds: float | None) -> Markup:

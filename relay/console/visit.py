@@ -16,7 +16,7 @@ from relay.console.security.rights import Right
 from relay.console.security.sessions import Session, Sessions
 from relay.console.security.sign_in import OneTimeLink
 from relay.console.security.throttle import Throttle
-from relay.console.settings import LiveSettings
+from relay.console.settings import ConsoleOptions, LiveSettings
 from relay.console.streams import Streams
 from relay.console.templates import Templates
 from relay.threads import ADMIN, JOURNAL_READS
@@ -46,6 +46,11 @@ class Console:
     throttle: Throttle = field(default_factory=Throttle)
     templates: Templates = field(default_factory=Templates)
     streams: Streams = field(default_factory=Streams)
+
+    @property
+    def options(self) -> ConsoleOptions:
+        """What the command line says."""
+        return self.settings.options
 
     def find_right(self, session: Session) -> Right | None:
         """Return what the user may do now; None for a user who has left conf.d."""
@@ -105,15 +110,19 @@ class Visit:
         return msgspec.json.decode(await self.read(method, target, body, timeout=timeout))
 
     async def read(self, method: str, target: str, body: object = None, *, timeout: float = ANSWER_S) -> bytes:
-        """Ask relay in the name of the user. Raises ConsoleRefusal (502) with relay's reason.
+        """Ask relay in the name of the user. Raises ConsoleRefusal (502) with relay's reason. `timeout` in seconds."""
+        try:
+            return await self.request_relay(method, target, body, timeout=timeout)
+        except ClientError as error:
+            raise ConsoleRefusal(502, str(error)) from None
+
+    async def request_relay(self, method: str, target: str, body: object = None, *, timeout: float = ANSWER_S) -> bytes:
+        """Ask relay in the name of the user. Raises ClientError.
 
         `timeout` in seconds: a long request keeps no thread from short ones.
         """
         pool = ADMIN if timeout <= ANSWER_S else JOURNAL_READS
-        try:
-            return await pool.run(partial(self._read, method, target, body, timeout))
-        except ClientError as error:
-            raise ConsoleRefusal(502, str(error)) from None
+        return await pool.run(partial(self._read, method, target, body, timeout))
 
     def _read(self, method: str, target: str, body: object, timeout: float) -> bytes:
         return self.console.relay.connect(self.user).read(method, target, body, timeout=timeout)

@@ -5,7 +5,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from relay.config import ConfFolders, Config, ConfigError, Registry, Text, find_unmade, load, load_again, make_mistakes
+from relay.config import (
+    ConfFolders,
+    Config,
+    ConfigError,
+    Registry,
+    Text,
+    find_unmade,
+    find_written_folder,
+    load,
+    load_again,
+    make_mistakes,
+)
 from relay.deliver import compare, make_plans
 from relay.proposal.changes import compare_configs, find_waiting
 from relay.proposal.probe import probe_connector
@@ -17,33 +28,35 @@ from relay.store import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """The relay that runs, as far as its configuration goes."""
+    """The relay that runs, as far as its configuration goes; or where a relay would find its configuration."""
 
     folders: ConfFolders
     """The folders of conf.d."""
-    proposed_in: Path
-    """The folder in which the proposed files would be."""
     plugin_folders: Sequence[Path]
-    plugins: Mapping[str, str]
-    """`Registry.fingerprints` of the plugins that relay has loaded."""
-    in_force: Sequence[Text]
+    plugins: Mapping[str, str] | None = None
+    """`Registry.fingerprints` of the plugins that relay has loaded; None: no relay runs."""
+    in_force: Sequence[Text] = ()
     """The files of the configuration in force."""
-    used: Sequence[Text]
+    used: Sequence[Text] = ()
     """The files of the configuration of the start."""
     state: Path
     """The state folder."""
 
     def discover(self) -> Registry:
-        """Load the plugins that relay has loaded, as they are now."""
+        """Load the plugins that relay has loaded, or would load, as they are now."""
         return Registry.discover(self.plugin_folders, self.plugins)
 
 
 def check_proposal(store: Store, setting: Setting, proposal: Proposal) -> CheckedProposal:
-    """Check a proposed configuration, and try what is asked for. Raises LookupError for an unknown connector."""
+    """Check a proposed configuration, and try what is asked for. Raises LookupError for an unknown connector.
+
+    While no relay runs, credentials of the service are not read, and nothing is tried.
+    """
     registry = setting.discover()
-    files = {setting.proposed_in / name: text for name, text in proposal.files.items()}
+    folder, runs = find_written_folder(setting.folders), setting.plugins is not None
+    files = {folder / name: text for name, text in proposal.files.items()}
     try:
-        loaded = load(setting.folders, registry, proposed=files)
+        loaded = load(setting.folders, registry, secrets_required=runs, proposed=files)
     except ConfigError as error:
         return CheckedProposal(mistakes=error.mistakes, warnings=error.warnings)
     config = loaded.config
@@ -53,6 +66,8 @@ def check_proposal(store: Store, setting: Setting, proposal: Proposal) -> Checke
         return found
     for name in filter(None, (proposal.probe, proposal.sample)):
         config.get_connector(name)
+    if not runs:
+        return found
     try:
         found = replace(found, result=_compare(setting, config, registry))
     except ConfigError as error:

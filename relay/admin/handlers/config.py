@@ -84,7 +84,6 @@ class ConfigHandlers:
         config, folders = self._control.config, self._control.config.folders
         return {
             "folders": {"others": [*map(str, folders.others)], "console": folders.console and str(folders.console)},
-            "proposed_in": str(folders.of_console if config.console.launch else folders.others[0]),
             "plugin_folders": [*map(str, config.plugin_folders)],
             "plugins": config.plugins,
             "in_force": config.texts,

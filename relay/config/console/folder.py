@@ -75,6 +75,14 @@ def read_folders(
     return replace(reading, documents=[_without_table(one, folders, reading) for one in reading.documents])
 
 
+def find_written_folder(folders: ConfFolders, proposed: Mapping[Path, str | None] = NONE_PROPOSED) -> Path:
+    """Return the folder for new files: the console's if its files count by what is on disk, else the first folder.
+
+    `proposed`: as in `FoundFiles`.
+    """
+    return folders.of_console if _is_launched(read_files(folders.others, proposed)) else folders.others[0]
+
+
 def find_changed_files(folders: ConfFolders, texts: Sequence[Text]) -> list[str]:
     """Return the files that differ from these texts, are new or missing, or cannot be read any more."""
     before, reading = {one.name: (one.base, one.text) for one in texts}, read_folders(folders)

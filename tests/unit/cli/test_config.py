@@ -11,12 +11,12 @@ from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 
 from relay.api import HttpAlertSettings, HttpConnectorSettings, Settings
-from relay.cli.commands.config.config import toml
 from relay.cli.main import relay as command
 from relay.config.load import Loaded, load
 from relay.config.model import OWN_TABLES, POSTGRES_ONLY, JournalSettings
 from relay.config.plugins.registry import KINDS, Registry
 from relay.config.schema import make_schema
+from relay.words import format_toml
 from tests.certificates import Authority
 
 ROOT = Path(__file__).parents[3]
@@ -429,7 +429,7 @@ def test_a_configuration_with_mistakes_is_not_shown(conf: Path) -> None:
 
 @pytest.mark.parametrize("value", ["", 'a"b\\c\n\x7f\x00é', 1, 1.5, True, [], ["x", [1]], {"a b": {"c": [{}]}}])
 def test_values_are_written_as_toml(value: object) -> None:
-    assert tomllib.loads(f"value = {toml(value)}")["value"] == value
+    assert tomllib.loads(f"value = {format_toml(value)}")["value"] == value
 
 
 @pytest.mark.parametrize("text", [path.read_text() for path in SHIPPED] + EXAMPLES)

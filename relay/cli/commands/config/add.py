@@ -12,15 +12,23 @@ import click
 
 from relay.api import Plugin, SourceSettings
 from relay.cli.commands.config.check import report
-from relay.cli.commands.config.config import toml, toml_key
 from relay.cli.commands.config.setting_options import make_options, read_settings
 from relay.cli.options import CONF, find_state_folder, plugins_option
-from relay.config import CONF_FOLDERS, NAME, PLUGIN_FOLDERS, Mistake, Registry, find_folders, load, type_description
+from relay.config import (
+    CONF_FOLDERS,
+    FILE_PREFIXES,
+    NAME,
+    PLUGIN_FOLDERS,
+    Mistake,
+    Registry,
+    find_folders,
+    load,
+    name_file,
+    type_description,
+)
 from relay.guests import contained, name_error
-from relay.words import add_article
+from relay.words import add_article, format_toml, format_toml_key
 
-PREFIXES: Final = {"source": 20, "filter": 40, "connector": 60, "alert": 80}
-"""What the names of the files begin with, by kind of table."""
 CREDENTIALS: Final = Path("/etc/relay/credentials")
 
 
@@ -28,10 +36,10 @@ class _Kinds(click.Group):
     """Offer a group for each kind of table, with a command for each type of the plugins."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*PREFIXES]
+        return [*FILE_PREFIXES]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in PREFIXES:
+        if cmd_name not in FILE_PREFIXES:
             return None
         folders = ctx.params.get("plugin_folders") or ()
         registry = Registry.discover(folders or PLUGIN_FOLDERS)
@@ -126,11 +134,11 @@ def _write_table(
 
     Raises ConfigError if the configuration has mistakes with it, click.ClickException if the file cannot be written.
     """
-    path = conf / f"{PREFIXES[kind]}-{name}.toml"
+    path = conf / name_file(kind, name)
     if path.exists():
         raise click.ClickException(f"{path} exists already: choose another --name, or edit that file")
-    lines = [f"{toml_key((key,))} = {toml(value)}" for key, value in table.items()]
-    text = "\n".join([f"[{toml_key((kind, name))}]", *lines, ""])
+    lines = [f"{format_toml_key((key,))} = {format_toml(value)}" for key, value in table.items()]
+    text = "\n".join([f"[{format_toml_key((kind, name))}]", *lines, ""])
     with TemporaryDirectory(prefix="relay-add-") as beside:
         (Path(beside) / path.name).write_text(text, "utf-8")
         folders = find_folders(None if conf == CONF_FOLDERS[0] else conf, Path(find_state_folder()))

@@ -1,19 +1,18 @@
 """`relay config`: what the configuration comes to, and its schema for editors."""
 
 import json
-import re
 from collections.abc import Iterator
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 import click
 
 from relay.cli.options import conf_option, plugins_option, state_option
 from relay.config import PLUGIN_FOLDERS, Config, Registry, find_folders, load
 from relay.config import make_schema as schema_of
+from relay.words import format_toml, format_toml_key
 
 
 @click.group
@@ -65,31 +64,13 @@ def schema(plugin_folders: tuple[Path, ...]) -> None:
 
 def _format_settings(config: Config, *, origin: bool) -> Iterator[str]:
     for (table, is_off), settings in groupby(config.list_effective(), attrgetter("table", "disabled")):
-        yield f"[{toml_key(table)}]" + (" # switched off" if is_off else "")
+        yield f"[{format_toml_key(table)}]" + (" # switched off" if is_off else "")
         for setting in settings:
             depth = len(table)
-            key = toml_key(setting.path[depth:])
+            key = format_toml_key(setting.path[depth:])
             if setting.value is None:
                 line = f"# {key} is not set"
             else:
-                line = ("" if setting.file else "# ") + f"{key} = {toml(setting.value)}"
+                line = ("" if setting.file else "# ") + f"{key} = {format_toml(setting.value)}"
             yield f"{line:<64} # {setting.origin}" if origin else line
         yield ""
-
-
-def toml_key(path: tuple[str | int, ...]) -> str:
-    """Format a key path as TOML, with quotes where they are needed."""
-    return ".".join(part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else toml(part) for part in map(str, path))
-
-
-def toml(value: Any) -> str:
-    """Format plain data as a TOML value on one line."""
-    match value:
-        case dict():
-            inner = ", ".join(f"{toml_key((key,))} = {toml(item)}" for key, item in value.items())
-            return f"{{ {inner} }}" if inner else "{}"
-        case list():
-            return f"[{', '.join(map(toml, value))}]"
-        case float() if value.is_integer():
-            return f"{value:.0f}"
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
