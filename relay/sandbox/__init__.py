@@ -6,7 +6,7 @@ from relay.sandbox.braze.rest_api import CohortApi, CohortSwitches
 from relay.sandbox.braze.sender import CurrentsSender
 from relay.sandbox.braze.side_doors import make_cohort_doors, make_currents_doors
 from relay.sandbox.clock import SandboxClock
-from relay.sandbox.daemon import SandboxError
+from relay.sandbox.daemon import DemoConsole, SandboxError
 from relay.sandbox.demo import Demo
 from relay.sandbox.doors import make_shared_doors
 from relay.sandbox.heap.segments import SegmentSync, SyncSwitches
@@ -29,6 +29,7 @@ __all__ = [
     "CurrentsSender",
     "CurrentsSwitches",
     "Demo",
+    "DemoConsole",
     "Followed",
     "HeapApi",
     "HeapDoors",

@@ -5,12 +5,14 @@ At the end the demo compares the ledgers of relay with the events that were sent
 
 import asyncio
 import secrets
+import signal
 import sys
 import time
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -21,7 +23,16 @@ from relay.config import JournalSettings
 from relay.engine import open_store
 from relay.sandbox.braze.reactions import CurrentsSwitches
 from relay.sandbox.braze.sender import CurrentsSender
-from relay.sandbox.daemon import DemoFolder, SandboxError, prepare, run_relay, watch
+from relay.sandbox.daemon import (
+    DemoConsole,
+    DemoFolder,
+    SandboxError,
+    add_console,
+    prepare,
+    run_console,
+    run_relay,
+    watch,
+)
 from relay.sandbox.heap.webhook import HeapWebhook
 from relay.sandbox.report import ReportedLane, Result, format_progress
 from relay.sandbox.shapes import list_types, make_event
@@ -30,7 +41,9 @@ from relay.store import Ledger, ParkedQuery, Store, Unavailable, merge_ledgers
 UNREADABLE: Final = (b'"this is no event"',)
 """Bodies that are sent among the events, to show the outcome of an unreadable event."""
 BREATH_EVENTS: Final = 100
-"""Events between two breaks for the event loop."""
+"""Events between two breaks for the event loop, at most."""
+LINGER_RATE: Final = 20.0
+"""Events per second while the console is there to look at them."""
 SEND_SECONDS: Final = 120.0
 """Longest time for sending, beyond the time that the rate takes by itself."""
 QUICK: Final = CurrentsSwitches(age=0.2, retry_first=0.2, retry_max=5.0)
@@ -52,18 +65,27 @@ class Demo:
     interval: float = 1.0
     command: Sequence[str] = (sys.executable, "-m", "relay")
     """The command that runs relay."""
+    linger: Callable[[Result, DemoConsole], None] | None = None
+    """Called with the result when a console runs. The demo then goes on with `LINGER_RATE` until SIGINT or SIGTERM.
+    None: there is no console, and the demo ends with the result."""
 
     async def run(self) -> Result:
         """Run the demo. Raises SandboxError if it does not get to its end."""
         token = secrets.token_urlsafe(16)
         async with HeapWebhook(token=token) as heap:
             place = await asyncio.to_thread(prepare, self.folder, token, heap.url)
+            console = await asyncio.to_thread(add_console, place) if self.linger else None
             braze = CurrentsSender(place.make_url("/currents"), token=token, switches=QUICK)
             async with run_relay(place, self.command) as process, braze:
                 statuses = await braze.probe()
                 if not all(status is not None and 200 <= status < 300 for status in statuses):
                     raise SandboxError(f"relay answered Braze's credential probes with {statuses}")
                 await self._send(place, process, braze)
+                if self.linger and console:
+                    result = await asyncio.to_thread(_make_result, place, braze, heap)
+                    async with run_console(place, console, self.command):
+                        await _send_until_stopped(place, process, braze, partial(self.linger, result, console))
+                    return result
             return await asyncio.to_thread(_make_result, place, braze, heap)
 
     async def _send(self, place: DemoFolder, process: Process, braze: CurrentsSender) -> None:
@@ -76,7 +98,7 @@ class Demo:
                     group.create_task(watch(place, process), name="watch relay"),
                 )
                 try:
-                    await asyncio.wait_for(braze.send(_make_events(self.events, self.rate)), seconds)
+                    await asyncio.wait_for(braze.send(_make_events(self.events, self.rate, UNREADABLE)), seconds)
                 except TimeoutError:
                     raise SandboxError(f"{braze.counts} is all that could be sent in {seconds:g} s") from None
                 if braze.stopped:
@@ -93,13 +115,35 @@ class Demo:
             await asyncio.sleep(self.interval)
 
 
-async def _make_events(count: int, rate: float) -> AsyncIterator[tuple[str, bytes]]:
-    """Make the unreadable bodies, then events of every type in turn."""
+async def _send_until_stopped(
+    place: DemoFolder, process: Process, braze: CurrentsSender, say: Callable[[], None]
+) -> None:
+    """Go on sending until SIGINT, SIGTERM or SIGHUP, after a call of `say`. Raises SandboxError."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    say()
+    try:
+        async with asyncio.TaskGroup() as group:
+            aside = (
+                group.create_task(braze.send(_make_events(sys.maxsize, LINGER_RATE)), name="events to look at"),
+                group.create_task(watch(place, process), name="watch relay"),
+            )
+            await stop.wait()
+            for task in aside:
+                task.cancel()
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+
+
+async def _make_events(count: int, rate: float, first: Sequence[bytes] = ()) -> AsyncIterator[tuple[str, bytes]]:
+    """Make events of every type in turn, after the first bodies."""
     rng, kinds, start = Random(), list_types(), time.monotonic()
-    for body in UNREADABLE:
+    breath = max(1, min(BREATH_EVENTS, int(rate))) if rate else BREATH_EVENTS
+    for body in first:
         yield kinds[0], body
     for number in range(count):
-        if number % BREATH_EVENTS == 0:
+        if number % breath == 0:
             await asyncio.sleep(max(0.0, start + number / rate - time.monotonic()) if rate else 0)
         kind = kinds[number % len(kinds)]
         yield kind, orjson.dumps(make_event(kind, rng, time.time()))

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
+from click.testing import CliRunner
 
+from relay.cli.main import relay as cli
 from relay.sandbox.daemon import SandboxError, prepare
 from relay.sandbox.demo import Demo
 from relay.state.database import StateDatabase
@@ -77,6 +80,37 @@ def test_the_command_shows_that_everything_balances(tmp_path, relay_forks):
     assert archive["arrived"] == EVENTS
     assert 0 < heap["arrived"] < EVENTS
     assert list((kept / "state" / "archive").glob("*.ndjson"))
+
+
+@pytest.mark.long
+async def test_a_console_shows_the_demo_until_ctrl_c(relay_forks):
+    pytest.importorskip("jinja2", reason="the console takes the package currents-relay[console]")
+    from tests.console import Browser
+
+    command = [*relay_forks.command, "sandbox", "--events", str(EVENTS), "--console"]
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, process_group=0)
+    try:
+        async with asyncio.timeout(60):
+            said = (await process.stdout.readuntil(b"Ctrl-C")).decode()
+            assert "Everything balances." in said
+            url, user, secret = re.search(r"Open (\S+) and sign in as (\S+) with the secret (\S+)\n", said).groups()
+            async with Browser(url) as browser:
+                assert (await browser.sign_in(user, secret)).status == 303
+                assert '<a href="/connectors/heap">' in (await browser.get("/")).text
+            os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+def test_a_console_that_cannot_start_is_told_before_the_demo(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    answer = CliRunner().invoke(cli, ["sandbox", "--console"])
+    assert answer.exit_code == 1
+    assert "the console needs jinja2, which is not installed: " in answer.stderr
+    assert "-m pip install 'currents-relay[console]'" in answer.stderr
 
 
 # What follows is the impostor, run as `python test_sandbox_demo.py FAULT run --conf DIR --state DIR`.

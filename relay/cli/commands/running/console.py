@@ -1,6 +1,8 @@
 """`relay console`: relay in a browser, in a process of its own."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -17,6 +19,16 @@ def _parse_addresses(ctx: click.Context, param: click.Parameter, texts: tuple[st
         return tuple(map(parse_address, texts))
     except ValueError as error:
         raise click.BadParameter(str(error), ctx, param) from None
+
+
+@contextmanager
+def name_missing_extra() -> Iterator[None]:
+    """Raise click.ClickException, with the command to run, where a package of the console is imported in vain."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        command = f"{sys.executable} -m pip install 'currents-relay[console]'"
+        raise click.ClickException(f"the console needs {error.name}, which is not installed: {command}") from None
 
 
 @click.command
@@ -38,11 +50,8 @@ def console(listen: tuple[Address, ...], conf: Path | None, state: Path) -> None
 
     Exit codes: 0 stopped; 1 the console cannot start; 78 [console] has mistakes.
     """
-    try:
+    with name_missing_extra():
         from relay.console import ConsoleError, ConsoleOptions, run_console  # late: no other command needs Jinja2
-    except ModuleNotFoundError as error:
-        command = f"{sys.executable} -m pip install 'currents-relay[console]'"
-        raise click.ClickException(f"the console needs {error.name}, which is not installed: {command}") from None
     set_up_logs(LogSettings())
     raise_descriptor_limit()
     try:
