@@ -1,13 +1,16 @@
 """Every path of the console, with the right that it takes."""
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, Literal
 
 from relay.console.pages import (
     activity,
     catalogue,
     connector,
     erasures,
+    files,
     journal,
+    launches,
     overview,
     parked,
     plugins,
@@ -20,6 +23,7 @@ from relay.console.pages import (
 from relay.console.security.rights import Right
 from relay.console.visit import ConsoleRoute
 
+METHODS: Final[Sequence[Literal["GET", "POST"]]] = ("GET", "POST")
 ROUTES: Final = (
     ConsoleRoute("GET", "/static/{name:.+}", static.send_file, None),
     ConsoleRoute("GET", "/sign-in", sign_in.show_form, None),
@@ -49,4 +53,26 @@ ROUTES: Final = (
     ConsoleRoute("GET", "/catalogue", catalogue.show, Right.LOOK),
     ConsoleRoute("GET", "/plugins", plugins.show, Right.LOOK),
     ConsoleRoute("GET", "/activity", activity.show, Right.LOOK),
+    ConsoleRoute("GET", "/files", files.show, Right.LOOK),
+    ConsoleRoute("GET", "/files/show", files.show_one, Right.LOOK),
+    ConsoleRoute("GET", "/files/edit", files.edit, Right.LOOK),
+    ConsoleRoute("POST", "/files/edit", files.change, Right.LOOK, "configuration", launches=True),
+    ConsoleRoute("GET", "/launches/{number:[0-9]{1,18}}", launches.show, Right.LOOK),
+    ConsoleRoute("GET", "/launches/{number:[0-9]{1,18}}/undo", launches.undo, Right.LOOK),
+    ConsoleRoute(
+        "POST", "/launches/{number:[0-9]{1,18}}/undo", launches.undo, Right.LOOK, "configuration", launches=True
+    ),
+    *(
+        ConsoleRoute(
+            method,
+            f"/{plural}/{{name}}/{change}",
+            launches.change_table(kind, change),
+            Right.LOOK,
+            f"{kind} {{name}}",
+            launches=True,
+        )
+        for kind, plural in launches.PLURALS.items()
+        for change in launches.CHANGES
+        for method in METHODS
+    ),
 )

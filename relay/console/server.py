@@ -1,7 +1,7 @@
 """The console's HTTP: takes each request through its checks to its page, and answers refusals with a sentence."""
 
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from urllib.parse import urlencode
 
@@ -19,6 +19,7 @@ from relay.console.security.guard import (
     read_form,
 )
 from relay.console.security.refusal import ConsoleRefusal, SignInNeeded
+from relay.console.security.rights import Right
 from relay.console.security.sessions import Session
 from relay.console.security.sign_in import find_proxied_user
 from relay.console.visit import COOKIE, NEW_SESSION, SECURE_COOKIE, Console, ConsoleRoute, Visit
@@ -41,7 +42,8 @@ async def _serve(console: Console, route: ConsoleRoute, request: web.Request) ->
     visit = Visit(request=request, console=console)
     try:
         await _admit(visit, route)
-        return await route.handle(visit)
+        async with visit.console.launching if route.is_launch(visit.form) else nullcontext():
+            return await route.handle(visit)
     except SignInNeeded as needed:
         return visit.go(f"/sign-in?{urlencode({'back': needed.back})}")
     except ConsoleRefusal as refusal:
@@ -64,17 +66,18 @@ async def _admit(visit: Visit, route: ConsoleRoute) -> None:
     if request.method == "POST":
         visit.form = await read_form(request)
         check_token(visit.session, visit.form)
-    if visit.right < route.right:
+    needed = Right.CONFIGURE if route.is_launch(visit.form) else route.right
+    if visit.right < needed:
         if route.subject:
             await _note_refused_action(visit, route)
-        raise ConsoleRefusal(403, f"this takes the right to {route.right}, and {visit.user} may only {visit.right}")
+        raise ConsoleRefusal(403, f"this takes the right to {needed}, and {visit.user} may only {visit.right}")
 
 
 async def _note_refused_action(visit: Visit, route: ConsoleRoute) -> None:
     """Write to relay's history that a user tried an action without its right, if relay runs."""
     subject = route.subject.format_map(visit.request.match_info)
     with suppress(ConsoleRefusal):  # the log has the refusal too
-        await visit.ask("POST", "/history", {"subject": subject, "refused": route.path.rpartition("/")[2]})
+        await visit.ask("POST", "/history", {"subject": subject, "refused": route.find_act(visit.form)})
 
 
 def _find_session(visit: Visit) -> None:

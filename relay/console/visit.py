@@ -1,5 +1,6 @@
 """A request on its way to a page, with who sends it, and what all pages share."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,7 +27,8 @@ SECURE_COOKIE: Final = "__Host-relay_console"
 """Over TLS. The prefix has browsers refuse it from anybody else, and without TLS."""
 NEW_SESSION: Final = "relay.session"
 """The key of a request under which the id of its new session is; "": the session has ended."""
-
+LAUNCH: Final = "launch"
+"""What the field `act` of a form says that launches."""
 
 Read = Callable[[StatusSnapshot], dict[str, Any] | None]
 """Returns the values of a live template for a status."""
@@ -46,6 +48,8 @@ class Console:
     throttle: Throttle = field(default_factory=Throttle)
     templates: Templates = field(default_factory=Templates)
     streams: Streams = field(default_factory=Streams)
+    launching: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by who launches, before it reads conf.d."""
 
     @property
     def options(self) -> ConsoleOptions:
@@ -144,3 +148,13 @@ class ConsoleRoute:
     """None: whoever reaches the console."""
     subject: str = ""
     """What the route changes, as the history names it, such as "connector {name}"; "": nothing of relay."""
+    launches: bool = False
+    """Whether its form may launch a change of conf.d, which takes the right to configure."""
+
+    def find_act(self, form: Mapping[str, str]) -> str:
+        """Return what a form asks for, as the history names it."""
+        return LAUNCH if self.is_launch(form) else self.path.rpartition("/")[2]
+
+    def is_launch(self, form: Mapping[str, str]) -> bool:
+        """Return whether a form asks for a launch."""
+        return self.launches and form.get("act") == LAUNCH

@@ -34,4 +34,10 @@ CONSOLE: Final = (
         "`[console]` has a mistake, or conf.d cannot be read. Users who were in it can still sign in.",
         "Correct what the line names; `relay check` finds it too.",
     ),
+    LogMessage(
+        "a launch could not be noted in full",
+        "warning",
+        "A launch of the console is in force. To write its record, or to remove unused files, has failed.",
+        "Correct the reason, such as a full disk.",
+    ),
 )

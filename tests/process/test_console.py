@@ -120,30 +120,35 @@ async def test_every_page_has_the_headers_of_a_strict_site(signed_in: dict[str, 
 
 async def test_only_static_files_and_signing_in_take_no_right() -> None:
     assert {route.path for route in ROUTES if route.right is None} == ANYBODY
-    assert all(route.right is not None and route.right >= Right.STEER for route in ROUTES if changes_relay(route))
+    for route in ROUTES:
+        if route.method == "POST" and route.path not in ("/sign-in", "/sign-out"):
+            assert find_right_to_act(route) >= (Right.CONFIGURE if route.launches else Right.STEER)
 
 
-def changes_relay(route: ConsoleRoute) -> bool:
-    return route.method == "POST" and route.path not in ("/sign-in", "/sign-out")
+def find_right_to_act(route: ConsoleRoute) -> Right:
+    """Return the right that a form takes which changes something."""
+    assert route.right is not None
+    return Right.CONFIGURE if route.is_launch({"act": "launch"}) else route.right
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
 async def test_each_route_lets_in_the_rights_that_it_names(
     place: Place, signed_in: dict[str, Browser], route: ConsoleRoute
 ) -> None:
-    method, pattern, right = route.method, route.path, route.right
-    if right is None or pattern == "/sign-out":
+    method, pattern = route.method, route.path
+    if route.right is None or pattern == "/sign-out":
         return
+    right = find_right_to_act(route) if method == "POST" else route.right
     path = re.sub(r"\{name[^}]*\}", "braze" if pattern.startswith("/sources") else "hook", pattern)
     path = path.replace("{number:[0-9]{1,18}}", "1")
     async with place.browser() as nobody:
         refused = await nobody.ask(method, path, data={} if method == "POST" else None, Sec_Fetch_Site="same-origin")
     assert (refused.status, refused.location[:9]) == (303, "/sign-in?"), refused
     for name, browser in signed_in.items():
-        form = {"token": await browser.read_token()} if method == "POST" else None
+        form = {"token": await browser.read_token(), "act": "launch"} if method == "POST" else None
         answer = await browser.ask(method, path, data=form, Sec_Fetch_Site="same-origin")
         if USERS[name] >= right:
-            assert answer.status in (200, 303, 400, 404, 409), f"{name}: {answer}"
+            assert answer.status in (200, 303, 400, 404, 409, 422), f"{name}: {answer}"
         else:
             assert answer.status == 403, f"{name}: {answer}"
             assert f"this takes the right to {right}, and {name} may only {USERS[name]}" in answer.text

@@ -4,8 +4,9 @@ The browser posts the whole form each time. `seen` in it says which files the la
 seen exactly what is written.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl, urlencode
@@ -14,11 +15,15 @@ import msgspec
 from aiohttp import web
 
 from relay.client import ClientError
-from relay.config import Mistake
-from relay.console.edits.conf import digest
+from relay.config import Mistake, format_path, hide_in_text, is_file_name
+from relay.console.edits.conf import ConfView, digest
 from relay.console.edits.diff import FileDiff, compare_files
 from relay.console.edits.draft import Draft
+from relay.console.edits.launch import NotLaunched, find_relay, launch
 from relay.console.edits.own_process import check_alone
+from relay.console.edits.permission import find_bar
+from relay.console.edits.record import IN_FORCE
+from relay.console.edits.secrets import find_new_secrets
 from relay.console.relay_view import NotRunning
 from relay.console.security.rights import Right
 from relay.console.visit import Visit
@@ -57,12 +62,22 @@ class Considered:
     folder: Path
     """The folder of the files."""
     barred: str = ""
-    """Why this user launches nothing here; the page has the text and the commands in place of the button."""
+    """Why this user launches nothing here."""
+    shows_texts: bool = False
+    """Whether the page has the texts and the commands in place of the button."""
+    commands: Sequence[str] = ()
+    emptied: Collection[str] = ()
+    """Fields that held a secret in plain text. The page shows them empty."""
 
     @property
     def is_good(self) -> bool:
         """Whether nothing is wrong with the draft."""
         return not (self.mistakes or self.others)
+
+    @property
+    def texts(self) -> Mapping[str, str]:
+        """The files as they would be, to be copied."""
+        return {name: hide_in_text(text) for name, text in self.draft.files.items() if text is not None}
 
 
 async def consider(visit: Visit, draft: Draft) -> Considered | web.Response:
@@ -71,25 +86,60 @@ async def consider(visit: Visit, draft: Draft) -> Considered | web.Response:
     Users who may not launch get the diff alone: relay opens no file and no URL for them.
     """
     view = draft.view
-    found = Considered(draft=draft, folder=view.target, mistakes=draft.mistakes)
-    found = replace(found, barred=await ADMIN.run(_find_bar, visit, draft))
+    barred = await ADMIN.run(find_bar, visit, view)
+    found = Considered(draft=draft, folder=view.target, barred=barred, commands=_list_commands(visit, view))
     if draft.mistakes:
-        return replace(found, status=422)
-    found = replace(found, diffs=compare_files(view.texts, draft.files))
+        return replace(found, status=422, mistakes=draft.mistakes)
+    if mistakes := [*_find_refused(draft)]:
+        emptied = {name for name in map(draft.name_field, mistakes) if name is not None}
+        return replace(_add_mistakes(found, mistakes), emptied=emptied)
+    found = replace(found, diffs=compare_files(view.texts, draft.files), shows_texts=barred != "")
     if not found.diffs or visit.right is None or visit.right < Right.CONFIGURE:
         return found
-    found = await _check(visit, found)
-    return replace(found, seen="" if found.barred or not found.is_good else write_seen(draft))
+    if visit.form.get("act") == "launch" and not barred:
+        return await _launch(visit, found, visit.form.get("seen", ""))
+    return await _check(visit, found)
 
 
-def _find_bar(visit: Visit, draft: Draft) -> str:
-    """Return why a user launches nothing here; "" if the user may."""
+def _find_refused(draft: Draft) -> Iterator[Mistake]:
+    """Find what the console writes for nobody: files elsewhere, files of persons, secrets in plain text."""
     view = draft.view
-    if visit.right is None or visit.right < Right.CONFIGURE:
-        return f"to launch takes the right to {Right.CONFIGURE}"
-    if not (view.launch or visit.console.options.launch):
-        return "the console may only look at the configuration: console.launch is false"
-    return ""
+    for name, text in draft.files.items():
+        if not is_file_name(name):
+            yield Mistake(reason="a file is named like 60-heap.toml or 60-heap.toml.d/50-more.toml")
+        elif name not in view.texts and (there := view.find_files(name)):
+            yield Mistake(file=name, reason=f"{there[0]} is there already, and the console has not written it")
+        elif text is not None:
+            for path, _, reason in find_new_secrets(text, view.texts.get(name)):
+                yield Mistake(file=name, key=format_path(path), reason=reason)
+
+
+def _list_commands(visit: Visit, view: ConfView) -> Sequence[str]:
+    """Return the commands with which an admin does without the console."""
+    folders, state = view.folders, visit.console.options.state
+    conf = f" --conf {view.target}" if folders.console is None else ""
+    return [f"relay check{conf} --state {state}", f"relay reload --state {state}"]
+
+
+async def _launch(visit: Visit, found: Considered, seen: str) -> Considered | web.Response:
+    """Launch a draft if it is what the user has seen; else check it again."""
+    draft = found.draft
+    if changed := [*find_changed(seen, draft)] if seen else []:
+        notice = f"Meanwhile somebody has changed {', '.join(changed)}. Nothing is launched: look at this first"
+        return replace(await _check(visit, found), status=409, notice=notice)
+    if seen != write_seen(draft):
+        return replace(await _check(visit, found), notice="Nothing is launched yet: look at this first")
+    try:
+        runs = await find_relay(visit, draft.view.folders)
+        if not runs and not (checked := await _check(visit, found)).is_good:
+            return checked
+        done = await launch(visit, draft, runs=runs)
+    except NotLaunched as error:
+        shows_texts = error.status == HTTPStatus.INSUFFICIENT_STORAGE
+        return replace(found, status=error.status, notice=str(error), others=error.mistakes, shows_texts=shows_texts)
+    is_in_force = done.result == IN_FORCE
+    page = f"{draft.done}?launched={done.number}" if draft.done and is_in_force else f"/launches/{done.number}"
+    return visit.go(page)
 
 
 def write_seen(draft: Draft) -> str:
@@ -117,14 +167,19 @@ async def _check(visit: Visit, found: Considered) -> Considered:
         except OSError as error:
             return replace(found, others=[f"it cannot be checked: {error}"])
         found = replace(found, unchecked="no relay runs: destinations and the events of the last hour are not tried")
-        return _add_mistakes(found, alone.mistakes, alone.warnings)
+        return _offer(_add_mistakes(found, alone.mistakes, alone.warnings))
     except ClientError as error:
         return replace(found, others=[f"it cannot be checked: {error}"])
     found = replace(found, changes=answer.changes, probe=answer.probe, sample=answer.sample)
-    return _add_mistakes(found, answer.mistakes, answer.warnings)
+    return _offer(_add_mistakes(found, answer.mistakes, answer.warnings))
 
 
-def _add_mistakes(found: Considered, mistakes: Sequence[Mistake], warnings: Sequence[Mistake]) -> Considered:
+def _offer(found: Considered) -> Considered:
+    """Offer to launch what is good."""
+    return replace(found, seen=write_seen(found.draft)) if found.is_good and not found.barred else found
+
+
+def _add_mistakes(found: Considered, mistakes: Sequence[Mistake], warnings: Sequence[Mistake] = ()) -> Considered:
     """Add mistakes, those of the form at their fields."""
     by_field: dict[str, list[str]] = {}
     others: list[str] = []

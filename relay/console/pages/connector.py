@@ -7,6 +7,8 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from relay.console.edits.record import Launch
+from relay.console.pages.launches import describe_delivery, find_launch
 from relay.console.pages.settings_table import read_settings
 from relay.console.relay_view import StatusSnapshot
 from relay.console.security.refusal import ConsoleRefusal
@@ -24,7 +26,8 @@ async def show(visit: Visit) -> web.StreamResponse:
     """Show a connector."""
     snapshot = await visit.console.relay.read()
     name = visit.request.match_info["name"]
-    values = _make_reader(name)(snapshot)
+    launch = await _find_launch(visit)
+    values = _make_reader(name, launch)(snapshot)
     if snapshot.status is not None and values is None:
         raise ConsoleRefusal(404, "no connector of this name runs")
     settings, why = await read_settings(visit, "connector", name)
@@ -34,16 +37,23 @@ async def show(visit: Visit) -> web.StreamResponse:
         "pauses": PAUSES,
         "name": name,
         "quote": quote,
+        "launch": launch,
     }
-    return visit.show("connector.html", snapshot=snapshot, **given, **(values or {"lane": None}))
+    return visit.show("connector.html", snapshot=snapshot, **given, **(values or {"lane": None, "launched": ""}))
 
 
 async def follow(visit: Visit) -> web.StreamResponse:
     """Send the state of a connector again and again, as long as it runs."""
-    return await visit.stream("connector_live.html", _make_reader(visit.request.match_info["name"]))
+    reader = _make_reader(visit.request.match_info["name"], await _find_launch(visit))
+    return await visit.stream("connector_live.html", reader)
 
 
-def _make_reader(name: str) -> Callable[[StatusSnapshot], dict[str, Any] | None]:
+async def _find_launch(visit: Visit) -> Launch | None:
+    """Return the launch that the page follows until the first delivery; None if it was opened without any."""
+    return await find_launch(visit, visit.request.query.get("launched", ""))
+
+
+def _make_reader(name: str, launch: Launch | None) -> Callable[[StatusSnapshot], dict[str, Any] | None]:
     """Return what finds a connector in a status; it returns None if no such connector runs."""
 
     def read(snapshot: StatusSnapshot) -> dict[str, Any] | None:
@@ -52,7 +62,13 @@ def _make_reader(name: str) -> Callable[[StatusSnapshot], dict[str, Any] | None]
         if seen is None or lane is None:
             return None
         said = next(one.said for one in diagnose(seen).lanes if one.name == name)
-        return {"seen": seen, "lane": lane, "said": said, "times": _describe_times(lane)}
+        return {
+            "seen": seen,
+            "lane": lane,
+            "said": said,
+            "times": _describe_times(lane),
+            "launched": describe_delivery(launch, lane) if launch else "",
+        }
 
     return read
 

@@ -1,0 +1,84 @@
+"""Configuration: the tables and files of conf.d, and the text of the console's own files to be changed."""
+
+from typing import Any, Final
+
+from aiohttp import web
+
+from relay.config import KINDS, Mistake
+from relay.console.edits.conf import MARK, ConfView
+from relay.console.edits.consider import Considered, consider
+from relay.console.edits.draft import Draft
+from relay.console.edits.secrets import hide_plain_secrets
+from relay.console.security.refusal import ConsoleRefusal
+from relay.console.visit import Visit
+from relay.threads import ADMIN
+
+TEXT: Final = "text"
+NAME: Final = "name"
+"""Fields of the form."""
+
+
+async def show(visit: Visit) -> web.StreamResponse:
+    """Show all tables and all files."""
+    view = await read_view(visit)
+    tables = [(kind, view.list_tables(kind)) for kind in KINDS]
+    return visit.show("files.html", view=view, tables=tables)
+
+
+async def show_one(visit: Visit) -> web.StreamResponse:
+    """Show the text of a file, without what looks like a secret."""
+    view = await read_view(visit)
+    path = visit.request.query.get("path", "")
+    file = next((one for one in view.files if str(one.path) == path), None)
+    if file is None:
+        raise ConsoleRefusal(404, "conf.d has no such file")
+    return visit.show("file.html", file=file, text=hide_plain_secrets(file.text or ""))
+
+
+async def edit(visit: Visit) -> web.StreamResponse:
+    """Show the text of a file of the console, or an empty text for a new file, to be changed."""
+    view = await read_view(visit)
+    name = visit.request.query.get(NAME, "")
+    if name and name not in view.texts:
+        raise ConsoleRefusal(404, "the console has no such file of its own")
+    return _show_form(visit, name, hide_plain_secrets(view.texts.get(name, "")), None, is_new=not name)
+
+
+async def change(visit: Visit) -> web.StreamResponse:
+    """Check or launch the text of a file."""
+    view, form = await read_view(visit), visit.form
+    name, text = form.get(NAME, ""), form.get(TEXT, "").replace("\r\n", "\n")
+    found = await consider(visit, _make_draft(view, name, text, is_removed=form.get("remove") == "yes"))
+    if isinstance(found, web.Response):
+        return found
+    shown = hide_plain_secrets(text) if found.emptied else text
+    return _show_form(visit, name, shown, found, is_new=name not in view.texts)
+
+
+async def read_view(visit: Visit) -> ConfView:
+    """Return conf.d as it is on disk."""
+    return await ADMIN.run(ConfView.read, visit.console.options.folders)
+
+
+def _make_draft(view: ConfView, name: str, text: str, *, is_removed: bool) -> Draft:
+    text = text if text.endswith("\n") else f"{text}\n"
+    if view.folders.console is None and not text.startswith(MARK):
+        text = f"{MARK}\n{text}"
+    mistakes: dict[str, list[str]] = {}
+    if not name:
+        mistakes[NAME] = ["a file needs a name, such as 60-heap.toml"]
+    elif is_removed and name not in view.texts:
+        mistakes[NAME] = ["the console has no such file of its own"]
+    elif not (is_removed or text.removeprefix(MARK).strip()):
+        mistakes[TEXT] = ["is empty: to remove the file, tick the box below"]
+
+    def name_field(mistake: Mistake) -> str | None:
+        return TEXT if mistake.file in (name, str(view.target / name)) else None if mistake.file else NAME
+
+    files = {} if mistakes else {name: None if is_removed else text}
+    return Draft(subject=f"file {name}", view=view, files=files, mistakes=mistakes, name_field=name_field)
+
+
+def _show_form(visit: Visit, name: str, text: str, found: Considered | None, *, is_new: bool) -> web.Response:
+    given: dict[str, Any] = {"name": name, "text": text, "considered": found, "is_new": is_new}
+    return visit.show("file_edit.html", status=found.status if found else 200, **given)

@@ -1,0 +1,103 @@
+"""A launch and what came of it; and the launches that take no form: a table off or on or removed, and *undo*."""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final
+
+from aiohttp import web
+
+from relay.config import ConfigError
+from relay.console.edits.conf import ConfView
+from relay.console.edits.consider import consider
+from relay.console.edits.diff import compare_files
+from relay.console.edits.draft import Draft
+from relay.console.edits.record import Launch, Launches
+from relay.console.edits.tables import Files, remove_table, switch_table
+from relay.console.pages.files import read_view
+from relay.console.security.refusal import ConsoleRefusal
+from relay.console.visit import Visit
+from relay.status import LaneStatus
+from relay.threads import ADMIN
+from relay.words import format_count
+
+PLURALS: Final = {"source": "sources", "connector": "connectors", "filter": "filters", "alert": "alerts"}
+"""What paths of pages begin with, by kind of table."""
+CHANGES: Final[dict[str, Callable[[ConfView, str, str], Files]]] = {
+    "switch-off": partial(switch_table, enabled=False),
+    "switch-on": partial(switch_table, enabled=True),
+    "remove": remove_table,
+}
+"""What can be done to a table without a form, by the last part of the path."""
+
+
+async def show(visit: Visit) -> web.StreamResponse:
+    """Show a launch."""
+    launch = await find_launch(visit, visit.request.match_info["number"])
+    if launch is None:
+        raise ConsoleRefusal(404, "the console has no launch of this number any more")
+    before = {name: text for name, text in launch.before.items() if text is not None}
+    return visit.show("launch.html", launch=launch, diffs=compare_files(before, launch.after))
+
+
+async def find_launch(visit: Visit, number: str) -> Launch | None:
+    """Return a launch; None without any of this number."""
+    if not (number.isascii() and number.isdigit()):
+        return None
+    return await ADMIN.run(Launches(visit.console.options.state).find, int(number))
+
+
+def describe_delivery(launch: Launch, lane: LaneStatus) -> str:
+    """Say what has come of the launch of a connector."""
+    if (delivered := lane.outcomes.get("delivered", 0) - launch.delivered) > 0:
+        return f"Delivered: {format_count(delivered, 'event')} since the launch"
+    if lane.last_error and lane.last_error.at >= launch.at:
+        return f"Nothing is delivered yet: {lane.last_error.reason}"
+    if lane.pending:
+        return f"The first delivery is under way: {format_count(lane.pending, 'event')} pending"
+    return "No event that it wants has come yet"
+
+
+async def undo(visit: Visit) -> web.StreamResponse:
+    """Show what it changes to undo a launch, or undo it."""
+    launch = await find_launch(visit, visit.request.match_info["number"])
+    if launch is None:
+        raise ConsoleRefusal(404, "the console has no launch of this number any more")
+    view, mistakes = await read_view(visit), list[str]()
+    if launch.folder != str(view.target):
+        mistakes = [f"its files are in {launch.folder}, where the console does not write any more"]
+    later = [name for name, text in launch.after.items() if view.texts.get(name) != text]
+    files = {name: text for name, text in launch.before.items() if view.texts.get(name) != text}
+    draft = Draft(
+        subject=launch.subject,
+        view=view,
+        files={} if mistakes else files,
+        mistakes={"": mistakes} if mistakes else {},
+    )
+    return await _consider(visit, draft, f"Undo launch {launch.number}: {launch.subject}", later=later)
+
+
+def change_table(kind: str, change: str) -> Callable[[Visit], Awaitable[web.StreamResponse]]:
+    """Make the page that shows what it changes to switch or remove a table, and does it."""
+
+    async def handle(visit: Visit) -> web.StreamResponse:
+        view, name = await read_view(visit), visit.request.match_info["name"]
+        draft = Draft(subject=f"{kind} {name}", view=view)
+        try:
+            files = CHANGES[change](view, kind, name)
+            runs = name if (kind, change) == ("connector", "switch-on") else None
+            draft = Draft(subject=draft.subject, view=view, files=files, connector=runs)
+        except LookupError:
+            raise ConsoleRefusal(404, f"conf.d has no {kind} of this name") from None
+        except ConfigError as error:
+            draft = Draft(subject=draft.subject, view=view, mistakes={"": [*map(str, error.mistakes)]})
+        return await _consider(visit, draft, f"{change.replace('-', ' ').capitalize()}: {kind} {name}")
+
+    return handle
+
+
+async def _consider(visit: Visit, draft: Draft, title: str, later: list[str] | None = None) -> web.StreamResponse:
+    """Show what a change does. It takes no form: the page that asks for it checks it already."""
+    found = await consider(visit, draft)
+    if isinstance(found, web.Response):
+        return found
+    return visit.show("change.html", status=found.status, title=title, considered=found, later=later or [])
