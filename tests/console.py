@@ -137,7 +137,7 @@ class Browser:
             return Answer(answer.status, text, dict(answer.headers))
 
     async def get(self, path: str, **headers: str) -> Answer:
-        return await self.ask("GET", path, **headers)
+        return await self.ask("GET", path, **{"Sec-Fetch-Site": "none", **headers})
 
     async def post(self, path: str, *, site: str | None = "same-origin", headers: Any = None, **form: str) -> Answer:
         """Send a form as a page of the console does."""

@@ -122,8 +122,9 @@ def main() -> NoReturn:
     gc.set_threshold(OBJECTS_PER_COLLECTION)
     is_daemon = sys.argv[1:2] == ["run"] and not {"--help", "-h"} & {*sys.argv}
     output.open_missing()
-    if is_daemon:
+    if is_daemon or sys.argv[1:2] == ["console"]:
         _import_structlog()
+    if is_daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _end_at_once)  # until there is more to end than this
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the configuration is about to be read anyway

@@ -62,6 +62,8 @@ async def _run(options: ConsoleOptions, settings: LiveSettings, tell: Callable[[
     notify = Notify()
     async with _listen(console, tls, "--listen" if options.listen else "console.listen") as addresses:
         _offer_link(console, addresses, tell)
+        if plain := settings.now.find_plain():
+            log.warning("nobody can sign in by plain http", listen=str(plain), advice="set console.tls")
         log.info("console runs", listen=addresses, version=__version__, state=str(options.state))
         status = f"listens at {', '.join(addresses)}"
         await notify.report_ready(status)

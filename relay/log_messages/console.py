@@ -14,6 +14,12 @@ CONSOLE: Final = (
         "No user is in `[console]`, and there is no terminal for a link.",
         "Add a table `[console.user.NAME]`, or start `relay console` on a terminal.",
     ),
+    LogMessage(
+        "nobody can sign in by plain http",
+        "warning",
+        "The line names an address that others reach without TLS. The console takes no forms from browsers there.",
+        "Set `console.tls`, or `console.trusted_proxies` for a proxy with TLS. Or use an SSH tunnel.",
+    ),
     LogMessage("console sign-in", "info", "A user has signed in. The line names the client."),
     LogMessage(
         "console sign-in failed",

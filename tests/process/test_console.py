@@ -228,6 +228,29 @@ async def test_six_wrong_secrets_are_429_for_that_address_alone(place: Place) ->
         assert (await other.sign_in("lena", "the secret of lena")).status == 303
 
 
+async def test_behind_a_proxy_tries_count_by_the_address_that_it_names(place: Place) -> None:
+    async with place.browser(PROXY) as browser:
+        browser.headers = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "10.1.1.1"}
+        for _ in range(TRIES):
+            assert (await browser.sign_in("lena", "wrong")).status == 403
+        assert (await browser.sign_in("lena", "the secret of lena")).status == 429
+        browser.headers["X-Forwarded-For"] = "10.1.1.2"
+        answer = await browser.sign_in("lena", "the secret of lena")
+        assert (answer.status, "; Secure" in answer.headers["Set-Cookie"]) == (303, True)
+        await place.console.until_logged("console sign-in", client="10.1.1.2", user="lena")
+
+
+async def test_a_browser_that_does_not_name_its_site_sees_no_field_for_a_secret(place: Place) -> None:
+    """As every browser over plain http, when the host is not this machine."""
+    async with place.browser() as browser:
+        assert 'name="secret"' in (await browser.get("/sign-in")).text
+        told = (await browser.ask("GET", "/sign-in")).text
+        assert "You cannot sign in here: your browser does not say which site its forms come from" in told
+        assert 'name="secret"' not in told
+        answer = await browser.post("/sign-in", site=None, headers={"Origin": "null"})
+        assert (answer.status, "browsers say so over https and at localhost only" in answer.text) == (403, True)
+
+
 @pytest.mark.parametrize("name", ["lena", "nobody", ""])
 async def test_a_wrong_name_or_secret_gets_the_same_answer(place: Place, name: str) -> None:
     async with place.browser() as browser:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from relay.config import crosscheck
 from relay.config.address import TcpAddress
-from relay.config.console.settings import ConsoleSettings, is_local
+from relay.config.console.settings import ConsoleSettings
 from relay.config.merge import Merged
 from relay.config.mistake import Mistake
 from relay.config.tls import TlsError, expiry_warning, make_server_context
@@ -26,8 +26,8 @@ def find_doubts(console: ConsoleSettings, merged: Merged) -> Iterator[Mistake]:
     unread = [mistake for _, mistake in crosscheck.find_unread_secrets(TABLE, console, merged)]
     yield from unread
     if console.tls is None:
-        if console.user and not console.trusted_proxies and not all(map(is_local, console.listen)):
-            reason = "secrets of users pass here in plain text: set tls, or listen for a proxy with TLS alone"
+        if console.user and (plain := console.find_plain()):
+            reason = f"nobody can sign in at {plain} by plain http: set tls, or trusted_proxies for a proxy with TLS"
             yield merged.make_mistake((*TABLE, "listen"), reason)
         return
     if not any(isinstance(address, TcpAddress) for address in console.listen):

@@ -96,13 +96,25 @@ class ConsoleSettings(Settings):
     [the console's folder](../guide/configuration.md#console-folder).
     """
     trusted_proxies: NetworkList = Networks()
-    """Proxies whose `user_header` is trusted: networks such as `["10.0.0.0/8"]`, or `"unix"` for unix sockets."""
+    """Proxies in front of the console: networks such as `["10.0.0.0/8"]`, or `"unix"` for unix sockets. The console
+    trusts their X-Forwarded-For, X-Forwarded-Proto and `user_header`.
+
+    X-Forwarded-For has the address for the log and for the limit of tries to sign in. Without `trusted_proxies` all
+    users behind a proxy share that limit.
+    """
     user_header: HeaderName | None = None
     """Header in which a trusted proxy names the user who is signed in there, such as `"X-Remote-User"`. The proxy must
     remove the header from the requests of browsers. It needs `trusted_proxies`."""
     user: dict[UserName, ConsoleUser] = Field(default_factory=dict)
     """The users, a table `[console.user.NAME]` each. Without a user the console listens on loopback addresses and unix
     sockets alone, and signs in whoever has the link that it prints on its terminal."""
+
+    def find_plain(self) -> Address | None:
+        """Return an address that others reach by plain http alone; None without any. Nobody can sign in there:
+        browsers say of no form which site it comes from."""
+        if self.tls or self.trusted_proxies:
+            return None
+        return next((one for one in self.listen if not is_local(one)), None)
 
     def contradictions(self) -> Iterator[Contradiction]:
         """Nobody gets in unknown, and a proxy is believed for a reason."""
@@ -112,5 +124,3 @@ class ConsoleSettings(Settings):
                 yield "listen user", f"{reason}: add [console.user.NAME], or listen on 127.0.0.1"
         if self.user_header and not self.trusted_proxies:
             yield "user_header trusted_proxies", "user_header is believed from nobody: set trusted_proxies"
-        if self.trusted_proxies and not self.user_header:
-            yield "trusted_proxies user_header", "trusted_proxies does nothing without user_header: set user_header"

@@ -5,7 +5,7 @@ from typing import Final
 import structlog
 from aiohttp import web
 
-from relay.console.security.guard import choose_page
+from relay.console.security.guard import SILENT, choose_page, names_its_site
 from relay.console.security.refusal import ConsoleRefusal
 from relay.console.security.sessions import Way
 from relay.console.security.sign_in import check_secret
@@ -28,7 +28,9 @@ async def show_form(visit: Visit) -> web.StreamResponse:
 def _show_form(visit: Visit, back: str, *, wrong: str = "", status: int = 200) -> web.Response:
     settings = visit.console.settings.now
     has_secrets = any(user.secret for user in settings.user.values())
-    return visit.show("sign_in.html", back=back, wrong=wrong, status=status, settings=settings, has_secrets=has_secrets)
+    silent = "" if names_its_site(visit.request) else SILENT
+    told = {"back": back, "wrong": wrong, "settings": settings, "has_secrets": has_secrets, "silent": silent}
+    return visit.show("sign_in.html", status=status, **told)
 
 
 async def sign_in(visit: Visit) -> web.StreamResponse:

@@ -25,6 +25,10 @@ MOST_FORM: Final = 1 << 20
 """Bytes of a form."""
 FORM_S: Final = 30.0
 """Seconds for a form to arrive."""
+SILENT: Final = (
+    "your browser does not say which site its forms come from; browsers say so over https and at localhost only"
+)
+"""Without TLS browsers send no Sec-Fetch-Site, and with no-referrer they send `Origin: null` from every site."""
 HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::\d{1,5})?")
 LOCAL_PATH: Final = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]*")
 HEADERS: Final = {
@@ -74,8 +78,13 @@ def check_origin(request: web.BaseRequest) -> None:
     origin = urlsplit(request.headers.get("Origin", ""))
     is_ours = site == "same-origin" if site is not None else bool(origin.netloc) and origin.netloc == request.host
     if not is_ours:
-        reason = "this form does not come from a page of the console; over plain http, use the console at localhost"
-        raise ConsoleRefusal(403, reason)
+        foreign = "this form does not come from a page of the console"
+        raise ConsoleRefusal(403, foreign if site else f"the console does not take this form: {SILENT}")
+
+
+def names_its_site(request: web.BaseRequest) -> bool:
+    """Return whether the browser says where its requests come from. Then it says so of forms, too."""
+    return "Sec-Fetch-Site" in request.headers
 
 
 async def read_form(request: web.Request) -> Mapping[str, str]:

@@ -20,7 +20,6 @@ BY_PROXY = f"[console]\n{PROXY}{USER}"
             "2: console: listen: 0.0.0.0:8082 is neither a loopback address nor a unix socket, and there is no user: ",
         ),
         ("[console]\nuser_header = 'X-User'", "2: console: user_header is believed from nobody: set trusted_proxies"),
-        ("[console]\ntrusted_proxies = 'unix'", "2: console: trusted_proxies does nothing without user_header: "),
         ("[console]\nuser_header = 'X User'", "2: console.user_header: expected the name of a header such as"),
         ("[console]\nhosts = ['https://a.example/']", "2: console.hosts[0]: expected the name of a host, without"),
         ("[console]\nhosts = ['a.example', 'a.example:443']", "2: console.hosts[1]: expected the name of a host"),
@@ -58,6 +57,7 @@ def test_a_mistake_of_the_console_is_told_with_its_place(tmp_path, registry, tex
 @pytest.mark.parametrize(
     "text",
     [
+        "[console]\ntrusted_proxies = 'unix'",
         "[console]\nlisten = ['127.0.0.1:9000', '[::1]:9000', 'unix:/run/relay/console.sock']",
         f"[console]\nlisten = '0.0.0.0:8082'\nhosts = ['a.example', 'localhost', '10.0.0.1']\n{PROXY}{USER}",
         BY_PROXY.replace("anna", "'anna@a.example'"),
@@ -107,7 +107,7 @@ def test_a_certificate_without_its_key_and_plain_http_are_warned_of(tmp_path, re
     )
     (tmp_path / "conf.d/a.toml").write_text(listen.replace("file = ", "env = 'PATH' } #"))
     told = warnings_of(tmp_path / "conf.d", registry, secrets_required=False)
-    assert "a.toml:2: console.listen: secrets of users pass here in plain text" in "\n".join(told)
+    assert "a.toml:2: console.listen: nobody can sign in at 0.0.0.0:8082 by plain http" in "\n".join(told)
     tls = f"tls = {{ certificate = '{authority.certificate}', key = '{other.key}' }}"
     (tmp_path / "conf.d/a.toml").write_text(f"[console]\n{tls}\n")
     told = warnings_of(tmp_path / "conf.d", registry, secrets_required=False)
