@@ -37,6 +37,8 @@ class RunningConsole:
     def __init__(self, conf: Path, state: Path, forks: Forks) -> None:
         self._arguments = ["console", "--conf", str(conf), "--state", str(state)]
         self._forks = forks
+        self.module = "relay"
+        """What is run in its place."""
         self.logs: list[dict[str, Any]] = []
         self.stderr: list[str] = []
         self.url = ""
@@ -47,9 +49,9 @@ class RunningConsole:
         """Start the console, and wait until it listens."""
         if isinstance(stdout, Path):
             with stdout.open("ab") as out:
-                self._process = await self._forks.start([*self._arguments, *more], out.fileno())
+                self._process = await self._forks.start([*self._arguments, *more], out.fileno(), self.module)
         else:
-            self._process = await self._forks.start([*self._arguments, *more], stdout)
+            self._process = await self._forks.start([*self._arguments, *more], stdout, self.module)
         self._reading = asyncio.get_running_loop().create_task(self._read_stderr(), name="stderr of the console")
         await self.until_logged("console runs")
         self.url = self.logged("console runs")[0]["listen"][0]

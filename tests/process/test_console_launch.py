@@ -3,11 +3,12 @@
 A real relay and a real console with a conf.d of their own, met by requests.
 """
 
+import asyncio
 import re
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from html import unescape
-from itertools import count
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -16,101 +17,258 @@ pytest.importorskip("jinja2", reason="the console takes the package currents-rel
 
 from relay.console.edits.conf import MARK
 from relay.testing import Destination, make_event
-from tests.console import USERS, Answer, Browser, RunningConsole, until_shown, write_users
+from tests.console import until_shown
 from tests.daemon import Daemon
 from tests.forks import Forks
 from tests.process.commands import ask
+from tests.process.console_place import EDIT, NEW, Place, plain, run_place
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-ADDRESSES = (f"127.0.2.{number}" for number in count(1))
 HOOK = """# for the growth team
 [connector.hook]
 type = "http"
 url = "%s"   # from the wiki
-events = ["email"]
+events = ["users.behaviors"]
 """
-NEW = '[connector.new]\ntype = "http"\nurl = "%s"\n'
-
-
-class Place:
-    """A relay, its destination, and its console with signed in browsers."""
-
-    def __init__(
-        self, daemon: Daemon, console: RunningConsole, hook: Destination, browsers: dict[str, Browser]
-    ) -> None:
-        self.daemon, self.console, self.hook, self.browsers = daemon, console, hook, browsers
-
-    @property
-    def admin(self) -> Browser:
-        """The browser of the user who may configure."""
-        return self.browsers["cleo"]
-
-    async def check(self, path: str, user: str = "cleo", **form: str) -> Answer:
-        browser = self.browsers[user]
-        return await browser.post(path, token=await browser.read_token(), act="check", **form)
-
-    async def launch(self, path: str, checked: Answer, user: str = "cleo", **form: str) -> Answer:
-        """Send what a page offers to launch."""
-        browser = self.browsers[user]
-        return await browser.post(path, token=checked.token, act="launch", seen=find_seen(checked), **form)
-
-    async def put(self, name: str, text: str) -> Answer:
-        """Launch the text of a file."""
-        checked = await self.check("/files/edit", name=name, text=text)
-        assert checked.status == 200, plain(checked)
-        return await self.launch("/files/edit", checked, name=name, text=text)
-
-    def read_files(self) -> dict[str, bytes]:
-        conf = self.daemon.conf
-        return {path.relative_to(conf).as_posix(): path.read_bytes() for path in conf.rglob("*") if path.is_file()}
-
-
-def find_seen(answer: Answer) -> str:
-    found = re.search(r'name="seen" value="([^"]*)"', answer.text)
-    assert found, plain(answer)
-    return unescape(found[1])
-
-
-def plain(answer: Answer) -> str:
-    """Return what a page says."""
-    main = answer.text.partition("<main")[2]
-    return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]*>", "", main)))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def place(tmp_path_factory: pytest.TempPathFactory, relay_forks: Forks) -> AsyncIterator[Place]:
+async def hook() -> AsyncIterator[Destination]:
+    async with Destination() as destination:
+        yield destination
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def place(
+    tmp_path_factory: pytest.TempPathFactory, relay_forks: Forks, hook: Destination
+) -> AsyncIterator[Place]:
     daemon = Daemon(tmp_path_factory.mktemp("launch"), relay_forks)
-    daemon.configure("10-source", '[source.braze]\ntype = "currents"\npath = "/currents"\n')
-    daemon.configure("91-launch", "[console]\nlaunch = true\n")
-    write_users(daemon, *USERS)
-    async with Destination() as hook, AsyncExitStack() as stack:
-        daemon.configure("60-hook", HOOK % hook.url)
-        console = RunningConsole(daemon.conf, daemon.state, relay_forks)
-        await daemon.start()
-        await console.start()
-        browsers = {}
-        for name in USERS:
-            browsers[name] = await stack.enter_async_context(Browser(console.url, next(ADDRESSES)))
-            assert (await browsers[name].sign_in(name, f"the secret of {name}")).status == 303
-        yield Place(daemon, console, hook, browsers)
-        assert await console.stop() == 0
-        assert await daemon.stop() == 0
+    daemon.configure("60-hook", HOOK % hook.url)
+    async with run_place(daemon, relay_forks) as running:
+        yield running
 
 
-async def test_a_new_connector_is_launched_and_its_page_says_what_was_delivered(place: Place) -> None:
-    text = NEW % place.hook.url
-    checked = await place.check("/files/edit", name="60-new.toml", text=text)
+async def test_a_new_connector_is_launched_and_its_page_says_what_was_delivered(
+    place: Place, hook: Destination
+) -> None:
+    text = NEW % ("new", hook.url)
+    checked = await place.check(EDIT, name="60-new.toml", text=text)
     assert "connector new: added" in plain(checked)
     assert f'+{MARK} +[connector.new] +type = "http"' in plain(checked)
     assert not (place.daemon.conf / "60-new.toml").exists()
-    launched = await place.launch("/files/edit", checked, name="60-new.toml", text=text)
+    launched = await place.launch(EDIT, checked, name="60-new.toml", text=text)
     assert (launched.status, launched.location[:10]) == (303, "/launches/"), plain(launched)
     assert (place.daemon.conf / "60-new.toml").read_text() == f"{MARK}\n{text}"
     shown = plain(await place.admin.get(launched.location))
     assert "by cleo relay has reloaded: connector new: added" in shown
     assert (await ask(place.daemon, "history"))[-1]["by"] == "cleo"
     page = f"/connectors/new?launched={launched.location.rpartition('/')[2]}"
-    assert "No event that it wants has come yet" in await until_shown(place.admin, page, "No event that it wants")
+    await until_shown(place.admin, page, "No event that it wants has come yet")
     assert (await place.daemon.post(b'{"events": [%s]}' % make_event()))[0] == 202
     await until_shown(place.admin, page, "Delivered: 1 event since the launch")
+    assert "in force" in plain(await place.admin.get("/activity"))
+
+
+async def test_the_file_of_a_person_stays_and_undo_takes_the_drop_in_away(place: Place) -> None:
+    persons = (place.daemon.conf / "60-hook.toml").read_bytes()
+    page = "/connectors/hook/switch-off"
+    shown = await place.admin.get(page)
+    assert f"60-hook.toml.d/50-console.toml (new) in {place.daemon.conf}" in plain(shown)
+    launched = await place.launch(page, shown)
+    drop_in = place.daemon.conf / "60-hook.toml.d" / "50-console.toml"
+    assert drop_in.read_text() == f"{MARK}\n[connector.hook]\nenabled = false\n"
+    assert "connector hook: switched off" in plain(await place.admin.get(launched.location))
+    assert [lane["connector"] for lane in (await ask(place.daemon, "status"))["lanes"]] == ["new"]
+    undo = f"{launched.location}/undo"
+    undone = await place.launch(undo, await place.admin.get(undo))
+    assert "connector hook: added" in plain(await place.admin.get(undone.location))
+    assert not drop_in.parent.exists()
+    assert (place.daemon.conf / "60-hook.toml").read_bytes() == persons
+    remove = await place.admin.get("/connectors/hook/remove")
+    assert (remove.status, "a person wrote it at 60-hook.toml:2" in plain(remove)) == (422, True)
+
+
+async def test_what_relay_refuses_is_taken_back_to_the_byte(place: Place, hook: Destination, tmp_path: Path) -> None:
+    await place.put("60-back.toml", NEW % ("back", hook.url))
+    file, token = place.daemon.conf / "60-back.toml", tmp_path / "token"
+    before, stamp = place.read_files(), file.stat()
+    more = f'token = {{ file = "{token}" }}\n'
+    for name, connector in (("60-back.toml", "back"), ("60-fresh.toml", "fresh")):
+        text = (NEW % (connector, hook.url)) + more
+        token.write_text("t0ken")
+        checked = await place.check(EDIT, name=name, text=text)
+        token.unlink()
+        refused = await place.launch(EDIT, checked, name=name, text=text)
+        said = plain(refused)
+        assert (refused.status, str(token) in said) == (409, True)
+        assert "relay refuses it, and goes on with the configuration it had. What was written is taken back" in said
+        assert place.read_files() == before
+    now = file.stat()
+    assert (now.st_ino, now.st_mtime_ns, now.st_mode) == (stamp.st_ino, stamp.st_mtime_ns, stamp.st_mode)
+    found = await place.read_config()
+    assert (found["changed"], found["connector.back.token"]) == ([], None)
+
+
+async def test_of_two_who_launch_at_once_the_second_sees_a_new_diff(place: Place, hook: Destination) -> None:
+    await place.put("60-race.toml", NEW % ("race", hook.url))
+    texts = [(NEW % ("race", hook.url)) + f"timeout = '{seconds}s'\n" for seconds in (11, 12)]
+    checked = [await place.check(EDIT, name="60-race.toml", text=text) for text in texts]
+    both = zip(checked, texts, strict=True)
+    done = await asyncio.gather(*(place.launch(EDIT, one, name="60-race.toml", text=text) for one, text in both))
+    won, lost = sorted(done, key=lambda one: one.status)
+    assert (won.status, lost.status) == (303, 409)
+    first, second = ("11", "12") if done[0] is won else ("12", "11")
+    assert f"-timeout = '{first}s' +timeout = '{second}s'" in plain(lost)
+    assert f"Meanwhile somebody has changed {place.daemon.conf}/60-race.toml" in plain(lost)
+    assert (await place.read_config())["connector.race.timeout"] == f"{first}s"
+    again = await place.launch(EDIT, lost, name="60-race.toml", text=texts[done.index(lost)])
+    assert again.status == 303
+    assert (await place.read_config())["connector.race.timeout"] == f"{second}s"
+
+
+async def test_a_broken_file_of_others_stops_a_launch_and_is_named(place: Place, hook: Destination) -> None:
+    text = NEW % ("late", hook.url)
+    checked = await place.check(EDIT, name="60-late.toml", text=text)
+    broken = place.daemon.conf / "61-broken.toml"
+    broken.write_text("[connector.x\n")
+    try:
+        refused = await place.launch(EDIT, checked, name="60-late.toml", text=text)
+        assert refused.status == 409
+        assert "Meanwhile somebody has changed" in plain(refused)
+        assert "61-broken.toml:1: not TOML" in plain(refused)
+        assert 'value="launch"' not in refused.text
+        assert "61-broken.toml:1: not TOML" in plain(await place.admin.get("/files"))
+    finally:
+        broken.unlink()
+    assert not (place.daemon.conf / "60-late.toml").exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "../x.toml",
+        "/etc/x.toml",
+        "60-x.toml.d/../../x.toml",
+        "60-x.d/a.toml",
+        ".x.toml",
+        "x",
+        "60-hook.toml",
+        "a\nb.toml",
+    ],
+)
+async def test_no_file_beside_those_of_the_console_can_be_named(place: Place, name: str) -> None:
+    before = place.read_files()
+    answer = await place.check(EDIT, name=name, text="[log]\n")
+    assert (answer.status, 'value="launch"' in answer.text) == (422, False)
+    forged = await place.admin.post(EDIT, token=answer.token, act="launch", seen="x", name=name, text="[log]\n")
+    assert forged.status == 422
+    assert place.read_files() == before
+    assert not {*place.daemon.conf.parent.glob("x*")}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'token = "pl41n-s3cret"',
+        'url = "https://me:pl41n-s3cret@h.example/"',
+        'url = "https://h.example/?api_key=pl41n-s3cret"',
+        'headers = { Authorization = "Bearer pl41n-s3cret" }',
+        'headers.x-api-key = """\npl41n-s3cret"""',
+    ],
+)
+async def test_a_secret_in_plain_text_is_refused_and_shown_nowhere(place: Place, line: str) -> None:
+    before = place.read_files()
+    text = f'[connector.leak]\ntype = "http"\n{line}\n'
+    for act in ("check", "launch"):
+        token = await place.admin.read_token()
+        answer = await place.admin.post(EDIT, token=token, act=act, name="60-leak.toml", text=text)
+        assert (answer.status, 'value="launch"' in answer.text) == (422, False)
+        assert "secret" in plain(answer)
+        assert "pl41n" not in answer.text
+    assert place.read_files() == before
+    told = "\n".join([*place.console.stderr, *place.daemon.stderr, str(await ask(place.daemon, "history"))])
+    assert "pl41n" not in told
+    kept = [path.read_bytes() for path in (place.daemon.state / "console").rglob("*") if path.is_file()]
+    assert not any(b"pl41n" in one for one in kept)
+
+
+async def test_who_may_not_configure_gets_the_text_and_no_check(place: Place, hook: Destination) -> None:
+    text = NEW % ("wish", hook.url)
+    for user in ("lena", "sven"):
+        answer = await place.check(EDIT, user, name="60-wish.toml", text=text)
+        said = plain(answer)
+        assert (answer.status, "What a reload would say" in said, 'value="launch"' in answer.text) == (
+            200,
+            False,
+            False,
+        )
+        assert f"Write this text to {place.daemon.conf}/60-wish.toml" in said
+        assert "relay reload" in said
+        forged = await place.browsers[user].post(EDIT, token=answer.token, act="launch", name="60-wish.toml", text=text)
+        assert forged.status == 403
+        entry = (await ask(place.daemon, "history"))[-1]
+        assert (entry["by"], entry["subject"]) == (user, "configuration")
+        assert "launch" in entry["sentence"]
+    assert not (place.daemon.conf / "60-wish.toml").exists()
+
+
+@asynccontextmanager
+async def stand_between(path: Path, relay: Path, happens: Callable[[], None]) -> AsyncIterator[None]:
+    """Pass on what comes for the admin socket of a relay. `happens` is called before each request."""
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(writer.wait_closed)
+            stack.callback(writer.close)
+            stack.enter_context(suppress(OSError, TimeoutError, asyncio.IncompleteReadError))
+            head = await reader.readuntil(b"\r\n\r\n")
+            happens()
+            theirs, ours = await asyncio.open_unix_connection(relay)
+            stack.push_async_callback(ours.wait_closed)
+            stack.callback(ours.close)
+            length = re.search(rb"(?i)content-length: (\d+)", head)
+            ours.write(head + (await reader.readexactly(int(length[1])) if length else b""))
+            async with asyncio.timeout(60):
+                writer.write(await theirs.read())
+
+    path.parent.mkdir()
+    async with await asyncio.start_unix_server(pass_on, path):
+        yield
+
+
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL], ids=["hung", "gone"])
+async def test_what_is_written_for_a_relay_that_does_not_answer_counts_later(
+    tmp_path: Path, relay_forks: Forks, hook: Destination, number: signal.Signals
+) -> None:
+    daemon = Daemon(tmp_path / "relay", relay_forks)
+    file, other = daemon.conf / "60-late.toml", tmp_path / "other"
+
+    def happens() -> None:
+        if file.exists() and not late:
+            late.append(file)
+            daemon.signal(number)
+
+    late = list[Path]()
+    async with (
+        stand_between(other / "admin.sock", daemon.state / "admin.sock", happens),
+        run_place(daemon, relay_forks, other) as place,
+    ):
+        text = NEW % ("late", hook.url)
+        checked = await place.check(EDIT, name=file.name, text=text)
+        launched = await place.launch(EDIT, checked, name=file.name, text=text)
+        page = plain(await place.admin.get(launched.location)) if launched.location else plain(launched)
+        assert "relay has not taken it yet" in page
+        assert f"What was written is 60-late.toml in {daemon.conf}: it counts from the next start" in page
+        if number == signal.SIGSTOP:
+            assert "relay does not answer" in page
+            daemon.signal(signal.SIGCONT)
+            found = await place.read_config()
+            assert found["changed"] == ["60-late.toml"]
+            assert "connector.late.url" not in found
+            assert "60-late.toml" in place.read_files()
+        else:
+            await daemon.ended()
+            await daemon.start()
+            assert (await place.read_config())["connector.late.url"] == hook.url

@@ -184,10 +184,9 @@ def _add_mistakes(found: Considered, mistakes: Sequence[Mistake], warnings: Sequ
     by_field: dict[str, list[str]] = {}
     others: list[str] = []
     for one in mistakes:
-        if (name := found.draft.name_field(one)) is None:
-            others.append(str(one))
-        else:
-            meant = f" (did you mean {one.suggestion}?)" if one.suggestion else ""
-            by_field.setdefault(name, []).append(one.reason + meant)
+        name = found.draft.name_field(one)
+        meant = f" (did you mean {one.suggestion}?)" if one.suggestion else ""
+        said = str(one) if name is None or found.draft.is_text else one.reason + meant
+        (others if name is None else by_field.setdefault(name, [])).append(said)
     status = 422 if mistakes else 200
     return replace(found, status=status, mistakes=by_field, others=others, warnings=[*map(str, warnings)])

@@ -22,6 +22,8 @@ class Draft:
     """Sentences by field of the form; "" for the form as a whole. With any, relay is not asked."""
     name_field: Callable[[Mistake], str | None] = lambda mistake: None
     """Returns the field of the form that a mistake of relay is about; None: no field of this form."""
+    is_text: bool = False
+    """Whether the form has the text of a file: its mistakes are told with line and key."""
     connector: str | None = None
     """A connector that would run: Check tries its destination, and looks at the events of the last hour."""
     done: str = ""

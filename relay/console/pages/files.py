@@ -76,7 +76,8 @@ def _make_draft(view: ConfView, name: str, text: str, *, is_removed: bool) -> Dr
         return TEXT if mistake.file in (name, str(view.target / name)) else None if mistake.file else NAME
 
     files = {} if mistakes else {name: None if is_removed else text}
-    return Draft(subject=f"file {name}", view=view, files=files, mistakes=mistakes, name_field=name_field)
+    about = f"file {name}"
+    return Draft(subject=about, view=view, files=files, mistakes=mistakes, name_field=name_field, is_text=True)
 
 
 def _show_form(visit: Visit, name: str, text: str, found: Considered | None, *, is_new: bool) -> web.Response:
