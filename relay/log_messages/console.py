@@ -41,6 +41,11 @@ CONSOLE: Final = (
         "Correct what the line names; `relay check` finds it too.",
     ),
     LogMessage(
+        "console launch",
+        "info",
+        "A user has changed conf.d. The line has user, files and result: in force, or waits for relay.",
+    ),
+    LogMessage(
         "a launch could not be noted in full",
         "warning",
         "A launch of the console is in force. To write its record, or to remove unused files, has failed.",

@@ -103,9 +103,9 @@ class ConfView:
 
     def is_own(self, document: Document) -> bool:
         """Return whether the console may rewrite a file: a person never wrote it."""
-        if self.folders.console is not None:
-            return self.folders.is_of_console(document.name)
-        return document.text.startswith(MARK)
+        path = Path(document.name)
+        paths = [path] if path.is_absolute() else self.find_files(document.name)
+        return any(self.is_own_file(one) for one in self.files if one.path == paths[0])
 
     def name_in_target(self, document: Document) -> str:
         """Return the name of a file of the console in its folder."""
@@ -125,9 +125,7 @@ class ConfView:
     def is_own_file(self, file: ConfFile) -> bool:
         """Return whether the console may rewrite a file."""
         is_in_target = file.path == self.target / file.name
-        if self.folders.console is not None:
-            return is_in_target and self.target == self.folders.console
-        return is_in_target and (file.text or "").startswith(MARK)
+        return is_in_target and (self.target == self.folders.console or (file.text or "").startswith(MARK))
 
     def is_taken(self, kind: str, name: str) -> bool:
         """Return whether a new table cannot have this name: the table or its file is there, masked or not."""

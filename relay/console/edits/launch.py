@@ -73,6 +73,8 @@ async def launch(visit: Visit, draft: Draft, *, runs: bool) -> Launch:
         written = await ADMIN.run(_write, launches, draft, begun)
         result = await _reload(visit, launches, written) if runs else _explain_wait(written.launch, "no relay runs")
         await ADMIN.run(_settle, visit, launches, replace(written, launch=result))
+    told = {"user": result.by, "subject": result.subject, "files": [*result.after], "result": result.result}
+    log.info("console launch", launch=result.number, folder=result.folder, **told)
     visit.console.relay.forget()
     return result
 

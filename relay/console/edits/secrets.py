@@ -74,7 +74,7 @@ def write_secret(state: Path, hint: str, secret: str) -> Path:
     write_new(hidden, secret.encode())
     try:
         hidden.chmod(0o600)
-        write_new(notes / path.name, str(hidden.stat().st_ino).encode())
+        write_new(notes / path.name, _read_stamp(hidden).encode())
         os.link(hidden, path)  # fails if somebody else has made such a file meanwhile
         sync_folder(folder)
     finally:
@@ -106,9 +106,15 @@ def remove_unused(state: Path, view: ConfView) -> None:
             continue
         path = state / SECRETS / note.name
         with suppress(FileNotFoundError):
-            if str(path.stat().st_ino) == note.read_text():
+            if _read_stamp(path) == note.read_text():
                 path.unlink()
         note.unlink()
+
+
+def _read_stamp(path: Path) -> str:
+    """Return what tells whether a file is still the one that the console wrote. Raises OSError."""
+    about = path.stat()
+    return f"{about.st_ino} {about.st_mtime_ns}"
 
 
 def find_plain_secrets(table: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str, str]]:

@@ -58,8 +58,8 @@ class WrittenFiles:
 
     def _make_folder(self, folder: Path) -> None:
         if not folder.exists():
-            make_folder(folder)
             self._folders.append(folder)
+            make_folder(folder)
 
     def _prepare(self, path: Path, text: str | None) -> None:
         """Have the new text on disk beside the file, and a second name for the old file."""

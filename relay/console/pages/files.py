@@ -19,10 +19,14 @@ NAME: Final = "name"
 
 
 async def show(visit: Visit) -> web.StreamResponse:
-    """Show all tables and all files."""
+    """Show all tables and all files as they are on disk, and which of them relay has not taken."""
     view = await read_view(visit)
     tables = [(kind, view.list_tables(kind)) for kind in KINDS]
-    return visit.show("files.html", view=view, tables=tables)
+    try:
+        changed, problem = (await visit.ask("GET", "/config"))["changed"], ""
+    except ConsoleRefusal as refusal:
+        changed, problem = [], refusal.reason
+    return visit.show("files.html", view=view, tables=tables, changed=changed, problem=problem)
 
 
 async def show_one(visit: Visit) -> web.StreamResponse:
