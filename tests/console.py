@@ -75,6 +75,14 @@ class RunningConsole:
                 assert self._process.returncode is None, "\n".join(self.stderr)
                 await asyncio.sleep(0.02)
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGKILL)
+
     async def stop(self) -> int:
         assert self._process is not None
         assert self._reading is not None

@@ -42,7 +42,7 @@ async def _serve(console: Console, route: ConsoleRoute, request: web.Request) ->
     visit = Visit(request=request, console=console)
     try:
         await _admit(visit, route)
-        async with visit.console.launching if route.is_launch(visit.form) else nullcontext():
+        async with visit.console.take_turn() if route.is_launch(visit.form) else nullcontext():
             return await route.handle(visit)
     except SignInNeeded as needed:
         return visit.go(f"/sign-in?{urlencode({'back': needed.back})}")

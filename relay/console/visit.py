@@ -1,7 +1,8 @@
 """A request on its way to a page, with who sends it, and what all pages share."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Literal
@@ -27,6 +28,8 @@ SECURE_COOKIE: Final = "__Host-relay_console"
 """Over TLS. The prefix has browsers refuse it from anybody else, and without TLS."""
 NEW_SESSION: Final = "relay.session"
 """The key of a request under which the id of its new session is; "": the session has ended."""
+TURN_S: Final = 150.0
+"""Seconds that a launch waits for the launch before."""
 LAUNCH: Final = "launch"
 """What the field `act` of a form says that launches."""
 
@@ -48,13 +51,25 @@ class Console:
     throttle: Throttle = field(default_factory=Throttle)
     templates: Templates = field(default_factory=Templates)
     streams: Streams = field(default_factory=Streams)
-    launching: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held by who launches, before it reads conf.d."""
+    _launching: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def options(self) -> ConsoleOptions:
         """What the command line says."""
         return self.settings.options
+
+    @asynccontextmanager
+    async def take_turn(self) -> AsyncIterator[None]:
+        """Have one launch at a time: who launches reads conf.d after the launch before. Raises ConsoleRefusal (503)."""
+        try:
+            async with asyncio.timeout(TURN_S):
+                await self._launching.acquire()
+        except TimeoutError:
+            raise ConsoleRefusal(503, "another launch is under way: check again in a while") from None
+        try:
+            yield
+        finally:
+            self._launching.release()
 
     def find_right(self, session: Session) -> Right | None:
         """Return what the user may do now; None for a user who has left conf.d."""

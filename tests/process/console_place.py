@@ -1,8 +1,9 @@
 """A relay and its console, whose users change conf.d in the browser."""
 
+import asyncio
 import re
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from html import unescape
 from itertools import count
 from pathlib import Path
@@ -70,6 +71,14 @@ def plain(answer: Answer) -> str:
 
 
 @asynccontextmanager
+async def sign_in(console: RunningConsole, name: str) -> AsyncIterator[Browser]:
+    """Yield a browser of a user."""
+    async with Browser(console.url, next(ADDRESSES)) as browser:
+        assert (await browser.sign_in(name, f"the secret of {name}")).status == 303
+        yield browser
+
+
+@asynccontextmanager
 async def run_place(
     daemon: Daemon, forks: Forks, state: Path | None = None, module: str = "relay"
 ) -> AsyncIterator[Place]:
@@ -82,10 +91,32 @@ async def run_place(
     async with AsyncExitStack() as stack:
         await daemon.start()
         await console.start()
-        browsers = {}
-        for name in USERS:
-            browsers[name] = await stack.enter_async_context(Browser(console.url, next(ADDRESSES)))
-            assert (await browsers[name].sign_in(name, f"the secret of {name}")).status == 303
+        browsers = {name: await stack.enter_async_context(sign_in(console, name)) for name in USERS}
         yield Place(daemon, console, browsers)
-        assert await console.stop() == 0
+        if console.is_running:
+            assert await console.stop() == 0
         await daemon.kill()
+
+
+@asynccontextmanager
+async def stand_between(path: Path, relay: Path, happens: Callable[[], None]) -> AsyncIterator[None]:
+    """Pass on what comes for the admin socket of a relay. `happens` is called before each request."""
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(writer.wait_closed)
+            stack.callback(writer.close)
+            stack.enter_context(suppress(OSError, TimeoutError, asyncio.IncompleteReadError))
+            head = await reader.readuntil(b"\r\n\r\n")
+            happens()
+            theirs, ours = await asyncio.open_unix_connection(relay)
+            stack.push_async_callback(ours.wait_closed)
+            stack.callback(ours.close)
+            length = re.search(rb"(?i)content-length: (\d+)", head)
+            ours.write(head + (await reader.readexactly(int(length[1])) if length else b""))
+            async with asyncio.timeout(60):
+                writer.write(await theirs.read())
+
+    path.parent.mkdir()
+    async with await asyncio.start_unix_server(pass_on, path):
+        yield

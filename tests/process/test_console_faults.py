@@ -1,19 +1,22 @@
 """Launches of the console where the disk, relay or an admin is in the way, and where no relay runs."""
 
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 pytest.importorskip("jinja2", reason="the console takes the package currents-relay[console]")
 
 from relay.console.edits.conf import MARK
 from relay.testing import Destination
+from tests.console import RunningConsole
 from tests.daemon import Daemon
 from tests.forks import Forks
 from tests.process.commands import act, ask
-from tests.process.console_place import EDIT, NEW, plain, run_place
+from tests.process.console_place import EDIT, NEW, Place, plain, run_place, sign_in, stand_between
 
 
 @pytest.fixture
@@ -98,3 +101,74 @@ async def test_an_admin_masks_what_the_console_has_launched(daemon: Daemon, rela
             assert "Nothing is launched from here: the console may only look at the configuration" in shown
             assert f"Write this text to {daemon.conf}/60-more.toml" in shown
             assert len((await ask(daemon, "status"))["lanes"]) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL], ids=["hung", "gone"])
+async def test_what_is_written_for_a_relay_that_does_not_answer_counts_later(
+    tmp_path: Path, relay_forks: Forks, number: signal.Signals
+) -> None:
+    daemon = Daemon(tmp_path / "relay", relay_forks)
+    file, other = daemon.conf / "60-late.toml", tmp_path / "other"
+
+    def happens() -> None:
+        if file.exists() and not late:
+            late.append(file)
+            daemon.signal(number)
+
+    late = list[Path]()
+    async with (
+        stand_between(other / "admin.sock", daemon.state / "admin.sock", happens),
+        run_place(daemon, relay_forks, other) as place,
+        Destination() as hook,
+    ):
+        text = NEW % ("late", hook.url)
+        checked = await place.check(EDIT, name=file.name, text=text)
+        launched = await place.launch(EDIT, checked, name=file.name, text=text)
+        page = plain(await place.admin.get(launched.location)) if launched.location else plain(launched)
+        assert "relay has not taken it yet" in page
+        assert f"What was written is 60-late.toml in {daemon.conf}: it counts from the next start" in page
+        if number == signal.SIGSTOP:
+            assert "relay does not answer" in page
+            daemon.signal(signal.SIGCONT)
+            found = await place.read_config()
+            assert found["changed"] == ["60-late.toml"]
+            assert "connector.late.url" not in found
+            assert "60-late.toml" in place.read_files()
+        else:
+            await daemon.ended()
+            await daemon.start()
+            assert (await place.read_config())["connector.late.url"] == hook.url
+
+
+async def test_a_launch_that_is_cut_off_is_shown_and_can_be_undone(tmp_path: Path, relay_forks: Forks) -> None:
+    daemon = Daemon(tmp_path / "relay", relay_forks)
+    file, other = daemon.conf / "60-cut.toml", tmp_path / "other"
+    launching = list[Place]()
+
+    def happens() -> None:
+        if launching and file.exists():
+            launching.pop().console.kill()
+
+    async with (
+        stand_between(other / "admin.sock", daemon.state / "admin.sock", happens),
+        run_place(daemon, relay_forks, other) as place,
+        Destination() as hook,
+    ):
+        text = NEW % ("cut", hook.url)
+        checked = await place.check(EDIT, name=file.name, text=text)
+        launching.append(place)
+        with pytest.raises(aiohttp.ClientError):
+            await place.launch(EDIT, checked, name=file.name, text=text)
+        assert file.read_text() == f"{MARK}\n{text}"
+        console = RunningConsole(daemon.conf, other, relay_forks)
+        await console.start()
+        async with sign_in(console, "cleo") as browser:
+            again = Place(daemon, console, {"cleo": browser})
+            assert "cut off" in plain(await browser.get("/activity"))
+            assert "This launch is under way, or was cut off" in plain(await browser.get("/launches/1"))
+            undone = await again.launch("/launches/1/undo", await browser.get("/launches/1/undo"))
+            assert undone.status == 303, plain(undone)
+        assert not file.exists()
+        assert [path.name for path in daemon.conf.iterdir() if path.name.startswith(".")] == []
+        assert (await place.read_config())["changed"] == []
+        assert await console.stop() == 0

@@ -4,10 +4,7 @@ A real relay and a real console with a conf.d of their own, met by requests.
 """
 
 import asyncio
-import re
-import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -212,63 +209,3 @@ async def test_who_may_not_configure_gets_the_text_and_no_check(place: Place, ho
         assert (entry["by"], entry["subject"]) == (user, "configuration")
         assert "launch" in entry["sentence"]
     assert not (place.daemon.conf / "60-wish.toml").exists()
-
-
-@asynccontextmanager
-async def stand_between(path: Path, relay: Path, happens: Callable[[], None]) -> AsyncIterator[None]:
-    """Pass on what comes for the admin socket of a relay. `happens` is called before each request."""
-
-    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        async with AsyncExitStack() as stack:
-            stack.push_async_callback(writer.wait_closed)
-            stack.callback(writer.close)
-            stack.enter_context(suppress(OSError, TimeoutError, asyncio.IncompleteReadError))
-            head = await reader.readuntil(b"\r\n\r\n")
-            happens()
-            theirs, ours = await asyncio.open_unix_connection(relay)
-            stack.push_async_callback(ours.wait_closed)
-            stack.callback(ours.close)
-            length = re.search(rb"(?i)content-length: (\d+)", head)
-            ours.write(head + (await reader.readexactly(int(length[1])) if length else b""))
-            async with asyncio.timeout(60):
-                writer.write(await theirs.read())
-
-    path.parent.mkdir()
-    async with await asyncio.start_unix_server(pass_on, path):
-        yield
-
-
-@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL], ids=["hung", "gone"])
-async def test_what_is_written_for_a_relay_that_does_not_answer_counts_later(
-    tmp_path: Path, relay_forks: Forks, hook: Destination, number: signal.Signals
-) -> None:
-    daemon = Daemon(tmp_path / "relay", relay_forks)
-    file, other = daemon.conf / "60-late.toml", tmp_path / "other"
-
-    def happens() -> None:
-        if file.exists() and not late:
-            late.append(file)
-            daemon.signal(number)
-
-    late = list[Path]()
-    async with (
-        stand_between(other / "admin.sock", daemon.state / "admin.sock", happens),
-        run_place(daemon, relay_forks, other) as place,
-    ):
-        text = NEW % ("late", hook.url)
-        checked = await place.check(EDIT, name=file.name, text=text)
-        launched = await place.launch(EDIT, checked, name=file.name, text=text)
-        page = plain(await place.admin.get(launched.location)) if launched.location else plain(launched)
-        assert "relay has not taken it yet" in page
-        assert f"What was written is 60-late.toml in {daemon.conf}: it counts from the next start" in page
-        if number == signal.SIGSTOP:
-            assert "relay does not answer" in page
-            daemon.signal(signal.SIGCONT)
-            found = await place.read_config()
-            assert found["changed"] == ["60-late.toml"]
-            assert "connector.late.url" not in found
-            assert "60-late.toml" in place.read_files()
-        else:
-            await daemon.ended()
-            await daemon.start()
-            assert (await place.read_config())["connector.late.url"] == hook.url

@@ -35,8 +35,9 @@ class ConfFile:
     name: str
     """Its name in its folder: "60-heap.toml" or "60-heap.toml.d/50-console.toml"."""
     text: str | None
-    """None: `problem` says why the text cannot be read."""
+    """None: the text cannot be read."""
     problem: str = ""
+    """Why the file cannot be read, or is not UTF-8."""
 
     @property
     def digest(self) -> str:
@@ -46,7 +47,7 @@ class ConfFile:
 
 def digest(text: str | None) -> str:
     """Return a short digest of the text of a file; "-" without a text."""
-    return "-" if text is None else blake2b(text.encode(errors="surrogatepass"), digest_size=6).hexdigest()
+    return "-" if text is None else blake2b(text.encode(), digest_size=6).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class ConfView:
     def read(cls, folders: ConfFolders) -> "ConfView":
         """Read all files. Blocking."""
         files = [*_read_files(folders)]
-        texts = {one.path: one.text for one in files if one.text is not None}
+        texts = {one.path: one.text for one in files if not one.problem}
         found = read_folders(folders, texts, must_read=False)
         return cls(folders, find_written_folder(folders, texts), files, found.documents, found.mistakes)
 
@@ -154,8 +155,12 @@ def _read_file(path: Path, name: str) -> ConfFile:
     try:
         if path.is_char_device():  # a link to /dev/null masks the name
             return ConfFile(path, name, "")
-        return ConfFile(path, name, read_plain(path, MOST_BYTES).decode(errors="surrogateescape"))
+        content = read_plain(path, MOST_BYTES)
     except OSError as error:
         return ConfFile(path, name, None, describe_error(error))
     except NotPlain as error:
         return ConfFile(path, name, None, str(error))
+    try:
+        return ConfFile(path, name, content.decode())
+    except UnicodeDecodeError:
+        return ConfFile(path, name, content.decode(errors="replace"), "is not UTF-8")

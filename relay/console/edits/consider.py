@@ -136,7 +136,8 @@ async def _launch(visit: Visit, found: Considered, seen: str) -> Considered | we
         done = await launch(visit, draft, runs=runs)
     except NotLaunched as error:
         shows_texts = error.status == HTTPStatus.INSUFFICIENT_STORAGE
-        return replace(found, status=error.status, notice=str(error), others=error.mistakes, shows_texts=shows_texts)
+        found = _add_mistakes(found, error.mistakes)
+        return replace(found, status=error.status, notice=str(error), shows_texts=shows_texts)
     is_in_force = done.result == IN_FORCE
     page = f"{draft.done}?launched={done.number}" if draft.done and is_in_force else f"/launches/{done.number}"
     return visit.go(page)

@@ -1,7 +1,7 @@
 """Launches a draft: writes its files, has relay reload, and takes the files back if relay refuses them.
 
-One launch at a time: the server holds `Console.launching` before a page reads conf.d, and a lock in the state folder
-keeps out other consoles. How it fails, and what is true then:
+One launch at a time: the server has a launch take its turn (`Console.take_turn`) before the page reads conf.d, and a
+lock in the state folder keeps out other consoles. How it fails, and what is true then:
 
 - Before anything is written: conf.d is other than the draft was made from, relay does not answer, the folder or the
   disk is full. Nothing has changed.
@@ -24,7 +24,7 @@ import msgspec
 import structlog
 
 from relay.client import ClientError, Gone, NoAnswer
-from relay.config import ConfFolders
+from relay.config import ConfFolders, Mistake
 from relay.console.edits.conf import ConfView
 from relay.console.edits.draft import Draft
 from relay.console.edits.record import IN_FORCE, WAITS, Launch, Launches, LaunchUnderWay
@@ -43,7 +43,7 @@ log = structlog.stdlib.get_logger()
 class NotLaunched(Exception):
     """Raised when a draft is not in force. Its text says why, and what is on disk now."""
 
-    def __init__(self, reason: str, status: int = 409, *, mistakes: Sequence[str] = ()) -> None:
+    def __init__(self, reason: str, status: int = 409, *, mistakes: Sequence[Mistake] = ()) -> None:
         super().__init__(reason)
         self.status, self.mistakes = status, mistakes
 
@@ -52,6 +52,15 @@ class NotLaunched(Exception):
 class _Written:
     launch: Launch
     files: WrittenFiles
+
+
+@dataclass(frozen=True, slots=True)
+class _Reloaded:
+    """What relay answers to a reload."""
+
+    ok: bool
+    said: Sequence[str]
+    mistakes: Sequence[Mistake]
 
 
 async def launch(visit: Visit, draft: Draft, *, runs: bool) -> Launch:
@@ -136,20 +145,21 @@ def _write(launches: Launches, draft: Draft, begun: Launch) -> _Written:
 async def _reload(visit: Visit, launches: Launches, written: _Written) -> Launch:
     """Have relay reload. Raises NotLaunched after the files were taken back."""
     try:
-        answer = msgspec.json.decode(await visit.request_relay("POST", "/reload", timeout=RELOAD_S))
+        said = await visit.request_relay("POST", "/reload", timeout=RELOAD_S)
+        answer = msgspec.json.decode(said, type=_Reloaded)
     except (Gone, NoAnswer, NotRunning) as error:
         return _explain_wait(written.launch, str(error))
     except ClientError as error:
-        answer = {"ok": False, "said": [str(error)]}
-    if answer["ok"]:
-        return replace(written.launch, result=IN_FORCE, said=answer["said"])
+        answer = _Reloaded(ok=False, said=(), mistakes=[Mistake(reason=str(error))])
+    if answer.ok:
+        return replace(written.launch, result=IN_FORCE, said=answer.said)
     changed = await ADMIN.run(_take_back, launches, written)
     reason = "relay refuses it, and goes on with the configuration it had. What was written is taken back"
     if changed:
         reason += f"; but somebody has changed {', '.join(changed)} meanwhile, which stays"
     if other := await _find_others_in_force(visit, written.launch):
         reason = f"relay refuses it now, but a reload of somebody else has just put {other} into force: reload again"
-    raise NotLaunched(reason, mistakes=answer["said"])
+    raise NotLaunched(reason, mistakes=answer.mistakes)
 
 
 async def _find_others_in_force(visit: Visit, launch: Launch) -> str:

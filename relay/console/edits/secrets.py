@@ -27,6 +27,8 @@ MOST_BYTES: Final = 64 << 10
 UNUSED_S: Final = 86400.0
 """Seconds that a pasted secret may wait for its launch."""
 MOST_NAME: Final = 100
+SHORTEST: Final = 4
+"""Characters of a value that is hidden wherever it stands. A shorter value is hidden behind its key alone."""
 PASSWORD: Final = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
 
 
@@ -139,7 +141,8 @@ def find_new_secrets(text: str, before: str | None) -> list[tuple[KeyPath, str, 
 
 def hide_plain_secrets(text: str) -> str:
     """Return the text of a file without what looks like a secret."""
-    for value in sorted({value for _, value, _ in find_plain_secrets(_parse(text))}, key=len, reverse=True):
+    values = {value for _, value, _ in find_plain_secrets(_parse(text)) if len(value) >= SHORTEST}
+    for value in sorted(values, key=len, reverse=True):
         text = text.replace(value, HIDDEN)
     return hide_in_text(text)
 
