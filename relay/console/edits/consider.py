@@ -49,7 +49,10 @@ class Considered:
     """Sentences by field of the form."""
     others: Sequence[str] = ()
     """Mistakes that are at no field, such as those of other files."""
+    doubts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Warnings by field of the form."""
     warnings: Sequence[str] = ()
+    """Warnings that are at no field."""
     changes: Sequence[str] = ()
     """What a reload would say."""
     unchecked: str = ""
@@ -181,13 +184,20 @@ def _offer(found: Considered) -> Considered:
 
 
 def _add_mistakes(found: Considered, mistakes: Sequence[Mistake], warnings: Sequence[Mistake] = ()) -> Considered:
-    """Add mistakes, those of the form at their fields."""
+    """Add mistakes and warnings, those of the form at their fields."""
+    at_fields, others = _sort_by_field(found.draft, mistakes)
+    doubts, more = _sort_by_field(found.draft, warnings)
+    status = 422 if mistakes else 200
+    return replace(found, status=status, mistakes=at_fields, others=others, doubts=doubts, warnings=more)
+
+
+def _sort_by_field(draft: Draft, mistakes: Sequence[Mistake]) -> tuple[Mapping[str, Sequence[str]], Sequence[str]]:
+    """Return sentences by field of the form, and those about no field."""
     by_field: dict[str, list[str]] = {}
     others: list[str] = []
     for one in mistakes:
-        name = found.draft.name_field(one)
+        name = draft.name_field(one)
         meant = f" (did you mean {one.suggestion}?)" if one.suggestion else ""
-        said = str(one) if name is None or found.draft.is_text else one.reason + meant
+        said = str(one) if name is None or draft.is_text else one.reason + meant
         (others if name is None else by_field.setdefault(name, [])).append(said)
-    status = 422 if mistakes else 200
-    return replace(found, status=status, mistakes=by_field, others=others, warnings=[*map(str, warnings)])
+    return by_field, others

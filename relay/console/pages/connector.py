@@ -37,9 +37,8 @@ async def show(visit: Visit) -> web.StreamResponse:
         "pauses": PAUSES,
         "name": name,
         "quote": quote,
-        "launch": launch,
     }
-    return visit.show("connector.html", snapshot=snapshot, **given, **(values or {"lane": None, "launched": ""}))
+    return visit.show("connector.html", snapshot=snapshot, **given, **(values or {"lane": None, "launch": None}))
 
 
 async def follow(visit: Visit) -> web.StreamResponse:
@@ -61,13 +60,15 @@ def _make_reader(name: str, launch: Launch | None) -> Callable[[StatusSnapshot],
         lane = None if seen is None else next((one for one in seen.lanes if one.connector == name), None)
         if seen is None or lane is None:
             return None
+        launched = describe_delivery(launch, lane) if launch else ""
         said = next(one.said for one in diagnose(seen).lanes if one.name == name)
         return {
             "seen": seen,
             "lane": lane,
             "said": said,
             "times": _describe_times(lane),
-            "launched": describe_delivery(launch, lane) if launch else "",
+            "launch": launch,
+            "launched": launched,
         }
 
     return read
