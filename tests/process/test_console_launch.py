@@ -4,6 +4,7 @@ A real relay and a real console with a conf.d of their own, met by requests.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -82,6 +83,13 @@ async def test_the_file_of_a_person_stays_and_undo_takes_the_drop_in_away(place:
     assert "connector hook: added" in plain(await place.admin.get(undone.location))
     assert not drop_in.parent.exists()
     assert (place.daemon.conf / "60-hook.toml").read_bytes() == persons
+    shown = await place.admin.get(f"/files/show?path={place.daemon.conf}/60-hook.toml")
+    assert "# for the growth team" in plain(shown)
+    link = re.search(r'href="([^"]*)">Override keys', shown.text)
+    assert link is not None
+    assert 'value="60-hook.toml.d/50-console.toml"' in (await place.admin.get(link[1])).text
+    assert (await place.admin.get("/files/show?path=/etc/passwd")).status == 404
+    assert (await place.admin.get("/files/edit?name=60-hook.toml")).status == 404
     remove = await place.admin.get("/connectors/hook/remove")
     assert (remove.status, "a person wrote it at 60-hook.toml:2" in plain(remove)) == (422, True)
 
@@ -105,6 +113,9 @@ async def test_what_relay_refuses_is_taken_back_to_the_byte(place: Place, hook: 
     assert (now.st_ino, now.st_mtime_ns, now.st_mode) == (stamp.st_ino, stamp.st_mtime_ns, stamp.st_mode)
     found = await place.read_config()
     assert (found["changed"], found["connector.back.token"]) == ([], None)
+    assert (await ask(place.daemon, "status"))["refused_reload"] is None
+    told = [entry["sentence"] for entry in await ask(place.daemon, "history")]
+    assert any("refused" in one or "not reloaded" in one for one in told), told
 
 
 async def test_of_two_who_launch_at_once_the_second_sees_a_new_diff(place: Place, hook: Destination) -> None:
@@ -173,16 +184,17 @@ async def test_no_file_beside_those_of_the_console_can_be_named(place: Place, na
         'url = "https://h.example/?api_key=pl41n-s3cret"',
         'headers = { Authorization = "Bearer pl41n-s3cret" }',
         'headers.x-api-key = """\npl41n-s3cret"""',
+        'token = "pl41n-s3cret',
     ],
 )
 async def test_a_secret_in_plain_text_is_refused_and_shown_nowhere(place: Place, line: str) -> None:
     before = place.read_files()
     text = f'[connector.leak]\ntype = "http"\n{line}\n'
-    for act in ("check", "launch"):
+    for act, name in (("check", "60-leak.toml"), ("launch", "60-leak.toml"), ("check", "")):
         token = await place.admin.read_token()
-        answer = await place.admin.post(EDIT, token=token, act=act, name="60-leak.toml", text=text)
+        answer = await place.admin.post(EDIT, token=token, act=act, name=name, text=text)
         assert (answer.status, 'value="launch"' in answer.text) == (422, False)
-        assert "secret" in plain(answer)
+        assert not name or re.search("secret|password|no closing", plain(answer)), plain(answer)
         assert "pl41n" not in answer.text
     assert place.read_files() == before
     told = "\n".join([*place.console.stderr, *place.daemon.stderr, str(await ask(place.daemon, "history"))])

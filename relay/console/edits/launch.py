@@ -6,6 +6,7 @@ lock in the state folder keeps out other consoles. How it fails, and what is tru
 - Before anything is written: conf.d is other than the draft was made from, relay does not answer, the folder or the
   disk is full. Nothing has changed.
 - Relay refuses the reload: the old configuration was in force all the time, and the old files are back to the byte.
+  Relay then reloads once more: its status names no refused reload, and what somebody else has reloaded meanwhile goes.
 - Relay is gone, or does not answer the reload: the files stay. They passed the check, so the next start or reload takes
   them. To take them back could put away what relay has just read.
 - No relay runs: the files passed a check of our own, and count from the next start.
@@ -154,6 +155,8 @@ async def _reload(visit: Visit, launches: Launches, written: _Written) -> Launch
     if answer.ok:
         return replace(written.launch, result=IN_FORCE, said=answer.said)
     changed = await ADMIN.run(_take_back, launches, written)
+    with suppress(ClientError):  # relay goes on as it was, and has no refused reload in its status any more
+        await visit.request_relay("POST", "/reload", timeout=RELOAD_S)
     reason = "relay refuses it, and goes on with the configuration it had. What was written is taken back"
     if changed:
         reason += f"; but somebody has changed {', '.join(changed)} meanwhile, which stays"

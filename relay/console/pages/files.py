@@ -4,12 +4,14 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from relay.config import KINDS, Mistake
+from relay.config import KINDS, Mistake, is_file_name
 from relay.console.edits.conf import MARK, ConfView
 from relay.console.edits.consider import Considered, consider
 from relay.console.edits.draft import Draft
-from relay.console.edits.secrets import hide_plain_secrets
+from relay.console.edits.secrets import find_new_secrets, hide_plain_secrets, is_toml
+from relay.console.edits.tables import DROP_IN
 from relay.console.security.refusal import ConsoleRefusal
+from relay.console.security.rights import Right
 from relay.console.visit import Visit
 from relay.threads import ADMIN
 
@@ -36,16 +38,18 @@ async def show_one(visit: Visit) -> web.StreamResponse:
     file = next((one for one in view.files if str(one.path) == path), None)
     if file is None:
         raise ConsoleRefusal(404, "conf.d has no such file")
-    return visit.show("file.html", file=file, text=hide_plain_secrets(file.text or ""))
+    drop_in = "" if "/" in file.name else f"{file.name}.d/{DROP_IN}"
+    return visit.show("file.html", file=file, drop_in=drop_in, text=hide_plain_secrets(file.text or ""))
 
 
 async def edit(visit: Visit) -> web.StreamResponse:
     """Show the text of a file of the console, or an empty text for a new file, to be changed."""
     view = await read_view(visit)
     name = visit.request.query.get(NAME, "")
-    if name and name not in view.texts:
+    is_new = name not in view.texts
+    if name and is_new and (not is_file_name(name) or view.find_files(name)):
         raise ConsoleRefusal(404, "the console has no such file of its own")
-    return _show_form(visit, name, hide_plain_secrets(view.texts.get(name, "")), None, is_new=not name)
+    return _show_form(visit, name, view.texts.get(name, ""), None, is_new=is_new)
 
 
 async def change(visit: Visit) -> web.StreamResponse:
@@ -55,8 +59,7 @@ async def change(visit: Visit) -> web.StreamResponse:
     found = await consider(visit, _make_draft(view, name, text, is_removed=form.get("remove") == "yes"))
     if isinstance(found, web.Response):
         return found
-    shown = hide_plain_secrets(text) if found.emptied else text
-    return _show_form(visit, name, shown, found, is_new=name not in view.texts)
+    return _show_form(visit, name, text, found, is_new=name not in view.texts)
 
 
 async def read_view(visit: Visit) -> ConfView:
@@ -85,5 +88,8 @@ def _make_draft(view: ConfView, name: str, text: str, *, is_removed: bool) -> Dr
 
 
 def _show_form(visit: Visit, name: str, text: str, found: Considered | None, *, is_new: bool) -> web.Response:
-    given: dict[str, Any] = {"name": name, "text": text, "considered": found, "is_new": is_new}
+    is_plain = is_toml(text) and not find_new_secrets(text, None)
+    may_see = is_plain and visit.right is not None and visit.right >= Right.CONFIGURE
+    shown = text if may_see else hide_plain_secrets(text)  # which also hides in comments
+    given: dict[str, Any] = {"name": name, "text": shown, "considered": found, "is_new": is_new}
     return visit.show("file_edit.html", status=found.status if found else 200, **given)
