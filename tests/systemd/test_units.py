@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from relay.cli.commands.doctor.unit import read_service_settings
+from relay.state import DATABASE, WORKERS
 
 SHIPPED = Path(__file__).parents[2] / "systemd"
 UNITS = ("relay.service", "relay.socket", "relay-console.service")
@@ -76,6 +77,8 @@ def test_the_console_has_the_user_and_state_folder_of_relay() -> None:
     )
     for setting in ("DynamicUser", "User", "StateDirectory", "StateDirectoryMode", "UMask"):
         assert relay[setting] == console[setting]
+    events = {f"-/var/lib/relay/{name}" for name in ("journal", "stores", DATABASE, WORKERS)}
+    assert events <= {*console["InaccessiblePaths"]}
     # systemd removes such a folder when one of its units stops.
     assert not {*relay["RuntimeDirectory"]} & {*console["RuntimeDirectory"]}
 

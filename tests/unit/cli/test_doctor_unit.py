@@ -140,11 +140,19 @@ def test_a_file_that_the_units_user_cannot_read_is_a_problem(look: Look, tmp_pat
     conf = source(f'{{ file = "{tmp_path}/token" }}')
     ((level, _, said, advice),) = about("secret", look(conf))
     assert level == "problem"
-    assert "cannot be read by the service: /" in said
+    assert "cannot be read by relay.service: /" in said
     assert "has the mode" in said
     assert advice.startswith("let systemd read it as root: LoadCredential=")
     assert "chmod" not in advice
     assert about("secret", look(conf, "DynamicUser=no\nUser=root")) == []
+
+
+def test_a_file_of_the_configuration_that_the_service_cannot_read_is_a_problem(look: Look, tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    ((level, _, said, advice),) = about("file", look(source('{ env = "HOME" }')))
+    assert (level, "chmod o+r" in advice) == ("problem", True)
+    assert said.startswith(f"{tmp_path}/conf.d/a.toml cannot be read by relay.service: /")
+    assert about("file", look(source('{ env = "HOME" }'), "DynamicUser=no\nUser=root")) == []
 
 
 def test_what_this_user_may_not_look_at_is_a_warning(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ CHECKS: Final[Sequence[tuple[str, Check]]] = (
     ("service", service.check_runs),
     ("relay", daemon.check_answers),
     ("configuration", settings.check_configuration),
+    ("files", service.check_files),
     ("plugins", settings.check_plugins),
     ("secrets", settings.check_secrets),
     ("secrets of the service", service.check_secrets),

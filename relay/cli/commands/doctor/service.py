@@ -10,7 +10,7 @@ from relay.api import Secret
 from relay.cli.commands.doctor.report import Finding, Installation, Level
 from relay.cli.commands.doctor.settings import LOADED
 from relay.cli.commands.doctor.unit import CONSOLE, NAME, Unit, find_installed, find_own_command, read_service_settings
-from relay.config import find_shipped
+from relay.config import ConfFolders, counts, find_shipped, read_stamps
 
 LOG: Final = "journalctl -u relay -o cat -n 20 says why; then systemctl restart relay"
 
@@ -61,6 +61,19 @@ def check_runs(it: Installation) -> Iterator[Finding]:
         yield Finding("warning", "service", f"{NAME} has changed on disk", "systemctl daemon-reload")
 
 
+def check_files(it: Installation) -> Iterator[Finding]:
+    """Find files of the configuration that the service cannot read: it neither starts nor reloads with such a file."""
+    if it.unit is None:
+        return
+    folders = it.config.folders if it.loaded and it.config.console.launch else ConfFolders(it.conf)
+    for path in (Path(name) for name, *_ in read_stamps(folders) if counts(Path(name).name)):
+        if why := it.unit.explain_unreadable(path):
+            advice = f"chown --reference={path.parent} {path}; chmod u+r {path}"
+            if not folders.is_of_console(path):
+                advice = f"chmod o+r {path}; secrets in it belong into files of their own"
+            yield Finding("problem", "file", f"{path} cannot be read by {it.unit.name}: {why}", advice)
+
+
 def check_secrets(it: Installation) -> Iterator[Finding]:
     """Check that the service gets every secret, and that the console gets those of [console] if it is in use."""
     if it.unit is None:
@@ -95,7 +108,7 @@ def _check_secret(secret: Secret, unit: Unit) -> Finding | None:
             said = f"{secret}: {unit.name} has no Environment={secret.name}=... and no EnvironmentFile="
             return None if unit.sets(secret.name) else Finding("problem", "secret", said, LOADED)
         why = unit.explain_unreadable(Path(secret.name))
-        return Finding("problem", "secret", f"{secret} cannot be read by the service: {why}", LOADED) if why else None
+        return Finding("problem", "secret", f"{secret} cannot be read by {unit.name}: {why}", LOADED) if why else None
     except OSError as error:
         return Finding(
             "warning", "secret", f"{secret} cannot be looked at: {error.strerror}", "run relay doctor as root"
