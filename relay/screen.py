@@ -128,6 +128,9 @@ def list_remarks(seen: Status) -> list[str]:
         f"replay {one.number} to {one.connector}: {one.settled:,} of {one.events:,} events, {one.rate:,.0f}/s"
         for one in seen.replays
     ]
+    for worker in (one.worker for one in seen.workers if one.only_drains):
+        rest = "ends when its events are delivered and its erasures are done"
+        found.append(f"worker {worker}: {rest}, for runtime.workers is lower than before (relay erasures list)")
     for removed in seen.gone:
         if removed.pending:
             pending = format_count(removed.pending, "pending event")

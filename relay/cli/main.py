@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from importlib import import_module
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 OBJECTS_PER_COLLECTION: Final = 10_000
 """New objects until the garbage collector runs. Imports and requests leave hardly any cycles."""
+STANDARD_ERROR: Final = 2
+WRITE_S: Final = 1.0
+"""Seconds that the last line waits for whoever reads standard error."""
 ONE_LINE: Final = 66
 """Characters of the summary of a plugin's command."""
 
@@ -106,11 +110,19 @@ def _import_structlog() -> None:
 
 
 def _end_at_once(*_: object) -> NoReturn:
-    """End the process with exit code 0. An exception here would look like one of the code that the signal meets, such
-    as a plugin's."""
+    """End the process with exit code 0, and with a line like those of the log, which may not be set up yet. An
+    exception here would look like one of the code that the signal meets, such as a plugin's."""
     import logging
+    import select
 
     logging.shutdown()  # writes what waits
+    said = "relay stopped during its start"
+    if not os.isatty(STANDARD_ERROR):
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        said = f'{{"timestamp":"{now}","level":"info","message":"{said}"}}'
+    with suppress(OSError):
+        if "--worker" not in sys.argv and select.select([], [STANDARD_ERROR], [], WRITE_S)[1]:
+            os.write(STANDARD_ERROR, f"{said}\n".encode())
     os._exit(0)
 
 

@@ -9,6 +9,15 @@ LIFE: Final = (
     LogMessage("relay stops", "info", "A stop has begun. Deliveries under way have `drain_s` seconds to end."),
     LogMessage("relay stopped", "info", "The stop has ended. Journal and database are closed."),
     LogMessage(
+        "relay cannot start: ...",
+        "error",
+        "The line has the reason. relay ends with exit code 1; systemd starts relay again every 5 seconds.",
+        "Do what the reason says. `relay doctor` may know more.",
+    ),
+    LogMessage(
+        "relay stopped during its start", "info", "A signal to stop has come before relay ran. Nothing was taken in."
+    ),
+    LogMessage(
         "sockets were passed to relay: ingest.listen is not used",
         "info",
         "systemd has opened the listening sockets (`relay.socket`). The setting `ingest.listen` has no effect.",

@@ -274,6 +274,8 @@ class WorkerStatus:
     """None: it has not answered yet; without `away` it only starts."""
     memory: int
     journal: JournalStatus | None
+    only_drains: bool = False
+    """It takes nothing in, and ends once it has delivered and erased what it has: `runtime.workers` is lower now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

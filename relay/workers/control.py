@@ -136,9 +136,22 @@ class JointView:
         number = one.worker.number
         last = self._seen.get(number)
         if last is None:
-            return WorkerStatus(worker=number, away=one.has_died, started=None, memory=0, journal=None)
-        memory = 0 if is_away else last.memory
-        return WorkerStatus(worker=number, away=is_away, started=last.started, memory=memory, journal=last.journal)
+            return WorkerStatus(
+                worker=number,
+                away=one.has_died,
+                started=None,
+                memory=0,
+                journal=None,
+                only_drains=one.worker.only_drains,
+            )
+        return WorkerStatus(
+            worker=number,
+            away=is_away,
+            started=last.started,
+            memory=0 if is_away else last.memory,
+            journal=last.journal,
+            only_drains=one.worker.only_drains,
+        )
 
     async def _ask_status(self, worker: Worker) -> Status | None:
         """Ask a worker for its status; return None if it is away."""

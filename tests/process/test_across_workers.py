@@ -165,6 +165,7 @@ async def test_a_removed_worker_counts_with_its_past_work_only(daemon: Daemon) -
             lambda: seen(daemon),
             lambda now: (now.lanes[0].state, now.lanes[0].pending, len(now.workers)) == ("failing", 40, 2),
         )
+        assert [one.only_drains for one in seen(daemon).workers] == [False, True]
         destination.behaviour = 200
         await daemon.settled("hook", 40)
         now = await daemon.until(lambda: seen(daemon), lambda now: len(now.workers) == 1)

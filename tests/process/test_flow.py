@@ -170,7 +170,7 @@ async def test_a_bad_configuration_or_a_taken_port_ends_the_start_with_a_reason(
         daemon.configure("10-source", '[source.braze]\ntype="currents"\npath="/currents"')
         await daemon.launch()
         assert await daemon.ended() == 1
-    assert daemon.stderr[-1] == (
+    assert daemon.logs[-1]["message"] == (
         f"relay cannot start: 00-ingest.toml:2: ingest.listen: 127.0.0.1:{port}: Address already in use:"
         " another program listens there, `ss -ltnp` names it"
     )

@@ -300,7 +300,7 @@ async def test_each_worker_tells_of_its_own_database_and_journal(daemon: Daemon)
         await daemon.launch()
         assert await daemon.ended() != 0
         assert any("workers/1/journal holds no journal" in line for line in daemon.stderr)
-        assert sum(line.startswith("relay cannot start: ") for line in daemon.stderr) == 1
+        assert sum(line["message"].startswith("relay cannot start: ") for line in daemon.logs) == 1
         assert not daemon.logged("relay ends by a bug of its own")
         assert "workers/1/journal holds no journal" in (await run(daemon, "doctor")).stdout
 

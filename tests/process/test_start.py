@@ -151,7 +151,7 @@ async def test_a_signal_while_plugins_check_settings_is_a_stop(daemon: Daemon, n
     daemon.configure("30-signalled", f'[connector.one]\ntype = "signalled"\nsignal = {number:d}')
     await daemon.launch()
     assert await daemon.ended() == 0
-    assert daemon.stderr == []
+    assert ([line["message"] for line in daemon.logs], len(daemon.stderr)) == (["relay stopped during its start"], 1)
 
 
 async def test_damaged_memberships_of_cohorts_fail_that_connector_alone(

@@ -393,9 +393,8 @@ async def test_what_is_no_listening_socket_is_refused_with_a_reason(daemon: Daem
     daemon.configure("10-all", TABLES.split("[connector")[0])
     await daemon.launch()
     assert await daemon.ended() == 1
-    assert (
-        "relay cannot start: the sockets that were passed to relay: file descriptor 3 is no socket" in daemon.stderr[-1]
-    )
+    said = "relay cannot start: the sockets that were passed to relay: file descriptor 3 is no socket"
+    assert daemon.logs[-1]["message"].startswith(said)
 
 
 async def test_lines_for_journald_have_priorities_and_a_reload_changes_the_log(daemon: Daemon) -> None:

@@ -29,8 +29,8 @@ A line of JSON has these fields:
 relay logs the same warning or error at most once a minute. Lines that differ in reason or client are not the same.
 A plugin that does not come with relay logs messages of its own.
 
-What stops relay before it runs is no line of the log: `relay cannot start: ...`, with exit code 1. Mistakes of the
-configuration are printed with file and line, with exit code 78.
+Mistakes of the configuration at the start are no lines of the log: relay prints them with file and line, and ends with
+exit code 78.
 
 An empty cell in the last column means that there is nothing to do.
 """

@@ -82,6 +82,12 @@ def test_a_good_configuration_passes(conf):
     )
 
 
+def test_a_check_without_a_probe_says_what_only_the_database_knows(conf, monkeypatch):
+    monkeypatch.setenv("DSN", "host=localhost")
+    (conf / "b.toml").write_text('[journal]\nbackend = "postgres"\ndsn = { env = "DSN" }\n')
+    assert "not looked at without --probe: the database, and whether it has more partitions" in check(conf).output
+
+
 def test_every_mistake_is_shown_with_its_line_then_the_warnings(conf):
     (conf / "a.toml").write_text(GOOD + "evnts = 'hunter2'\nrate = -1\n")
     answer = check(conf)

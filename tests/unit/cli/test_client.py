@@ -5,6 +5,7 @@ Looked at as well: a stopped daemon (tests/process/test_start.py), a relay that 
 """
 
 import http.server
+import json
 import os
 import socket
 import subprocess
@@ -110,8 +111,9 @@ def test_a_state_folder_that_may_not_be_entered_is_told_in_a_sentence(tmp_path: 
         relay = [sys.executable, "-m", "relay", *words.split(), "--state", str(place)]
         done = subprocess.run([*UNPRIVILEGED, *relay], capture_output=True, text=True, check=False)
         assert (done.returncode, done.stdout) == (1, ""), done.stderr
-        (line,) = [line for line in done.stderr.splitlines(keepends=True) if not line.startswith("{")]
-        assert line.startswith(begin)
+        line = done.stderr.splitlines(keepends=True)[-1]
+        said = json.loads(line)["message"] if line.startswith("{") else line
+        assert said.startswith(begin)
         assert "[Errno" not in line
         assert ": Permission denied" in line or "may not be read" in line
 

@@ -24,6 +24,7 @@ from relay.status.model import (
     Refusing,
     RemovedConnector,
     ReplayStatus,
+    WorkerStatus,
 )
 from relay.status.prometheus import render_metrics
 from relay.store import Doubt, FailingErasures
@@ -316,6 +317,16 @@ def test_what_is_switched_off_is_not_told_to_be_removed() -> None:
         f"off: switched off (enabled = false); {kept} (relay forget off lets go of it)",
         f"gone: not configured any more; {kept} (relay forget gone lets go of it)",
     ]
+
+
+def test_a_worker_that_is_no_longer_wanted_says_what_it_waits_for() -> None:
+    workers = [
+        WorkerStatus(worker=number, away=False, started=NOON, memory=0, journal=None, only_drains=number > 0)
+        for number in (0, 1)
+    ]
+    shown = "\n".join(format_screen(a_status(workers=workers)))
+    assert "worker 1: ends when its events are delivered and its erasures are done, for runtime.workers is" in shown
+    assert "worker 0: ends" not in shown
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,8 @@ def _summarize(found: Checked) -> Iterator[str]:
         yield f"good: {', '.join(counts)}"
         if of_console := sum(config.folders.is_of_console(text.name) for text in config.texts):
             yield f"{format_count(of_console, 'file')} of the console in {config.folders.console}"
+        if config.journal.backend != "embedded" and found.probed is None:
+            yield "not looked at without --probe: the database, and whether it has more partitions, which never shrink"
     yield from found.probed or ()
     if found.untried:
         yield f"not made, as their secrets cannot be read here: {', '.join(found.untried)}"

@@ -86,10 +86,11 @@ def _run(conf: Path | None, state: Path, plugin_folders: tuple[Path, ...], worke
 def _report_failure(error: runtime.StartError, worker: runtime.Worker | None) -> int:
     """Report why this process cannot start, unless it is to stop anyway; return its exit code."""
     if STOP.has_begun:
+        if worker is None:
+            log.info("relay stopped during its start", reason=str(error))
         return 0
     if worker is None or not worker.report_failure(str(error)):
-        output.mark_errors(find_error_prefix())
-        click.echo(f"relay cannot start: {error}", err=True)
+        log.error("relay cannot start: %s", error)
     return 1
 
 
