@@ -147,7 +147,7 @@ def test_a_file_that_the_units_user_cannot_read_is_a_problem(look: Look, tmp_pat
     assert about("secret", look(conf, "DynamicUser=no\nUser=root")) == []
 
 
-def test_a_file_of_the_configuration_that_the_service_cannot_read_is_a_problem(look: Look, tmp_path: Path) -> None:
+def test_a_file_of_conf_d_that_the_service_cannot_read_is_a_problem(look: Look, tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     ((level, _, said, advice),) = about("file", look(source('{ env = "HOME" }')))
     assert (level, "chmod o+r" in advice) == ("problem", True)
