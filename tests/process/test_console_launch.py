@@ -27,7 +27,7 @@ HOOK = """# for the growth team
 [connector.hook]
 type = "http"
 url = "%s"   # from the wiki
-events = ["users.behaviors"]
+events = ["email"]
 """
 
 
@@ -47,9 +47,7 @@ async def place(
         yield running
 
 
-async def test_a_new_connector_is_launched_and_its_page_says_what_was_delivered(
-    place: Place, hook: Destination
-) -> None:
+async def test_a_new_connector_is_launched_and_delivers(place: Place, hook: Destination) -> None:
     text = NEW % ("new", hook.url)
     checked = await place.check(EDIT, name="60-new.toml", text=text)
     assert "connector new: added" in plain(checked)
@@ -61,10 +59,8 @@ async def test_a_new_connector_is_launched_and_its_page_says_what_was_delivered(
     shown = plain(await place.admin.get(launched.location))
     assert "by cleo relay has reloaded: connector new: added" in shown
     assert (await ask(place.daemon, "history"))[-1]["by"] == "cleo"
-    page = f"/connectors/new?launched={launched.location.rpartition('/')[2]}"
-    await until_shown(place.admin, page, "No event that it wants has come yet")
     assert (await place.daemon.post(b'{"events": [%s]}' % make_event()))[0] == 202
-    await until_shown(place.admin, page, "Delivered: 1 event since the launch")
+    await place.daemon.settled("new", 1)
     assert "in force" in plain(await place.admin.get("/activity"))
 
 
@@ -83,6 +79,7 @@ async def test_the_file_of_a_person_stays_and_undo_takes_the_drop_in_away(place:
     assert "connector hook: added" in plain(await place.admin.get(undone.location))
     assert not drop_in.parent.exists()
     assert (place.daemon.conf / "60-hook.toml").read_bytes() == persons
+    assert plain(await place.admin.get("/connectors/hook/switch-on")).count("Nothing changes") == 1
     shown = await place.admin.get(f"/files/show?path={place.daemon.conf}/60-hook.toml")
     assert "# for the growth team" in plain(shown)
     link = re.search(r'href="([^"]*)">Override keys', shown.text)
@@ -92,6 +89,21 @@ async def test_the_file_of_a_person_stays_and_undo_takes_the_drop_in_away(place:
     assert (await place.admin.get("/files/edit?name=60-hook.toml")).status == 404
     remove = await place.admin.get("/connectors/hook/remove")
     assert (remove.status, "a person wrote it at 60-hook.toml:2" in plain(remove)) == (422, True)
+
+
+async def test_the_page_of_a_connector_waits_for_its_first_delivery(place: Place) -> None:
+    off = "/connectors/hook/switch-off"
+    await place.launch(off, await place.admin.get(off))
+    on = "/connectors/hook/switch-on"
+    shown = await place.admin.get(on)
+    assert "The destination" in plain(shown)
+    launched = await place.launch(on, shown)
+    assert re.fullmatch(r"/connectors/hook\?launched=\d+", launched.location), launched
+    await until_shown(place.admin, launched.location, "No event that it wants has come yet")
+    other = launched.location.replace("hook", "new")
+    assert "is in force" not in plain(await place.admin.get(other))
+    assert (await place.daemon.post(b'{"events": [%s]}' % make_event()))[0] == 202
+    await until_shown(place.admin, launched.location, "Delivered: 1 event since the launch")
 
 
 async def test_what_relay_refuses_is_taken_back_to_the_byte(place: Place, hook: Destination, tmp_path: Path) -> None:

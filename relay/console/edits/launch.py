@@ -66,8 +66,7 @@ class _Reloaded:
 
 async def launch(visit: Visit, draft: Draft, *, runs: bool) -> Launch:
     """Launch a draft that was checked. `runs`: as `find_relay` says. Raises NotLaunched."""
-    snapshot = await visit.console.relay.read() if runs and draft.connector else None
-    lanes = snapshot.status.lanes if snapshot and snapshot.status else ()
+    delivered = await _count_delivered(visit, draft.connector) if runs and draft.connector else 0
     begun = Launch(
         at=time.time(),
         by=visit.user,
@@ -76,17 +75,29 @@ async def launch(visit: Visit, draft: Draft, *, runs: bool) -> Launch:
         before={name: draft.view.texts.get(name) for name in draft.files},
         after=draft.files,
         connector=draft.connector,
-        delivered=sum(one.outcomes.get("delivered", 0) for one in lanes if one.connector == draft.connector),
+        delivered=delivered or 0,
     )
     launches = Launches(visit.console.options.state)
     async with _lock(launches):
         written = await ADMIN.run(_write, launches, draft, begun)
         result = await _reload(visit, launches, written) if runs else _explain_wait(written.launch, "no relay runs")
+        if delivered is None and result.result == IN_FORCE:
+            result = replace(result, delivered=await _count_delivered(visit, draft.connector) or 0)
         await ADMIN.run(_settle, visit, launches, replace(written, launch=result))
     told = {"user": result.by, "subject": result.subject, "files": [*result.after], "result": result.result}
     log.info("console launch", launch=result.number, folder=result.folder, **told)
     visit.console.relay.forget()
     return result
+
+
+async def _count_delivered(visit: Visit, connector: str | None) -> int | None:
+    """Return how many events a connector has delivered; None for a connector that ran once: relay knows it later."""
+    visit.console.relay.forget()
+    seen = (await visit.console.relay.read()).status
+    if seen is None:
+        return 0
+    counts = [one.outcomes.get("delivered", 0) for one in seen.lanes if one.connector == connector]
+    return sum(counts) if counts or all(one.connector != connector for one in seen.gone) else None
 
 
 @asynccontextmanager

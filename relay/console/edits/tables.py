@@ -44,7 +44,7 @@ def put_table(view: ConfView, kind: str, name: str, values: Mapping[str, Any], k
     """
     if view.get(kind, name) is None:
         return _make_table(view, kind, name, values)
-    return _Change(view, (kind, name), dict(_list_leaves(values)), known).make_files()
+    return _TableChange(view, (kind, name), dict(_list_leaves(values)), known).make_files()
 
 
 def switch_table(view: ConfView, kind: str, name: str, *, enabled: bool) -> Files:
@@ -87,7 +87,7 @@ def _make_table(view: ConfView, kind: str, name: str, values: Mapping[str, Any])
     return {file: f"{MARK}\n{_write_table((kind, name), values)}"}
 
 
-class _Change:
+class _TableChange:
     """A change of a table that is there."""
 
     def __init__(self, view: ConfView, table: KeyPath, wanted: Leaves, known: Mapping[KeyPath, Any]) -> None:
@@ -103,14 +103,18 @@ class _Change:
         for path in paths:
             if document := self._view.find_document((*self._table, *path)):
                 by_base.setdefault(document.base, set()).add(path)
-        for document in self._view.documents:  # drop-ins may say what has become the same without them
-            if self._view.is_own(document) and document.base != self._view.name_in_target(document):
-                leaves = _list_leaves(_get(document.table, self._table) or {})
-                by_base.setdefault(document.base, set()).update(path for path, _ in leaves if self._is_managed(path))
+        for document in self._view.documents:  # a drop-in may say what has become the same without it
+            if self._is_drop_in(document):
+                by_base.setdefault(document.base, set())
         files = [self._change_base(base, paths) for base, paths in sorted(by_base.items())]
         if self._mistakes:
             raise ConfigError(sorted(self._mistakes, key=lambda one: one.key))
         return {name: text for name, text in files if text != self._view.read_own(name)}
+
+    def _is_drop_in(self, document: Document) -> bool:
+        """Return whether a file is the console's drop-in."""
+        name = self._view.name_in_target(document)
+        return self._view.is_own(document) and name == f"{document.base}.d/{DROP_IN}"
 
     def _is_managed(self, path: KeyPath) -> bool:
         return path in self._wanted or any(path[:length] in self._known for length in range(1, len(path) + 1))
@@ -132,10 +136,14 @@ class _Change:
         turn = documents.index(ours[0]) if ours else sum(_comes_first(one) for one in documents)
         below, later = self._merge(documents[:turn]), documents[turn + len(ours) :]
         held = self._merge(ours)
+        again = set() if is_own else {path for path in held if self._is_managed(path)}
         sets: Leaves = {}
         drops: list[KeyPath] = []
-        for path in sorted(paths, key=format_path):
-            if not self._may_change(path, later):
+        for path in sorted(paths | again, key=format_path):
+            if place := self._find_later(path, later):
+                if path in paths:
+                    reason = f"{place} comes later, and sets it: change it there"
+                    self._mistakes.append(self._make_mistake(path, reason))
                 continue
             wanted = self._find_wanted(path, below)
             if wanted is not None and not _is_same(path, {path: wanted}, below):
@@ -156,15 +164,13 @@ class _Change:
             self._mistakes.append(self._make_mistake(path, reason))
         return default
 
-    def _may_change(self, path: KeyPath, later: list[Document]) -> bool:
-        """Return whether no later file sets the key; note a mistake if one does."""
+    def _find_later(self, path: KeyPath, later: list[Document]) -> str | None:
+        """Return the place in a later file that sets the key; None without any."""
         for document in later:
             leaves = dict(_list_leaves(_get(document.table, self._table) or {}))
             if any(one[: len(path)] == path or path[: len(one)] == one for one in leaves):
-                place = f"{document.name}:{document.find_line((*self._table, *path))}"
-                self._mistakes.append(self._make_mistake(path, f"{place} comes later, and sets it: change it there"))
-                return False
-        return True
+                return f"{document.name}:{document.find_line((*self._table, *path))}"
+        return None
 
     def _merge(self, documents: list[Document]) -> Leaves:
         found: Leaves = {}
@@ -219,7 +225,7 @@ def _edit(text: str, table: KeyPath, sets: Leaves, drops: list[KeyPath], name: s
     Raises ConfigError if the file is written in a way that cannot be changed in place.
     """
     wanted = tomllib.loads(text)
-    _change(wanted, table, sets, drops, lambda value: value)
+    _apply(wanted, table, sets, drops, lambda value: value)
     if not wanted:
         return None
     try:
@@ -235,15 +241,16 @@ def _edit(text: str, table: KeyPath, sets: Leaves, drops: list[KeyPath], name: s
 def _edit_text(text: str, table: KeyPath, sets: Leaves, drops: list[KeyPath]) -> str:
     if sets and _get(tomllib.loads(text), table) is None:
         values: dict[str, Any] = {}
-        _change(values, (), sets, [], lambda value: value)
+        _apply(values, (), sets, [], lambda value: value)
         parted = text if text in ("", f"{MARK}\n") else text.rstrip("\n") + "\n\n"
         return parted + _write_table(table, values)
     document = tomlkit.parse(text)
-    _change(document, table, sets, drops, lambda value: tomlkit.value(format_toml(value)))
-    return tomlkit.dumps(document)
+    _apply(document, table, sets, drops, lambda value: tomlkit.value(format_toml(value)))
+    edited: str = tomlkit.dumps(document)
+    return edited
 
 
-def _change(
+def _apply(
     tables: MutableMapping[Any, Any],
     table: KeyPath,
     sets: Leaves,

@@ -49,7 +49,8 @@ async def follow(visit: Visit) -> web.StreamResponse:
 
 async def _find_launch(visit: Visit) -> Launch | None:
     """Return the launch that the page follows until the first delivery; None if it was opened without any."""
-    return await find_launch(visit, visit.request.query.get("launched", ""))
+    launch = await find_launch(visit, visit.request.query.get("launched", ""))
+    return launch if launch and launch.connector == visit.request.match_info["name"] else None
 
 
 def _make_reader(name: str, launch: Launch | None) -> Callable[[StatusSnapshot], dict[str, Any] | None]:

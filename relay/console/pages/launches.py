@@ -84,8 +84,9 @@ def change_table(kind: str, change: str) -> Callable[[Visit], Awaitable[web.Stre
         draft = Draft(subject=f"{kind} {name}", view=view)
         try:
             files = CHANGES[change](view, kind, name)
-            runs = name if (kind, change) == ("connector", "switch-on") else None
-            draft = Draft(subject=draft.subject, view=view, files=files, connector=runs)
+            runs = (kind, change) == ("connector", "switch-on")
+            page = f"/connectors/{name}" if runs else ""
+            draft = Draft(subject=draft.subject, view=view, files=files, connector=name if runs else None, done=page)
         except LookupError:
             raise ConsoleRefusal(404, f"conf.d has no {kind} of this name") from None
         except ConfigError as error:

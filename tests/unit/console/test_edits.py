@@ -122,6 +122,13 @@ def test_what_a_later_file_says_is_not_for_the_console_to_change(conf: Conf) -> 
     (mistake,) = refused.value.mistakes
     assert mistake.key == "connector.heap.events"
     assert mistake.reason == "60-heap.toml.d/70-night.toml:2 comes later, and sets it: change it there"
+    # What it sets is no obstacle for other keys
+    conf.apply({"60-heap.toml.d/50-console.toml": f'{MARK}\n[connector.heap]\nevents = ["push"]\n'})
+    conf.apply({"60-heap.toml.d/80-own.toml": f"{MARK}\n[connector.heap]\nbatch.events = 7\n"})
+    files = put_table(conf.read(), "connector", "heap", {**conf.table(), "endpoint": "https://h"}, ALL)
+    assert files == {
+        "60-heap.toml.d/50-console.toml": f'{MARK}\n[connector.heap]\nevents = ["push"]\nendpoint = "https://h"\n'
+    }
     with pytest.raises(ConfigError, match=r"endpoint: is set at 60-heap.toml:5, and has no default to go back to"):
         put_table(view, "connector", "heap", {"type": "heap"}, {("endpoint",): None})
 
