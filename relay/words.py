@@ -4,7 +4,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from typing import Any, Final
 
 COMMANDING: Final = re.compile(
@@ -113,13 +113,22 @@ def format_toml_key(path: tuple[str | int, ...]) -> str:
 
 
 def format_toml(value: Any) -> str:
-    """Format plain data as a TOML value on one line."""
+    """Format plain data as a TOML value on one line. What commands a terminal is escaped."""
     match value:
         case dict():
             inner = ", ".join(f"{format_toml_key((key,))} = {format_toml(item)}" for key, item in value.items())
             return f"{{ {inner} }}" if inner else "{}"
         case list():
             return f"[{', '.join(map(format_toml, value))}]"
-        case float() if value.is_integer():
-            return f"{value:.0f}"
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        case float():
+            return repr(value)
+        case date() | time():  # a datetime is a date
+            return value.isoformat()
+    return escape(json.dumps(value, ensure_ascii=False))
+
+
+def format_setting(value: Any) -> str:
+    """Format the value of a setting as TOML, a whole number without its fraction."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(format_setting, value))}]"
+    return f"{value:.0f}" if isinstance(value, float) and value.is_integer() else format_toml(value)

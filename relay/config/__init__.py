@@ -15,8 +15,17 @@ from relay.config.crosscheck import match_entries, read_all_traits, read_shared_
 from relay.config.descriptions import read_descriptions, summarize, type_description
 from relay.config.dsn import GivenDsn, read_words
 from relay.config.effective import Effective
-from relay.config.excerpt import HIDDEN, explain_plain_secret, hide_in_text, is_secret
-from relay.config.files import FILE_PREFIXES, MOST_BYTES, Document, Text, counts, is_file_name, name_file
+from relay.config.excerpt import HIDDEN, explain_plain_secret, hide_in_text, is_secret, show_value
+from relay.config.files import (
+    FILE_PREFIXES,
+    MOST_BYTES,
+    Document,
+    Text,
+    counts,
+    is_file_name,
+    name_file,
+    parse_document,
+)
 from relay.config.line_numbers import KeyPath
 from relay.config.load import NAME, Loaded, load, load_again, load_console, load_journal
 from relay.config.merge import Merged, is_reference, list_leaves
@@ -121,6 +130,7 @@ __all__ = [
     "match_entries",
     "name_file",
     "parse_address",
+    "parse_document",
     "read_all_traits",
     "read_descriptions",
     "read_folders",
@@ -128,6 +138,7 @@ __all__ = [
     "read_stamps",
     "read_traits",
     "read_words",
+    "show_value",
     "summarize",
     "takes_ipv4",
     "type_description",

@@ -155,7 +155,7 @@ def read_again(texts: Sequence[Text]) -> FoundFiles:
     """Read the same texts again, in the same order."""
     reading = FoundFiles()
     for one in texts:
-        _take(_parse(one.name, one.base, one.text.encode()), one.name, reading)
+        _take(parse_document(one.name, one.base, one.text.encode()), one.name, reading)
     return reading
 
 
@@ -201,7 +201,7 @@ def _read_file(path: Path, name: str, base: str, reading: FoundFiles) -> bool:
     """Read one file into `reading`; return False if it masks its name."""
     if (text := reading.proposed.get(path)) is not None:
         if text:
-            _take(_parse(name, base, text.encode(errors="surrogatepass")), name, reading)
+            _take(parse_document(name, base, text.encode(errors="surrogatepass")), name, reading)
         return bool(text)
     try:
         about = path.stat()
@@ -211,7 +211,7 @@ def _read_file(path: Path, name: str, base: str, reading: FoundFiles) -> bool:
             return False
         if about.st_mode & stat.S_IWOTH:
             reading.mistakes.append(Mistake(file=name, reason=f"anybody may write it: chmod o-w {path}"))
-        document = _parse(name, base, content)
+        document = parse_document(name, base, content)
     except OSError as error:
         document = Mistake(file=name, reason=f"cannot be read: {error.strerror}")
     except NotPlain as error:
@@ -228,8 +228,8 @@ def _take(document: Document | Mistake, name: str, reading: FoundFiles) -> None:
         reading.documents.append(document)
 
 
-def _parse(name: str, base: str, content: bytes) -> Document | Mistake:
-    """Parse TOML, with a byte order mark or without."""
+def parse_document(name: str, base: str, content: bytes) -> Document | Mistake:
+    """Parse the TOML of a file, with a byte order mark or without."""
     try:
         text = content.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:

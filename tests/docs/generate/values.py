@@ -18,7 +18,7 @@ from relay.api.transport.route import Proxy
 from relay.config.address import Listen, ListenIfAny
 from relay.config.console.settings import HeaderName, HostName, UserSecret
 from relay.config.dsn import Dsn
-from relay.words import format_toml
+from relay.words import format_setting
 from relay_plugins.alerts.email import Address
 from relay_plugins.alerts.url import SecretUrl
 from relay_plugins.filters.field import FieldPath
@@ -85,7 +85,7 @@ def default_of(field: FieldInfo) -> str:
     needs_some = any(isinstance(part, MinLen) and part.min_length for part in field.metadata)
     if value is None or (needs_some and not value):
         return "Default: not set."
-    return f"Default: {code(format_toml(written(field, value)))}."
+    return f"Default: {code(format_setting(written(field, value)))}."
 
 
 def written(field: FieldInfo, value: Any) -> Any:
@@ -103,7 +103,7 @@ def _plain(kind: Any) -> str:
     if hasattr(kind, "__metadata__"):
         return _words(inner[0], kind.__metadata__)
     if origin is Literal:
-        return _either(code(format_toml(value)) for value in inner)
+        return _either(code(format_setting(value)) for value in inner)
     if origin in (Union, UnionType):
         inner = tuple(one for one in inner if one is not NoneType)
         return "text, number, `true` or `false`" if {*inner} >= SCALARS else _either(dict.fromkeys(map(_plain, inner)))

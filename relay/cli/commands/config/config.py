@@ -12,7 +12,7 @@ import click
 from relay.cli.options import conf_option, plugins_option, state_option
 from relay.config import PLUGIN_FOLDERS, Config, Registry, find_folders, load
 from relay.config import make_schema as schema_of
-from relay.words import format_toml, format_toml_key
+from relay.words import format_setting, format_toml_key
 
 
 @click.group
@@ -71,6 +71,6 @@ def _format_settings(config: Config, *, origin: bool) -> Iterator[str]:
             if setting.value is None:
                 line = f"# {key} is not set"
             else:
-                line = ("" if setting.file else "# ") + f"{key} = {format_toml(setting.value)}"
+                line = ("" if setting.file else "# ") + f"{key} = {format_setting(setting.value)}"
             yield f"{line:<64} # {setting.origin}" if origin else line
         yield ""
