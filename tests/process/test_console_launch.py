@@ -188,6 +188,13 @@ async def test_no_file_beside_those_of_the_console_can_be_named(place: Place, na
     assert not {*place.daemon.conf.parent.glob("x*")}
 
 
+async def test_the_console_gives_nobody_a_right(place: Place) -> None:
+    text = f'[console.user.me]\nmay = "configure"\nsecret = {{ file = "{place.daemon.state.parent}/secret-lena" }}\n'
+    answer = await place.check(EDIT, name="60-rights.toml", text=text)
+    assert (answer.status, 'value="launch"' in answer.text) == (422, False)
+    assert "60-rights.toml: console: the console cannot set this itself" in plain(answer)
+
+
 @pytest.mark.parametrize(
     "line",
     [

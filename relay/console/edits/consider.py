@@ -23,7 +23,7 @@ from relay.console.edits.launch import NotLaunched, find_relay, launch
 from relay.console.edits.own_process import check_alone
 from relay.console.edits.permission import find_bar
 from relay.console.edits.record import IN_FORCE
-from relay.console.edits.secrets import find_new_secrets
+from relay.console.edits.secrets import find_new_secrets, parse
 from relay.console.relay_view import NotRunning
 from relay.console.security.rights import Right
 from relay.console.visit import Visit
@@ -32,6 +32,7 @@ from relay.threads import ADMIN
 
 CHECK_S: Final = 100.0
 """Seconds for relay's answer: relay gives up itself a little earlier."""
+OWN_TABLE: Final = "console"
 AFTER: Final = ""
 """Stands in `seen` for the files as they would be."""
 
@@ -88,24 +89,29 @@ async def consider(visit: Visit, draft: Draft) -> Considered | web.Response:
 
     Users who may not launch get the diff alone: relay opens no file and no URL for them.
     """
+    found = await ADMIN.run(_compare, visit, draft)
+    if not found.diffs or visit.right is None or visit.right < Right.CONFIGURE:
+        return found
+    if visit.form.get("act") == "launch" and not found.barred:
+        return await _launch(visit, found, visit.form.get("seen", ""))
+    return await _check(visit, found)
+
+
+def _compare(visit: Visit, draft: Draft) -> Considered:
+    """Find what the console says itself of a draft: its diffs, or why it has none. Blocking."""
     view = draft.view
-    barred = await ADMIN.run(find_bar, visit, view)
+    barred = find_bar(visit, view)
     found = Considered(draft=draft, folder=view.target, barred=barred, commands=_list_commands(visit, view))
     if draft.mistakes:
         return replace(found, status=422, mistakes=draft.mistakes)
     if mistakes := [*_find_refused(draft)]:
         emptied = {name for name in map(draft.name_field, mistakes) if name is not None}
         return replace(_add_mistakes(found, mistakes), emptied=emptied)
-    found = replace(found, diffs=compare_files(view.texts, draft.files), shows_texts=barred != "")
-    if not found.diffs or visit.right is None or visit.right < Right.CONFIGURE:
-        return found
-    if visit.form.get("act") == "launch" and not barred:
-        return await _launch(visit, found, visit.form.get("seen", ""))
-    return await _check(visit, found)
+    return replace(found, diffs=compare_files(view.texts, draft.files), shows_texts=barred != "")
 
 
 def _find_refused(draft: Draft) -> Iterator[Mistake]:
-    """Find what the console writes for nobody: files elsewhere, files of persons, secrets in plain text."""
+    """Find what the console writes for nobody: files elsewhere, files of persons, its own rights, plain secrets."""
     view = draft.view
     for name, text in draft.files.items():
         if not is_file_name(name):
@@ -113,6 +119,9 @@ def _find_refused(draft: Draft) -> Iterator[Mistake]:
         elif name not in view.texts and (there := view.find_files(name)):
             yield Mistake(file=name, reason=f"{there[0]} is there already, and the console has not written it")
         elif text is not None:
+            if OWN_TABLE in (parse(text) or {}):
+                reason = f"the console cannot set this itself: write [{OWN_TABLE}] into a file of your own"
+                yield Mistake(file=name, key=OWN_TABLE, reason=reason)
             for path, _, reason in find_new_secrets(text, view.texts.get(name)):
                 yield Mistake(file=name, key=format_path(path), reason=reason)
 

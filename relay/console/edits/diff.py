@@ -7,9 +7,14 @@ from typing import Final, Literal
 
 from relay.config import hide_in_text
 from relay.console.edits.tables import Files
+from relay.words import format_count
 
 CONTEXT: Final = 3
 """Lines around each change."""
+MOST_LINES: Final = 5000
+"""Lines of a diff that are shown."""
+MOST_PAIRS: Final = 100_000_000
+"""Pairs of lines that are compared, at most: this takes a second or less."""
 KINDS: Final[Mapping[str, Literal["added", "removed", "place", "same"]]] = {"+": "added", "-": "removed", "@": "place"}
 
 
@@ -40,9 +45,22 @@ def _compare(before: Mapping[str, str], after: Files) -> Iterator[FileDiff]:
         was = before.get(name)
         if was == text:
             continue
-        lines = [*unified_diff(_split(was), _split(text), n=CONTEXT, lineterm="")][2:]
-        shown = [DiffLine(KINDS.get(line[0], "same"), line) for line in lines]
+        lines = _list_changes(_split(was), _split(text))
+        shown = [DiffLine(KINDS.get(line[0], "same"), line) for line in lines[:MOST_LINES]]
+        if len(lines) > MOST_LINES:
+            shown.append(DiffLine("place", f"@@ {format_count(len(lines) - MOST_LINES, 'more line')} @@"))
         yield FileDiff(name, "new" if was is None else "removed" if text is None else "changed", shown)
+
+
+def _list_changes(before: list[str], after: list[str]) -> list[str]:
+    """Return the lines of a unified diff. Of long texts, all lines after the first difference count as replaced: to
+    compare them would take minutes."""
+    same = next((number for number, (one, other) in enumerate(zip(before, after, strict=False)) if one != other), 0)
+    removed, added = before[same:], after[same:]
+    if len(removed) * len(added) <= MOST_PAIRS:
+        return [*unified_diff(before, after, n=CONTEXT, lineterm="")][2:]
+    head = f"@@ -{same + 1},{len(removed)} +{same + 1},{len(added)} @@"
+    return [head, *(f"-{line}" for line in removed), *(f"+{line}" for line in added)]
 
 
 def _split(text: str | None) -> list[str]:

@@ -135,25 +135,20 @@ def find_new_secrets(text: str, before: str | None) -> list[tuple[KeyPath, str, 
 
     Text that is not TOML has none: relay says what is wrong with it, without the text.
     """
-    known = {(path, value) for path, value, _ in find_plain_secrets(_parse(before or "") or {})}
-    return [one for one in find_plain_secrets(_parse(text) or {}) if one[:2] not in known]
+    known = {(path, value) for path, value, _ in find_plain_secrets(parse(before or "") or {})}
+    return [one for one in find_plain_secrets(parse(text) or {}) if one[:2] not in known]
 
 
 def hide_plain_secrets(text: str) -> str:
     """Return the text of a file without what looks like a secret."""
-    values = {value for _, value, _ in find_plain_secrets(_parse(text) or {}) if len(value) >= SHORTEST}
+    values = {value for _, value, _ in find_plain_secrets(parse(text) or {}) if len(value) >= SHORTEST}
     for value in sorted(values, key=len, reverse=True):
         text = text.replace(value, HIDDEN)
     return hide_in_text(text)
 
 
-def is_toml(text: str) -> bool:
-    """Return whether a text is TOML. Any part of another text may be a secret."""
-    return _parse(text) is not None
-
-
-def _parse(text: str) -> Mapping[str, Any] | None:
-    """Return the tables of a text; None if it is not TOML."""
+def parse(text: str) -> Mapping[str, Any] | None:
+    """Return the tables of a text; None if it is not TOML. Any part of such a text may be a secret."""
     try:
         return tomllib.loads(text)
     except (RecursionError, ValueError):

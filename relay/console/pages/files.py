@@ -8,7 +8,7 @@ from relay.config import KINDS, Mistake, is_file_name
 from relay.console.edits.conf import MARK, ConfView
 from relay.console.edits.consider import Considered, consider
 from relay.console.edits.draft import Draft
-from relay.console.edits.secrets import find_new_secrets, hide_plain_secrets, is_toml
+from relay.console.edits.secrets import find_new_secrets, hide_plain_secrets, parse
 from relay.console.edits.tables import DROP_IN
 from relay.console.security.refusal import ConsoleRefusal
 from relay.console.security.rights import Right
@@ -23,12 +23,19 @@ NAME: Final = "name"
 async def show(visit: Visit) -> web.StreamResponse:
     """Show all tables and all files as they are on disk, and which of them relay has not taken."""
     view = await read_view(visit)
-    tables = [(kind, view.list_tables(kind)) for kind in KINDS]
+    tables = await ADMIN.run(_list_tables, view)
     try:
         changed, problem = (await visit.ask("GET", "/config"))["changed"], ""
     except ConsoleRefusal as refusal:
         changed, problem = [], refusal.reason
     return visit.show("files.html", view=view, tables=tables, changed=changed, problem=problem)
+
+
+def _list_tables(view: ConfView) -> list[tuple[str, list[tuple[str, dict[str, Any], str | None]]]]:
+    """Return the tables of each kind: name, content and place. Blocking."""
+    return [
+        (kind, [(name, table, view.find_place(kind, name)) for name, table in view.list_tables(kind)]) for kind in KINDS
+    ]
 
 
 async def show_one(visit: Visit) -> web.StreamResponse:
@@ -88,7 +95,7 @@ def _make_draft(view: ConfView, name: str, text: str, *, is_removed: bool) -> Dr
 
 
 def _show_form(visit: Visit, name: str, text: str, found: Considered | None, *, is_new: bool) -> web.Response:
-    is_plain = is_toml(text) and not find_new_secrets(text, None)
+    is_plain = parse(text) is not None and not find_new_secrets(text, None)
     may_see = is_plain and visit.right is not None and visit.right >= Right.CONFIGURE
     shown = text if may_see else hide_plain_secrets(text)  # which also hides in comments
     given: dict[str, Any] = {"name": name, "text": shown, "considered": found, "is_new": is_new}

@@ -36,7 +36,8 @@ async def show(visit: Visit) -> web.StreamResponse:
     if launch is None:
         raise ConsoleRefusal(404, "the console has no launch of this number any more")
     before = {name: text for name, text in launch.before.items() if text is not None}
-    return visit.show("launch.html", launch=launch, diffs=compare_files(before, launch.after))
+    diffs = await ADMIN.run(compare_files, before, launch.after)
+    return visit.show("launch.html", launch=launch, diffs=diffs)
 
 
 async def find_launch(visit: Visit, number: str) -> Launch | None:
@@ -83,7 +84,7 @@ def change_table(kind: str, change: str) -> Callable[[Visit], Awaitable[web.Stre
         view, name = await read_view(visit), visit.request.match_info["name"]
         draft = Draft(subject=f"{kind} {name}", view=view)
         try:
-            files = CHANGES[change](view, kind, name)
+            files = await ADMIN.run(CHANGES[change], view, kind, name)
             runs = (kind, change) == ("connector", "switch-on")
             page = f"/connectors/{name}" if runs else ""
             draft = Draft(subject=draft.subject, view=view, files=files, connector=name if runs else None, done=page)

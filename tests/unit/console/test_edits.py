@@ -197,6 +197,13 @@ def test_a_diff_shows_references_and_no_secret() -> None:
     ]  # fmt: skip
 
 
+def test_a_diff_of_long_texts_takes_no_time_and_is_cut() -> None:
+    before, after = ("".join(f"# {number % 97} {which}\n" for number in range(40_000)) for which in "ab")
+    (diff,) = compare_files({"60-x.toml": "# same\n" + before}, {"60-x.toml": "# same\n" + after})
+    assert diff.lines[0].text == "@@ -2,40000 +2,40000 @@"
+    assert (len(diff.lines), diff.lines[-1].text) == (5001, "@@ 75,001 more lines @@")
+
+
 KEYS = st.sampled_from(["a", "b", "c d", "é"])
 VALUES = st.one_of(
     st.integers(-9, 9), st.booleans(), st.text(max_size=6).filter(lambda text: "\ud800" not in text),
