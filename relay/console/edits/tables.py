@@ -98,13 +98,13 @@ class _TableChange:
     def make_files(self) -> Files:
         """Return the files that differ. Raises ConfigError."""
         paths = {path for path in self._wanted if not _is_same(path, self._wanted, self._now)}
-        paths |= {path for path in self._now if self._is_managed(path) and not self._is_covered(path)}
+        paths |= {path for path in self._now if self._is_managed(path) and not self._is_as_wanted(path)}
         by_base: dict[str, set[KeyPath]] = {}
         for path in paths:
             if document := self._view.find_document((*self._table, *path)):
                 by_base.setdefault(document.base, set()).add(path)
         for document in self._view.documents:  # a drop-in may say what has become the same without it
-            if self._is_drop_in(document):
+            if self._is_drop_in(document) and _get(document.table, self._table) is not None:
                 by_base.setdefault(document.base, set())
         files = [self._change_base(base, paths) for base, paths in sorted(by_base.items())]
         if self._mistakes:
@@ -118,6 +118,10 @@ class _TableChange:
 
     def _is_managed(self, path: KeyPath) -> bool:
         return path in self._wanted or any(path[:length] in self._known for length in range(1, len(path) + 1))
+
+    def _is_as_wanted(self, path: KeyPath) -> bool:
+        """Return whether a key may stay: the wanted values say what becomes of it, or it has its default already."""
+        return self._is_covered(path) or _is_same(path, self._now, {**self._known})
 
     def _is_covered(self, path: KeyPath) -> bool:
         """Return whether the wanted values say what becomes of a key: itself, a key above it or keys below it."""
@@ -150,6 +154,8 @@ class _TableChange:
                 sets[path] = wanted
             elif path in held:
                 drops.append(path)
+        if not (sets or drops):
+            return name, self._view.read_own(name)
         return name, _edit(ours[0].text if ours else f"{MARK}\n", self._table, sets, drops, name)
 
     def _find_wanted(self, path: KeyPath, below: Leaves) -> Any:

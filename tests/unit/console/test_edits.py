@@ -145,6 +145,7 @@ events = [
 
 [connector.heap.batch]
 events = 5
+size = "1MiB" # the default, written by hand
 """
     conf.apply({"60-heap.toml": text})
     wanted = {"type": "heap", "endpoint": "https://h", "batch": {"events": 7}, "events": ["email"]}
