@@ -75,6 +75,9 @@ class DemoConsole:
 
     url: str
     secret: str
+    """It is also the token that the stand-in of Heap takes."""
+    heap_url: str
+    """An endpoint for connectors that somebody launches there."""
     user: str = USER
 
 
@@ -99,12 +102,12 @@ def prepare(folder: Path, token: str, heap_url: str) -> DemoFolder:
     return place
 
 
-def add_console(place: DemoFolder) -> DemoConsole:
+def add_console(place: DemoFolder, heap_url: str) -> DemoConsole:
     """Add a console and its user to the configuration of a demo. Raises OSError."""
     address = f"127.0.0.1:{find_free_port()}"
     user = f'[console.user.{USER}]\nmay = "configure"\nsecret = {{ file = {_quote_toml(place.token)} }}\n'
     (place.conf / "90-console.toml").write_text(f'[console]\nlisten = "{address}"\nlaunch = true\n\n{user}')
-    return DemoConsole(f"http://{address}", place.token.read_text())
+    return DemoConsole(f"http://{address}", place.token.read_text(), heap_url)
 
 
 def run_relay(place: DemoFolder, command: Sequence[str]) -> AbstractAsyncContextManager[Process]:

@@ -74,7 +74,7 @@ class Demo:
         token = secrets.token_urlsafe(16)
         async with HeapWebhook(token=token) as heap:
             place = await asyncio.to_thread(prepare, self.folder, token, heap.url)
-            console = await asyncio.to_thread(add_console, place) if self.linger else None
+            console = await asyncio.to_thread(add_console, place, heap.url) if self.linger else None
             braze = CurrentsSender(place.make_url("/currents"), token=token, switches=QUICK)
             async with run_relay(place, self.command) as process, braze:
                 statuses = await braze.probe()

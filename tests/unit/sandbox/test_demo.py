@@ -86,7 +86,9 @@ def test_the_command_shows_that_everything_balances(tmp_path, relay_forks):
 async def test_a_console_shows_the_demo_until_ctrl_c(relay_forks):
     pytest.importorskip("jinja2", reason="the console takes the package currents-relay[console]")
     from tests.console import Browser
+    from tests.process.console_place import EDIT, find_seen
 
+    file = {"name": "70-copy.toml", "text": '[connector.copy]\ntype = "file"\npath = "copy/{date}.ndjson"\n'}
     command = [*relay_forks.command, "sandbox", "--events", str(EVENTS), "--console"]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, process_group=0)
     try:
@@ -96,7 +98,11 @@ async def test_a_console_shows_the_demo_until_ctrl_c(relay_forks):
             url, user, secret = re.search(r"Open (\S+) and sign in as (\S+) with the secret (\S+)\n", said).groups()
             async with Browser(url) as browser:
                 assert (await browser.sign_in(user, secret)).status == 303
-                assert '<a href="/connectors/heap">' in (await browser.get("/")).text
+                page = await browser.get("/")
+                assert '<a href="/connectors/heap">' in page.text
+                checked = await browser.post(EDIT, token=page.token, act="check", **file)
+                launched = await browser.post(EDIT, token=page.token, act="launch", seen=find_seen(checked), **file)
+                assert "connector copy: added" in (await browser.get(launched.location)).text
             os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
             assert await process.wait() == 0
     finally:

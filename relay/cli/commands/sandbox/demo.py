@@ -47,8 +47,8 @@ def sandbox(
     The events go to a file and to a stand-in of Heap. At the end the command says whether the counts balance.
     Everything is local and temporary. With a command it runs one stand-in.
 
-    With --console it goes on with some events a second, and prints the address of relay's console and who can sign in.
-    That needs the package currents-relay[console].
+    With --console it goes on with some events a second, and prints the address of relay's console and who can sign in
+    and launch connectors. That needs the package currents-relay[console].
 
     With --scenario it plays a closed loop: a Heap segment becomes a Braze cohort, a campaign goes to the cohort, and
     Heap gets the sends. There are three scenarios. The scenario `funnel` shows the drop-off of each step, and an
@@ -97,7 +97,10 @@ def _show_way_in(result: Result, console: DemoConsole, *, as_json: bool) -> None
         rewrite_line("")
     _print_result(result, as_json=as_json)
     way_in = f"Open {console.url} and sign in as {console.user} with the secret {console.secret}"
-    click.echo(f"{way_in}\nCtrl-C ends the demo.", err=as_json)
+    to_try = (
+        f"You can launch connectors there, such as one of type heap: endpoint {console.heap_url}, token as the secret"
+    )
+    click.echo(f"{way_in}\n{to_try}\nCtrl-C ends the demo.", err=as_json)
 
 
 def _print_result(result: Result, *, as_json: bool) -> None:
