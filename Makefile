@@ -7,7 +7,7 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
 demo: .venv/run.done  ## move events from a Braze stand-in to a Heap stand-in and a file
 	$(BIN)/relay sandbox
-	@echo 'To look at such a relay in a browser: $(BIN)/relay sandbox --console'
+	@echo 'To look at such a relay in a browser, and launch a connector there: $(BIN)/relay sandbox --console'
 
 test: .venv/dev.done  ## lint, types, import rules, and the tests, without the long ones
 	$(MAKE) --no-print-directory --jobs=2 lint pytest TYPED="-p relay -p relay_plugins"
