@@ -5,6 +5,7 @@ import sys
 from typing import Final
 
 import click
+import pytest
 
 from relay.cli.main import relay
 from relay.commands import COMMANDS
@@ -19,6 +20,7 @@ UNUSED: Final = {
 """What a relay with its journal on disk does without, unless it is asked."""
 MOST_OF_HELP: Final = 125
 MOST_OF_DAEMON: Final = 357
+MOST_OF_CONSOLE: Final = 300
 """The most modules of relay and its plugins that each may import. A module takes half a millisecond or more."""
 
 
@@ -33,6 +35,14 @@ async def test_a_start_imports_nothing_that_the_configuration_does_not_use(daemo
     assert not modules & UNUSED
     assert "relay.runtime" in modules
     assert count_ours(modules) <= MOST_OF_DAEMON
+
+
+def test_the_console_imports_little_of_the_daemon() -> None:
+    pytest.importorskip("jinja2", reason="the console takes the package currents-relay[console]")
+    done = subprocess.run([sys.executable, "-c", f"{TELL}import relay.console"], capture_output=True, check=True)
+    modules = {*done.stdout.decode().split()}
+    assert not modules & {"psycopg", "relay.deliver", "relay.ingest", "relay.postgres", "relay.runtime"}
+    assert count_ours(modules) <= MOST_OF_CONSOLE
 
 
 def test_help_imports_neither_commands_nor_a_server() -> None:
