@@ -4,14 +4,13 @@ import re
 import time
 from codecs import getincrementaldecoder
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 from aiohttp import web
 
+from relay.console.pages.form_times import LATEST, read_time, write_time
 from relay.console.security.refusal import ConsoleRefusal
 from relay.console.security.rights import Right
 from relay.console.visit import Visit
@@ -29,8 +28,6 @@ NO_TYPE: Final = "-"
 """What the type of an event is called whose type is not known."""
 ACTS: Final = {"replay": "Replay", "drop": "Drop"}
 NUMBER: Final = re.compile(r"\d{1,18}")
-LATEST: Final = 1e11
-"""Unix seconds beyond which a time is a mistake."""
 LONGEST_LINK: Final = 4000
 LINES: Final = msgspec.json.Decoder(Parked)
 
@@ -50,7 +47,7 @@ async def show(visit: Visit) -> web.StreamResponse:
     done = {name: int(query[name]) for name in ACTS if NUMBER.fullmatch(query.get(name, ""))}
     listed: dict[str, Any] = {"number": answer["events"], "events": events[:SHOWN], "older": older, "after": after}
     listed |= {"groups": _link_groups(visit, groups, given)[:GROUPS_SHOWN], "more": len(groups) > GROUPS_SHOWN}
-    times = {name: _write_time(which[name]) for name in ("since", "until") if name in which}
+    times = {name: write_time(which[name]) for name in ("since", "until") if name in which}
     return visit.show(
         "parked.html", given=given | times, which=urlencode(given), causes=CAUSES, acts=ACTS, done=done, **listed
     )
@@ -130,25 +127,7 @@ def _read_conditions(visit: Visit, given: Mapping[str, str]) -> dict[str, Any]:
         raise ConsoleRefusal(403, f"a reason may quote an event: this takes the right to {Right.STEER}")
     if given.get("type") == NO_TYPE:
         which["type"] = ""
-    return which | {name: _read_time(given[name]) for name in ("since", "until") if name in given}
-
-
-def _read_time(text: str) -> float:
-    """Return a time in UTC, or Unix seconds, as Unix seconds. Raises ConsoleRefusal (400)."""
-    for read in (float, _read_date):
-        with suppress(ValueError):
-            if 0 <= (found := read(text)) < LATEST:
-                return found
-    raise ConsoleRefusal(400, "a time is written as 2026-01-31T12:00, in UTC")
-
-
-def _read_date(text: str) -> float:
-    return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
-
-
-def _write_time(unix_seconds: float) -> str:
-    """Return a time as fields of forms have it."""
-    return f"{datetime.fromtimestamp(unix_seconds, UTC):%Y-%m-%dT%H:%M:%S}"
+    return which | {name: read_time(given[name]) for name in ("since", "until") if name in given}
 
 
 def _read_numbers(texts: Sequence[str]) -> list[int]:

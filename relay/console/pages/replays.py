@@ -1,16 +1,110 @@
-"""Replays: how far each is, and an end for those under way."""
+"""Replays: how far each is, a new one after a page that says how many events it has, and an end for those under way."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
 
 import msgspec
 from aiohttp import web
 
+from relay.console.pages.form_times import read_time
+from relay.console.relay_view import StatusSnapshot
 from relay.console.security.refusal import ConsoleRefusal
 from relay.console.visit import Visit
+from relay.inspect import ReplayCount
 from relay.store import Replay
+
+COUNTING_S: Final = 300.0
+"""Seconds that relay may take to count the events of a replay."""
+RATE: Final = "1000"
+"""Events per second at most, unless somebody wants another limit."""
+
+
+class ReplayPart(msgspec.Struct, frozen=True):
+    """The part of a replay in the journal of one worker or partition, as relay takes it."""
+
+    connector: str
+    start: int
+    stop: int
+    events: list[str]
+    rate: float
+    worker: int
 
 
 async def show(visit: Visit) -> web.StreamResponse:
-    """Show all replays, the last one first."""
-    return visit.show("replays.html", replays=msgspec.convert(await visit.ask("GET", "/replays"), list[Replay]))
+    """Show the progress of replays under way, and all replays, the last one first."""
+    snapshot = await visit.console.relay.read()
+    replays = msgspec.convert(await visit.ask("GET", "/replays"), list[Replay])
+    return visit.show("replays.html", snapshot=snapshot, replays=replays, **_read_running(snapshot))
+
+
+async def follow(visit: Visit) -> web.StreamResponse:
+    """Send the progress of replays again and again."""
+    return await visit.stream("replays_live.html", _read_running)
+
+
+def _read_running(snapshot: StatusSnapshot) -> dict[str, Any]:
+    return {"running": snapshot.status.replays if snapshot.status else ()}
+
+
+async def plan(visit: Visit) -> web.StreamResponse:
+    """Ask what to replay. With a connector, say how many events these are and how long they take, and ask again."""
+    query, seen = visit.request.query, (await visit.console.relay.read()).status
+    given = {name: query.get(name, "").strip() for name in ("connector", "since", "until", "events")}
+    given["rate"] = query.get("rate", RATE).strip()
+    names = sorted(lane.connector for lane in seen.lanes) if seen else []
+    found: dict[str, Any] = {"wanted": None}
+    if given["connector"] and "rate" in query:
+        found = await _count(visit, given)
+    return visit.show("replay.html", given=given, names=names, **found)
+
+
+async def _count(visit: Visit, given: Mapping[str, str]) -> dict[str, Any]:
+    """Count the events. Raises ConsoleRefusal."""
+    entries, rate = given["events"].replace(",", " ").split() or ["*"], _read_rate(given["rate"])
+    times = {name: read_time(given[name]) for name in ("since", "until") if given[name]}
+    asked = {"connector": given["connector"], "events": entries, **times}
+    answer = await visit.ask("POST", "/replays/count", asked, timeout=COUNTING_S)
+    counted = msgspec.convert(answer, ReplayCount)
+    wanted = sum(part.wanted for part in counted.workers)
+    lowest = min(filter(None, (rate, counted.rate)), default=0.0)
+    parts = [
+        ReplayPart(given["connector"], one.start, one.stop, entries, rate * one.wanted / wanted, one.worker)
+        for one in counted.workers
+        if one.wanted
+    ]
+    return {
+        "wanted": wanted,
+        "events": sum(part.events for part in counted.workers),
+        "seconds": wanted / lowest if lowest else None,
+        "problems": [problem for part in counted.workers for problem in part.problems],
+        "parts": msgspec.json.encode(parts).decode(),
+    }
+
+
+def _read_rate(text: str) -> float:
+    """Return events per second. Raises ConsoleRefusal (400)."""
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = math.nan
+    if not 0 <= rate < math.inf:
+        raise ConsoleRefusal(400, "a rate is a number of events per second; 0: no limit")
+    return rate
+
+
+async def start(visit: Visit) -> web.StreamResponse:
+    """Request the replay that was counted."""
+    try:
+        parts = msgspec.json.decode(visit.form.get("parts", ""), type=list[ReplayPart])
+    except msgspec.MsgspecError:
+        parts = []
+    if not parts:
+        raise ConsoleRefusal(400, "first open the page that says how many events these are")
+    for part in parts:
+        await visit.ask("POST", "/replays", part)
+    visit.console.relay.forget()
+    return visit.go("/replays")
 
 
 async def cancel(visit: Visit) -> web.StreamResponse:
@@ -18,4 +112,5 @@ async def cancel(visit: Visit) -> web.StreamResponse:
     number = int(visit.request.match_info["number"])
     if not (await visit.ask("DELETE", f"/replays/{number}"))["cancelled"]:
         raise ConsoleRefusal(409, f"replay {number} is not under way: it has ended, or there is none")
+    visit.console.relay.forget()
     return visit.go("/replays")

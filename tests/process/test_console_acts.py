@@ -1,0 +1,148 @@
+"""Replays, erasures and cohorts in the console, by requests: a real relay, a real console, and stand-ins."""
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from html import unescape
+
+import orjson
+import pytest
+import pytest_asyncio
+
+pytest.importorskip("jinja2", reason="the console takes the package currents-relay[console]")
+
+from relay.sandbox.braze.rest_api import CohortApi, Profile
+from relay.testing import Destination, make_event
+from relay.words import format_span
+from tests.console import USERS, Browser, RunningConsole, until_shown, write_users
+from tests.daemon import Daemon
+from tests.forks import Forks
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+OPEN = "users.messages.email.Open"
+SECRET = "the key of the stand-in"
+MEMBERS = 3
+
+
+class Place:
+    """A relay that delivers, its console, and a browser of each user."""
+
+    def __init__(self, daemon: Daemon, hook: Destination, browsers: dict[str, Browser]) -> None:
+        self.daemon, self.hook, self.browsers = daemon, hook, browsers
+
+    async def deliver(self, *events: bytes) -> None:
+        before = len(self.hook.events())
+        await self.daemon.post(b'{"events": [%s]}' % b",".join(events))
+        await self.daemon.until(self.hook.events, lambda found: len(found) >= before + len(events))
+        await self.daemon.settled("hook", len(self.hook.events()))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def place(tmp_path_factory: pytest.TempPathFactory, relay_forks: Forks) -> AsyncIterator[Place]:
+    folder = tmp_path_factory.mktemp("acts")
+    daemon = Daemon(folder, relay_forks)
+    daemon.configure("10-source", '[source.braze]\ntype = "currents"\npath = "/currents"\n')
+    daemon.configure("11-segments", '[source.heap]\ntype = "heap_segments"\npath = "/segments"\n')
+    (folder / "key").write_text(SECRET)
+    async with AsyncExitStack() as stack:
+        hook = await stack.enter_async_context(Destination())
+        profiles = [Profile(f"user-{number}") for number in range(MEMBERS)]
+        api = CohortApi(profiles, partner_key=SECRET, data_import_key=SECRET)
+        await stack.enter_async_context(api)
+        daemon.configure("20-hook", f'[connector.hook]\ntype = "http"\nurl = "{hook.url}"\nevents = ["email"]\n')
+        keys = "".join(f'{name} = {{ file = "{folder}/key" }}\n' for name in ("partner_key", "data_import_key"))
+        daemon.configure(
+            "30-cohorts",
+            f'[connector.segments]\ntype = "braze_cohorts"\nendpoint = "{api.url}"\npartner = "heap"\n{keys}',
+        )
+        write_users(daemon, *USERS)
+        console = RunningConsole(daemon.conf, daemon.state, relay_forks)
+        await daemon.start()
+        await console.start()
+        browsers = {}
+        for number, name in enumerate(USERS, 1):
+            browsers[name] = await stack.enter_async_context(Browser(console.url, f"127.0.2.{number}"))
+            assert (await browsers[name].sign_in(name, f"the secret of {name}")).status == 303
+        yield Place(daemon, hook, browsers)
+        assert await console.stop() == 0
+        assert await daemon.stop() == 0
+
+
+async def test_a_replay_starts_after_a_page_that_says_how_many_events_it_has(place: Place) -> None:
+    await place.deliver(*(make_event(OPEN, n=number) for number in range(3)))
+    browser, before = place.browsers["sven"], len(place.hook.events())
+    assert "<option>hook</option>" in (await browser.get("/replays/new")).text
+    counted = await browser.get(f"/replays/new?connector=hook&events={OPEN}&rate=0.01&since=&until=")
+    assert f"{before} events for hook" in counted.text
+    assert f"within {format_span(before * 100)} or more" in counted.text
+    parts = re.search(r'name="parts" value="([^"]+)"', counted.text)
+    assert parts
+    answer = await browser.post("/replays/start", token=counted.token, parts=unescape(parts[1]))
+    assert (answer.status, answer.location) == (303, "/replays")
+    page = await until_shown(browser, "/replays", "Replay 1 to hook")
+    assert "<progress" in page
+    assert (await browser.post("/replays/1/cancel", token=counted.token)).location == "/replays"
+    page = await until_shown(browser, "/replays", "No replay is under way.")
+    assert "<td>cancelled</td>" in page
+    told = (await browser.get("/activity?subject=connector+hook")).text
+    assert "<td>sven</td>" in told
+
+
+@pytest.mark.parametrize("query", ["rate=-1", "rate=x", "rate=inf", "rate=1&since=yesterday"])
+async def test_a_wrong_replay_is_refused(place: Place, query: str) -> None:
+    assert (await place.browsers["sven"].get(f"/replays/new?connector=hook&{query}")).status == 400
+
+
+@pytest.mark.parametrize("parts", ["", "[]", "{}", '[{"connector": "hook"}]'])
+async def test_a_replay_starts_only_as_it_was_counted(place: Place, parts: str) -> None:
+    browser = place.browsers["cleo"]
+    assert (await browser.post("/replays/start", token=await browser.read_token(), parts=parts)).status == 400
+
+
+async def test_a_user_is_erased_whose_id_was_typed_twice(place: Place) -> None:
+    browser = place.browsers["sven"]
+    form = {"token": await browser.read_token(), "kind": "external_id", "id": "anna-17"}
+    assert (await browser.post("/erasures/request", **form, again="anna-71")).status == 400
+    assert "no erasure was ever asked for" in (await browser.get("/erasures")).text
+    assert (await browser.post("/erasures/request", **form, again="anna-17")).location == "/erasures"
+    page = (await browser.get("/erasures")).text
+    assert re.search(r'<th scope="row">1</th><td>waiting</td>.*\s*<td>sven</td>', page), page
+    assert "anna-17" not in page
+    found = await browser.post("/erasures/check", **form)
+    assert "0 events in the journal, 0 parked. Erasures of this user: 1." in found.text
+    assert "anna-17" not in (await browser.get("/activity")).text
+
+
+@pytest.mark.parametrize(("kind", "name"), [("phone", "1"), ("external_id", " "), ("alias", "no label"), ("", "x")])
+async def test_a_wrong_id_is_refused(place: Place, kind: str, name: str) -> None:
+    browser = place.browsers["sven"]
+    form = {"token": await browser.read_token(), "kind": kind, "id": name, "again": name}
+    assert (await browser.post("/erasures/request", **form)).status == 400
+
+
+async def test_cohorts_and_their_members_are_shown(place: Place) -> None:
+    data = {
+        "segment": {"id": 42, "name": "<b>Lost carts</b>"},
+        "sync_info": {"page_number": 1, "total_pages": 1, "sync_task_id": "1"},
+        "add": [{"id": f"user-{number}"} for number in range(MEMBERS)],
+        "remove": [],
+    }
+    body = orjson.dumps({"action_type": "segment.users.sync", "data": data})
+    await place.daemon.post(body, path="/segments")
+    browser = place.browsers["sven"]
+    page = await until_shown(browser, "/cohorts", f"<td>{MEMBERS}</td>")
+    assert re.search(
+        rf'tables/members\?cohort=42">42</a></th>\s*<td>&lt;b&gt;Lost carts&lt;/b&gt;</td>\s*<td>{MEMBERS}<', page
+    )
+    assert '<th scope="col">last refusal</th>' in page
+    members = (await browser.get("/connectors/segments/tables/members?cohort=42")).text
+    assert members.count("external_id:user-") == MEMBERS
+    mine = (await browser.get("/connectors/segments/tables/members?user=external_id%3Auser-1")).text
+    assert '<th scope="row">42</th>' in mine
+    assert "say which" in (await browser.get("/connectors/segments/tables/members")).text
+    assert (await browser.get("/connectors/segments/tables/none")).status == 404
+    looking = (await place.browsers["lena"].get("/cohorts")).text
+    assert "Lost carts" in looking
+    assert "last refusal" not in looking
+    assert (await place.browsers["lena"].get("/connectors/segments/tables/members?cohort=42")).status == 403
