@@ -1,7 +1,10 @@
 """Every path of the console, with the right that it takes."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final, Literal
+
+from aiohttp import web
 
 from relay.console.pages import (
     activity,
@@ -19,11 +22,22 @@ from relay.console.pages import (
     sign_in,
     source,
     static,
+    table_form,
     trace,
 )
 from relay.console.security.rights import Right
-from relay.console.visit import ConsoleRoute
+from relay.console.visit import ConsoleRoute, Visit
 
+Handle = Callable[[str, Visit], Awaitable[web.StreamResponse]]
+FORMS: Final[Sequence[tuple[Literal["GET", "POST"], str, Handle, str]]] = (
+    ("GET", "new", table_form.show_new, ""),
+    ("POST", "new", table_form.add, "configuration"),
+    ("GET", "{name}/copy", table_form.show_copy, ""),
+    ("POST", "{name}/copy", table_form.add_copy, "configuration"),
+    ("GET", "{name}/edit", table_form.edit, ""),
+    ("POST", "{name}/edit", table_form.change, "{} {{name}}"),
+)
+"""The forms of a kind of tables. They come before its pages: `new` is no name of a table here."""
 METHODS: Final[Sequence[Literal["GET", "POST"]]] = ("GET", "POST")
 ROUTES: Final = (
     ConsoleRoute("GET", "/static/{name:.+}", static.send_file, None),
@@ -34,6 +48,13 @@ ROUTES: Final = (
     ConsoleRoute("GET", "/", overview.show, Right.LOOK),
     ConsoleRoute("GET", "/live", overview.follow, Right.LOOK),
     ConsoleRoute("GET", "/rates", overview.send_rates, Right.LOOK),
+    *(
+        ConsoleRoute(
+            method, f"/{plural}/{path}", partial(handle, kind), Right.LOOK, subject.format(kind), launches=True
+        )
+        for kind, plural in launches.PLURALS.items()
+        for method, path, handle, subject in FORMS
+    ),
     ConsoleRoute("GET", "/connectors/{name}", connector.show, Right.LOOK),
     ConsoleRoute("GET", "/connectors/{name}/live", connector.follow, Right.LOOK),
     ConsoleRoute("POST", "/connectors/{name}/pause", connector.pause, Right.STEER, "connector {name}"),

@@ -21,6 +21,7 @@ from relay.console.security.throttle import Throttle
 from relay.console.settings import ConsoleOptions, LiveSettings
 from relay.console.streams import Streams
 from relay.console.templates import Templates
+from relay.proposal import AvailableTypes
 from relay.threads import ADMIN, JOURNAL_READS
 
 COOKIE: Final = "relay_console"
@@ -51,6 +52,8 @@ class Console:
     throttle: Throttle = field(default_factory=Throttle)
     templates: Templates = field(default_factory=Templates)
     streams: Streams = field(default_factory=Streams)
+    types: AvailableTypes | None = None
+    """The types when a page asked last. A form that comes back has the fields that it was shown with."""
     _launching: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property

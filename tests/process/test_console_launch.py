@@ -48,19 +48,19 @@ async def place(
 
 
 async def test_a_new_connector_is_launched_and_delivers(place: Place, hook: Destination) -> None:
-    text = NEW % ("new", hook.url)
-    checked = await place.check(EDIT, name="60-new.toml", text=text)
-    assert "connector new: added" in plain(checked)
-    assert f'+{MARK} +[connector.new] +type = "http"' in plain(checked)
-    assert not (place.daemon.conf / "60-new.toml").exists()
-    launched = await place.launch(EDIT, checked, name="60-new.toml", text=text)
+    text = NEW % ("fresh", hook.url)
+    checked = await place.check(EDIT, name="60-fresh.toml", text=text)
+    assert "connector fresh: added" in plain(checked)
+    assert f'+{MARK} +[connector.fresh] +type = "http"' in plain(checked)
+    assert not (place.daemon.conf / "60-fresh.toml").exists()
+    launched = await place.launch(EDIT, checked, name="60-fresh.toml", text=text)
     assert (launched.status, launched.location[:10]) == (303, "/launches/"), plain(launched)
-    assert (place.daemon.conf / "60-new.toml").read_text() == f"{MARK}\n{text}"
+    assert (place.daemon.conf / "60-fresh.toml").read_text() == f"{MARK}\n{text}"
     shown = plain(await place.admin.get(launched.location))
-    assert "by cleo relay has reloaded: connector new: added" in shown
+    assert "by cleo relay has reloaded: connector fresh: added" in shown
     assert (await ask(place.daemon, "history"))[-1]["by"] == "cleo"
     assert (await place.daemon.post(b'{"events": [%s]}' % make_event()))[0] == 202
-    await place.daemon.settled("new", 1)
+    await place.daemon.settled("fresh", 1)
     assert "in force" in plain(await place.admin.get("/activity"))
 
 
@@ -73,7 +73,7 @@ async def test_the_file_of_a_person_stays_and_undo_takes_the_drop_in_away(place:
     drop_in = place.daemon.conf / "60-hook.toml.d" / "50-console.toml"
     assert drop_in.read_text() == f"{MARK}\n[connector.hook]\nenabled = false\n"
     assert "connector hook: switched off" in plain(await place.admin.get(launched.location))
-    assert [lane["connector"] for lane in (await ask(place.daemon, "status"))["lanes"]] == ["new"]
+    assert [lane["connector"] for lane in (await ask(place.daemon, "status"))["lanes"]] == ["fresh"]
     undo = f"{launched.location}/undo"
     undone = await place.launch(undo, await place.admin.get(undo))
     assert "connector hook: added" in plain(await place.admin.get(undone.location))
@@ -100,7 +100,7 @@ async def test_the_page_of_a_connector_waits_for_its_first_delivery(place: Place
     launched = await place.launch(on, shown)
     assert re.fullmatch(r"/connectors/hook\?launched=\d+", launched.location), launched
     await until_shown(place.admin, launched.location, "No event that it wants has come yet")
-    other = launched.location.replace("hook", "new")
+    other = launched.location.replace("hook", "fresh")
     assert "is in force" not in plain(await place.admin.get(other))
     assert (await place.daemon.post(b'{"events": [%s]}' % make_event()))[0] == 202
     await until_shown(place.admin, launched.location, "Delivered: 1 event since the launch")

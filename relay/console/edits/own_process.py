@@ -1,7 +1,7 @@
 """Asks `python -m relay.proposal` where no relay runs that could ask it."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Final
 
 import msgspec
@@ -28,9 +28,11 @@ async def check_alone(options: ConsoleOptions, proposal: Proposal) -> CheckedPro
 
 
 async def list_types_alone(options: ConsoleOptions) -> AvailableTypes:
-    """List the plugins and the types that a relay would have. Raises OSError."""
-    folders = [*map(str, options.plugin_folders)]
-    return msgspec.json.decode(await _ask(options, "types", plugin_folders=folders, known={}), type=AvailableTypes)
+    """List the plugins and the types that a relay would load. Raises OSError."""
+    answer = await _ask(options, "types", plugin_folders=[*map(str, options.plugin_folders)], known={})
+    found = msgspec.json.decode(answer, type=AvailableTypes)
+    plugins = [replace(one, loaded=one.error is None) for one in found.plugins]
+    return AvailableTypes(plugins, [replace(one, loaded=True) for one in found.types])
 
 
 async def _ask(options: ConsoleOptions, question: str, **more: Any) -> msgspec.Raw:

@@ -88,6 +88,11 @@ class Field:
         return self.path[-1] if self.path else "other settings"
 
     @property
+    def title(self) -> str:
+        """The name of the setting with the names of its tables."""
+        return ".".join(self.path) or self.label
+
+    @property
     def id(self) -> str:
         """The name as an HTML id."""
         return quote(self.name, safe="")
@@ -96,6 +101,18 @@ class Field:
     def default_text(self) -> str:
         """The default as in TOML; "" without any."""
         return "" if self.default is NOT_SET else format_setting(self.default)
+
+    @property
+    def placeholder(self) -> str:
+        """The default as somebody would enter it; "" without any."""
+        match self.default:
+            case bool() if self.codec == "boolean":
+                return "yes" if self.default else "no"
+            case str():
+                return self.default
+            case list():
+                return "\n".join(one if isinstance(one, str) else format_setting(one) for one in self.default)
+        return self.default_text
 
     @property
     def takes(self) -> str:

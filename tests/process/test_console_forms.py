@@ -1,0 +1,328 @@
+"""Tables made and changed by forms: what a form shows, what it writes, and what becomes of bad input.
+
+A real relay and a real console, met by requests as a browser without JavaScript sends them.
+"""
+
+import re
+from collections.abc import AsyncIterator
+from html.parser import HTMLParser
+
+import pytest
+import pytest_asyncio
+
+pytest.importorskip("jinja2", reason="the console takes the package currents-relay[console]")
+
+from relay.testing import Destination, make_event
+from tests.console import Answer
+from tests.daemon import Daemon
+from tests.forks import Forks
+from tests.process.console_place import Place, find_seen, plain, run_place
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+TOKEN = "tok-3n-of-heap"
+NEW = "/connectors/new"
+NEW_HTTP = "/connectors/new?type=http"
+EVENTS = "message_engagement\npurchase\n!users.messages.email.Open"
+CHAT = '''"""Sends events to a chat."""
+
+from typing import Any
+
+from relay.api import Batch, Connector, ConnectorSettings, Settings
+
+
+class Room(Settings):
+    """A room of the chat."""
+
+    name: str
+    """Which room it is."""
+    loud: bool = False
+
+
+class Chat(Connector, type="%s"):
+    """Posts each event to a room.
+
+    The room must be there already."""
+
+    class Settings(ConnectorSettings):
+        room: Room
+        words: tuple[str, ...] = ("hello",)
+        """What to say first."""
+        odd: Any = None
+
+    async def deliver(self, batch: Batch) -> None:
+        pass
+'''
+
+
+class Form(HTMLParser):
+    """What a browser without JavaScript would post of the form of a table."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__()
+        self.fields: dict[str, str] = {}
+        self.described: dict[str, str] = {}
+        """What describes an input, by the name of the input."""
+        self._texts: dict[str, str] = {}
+        self._wanted: dict[str, list[str]] = {}
+        self._in_form = self._select = self._area = ""
+        self._ids: list[tuple[str, str]] = []
+        self.feed(answer.text)
+        for name, ids in self._wanted.items():
+            self.described[name] = " ".join(" ".join(self._texts[one].split()) for one in ids)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        if tag == "form":
+            self._in_form = "table" if given.get("class") == "table" else ""
+        if not self._in_form:
+            return
+        name = given.get("name", "")
+        if "aria-describedby" in given:
+            self._wanted[name or given["id"]] = given["aria-describedby"].split()
+        if tag == "small" and "id" in given:
+            self._ids.append((tag, given["id"]))
+            self._texts[given["id"]] = ""
+        if tag == "input":
+            self.fields[name] = given.get("value", "")
+        elif tag == "select":
+            self._select = name
+        elif tag == "option" and (self._select not in self.fields or "selected" in given):
+            self.fields[self._select] = given["value"]
+        elif tag == "textarea":
+            self._area, self.fields[name] = name, ""
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "textarea":
+            self._area = ""
+        elif tag == "small" and self._ids:
+            self._ids.pop()
+
+    def handle_data(self, data: str) -> None:
+        if self._area:
+            self.fields[self._area] += data if self.fields[self._area] else data.removeprefix("\n")
+        for _, one in self._ids:
+            self._texts[one] += data
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def hook() -> AsyncIterator[Destination]:
+    async with Destination() as destination:
+        yield destination
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def place(
+    tmp_path_factory: pytest.TempPathFactory, relay_forks: Forks, hook: Destination
+) -> AsyncIterator[Place]:
+    folder = tmp_path_factory.mktemp("forms")
+    daemon = Daemon(folder, relay_forks)
+    (daemon.plugins / "chat.py").write_text(CHAT % "chat")
+    daemon.configure("60-hook", f'# of a person\n[connector.hook]\ntype = "http"\nurl = "{hook.url}"\nrate = 5.0\n')
+    async with run_place(daemon, relay_forks) as running:
+        yield running
+
+
+async def open_form(place: Place, path: str, user: str = "cleo", **changed: str) -> dict[str, str]:
+    """Return what a browser posts of a form, with some of its inputs changed."""
+    answer = await place.browsers[user].get(path)
+    assert answer.status == 200, plain(answer)
+    fields = Form(answer).fields
+    assert changed.keys() <= fields.keys(), changed.keys() - fields.keys()
+    return fields | changed
+
+
+async def post(place: Place, path: str, form: dict[str, str], act: str, user: str = "cleo") -> Answer:
+    return await place.browsers[user].ask(
+        "POST", path.partition("?")[0], data={**form, "act": act}, Sec_Fetch_Site="same-origin"
+    )
+
+
+async def check(place: Place, path: str, user: str = "cleo", **changed: str) -> Answer:
+    return await post(place, path, await open_form(place, path, user, **changed), "check", user)
+
+
+async def launch(place: Place, path: str, checked: Answer) -> Answer:
+    find_seen(checked)
+    return await post(place, path, Form(checked).fields, "launch")
+
+
+def find_mistakes(answer: Answer) -> dict[str, str]:
+    """Return the mistakes at the fields of a form, by the name of the input."""
+    found = {name: re.search(r"Mistake: (.*)", said) for name, said in Form(answer).described.items()}
+    return {name: said[1] for name, said in found.items() if said}
+
+
+async def test_a_connector_is_launched_with_a_pasted_token(place: Place, hook: Destination) -> None:
+    types = await place.admin.get(NEW)
+    assert '<a href="/connectors/new?type=heap">heap</a>' in types.text
+    assert "Sends events to a URL." in plain(types)
+    path = f"{NEW}?type=heap"
+    changed: dict[str, str] = {"name": "sink", "set.endpoint": hook.url, "set.events": EVENTS}
+    checked = await check(place, path, **changed, **{"set.token:from": "paste", "set.token:paste": TOKEN})
+    assert checked.status == 200, plain(checked)
+    secret = place.daemon.state.absolute() / "secrets" / "sink-token"
+    assert secret.read_text() == TOKEN
+    text = (
+        f'# Written by the console of relay.\n[connector.sink]\ntype = "heap"\nendpoint = "{hook.url}"\n'
+        f'token = {{ file = "{secret}" }}\n'
+        'events = ["message_engagement", "purchase", "!users.messages.email.Open"]\n'
+    )
+    assert " ".join(f"+{line}" for line in text.splitlines()) in plain(checked)
+    launched = await launch(place, path, checked)
+    assert (launched.status, launched.location[:26]) == (303, "/connectors/sink?launched="), plain(launched)
+    assert (place.daemon.conf / "60-sink.toml").read_bytes() == text.encode()
+    events = [make_event("users.messages.email.Click"), make_event("users.messages.email.Open")]
+    assert (await place.daemon.post(b'{"events": [%s]}' % b",".join(events)))[0] == 202
+    await place.daemon.until(
+        lambda: [one for one in hook.requests if one.headers.get("Authorization") == f"Bearer {TOKEN}"],
+        lambda found: len(found) == 1,
+    )
+    for page in (NEW, "/connectors/sink", "/connectors/sink/edit", "/activity", "/files"):
+        assert TOKEN not in (await place.admin.get(page)).text
+    assert TOKEN not in checked.text
+    assert TOKEN not in str(place.console.stderr) + str(place.daemon.stderr)
+
+
+async def test_a_connector_of_a_person_changes_by_a_drop_in_and_is_copied(place: Place, hook: Destination) -> None:
+    path = "/connectors/hook/edit"
+    shown = await open_form(place, path)
+    assert (shown["set.url"], shown["set.rate"], shown["set.retry.max"]) == (hook.url, "5.0", "")
+    assert "Nothing changes." in plain(await post(place, path, shown, "check"))
+    checked = await post(place, path, shown | {"set.retry.max": "1m", "set.headers": "X-From = relay"}, "check")
+    assert (await launch(place, path, checked)).status == 303, plain(checked)
+    drop_in = (place.daemon.conf / "60-hook.toml.d" / "50-console.toml").read_text()
+    assert drop_in.partition("\n")[2] == '[connector.hook]\nheaders = { X-From = "relay" }\nretry = { max = "1m" }\n'
+    again = await open_form(place, path)
+    assert again == shown | {"set.retry.max": "1m", "set.headers": "X-From = relay", "token": again["token"]}
+    checked = await check(place, "/connectors/hook/copy", name="twin", **{"set.rate": ""})
+    assert (await launch(place, "/connectors/hook/copy", checked)).status == 303, plain(checked)
+    twin = (place.daemon.conf / "60-twin.toml").read_text()
+    assert twin.partition("\n")[2] == (
+        f'[connector.twin]\ntype = "http"\nurl = "{hook.url}"\n'
+        'headers = { X-From = "relay" }\nretry = { max = "1m" }\n'
+    )
+
+
+async def test_a_source_and_a_filter_are_made_by_forms(place: Place) -> None:
+    changed = {"set.path": "/shop", "set.tokens:0:from": "paste", "set.tokens:0:paste": "tok-3n-of-shop"}
+    checked = await check(place, "/sources/new?type=json", name="shop", **changed)
+    assert (await launch(place, "/sources/new?type=json", checked)).status == 303, plain(checked)
+    event = b'{"id": "1", "event_type": "sold", "time": 1}'
+    assert (await place.daemon.post(event, "/shop", Authorization="Bearer tok-3n-of-shop"))[0] == 202
+    assert (await place.daemon.post(event, "/shop"))[0] == 401
+    again = await open_form(place, "/sources/shop/edit")
+    assert again["set.tokens:1:from"] == again["set.tokens:1:paste"] == ""
+    checked = await check(place, "/filters/new?type=keep", name="loud", **{"set.field": "user.x", "set.equals": "5"})
+    assert (await launch(place, "/filters/new?type=keep", checked)).status == 303, plain(checked)
+    assert (place.daemon.conf / "40-loud.toml").read_text().endswith('field = "user.x"\nequals = 5\n')
+    form = Form(await place.admin.get("/connectors/new?type=file"))
+    assert "There are: loud." in form.described["set.filters"]
+
+
+async def test_the_connector_of_a_plugin_has_a_form_with_its_docstrings(place: Place) -> None:
+    page = await place.admin.get("/connectors/new?type=chat")
+    assert "The room must be there already." in plain(page)
+    form = Form(page)
+    assert form.described["set.room.name"] == "Which room it is."
+    assert form.described["set.words"] == 'What to say first. One entry a line. Default: ["hello"].'
+    assert form.fields["set.odd:toml"] == ""
+    assert "takes a restart" not in plain(page)
+    (place.daemon.plugins / "later.py").write_text(CHAT % "later")
+    assert "later (takes a restart)" in plain(await place.admin.get(NEW))
+    assert "takes a restart" in plain(await place.admin.get("/connectors/new?type=later"))
+    changed = {"set.room.name": "ops", "set.room.loud": "yes", "set.words": "a\r\nb", "set.odd:toml": "[1, { x = 2 }]"}
+    checked = await check(place, "/connectors/new?type=chat", name="room", **changed)
+    assert (await launch(place, "/connectors/new?type=chat", checked)).status == 303, plain(checked)
+    assert (place.daemon.conf / "60-room.toml").read_text().partition('"chat"\n')[2] == (
+        'room = { name = "ops", loud = true }\nwords = ["a", "b"]\nodd = [1, { x = 2 }]\n'
+    )
+    again = await open_form(place, "/connectors/room/edit")
+    assert (again["set.words"], again["set.odd:toml"]) == ("a\nb", "[1, { x = 2 }]")
+
+
+async def test_mistakes_stand_at_their_fields_in_the_words_of_relay_check(place: Place) -> None:
+    path = NEW_HTTP
+    form = await open_form(place, path, name="wrong")
+    assert find_mistakes(await post(place, path, form, "check")) == {"set.url": "is missing"}
+    form |= {"set.url": "ftp://x", "set.timeout": "30", "set.retry.max": "1x", "set.filters": "none"}
+    form |= {"set.events": "!", "set.window": "many", "set.token:from": "env", "set.token:at": "NO_SUCH"}
+    checked = await post(place, path, form, "check")
+    assert checked.status == 422
+    said = {
+        "set.url": "expected a URL such as",
+        "set.timeout": 'expected a duration such as "30s"',
+        "set.retry.max": "expected a duration",
+        "set.filters": "none",
+        "set.events": "expected a list such as",
+        "set.window": "expected a whole number",
+        "set.token": "the environment has no variable NO_SUCH",
+    }
+    found = find_mistakes(checked)
+    assert found.keys() == said.keys(), plain(checked)
+    for field, reason in said.items():
+        assert reason in found[field]
+        assert f'<a href="#{field}">' in checked.text
+    assert 'name="seen"' not in checked.text
+    assert Form(checked).fields | {"token": form["token"]} == form
+    assert '<details class="rare" open>' in checked.text
+
+
+async def test_a_wrong_name_is_a_mistake_before_relay_is_asked(place: Place) -> None:
+    form = await open_form(place, NEW_HTTP, **{"set.url": "http://x", "set.headers": "X"})
+    for name, said in {
+        "": "a name is made of",
+        "../x": "a name is made of",
+        "hook": "the name is taken, by the connector at 60-hook.toml:2",
+        "new": "choose another one",
+    }.items():
+        checked = await post(place, NEW_HTTP, form | {"name": name}, "check")
+        assert checked.status == 422
+        found = find_mistakes(checked)
+        assert said in found.pop("name")
+        assert found == {"set.headers": "write each line as name = value"}
+        assert Form(checked).fields["name"] == name
+
+
+async def test_a_secret_in_the_wrong_field_is_refused_and_not_shown(place: Place) -> None:
+    form = await open_form(place, NEW_HTTP, **{"set.url": "http://x"})
+    plain_secret = form | {"set.headers": "Authorization = Bearer s3cr3t-s3cr3t"}
+    pasted = form | {"set.token:from": "paste", "set.token:paste": "s3cr3t\ts3cr3t"}
+    for name, posted, field, said in (
+        ("wrong", plain_secret, "set.headers", "in plain text"),
+        ("../x", plain_secret, "name", "a name is made of"),
+        ("wrong", pasted, "set.token", "the secret holds a line break or another control character"),
+    ):
+        checked = await post(place, NEW_HTTP, posted | {"name": name}, "check")
+        assert checked.status == 422
+        assert said in find_mistakes(checked)[field]
+        assert "s3cr3t" not in checked.text
+    form = await open_form(place, NEW_HTTP, "lena", name="wrong")
+    assert "set.token:paste" not in form
+    form |= {"set.token:from": "paste", "set.token:paste": "s3cr3t-s3cr3t"}
+    assert (await post(place, NEW, form, "check", "lena")).status == 403
+    assert not [one for one in (place.daemon.state / "secrets").iterdir() if "wrong" in one.name]
+
+
+async def test_who_may_look_sees_the_text_and_no_secret_of_a_file(place: Place) -> None:
+    place.daemon.configure(
+        "60-plain", '[connector.plain]\nenabled = false\ntype = "http"\nurl = "http://x?token=s3cr3t-1"\n'
+    )
+    shown = await place.browsers["lena"].get("/connectors/plain/edit")
+    assert "s3cr3t" not in shown.text
+    checked = await check(place, "/connectors/plain/edit", "lena", **{"set.method": "PUT"})
+    assert '+method = "PUT"' in plain(checked)
+    assert "relay reload" in plain(checked)
+    assert "Launch" not in checked.text
+    assert "s3cr3t" not in checked.text
+
+
+async def test_a_table_of_an_unknown_type_is_lines_of_toml(place: Place) -> None:
+    text = '[connector.gone]\nenabled = false\ntype = "gone"\nodd = [1.0, { a = 2026-01-02 }]\n'
+    place.daemon.configure("60-gone", text)
+    form = await open_form(place, "/connectors/gone/edit")
+    assert form["set:toml"] == "enabled = false\nodd = [1.0, { a = 2026-01-02 }]"
+    assert "Nothing changes." in plain(await post(place, "/connectors/gone/edit", form, "check"))
+    for path in ("/connectors/none/edit", "/connectors/new?type=none", "/sources/hook/copy"):
+        assert (await place.admin.get(path)).status == 404
+    (place.daemon.conf / "60-gone.toml").unlink()
