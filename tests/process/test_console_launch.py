@@ -73,7 +73,7 @@ async def test_the_file_of_a_person_stays_and_undo_takes_the_drop_in_away(place:
     drop_in = place.daemon.conf / "60-hook.toml.d" / "50-console.toml"
     assert drop_in.read_text() == f"{MARK}\n[connector.hook]\nenabled = false\n"
     assert "connector hook: switched off" in plain(await place.admin.get(launched.location))
-    assert [lane["connector"] for lane in (await ask(place.daemon, "status"))["lanes"]] == ["fresh"]
+    assert "hook" not in {lane["connector"] for lane in (await ask(place.daemon, "status"))["lanes"]}
     undo = f"{launched.location}/undo"
     undone = await place.launch(undo, await place.admin.get(undo))
     assert "connector hook: added" in plain(await place.admin.get(undone.location))
@@ -92,11 +92,18 @@ async def test_the_file_of_a_person_stays_and_undo_takes_the_drop_in_away(place:
 
 
 async def test_the_page_of_a_connector_waits_for_its_first_delivery(place: Place) -> None:
+    before = place.daemon.ledger()["hook"].accepted
+    assert (await place.daemon.post(b'{"events": [%s]}' % make_event(user={"user_id": "</pre>{{ 7 * 7 }}"})))[0] == 202
+    await place.daemon.settled("hook", before + 1)
     off = "/connectors/hook/switch-off"
     await place.launch(off, await place.admin.get(off))
     on = "/connectors/hook/switch-on"
     shown = await place.admin.get(on)
-    assert "The destination" in plain(shown)
+    assert re.search(
+        r"The events of the last hour Of [1-9]\d* events? the connector would have had [1-9]", plain(shown)
+    )
+    assert "&lt;/pre&gt;{{ 7 * 7 }}" in shown.text
+    assert re.search("The destination (It can be reached|Not known)", plain(shown)), plain(shown)
     launched = await place.launch(on, shown)
     assert re.fullmatch(r"/connectors/hook\?launched=\d+", launched.location), launched
     await until_shown(place.admin, launched.location, "No event that it wants has come yet")
