@@ -20,13 +20,26 @@ function localize(root) {
 function watch(live) {
   const notice = document.getElementById("silent");
   let heard = performance.now();
-  document.addEventListener("htmx:sse:after:message", () => { heard = performance.now(); localize(live); });
+  document.addEventListener("htmx:sse:before:message", () => { heard = performance.now(); });
+  document.addEventListener("htmx:sse:after:message", () => localize(live));
   document.addEventListener("htmx:sse:error", (event) => {
     if (event.detail.status === 200 || event.detail.status === undefined) return;
     location.reload(); // the session has ended, or the page is none any more
   });
   document.addEventListener("visibilitychange", () => { heard = performance.now(); });
   setInterval(() => { notice.hidden = document.hidden || performance.now() - heard < SILENT_MS; }, 1000);
+}
+
+// Holds a live page: what comes meanwhile is not shown.
+function hold(button) {
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    const held = button.getAttribute("aria-pressed") !== "true";
+    button.setAttribute("aria-pressed", held);
+  });
+  document.addEventListener("htmx:sse:before:message", (event) => {
+    if (button.getAttribute("aria-pressed") === "true") event.preventDefault();
+  });
 }
 
 const lastHour = () => [Date.now() / 1000 - 3600, Date.now() / 1000];
@@ -62,6 +75,8 @@ document.addEventListener("DOMContentLoaded", () => {
   localize(document);
   const live = document.getElementById("live");
   if (live) watch(live);
+  const button = document.getElementById("hold");
+  if (live && button) hold(button);
   const chart = document.getElementById("chart");
   if (chart) draw(chart);
 });

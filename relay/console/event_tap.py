@@ -1,0 +1,117 @@
+"""Follows the events that pass relay, for a page that shows the last of them.
+
+The tap keeps MOST events, each cut at TEXT_BYTES. What it cannot keep is counted. If relay goes away, the tap says so,
+and follows again as soon as relay runs.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlencode
+
+import aiohttp
+import msgspec
+
+from relay.client import find_socket
+from relay.socket_path import address_of
+from relay.words import describe_error
+
+MOST: Final = 50
+TEXT_BYTES: Final = 2 << 10
+"""Bytes of content that the page shows of an event."""
+LINE_BYTES: Final = 32 << 20
+"""A longer line of relay ends the connection."""
+AGAIN_S: Final = 2.0
+"""Seconds until a lost tap follows again."""
+
+
+class _Head(msgspec.Struct):
+    offset: int
+    received: float
+    source: str
+    type: str
+    worker: int | None = None
+
+
+class _Dropped(msgspec.Struct):
+    dropped: int
+
+
+class _Named(msgspec.Struct):
+    id: object = None
+
+
+HEAD: Final = msgspec.json.Decoder(_Head)
+DROPPED: Final = msgspec.json.Decoder(_Dropped)
+NAMED: Final = msgspec.json.Decoder(_Named)
+
+
+@dataclass(frozen=True, slots=True)
+class PassedEvent:
+    """An event that has passed. `text`: its content, maybe cut."""
+
+    offset: str
+    received: float
+    source: str
+    type: str
+    id: str
+    text: str
+    is_cut: bool
+
+
+class EventTap:
+    """The last events that passed a point of relay, since the tap was made."""
+
+    def __init__(self, state: Path, at: str, entries: Sequence[str], by: str) -> None:
+        """`at`: ingest, or a connector. `entries`: a selection. `by`: who looks."""
+        self._state, self._by = state, by
+        self._path = f"/tail?{urlencode([('at', at), *(('events', entry) for entry in entries)])}"
+        self.events = deque[PassedEvent](maxlen=MOST)
+        self.passed = 0
+        """Events that relay has sent."""
+        self.left_out = 0
+        """Events that passed too fast to be sent."""
+        self.problem = ""
+        """Why no event comes; empty: relay sends them."""
+
+    async def follow(self) -> None:
+        """Follow the events, until cancelled."""
+        while True:
+            try:
+                await self._read()
+                self.problem = "relay has stopped"
+            except (aiohttp.ClientError, OSError, ValueError) as error:
+                self.problem = describe_error(error) if isinstance(error, OSError) else str(error)
+            await asyncio.sleep(AGAIN_S)
+
+    async def _read(self) -> None:
+        with address_of(find_socket(self._state)) as address:
+            session = aiohttp.ClientSession(
+                connector=aiohttp.UnixConnector(address), headers={"Relay-By": self._by},
+                timeout=aiohttp.ClientTimeout(sock_connect=AGAIN_S), read_bufsize=LINE_BYTES,
+            )  # fmt: skip
+            async with session, session.get(f"http://relay{self._path}") as answer:
+                if answer.status != 200:
+                    self.problem = str((await answer.json(content_type=None))["detail"])
+                    return
+                self.problem = ""
+                async for line in answer.content:
+                    self._add(line)
+
+    def _add(self, line: bytes) -> None:
+        head, is_event, rest = line.partition(b',"event":')  # in a text of the head, quotes are escaped
+        if not is_event:
+            self.left_out += DROPPED.decode(line).dropped
+            return
+        self.passed += 1
+        about, content = HEAD.decode(head + b"}"), rest.strip()[:-1]
+        is_cut = len(content) > TEXT_BYTES
+        shown = content[:TEXT_BYTES] if is_cut else msgspec.json.format(content, indent=2)
+        place = f"{about.worker}:{about.offset}" if about.worker is not None else str(about.offset)
+        text = shown.decode(errors="ignore")
+        named = NAMED.decode(content).id
+        name = named if isinstance(named, str) else ""
+        self.events.appendleft(PassedEvent(place, about.received, about.source, about.type, name, text, is_cut))
