@@ -1,5 +1,6 @@
 """Renders the pages. Every text is escaped, and an unknown name is a bug."""
 
+import re
 from codecs import getincrementaldecoder
 from hashlib import sha256
 from importlib.resources import files
@@ -33,6 +34,7 @@ class Templates:
             "size": format_size,
             "number": lambda number: f"{number:,}",
             "counted": format_count,
+            "marked": mark_code,
             "content": lambda content: show_content(bytes(content)),
         }
         self._environment.globals["static"] = _Static().name_path
@@ -66,6 +68,14 @@ def show_content(content: bytes) -> str:
     is_cut = len(content) > CONTENT_BYTES
     text = getincrementaldecoder("utf-8")("backslashreplace").decode(content[:CONTENT_BYTES], final=not is_cut)
     return f"{text} ... (cut at {format_size(CONTENT_BYTES)})" if is_cut else text
+
+
+def mark_code(text: str) -> Markup:
+    """Return a paragraph of a docstring as one line, in which what stands between backticks is code."""
+    parts = re.split(r"`([^`]+)`", escape(" ".join(text.split())))
+    return Markup().join(
+        Markup("<code>{}</code>").format(part) if number % 2 else part for number, part in enumerate(parts)
+    )
 
 
 def make_time(unix_seconds: float | None) -> Markup:

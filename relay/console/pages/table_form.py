@@ -202,8 +202,11 @@ async def _show(
     """Show a form. `found`, `name`, `posted`: what came of a form that was posted, and what it shows again."""
     shown = show_form(form.fields, form.before, form.before) if posted is None else posted
     mistakes = found.mistakes if found else {}
-    rare = [one for one in form.fields if one.is_rare]
-    used = {one.name for one in flatten(rare) if one.name in mistakes or any(is_part(key, one.name) for key in shown)}
+    used = {
+        one.name for one in flatten(form.fields) if one.name in mistakes or any(is_part(key, one.name) for key in shown)
+    }
+    # The field for other settings is of no use where the type takes none, and the table has none
+    rare = [one for one in form.fields if one.is_rare and (one.path or one.name in used)]
     return visit.show(
         "table_form.html",
         status=found.status if found else 200,
@@ -214,7 +217,7 @@ async def _show(
         considered=found,
         labels={NAME: (NAME, NAME)} | {one.name: (one.id, one.title) for one in flatten(form.fields)},
         rare=rare,
-        is_rare_open=bool(used),
+        is_rare_open=any(one.name in used for one in flatten(rare)),
         look={
             "considered": found,
             "may_paste": not await ADMIN.run(find_bar, visit, form.view),
