@@ -20,6 +20,7 @@ CAUSES: Final = {"malformed": "that failed in TLS or spoke no HTTP"}
 """What is not called by its name."""
 UNKNOWN_NAMED: Final = 10
 """Event types of a source that are named; all are with --json."""
+MANY: Final = ((1_000_000_000, "billion "), (1_000_000, "million "))
 
 
 def describe_process(seen: Status) -> str:
@@ -184,3 +185,12 @@ def _format_if(is_known: bool, number: float) -> str:
 def _format_parked(number: int, seen: Status) -> str:
     """Format a number of parked events."""
     return _format_if(_knows_partitions(seen) and not seen.unread, number)
+
+
+def format_journal_progress(read: int, of: int) -> str:
+    """Format how many events were read, of how many."""
+    percent = read * 100 // max(of, 1)
+    for size, unit in MANY:
+        if of >= size:
+            return f"read {read / size:.1f} of {of / size:.1f} {unit}events ({percent}%)"
+    return f"read {read:,} of {of:,} events ({percent}%)"

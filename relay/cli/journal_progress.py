@@ -3,12 +3,10 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
 
 from relay.cli.output import rewrite_line
 from relay.inspect import UNTOLD, JournalProgress
-
-UNITS: Final = ((1_000_000_000, "billion "), (1_000_000, "million "))
+from relay.screen import format_journal_progress
 
 
 @contextmanager
@@ -29,12 +27,3 @@ def show_journal_progress(*, shown: bool = True) -> Iterator[JournalProgress]:
     finally:
         if is_there:
             rewrite_line("")
-
-
-def format_journal_progress(read: int, of: int) -> str:
-    """Format how many events were read, of how many."""
-    percent = read * 100 // max(of, 1)
-    for size, unit in UNITS:
-        if of >= size:
-            return f"read {read / size:.1f} of {of / size:.1f} {unit}events ({percent}%)"
-    return f"read {read:,} of {of:,} events ({percent}%)"

@@ -12,18 +12,14 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode
 
-import aiohttp
 import msgspec
 
-from relay.client import find_socket
-from relay.socket_path import address_of
-from relay.words import describe_error
+from relay.client import ClientError
+from relay.console.relay_stream import open_answer
 
 MOST: Final = 50
 TEXT_BYTES: Final = 2 << 10
 """Bytes of content that the page shows of an event."""
-LINE_BYTES: Final = 32 << 20
-"""A longer line of relay ends the connection."""
 AGAIN_S: Final = 2.0
 """Seconds until a lost tap follows again."""
 
@@ -81,25 +77,14 @@ class EventTap:
         """Follow the events, until cancelled."""
         while True:
             try:
-                await self._read()
+                async with open_answer(self._state, self._by, "GET", self._path) as lines:
+                    self.problem = ""
+                    async for line in lines:
+                        self._add(line)
                 self.problem = "relay has stopped"
-            except (aiohttp.ClientError, OSError, ValueError) as error:
-                self.problem = describe_error(error) if isinstance(error, OSError) else str(error)
+            except ClientError as error:
+                self.problem = str(error)
             await asyncio.sleep(AGAIN_S)
-
-    async def _read(self) -> None:
-        with address_of(find_socket(self._state)) as address:
-            session = aiohttp.ClientSession(
-                connector=aiohttp.UnixConnector(address), headers={"Relay-By": self._by},
-                timeout=aiohttp.ClientTimeout(sock_connect=AGAIN_S), read_bufsize=LINE_BYTES,
-            )  # fmt: skip
-            async with session, session.get(f"http://relay{self._path}") as answer:
-                if answer.status != 200:
-                    self.problem = str((await answer.json(content_type=None))["detail"])
-                    return
-                self.problem = ""
-                async for line in answer.content:
-                    self._add(line)
 
     def _add(self, line: bytes) -> None:
         head, is_event, rest = line.partition(b',"event":')  # in a text of the head, quotes are escaped

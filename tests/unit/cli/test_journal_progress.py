@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from relay.cli.journal_progress import format_journal_progress, show_journal_progress
+from relay.cli.journal_progress import show_journal_progress
+from relay.screen import format_journal_progress
 
 
 class Terminal(io.StringIO):
