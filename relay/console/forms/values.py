@@ -33,6 +33,8 @@ TIME: Final = "time"
 STARTS: Final = ("now", "oldest")
 MOST_SECRETS: Final = 100
 """Secrets in a list."""
+MOST_LINES: Final = 1000
+"""Entries of a field. Longer lists are shown as TOML, which is read faster."""
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 _MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:(?!00)\d\d)?", re.ASCII)
 """A time as browsers write it."""
@@ -146,6 +148,8 @@ def _read_control(one: Field, form: Inputs, before: object, found: FormValues) -
     """Return the value of a field that is not TOML, or NOT_SET. Raises ValueError."""
     text = form.get(one.name, "").strip()
     lines = [line for part in _LINE_END.split(text) if (line := part.strip())]
+    if len(lines) > MOST_LINES:
+        raise ValueError(f"a field has at most {MOST_LINES:,} lines: write a file")
     value: Any = NOT_SET
     match one.control:
         case FieldControl.TABLE:

@@ -141,7 +141,7 @@ async def _find_type(visit: Visit, kind: str, type: object) -> AvailableType | N
 async def _change(visit: Visit, form: TableForm) -> web.StreamResponse:
     name = form.name or visit.form.get(NAME, "").strip()
     posted, flaws = await _keep_secrets(visit, form, name)
-    read = read_form(form.fields, posted, form.before)
+    read = await ADMIN.run(read_form, form.fields, posted, form.before)
     mistakes: dict[str, list[str]] = {key: [said] for key, said in (read.mistakes | flaws).items()}
     values = {**({"type": form.type} if form.type else {}), **read.values}
     files: Files = {}
@@ -164,7 +164,7 @@ async def _change(visit: Visit, form: TableForm) -> web.StreamResponse:
     if isinstance(found, web.Response):
         return found
     emptied = form.find_secrets(read.values) | {*found.emptied}
-    shown = show_again(form.fields, posted, read, form.before)
+    shown = await ADMIN.run(show_again, form.fields, posted, read, form.before)
     shown = {key: text for key, text in shown.items() if not any(is_part(key, one) for one in emptied)}
     return await _show(visit, form, found, name, shown)
 
@@ -200,7 +200,9 @@ async def _show(
     visit: Visit, form: TableForm, found: Considered | None = None, name: str = "", posted: Inputs | None = None
 ) -> web.Response:
     """Show a form. `found`, `name`, `posted`: what came of a form that was posted, and what it shows again."""
-    shown = show_form(form.fields, form.before, form.before) if posted is None else posted
+    shown = posted
+    if shown is None:
+        shown = await ADMIN.run(show_form, form.fields, form.before, form.before)
     mistakes = found.mistakes if found else {}
     used = {
         one.name for one in flatten(form.fields) if one.name in mistakes or any(is_part(key, one.name) for key in shown)
