@@ -1,0 +1,76 @@
+"""Every page of the console in a browser: to screen readers, in light and dark, enlarged, and by keyboard."""
+
+import pytest
+from playwright.async_api import Page, expect
+
+from relay.console.routes import ROUTES
+from tests.browser.everybody import check_everybody
+from tests.browser.stage import Stage
+
+pytestmark = pytest.mark.asyncio(loop_scope="package")
+
+PAGES = {
+    "/": "/",
+    "/connectors/{name}": "/connectors/hook",
+    "/sources/{name}": "/sources/braze",
+    "/parked": "/parked",
+    "/parked/confirm": "/parked/confirm?which=&act=drop",
+    "/parked/{number:[0-9]{1,18}}": "/parked/{parked}",
+    "/events": "/events",
+    "/trace": "/trace?id=evil",
+    "/replays": "/replays",
+    "/replays/new": "/replays/new?connector=hook&rate=",
+    "/cohorts": "/cohorts",
+    "/connectors/{name}/tables/{table}": "/connectors/cohorts/tables/members?cohort=42",
+    "/erasures": "/erasures",
+    "/journal": "/journal?read=audit",
+    "/catalogue": "/catalogue?count=1",
+    "/plugins": "/plugins",
+    "/activity": "/activity",
+    "/files": "/files",
+    "/files/show": "/files/show?path={conf}/20-stage.toml",
+    "/files/edit": "/files/edit?name=70-empty.toml",
+    "/launches/{number:[0-9]{1,18}}": "/launches/1",
+    "/launches/{number:[0-9]{1,18}}/undo": "/launches/1/undo",
+    "/sources/new": "/sources/new",
+    "/connectors/new": "/connectors/new?type=heap",
+    "/filters/new": "/filters/new?type=hash",
+    "/alerts/new": "/alerts/new?type=webhook",
+    "/connectors/{name}/edit": "/connectors/hook/edit",
+    "/connectors/{name}/switch-off": "/connectors/hook/switch-off",
+    "/connectors/{name}/remove": "/connectors/hook/remove",
+}
+"""Each page, with a path that shows as much as possible of it."""
+KINDS = ("sources", "connectors", "filters", "alerts")
+OTHERS = {
+    "/sign-in",
+    "/static/{name:.+}",
+    "/sign-in/link",
+    "/live",
+    "/rates",
+    "/connectors/{name}/live",
+    "/sources/{name}/live",
+    "/events/live",
+    "/replays/live",
+    "/parked/{number:[0-9]{1,18}}/content",
+    *(f"/{kind}/{{name}}/{act}" for kind in KINDS for act in ("edit", "copy", "switch-off", "switch-on", "remove")),
+} - PAGES.keys()
+"""The page to sign in; files, streams, figures and downloads; and pages of the same code and template as one above."""
+
+
+async def test_every_page_is_visited() -> None:
+    assert {route.path for route in ROUTES if route.method == "GET"} == PAGES.keys() | OTHERS
+
+
+@pytest.mark.parametrize("path", PAGES.values())
+async def test_every_page_can_be_used_by_everybody(page: Page, stage: Stage, path: str) -> None:
+    await page.goto(path.format(parked=stage.parked, conf=stage.daemon.conf))
+    await expect(page.locator("h1")).to_be_visible()
+    await check_everybody(page)
+
+
+async def test_the_page_to_sign_in_can_be_used_by_everybody(stage: Stage) -> None:
+    async with stage.open_window(None) as window, window.open_page() as page:
+        await page.goto("/activity")
+        await expect(page.get_by_label("Secret")).to_be_visible()
+        await check_everybody(page)
