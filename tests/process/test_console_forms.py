@@ -288,7 +288,9 @@ async def test_a_secret_in_the_wrong_field_is_refused_and_not_shown(place: Place
     form = await open_form(place, NEW_HTTP, **{"set.url": "http://x"})
     plain_secret = form | {"set.headers": "Authorization = Bearer s3cr3t-s3cr3t"}
     pasted = form | {"set.token:from": "paste", "set.token:paste": "s3cr3t\ts3cr3t"}
+    other_setting = form | {"set:toml": 'api_key = "s3cr3t-s3cr3t"'}
     for name, posted, field, said in (
+        ("wrong", other_setting, "set:toml", "in plain text"),
         ("wrong", plain_secret, "set.headers", "in plain text"),
         ("../x", plain_secret, "name", "a name is made of"),
         ("wrong", pasted, "set.token", "the secret holds a line break or another control character"),

@@ -13,7 +13,7 @@ from relay.console.edits.draft import Draft
 from relay.console.edits.permission import find_bar
 from relay.console.edits.secrets import find_plain_secrets, keep
 from relay.console.edits.tables import Files, put_table
-from relay.console.forms.fields import NOT_SET, Field, flatten, make_fields
+from relay.console.forms.fields import NOT_SET, PREFIX, Field, flatten, make_fields
 from relay.console.forms.values import Inputs, find_pasted, is_part, read_form, refer_to_file, show_again, show_form
 from relay.console.pages.files import read_view
 from relay.console.pages.launches import PLURALS
@@ -53,10 +53,12 @@ class TableForm:
         return self._find_field(mistake.key.removeprefix(f"{key}."))
 
     def _find_field(self, key: str) -> str | None:
-        """Return the field of a key within the table, or of the nearest key above it."""
+        """Return the field of a key within the table, or of the nearest key above it; else the one for all others."""
+        if key == "type":
+            return None
         paths = {format_path(one.path): one.name for one in flatten(self.fields) if one.path}
         above = [path for path in paths if key == path or key.startswith((f"{path}.", f"{path}["))]
-        return paths[max(above, key=len)] if above else None
+        return paths[max(above, key=len)] if above else PREFIX
 
     def list_known(self) -> Mapping[KeyPath, Any]:
         """Return the keys that the form manages, with their defaults; None without a default."""
@@ -133,9 +135,12 @@ async def _open(visit: Visit, kind: str, *, is_copy: bool = False) -> TableForm:
 
 async def _find_type(visit: Visit, kind: str, type: object) -> AvailableType | None:
     """Return a type. A form that is posted has the fields that it was shown with."""
-    found = visit.console.types if visit.request.method == "POST" else None
-    found = found or await read_types(visit)
-    return next((one for one in found.types if (one.kind, one.type) == (kind, type)), None)
+    known = visit.console.types if visit.request.method == "POST" else None
+    for found in (known, None):
+        types = (found or await read_types(visit)).types
+        if about := next((one for one in types if (one.kind, one.type) == (kind, type)), None):
+            return about
+    return None
 
 
 async def _change(visit: Visit, form: TableForm) -> web.StreamResponse:

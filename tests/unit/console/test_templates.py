@@ -10,7 +10,7 @@ from jinja2 import UndefinedError
 
 from relay.console.pages.connector import find_bound
 from relay.console.relay_view import STALE_S, StatusSnapshot
-from relay.console.templates import Templates
+from relay.console.templates import Templates, mark_code
 from relay.histogram import QUICK, SLOW, Histogram
 from tests.unit.status.statuses import a_status
 
@@ -28,6 +28,11 @@ def test_figures_are_old_after_ten_seconds_without_an_answer() -> None:
 def test_an_unknown_name_in_a_template_is_an_error() -> None:
     with pytest.raises(UndefinedError):
         Templates().render("freshness.html")
+
+
+def test_a_description_is_text_with_code_between_backticks() -> None:
+    said = mark_code("Writes `{ a = 1 }`,\n<b>\u202eand `b")
+    assert said == "Writes <code>{ a = 1 }</code>, &lt;b&gt;\\u202eand `b"
 
 
 @pytest.mark.parametrize(
