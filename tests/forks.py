@@ -20,13 +20,14 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from runpy import run_module
 from subprocess import CompletedProcess
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, Any
 
+ROOT = Path(__file__).parents[1]
+OWN_PLUGINS = "relay_plugins."
 COMMAND_LINE = 4096
 """The room for the command line of what is forked."""
 
@@ -226,13 +227,18 @@ def _bury() -> None:
 
 
 def remember_plugins() -> None:
-    """Read what is installed, and check the class of each plugin, once per process instead of once per command."""
+    """Read what is installed, and relay's own plugins, once per process instead of once per command."""
     from relay.config.plugins import discovery, registry
 
-    find_installed, check_class = discovery.find_installed, registry.check_class
+    find_installed, check_class, read_stamp = discovery.find_installed, registry.check_class, registry.read_stamp
+    list_things = registry._list_things
     installed = cache(lambda path: [*find_installed()])
     discovery.find_installed = lambda: iter(installed((*sys.path,)))
     registry.check_class = cache(check_class)
+    read_own = cache(read_stamp)  # no test changes a file of the tree
+    registry.read_stamp = lambda path: (read_own if path.is_relative_to(ROOT) else read_stamp)(path)
+    list_own = cache(lambda module: [*list_things(module)])
+    registry._list_things = lambda one: list_own(one) if one.__name__.startswith(OWN_PLUGINS) else list_things(one)
 
 
 def be(module: str, arguments: Sequence[str], environ: dict[str, str]) -> None:
@@ -263,24 +269,14 @@ def end(code: object) -> None:
 
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).parents[1])
-    with suppress(ImportError):
-        import uvloop  # noqa: F401  the event loop of relay, if it is installed
-    from relay import postgres  # noqa: F401  this and more is imported late by what needs it
-    from relay.api.transport import http  # noqa: F401
-    from relay.cli import access  # noqa: F401
+    sys.path[0] = str(ROOT)
     from relay.cli.main import main
-    from relay.commands import COMMANDS
-    from relay.config.load import load
-    from relay.config.plugins.registry import Registry
     from relay.inspect.subprocess import main as read_journal
-    from relay.status import prometheus  # noqa: F401
     from tests.forked_children import fork_children, name_process, renumber
+    from tests.warm_relay import warm_up
 
-    for command in COMMANDS.values():
-        import_module(f"relay.cli.commands.{command.module}")
     remember_plugins()
-    load([Path(__file__).parents[1] / "conf.d"], Registry.discover(()))  # what is made once per process is made here
+    warm_up()
     gc.freeze()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who interrupts the tests ends them one after the other
     with socket.socket(fileno=int(sys.argv[1])) as orders, socket.socket(fileno=int(sys.argv[2])) as door:
