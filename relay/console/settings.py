@@ -55,6 +55,9 @@ class LiveSettings:
     def _read(self, *, whole: bool) -> ConsoleSettings:
         found = load_console(self.options.folders, whole=whole)
         LOG.note("table", "console", found)
+        for name, user in found.user.items():
+            if user.secret and user.secret.problem:
+                log.warning("a user cannot sign in to the console", user=name, reason=user.secret.problem)
         return found.model_copy(update={"listen": self.options.listen}) if self.options.listen else found
 
     def find_exposed(self) -> Address | None:

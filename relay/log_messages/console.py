@@ -20,6 +20,12 @@ CONSOLE: Final = (
         "The line names an address that others reach without TLS. The console takes no forms from browsers there.",
         "Set `console.tls`, or `console.trusted_proxies` for a proxy with TLS. Or use an SSH tunnel.",
     ),
+    LogMessage(
+        "a user cannot sign in to the console",
+        "warning",
+        "The console cannot read the secret of the user. The line has the reason.",
+        "Do what the reason says. A credential takes `LoadCredential=` in `relay-console.service`, and a restart.",
+    ),
     LogMessage("console sign-in", "info", "A user has signed in. The line names the client."),
     LogMessage(
         "console sign-in failed",

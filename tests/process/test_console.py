@@ -400,9 +400,11 @@ async def test_over_tls_the_cookie_is_for_this_host_and_tls_alone(tmp_path: Path
         '[console]\nlisten = "127.0.0.1:0"\n'
         f'tls = {{ certificate = "{authority.certificate}", key = "{authority.key}" }}\n'
         f'[console.user.anna]\nsecret = {{ file = "{tmp_path / "secret"}" }}\nmay = "look"\n'
+        '[console.user.bert]\nsecret = { credential = "bert" }\nmay = "look"\n'
     )
     console = RunningConsole(tmp_path / "conf.d", tmp_path / "state", relay_forks)
     await console.start()
+    assert [one["user"] for one in console.logged("a user cannot sign in to the console")] == ["bert"]
     async with Browser(console.url, ssl=False) as browser:
         cookie = (await browser.sign_in("anna", "typed")).headers["Set-Cookie"]
         assert re.fullmatch(r"__Host-relay_console=[\w-]{43}; HttpOnly; Path=/; SameSite=Strict; Secure", cookie), (

@@ -1,7 +1,9 @@
 """Checks the users of [console], and what [console] refers to outside conf.d."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
+from relay.api import Secret
 from relay.config import crosscheck
 from relay.config.address import TcpAddress
 from relay.config.console.settings import ConsoleSettings
@@ -23,7 +25,7 @@ def find_barred_users(console: ConsoleSettings, merged: Merged) -> Iterator[Mist
 def find_doubts(console: ConsoleSettings, merged: Merged) -> Iterator[Mistake]:
     """Find what the console cannot use, or what may not be meant. None of it is a mistake: the daemon does without."""
     yield from crosscheck.find_doubtful_secrets(TABLE, console, merged)
-    unread = [mistake for _, mistake in crosscheck.find_unread_secrets(TABLE, console, merged)]
+    unread = [_name_unit(*found) for found in crosscheck.find_unread_secrets(TABLE, console, merged)]
     yield from unread
     if console.tls is None:
         if console.user and (plain := console.find_plain()):
@@ -39,3 +41,13 @@ def find_doubts(console: ConsoleSettings, merged: Merged) -> Iterator[Mistake]:
                 yield merged.make_mistake((*TABLE, "tls", "certificate"), ending)
         except TlsError as error:
             yield merged.make_mistake((*TABLE, "tls", error.key), error.reason)
+
+
+def _name_unit(secret: Secret, mistake: Mistake) -> Mistake:
+    """Name the unit that has to load a credential: not the daemon's."""
+    if secret.how != "credential":
+        return mistake
+    line = f"LoadCredential={secret.name}:/PATH"
+    return replace(
+        mistake, reason=f"{secret} cannot be read here: relay-console.service has it, if the unit has {line}"
+    )

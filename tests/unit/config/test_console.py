@@ -93,6 +93,7 @@ may = "steer"
         'a.toml:5: console.user.anna.secret: { credential = "anna" }',
         f'a.toml:8: console.user.bert.secret: {{ file = "{secret}" }}',
     ]
+    assert "relay-console.service has it, if the unit has LoadCredential=anna:/PATH" in told[2]
     assert told[-1].endswith("cannot be typed: it holds a line break or another control character")
 
 
