@@ -197,6 +197,7 @@ def test_a_credential_of_the_console_is_a_matter_of_the_consoles_unit(
 ) -> None:
     conf = '[console.user.anna]\nmay = "look"\nsecret = { credential = "anna" }\n'
     assert about("secret", look(conf)) == []
+    assert "anna" not in str(about("configuration", look(conf)))
     states = f"LoadState=loaded\nActiveState=inactive\nUnitFileState={enabled}\n"
     unit = (
         (SYSTEMD / "relay-console.service")

@@ -7,7 +7,7 @@ from typing import Final
 
 from relay.cli.commands.config.check import SHOWN, describe_left_out
 from relay.cli.commands.doctor.report import Finding, Installation
-from relay.config import find_unmade, make_mistakes
+from relay.config import find_unmade, format_path, make_mistakes
 
 PUBLIC: Final = ("certificate", "client_ca", "ca")
 """Settings that refer to a file like a secret, but hold none."""
@@ -21,9 +21,12 @@ def check_configuration(it: Installation) -> Iterator[Finding]:
         yield Finding("problem", "configuration", str(mistake), "correct this mistake: relay does not start with it")
     for more in describe_left_out(it.mistakes, "mistake"):
         yield Finding("problem", "configuration", more)
-    for warning in it.warnings[:SHOWN]:
+    of_console = [path for path, secret in it.secrets if path[0] == "console" and secret.how == "credential"]
+    elsewhere = {*map(format_path, of_console)}  # the console's unit loads them, and is checked as well
+    warnings = [one for one in it.warnings if one.key not in elsewhere]
+    for warning in warnings[:SHOWN]:
         yield Finding("warning", "configuration", str(warning))
-    for more in describe_left_out(it.warnings, "warning"):
+    for more in describe_left_out(warnings, "warning"):
         yield Finding("warning", "configuration", more)
     if it.loaded:
         unmade = find_unmade(it.config, it.state)
