@@ -108,9 +108,11 @@ class Forks:
         os.close(stderr)
         return Forked(await _number(news), await _reader_of(errors), news)
 
-    def order(self, arguments: Sequence[str], stdout: int, stderr: int, folder: Path) -> socket.socket:
+    def order(
+        self, arguments: Sequence[str], stdout: int, stderr: int, folder: Path, before: str = ""
+    ) -> socket.socket:
         """Start a relay with these arguments; return the socket that gets its pid, and its exit code at the end."""
-        return self._order("relay", arguments, {1: stdout, 2: stderr}, folder)
+        return self._order("relay", arguments, {1: stdout, 2: stderr}, folder, before)
 
     def read_journal(self, command: Sequence[str], *, stdin: int, stdout: int, stderr: int) -> "ForkedReader":
         """Start the process that reads a journal. Do what `Popen` does for the API of a relay in this process."""
@@ -132,11 +134,16 @@ class Forks:
             socket.send_fds(self._orders, [message], [theirs.fileno(), *fds.values()])
         return ours
 
-    def run(self, *arguments: str, stdout: int | None = None, folder: Path | None = None) -> CompletedProcess[bytes]:
-        """Run a command of relay to its end, as `subprocess.run` does, and return what it wrote and its exit code."""
+    def run(
+        self, *arguments: str, stdout: int | None = None, folder: Path | None = None, before: str = ""
+    ) -> CompletedProcess[bytes]:
+        """Run a command of relay to its end, as `subprocess.run` does, and return what it wrote and its exit code.
+
+        `before`: Python that the process runs first.
+        """
         with TemporaryFile() as out, TemporaryFile() as err:
             given = out.fileno() if stdout is None else stdout
-            with self.order(arguments, given, err.fileno(), folder or Path.cwd()) as news:
+            with self.order(arguments, given, err.fileno(), folder or Path.cwd(), before) as news:
                 code = exit_code(news)
             out.seek(0)
             err.seek(0)
@@ -276,10 +283,10 @@ if __name__ == "__main__":
     from tests.warm_relay import warm_up
 
     remember_plugins()
-    warm_up()
-    gc.freeze()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who interrupts the tests ends them one after the other
     with socket.socket(fileno=int(sys.argv[1])) as orders, socket.socket(fileno=int(sys.argv[2])) as door:
+        warm_up(Path(door.getsockname()).parent)
+        gc.freeze()
         order, given = next_relay(orders, door)
     renumber(dict(zip(order["numbers"], given, strict=True)))
     os.chdir(order["folder"])
@@ -287,7 +294,7 @@ if __name__ == "__main__":
     module = order["module"]
     be(module, order["arguments"], order["environ"])
     exec(order.get("before", ""))
-    if order["arguments"][:1] in (["run"], ["sandbox"]) and (child := fork_children()):
+    if order["arguments"][:1] in (["run"], ["sandbox"], ["console"]) and (child := fork_children()):
         module = child[0]
         be(*child)
     try:

@@ -5,8 +5,10 @@ The process that forks relays imports this module once. See `tests.forks`.
 
 import re
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
@@ -18,15 +20,26 @@ from relay.cli import access  # noqa: F401
 from relay.commands import COMMANDS
 from relay.config.load import load
 from relay.config.plugins.registry import Registry
+from relay.proposal import subprocess  # noqa: F401
 from relay.status import prometheus  # noqa: F401
 
 ROOT = Path(__file__).parents[1]
 
 
-def warm_up() -> None:
-    """Import the commands, and build the validators of all settings and the patterns of the admin paths."""
+def warm_up(folder: Path) -> None:
+    """Import the commands, and build the validators of all settings and the patterns of the admin paths.
+
+    `folder`: it gets the compiled templates of the console, once per template.
+    """
     with suppress(ImportError):
         import uvloop  # noqa: F401  the event loop of relay, if it is installed
+    with suppress(ImportError):
+        from jinja2 import FileSystemBytecodeCache
+
+        from relay.console import templates
+
+        made: Any = partial(templates.Environment, bytecode_cache=FileSystemBytecodeCache(str(folder)))
+        templates.Environment = made
     for command in COMMANDS.values():
         import_module(f"relay.cli.commands.{command.module}")
     load([ROOT / "conf.d"], Registry.discover(()))

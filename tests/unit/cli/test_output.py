@@ -203,9 +203,9 @@ async def test_what_is_exact_elsewhere_does_not_command_a_terminal(tmp_path: Pat
     assert json.loads(line)["event"]["pad"] == f"é{CLEAR}{TURNED}"
 
 
-def test_what_keeps_relay_from_starting_is_an_error_for_the_journal(conf: Path) -> None:
+def test_what_keeps_relay_from_starting_is_an_error_for_the_journal(conf: Path, relay_forks: Forks) -> None:
     shell = 'JOURNAL_STREAM=$(stat -Lc %d:%i /proc/self/fd/2) exec "$@"'
-    command = [sys.executable, "-m", "relay", "run", "--conf", str(conf), "--state", str(conf)]
+    command = [*relay_forks.command, "run", "--conf", str(conf), "--state", str(conf)]
     found = subprocess.run(["sh", "-c", shell, "sh", *command], capture_output=True, timeout=60, check=False)
     assert found.returncode == 78
     lines = found.stderr.splitlines()
