@@ -5,7 +5,7 @@ The process that forks relays imports this module once. See `tests.forks`.
 
 import re
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,14 @@ from relay.cli import access  # noqa: F401
 from relay.commands import COMMANDS
 from relay.config.load import load
 from relay.config.plugins.registry import Registry
-from relay.proposal import subprocess  # noqa: F401
+from relay.proposal import available
 from relay.status import prometheus  # noqa: F401
 
 ROOT = Path(__file__).parents[1]
 
 
 def warm_up(folder: Path) -> None:
-    """Import the commands, and build the validators of all settings and the patterns of the admin paths.
+    """Import the commands. Build validators and schemas of all settings, and the patterns of the admin paths.
 
     `folder`: it gets the compiled templates of the console, once per template.
     """
@@ -43,6 +43,9 @@ def warm_up(folder: Path) -> None:
     for command in COMMANDS.values():
         import_module(f"relay.cli.commands.{command.module}")
     load([ROOT / "conf.d"], Registry.discover(()))
+    import_module("relay.proposal.subprocess")
+    available.make_type_schema = cache(available.make_type_schema)
+    available.list_available((), {})
     models: list[type[Settings]] = [Settings]
     for model in models:
         model.model_rebuild()
