@@ -13,19 +13,18 @@ from relay.console.pages import (
     connector,
     erasures,
     events,
-    files,
     journal,
-    launches,
     overview,
     parked,
+    parked_export,
     plugins,
     replays,
     sign_in,
     source,
     static,
-    table_form,
     trace,
 )
+from relay.console.pages.configuration import files, launches, table_form
 from relay.console.security.rights import Right
 from relay.console.visit import ConsoleRoute, Visit
 
@@ -60,9 +59,12 @@ ROUTES: Final = (
     ConsoleRoute("GET", "/connectors/{name}/live", connector.follow, Right.LOOK),
     ConsoleRoute("POST", "/connectors/{name}/pause", connector.pause, Right.STEER, "connector {name}"),
     ConsoleRoute("POST", "/connectors/{name}/resume", connector.resume, Right.STEER, "connector {name}"),
+    ConsoleRoute("GET", "/connectors/{name}/forget", connector.ask_to_forget, Right.STEER),
+    ConsoleRoute("POST", "/connectors/{name}/forget", connector.forget, Right.STEER, "connector {name}"),
     ConsoleRoute("GET", "/sources/{name}", source.show, Right.LOOK),
     ConsoleRoute("GET", "/sources/{name}/live", source.follow, Right.LOOK),
     ConsoleRoute("GET", "/parked", parked.show, Right.LOOK),
+    ConsoleRoute("GET", "/parked/export", parked_export.export, Right.STEER),
     ConsoleRoute("GET", "/parked/confirm", parked.confirm, Right.STEER),
     ConsoleRoute("POST", "/parked/replay", parked.replay, Right.STEER, "parked events"),
     ConsoleRoute("POST", "/parked/drop", parked.drop, Right.STEER, "parked events"),
@@ -71,6 +73,7 @@ ROUTES: Final = (
     ConsoleRoute("GET", "/events", events.show, Right.LOOK),
     ConsoleRoute("GET", "/events/live", events.follow, Right.LOOK),
     ConsoleRoute("GET", "/trace", trace.show, Right.LOOK),
+    ConsoleRoute("POST", "/trace/deliver", trace.deliver_again, Right.STEER, "replays"),
     ConsoleRoute("GET", "/replays", replays.show, Right.LOOK),
     ConsoleRoute("GET", "/replays/live", replays.follow, Right.LOOK),
     ConsoleRoute("GET", "/replays/new", replays.plan, Right.STEER),

@@ -98,6 +98,8 @@ async def set_stage(folder: Path, forks: Forks, browser: Browser) -> AsyncIterat
 
 
 async def _fill(stage: Stage) -> None:
+    await stage.place.put("71-old.toml", '[connector.old]\ntype = "stdout"\n')
+    await stage.place.put("71-old.toml", "# the connector is gone\n")
     await stage.place.put("70-empty.toml", LAUNCHED)
     await stage.send(make_event(EVIL, evil=EVIL), name_event("delivered"))
     await stage.hook.received(1)

@@ -37,6 +37,7 @@ PAGES = {
     "/filters/new": "/filters/new?type=hash",
     "/alerts/new": "/alerts/new?type=webhook",
     "/connectors/{name}/edit": "/connectors/hook/edit",
+    "/connectors/{name}/forget": "/connectors/old/forget",
     "/connectors/{name}/switch-off": "/connectors/hook/switch-off",
     "/connectors/{name}/remove": "/connectors/hook/remove",
 }
@@ -53,6 +54,7 @@ OTHERS = {
     "/events/live",
     "/replays/live",
     "/parked/{number:[0-9]{1,18}}/content",
+    "/parked/export",
     *(f"/{kind}/{{name}}/{act}" for kind in KINDS for act in ("edit", "copy", "switch-off", "switch-on", "remove")),
 } - PAGES.keys()
 """The page to sign in; files, streams, figures and downloads; and pages of the same code and template as one above."""

@@ -3,7 +3,6 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from html import unescape
 
 import orjson
@@ -12,12 +11,14 @@ import pytest_asyncio
 
 pytest.importorskip("jinja2", reason="the console takes the package currents-relay[console]")
 
+from relay.client import find_local
 from relay.sandbox.braze.rest_api import CohortApi, Profile
 from relay.testing import Destination, make_event
 from relay.words import format_span
-from tests.console import USERS, Browser, RunningConsole, until_shown, write_users
+from tests.console import Browser, until_shown
 from tests.daemon import Daemon
 from tests.forks import Forks
+from tests.process.console_place import Place, run_place
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -26,11 +27,11 @@ SECRET = "the key of the stand-in"
 MEMBERS = 3
 
 
-class Place:
+class Acts:
     """A relay that delivers, its console, and a browser of each user."""
 
-    def __init__(self, daemon: Daemon, hook: Destination, browsers: dict[str, Browser]) -> None:
-        self.daemon, self.hook, self.browsers = daemon, hook, browsers
+    def __init__(self, place: Place, hook: Destination) -> None:
+        self.daemon, self.browsers, self.hook = place.daemon, place.browsers, hook
         self.sent = 0
 
     async def deliver(self, *events: bytes) -> None:
@@ -40,37 +41,24 @@ class Place:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def place(tmp_path_factory: pytest.TempPathFactory, relay_forks: Forks) -> AsyncIterator[Place]:
+async def place(tmp_path_factory: pytest.TempPathFactory, relay_forks: Forks) -> AsyncIterator[Acts]:
     folder = tmp_path_factory.mktemp("acts")
     daemon = Daemon(folder, relay_forks)
-    daemon.configure("10-source", '[source.braze]\ntype = "currents"\npath = "/currents"\n')
     daemon.configure("11-segments", '[source.heap]\ntype = "heap_segments"\npath = "/segments"\n')
     (folder / "key").write_text(SECRET)
-    async with AsyncExitStack() as stack:
-        hook = await stack.enter_async_context(Destination())
-        profiles = [Profile(f"user-{number}") for number in range(MEMBERS)]
-        api = CohortApi(profiles, partner_key=SECRET, data_import_key=SECRET)
-        await stack.enter_async_context(api)
+    profiles = [Profile(f"user-{number}") for number in range(MEMBERS)]
+    async with Destination() as hook, CohortApi(profiles, partner_key=SECRET, data_import_key=SECRET) as api:
         daemon.configure("20-hook", f'[connector.hook]\ntype = "http"\nurl = "{hook.url}"\nevents = ["email"]\n')
         keys = "".join(f'{name} = {{ file = "{folder}/key" }}\n' for name in ("partner_key", "data_import_key"))
         daemon.configure(
             "30-cohorts",
             f'[connector.segments]\ntype = "braze_cohorts"\nendpoint = "{api.url}"\npartner = "heap"\n{keys}',
         )
-        write_users(daemon, *USERS)
-        console = RunningConsole(daemon.conf, daemon.state, relay_forks)
-        await daemon.start()
-        await console.start()
-        browsers = {}
-        for number, name in enumerate(USERS, 1):
-            browsers[name] = await stack.enter_async_context(Browser(console.url, f"127.0.2.{number}"))
-            assert (await browsers[name].sign_in(name, f"the secret of {name}")).status == 303
-        yield Place(daemon, hook, browsers)
-        assert await console.stop() == 0
-        assert await daemon.stop() == 0
+        async with run_place(daemon, relay_forks) as place:
+            yield Acts(place, hook)
 
 
-async def test_a_replay_starts_after_a_page_that_says_how_many_events_it_has(place: Place) -> None:
+async def test_a_replay_starts_after_a_page_that_says_how_many_events_it_has(place: Acts) -> None:
     await place.deliver(*(make_event(OPEN, n=number) for number in range(3)))
     browser, before = place.browsers["sven"], place.sent
     assert "<option>hook</option>" in (await browser.get("/replays/new")).text
@@ -90,7 +78,7 @@ async def test_a_replay_starts_after_a_page_that_says_how_many_events_it_has(pla
     assert "<td>sven</td>" in told
 
 
-async def test_events_are_followed_as_they_pass(place: Place) -> None:
+async def test_events_are_followed_as_they_pass(place: Acts) -> None:
     for name, is_shown in (("sven", True), ("lena", False)):
         page = await follow(place, place.browsers[name], f"/events/live?at=hook&events={OPEN}")
         assert f"<td>{OPEN}</td>" in page
@@ -99,7 +87,7 @@ async def test_events_are_followed_as_they_pass(place: Place) -> None:
         assert ("xxx" in page) == is_shown
 
 
-async def follow(place: Place, browser: Browser, path: str) -> str:
+async def follow(place: Acts, browser: Browser, path: str) -> str:
     """Open a live page, and send events until the page shows one; return the page."""
     async with asyncio.timeout(30), browser.session.get(browser.url + path, headers={"Sec-Fetch-Site": "none"}) as live:
         page = ""
@@ -111,7 +99,7 @@ async def follow(place: Place, browser: Browser, path: str) -> str:
         return page
 
 
-async def test_a_page_without_script_shows_the_events_of_the_next_seconds(place: Place) -> None:
+async def test_a_page_without_script_shows_the_events_of_the_next_seconds(place: Acts) -> None:
     path = "/events?at=ingest&events=&collect=1"
     async with asyncio.TaskGroup() as group:
         asked = group.create_task(place.browsers["lena"].get(path), name="page")
@@ -121,23 +109,62 @@ async def test_a_page_without_script_shows_the_events_of_the_next_seconds(place:
     assert "<td>users.behaviors.Purchase</td>" in asked.result().text
 
 
-async def test_a_connector_that_is_none_has_no_events(place: Place) -> None:
+async def test_a_connector_that_is_none_has_no_events(place: Acts) -> None:
     page = (await place.browsers["lena"].get("/events?at=none&events=&collect=1")).text
     assert "No events come: " in page
 
 
+async def test_a_traced_event_is_delivered_again(place: Acts) -> None:
+    event = make_event(OPEN, again="yes")
+    await place.deliver(event)
+    browser, name = place.browsers["sven"], orjson.loads(event)["id"]
+    page = await browser.get(f"/trace?id={name}")
+    assert re.search(r"<select name=\"connector\"><option>hook</option></select>", page.text), page.text
+    fields = {field: re.search(rf'name="{field}" value="([^"]*)"', page.text) for field in ("offset", "worker")}
+    form = {field: found[1] for field, found in fields.items() if found}
+    answer = await browser.post("/trace/deliver", token=page.token, connector="hook", id=name, **form)
+    assert answer.location.startswith(f"/trace?id={name}&replay="), answer
+    arrived = lambda: [one for one in place.hook.events() if one["id"] == name]  # noqa: E731
+    await place.daemon.until(arrived, lambda found: len(found) == 2)
+    assert "delivers the event once more" in (await browser.get(answer.location)).text
+    assert "Deliver again" not in (await place.browsers["lena"].get(f"/trace?id={name}")).text
+    assert (await browser.post("/trace/deliver", token=page.token, connector="hook", offset="x")).status == 400
+
+
+async def reload(place: Acts) -> None:
+    client = find_local(place.daemon.state)
+    assert client is not None
+    assert (await asyncio.to_thread(client.ask, "POST", "/reload"))["ok"]
+
+
+async def test_a_connector_that_is_gone_is_forgotten_after_a_page_says_the_loss(place: Acts) -> None:
+    browser = place.browsers["sven"]
+    place.daemon.configure("25-old", f'[connector.old]\ntype = "http"\nurl = "{place.hook.url}"\nevents = ["sms"]\n')
+    await reload(place)
+    assert (await browser.get("/connectors/old/forget")).status == 409, "it is configured"
+    (place.daemon.conf / "25-old.toml").unlink()
+    await reload(place)
+    page = await until_shown(browser, "/", '<a href="/connectors/old/forget">Forget</a>')
+    asked = await browser.get("/connectors/old/forget")
+    assert "0 pending events that nobody delivers then" in asked.text
+    assert "connectors/old/forget" not in (await place.browsers["lena"].get("/")).text
+    assert (await browser.post("/connectors/old/forget", token=asked.token)).location == "/"
+    page = (await browser.get("/activity?kind=forgotten")).text
+    assert "<td>sven</td>" in page
+
+
 @pytest.mark.parametrize("query", ["rate=-1", "rate=x", "rate=inf", "rate=1&since=yesterday"])
-async def test_a_wrong_replay_is_refused(place: Place, query: str) -> None:
+async def test_a_wrong_replay_is_refused(place: Acts, query: str) -> None:
     assert (await place.browsers["sven"].get(f"/replays/new?connector=hook&{query}")).status == 400
 
 
 @pytest.mark.parametrize("parts", ["", "[]", "{}", '[{"connector": "hook"}]'])
-async def test_a_replay_starts_only_as_it_was_counted(place: Place, parts: str) -> None:
+async def test_a_replay_starts_only_as_it_was_counted(place: Acts, parts: str) -> None:
     browser = place.browsers["cleo"]
     assert (await browser.post("/replays/start", token=await browser.read_token(), parts=parts)).status == 400
 
 
-async def test_a_user_is_erased_whose_id_was_typed_twice(place: Place) -> None:
+async def test_a_user_is_erased_whose_id_was_typed_twice(place: Acts) -> None:
     browser = place.browsers["sven"]
     form = {"token": await browser.read_token(), "kind": "external_id", "id": "anna-17"}
     assert (await browser.post("/erasures/request", **form, again="anna-71")).status == 400
@@ -152,13 +179,13 @@ async def test_a_user_is_erased_whose_id_was_typed_twice(place: Place) -> None:
 
 
 @pytest.mark.parametrize(("kind", "name"), [("phone", "1"), ("external_id", " "), ("alias", "no label"), ("", "x")])
-async def test_a_wrong_id_is_refused(place: Place, kind: str, name: str) -> None:
+async def test_a_wrong_id_is_refused(place: Acts, kind: str, name: str) -> None:
     browser = place.browsers["sven"]
     form = {"token": await browser.read_token(), "kind": kind, "id": name, "again": name}
     assert (await browser.post("/erasures/request", **form)).status == 400
 
 
-async def test_cohorts_and_their_members_are_shown(place: Place) -> None:
+async def test_cohorts_and_their_members_are_shown(place: Acts) -> None:
     data = {
         "segment": {"id": 42, "name": "<b>Lost carts</b>"},
         "sync_info": {"page_number": 1, "total_pages": 1, "sync_task_id": "1"},

@@ -1,8 +1,8 @@
 """The pages that act on many events, by requests: a real relay whose destination refuses, and a real console."""
 
+import json
 import re
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from html import unescape
 
 import pytest
@@ -11,9 +11,10 @@ import pytest_asyncio
 pytest.importorskip("jinja2", reason="the console takes the package currents-relay[console]")
 
 from relay.testing import Destination, make_event
-from tests.console import USERS, Browser, RunningConsole, until_shown, write_users
+from tests.console import until_shown
 from tests.daemon import Daemon
 from tests.forks import Forks
+from tests.process.console_place import Place, run_place
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -22,11 +23,11 @@ EVIL = "<script>alert(1)</script>{{ 7 * 7 }}\u202e"
 LARGE = 70_000
 
 
-class Place:
+class Parking:
     """A relay that parks each event, its console, and a browser of each user."""
 
-    def __init__(self, daemon: Daemon, hook: Destination, browsers: dict[str, Browser]) -> None:
-        self.daemon, self.hook, self.browsers = daemon, hook, browsers
+    def __init__(self, place: Place, hook: Destination) -> None:
+        self.daemon, self.browsers, self.hook = place.daemon, place.browsers, hook
 
     async def park(self, *events: bytes) -> None:
         before = len(self.daemon.parked())
@@ -35,27 +36,16 @@ class Place:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def place(tmp_path_factory: pytest.TempPathFactory, relay_forks: Forks) -> AsyncIterator[Place]:
+async def place(tmp_path_factory: pytest.TempPathFactory, relay_forks: Forks) -> AsyncIterator[Parking]:
     daemon = Daemon(tmp_path_factory.mktemp("console"), relay_forks)
-    daemon.configure("10-source", '[source.braze]\ntype = "currents"\npath = "/currents"\n')
-    async with AsyncExitStack() as stack:
-        hook = await stack.enter_async_context(Destination())
+    async with Destination() as hook:
         hook.behaviour = 400
         daemon.configure("20-hook", f'[connector.hook]\ntype = "http"\nurl = "{hook.url}"\nevents = ["email"]\n')
-        write_users(daemon, *USERS)
-        console = RunningConsole(daemon.conf, daemon.state, relay_forks)
-        await daemon.start()
-        await console.start()
-        browsers = {}
-        for number, name in enumerate(USERS, 1):
-            browsers[name] = await stack.enter_async_context(Browser(console.url, f"127.0.2.{number}"))
-            assert (await browsers[name].sign_in(name, f"the secret of {name}")).status == 303
-        yield Place(daemon, hook, browsers)
-        assert await console.stop() == 0
-        assert await daemon.stop() == 0
+        async with run_place(daemon, relay_forks) as place:
+            yield Parking(place, hook)
 
 
-async def test_an_action_without_the_right_is_in_the_history(place: Place) -> None:
+async def test_an_action_without_the_right_is_in_the_history(place: Parking) -> None:
     looker = place.browsers["lena"]
     token = await looker.read_token()
     for path in ("/connectors/hook/pause", "/parked/drop", "/replays/3/cancel"):
@@ -70,7 +60,7 @@ async def test_an_action_without_the_right_is_in_the_history(place: Place) -> No
     ]
 
 
-async def test_an_event_is_shown_as_text_to_users_who_may_see_content(place: Place) -> None:
+async def test_an_event_is_shown_as_text_to_users_who_may_see_content(place: Parking) -> None:
     await place.park(make_event(OPEN, evil=EVIL, large="x" * LARGE))
     number = place.daemon.parked()[-1].number
     shown = (await place.browsers["sven"].get(f"/parked/{number}")).text
@@ -88,7 +78,7 @@ async def test_an_event_is_shown_as_text_to_users_who_may_see_content(place: Pla
     assert "alert" not in hidden
 
 
-async def test_users_who_may_only_look_learn_no_reason(place: Place) -> None:
+async def test_users_who_may_only_look_learn_no_reason(place: Parking) -> None:
     await place.park(make_event(OPEN))
     reason = place.daemon.parked()[-1].reason
     assert reason in unescape((await place.browsers["sven"].get("/parked")).text)
@@ -99,7 +89,7 @@ async def test_users_who_may_only_look_learn_no_reason(place: Place) -> None:
     assert (await place.browsers["lena"].get("/parked?reason=x")).status == 403, "or a user could guess reasons"
 
 
-async def test_ticked_events_are_replayed_after_a_page_that_says_how_many(place: Place) -> None:
+async def test_ticked_events_are_replayed_after_a_page_that_says_how_many(place: Parking) -> None:
     await place.park(make_event(OPEN, n="ticked"), make_event(OPEN, n="ticked too"), make_event(OPEN, n="left"))
     first, second, left = (one.number for one in place.daemon.parked()[-3:])
     browser = place.browsers["sven"]
@@ -123,7 +113,20 @@ def read_field(page: str, name: str) -> str:
     return unescape(found[1])
 
 
-async def test_all_that_a_filter_matches_is_dropped_but_nothing_later(place: Place) -> None:
+async def test_ticked_events_and_all_that_a_filter_matches_are_exported(place: Parking) -> None:
+    await place.park(*(make_event(OPEN, kept=number) for number in range(60)))
+    browser, numbers = place.browsers["sven"], [one.number for one in place.daemon.parked()[-2:]]
+    some = await browser.get(f"/parked/export?number={numbers[0]}&number={numbers[1]}")
+    assert [json.loads(line)["properties"]["kept"] for line in some.text.splitlines()] == [58, 59]
+    assert some.headers["Content-Disposition"] == 'attachment; filename="parked.ndjson"'
+    every = (await browser.get(f"/parked/export?which=connector%3Dhook%26type%3D{OPEN}")).text.splitlines()
+    assert len(every) == sum(one.type == OPEN for one in place.daemon.parked())
+    assert (await browser.get("/parked/export")).status == 400
+    assert (await browser.get("/parked/export?which=all%3D1")).status == 400
+    assert (await browser.get("/parked/export?number=x")).status == 400
+
+
+async def test_all_that_a_filter_matches_is_dropped_but_nothing_later(place: Parking) -> None:
     browser = place.browsers["sven"]
     await place.park(*(make_event(CLICK) for _ in range(60)), make_event(OPEN))
     page = (await browser.get(f"/parked?type={CLICK}")).text
@@ -148,7 +151,7 @@ async def test_all_that_a_filter_matches_is_dropped_but_nothing_later(place: Pla
     "form",
     [{}, {"which": ""}, {"which": "type=x"}, {"which": "until=nan"}, {"which": "until=1e9&all=1"}, {"numbers": "1,x"}],
 )
-async def test_events_are_dropped_only_as_the_page_before_has_said(place: Place, form: dict[str, str]) -> None:
+async def test_events_are_dropped_only_as_the_page_before_has_said(place: Parking, form: dict[str, str]) -> None:
     await place.park(make_event(OPEN))
     before = len(place.daemon.parked())
     browser = place.browsers["cleo"]
@@ -157,11 +160,11 @@ async def test_events_are_dropped_only_as_the_page_before_has_said(place: Place,
 
 
 @pytest.mark.parametrize("query", ["cause=none", "since=yesterday", "until=1e300", "after=x", "since=-5"])
-async def test_a_wrong_filter_is_refused(place: Place, query: str) -> None:
+async def test_a_wrong_filter_is_refused(place: Parking, query: str) -> None:
     assert (await place.browsers["sven"].get(f"/parked?{query}")).status == 400
 
 
-async def test_the_catalogue_says_who_wants_a_type_and_how_many_came(place: Place) -> None:
+async def test_the_catalogue_says_who_wants_a_type_and_how_many_came(place: Parking) -> None:
     await place.park(make_event(OPEN))
     await place.daemon.post(b'{"events": [%s]}' % make_event(EVIL))
     browser = place.browsers["lena"]
@@ -174,7 +177,7 @@ async def test_the_catalogue_says_who_wants_a_type_and_how_many_came(place: Plac
     assert '<th scope="col">events</th>' not in (await browser.get("/catalogue")).text
 
 
-async def test_the_plugins_are_shown_with_docstrings_and_settings(place: Place) -> None:
+async def test_the_plugins_are_shown_with_docstrings_and_settings(place: Parking) -> None:
     page = unescape((await place.browsers["lena"].get("/plugins")).text)
     assert "<summary>connector http</summary>" in page
     assert "Sends events to a URL." in page
@@ -182,7 +185,7 @@ async def test_the_plugins_are_shown_with_docstrings_and_settings(place: Place) 
     assert re.search(r'<th scope="row">url</th><td>a text</td><td>required</td>', page)
 
 
-async def test_the_journal_is_checked_and_audited_on_demand(place: Place) -> None:
+async def test_the_journal_is_checked_and_audited_on_demand(place: Parking) -> None:
     await place.park(make_event(OPEN))
     browser = place.browsers["lena"]
     assert "reads the whole journal" in (await browser.get("/journal")).text

@@ -1,14 +1,15 @@
-"""Connector: its state, its counts, its settings; pause and resume."""
+"""Connector: its state, its counts, its past, its settings; pause, resume and forget."""
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from aiohttp import web
 
 from relay.console.edits.record import Launch
-from relay.console.pages.launches import describe_delivery, find_launch
+from relay.console.pages.configuration.launches import describe_delivery, find_launch
 from relay.console.pages.settings_table import read_settings
 from relay.console.relay_view import StatusSnapshot
 from relay.console.security.refusal import ConsoleRefusal
@@ -20,6 +21,8 @@ from relay.words import format_span
 PAUSES: Final = {"": "until somebody resumes it", "1": "for 1 hour", "8": "for 8 hours", "24": "for 24 hours"}
 """Lengths of a pause in hours."""
 SECOND: Final = 1.0
+PAST: Final = 10
+"""Entries of the history on the page."""
 
 
 async def show(visit: Visit) -> web.StreamResponse:
@@ -32,6 +35,7 @@ async def show(visit: Visit) -> web.StreamResponse:
         raise ConsoleRefusal(404, "no connector of this name runs")
     settings, why = await read_settings(visit, "connector", name)
     given: dict[str, Any] = {
+        "past": await _read_past(visit, name),
         "settings": settings,
         "settings_missing": why,
         "pauses": PAUSES,
@@ -39,6 +43,14 @@ async def show(visit: Visit) -> web.StreamResponse:
         "quote": quote,
     }
     return visit.show("connector.html", snapshot=snapshot, **given, **(values or {"lane": None, "launch": None}))
+
+
+async def _read_past(visit: Visit, name: str) -> list[Any]:
+    """Return what has happened to a connector lately, the newest first; nothing if relay does not answer."""
+    query = urlencode({"subject": f"connector {name}", "limit": PAST})
+    with suppress(ConsoleRefusal):
+        return list(await visit.ask("GET", f"/history?{query}"))[::-1]
+    return []
 
 
 async def follow(visit: Visit) -> web.StreamResponse:
@@ -113,3 +125,22 @@ async def _act(visit: Visit, action: str) -> web.StreamResponse:
     await visit.ask("POST", f"/lanes/{path}/{action}")
     visit.console.relay.forget()
     return visit.go(f"/connectors/{path}")
+
+
+async def ask_to_forget(visit: Visit) -> web.StreamResponse:
+    """Say what is lost with a connector that is not configured any more, and ask."""
+    name = visit.request.match_info["name"]
+    seen = (await visit.console.relay.read()).status
+    gone = next((one for one in seen.gone if one.connector == name), None) if seen else None
+    if seen is None or gone is None:
+        raise ConsoleRefusal(409, "relay forgets only connectors that are not configured any more")
+    parked = (await visit.ask("POST", "/parked/count", {"connector": name}))["events"]
+    failed = sum(one.erasures for one in seen.failing_erasures if one.connector == name)
+    return visit.show("forget.html", name=name, quote=quote, pending=gone.pending, parked=parked, failed=failed)
+
+
+async def forget(visit: Visit) -> web.StreamResponse:
+    """Remove what relay keeps of a connector that is not configured any more."""
+    await visit.ask("POST", f"/lanes/{quote(visit.request.match_info['name'], safe='')}/forget")
+    visit.console.relay.forget()
+    return visit.go("/")

@@ -36,7 +36,7 @@ async def show(visit: Visit) -> web.StreamResponse:
     """Show groups of parked events, and the newest events, those of a filter if that is asked for."""
     query = visit.request.query
     given = {name: query[name] for name in CONDITIONS if query.get(name)}
-    which, after = _read_conditions(visit, given), query.get("after", "")
+    which, after = read_conditions(visit, given), query.get("after", "")
     if after and not NUMBER.fullmatch(after):
         raise ConsoleRefusal(400, "after takes the number of a parked event")
     answer = await visit.ask("GET", f"/parked/groups?{urlencode(which)}")
@@ -78,13 +78,13 @@ async def confirm(visit: Visit) -> web.StreamResponse:
     form: dict[str, str]
     given: dict[str, str] = {}
     if ticked:
-        which: dict[str, Any] = {"numbers": _read_numbers(ticked)}
+        which: dict[str, Any] = {"numbers": read_numbers(ticked)}
         form = {"numbers": ",".join(ticked)}
     else:
         given = dict(parse_qsl(query["which"]))
-        until = min(_read_conditions(visit, given).get("until", LATEST), time.time())  # what comes later is not counted
+        until = min(read_conditions(visit, given).get("until", LATEST), time.time())  # what comes later is not counted
         given["until"] = repr(until)
-        which, form = _read_conditions(visit, given), {"which": urlencode(given)}
+        which, form = read_conditions(visit, given), {"which": urlencode(given)}
     events = (await visit.ask("POST", "/parked/count", which))["events"]
     if not events:
         raise ConsoleRefusal(409, "none of these events is parked any more")
@@ -106,9 +106,9 @@ async def drop(visit: Visit) -> web.StreamResponse:
 async def _act(visit: Visit, act: str) -> web.StreamResponse:
     form = visit.form
     if "numbers" in form:
-        which: dict[str, Any] = {"numbers": _read_numbers(form["numbers"].split(","))}
+        which: dict[str, Any] = {"numbers": read_numbers(form["numbers"].split(","))}
     else:
-        which = _read_conditions(visit, dict(parse_qsl(form.get("which", ""))))
+        which = read_conditions(visit, dict(parse_qsl(form.get("which", ""))))
         if "until" not in which:
             raise ConsoleRefusal(400, "first open the page that says how many events these are")
     done = await visit.ask("POST", f"/parked/{act}", which, timeout=ACTING_S)
@@ -116,7 +116,7 @@ async def _act(visit: Visit, act: str) -> web.StreamResponse:
     return visit.go(f"/parked?{urlencode({act: done['events']})}")
 
 
-def _read_conditions(visit: Visit, given: Mapping[str, str]) -> dict[str, Any]:
+def read_conditions(visit: Visit, given: Mapping[str, str]) -> dict[str, Any]:
     """Return conditions as relay takes them. Raises ConsoleRefusal (400), or (403) for a reason without the right."""
     if given.keys() - {*CONDITIONS}:
         raise ConsoleRefusal(400, f"there is no such condition; conditions: {', '.join(CONDITIONS)}")
@@ -130,7 +130,7 @@ def _read_conditions(visit: Visit, given: Mapping[str, str]) -> dict[str, Any]:
     return which | {name: read_time(given[name]) for name in ("since", "until") if name in given}
 
 
-def _read_numbers(texts: Sequence[str]) -> list[int]:
+def read_numbers(texts: Sequence[str]) -> list[int]:
     """Return the numbers of parked events. Raises ConsoleRefusal (400)."""
     if not all(map(NUMBER.fullmatch, texts)):
         raise ConsoleRefusal(400, "these are no numbers of parked events")

@@ -1,10 +1,11 @@
-"""Trace: an event's way through every connector, by its id."""
+"""Trace: an event's way through every connector, by its id, and one more delivery of it."""
 
 from typing import Any, Final
 from urllib.parse import urlencode
 
 from aiohttp import web
 
+from relay.console.security.refusal import ConsoleRefusal
 from relay.console.visit import Visit
 
 READING_S: Final = 120.0
@@ -19,4 +20,19 @@ async def show(visit: Visit) -> web.StreamResponse:
         found = await visit.ask("GET", f"/trace?{urlencode({'id': wanted})}", timeout=READING_S)
     hits = [one for one in found["workers"] if one["journal"] or one["parked"]]
     problems = [problem for one in found["workers"] for problem in one["problems"]]
-    return visit.show("trace.html", id=wanted, hits=hits, problems=problems, several=len(found["workers"]) > 1)
+    asked = visit.request.query.get("replay", "")
+    several = len(found["workers"]) > 1
+    return visit.show("trace.html", id=wanted, hits=hits, problems=problems, several=several, asked=asked)
+
+
+async def deliver_again(visit: Visit) -> web.StreamResponse:
+    """Request a replay of one event to one connector. Raises ConsoleRefusal."""
+    form = visit.form
+    try:
+        offset, worker = int(form.get("offset", "")), int(form.get("worker", ""))
+    except ValueError:
+        raise ConsoleRefusal(400, "first look for the event") from None
+    asked = {"connector": form.get("connector", ""), "start": offset, "stop": offset + 1, "worker": worker}
+    number = (await visit.ask("POST", "/replays", asked))["number"]
+    visit.console.relay.forget()
+    return visit.go(f"/trace?{urlencode({'id': form.get('id', ''), 'replay': number})}")

@@ -15,8 +15,8 @@ from relay.console.edits.secrets import find_plain_secrets, keep
 from relay.console.edits.tables import Files, put_table
 from relay.console.forms.fields import NOT_SET, PREFIX, Field, flatten, make_fields
 from relay.console.forms.values import Inputs, find_pasted, is_part, read_form, refer_to_file, show_again, show_form
-from relay.console.pages.files import read_view
-from relay.console.pages.launches import PLURALS
+from relay.console.pages.configuration.files import read_view
+from relay.console.pages.configuration.launches import PLURALS
 from relay.console.pages.plugins import read_types
 from relay.console.security.refusal import ConsoleRefusal
 from relay.console.visit import Visit

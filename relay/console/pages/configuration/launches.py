@@ -13,7 +13,7 @@ from relay.console.edits.diff import compare_files
 from relay.console.edits.draft import Draft
 from relay.console.edits.record import Launch, Launches
 from relay.console.edits.tables import Files, remove_table, switch_table
-from relay.console.pages.files import read_view
+from relay.console.pages.configuration.files import read_view
 from relay.console.security.refusal import ConsoleRefusal
 from relay.console.visit import Visit
 from relay.status import LaneStatus
