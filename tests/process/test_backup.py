@@ -3,19 +3,18 @@
 import asyncio
 import json
 import signal
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import pytest
 from click.testing import CliRunner
 
 from relay.cli.main import relay
 from relay.journal.identity import read_identity
 from relay.testing import Destination, make_event
 from tests.daemon import Daemon
+from tests.forks import Forks
 
 TABLES = """
 [journal]
@@ -35,7 +34,6 @@ window = 500
 """
 KILLED = """
 import os, signal, relay.inspect.backup as it
-from relay.cli.main import main
 put, left = it.put_in_place, 3
 def put_in_place(fresh, path):
     global left
@@ -44,8 +42,8 @@ def put_in_place(fresh, path):
         os.kill(os.getpid(), signal.SIGKILL)
     put(fresh, path)
 it.put_in_place = put_in_place
-main()
 """
+"""Python that has a command kill itself on its way."""
 
 
 async def command(*arguments: str) -> tuple[int, str, str]:
@@ -54,15 +52,9 @@ async def command(*arguments: str) -> tuple[int, str, str]:
     return told.exit_code, told.stdout, told.stderr
 
 
-async def killed(*arguments: str) -> int | None:
-    """A command as a process that kills itself on its way."""
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED, *arguments)
-    async with asyncio.timeout(60):
-        return await process.wait()
-
-
-@pytest.mark.long
-async def test_a_backup_under_load_restores_every_event_acknowledged_before(daemon: Daemon, tmp_path: Path) -> None:
+async def test_a_backup_under_load_restores_every_event_acknowledged_before(
+    daemon: Daemon, relay_forks: Forks, tmp_path: Path
+) -> None:
     """Siblings: a backup that was killed, one that goes on, one that adds; restored where something is, and elsewhere;
     what was settled before is not sent again, what was pending is."""
     backup, state, restored = tmp_path / "backup", daemon.state, tmp_path / "restored"
@@ -76,7 +68,10 @@ async def test_a_backup_under_load_restores_every_event_acknowledged_before(daem
         await daemon.settled("hook", 3000)
         settled = [*sender.acknowledged]
         async with sender.loads():
-            await assert_killed_backup_is_not_restored(daemon, backup, restored)
+            killed = ["backup", str(backup), *folders_of(daemon)]
+            done = await asyncio.to_thread(relay_forks.run, *killed, before=KILLED)
+            assert done.returncode == -signal.SIGKILL
+            await assert_killed_backup_is_not_restored(backup, restored)
             saved = await back_up_twice(daemon, backup, sender)
         await daemon.kill()
 
@@ -130,8 +125,7 @@ def folders_of(daemon: Daemon) -> list[str]:
     return ["--state", str(daemon.state), "--conf", str(daemon.conf)]
 
 
-async def assert_killed_backup_is_not_restored(daemon: Daemon, backup: Path, restored: Path) -> None:
-    assert await killed("backup", str(backup), *folders_of(daemon)) == -signal.SIGKILL
+async def assert_killed_backup_is_not_restored(backup: Path, restored: Path) -> None:
     refused = await command("restore", str(backup), "--state", str(restored))
     assert (refused[0], "is not complete: run relay backup" in refused[2]) == (1, True), refused
     assert not restored.exists()

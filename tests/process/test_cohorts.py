@@ -18,7 +18,7 @@ from tests.conftest import LONG
 from tests.daemon import Daemon
 
 SECRET = "nobody-may-see-this"
-MANY, DELAY_S, WINDOW = (100_000, 0.002, 40) if LONG else (20_000, 0.02, 8)
+MANY, DELAY_S, WINDOW = (100_000, 0.002, 40) if LONG else (12_000, 0.02, 8)
 REQUESTS = MANY * 7 // 4 // 1000
 """In which all are added, every second one is removed, and every fourth one added again."""
 
@@ -68,7 +68,6 @@ async def cohorts(*arguments: Any, stdin: bytes = b"") -> tuple[int, str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.long
 async def test_very_many_members_over_kills_and_faults(daemon: Daemon, tmp_path: Path) -> None:
     async with api_of(range(MANY), delay=DELAY_S) as api:
         quick = 'retry={first="10ms",max="50ms"}\nbatch={events=5}'

@@ -47,7 +47,6 @@ def test_a_write_is_there_as_a_whole_after_a_kill(tmp_path: Path) -> None:
     assert died > 4 * WRITES
 
 
-@pytest.mark.long
 def test_a_takeover_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     whole.mkdir()
@@ -58,7 +57,7 @@ def test_a_takeover_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
         assert not is_killed
         expected = asyncio.run(read_all(tmp_path / "0", "braze_cohorts", "braze"))
         assert {"sql BEGIN IMMEDIATE", "sql COMMIT", "unlink", "fsync"} <= {*steps}
-        for number in range(1, len(steps) + 1, 1 if LONG else 5):
+        for number in range(1, len(steps) + 1, 1 if LONG else 12):
             folder = tmp_path / str(number)
             shutil.copytree(whole, folder)
             assert it.run(folder, number, takes_over=True)[0]

@@ -181,27 +181,7 @@ async def test_a_server_that_comes_back_finds_the_same_relay(daemon: Daemon, hoo
         assert await daemon.stop() == 0
 
 
-async def test_status_is_well_after_an_outage_beyond_the_lease(daemon: Daemon, hook: Destination) -> None:
-    with run_server() as server:
-        configure(daemon, server, hook)
-        await daemon.start()
-        hook.script.append(Answer(hang=True))
-        assert await post(daemon, 0) == 202
-        await hook.requested(1)
-        server.stop()
-        hook.release()  # what is delivered now cannot be saved
-        await daemon.until(lambda: daemon.logged("partition does not run here any more"), bool)
-        server.start()
-        async with asyncio.timeout(30):
-            while await post(daemon, 1) != 202:
-                await asyncio.sleep(0.2)
-        await until_answer(daemon, "status", good=lambda found: found["lanes"] and not found["waiting_partitions"])
-        status = await daemon.run("status", "--quiet")
-        assert (status.returncode, status.stdout) == (0, b"")
-
-
-@pytest.mark.long
-async def test_history_tells_of_an_outage_beyond_the_lease_once(daemon: Daemon, hook: Destination) -> None:
+async def test_an_outage_beyond_the_lease_is_told_once_and_ends_well(daemon: Daemon, hook: Destination) -> None:
     with run_server() as server:
         configure(daemon, server, hook)
         await daemon.start()
@@ -210,7 +190,12 @@ async def test_history_tells_of_an_outage_beyond_the_lease_once(daemon: Daemon, 
         await until_answer(daemon, "history", good=lambda found: "failing" in [one["kind"] for one in found])
         hook.behaviour = 200
         await until_answer(daemon, "history", good=lambda found: "recovered" in [one["kind"] for one in found])
+        hook.requests.clear()
+        hook.script.append(Answer(hang=True))
+        assert await post(daemon, 1) == 202
+        await hook.requested(1)
         server.stop()
+        hook.release()  # what is delivered now cannot be saved
         await daemon.until(lambda: daemon.logged("partition does not run here any more"), bool)
         for _ in range(5):  # a relay without a partition goes on to say that the database is away
             assert (await ask(daemon, "status"))["journal"]["refusing"]
@@ -219,9 +204,15 @@ async def test_history_tells_of_an_outage_beyond_the_lease_once(daemon: Daemon, 
         server.start()
         while not await is_ready(daemon):
             await asyncio.sleep(0.05)
+        async with asyncio.timeout(30):
+            while await post(daemon, 2) != 202:
+                await asyncio.sleep(0.2)
+        await until_answer(daemon, "status", good=lambda found: found["lanes"] and not found["waiting_partitions"])
         found = await until_answer(daemon, "history", good=lambda found: "journal_recovered" in str(found))
         kinds = [one["kind"] for one in found]
         assert (kinds.count("journal_full"), kinds.count("database_failing")) == (0, 1)
+        status = await daemon.run("status", "--quiet")
+        assert (status.returncode, status.stdout) == (0, b"")
 
 
 async def test_a_reload_with_fewer_partitions_is_refused(daemon: Daemon, hook: Destination) -> None:
