@@ -97,9 +97,7 @@ def _show_way_in(result: Result, console: DemoConsole, *, as_json: bool) -> None
         rewrite_line("")
     _print_result(result, as_json=as_json)
     way_in = f"Open {console.url} and sign in as {console.user} with the secret {console.secret}"
-    to_try = (
-        f"You can launch connectors there, such as one of type heap: endpoint {console.heap_url}, token as the secret"
-    )
+    to_try = f"To launch a connector there: New: connector, type heap, endpoint {console.heap_url}, the secret as token"
     click.echo(f"{way_in}\n{to_try}\nCtrl-C ends the demo.", err=as_json)
 
 
