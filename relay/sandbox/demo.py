@@ -70,7 +70,11 @@ class Demo:
     None: there is no console, and the demo ends with the result."""
 
     async def run(self) -> Result:
-        """Run the demo. Raises SandboxError if it does not get to its end."""
+        """Run the demo. Raises SandboxError if it does not get to its end, and CancelledError after SIGTERM or SIGHUP:
+        relay ends with the demo."""
+        if task := asyncio.current_task():
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         token = secrets.token_urlsafe(16)
         async with HeapWebhook(token=token) as heap:
             place = await asyncio.to_thread(prepare, self.folder, token, heap.url)

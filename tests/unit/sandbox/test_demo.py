@@ -111,6 +111,22 @@ async def test_a_console_shows_the_demo_until_ctrl_c(relay_forks):
             await process.wait()
 
 
+@pytest.mark.long
+async def test_a_demo_that_is_ended_takes_its_relay_along(tmp_path, relay_forks):
+    kept = tmp_path / "demo"
+    command = [*relay_forks.command, "sandbox", "--events", "1000000", "--keep", str(kept)]
+    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+    async with asyncio.timeout(60):
+        while b" accepted" not in await process.stderr.readline():
+            pass
+        relay = int((kept / "state" / "lock").read_text())
+        process.send_signal(signal.SIGTERM)
+        await process.stderr.read()
+        assert await process.wait() == 1
+        while Path(f"/proc/{relay}").exists():
+            await asyncio.sleep(0.05)
+
+
 def test_a_console_that_cannot_start_is_told_before_the_demo(monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
     answer = CliRunner().invoke(cli, ["sandbox", "--console"])

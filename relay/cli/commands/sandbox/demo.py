@@ -83,6 +83,8 @@ def _run_demo(make_demo: Callable[..., Demo], keep: Path | None, *, with_console
             result = asyncio.run(make_demo(folder=folder, show=show, interval=interval, linger=linger).run())
     except SandboxError as error:
         raise click.ClickException(str(error)) from None
+    except asyncio.CancelledError:
+        raise click.Abort from None
     finally:
         if terminal:
             rewrite_line("")
