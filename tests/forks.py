@@ -187,50 +187,76 @@ def forks() -> Iterator[Forks]:
     process.wait()
 
 
+class Running:
+    """The relays that were forked and run: their pidfds, pids, and the files that get their exit codes."""
+
+    def __init__(self) -> None:
+        self.poll = select.poll()
+        self._by_end: dict[int, tuple[int, int]] = {}
+        self._by_answer: dict[int, int] = {}
+
+    def add(self, pid: int, answer: int) -> None:
+        """Tell the pid of a relay that runs now."""
+        end = os.pidfd_open(pid)
+        self._by_end[end], self._by_answer[answer] = (pid, answer), pid
+        self.poll.register(end, select.POLLIN)
+        self.poll.register(answer, select.POLLIN)
+        with suppress(BrokenPipeError):
+            os.write(answer, b"%d" % pid)
+
+    def attend(self, ready: int) -> None:
+        """Tell the exit code of a relay that has ended. Kill a relay as soon as nobody waits for its exit code."""
+        if ready in self._by_answer:
+            self.poll.unregister(ready)
+            os.kill(self._by_answer[ready], signal.SIGKILL)
+        elif ready in self._by_end:
+            pid, answer = self._by_end.pop(ready)
+            del self._by_answer[answer]
+            self.poll.unregister(ready)
+            with suppress(KeyError):  # it was killed
+                self.poll.unregister(answer)
+            with suppress(BrokenPipeError):
+                os.write(answer, b"%d" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+            os.close(ready)
+            os.close(answer)
+
+    def close(self) -> None:
+        """Close all files, in a process that was forked."""
+        for fd in (*self._by_end, *self._by_answer):
+            os.close(fd)
+
+    def kill(self) -> None:
+        """Kill all relays: nobody is left who could wait for them."""
+        for pid in self._by_answer.values():
+            os.kill(pid, signal.SIGKILL)
+
+
 def next_relay(orders: socket.socket, door: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """Fork for each order, until `orders` is closed. Returns in the processes that are to be relay: the order, and the
     files that relay gets."""
+    running = Running()
+    places = {place.fileno(): place for place in (orders, door)}
+    for fd in places:
+        running.poll.register(fd, select.POLLIN)
     while True:
-        ready, _, _ = select.select([orders, door], [], [])
-        message, fds, _, _ = socket.recv_fds(ready[0], 1 << 20, 8)
-        if not message:
-            sys.exit()
-        if not os.fork():
-            break
-        for fd in fds:
-            os.close(fd)
-        _bury()
-    orders.close()
-    door.close()
-    answer, *streams = fds
-    if pid := os.fork():
-        for fd in streams:
-            os.close(fd)
-        os.write(answer, b"%d" % pid)
-        _end_with_orderer(answer, pid)
-        _, status = os.waitpid(pid, 0)
-        with suppress(BrokenPipeError):
-            os.write(answer, b"%d" % os.waitstatus_to_exitcode(status))
-        os._exit(0)
-    os.close(answer)
-    return json.loads(message), streams
-
-
-def _end_with_orderer(answer: int, pid: int) -> None:
-    """Wait for the end of a relay. Kill it as soon as nobody waits for its exit code."""
-    end = os.pidfd_open(pid)
-    ended, _, _ = select.select([end, answer], [], [])
-    if end not in ended:
-        os.kill(pid, signal.SIGKILL)
-
-
-def _bury() -> None:
-    """Wait for those that have ended, so that their CPU is counted."""
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        return
+        for ready, _ in running.poll.poll():
+            if ready not in places:
+                running.attend(ready)
+                continue
+            message, fds, _, _ = socket.recv_fds(places[ready], 1 << 20, 8)
+            if not message:
+                running.kill()
+                sys.exit()
+            answer, *streams = fds
+            if not (pid := os.fork()):
+                running.close()
+                orders.close()
+                door.close()
+                os.close(answer)
+                return json.loads(message), streams
+            for fd in streams:
+                os.close(fd)
+            running.add(pid, answer)
 
 
 def remember_plugins() -> None:
