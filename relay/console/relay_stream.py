@@ -14,8 +14,8 @@ from relay.socket_path import address_of
 from relay.words import describe_error
 
 CONNECT_S: Final = 3.0
-LINE_BYTES: Final = 32 << 20
-"""A longer line of relay ends the answer."""
+HELD_BYTES: Final = 4 << 20
+"""Bytes of an answer that wait for a slow reader, or twice as many. A longer line ends the answer."""
 
 
 @asynccontextmanager
@@ -33,7 +33,7 @@ async def open_answer(
         with address_of(find_socket(state)) as address:
             connector = aiohttp.UnixConnector(address)
             async with (
-                aiohttp.ClientSession(connector=connector, timeout=timeout, read_bufsize=LINE_BYTES) as session,
+                aiohttp.ClientSession(connector=connector, timeout=timeout, read_bufsize=HELD_BYTES) as session,
                 session.request(method, f"http://relay{target}", data=data, headers=headers) as answer,
             ):
                 if answer.status >= HTTPStatus.BAD_REQUEST:

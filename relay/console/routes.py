@@ -86,6 +86,7 @@ ROUTES: Final = (
     ConsoleRoute("POST", "/erasures/check", erasures.check, Right.STEER),
     ConsoleRoute("GET", "/journal", journal.show, Right.LOOK),
     ConsoleRoute("GET", "/catalogue", catalogue.show, Right.LOOK),
+    ConsoleRoute("GET", "/catalogue/counts", catalogue.send_counts, Right.LOOK),
     ConsoleRoute("GET", "/plugins", plugins.show, Right.LOOK),
     ConsoleRoute("GET", "/activity", activity.show, Right.LOOK),
     ConsoleRoute("GET", "/files", files.show, Right.LOOK),

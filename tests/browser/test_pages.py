@@ -49,6 +49,7 @@ OTHERS = {
     "/sign-in/link",
     "/live",
     "/rates",
+    "/catalogue/counts",
     "/connectors/{name}/live",
     "/sources/{name}/live",
     "/events/live",

@@ -23,7 +23,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 TOKEN = "tok-3n-of-heap"
 NEW = "/connectors/new"
 NEW_HTTP = "/connectors/new?type=http"
-EVENTS = "message_engagement\npurchase\n!users.messages.email.Open"
+TICKS = {"events.group.message_engagement": "on", "events.channel.customer_behavior.purchase": "on"}
+OPEN = "events.type.users.messages.email.Open"
+ALL = {"events.all": "on"}
 CHAT = '''"""Sends events to a chat."""
 
 from typing import Any
@@ -83,7 +85,7 @@ class Form(HTMLParser):
         if tag == "small" and "id" in given:
             self._ids.append((tag, given["id"]))
             self._texts[given["id"]] = ""
-        if tag == "input":
+        if tag == "input" and (given.get("type") != "checkbox" or ("checked" in given and "disabled" not in given)):
             self.fields[name] = given.get("value", "")
         elif tag == "select":
             self._select = name
@@ -128,7 +130,7 @@ async def open_form(place: Place, path: str, user: str = "cleo", **changed: str)
     answer = await place.browsers[user].get(path)
     assert answer.status == 200, plain(answer)
     fields = Form(answer).fields
-    assert changed.keys() <= fields.keys(), changed.keys() - fields.keys()
+    assert changed.keys() - ALL.keys() - TICKS.keys() <= fields.keys(), changed.keys() - fields.keys()
     return fields | changed
 
 
@@ -158,8 +160,11 @@ async def test_a_connector_is_launched_with_a_pasted_token(place: Place, hook: D
     assert '<a href="/connectors/new?type=heap">heap</a>' in types.text
     assert "Sends events to a URL." in plain(types)
     path = f"{NEW}?type=heap"
-    changed: dict[str, str] = {"name": "sink", "set.endpoint": hook.url, "set.events": EVENTS}
+    changed: dict[str, str] = {"name": "sink", "set.endpoint": hook.url, **TICKS}
     checked = await check(place, path, **changed, **{"set.token:from": "paste", "set.token:paste": TOKEN})
+    ticked = Form(checked).fields
+    assert ticked.pop(OPEN) == "on"
+    checked = await post(place, path, ticked, "check")
     assert checked.status == 200, plain(checked)
     secret = place.daemon.state.absolute() / "secrets" / "sink-token"
     assert secret.read_text() == TOKEN
@@ -232,7 +237,7 @@ async def test_the_connector_of_a_plugin_has_a_form_with_its_docstrings(place: P
     assert "later (takes a restart)" in plain(await place.admin.get(NEW))
     assert "takes a restart" in plain(await place.admin.get("/connectors/new?type=later"))
     changed = {"set.room.name": "ops", "set.room.loud": "yes", "set.words": "a\r\nb", "set.odd:toml": "[1, { x = 2 }]"}
-    checked = await check(place, "/connectors/new?type=chat", name="room", **changed)
+    checked = await check(place, "/connectors/new?type=chat", name="room", **changed, **ALL)
     assert (await launch(place, "/connectors/new?type=chat", checked)).status == 303, plain(checked)
     assert (place.daemon.conf / "60-room.toml").read_text().partition('"chat"\n')[2] == (
         'room = { name = "ops", loud = true }\nwords = ["a", "b"]\nodd = [1, { x = 2 }]\n'
@@ -244,9 +249,11 @@ async def test_the_connector_of_a_plugin_has_a_form_with_its_docstrings(place: P
 async def test_mistakes_stand_at_their_fields_in_the_words_of_relay_check(place: Place) -> None:
     path = NEW_HTTP
     form = await open_form(place, path, name="wrong")
-    assert find_mistakes(await post(place, path, form, "check")) == {"set.url": "is missing"}
+    found = find_mistakes(await post(place, path, form, "check"))
+    assert found["set.url"] == "is missing"
+    assert found["set.events"].startswith("an empty list selects nothing")
     form |= {"set.url": "ftp://x", "set.timeout": "30", "set.retry.max": "1x", "set.filters": "none"}
-    form |= {"set.events": "!", "set.window": "many", "set.token:from": "env", "set.token:at": "NO_SUCH"}
+    form |= {"events.text": "!", "set.window": "many", "set.token:from": "env", "set.token:at": "NO_SUCH"}
     checked = await post(place, path, form, "check")
     assert checked.status == 422
     said = {
@@ -254,7 +261,7 @@ async def test_mistakes_stand_at_their_fields_in_the_words_of_relay_check(place:
         "set.timeout": 'expected a duration such as "30s"',
         "set.retry.max": "expected a duration",
         "set.filters": "none",
-        "set.events": "expected a list such as",
+        "set.events": "an empty list selects nothing",
         "set.window": "expected a whole number",
         "set.token": "the environment has no variable NO_SUCH",
     }

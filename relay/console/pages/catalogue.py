@@ -10,18 +10,13 @@ from aiohttp import web
 
 from relay.catalogue import TYPES, Selection, drop_opt_in
 from relay.config import format_path
+from relay.console.forms.shortest import GROUPS
 from relay.console.pages.plugins import LOADING_S
 from relay.console.security.refusal import ConsoleRefusal
 from relay.console.visit import Visit
 from relay.inspect import JournalTypes, TypeCount
 
 COUNTING_S: Final = 120.0
-GROUPS: Final = {
-    "message_engagement": "Message engagement events",
-    "customer_behavior": "Customer behavior events",
-    "user": "User events",
-}
-"""The groups in Braze's words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,3 +69,9 @@ async def _read_selections(visit: Visit) -> tuple[dict[str, Selection], set[str]
         if entries is not None:
             found[lane.connector] = Selection(drop_opt_in(entries, accepted.get(lane.type, ())))
     return found, emitted, ""
+
+
+async def send_counts(visit: Visit) -> web.StreamResponse:
+    """Answer with the number of events of each type in the last 24 hours, for the ticks of a form."""
+    found = msgspec.convert(await visit.ask("GET", "/journal/types", timeout=COUNTING_S), JournalTypes)
+    return web.json_response({one.type: one.events for one in found.types})

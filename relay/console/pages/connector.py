@@ -1,16 +1,18 @@
 """Connector: its state, its counts, its past, its settings; pause, resume and forget."""
 
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
+import msgspec
 from aiohttp import web
 
 from relay.console.edits.record import Launch
+from relay.console.forms.ticks import Ticks, fill_ticks
 from relay.console.pages.configuration.launches import describe_delivery, find_launch
-from relay.console.pages.settings_table import read_settings
+from relay.console.pages.plugins import read_types
+from relay.console.pages.settings_table import ShownSetting, read_settings
 from relay.console.relay_view import StatusSnapshot
 from relay.console.security.refusal import ConsoleRefusal
 from relay.console.visit import Visit
@@ -35,7 +37,8 @@ async def show(visit: Visit) -> web.StreamResponse:
         raise ConsoleRefusal(404, "no connector of this name runs")
     settings, why = await read_settings(visit, "connector", name)
     given: dict[str, Any] = {
-        "past": await _read_past(visit, name),
+        **await _read_past(visit, name),
+        "ticks": await _read_ticks(visit, settings),
         "settings": settings,
         "settings_missing": why,
         "pauses": PAUSES,
@@ -45,12 +48,28 @@ async def show(visit: Visit) -> web.StreamResponse:
     return visit.show("connector.html", snapshot=snapshot, **given, **(values or {"lane": None, "launch": None}))
 
 
-async def _read_past(visit: Visit, name: str) -> list[Any]:
-    """Return what has happened to a connector lately, the newest first; nothing if relay does not answer."""
+async def _read_past(visit: Visit, name: str) -> dict[str, Any]:
+    """Return what has happened to a connector lately, the newest first, and why that cannot be shown; "" if it can."""
     query = urlencode({"subject": f"connector {name}", "limit": PAST})
-    with suppress(ConsoleRefusal):
-        return list(await visit.ask("GET", f"/history?{query}"))[::-1]
-    return []
+    try:
+        return {"past": (await visit.ask("GET", f"/history?{query}"))[::-1], "past_missing": ""}
+    except ConsoleRefusal as refusal:
+        return {"past": [], "past_missing": refusal.reason}
+
+
+async def _read_ticks(visit: Visit, settings: Sequence[ShownSetting]) -> Ticks | None:
+    """Return the selection of a connector as ticks; None if it is not known."""
+    values = {
+        one.name: msgspec.json.decode(one.value) for one in settings if one.name in ("type", "events") and one.value
+    }
+    if "events" not in values:
+        return None
+    try:
+        types = (visit.console.types or await read_types(visit)).types
+    except ConsoleRefusal:
+        return None
+    of_type = (one.accepted_types for one in types if (one.kind, one.type) == ("connector", values.get("type")))
+    return fill_ticks(values["events"], next(of_type, ()))
 
 
 async def follow(visit: Visit) -> web.StreamResponse:

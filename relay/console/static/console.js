@@ -42,6 +42,30 @@ function hold(button) {
   });
 }
 
+// Keeps boxes of groups and channels in step with those below, and shows how many events came of each type.
+function tick(root) {
+  const below = (box) => [...box.closest(".branch").querySelectorAll("input[data-leaf]:not(:disabled)")]
+    .filter((one) => box.name !== "events.all" || one.name !== "events.type.cohort.Change");
+  const show = () => {
+    for (const box of root.querySelectorAll("input[data-branch]")) {
+      const leaves = below(box);
+      const ticked = leaves.filter((one) => one.checked).length;
+      box.indeterminate = ticked > 0 && ticked < leaves.length;
+      box.checked = ticked > 0 && (ticked === leaves.length || box.defaultChecked);
+    }
+  };
+  root.addEventListener("change", ({ target }) => {
+    if (target.dataset.branch !== undefined) for (const one of below(target)) one.checked = target.checked;
+    show();
+  });
+  show();
+  fetch(root.dataset.counts).then((answer) => answer.json()).then((counts) => {
+    for (const one of root.querySelectorAll("[data-count]")) {
+      one.textContent = `${(counts[one.dataset.count] ?? 0).toLocaleString()} in the last 24 hours`;
+    }
+  }).catch(() => { /* no relay runs: there are no counts */ });
+}
+
 const lastHour = () => [Date.now() / 1000 - 3600, Date.now() / 1000];
 
 async function draw(chart) {
@@ -77,6 +101,8 @@ document.addEventListener("DOMContentLoaded", () => {
   if (live) watch(live);
   const button = document.getElementById("hold");
   if (live && button) hold(button);
+  const ticks = document.getElementById("ticks");
+  if (ticks) tick(ticks);
   const chart = document.getElementById("chart");
   if (chart) draw(chart);
 });

@@ -14,6 +14,7 @@ from relay.console.edits.permission import find_bar
 from relay.console.edits.secrets import find_plain_secrets, keep
 from relay.console.edits.tables import Files, put_table
 from relay.console.forms.fields import NOT_SET, PREFIX, Field, flatten, make_fields
+from relay.console.forms.ticks import TEXT, Ticks, put_ticks, show_ticks
 from relay.console.forms.values import Inputs, find_pasted, is_part, read_form, refer_to_file, show_again, show_form
 from relay.console.pages.configuration.files import read_view
 from relay.console.pages.configuration.launches import PLURALS
@@ -25,6 +26,8 @@ from relay.threads import ADMIN
 
 NAME: Final = "name"
 """The input with the name of a new table."""
+EVENTS: Final = f"{PREFIX}.events"
+"""The field with the selection of a connector."""
 RESERVED: Final = "new"
 """A name that the path of a page has already."""
 
@@ -42,6 +45,11 @@ class TableForm:
     before: Mapping[str, Any]
     view: ConfView
     fields: Sequence[Field]
+
+    @property
+    def accepted_types(self) -> Sequence[str]:
+        """The event types that a connector of this type can use; empty: all."""
+        return self.about.accepted_types if self.about else ()
 
     def name_field(self, mistake: Mistake, name: str) -> str | None:
         """Return the name of the field that a mistake about a table of this name belongs to; None without any."""
@@ -146,6 +154,7 @@ async def _find_type(visit: Visit, kind: str, type: object) -> AvailableType | N
 async def _change(visit: Visit, form: TableForm) -> web.StreamResponse:
     name = form.name or visit.form.get(NAME, "").strip()
     posted, flaws = await _keep_secrets(visit, form, name)
+    posted = await ADMIN.run(put_ticks, posted, EVENTS, form.accepted_types)
     read = await ADMIN.run(read_form, form.fields, posted, form.before)
     mistakes: dict[str, list[str]] = {key: [said] for key, said in (read.mistakes | flaws).items()}
     values = {**({"type": form.type} if form.type else {}), **read.values}
@@ -228,6 +237,19 @@ async def _show(
         look={
             "considered": found,
             "may_paste": not await ADMIN.run(find_bar, visit, form.view),
+            "ticks": await ADMIN.run(_fill_ticks, form, shown, visit.form.get(TEXT)),
             "hints": {"set.filters": [name for name, _ in form.view.list_tables("filter")]},
         },
     )
+
+
+def _fill_ticks(form: TableForm, shown: Inputs, text: str | None) -> Ticks | None:
+    """Return the ticks of a connector's form; None if its selection cannot be shown by ticks.
+
+    A new connector begins without a tick, so that nobody sends everything by accident. `text`: what was posted for
+    other entries; None: nothing was posted.
+    """
+    if form.kind != "connector":
+        return None
+    is_new = text is None and not form.before
+    return show_ticks(shown, EVENTS, form.accepted_types, text=text or "", is_new=is_new)
