@@ -12,7 +12,6 @@ import msgspec
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
-from openapi_spec_validator import validate
 
 from relay.admin.acts import SAID, clean_name, make_reload_entry
 from relay.admin.handlers import status as api_module
@@ -54,6 +53,8 @@ def assert_described(method: str, path: str, seen: tuple[int, Any, Any]) -> None
 
 async def test_the_document_is_valid_and_every_route_is_in_it(bench: Bench) -> None:
     assert (await bench.ask("GET", "/openapi.yaml"))[1] == render_contract()
+    from openapi_spec_validator import validate  # takes long to import: one process of the tests needs it
+
     validate(DOCUMENT)
     served = {
         (route.method, route.resource.canonical)

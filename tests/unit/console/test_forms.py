@@ -4,6 +4,7 @@ import json
 import tomllib
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
+from functools import cache
 from typing import Any
 
 import pytest
@@ -25,10 +26,18 @@ from relay.console.forms.values import (
 from relay.proposal.available import list_available
 from relay.words import escape
 
-TYPES = {(one.kind, one.type): one for one in list_available([], {}).types}
-FORMS = {key: make_fields(key[0], one.schema) for key, one in TYPES.items()}
 SECRET = {"x-secret": True, "type": "object", "properties": {"env": {"type": "string"}}}
 UNITS = {"x-units": ["s", "m"], "anyOf": [{"type": "string"}, {"const": 0}]}
+
+
+@cache
+def make_forms() -> dict[tuple[str, str], tuple[Field, ...]]:
+    """Return the fields of each type, by its kind and its name."""
+    return {(one.kind, one.type): make_fields(one.kind, one.schema) for one in list_available([], {}).types}
+
+
+def find_form(kind: str, type: str) -> tuple[Field, ...]:
+    return make_forms()[kind, type]
 
 
 def post(shown: Mapping[str, str]) -> dict[str, str]:
@@ -135,14 +144,14 @@ def test_what_cannot_be_read_is_a_mistake_at_its_field(part: Any, form: dict[str
 
 
 def test_an_empty_field_is_left_out() -> None:
-    fields = make_fields("connector", TYPES["connector", "http"].schema)
+    fields = find_form("connector", "http")
     names = [one.name for one in flatten(fields)]
     form = {name + part: " " for name in names for part in ("", ":toml")} | {f"{name}:from": "" for name in names}
     assert read_form(fields, form, {}) == FormValues()
 
 
 def test_a_pasted_secret_becomes_a_reference_and_is_never_shown_again() -> None:
-    fields = make_fields("source", TYPES["source", "currents"].schema)
+    fields = find_form("source", "currents")
     form = {"set.tokens:0:from": "env", "set.tokens:0:at": "OLD", "set.tokens:1:from": "paste", "set.tokens:1:at": ""}
     form["set.tokens:1:paste"] = "s3cret"
     refused = read_form(fields, form, {})
@@ -163,7 +172,7 @@ def test_a_form_that_cannot_be_read_is_shown_as_it_was_typed() -> None:
 
 
 def test_a_secret_in_plain_text_of_a_file_is_kept_and_not_shown() -> None:
-    fields = make_fields("connector", TYPES["connector", "http"].schema)
+    fields = find_form("connector", "http")
     table = {"headers": {"Authorization": "Bearer s3cret"}, "url": "http://x?token=abc", "method": "PUT"}
     shown = show_form(fields, table, table)
     assert shown == {"set.headers:keep": "yes", "set.url:keep": "yes", "set.method": "PUT"}
@@ -196,18 +205,18 @@ def test_settings_without_a_field_are_lines_of_toml() -> None:
     ],
 )
 def test_a_connector_starts_now_at_the_oldest_or_at_a_time(value: str, shown: dict[str, str]) -> None:
-    fields = make_fields("connector", TYPES["connector", "file"].schema)
+    fields = find_form("connector", "file")
     assert show_form(fields, {"from": value}, {}) == shown
     assert keep(fields, {"from": value}).values == {"from": value}
 
 
 def test_rare_settings_come_last_and_those_of_every_connector_are_rare() -> None:
-    heap = make_fields("connector", TYPES["connector", "heap"].schema)
+    heap = find_form("connector", "heap")
     first = [one.label for one in heap if not one.is_rare]
     assert first[:3] == ["mode", "endpoint", "token"]
     assert first[-3:] == ["events", "filters", "from"]
     assert {"retry", "batch", "ca", "enabled"} <= {one.label for one in heap if one.is_rare}
-    assert [one.label for one in make_fields("source", TYPES["source", "currents"].schema)][:2] == ["path", "tokens"]
+    assert [one.label for one in find_form("source", "currents")][:2] == ["path", "tokens"]
 
 
 def test_a_table_that_holds_itself_has_an_end() -> None:
@@ -327,7 +336,7 @@ def test_any_table_is_kept_by_any_form(data: st.DataObject) -> None:
 
 @given(st.data())
 def test_any_table_is_kept_by_the_forms_of_built_in_types(data: st.DataObject) -> None:
-    fields = FORMS[data.draw(st.sampled_from([*FORMS]))]
+    fields = make_forms()[data.draw(st.sampled_from([*make_forms()]))]
     keys = [one.label for one in fields if one.path]
     table = data.draw(st.dictionaries(st.sampled_from([*keys, "more"]), values, max_size=4))
     read = keep(fields, table)
