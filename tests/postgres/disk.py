@@ -60,8 +60,14 @@ class VolatileDisk:
         os.close(folder)
 
     def restore_power(self) -> None:
-        """Mount the disk again, with what was synced. No process may use it."""
+        """Mount what was synced. No process of this test may use the disk.
+
+        It is mounted from a copy: other tests run processes with mounts of their own, which keep the dead disk alive,
+        and Linux would mount the same image as that disk.
+        """
         _run("umount", str(self._mount))
+        dead, self._image = self._image, self._image.with_name("copy")
+        _run("cp", "--sparse=always", str(dead), str(self._image))
         _run("mount", "-o", "loop", str(self._image), str(self._mount))
 
 
