@@ -23,7 +23,7 @@ PAGES = {
     "/cohorts": "/cohorts",
     "/connectors/{name}/tables/{table}": "/connectors/cohorts/tables/members?cohort=42",
     "/erasures": "/erasures",
-    "/journal": "/journal?read=audit",
+    "/journal": "/journal?read=types",
     "/catalogue": "/catalogue?count=1",
     "/plugins": "/plugins",
     "/activity": "/activity",

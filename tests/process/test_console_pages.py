@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from html import unescape
 
 import pytest
@@ -188,11 +189,15 @@ async def test_the_plugins_are_shown_with_docstrings_and_settings(place: Parking
 async def test_the_journal_is_checked_and_audited_on_demand(place: Parking) -> None:
     await place.park(make_event(OPEN))
     browser = place.browsers["lena"]
-    assert "reads the whole journal" in (await browser.get("/journal")).text
+    assert "reads the journal for this" in (await browser.get("/journal")).text
     checked = (await browser.get("/journal?read=check")).text
     assert "The journal is whole." in checked
     assert re.search(r'<th scope="row">\d+\.log</th>\s*<td>0', checked), checked
     audited = (await browser.get("/journal?read=audit")).text
     assert "Everything balances." in audited
     assert re.search(r'<th scope="row">hook</th>\s*<td>\d', audited), audited
+    counted = (await browser.get("/journal?read=types")).text
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
+    assert f'<th scope="col">{today}</th>' in counted
+    assert re.search(rf'<th scope="row">{OPEN}</th><td><time [^>]*>[^<]*</time></td><td>[1-9]', counted), counted
     assert (await browser.get("/journal?read=all")).status == 400

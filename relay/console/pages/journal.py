@@ -1,6 +1,7 @@
 """Journal: how full it is, and its segments and balances on demand, with the progress of the reading."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any, Final
@@ -13,7 +14,7 @@ from relay.client import ClientError
 from relay.console.relay_stream import open_answer
 from relay.console.security.refusal import ConsoleRefusal
 from relay.console.visit import Visit
-from relay.inspect import PROBLEM, PROGRESS, Audit, Check
+from relay.inspect import PROBLEM, PROGRESS, Audit, Check, JournalTypes
 from relay.screen import describe_journal, format_journal_progress
 from relay.store import CheckedPart
 from relay.words import format_ranges, format_size, format_time
@@ -22,18 +23,20 @@ READING_S: Final = 600.0
 """Seconds that relay may take to read the whole journal."""
 STEP: Final = 5
 """Percent between two lines about the progress."""
-READINGS: Final = {"check": "/journal", "audit": "/audit"}
+READINGS: Final = {"check": "/journal?progress=true", "audit": "/audit?progress=true", "types": "/journal/types"}
 """What is read on demand, and where relay answers it."""
+TYPES_S: Final = 7 * 86400
+"""Seconds back for which the types are counted by day."""
 RESULT: Final = Markup("<!-- what relay finds -->")
 """Stands in the page for what comes later."""
 SEGMENT: Final = ("segment", "offsets", "events", "size", "time of first", "time of last", "state")
 
 
 async def show(visit: Visit) -> web.StreamResponse:
-    """Show the journal; then, if that is asked for, how far a check or an audit is, and what it finds."""
+    """Show the journal; then, if that is asked for, how far the reading is, and what it finds."""
     snapshot, wanted = await visit.console.relay.read(), visit.request.query.get("read", "")
     if wanted and wanted not in READINGS:
-        raise ConsoleRefusal(400, "the journal can be read for a check or an audit")
+        raise ConsoleRefusal(400, "the journal can be read for a check, an audit or its types")
     seen = snapshot.status
     said = describe_journal(seen) if seen else ""
     page = visit.render("journal.html", snapshot=snapshot, seen=seen, said=said, result=RESULT)
@@ -56,7 +59,7 @@ async def _read(visit: Visit, wanted: str) -> AsyncGenerator[str, None]:
     problem = ""
     yield '<p role="status">'
     try:
-        target = f"{READINGS[wanted]}?progress=true"
+        target = READINGS[wanted] + (f"?since={time.time() - TYPES_S:.0f}" if wanted == "types" else "")
         async with (
             asyncio.timeout(READING_S),
             open_answer(visit.console.options.state, visit.user, "GET", target) as lines,
@@ -74,7 +77,7 @@ async def _read(visit: Visit, wanted: str) -> AsyncGenerator[str, None]:
     yield "</p>"
     if answer.startswith(PROBLEM):
         problem = msgspec.json.decode(answer)["problem"]
-    found: dict[str, Any] = {"problem": problem, "check": None, "audit": None}
+    found: dict[str, Any] = {"problem": problem, "check": None, "audit": None, "types": None}
     if not problem:
         found |= _describe(wanted, answer)
     yield visit.render("journal_result.html", **found)
@@ -82,6 +85,10 @@ async def _read(visit: Visit, wanted: str) -> AsyncGenerator[str, None]:
 
 def _describe(wanted: str, answer: bytes) -> dict[str, Any]:
     """Return what the page shows of an answer."""
+    if wanted == "types":
+        types = msgspec.json.decode(answer, type=JournalTypes)
+        days = sorted({day for one in types.types for day in one.days}, reverse=True)
+        return {"types": types, "days": days}
     if wanted == "audit":
         audit = msgspec.json.decode(answer, type=Audit)
         return {"audit": audit, "rows": _list_counts(audit)}
