@@ -377,6 +377,7 @@ async def test_a_file_that_cannot_be_written_is_no_matter_of_the_network(daemon:
 
 async def test_a_database_that_cannot_be_written_is_told_by_status(daemon: Daemon) -> None:
     """Whoever holds its write lock, or a full disk: senders still get their 202, so nothing else would tell."""
+    daemon.before = "import relay.state.database as it; it.LOCKED_S = 0.2"  # a wait for a lock, which is in vain here
     daemon.configure("10-source", SOURCE)
     daemon.configure("20-archive", '[connector.archive]\ntype="file"\npath="out.ndjson"')
     await daemon.start()
