@@ -1,22 +1,27 @@
-"""How far relay is that reads its journal for a page: a real console, and a stand-in of relay that takes its time."""
+"""Long answers of relay on their way through a real console: a stand-in of relay takes its time, or breaks off."""
 
 import asyncio
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 import pytest_asyncio
-from aiohttp import StreamReader, web
+from aiohttp import ClientPayloadError, StreamReader, web
 
 pytest.importorskip("jinja2", reason="the console takes the package currents-relay[console]")
 
 from relay.socket_path import SOCKET
+from relay.store import Parked
 from tests.console import Browser, RunningConsole, write_users
 from tests.daemon import Daemon
 from tests.forks import Forks
 
+PARKED = Parked("braze", "hook", 3, "t", "refused", "no", 1, b'{"id":1}')
+BREAK = b"break"
+
 
 class SlowRelay:
-    """Says how far it is, as fast as a test lets it."""
+    """Answers line by line, as fast as a test lets it. BREAK: the connection breaks."""
 
     def __init__(self) -> None:
         self.lines: asyncio.Queue[bytes] = asyncio.Queue()
@@ -27,6 +32,8 @@ class SlowRelay:
         await response.prepare(request)
         try:
             while line := await self.lines.get():
+                if line == BREAK and request.transport is not None:
+                    request.transport.abort()
                 await response.write(line)
         except ConnectionError:
             self.left.set()
@@ -38,6 +45,7 @@ class SlowRelay:
 async def slow(daemon: Daemon) -> AsyncIterator[SlowRelay]:
     relay, app = SlowRelay(), web.Application()
     app.router.add_get("/journal", relay.answer)
+    app.router.add_get("/parked", relay.answer)
     daemon.state.mkdir(exist_ok=True)
     runner = web.AppRunner(app)
     await runner.setup()
@@ -48,11 +56,11 @@ async def slow(daemon: Daemon) -> AsyncIterator[SlowRelay]:
 
 @pytest_asyncio.fixture
 async def browser(daemon: Daemon, relay_forks: Forks, slow: SlowRelay) -> AsyncIterator[Browser]:
-    write_users(daemon, "lena")
+    write_users(daemon, "sven")
     console = RunningConsole(daemon.conf, daemon.state, relay_forks)
     await console.start()
     async with Browser(console.url) as browser:
-        assert (await browser.sign_in("lena", "the secret of lena")).status == 303
+        assert (await browser.sign_in("sven", "the secret of sven")).status == 303
         yield browser
     await console.stop()
 
@@ -96,3 +104,12 @@ async def test_the_reading_ends_when_the_browser_leaves(slow: SlowRelay, browser
         while not slow.left.is_set():
             slow.lines.put_nowait(b'{"read":11,"of":200}\n')
             await asyncio.sleep(0.05)
+
+
+async def test_an_export_that_breaks_off_is_no_whole_file(slow: SlowRelay, browser: Browser) -> None:
+    async with browser.session.get(f"{browser.url}/parked/export?number=1") as live:
+        slow.lines.put_nowait(msgspec.json.encode(PARKED) + b"\n")
+        assert await read_until(live.content, "\n") == '{"id":1}\n'
+        slow.lines.put_nowait(BREAK)
+        with pytest.raises(ClientPayloadError):
+            await live.content.read()
