@@ -335,6 +335,8 @@ async def test_what_a_sender_makes_up_is_shown_as_text(place: Place, signed_in: 
     odd = "<script>alert(1)</script>{{ 7 * 7 }}\u202e"
     await place.daemon.post(b'{"events": [%s]}' % make_event(odd))
     text = await until_shown(signed_in["lena"], "/sources/braze", "not in the catalogue")
+    assert "What to type in at the sender" in text
+    assert "Create New Current" in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;{{ 7 * 7 }}\\u202e" in text
 
 

@@ -20,13 +20,13 @@ class ShownSetting:
     is_default: bool
 
 
-async def read_settings(visit: Visit, kind: str, name: str) -> tuple[list[ShownSetting], str]:
+async def read_settings(visit: Visit, *path: str) -> tuple[list[ShownSetting], str]:
     """Return the settings of a table, those of files first, and why they cannot be shown; "" if they can."""
     try:
         answer = await visit.ask("GET", "/config")
     except ConsoleRefusal as refusal:
         return [], refusal.reason
-    begin = f"{format_path((kind, name))}."
+    begin = f"{format_path(path)}."
     found = [_show(one, begin) for one in answer["settings"] if one["key"].startswith(begin)]
     return sorted(found, key=lambda one: one.is_default), ""
 

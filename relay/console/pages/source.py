@@ -1,15 +1,32 @@
 """Source: where its senders post, what they sent, and why it refuses."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
+import msgspec
 from aiohttp import web
 
-from relay.console.pages.settings_table import read_settings
+from relay.console.pages.settings_table import ShownSetting, read_settings
 from relay.console.relay_view import StatusSnapshot
 from relay.console.security.refusal import ConsoleRefusal
 from relay.console.visit import Visit
 from relay.status import diagnose
+
+SENDERS: Final = {
+    "currents": (
+        "In Braze: Partner Integrations > Data Export (newer: Currents) > Create New Current. The URL is the endpoint.",
+        "A token of `tokens` is the bearer token there.",
+    ),
+    "heap_segments": (
+        "In Heap's Developers Hub: register the URL as a Segments Sync webhook.",
+        "The secret that Heap shows there goes into `secret`.",
+    ),
+}
+"""Where the URL and the secret go, by type of source."""
+OTHER_SENDER: Final = (
+    "The sender posts to the URL.",
+    "It sends a token of `tokens` in the header Authorization: Bearer TOKEN.",
+)
 
 
 async def show(visit: Visit) -> web.StreamResponse:
@@ -20,7 +37,9 @@ async def show(visit: Visit) -> web.StreamResponse:
     if snapshot.status is not None and values is None:
         raise ConsoleRefusal(404, "there is no source of this name")
     settings, why = await read_settings(visit, "source", name)
+    ingest, _ = await read_settings(visit, "ingest")
     given: dict[str, Any] = {"settings": settings, "settings_missing": why, "name": name}
+    given |= {"urls": list_urls(ingest, settings), "sender": SENDERS.get(_read(settings, "type"), OTHER_SENDER)}
     return visit.show("source.html", snapshot=snapshot, **given, **(values or {"source": None}))
 
 
@@ -41,3 +60,16 @@ def _make_reader(name: str) -> Callable[[StatusSnapshot], dict[str, Any] | None]
         return {"seen": seen, "source": source, "said": said}
 
     return read
+
+
+def list_urls(ingest: Sequence[ShownSetting], source: Sequence[ShownSetting]) -> list[str]:
+    """Return the URLs of a source on the addresses that relay listens on; a unix socket has none."""
+    scheme = "https" if _read(ingest, "tls.certificate") or _read(ingest, "tls") else "http"
+    listen, path = _read(ingest, "listen") or [], _read(source, "path") or ""
+    addresses = [listen] if isinstance(listen, str) else listen
+    return [f"{scheme}://{one}{path}" for one in addresses if not one.startswith("unix:")]
+
+
+def _read(settings: Sequence[ShownSetting], name: str) -> Any:
+    """Return the value of a setting; None without any."""
+    return next((msgspec.json.decode(one.value) for one in settings if one.name == name and one.value), None)
