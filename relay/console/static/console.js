@@ -53,6 +53,9 @@ function tick(root) {
       box.indeterminate = ticked > 0 && ticked < leaves.length;
       box.checked = ticked > 0 && (ticked === leaves.length || box.defaultChecked);
     }
+    for (const one of root.querySelectorAll("[data-ticked]")) {
+      one.textContent = one.closest(".branch").querySelectorAll("input[data-leaf]:checked").length;
+    }
   };
   root.addEventListener("change", ({ target }) => {
     if (target.dataset.branch !== undefined) for (const one of below(target)) one.checked = target.checked;
