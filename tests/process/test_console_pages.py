@@ -5,13 +5,15 @@ import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from html import unescape
+from urllib.parse import quote
 
 import pytest
 import pytest_asyncio
 
 pytest.importorskip("jinja2", reason="the console takes the package currents-relay[console]")
 
-from relay.testing import Destination, make_event
+from relay.console.routes import ROUTES
+from relay.testing import Answer, Destination, make_event
 from tests.console import until_shown
 from tests.daemon import Daemon
 from tests.forks import Forks
@@ -22,6 +24,34 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 OPEN, CLICK = "users.messages.email.Open", "users.messages.email.Click"
 EVIL = "<script>alert(1)</script>{{ 7 * 7 }}\u202e"
 LARGE = 70_000
+OVERLARGE = 900_000
+ODD = quote(EVIL, safe="")
+UNSAFE = re.compile("<script>alert|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Markup of others; and characters that control a screen or turn a text round."""
+QUERIES = (
+    "/trace?id={odd}",
+    "/trace?id={odd}&replay={odd}",
+    *(f"/parked?{name}={{odd}}" for name in ("connector", "source", "cause", "type", "reason", "since", "after", "x")),
+    "/parked/confirm?act={odd}&number=1",
+    "/parked/confirm?act=drop&which=type%3D{odd}",
+    "/parked/confirm?act=drop&which={odd}",
+    "/parked/export?which={odd}",
+    "/activity?kind={odd}&subject={odd}",
+    "/connectors/hook?launched={odd}",
+    "/files/show?path={odd}",
+    "/files/edit?name={odd}",
+    "/connectors/new?type={odd}",
+    *(f"/replays/new?connector=hook&{name}={{odd}}" for name in ("since", "until", "events", "rate")),
+    "/replays/new?connector={odd}",
+    "/events?at={odd}&events={odd}",
+    "/catalogue?count=1",
+    *(f"/journal?read={what}" for what in ("check", "audit", "types", "{odd}")),
+    "/sign-in?back={odd}",
+    "/sign-in/link?key={odd}",
+    "/parked",
+    "/activity",
+)
+"""Pages that show what events or the address bar say."""
 
 
 class Parking:
@@ -52,7 +82,7 @@ async def test_an_action_without_the_right_is_in_the_history(place: Parking) -> 
     for path in ("/connectors/hook/pause", "/parked/drop", "/replays/3/cancel"):
         assert (await looker.post(path, token=token)).status == 403
         assert (await looker.post(path)).status == 403, "a form of another site is no action of the user"
-    page = await until_shown(looker, "/activity?kind=refused", "connector hook")
+    page = await until_shown(looker, "/activity?kind=refused", "may not do this: cancel")
     told = re.findall(r"<td>refused</td><td>([^<]+)</td><td>([^<]+)</td><td>lena</td>", page)
     assert sorted(told) == [
         ("connector hook", "lena may not do this: pause"),
@@ -77,6 +107,47 @@ async def test_an_event_is_shown_as_text_to_users_who_may_see_content(place: Par
     assert "<dt>Cause</dt><dd>refused</dd>" in hidden
     assert "<dt>Reason</dt>" not in hidden
     assert "alert" not in hidden
+
+
+async def test_what_others_make_up_is_text_on_every_page(place: Parking) -> None:
+    event = json.loads(make_event(OPEN, evil=EVIL)) | {"id": EVIL}
+    place.hook.behaviour = Answer(status=400, body=EVIL.encode())
+    await place.park(json.dumps(event).encode())
+    place.hook.behaviour = 400
+    await place.daemon.post(b'{"events": [%s]}' % make_event(EVIL))
+    number = place.daemon.parked()[-1].number
+    paths = [re.sub(r"{number[^/]*}", str(number), one.path) for one in ROUTES if one.method == "GET"]
+    odd = [re.sub(r"{[^/]*}", ODD, path) for path in paths if not path.startswith("/static") and "/content" not in path]
+    browser, told = place.browsers["cleo"], dict[str, str]()
+    for path in [*odd, *(query.format(odd=ODD) for query in QUERIES)]:
+        answer = await browser.get(path)
+        assert answer.status < 500 or answer.status == 502, f"{path}: {answer.status} {answer.text}"
+        is_page = answer.headers.get("Content-Type", "").startswith("text/html")
+        assert not (is_page and UNSAFE.search(answer.text)), f"{path}: {answer.text}"
+        told[path] = unescape(answer.text)
+    shown = EVIL.replace("\u202e", "\\u202e")
+    for path in (
+        f"/parked/{number}",
+        f"/trace?id={ODD}",
+        "/parked",
+        "/journal?read=types",
+        f"/activity?kind={ODD}&subject={ODD}",
+    ):
+        assert shown in told[path], f"{path}: {told[path]}"
+
+
+async def test_bytes_that_are_no_event_are_shown_as_they_are(place: Parking) -> None:
+    bad = b'{"event_type":"%s","id":17,"evil":"<script>alert(1)</script>","large":"%s"}' % (
+        OPEN.encode(),
+        b"x" * OVERLARGE,
+    )
+    await place.park(bad)
+    (one,) = (one for one in place.daemon.parked() if one.cause == "unreadable")
+    page = (await place.browsers["sven"].get(f"/parked/{one.number}")).text
+    assert not UNSAFE.search(page)
+    assert '"id":17,"evil":"<script>alert(1)</script>","large":"xxx' in unescape(page)
+    assert len(page) < OVERLARGE // 5
+    assert (await place.browsers["sven"].get(f"/parked/{one.number}/content")).text == bad.decode()
 
 
 async def test_users_who_may_only_look_learn_no_reason(place: Parking) -> None:
