@@ -3,7 +3,7 @@ BIN := .venv/bin
 CONTAINER := systemd/examples/container
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test pytest test-quick test-long faults lint docs rooms drill vendor bench bench-quick bench-neighbours bench-cluster install deb deb-test container-check clean
+.PHONY: demo test pytest test-quick test-long faults lint docs rooms drill vendor pictures bench bench-quick bench-neighbours bench-cluster install deb deb-test container-check clean
 
 demo: .venv/run.done  ## move events from a Braze stand-in to a Heap stand-in and a file
 	$(BIN)/relay sandbox
@@ -47,6 +47,9 @@ drill: .venv/dev.done  ## break a relay under load in many ways, and print what 
 
 vendor: .venv/dev.done  ## take the console's styles and scripts from the npm registry anew, at the versions of tests/vendor.py
 	$(BIN)/python -m tests.vendor
+
+pictures: .venv/dev.done  ## take the pictures of the README anew, with Chromium
+	$(BIN)/python -m tests.browser.pictures
 
 bench: .venv/dev.done  ## measure throughput, CPU per event, latency and memory
 	$(BIN)/python tests/bench
