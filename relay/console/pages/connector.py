@@ -17,7 +17,7 @@ from relay.console.relay_view import StatusSnapshot
 from relay.console.security.refusal import ConsoleRefusal
 from relay.console.visit import Visit
 from relay.histogram import Histogram
-from relay.status import LaneStatus, diagnose
+from relay.status import LaneStatus, RemovedConnector, Status, diagnose
 from relay.words import format_span
 
 PAUSES: Final = {"": "until somebody resumes it", "1": "for 1 hour", "8": "for 8 hours", "24": "for 24 hours"}
@@ -149,10 +149,7 @@ async def _act(visit: Visit, action: str) -> web.StreamResponse:
 async def ask_to_forget(visit: Visit) -> web.StreamResponse:
     """Say what is lost with a connector that is not configured any more, and ask."""
     name = visit.request.match_info["name"]
-    seen = (await visit.console.relay.read()).status
-    gone = next((one for one in seen.gone if one.connector == name), None) if seen else None
-    if seen is None or gone is None:
-        raise ConsoleRefusal(409, "relay forgets only connectors that are not configured any more")
+    seen, gone = await _find_gone(visit)
     parked = (await visit.ask("POST", "/parked/count", {"connector": name}))["events"]
     failed = sum(one.erasures for one in seen.failing_erasures if one.connector == name)
     return visit.show("forget.html", name=name, quote=quote, pending=gone.pending, parked=parked, failed=failed)
@@ -160,6 +157,16 @@ async def ask_to_forget(visit: Visit) -> web.StreamResponse:
 
 async def forget(visit: Visit) -> web.StreamResponse:
     """Remove what relay keeps of a connector that is not configured any more."""
+    await _find_gone(visit)
     await visit.ask("POST", f"/lanes/{quote(visit.request.match_info['name'], safe='')}/forget")
     visit.console.relay.forget()
     return visit.go("/")
+
+
+async def _find_gone(visit: Visit) -> tuple[Status, RemovedConnector]:
+    """Return the status, and the connector in it that is gone. Raises ConsoleRefusal (409)."""
+    seen = (await visit.console.relay.read()).status
+    gone = [one for one in seen.gone if one.connector == visit.request.match_info["name"]] if seen else []
+    if seen is None or not gone:
+        raise ConsoleRefusal(409, "relay forgets only connectors that are not configured any more")
+    return seen, gone[0]

@@ -380,7 +380,7 @@ def test_a_call_that_heap_signed_passes(tmp_path: Path) -> None:
         (header(b"{}", secret="guessed"), Denied),
         (header(b'{"other":1}'), Denied),
         (header(b"{}", at=time.time() - 400), Denied),
-        (header(b"{}", at=time.time() + 400), Denied),
+        (header(b"{}", at=time.time() + 40_000), Denied),
         ({"Heap-Hash": header(b"{}")["Heap-Hash"].replace("ts:", "ts:0")}, Denied),
     ],
 )
