@@ -1,6 +1,6 @@
 """Follows the events that pass relay, for a page that shows the last of them.
 
-The tap keeps MOST events, each cut at TEXT_BYTES. What it cannot keep is counted. If relay goes away, the tap says so,
+The tap keeps MOST events, and counts all of them. If relay goes away, the tap says so,
 and follows again as soon as relay runs.
 """
 
@@ -32,16 +32,13 @@ class _Head(msgspec.Struct):
     worker: int | None = None
 
 
-class _Dropped(msgspec.Struct):
-    dropped: int
-
-
 class _Named(msgspec.Struct):
     id: object = None
 
 
 HEAD: Final = msgspec.json.Decoder(_Head)
-DROPPED: Final = msgspec.json.Decoder(_Dropped)
+DROPPED: Final = b'{"dropped":'
+"""The prefix of a line that stands for events that relay has left out."""
 NAMED: Final = msgspec.json.Decoder(_Named)
 
 
@@ -65,7 +62,7 @@ class EventTap:
         """`at`: ingest, or a connector. `entries`: a selection. `by`: who looks."""
         self._state, self._by = state, by
         self._path = f"/tail?{urlencode([('at', at), *(('events', entry) for entry in entries)])}"
-        self.events = deque[PassedEvent](maxlen=MOST)
+        self._lines = deque[bytes](maxlen=MOST)
         self.passed = 0
         """Events that relay has sent."""
         self.left_out = 0
@@ -87,16 +84,25 @@ class EventTap:
             await asyncio.sleep(AGAIN_S)
 
     def _add(self, line: bytes) -> None:
-        head, is_event, rest = line.partition(b',"event":')  # in a text of the head, quotes are escaped
-        if not is_event:
-            self.left_out += DROPPED.decode(line).dropped
-            return
-        self.passed += 1
-        about, content = HEAD.decode(head + b"}"), rest.strip()[:-1]
-        is_cut = len(content) > TEXT_BYTES
-        shown = content[:TEXT_BYTES] if is_cut else msgspec.json.format(content, indent=2)
-        place = f"{about.worker}:{about.offset}" if about.worker is not None else str(about.offset)
-        text = shown.decode(errors="ignore")
-        named = NAMED.decode(content).id
-        name = named if isinstance(named, str) else ""
-        self.events.appendleft(PassedEvent(place, about.received, about.source, about.type, name, text, is_cut))
+        if line.startswith(DROPPED):
+            self.left_out += int(msgspec.json.decode(line)["dropped"])
+        else:
+            self.passed += 1
+            self._lines.appendleft(line)
+
+    @property
+    def events(self) -> Sequence[PassedEvent]:
+        """The last events, the newest first. Only these are read: most events pass unseen."""
+        return [*map(_read_event, self._lines)]
+
+
+def _read_event(line: bytes) -> PassedEvent:
+    head, _, rest = line.partition(b',"event":')  # in a text of the head, quotes are escaped
+    about, content = HEAD.decode(head + b"}"), rest.strip()[:-1]
+    is_cut = len(content) > TEXT_BYTES
+    shown = content[:TEXT_BYTES] if is_cut else msgspec.json.format(content, indent=2)
+    place = f"{about.worker}:{about.offset}" if about.worker is not None else str(about.offset)
+    text = shown.decode(errors="ignore")
+    named = NAMED.decode(content).id
+    name = named if isinstance(named, str) else ""
+    return PassedEvent(place, about.received, about.source, about.type, name, text, is_cut)

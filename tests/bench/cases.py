@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
+from console import CONSOLE
+
 from relay.config.model import RuntimeSettings
 from relay.sandbox.shapes import list_types
 
@@ -57,6 +59,8 @@ class Case:
     retained: bool = False
     """With an old, full journal."""
     workers: int = 1
+    looked_at: bool = False
+    """With a console, and four live pages open."""
 
     def __str__(self) -> str:
         return self.name
@@ -82,6 +86,7 @@ CASES: Final = (
     Case(name="2 workers, batch 1", batch=1, workers=2),
     Case(name="2,000/s, batch 10", batch=10, rate=STEADY),
     Case(name="2,000/s with 50 connectors, batch 10", batch=10, rate=STEADY, conf=MAIN + IDLE),
+    Case(name="2,000/s with a console, batch 10", batch=10, rate=STEADY, conf=MAIN + CONSOLE, looked_at=True),
     Case(name="a bare thread that syncs, 2,000/s, batch 10", batch=10, rate=STEADY, bare=True),
     Case(name="without relay, batch 100", batch=100, bare=True),
     Case(name="without relay, batch 10", batch=10, bare=True),

@@ -3,11 +3,13 @@
 import asyncio
 import os
 import socket
+from contextlib import AsyncExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from cases import Case
+from console import looked_at
 from daemon import SOURCE_PATH, TOKEN, Daemon, running, until
 from disk import sync_seconds
 from figures import milliseconds
@@ -61,8 +63,11 @@ async def _bare(case: Case, seconds: float, destination: Worker, port: int, fold
 
 async def _relay(case: Case, seconds: float, destination: Worker, port: int, folder: Path) -> dict[str, float]:
     probe = await _disk(case, folder, seconds)
-    async with running(folder, case.conf, port, case.workers) as daemon:
+    async with AsyncExitStack() as stack:
+        daemon = await stack.enter_async_context(running(folder, case.conf, port, case.workers))
         idle = daemon.memory()
+        if case.looked_at:
+            await stack.enter_async_context(looked_at(folder))
         async with working("sender.py", daemon.address, SOURCE_PATH, TOKEN, str(case.batch)) as sender:
             small = case.most < WARM_UP_EVENTS
             most = SMALL_WARM_UP if small else WARM_UP_EVENTS
