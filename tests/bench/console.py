@@ -62,3 +62,4 @@ async def _look(browser: aiohttp.ClientSession, page: str) -> None:
         live.raise_for_status()
         async for _ in live.content.iter_any():
             pass
+    raise RuntimeError(f"the console has ended the live page {page}")

@@ -20,6 +20,14 @@ TICKED: Final = "Message engagement events"
 async def main() -> None:
     """Run the demo, sign in, and take the pictures."""
     demo = await asyncio.create_subprocess_exec(*COMMAND, stdout=asyncio.subprocess.PIPE)
+    try:
+        await take_all(demo)
+    finally:
+        demo.send_signal(signal.SIGINT)
+        await demo.wait()
+
+
+async def take_all(demo: asyncio.subprocess.Process) -> None:
     assert demo.stdout is not None
     said = (await demo.stdout.readuntil(b"Ctrl-C")).decode()
     found = re.search(r"Open (\S+) and sign in as (\S+) with the secret (\S+)\n", said)
@@ -33,8 +41,6 @@ async def main() -> None:
         await page.keyboard.press("Enter")
         await take_overview(page)
         await take_form(page)
-    demo.send_signal(signal.SIGINT)
-    await demo.wait()
 
 
 async def take_overview(page: Page) -> None:
