@@ -49,6 +49,7 @@ function tick(root) {
   const show = () => {
     for (const box of root.querySelectorAll("input[data-branch]")) {
       const leaves = below(box);
+      if (leaves.length === 0) continue; // it stays as it is shown, or as the user has changed it
       const ticked = leaves.filter((one) => one.checked).length;
       box.indeterminate = ticked > 0 && ticked < leaves.length;
       box.checked = ticked > 0 && (ticked === leaves.length || box.defaultChecked);
