@@ -22,7 +22,7 @@ EVIL = "<script>document.title='ran'</script><img src=x onerror=\"document.title
 """The markup that hostile events have."""
 SECRET = "nobody-may-see-this"
 OPEN = "users.messages.email.Open"
-CONFIGURATION = """
+CONFIGURATION = """# of a person
 [source.heap]
 type = "heap_segments"
 path = "/segments"
