@@ -8,7 +8,7 @@ from relay.inspect.dump import PROBLEM, DumpPart, dump_all, encode_line, encode_
 from relay.inspect.progress import INTERVAL_S, PROGRESS, UNTOLD, JournalProgress
 from relay.inspect.receipts import Receipt, WorkerReceipt, list_receipts
 from relay.inspect.repair import plan_repairs, repair_all
-from relay.inspect.replay_count import ReplayCount, Stretch, WorkerCount, count_all
+from relay.inspect.replay_count import USUAL_RATE, ReplayCount, Stretch, WorkerCount, count_all
 from relay.inspect.restore import restore
 from relay.inspect.search import Aside, Found, search_all
 from relay.inspect.subprocess import NOT_THERE, Question, answer_question
@@ -23,6 +23,7 @@ __all__ = [
     "PROBLEM",
     "PROGRESS",
     "UNTOLD",
+    "USUAL_RATE",
     "Aside",
     "Audit",
     "AuditRow",

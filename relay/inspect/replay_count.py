@@ -1,12 +1,16 @@
 """Counts the events of a replay before it is requested. Blocking, and changes nothing."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from msgspec import Struct
 
 from relay.catalogue import Selection
 from relay.inspect.progress import UNTOLD, JournalProgress
 from relay.store import PartitionView, Store
+
+USUAL_RATE: Final = 1000.0
+"""Events per second of a replay at most, unless somebody wants another limit."""
 
 
 class WorkerCount(Struct, frozen=True):
@@ -34,6 +38,29 @@ class ReplayCount(Struct, frozen=True):
     rate: float
     """The connector's own limit of events per second; 0: no limit."""
     workers: Sequence[WorkerCount]
+
+    @property
+    def wanted(self) -> int:
+        """Events that the connector would get, before its filters."""
+        return sum(part.wanted for part in self.workers)
+
+    @property
+    def events(self) -> int:
+        """All events of the range."""
+        return sum(part.events for part in self.workers)
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """What could not be read."""
+        return [problem for part in self.workers for problem in part.problems]
+
+    def find_lowest_rate(self, rate: float) -> float:
+        """Return the lower of the connector's own limit and a limit for the replay; 0: no limit."""
+        return min(filter(None, (rate, self.rate)), default=0.0)
+
+    def split_rate(self, rate: float) -> Sequence[tuple[WorkerCount, float]]:
+        """Return each worker with its share of a rate."""
+        return [(part, rate * part.wanted / max(1, self.wanted)) for part in self.workers]
 
 
 class Stretch(Struct, frozen=True, kw_only=True):

@@ -1,23 +1,22 @@
 """Replays: how far each is, a new one after a page that says how many events it has, and an end for those under way."""
 
-import math
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
 from aiohttp import web
 
+from relay.api.internal import check_rate
 from relay.console.pages.form_times import read_time
 from relay.console.relay_view import StatusSnapshot
 from relay.console.security.refusal import ConsoleRefusal
 from relay.console.visit import Visit
-from relay.inspect import ReplayCount
+from relay.inspect import USUAL_RATE, ReplayCount
 from relay.store import Replay
 
 COUNTING_S: Final = 300.0
 """Seconds that relay may take to count the events of a replay."""
-RATE: Final = "1000"
-"""Events per second at most, unless somebody wants another limit."""
 
 
 class ReplayPart(msgspec.Struct, frozen=True):
@@ -51,7 +50,7 @@ async def plan(visit: Visit) -> web.StreamResponse:
     """Ask what to replay. With a connector, say how many events these are and how long they take, and ask again."""
     query, seen = visit.request.query, (await visit.console.relay.read()).status
     given = {name: query.get(name, "").strip() for name in ("connector", "since", "until", "events")}
-    given["rate"] = query.get("rate", RATE).strip()
+    given["rate"] = query.get("rate", f"{USUAL_RATE:g}").strip()
     names = sorted(lane.connector for lane in seen.lanes) if seen else []
     found: dict[str, Any] = {"wanted": None}
     if given["connector"] and "rate" in query:
@@ -66,31 +65,26 @@ async def _count(visit: Visit, given: Mapping[str, str]) -> dict[str, Any]:
     asked = {"connector": given["connector"], "events": entries, **times}
     answer = await visit.ask("POST", "/replays/count", asked, timeout=COUNTING_S)
     counted = msgspec.convert(answer, ReplayCount)
-    wanted = sum(part.wanted for part in counted.workers)
-    lowest = min(filter(None, (rate, counted.rate)), default=0.0)
+    lowest = counted.find_lowest_rate(rate)
     parts = [
-        ReplayPart(given["connector"], one.start, one.stop, entries, rate * one.wanted / wanted, one.worker)
-        for one in counted.workers
+        ReplayPart(given["connector"], one.start, one.stop, entries, share, one.worker)
+        for one, share in counted.split_rate(rate)
         if one.wanted
     ]
     return {
-        "wanted": wanted,
-        "events": sum(part.events for part in counted.workers),
-        "seconds": wanted / lowest if lowest else None,
-        "problems": [problem for part in counted.workers for problem in part.problems],
+        "wanted": counted.wanted,
+        "events": counted.events,
+        "seconds": counted.wanted / lowest if lowest else None,
+        "problems": counted.problems,
         "parts": msgspec.json.encode(parts).decode(),
     }
 
 
 def _read_rate(text: str) -> float:
     """Return events per second. Raises ConsoleRefusal (400)."""
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = math.nan
-    if not 0 <= rate < math.inf:
-        raise ConsoleRefusal(400, "a rate is a number of events per second; 0: no limit")
-    return rate
+    with suppress(ValueError):
+        return check_rate(float(text))
+    raise ConsoleRefusal(400, "a rate is a number of events per second; 0: no limit")
 
 
 async def start(visit: Visit) -> web.StreamResponse:

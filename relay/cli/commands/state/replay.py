@@ -15,11 +15,10 @@ from relay.cli.journal_progress import show_journal_progress
 from relay.cli.options import events_option, moment_option, utf8
 from relay.cli.output import get_plain
 from relay.cli.state_options import StateOptions, add_headings, add_places, tell_problems
-from relay.inspect import Stretch, WorkerCount
+from relay.inspect import USUAL_RATE, Stretch, WorkerCount
 from relay.store import Cursor, Replay
 from relay.words import format_count, format_ranges, format_span
 
-RATE: Final = 1000.0
 LOOK_S: Final = 0.5
 _NUMBER = click.argument("number", type=click.IntRange(1, (1 << 63) - 1))
 
@@ -40,7 +39,7 @@ def _read_rate(text: str) -> float:
     "--rate",
     metavar="N",
     type=_read_rate,
-    default=RATE,
+    default=USUAL_RATE,
     show_default=True,
     help="Events per second at most; 0: no limit.",
 )
@@ -80,26 +79,27 @@ def replay(
     stretch = Stretch(connector=connector, events=entries, since=since or 0.0, until=until)
     with show_journal_progress() as progress:
         found = access.count_replay(stretch, progress)
-    tell_problems([problem for part in found.workers for problem in part.problems])
-    wanted, lowest_rate = sum(part.wanted for part in found.workers), min(filter(None, (rate, found.rate)), default=0.0)
-    parts = [(part, part.wanted / max(1, wanted)) for part in found.workers]
+    tell_problems(found.problems)
     click.echo(
         "\n".join(
             add_headings(
-                [(part.worker, [_format_count(part, connector, share * lowest_rate)]) for part, share in parts],
+                [
+                    (part.worker, [_format_count(part, connector, share)])
+                    for part, share in found.split_rate(found.find_lowest_rate(rate))
+                ],
                 access.name_part,
             )
         )
     )
-    if not wanted:
+    if not found.wanted:
         raise click.ClickException("there is nothing to replay")
     if dry_run:
         return
     if not yes:
-        click.confirm(f"Send {format_count(wanted, 'event')} to {connector}?", abort=True)
+        click.confirm(f"Send {format_count(found.wanted, 'event')} to {connector}?", abort=True)
     replays = [
-        (part.worker, Replay(connector, Cursor(part.start, part.start), part.stop, entries or ("*",), share * rate))
-        for part, share in parts
+        (part.worker, Replay(connector, Cursor(part.start, part.start), part.stop, entries or ("*",), share))
+        for part, share in found.split_rate(rate)
         if part.wanted
     ]
     asked = [_request_replay(access, worker, replay) for worker, replay in replays]
