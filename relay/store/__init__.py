@@ -32,6 +32,7 @@ from relay.store.erasure import (
     make_digests,
     make_user,
     merge_all,
+    parse_alias,
     parse_erasures,
 )
 from relay.store.error import TooLarge, Unavailable, UnavailableReason, find_disk_reason, is_logged
@@ -235,6 +236,7 @@ __all__ = [
     "merge_users",
     "name_partition",
     "order_newest",
+    "parse_alias",
     "parse_attempts",
     "parse_cursor",
     "parse_entry",

@@ -109,6 +109,14 @@ def make_user(user_id: str | None, external_ids: Iterable[str], other_ids: Itera
     return user
 
 
+def parse_alias(text: str) -> OtherId:
+    """Return the alias that is written as LABEL:NAME. Raises ValueError."""
+    label, _, name = text.partition(":")
+    if not label or not name:
+        raise ValueError(f"{text!r} is no LABEL:NAME")
+    return OtherId(f"alias:{label}", name)
+
+
 def encode_ids(one: Erasure) -> tuple[str, str, str]:
     """Return external ids, other ids, and the digests of all ids as JSON. Digests stay when ids are deleted."""
     digests = sorted({*one.digests, *make_digests(one.user)})

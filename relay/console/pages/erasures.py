@@ -8,6 +8,7 @@ from aiohttp import web
 from relay.console.security.refusal import ConsoleRefusal
 from relay.console.visit import Visit
 from relay.inspect import Remains
+from relay.store import parse_alias
 
 CHECKING_S: Final = 600.0
 """Seconds that relay may take to read the whole journal."""
@@ -63,8 +64,8 @@ def _make_user(kind: str, id: str) -> dict[str, Any]:
     if kind == "external_id":
         return {"external_ids": [id]}
     if kind == "alias":
-        label, _, name = id.partition(":")
-        if not label or not name:
-            raise ConsoleRefusal(400, "an alias is written as LABEL:NAME")
-        return {"other_ids": [[f"alias:{label}", name]]}
+        try:
+            return {"other_ids": [parse_alias(id)]}
+        except ValueError:
+            raise ConsoleRefusal(400, "an alias is written as LABEL:NAME") from None
     return {"other_ids": [[kind, id]]}

@@ -14,7 +14,7 @@ from relay.cli.journal_progress import show_journal_progress
 from relay.cli.options import utf8
 from relay.cli.state_options import StateOptions, add_places, tell_problems
 from relay.inspect import Receipt, WorkerReceipt
-from relay.store import make_user
+from relay.store import make_user, parse_alias
 from relay.words import escape_text, format_count
 
 WHO: Final = "say who: --user-id ID, --external-id ID"
@@ -66,11 +66,10 @@ def request(
     Exit codes: 0 requested; 1 not requested.
     """
     others = [OtherId("device_id", one) for one in devices] + [OtherId("email", one) for one in emails]
-    for alias in aliases:
-        label, _, name = alias.partition(":")
-        if not label or not name:
-            raise click.BadParameter(f"{alias!r} is no LABEL:NAME", param_hint="--alias")
-        others.append(OtherId(f"alias:{label}", name))
+    try:
+        others += map(parse_alias, aliases)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--alias") from None
     user = _read_user(user_id, external_ids, others)
     asked = choose_access(place).ask_erasure(user)
     click.echo(f"erasure {asked.number} asked for; relay erasures show {asked.number} tells how far it is")
