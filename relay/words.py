@@ -127,6 +127,12 @@ def format_toml(value: Any) -> str:
     return escape(json.dumps(value, ensure_ascii=False))
 
 
+def format_toml_table(path: tuple[str | int, ...], values: Mapping[str, Any]) -> str:
+    """Format a table as the text of a file, with a line for each of its keys."""
+    lines = [f"{format_toml_key((key,))} = {format_toml(value)}" for key, value in values.items()]
+    return "\n".join([f"[{format_toml_key(path)}]", *lines, ""])
+
+
 def format_setting(value: Any) -> str:
     """Format the value of a setting as TOML, a whole number without its fraction."""
     if isinstance(value, list):

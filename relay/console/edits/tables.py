@@ -26,7 +26,7 @@ from relay.config import (
     name_file,
 )
 from relay.console.edits.conf import MARK, ConfView
-from relay.words import format_toml, format_toml_key
+from relay.words import format_toml, format_toml_table
 
 Files = Mapping[str, str | None]
 """Files of the console as they would be, by name in its folder; None: the file is removed."""
@@ -84,7 +84,7 @@ def _make_table(view: ConfView, kind: str, name: str, values: Mapping[str, Any])
         raise ConfigError([Mistake(key=path, reason=f"this name stands at {place} already, and is no table")])
     if taken := view.find_files(file):
         raise ConfigError([Mistake(key=path, reason=f"the file {taken[0]} is there already: choose another name")])
-    return {file: f"{MARK}\n{_write_table((kind, name), values)}"}
+    return {file: f"{MARK}\n{format_toml_table((kind, name), values)}"}
 
 
 class _TableChange:
@@ -220,11 +220,6 @@ def _get(table: Mapping[str, Any], path: KeyPath) -> Any:
     return found
 
 
-def _write_table(path: KeyPath, values: Mapping[str, Any]) -> str:
-    lines = [f"{format_toml_key((key,))} = {format_toml(value)}" for key, value in values.items()]
-    return "\n".join([f"[{format_toml_key(path)}]", *lines, ""])
-
-
 def _edit(text: str, table: KeyPath, sets: Leaves, drops: list[KeyPath], name: str) -> str | None:
     """Return the text of a file with keys of a table changed; None if it says nothing any more.
 
@@ -249,7 +244,7 @@ def _edit_text(text: str, table: KeyPath, sets: Leaves, drops: list[KeyPath]) ->
         values: dict[str, Any] = {}
         _apply(values, (), sets, [], lambda value: value)
         parted = text if text in ("", f"{MARK}\n") else text.rstrip("\n") + "\n\n"
-        return parted + _write_table(table, values)
+        return parted + format_toml_table(table, values)
     document = tomlkit.parse(text)
     _apply(document, table, sets, drops, lambda value: tomlkit.value(format_toml(value)))
     edited: str = tomlkit.dumps(document)

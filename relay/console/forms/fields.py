@@ -3,7 +3,6 @@
 A plugin may describe its settings in any way. A setting that no control fits is a field for TOML.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -14,7 +13,7 @@ import msgspec
 
 from relay import api
 from relay.config import KINDS
-from relay.words import format_setting
+from relay.words import format_setting, format_toml_key
 
 Schema = Mapping[str, Any]
 Codec = Literal["text", "integer", "number", "boolean", "quantity", "any", "reference"]
@@ -202,17 +201,13 @@ def _list_fields(table: Schema, place: _Place) -> Iterator[Field]:
         schema, inner = place.resolve(part)
         doc = schema.get("description")
         field = Field(
-            name=".".join((PREFIX, *map(_quote_key, path))),
+            name=f"{PREFIX}.{format_toml_key(path)}",
             path=path,
             doc=doc if isinstance(doc, str) else "",
             default=schema.get("default", NOT_SET),
             is_required=isinstance(required, list) and key in required,
         )
         yield _choose_control(field, schema, replace(inner, path=path))
-
-
-def _quote_key(key: str) -> str:
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else msgspec.json.encode(key).decode()
 
 
 def _choose_control(field: Field, schema: Schema, place: _Place) -> Field:

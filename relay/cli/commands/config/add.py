@@ -27,7 +27,7 @@ from relay.config import (
     type_description,
 )
 from relay.guests import contained, name_error
-from relay.words import add_article, format_toml, format_toml_key
+from relay.words import add_article, format_toml_table
 
 CREDENTIALS: Final = Path("/etc/relay/credentials")
 
@@ -137,8 +137,7 @@ def _write_table(
     path = conf / name_file(kind, name)
     if path.exists():
         raise click.ClickException(f"{path} exists already: choose another --name, or edit that file")
-    lines = [f"{format_toml_key((key,))} = {format_toml(value)}" for key, value in table.items()]
-    text = "\n".join([f"[{format_toml_key((kind, name))}]", *lines, ""])
+    text = format_toml_table((kind, name), table)
     with TemporaryDirectory(prefix="relay-add-") as beside:
         (Path(beside) / path.name).write_text(text, "utf-8")
         folders = find_folders(None if conf == CONF_FOLDERS[0] else conf, Path(find_state_folder()))
