@@ -1,7 +1,7 @@
 """Follows the events that pass relay, for a page that shows the last of them.
 
-The tap keeps MOST events, and counts all of them. If relay goes away, the tap says so,
-and follows again as soon as relay runs.
+The tap keeps MOST events, and counts all of them. If relay goes away, the tap says so, and follows again as soon as
+relay runs.
 """
 
 import asyncio

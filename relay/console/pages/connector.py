@@ -5,14 +5,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
-import msgspec
 from aiohttp import web
 
 from relay.console.edits.record import Launch
 from relay.console.forms.ticks import Ticks, fill_ticks
 from relay.console.pages.configuration.launches import describe_delivery, find_launch
 from relay.console.pages.plugins import read_types
-from relay.console.pages.settings_table import ShownSetting, read_settings
+from relay.console.pages.settings_table import ShownSetting, pick_table, read_settings
 from relay.console.relay_view import StatusSnapshot
 from relay.console.security.refusal import ConsoleRefusal
 from relay.console.visit import Visit
@@ -35,7 +34,8 @@ async def show(visit: Visit) -> web.StreamResponse:
     values = _make_reader(name, launch)(snapshot)
     if snapshot.status is not None and values is None:
         raise ConsoleRefusal(404, "no connector of this name runs")
-    settings, why = await read_settings(visit, "connector", name)
+    every, why = await read_settings(visit)
+    settings = pick_table(every, "connector", name)
     given: dict[str, Any] = {
         **await _read_past(visit, name),
         "ticks": await _read_ticks(visit, settings),
@@ -59,10 +59,8 @@ async def _read_past(visit: Visit, name: str) -> dict[str, Any]:
 
 async def _read_ticks(visit: Visit, settings: Sequence[ShownSetting]) -> Ticks | None:
     """Return the selection of a connector as ticks; None if it is not known."""
-    values = {
-        one.name: msgspec.json.decode(one.value) for one in settings if one.name in ("type", "events") and one.value
-    }
-    if "events" not in values:
+    values = {one.name: one.plain for one in settings}
+    if values.get("events") is None:
         return None
     try:
         types = (visit.console.types or await read_types(visit)).types

@@ -1,5 +1,6 @@
-"""The settings of a source or connector as they are in force, with file and line, for a page."""
+"""The settings in force, with file and line, for a page."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,25 +13,34 @@ from relay.console.visit import Visit
 
 @dataclass(frozen=True, slots=True)
 class ShownSetting:
-    """A setting. `value`: as in TOML or JSON; "": not set."""
+    """A setting. `plain`: its value as in JSON; None: not set."""
 
     name: str
-    value: str
+    plain: Any
     origin: str
     is_default: bool
 
+    @property
+    def value(self) -> str:
+        """The value as in TOML or JSON; "": not set."""
+        return "" if self.plain is None else msgspec.json.encode(self.plain).decode()
 
-async def read_settings(visit: Visit, *path: str) -> tuple[list[ShownSetting], str]:
-    """Return the settings of a table, those of files first, and why they cannot be shown; "" if they can."""
+
+async def read_settings(visit: Visit) -> tuple[list[ShownSetting], str]:
+    """Return all settings, those of files first, and why they cannot be shown; "" if they can."""
     try:
         answer = await visit.ask("GET", "/config")
     except ConsoleRefusal as refusal:
         return [], refusal.reason
-    begin = f"{format_path(path)}."
-    found = [_show(one, begin) for one in answer["settings"] if one["key"].startswith(begin)]
+    found = [ShownSetting(one["key"], one["value"], one["origin"], not one["file"]) for one in answer["settings"]]
     return sorted(found, key=lambda one: one.is_default), ""
 
 
-def _show(one: dict[str, Any], begin: str) -> ShownSetting:
-    value = "" if one["value"] is None else msgspec.json.encode(one["value"]).decode()
-    return ShownSetting(one["key"].removeprefix(begin), value, one["origin"], is_default=not one["file"])
+def pick_table(settings: Sequence[ShownSetting], *path: str) -> list[ShownSetting]:
+    """Return the settings of a table, by their names within it."""
+    begin = f"{format_path(path)}."
+    return [
+        ShownSetting(one.name.removeprefix(begin), one.plain, one.origin, one.is_default)
+        for one in settings
+        if one.name.startswith(begin)
+    ]

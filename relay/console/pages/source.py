@@ -3,10 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-import msgspec
 from aiohttp import web
 
-from relay.console.pages.settings_table import ShownSetting, read_settings
+from relay.console.pages.settings_table import ShownSetting, pick_table, read_settings
 from relay.console.relay_view import StatusSnapshot
 from relay.console.security.refusal import ConsoleRefusal
 from relay.console.visit import Visit
@@ -36,8 +35,8 @@ async def show(visit: Visit) -> web.StreamResponse:
     values = _make_reader(name)(snapshot)
     if snapshot.status is not None and values is None:
         raise ConsoleRefusal(404, "there is no source of this name")
-    settings, why = await read_settings(visit, "source", name)
-    ingest, _ = await read_settings(visit, "ingest")
+    every, why = await read_settings(visit)
+    ingest, settings = pick_table(every, "ingest"), pick_table(every, "source", name)
     given: dict[str, Any] = {"settings": settings, "settings_missing": why, "name": name}
     given |= {"urls": list_urls(ingest, settings), "sender": SENDERS.get(_read(settings, "type"), OTHER_SENDER)}
     return visit.show("source.html", snapshot=snapshot, **given, **(values or {"source": None}))
@@ -72,4 +71,4 @@ def list_urls(ingest: Sequence[ShownSetting], source: Sequence[ShownSetting]) ->
 
 def _read(settings: Sequence[ShownSetting], name: str) -> Any:
     """Return the value of a setting; None without any."""
-    return next((msgspec.json.decode(one.value) for one in settings if one.name == name and one.value), None)
+    return next((one.plain for one in settings if one.name == name), None)

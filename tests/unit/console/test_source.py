@@ -1,6 +1,5 @@
 """The URLs that a sender gets, from the settings in force."""
 
-import json
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from relay.console.pages.source import list_urls
 
 
 def make_settings(**values: Any) -> list[ShownSetting]:
-    return [ShownSetting(name.replace("__", "."), json.dumps(value), "", False) for name, value in values.items()]
+    return [ShownSetting(name.replace("__", "."), value, "", False) for name, value in values.items()]
 
 
 @pytest.mark.parametrize(
