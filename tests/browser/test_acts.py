@@ -115,6 +115,19 @@ async def test_a_member_of_a_cohort_is_found(page: Page, stage: Stage) -> None:
     await expect(page.get_by_role("row").filter(has_text="external_id:user-1")).to_contain_text("42")
 
 
+async def test_the_only_type_of_a_connector_follows_the_box_for_all_events(page: Page, stage: Stage) -> None:
+    await page.goto("/connectors/cohorts/edit")
+    every, only = page.get_by_label("All events"), page.get_by_label("cohort.Change")
+    await page.get_by_text("Types that are not in the catalogue", exact=True).click()
+    await expect(every).to_be_checked()
+    await only.uncheck()
+    await expect(every).not_to_be_checked()
+    await every.check()
+    await expect(only).to_be_checked()
+    await page.get_by_role("button", name="Check").click()
+    await expect(page.get_by_text("Nothing changes.")).to_be_visible()
+
+
 async def test_a_change_of_a_file_of_a_person_is_undone(page: Page, stage: Stage) -> None:
     path = stage.daemon.conf / "20-stage.toml"
     before = path.read_bytes()

@@ -34,6 +34,8 @@ class Tick:
     is_ticked: bool
     decided_by: str = ""
     is_retired: bool = False
+    is_apart: bool = False
+    """Whether the box for all events leaves it out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ def fill_ticks(entries: Sequence[str] | None, accepted_types: Sequence[str] = ()
     def make_tick(leaf: Leaf) -> Tick:
         is_selected = whole is not None and whole.wants(leaf.name)
         decided = (whole.explain(leaf.name) or "") if whole and is_selected != (leaf.name in selected) else ""
-        return Tick(_name_leaf(leaf), leaf.name, is_selected, decided, leaf.status == "retired")
+        return Tick(_name_leaf(leaf), leaf.name, is_selected, decided, leaf.status == "retired", ALL not in leaf.names)
 
     shown = [leaf for leaf in leaves if not accepted_types or leaf.name in accepted_types]
     ticks = {leaf: make_tick(leaf) for leaf in shown}

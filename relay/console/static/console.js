@@ -45,7 +45,7 @@ function hold(button) {
 // Keeps boxes of groups and channels in step with those below, and shows how many events came of each type.
 function tick(root) {
   const below = (box) => [...box.closest(".branch").querySelectorAll("input[data-leaf]:not(:disabled)")]
-    .filter((one) => box.name !== "events.all" || one.name !== "events.type.cohort.Change");
+    .filter((one) => box.name !== "events.all" || one.dataset.apart === undefined);
   const show = () => {
     for (const box of root.querySelectorAll("input[data-branch]")) {
       const leaves = below(box);

@@ -69,7 +69,7 @@ def post_with_script(ticks: Ticks, wanted: Collection[str]) -> list[str] | None:
     everything = [one for branch in ticks.groups for one in list_below(branch)]
     for branch in (*ticks.groups, *(one for group in ticks.groups for one in group.branches)):
         put(branch.box, list_below(branch))
-    put(ticks.all, iter([*everything, *(one for one in ticks.others if one.entry not in OPT_IN)]))
+    put(ticks.all, iter([*everything, *(one for one in ticks.others if not one.is_apart)]))
     for one in (*everything, *ticks.others):
         if one.entry in wanted and not one.decided_by:
             form[one.name] = "on"
