@@ -1,17 +1,16 @@
 """A console with four live pages that are looked at, beside the daemon under test."""
 
 import asyncio
-import json
 import os
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
 import aiohttp
-from daemon import START_SECONDS, STOP_SECONDS, TOKEN
+from daemon import STOP_SECONDS, TOKEN, find_address
 
 CONSOLE: Final = '[console.user.bench]\nsecret = { env = "BENCHMARK_TOKEN" }\nmay = "steer"\n'
 PAGES: Final = ("/live", "/connectors/main/live", "/events/live?at=ingest", "/events/live?at=main")
@@ -27,7 +26,7 @@ async def looked_at(folder: Path) -> AsyncIterator[None]:
         sys.executable, *arguments, "--listen", "127.0.0.1:0", stdout=DEVNULL, stderr=PIPE, env=environment
     )
     try:
-        url = await _find_url(process)
+        url = await find_address(process, "console runs")
         jar = aiohttp.CookieJar(unsafe=True)
         async with aiohttp.ClientSession(url, cookie_jar=jar, timeout=aiohttp.ClientTimeout()) as browser:
             form = {"name": "bench", "secret": TOKEN, "back": "/"}
@@ -42,18 +41,6 @@ async def looked_at(folder: Path) -> AsyncIterator[None]:
         process.terminate()
         async with asyncio.timeout(STOP_SECONDS):
             await process.communicate()
-
-
-async def _find_url(process: Process) -> str:
-    """Return where the console listens, once it says so."""
-    assert process.stderr is not None
-    said = b""
-    async with asyncio.timeout(START_SECONDS):
-        async for line in process.stderr:
-            said += line
-            if line.startswith(b"{") and (told := json.loads(line))["message"] == "console runs":
-                return str(told["listen"][0])
-    raise RuntimeError(f"the console did not start:\n{said.decode()}")
 
 
 async def _look(browser: aiohttp.ClientSession, page: str) -> None:

@@ -106,7 +106,7 @@ async def running(folder: Path, conf: str, port: int, workers: int = 1) -> Async
     begin = time.monotonic()
     process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stderr=PIPE, env=environment)
     try:
-        address = await _address(process)
+        address = (await find_address(process, "relay runs")).removeprefix("http://")
         await asyncio.to_thread(_be_ready, address)
         ready_s = time.monotonic() - begin
         async with asyncio.TaskGroup() as group:
@@ -122,16 +122,16 @@ async def running(folder: Path, conf: str, port: int, workers: int = 1) -> Async
             await process.wait()
 
 
-async def _address(process: Process) -> str:
-    """Where it listens, once it says so."""
+async def find_address(process: Process, message: str) -> str:
+    """Where a process listens, once its log says so with this message."""
     assert process.stderr is not None
     said = b""
     async with asyncio.timeout(START_SECONDS):
         async for line in process.stderr:
             said += line
-            if line.startswith(b"{") and (told := json.loads(line))["message"] == "relay runs":
-                return str(told["listen"][0]).removeprefix("http://")
-    raise RuntimeError(f"relay did not start:\n{said.decode()}")
+            if line.startswith(b"{") and (told := json.loads(line))["message"] == message:
+                return str(told["listen"][0])
+    raise RuntimeError(f"it did not start:\n{said.decode()}")
 
 
 def _be_ready(address: str) -> None:

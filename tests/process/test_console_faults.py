@@ -17,22 +17,14 @@ from tests.daemon import Daemon
 from tests.forks import Forks
 from tests.process.commands import act, ask
 from tests.process.console_place import EDIT, NEW, Place, plain, run_place, sign_in, stand_between
+from tests.process.small_disk import mount_small_disk
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 256 KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    try:
-        mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
-        subprocess.run(mount, check=True, capture_output=True, timeout=10)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"a tmpfs cannot be mounted here (that takes root): {error}")
-    try:
+    with mount_small_disk(tmp_path / "disk", "256k") as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True, timeout=10)
 
 
 async def test_on_a_full_or_read_only_disk_nothing_is_half_written(

@@ -18,6 +18,7 @@ from relay.store import ParkedQuery
 from relay.testing import Destination, make_event
 from tests.daemon import Daemon
 from tests.parked import drop_parked
+from tests.process.small_disk import mount_small_disk
 
 MIB = 1 << 20
 TABLES = """
@@ -45,17 +46,8 @@ def relay(*arguments: object) -> tuple[int, str, str]:
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 24 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)]
-    try:
-        subprocess.run(mount, check=True, capture_output=True, timeout=10)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"a tmpfs cannot be mounted here (that takes root): {error}")
-    try:
+    with mount_small_disk(tmp_path / "disk", "24m") as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True, timeout=10)
 
 
 @pytest.fixture
