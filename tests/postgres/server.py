@@ -235,6 +235,9 @@ class Server:
         loaded = self.execute("SELECT pg_conf_load_time(), pg_reload_conf()")[0][0]
         while self.execute("SELECT pg_conf_load_time()") == [(loaded,)]:
             time.sleep(0.005)
+        if "synchronous_standby_names" in settings:  # the checkpointer tells the others of it, and may not have yet:
+            for _ in range(2):  # it reads its settings before the second of two checkpoints, at the latest
+                self.execute("CHECKPOINT")
 
     def admit(self, *rules: str) -> None:
         """Write the rules of pg_hba.conf for all but the superuser."""
