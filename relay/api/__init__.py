@@ -26,7 +26,7 @@ from relay.api.outcome import (
     Skipped,
     Unauthorized,
 )
-from relay.api.plugin import Plugin
+from relay.api.plugin import Plugin, require_library
 from relay.api.request import Denied, Malformed, Request, Response
 from relay.api.secret import BearerToken, HeaderSecret, Secret
 from relay.api.settings import ByteSize, Contradiction, Duration, EventSelection, HttpUrl, Settings, UrlPath, load_zstd
@@ -119,6 +119,7 @@ __all__ = [
     "is_utf8",
     "load_zstd",
     "read_entries",
+    "require_library",
     "retry_after",
     "signed_headers",
     "signing_key",

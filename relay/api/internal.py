@@ -3,6 +3,7 @@
 from relay.api.batch import one_line
 from relay.api.deadline import DEADLINE
 from relay.api.json_parts import read_entry
+from relay.api.plugin import describe_missing
 from relay.api.secret import SECRET_FORMS, WAYS
 from relay.api.settings import (
     BYTES,
@@ -55,6 +56,7 @@ __all__ = [
     "check_rate",
     "check_write",
     "cut",
+    "describe_missing",
     "find_closest",
     "find_key_range",
     "load_chain",

@@ -1,7 +1,10 @@
 """What connectors, sources, filters and alerts have in common: a type name, and settings that the name selects."""
 
 import builtins
+import shlex
+from collections.abc import Mapping
 from functools import cached_property
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from relay.api.settings import Settings, replace_defaults
@@ -9,6 +12,35 @@ from relay.api.threads import Threads
 
 if TYPE_CHECKING:
     import structlog
+
+
+def describe_missing(requires: Mapping[str, str]) -> str:
+    """Return which of these libraries are not installed, with the command that installs them; "" if none is missing.
+
+    Imports no library, but the packages around the module of a dotted name.
+    """
+    missing = {library: requirement for library, requirement in requires.items() if not _is_installed(library)}
+    if not missing:
+        return ""
+    wanted = shlex.join(dict.fromkeys(missing.values()))
+    return f"needs {' and '.join(missing)}: pip install {wanted}"
+
+
+def require_library(library: str, requirement: str) -> None:
+    """Raise ValueError unless a library is installed. The text has the command that installs the library.
+
+    Call it in the validator of a setting that alone needs the library. `requires` is for libraries that a type always
+    needs. `requirement`: what pip installs, such as `currents-relay[zstd]`.
+    """
+    if missing := describe_missing({library: requirement}):
+        raise ValueError(missing)
+
+
+def _is_installed(library: str) -> bool:
+    try:
+        return find_spec(library) is not None
+    except (ImportError, ValueError):  # no package around it, or a module that was put in place by hand
+        return False
 
 
 class Plugin:
@@ -19,6 +51,13 @@ class Plugin:
 
     type: ClassVar[str] = ""
     Settings: ClassVar[builtins.type[Settings]] = Settings
+    requires: ClassVar[Mapping[str, str]] = {}
+    """The libraries that the type needs: the name of each import, and what pip installs: `{"obstore":
+    "currents-relay[s3]"}`.
+
+    Without them `relay check` refuses a table of the type and says what to install. Import the libraries where they are
+    used first, such as in `open`. relay then imports no library for types without a table.
+    """
 
     _noun: ClassVar[str] = ""
     """What relay calls it in the log: `connector`, `source`, `filter` or `alert`."""

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from pydantic import ValidationError
 
 from relay.api import Plugin, Settings
-from relay.api.internal import find_closest
+from relay.api.internal import describe_missing, find_closest
 from relay.config import clashes, crosscheck
 from relay.config.address import Address, TcpAddress
 from relay.config.console.folder import ConfFolders, read_folders
@@ -291,6 +291,9 @@ class _Check:
             common = {key: value for key, value in table.items() if key in model.model_fields}
             self._settings((kind, name), common | {"type": ""}, model)
             return None
+        if missing := describe_missing(plugin.requires):
+            mistake = self.merged.make_mistake((kind, name, "type"), f"{plugin.type} {missing}")
+            (self.warnings if is_off(table) else self.mistakes).append(mistake)
         known = len(self.mistakes)
         settings = self._settings((kind, name), table, plugin.Settings)
         has_mistakes = len(self.mistakes) > known

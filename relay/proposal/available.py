@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from relay.api.internal import describe_missing
 from relay.config import BROKEN, KINDS, PluginInfo, Registry, make_type_schema, type_description
 from relay.guests import contained, name_error
 from relay.proposal.values import AvailablePlugin, AvailableType, AvailableTypes
@@ -28,8 +29,8 @@ def _describe_plugin(info: PluginInfo, registry: Registry, known: Mapping[str, s
     before = known.get(info.key, BROKEN)
     loaded = before != BROKEN
     return AvailablePlugin(
-        info.name, info.origin, info.version, info.provides, info.error, info.notes,
-        loaded, stale=loaded and before != registry.fingerprints[info.key],
+        info.name, info.origin, info.version, info.provides, info.error,
+        registry.describe_notes(info), loaded, stale=loaded and before != registry.fingerprints[info.key],
     )  # fmt: skip
 
 
@@ -42,5 +43,6 @@ def _describe_type(kind: str, name: str, registry: Registry, owner: AvailablePlu
         problem = f"the settings cannot be described: {name_error(error)}"
     accepted, emitted = (getattr(plugin, named, ()) for named in ("accepted_types", "emitted_types"))
     return AvailableType(
-        kind, name, owner.name, owner.loaded, type_description(plugin), accepted, emitted, schema, problem
-    )
+        kind, name, owner.name, owner.loaded, type_description(plugin), accepted, emitted, schema, problem,
+        describe_missing(plugin.requires),
+    )  # fmt: skip

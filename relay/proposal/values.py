@@ -54,6 +54,9 @@ class AvailableType:
     A setting with units lists them in `x-units`; `x-secret` marks a reference to a secret. null: `problem` says why
     there is none."""
     problem: str
+    missing: str = ""
+    """The libraries that the type needs and that are not installed, with the command that installs them; "" if none is
+    missing."""
 
 
 @dataclass(frozen=True, slots=True)

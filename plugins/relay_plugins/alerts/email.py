@@ -2,8 +2,7 @@
 
 import ssl
 from collections.abc import Iterator
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -13,7 +12,6 @@ if TYPE_CHECKING:
     from email.message import EmailMessage
 
 PORTS: Final = {"starttls": 587, "tls": 465, "none": 25}
-LACKING: Final = "takes aiosmtplib, which is not installed: /opt/relay/bin/pip install aiosmtplib"
 
 
 def _check_address(text: str) -> str:
@@ -26,10 +24,9 @@ Address = Annotated[str, AfterValidator(_check_address)]
 
 
 class Email(Alert, type="email"):
-    """Sends messages by e-mail.
+    """Sends messages by e-mail."""
 
-    This type needs the library aiosmtplib, the extra `email` of the package.
-    """
+    requires: ClassVar = {"aiosmtplib": "currents-relay[email]"}
 
     class Settings(AlertSettings):
         """The server, the sender and the recipients."""
@@ -57,11 +54,6 @@ class Email(Alert, type="email"):
                 yield "tls user", 'tls = "none" would send the password for everybody to read: use starttls or tls'
 
     settings: Settings
-
-    def __init__(self, name: str, settings: Settings) -> None:
-        super().__init__(name, settings)
-        if find_spec("aiosmtplib") is None:
-            raise ModuleNotFoundError(LACKING)
 
     async def send(self, message: Message) -> None:
         """Send the message to all recipients. Raises `Unauthorized`, `Retry`."""

@@ -19,6 +19,10 @@ from relay.api.internal import annotate
 
 TYPE: Final = "[A-Za-z][A-Za-z0-9_.-]*"
 """Names of types, which appear in conf.d, in commands and in the JSON Schema."""
+LIBRARY: Final = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
+"""Names of imports, in `requires`."""
+REQUIREMENT: Final = r"[A-Za-z0-9]\S*"
+"""What pip installs, in `requires`."""
 NAMING: Final = ("per_type_settings", "erasure_setting", "auth_setting")
 """Attributes of a class that name settings."""
 LIMITS: Final = (Ge, Gt, Le, Lt)
@@ -51,6 +55,10 @@ def check_class(plugin: type[Plugin], base: type[Plugin], settings: type[Setting
         for one in named if attribute in NAMING else ():
             if one not in plugin.Settings.model_fields:
                 raise TypeError(f"{place}: {plugin.__name__}.Settings has no setting {one}")
+    for library, requirement in plugin.requires.items():
+        if not (re.fullmatch(LIBRARY, library) and re.fullmatch(REQUIREMENT, requirement)):
+            expected = 'the name of an import and what pip installs, such as {"obstore": "my-plugin[s3]"}'
+            raise TypeError(f"{name}.requires: expected {expected}, got {library!r}: {requirement!r}")
     for field, reason in _find_misused(plugin.Settings, settings):
         raise TypeError(f"{name}.Settings.{field} {reason}")
 

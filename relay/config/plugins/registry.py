@@ -32,6 +32,7 @@ from relay.api import (
     SourceSettings,
 )
 from relay.api import hooks as hookspecs
+from relay.api.internal import describe_missing
 from relay.commands import COMMANDS
 from relay.config.plugins.contract import check_class
 from relay.config.plugins.discovery import (
@@ -190,6 +191,12 @@ class Registry:
         """Return the broken plugins that might provide this type: the one of that name, else all."""
         broken = [info for info in self.plugins if info.error]
         return [info for info in broken if info.name == type] or broken
+
+    def describe_notes(self, info: PluginInfo) -> list[str]:
+        """Return the notes of a plugin, and which libraries its types lack. Looks for the libraries."""
+        classes = {f"{kind} {name}": thing for (kind, name), (thing, _) in self._provided.items()}
+        lacking = [(one, describe_missing(getattr(classes[one], "requires", {}))) for one in info.provides]
+        return [*info.notes, *(f"{one} {missing}" for one, missing in lacking if missing)]
 
     def find_provider(self, kind: str, name: object) -> str:
         """Return the plugin whose type or command of this name counts, and its place."""

@@ -1,5 +1,6 @@
 """docs/reference/configuration.md: every table and every setting of conf.d, from the settings models."""
 
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from inspect import getdoc
@@ -101,6 +102,9 @@ def _type(kind: str, name: str, plugin: Any) -> Iterator[str]:
         links.append(f"[{HTTP}](#http-connectors)")
     own = {key: one for key, one in found.items() if key not in usual or one.text != usual[key].text}
     about = [getdoc(plugin) or ""]
+    if plugin.requires:
+        libraries, wanted = map(dict.fromkeys, (plugin.requires, plugin.requires.values()))
+        about.append(f"Needs {' and '.join(map(code, libraries))}: `pip install {shlex.join(wanted)}`.")
     if others := [*_other_defaults(usual, found, own)]:
         about.append(f"Defaults that differ: {', '.join(others)}.")
     which = "Settings besides" if own else "It has no settings but"

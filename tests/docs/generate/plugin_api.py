@@ -87,6 +87,7 @@ SECTIONS: Final[dict[str, Sequence[str]]] = {
         "Secret",
         "HeaderSecret",
         "BearerToken",
+        "require_library",
         "load_zstd",
     ),
     "Signatures and headers": ("check_secret", "check_hmac", "signing_key", "signed_headers", "check_headers"),

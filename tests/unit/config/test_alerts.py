@@ -1,12 +1,13 @@
 """[alert.NAME] in conf.d: what is a mistake, with file and line, and what is not."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from relay.config.load import load
 from relay.config.mistake import ConfigError
-from relay.config.plugins.make import find_unmade, make_mistakes
+from relay.config.plugins.make import find_unmade
 from relay.config.plugins.registry import Registry
 from relay.config.schema import make_schema
 
@@ -76,6 +77,9 @@ def test_alerts_that_are_good_are_made(tmp_path: Path, registry: Registry) -> No
 def test_email_without_its_library_is_a_mistake(
     tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("relay_plugins.alerts.email.find_spec", lambda _: None)
-    (mistake,) = make_mistakes(find_unmade(loaded(tmp_path, registry, MAIL).config, tmp_path).failures)
-    assert str(mistake).startswith("80-alerts.toml:1: alert.ops: cannot be made: ModuleNotFoundError: takes aiosmtplib")
+    monkeypatch.setitem(sys.modules, "aiosmtplib", None)
+    with pytest.raises(ConfigError) as caught:
+        loaded(tmp_path, registry, MAIL)
+    (mistake,) = caught.value.mistakes
+    said = "80-alerts.toml:2: alert.ops.type: email needs aiosmtplib: pip install 'currents-relay[email]'"
+    assert str(mistake) == said

@@ -1,7 +1,7 @@
 """`relay plugins`: what is installed or dropped in, what it provides, and what is broken."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
@@ -16,11 +16,13 @@ from relay.config import PLUGIN_FOLDERS, Registry
 def plugins(as_json: bool, plugin_folders: tuple[Path, ...]) -> None:
     """List the plugins, and what each provides.
 
-    The list has name, version and origin. For a broken plugin it says why it cannot be used.
+    The list has name, version and origin. For a broken plugin it says why it cannot be used, and for a type without its
+    libraries what to install.
 
     Exit codes: 0 listed.
     """
-    found = Registry.discover(plugin_folders or PLUGIN_FOLDERS).plugins
+    registry = Registry.discover(plugin_folders or PLUGIN_FOLDERS)
+    found = [replace(info, notes=tuple(registry.describe_notes(info))) for info in registry.plugins]
     if as_json:
         click.echo(json.dumps([asdict(info) for info in found], indent=2))
         return
