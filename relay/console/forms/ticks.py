@@ -166,7 +166,7 @@ def read_events(form: Mapping[str, str], accepted_types: Sequence[str] = ()) -> 
     boxes = {one.name: one for one in before.list_boxes() if not one.decided_by}
     changed = {name: name in form for name, one in boxes.items() if (name in form) != one.is_ticked}
     free = _read_lines(form.get(TEXT, ""))
-    if not changed and free == before.free:
+    if not changed and free == [*dict.fromkeys(before.free)]:
         return before.entries
 
     def is_ticked(leaf: Leaf) -> bool:
