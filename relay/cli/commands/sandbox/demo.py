@@ -99,7 +99,10 @@ def _show_way_in(result: Result, console: DemoConsole, *, as_json: bool) -> None
         rewrite_line("")
     _print_result(result, as_json=as_json)
     way_in = f"Open {console.url} and sign in as {console.user} with the secret {console.secret}"
-    to_try = f"To launch a connector there: New: connector, type heap, endpoint {console.heap_url}, the secret as token"
+    to_try = (
+        f"To launch a connector there: New: connector, type heap, endpoint {console.heap_url};"
+        f' at token choose "paste it once", and paste {console.secret}'
+    )
     click.echo(f"{way_in}\n{to_try}\nCtrl-C ends the demo.", err=as_json)
 
 
