@@ -35,6 +35,7 @@ class Templates:
             "number": lambda number: f"{number:,}",
             "counted": format_count,
             "marked": mark_code,
+            "words": lambda name: name.replace("_", " "),
             "content": lambda content: show_content(bytes(content)),
         }
         self._environment.globals["static"] = _Static().name_path

@@ -142,7 +142,7 @@ async def test_a_change_of_a_file_of_a_person_is_undone(page: Page, stage: Stage
     await expect(page.get_by_role("row").filter(has_text="50-console.toml")).to_contain_text("rate")
     await page.locator("#live").get_by_role("link", name="Launch").click()
     await page.get_by_role("link", name="Undo").click()
-    await page.get_by_role("button", name="Launch").click()
+    await page.get_by_role("button", name="Undo launch").click()
     await expect(page.get_by_text("relay has reloaded")).to_be_visible()
     assert not drop_in.exists()
     assert path.read_bytes() == before
@@ -150,3 +150,4 @@ async def test_a_change_of_a_file_of_a_person_is_undone(page: Page, stage: Stage
     launches = page.get_by_role("table").last.get_by_role("row").filter(has_text="50-console.toml")
     await expect(launches).to_have_count(2)
     await expect(launches.first).to_contain_text("cleo")
+    await expect(launches.last).to_contain_text("undone by launch")

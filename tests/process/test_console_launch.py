@@ -74,9 +74,26 @@ async def test_the_file_of_a_person_stays_and_undo_takes_the_drop_in_away(place:
     assert drop_in.read_text() == f"{MARK}\n[connector.hook]\nenabled = false\n"
     assert "connector hook: switched off" in plain(await place.admin.get(launched.location))
     assert "hook" not in {lane["connector"] for lane in (await ask(place.daemon, "status"))["lanes"]}
+    absent = await place.admin.get("/connectors/hook")
+    assert (absent.status, "this connector is switched off, at 60-hook.toml.d/50-console.toml:3" in plain(absent)) == (
+        404,
+        True,
+    )
+    assert 'href="/connectors/hook/switch-on"' in absent.text
+    never = await place.admin.get("/sources/none")
+    assert (never.status, "conf.d has no such source" in plain(never)) == (404, True)
+    assert 'href="/activity?subject=source+none"' in never.text
     undo = f"{launched.location}/undo"
     undone = await place.launch(undo, await place.admin.get(undo))
-    assert "connector hook: added" in plain(await place.admin.get(undone.location))
+    said = plain(await place.admin.get(undone.location))
+    number = launched.location.rpartition("/")[2]
+    assert "connector hook: added" in said
+    assert f"undo of launch {number} (connector hook)" in said
+    again = plain(await place.admin.get(launched.location))
+    assert f"not in force any more: undone by launch {undone.location.rpartition('/')[2]}." in again
+    activity = await place.admin.get("/activity")
+    assert f'href="{undone.location}/undo"' in activity.text
+    assert f'href="{undo}"' not in activity.text
     assert not drop_in.parent.exists()
     assert (place.daemon.conf / "60-hook.toml").read_bytes() == persons
     assert plain(await place.admin.get("/connectors/hook/switch-on")).count("Nothing changes") == 1
@@ -88,7 +105,10 @@ async def test_the_file_of_a_person_stays_and_undo_takes_the_drop_in_away(place:
     assert (await place.admin.get("/files/show?path=/etc/passwd")).status == 404
     assert (await place.admin.get("/files/edit?name=60-hook.toml")).status == 404
     remove = await place.admin.get("/connectors/hook/remove")
-    assert (remove.status, "a person wrote it at 60-hook.toml:2" in plain(remove)) == (422, True)
+    assert (remove.status, "a person wrote it at 60-hook.toml:2" in plain(remove)) == (409, True)
+    assert 'href="/connectors/hook/switch-off"' in remove.text
+    for page in ("/files", "/connectors/hook"):
+        assert "/connectors/hook/remove" not in (await place.admin.get(page)).text
 
 
 async def test_the_page_of_a_connector_waits_for_its_first_delivery(place: Place) -> None:
@@ -106,7 +126,7 @@ async def test_the_page_of_a_connector_waits_for_its_first_delivery(place: Place
     assert re.search("The destination (It can be reached|Not known)", plain(shown)), plain(shown)
     launched = await place.launch(on, shown)
     assert re.fullmatch(r"/connectors/hook\?launched=\d+", launched.location), launched
-    await until_shown(place.admin, launched.location, "No event that it wants has come yet")
+    await until_shown(place.admin, launched.location, "No event that it wants has come since the launch")
     other = launched.location.replace("hook", "fresh")
     assert "is in force" not in plain(await place.admin.get(other))
     assert (await place.daemon.post(b'{"events": [%s]}' % make_event()))[0] == 202

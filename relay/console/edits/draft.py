@@ -26,5 +26,7 @@ class Draft:
     """Whether the form has the text of a file: its mistakes are told with line and key."""
     connector: str | None = None
     """A connector that would run: Check tries its destination, and looks at the events of the last hour."""
+    undoes: int = 0
+    """The number of the launch that this draft takes back; 0: none."""
     done: str = ""
     """The page after the launch; the query `launched=NUMBER` is added. Empty: the page of the launch."""

@@ -76,6 +76,7 @@ async def launch(visit: Visit, draft: Draft, *, runs: bool) -> Launch:
         after=draft.files,
         connector=draft.connector,
         delivered=delivered or 0,
+        undoes=draft.undoes,
     )
     launches = Launches(visit.console.options.state)
     async with _lock(launches):

@@ -55,6 +55,13 @@ class Launch:
     """IN_FORCE; WAITS: relay did not answer, or did not run; "": the launch was cut off, or is under way."""
     said: Sequence[str] = ()
     """What came of it."""
+    undoes: int = 0
+    """The number of the launch that this launch takes back; 0: none."""
+
+    @property
+    def title(self) -> str:
+        """What the launch is about, in words."""
+        return f"undo of launch {self.undoes} ({self.subject})" if self.undoes else self.subject
 
 
 class Launches:

@@ -53,19 +53,21 @@ def switch_table(view: ConfView, kind: str, name: str, *, enabled: bool) -> File
     return put_table(view, kind, name, {} if enabled else {"enabled": False}, {("enabled",): True})
 
 
+def find_foreign_place(view: ConfView, kind: str, name: str) -> str | None:
+    """Return where a person wrote a table, as "60-heap.toml:4"; None if the console wrote all of it."""
+    holders = (one for one in view.documents if _get(one.table, (kind, name)) is not None)
+    foreign = next((one for one in holders if not view.is_own(one)), None)
+    return f"{foreign.name}:{foreign.find_line((kind, name))}" if foreign else None
+
+
 def remove_table(view: ConfView, kind: str, name: str) -> Files:
     """Return the files without a table. Raises ConfigError if a person wrote it; LookupError without such a table."""
     _check_exists(view, kind, name)
     path = (kind, name)
+    if place := find_foreign_place(view, kind, name):
+        raise ConfigError([Mistake(key=format_path(path), reason=f"a person wrote it at {place}: remove it there")])
     holders = [one for one in view.documents if _get(one.table, path) is not None]
-    if foreign := [one for one in holders if not view.is_own(one)]:
-        place = f"{foreign[0].name}:{foreign[0].find_line(path)}"
-        reason = f"a person wrote it at {place}: remove it there, or switch it off here"
-        raise ConfigError([Mistake(file=foreign[0].name, key=format_path(path), reason=reason)])
-    files: dict[str, str | None] = {}
-    for one in holders:
-        files[view.name_in_target(one)] = _edit(one.text, path, {}, [()], one.name)
-    return files
+    return {view.name_in_target(one): _edit(one.text, path, {}, [()], one.name) for one in holders}
 
 
 def _check_exists(view: ConfView, kind: str, name: str) -> None:

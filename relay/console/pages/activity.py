@@ -1,17 +1,43 @@
 """Activity: what happened, when, and by whom."""
 
+from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import urlencode
 
 from aiohttp import web
 
 from relay.console.edits.record import Launches
+from relay.console.pages.configuration.files import read_view
+from relay.console.pages.configuration.launches import describe_state
 from relay.console.visit import Visit
 from relay.kinds import KINDS
 from relay.threads import ADMIN
 
 SHOWN: Final = 200
 LAUNCHES: Final = 20
+GROUPS: Final[Mapping[str, Sequence[str]]] = {
+    "relay and its configuration": (
+        "started", "stopped", "reloaded", "reload_refused", "config_changed", "refused", "alert_failing",
+    ),
+    "Connectors": (
+        "paused", "resumed", "unauthorized", "refusing", "failing", "broken", "behind", "recovered", "expired",
+        "forgotten",
+    ),
+    "Sources": (
+        "source_refusing", "source_incomplete", "source_recovered", "certificate_expiring", "certificate_expired",
+        "certificate_renewed",
+    ),
+    "Parked events and replays": (
+        "parked", "parked_replayed", "parked_dropped", "replay_started", "replay_done", "replay_cancelled",
+    ),
+    "Erasures": ("erasure_requested", "erased", "erasure_failing", "erasure_recovered"),
+    "Journal and database": (
+        "journal_filling", "journal_full", "journal_recovered", "database_failing", "database_troubled", "damaged",
+        "doubt", "accepted", "repaired", "restored", "copied",
+    ),
+    "Workers and nodes": ("worker_lost", "worker_recovered", "node_lost", "partition_unopened"),
+}  # fmt: skip
+"""Every kind of entry, by what it is about."""
 
 
 async def show(visit: Visit) -> web.StreamResponse:
@@ -21,6 +47,7 @@ async def show(visit: Visit) -> web.StreamResponse:
     if chosen.get("kind") not in KINDS:
         chosen.pop("kind", None)
     entries = await visit.ask("GET", f"/history?{urlencode({**chosen, 'limit': SHOWN})}")
-    launches = await ADMIN.run(Launches(visit.console.options.state).list_newest, LAUNCHES)
-    listed = {"entries": entries[::-1], "kinds": [*KINDS], "chosen": chosen, "most": SHOWN, "launches": launches}
-    return visit.show("activity.html", **listed)
+    launches, view = await ADMIN.run(Launches(visit.console.options.state).list_newest), await read_view(visit)
+    listed = [(one, describe_state(one, view, launches)) for one in launches[:LAUNCHES]]
+    given = {"entries": entries[::-1], "kinds": GROUPS, "chosen": chosen, "most": SHOWN, "launches": listed}
+    return visit.show("activity.html", **given)

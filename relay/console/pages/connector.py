@@ -8,7 +8,10 @@ from urllib.parse import quote, urlencode
 from aiohttp import web
 
 from relay.console.edits.record import Launch
+from relay.console.edits.tables import find_foreign_place
 from relay.console.forms.ticks import Ticks, fill_ticks
+from relay.console.pages.configuration.absent import explain_absence
+from relay.console.pages.configuration.files import read_view
 from relay.console.pages.configuration.launches import describe_delivery, find_launch
 from relay.console.pages.plugins import read_types
 from relay.console.pages.settings_table import ShownSetting, pick_table, read_settings
@@ -33,7 +36,7 @@ async def show(visit: Visit) -> web.StreamResponse:
     launch = await _find_launch(visit)
     values = _make_reader(name, launch)(snapshot)
     if snapshot.status is not None and values is None:
-        raise ConsoleRefusal(404, "no connector of this name runs")
+        raise await explain_absence(visit, "connector", name)
     every, why = await read_settings(visit)
     settings = pick_table(every, "connector", name)
     given: dict[str, Any] = {
@@ -41,6 +44,7 @@ async def show(visit: Visit) -> web.StreamResponse:
         "ticks": await _read_ticks(visit, settings),
         "settings": settings,
         "settings_missing": why,
+        "by_hand": find_foreign_place(await read_view(visit), "connector", name),
         "pauses": PAUSES,
         "name": name,
         "quote": quote,

@@ -5,9 +5,11 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from relay.console.edits.tables import find_foreign_place
+from relay.console.pages.configuration.absent import explain_absence
+from relay.console.pages.configuration.files import read_view
 from relay.console.pages.settings_table import ShownSetting, pick_table, read_settings
 from relay.console.relay_view import StatusSnapshot
-from relay.console.security.refusal import ConsoleRefusal
 from relay.console.visit import Visit
 from relay.status import diagnose
 
@@ -34,10 +36,11 @@ async def show(visit: Visit) -> web.StreamResponse:
     name = visit.request.match_info["name"]
     values = _make_reader(name)(snapshot)
     if snapshot.status is not None and values is None:
-        raise ConsoleRefusal(404, "there is no source of this name")
+        raise await explain_absence(visit, "source", name)
     every, why = await read_settings(visit)
     ingest, settings = pick_table(every, "ingest"), pick_table(every, "source", name)
     given: dict[str, Any] = {"settings": settings, "settings_missing": why, "name": name}
+    given["by_hand"] = find_foreign_place(await read_view(visit), "source", name)
     given |= {"urls": list_urls(ingest, settings), "sender": SENDERS.get(_read(settings, "type"), OTHER_SENDER)}
     return visit.show("source.html", snapshot=snapshot, **given, **(values or {"source": None}))
 

@@ -1,14 +1,24 @@
 """The refusal of a request: an HTTP status and a sentence for the user."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 
 class ConsoleRefusal(Exception):
-    """Raised to refuse a request. The reason holds nothing that the browser sent, but the names of users."""
+    """Raised to refuse a request. The reason holds nothing that the browser sent, but the names of users.
 
-    def __init__(self, status: int, reason: str, headers: Mapping[str, str] | None = None) -> None:
+    `links`: where the user may go on: path and text.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        reason: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        links: Sequence[tuple[str, str]] = (),
+    ) -> None:
         super().__init__(reason)
-        self.status, self.reason, self.headers = status, reason, headers or {}
+        self.status, self.reason, self.headers, self.links = status, reason, headers or {}, links
 
 
 class SignInNeeded(Exception):

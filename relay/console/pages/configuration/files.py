@@ -9,7 +9,7 @@ from relay.console.edits.conf import MARK, ConfView
 from relay.console.edits.consider import Considered, consider
 from relay.console.edits.draft import Draft
 from relay.console.edits.secrets import find_new_secrets, hide_plain_secrets, parse
-from relay.console.edits.tables import DROP_IN
+from relay.console.edits.tables import DROP_IN, find_foreign_place
 from relay.console.security.refusal import ConsoleRefusal
 from relay.console.security.rights import Right
 from relay.console.visit import Visit
@@ -31,11 +31,13 @@ async def show(visit: Visit) -> web.StreamResponse:
     return visit.show("files.html", view=view, tables=tables, changed=changed, problem=problem)
 
 
-def _list_tables(view: ConfView) -> list[tuple[str, list[tuple[str, dict[str, Any], str | None]]]]:
-    """Return the tables of each kind: name, content and place. Blocking."""
-    return [
-        (kind, [(name, table, view.find_place(kind, name)) for name, table in view.list_tables(kind)]) for kind in KINDS
-    ]
+def _list_tables(view: ConfView) -> list[tuple[str, list[tuple[str, dict[str, Any], str | None, bool]]]]:
+    """Return the tables of each kind: name, content, place, and whether the console can remove it. Blocking."""
+
+    def describe(kind: str, name: str, table: dict[str, Any]) -> tuple[str, dict[str, Any], str | None, bool]:
+        return name, table, view.find_place(kind, name), find_foreign_place(view, kind, name) is None
+
+    return [(kind, [describe(kind, *one) for one in view.list_tables(kind)]) for kind in KINDS]
 
 
 async def show_one(visit: Visit) -> web.StreamResponse:

@@ -1,8 +1,10 @@
 """A launch and what came of it; and the launches that take no form: a table off or on or removed, and *undo*."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -11,8 +13,8 @@ from relay.console.edits.conf import ConfView
 from relay.console.edits.consider import consider
 from relay.console.edits.diff import compare_files
 from relay.console.edits.draft import Draft
-from relay.console.edits.record import Launch, Launches
-from relay.console.edits.tables import Files, remove_table, switch_table
+from relay.console.edits.record import IN_FORCE, WAITS, Launch, Launches
+from relay.console.edits.tables import Files, find_foreign_place, remove_table, switch_table
 from relay.console.pages.configuration.files import read_view
 from relay.console.security.refusal import ConsoleRefusal
 from relay.console.visit import Visit
@@ -22,12 +24,24 @@ from relay.words import format_count
 
 PLURALS: Final = {"source": "sources", "connector": "connectors", "filter": "filters", "alert": "alerts"}
 """What paths of pages begin with, by kind of table."""
+
 CHANGES: Final[dict[str, Callable[[ConfView, str, str], Files]]] = {
     "switch-off": partial(switch_table, enabled=False),
     "switch-on": partial(switch_table, enabled=True),
     "remove": remove_table,
 }
 """What can be done to a table without a form, by the last part of the path."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchState:
+    """What is left of a launch."""
+
+    said: str
+    is_there: bool
+    """Whether its files are still as it has written them."""
+    undone_by: int = 0
+    """The number of the launch that took it back; 0: none."""
 
 
 async def show(visit: Visit) -> web.StreamResponse:
@@ -37,7 +51,20 @@ async def show(visit: Visit) -> web.StreamResponse:
         raise ConsoleRefusal(404, "the console has no launch of this number any more")
     before = {name: text for name, text in launch.before.items() if text is not None}
     diffs = await ADMIN.run(compare_files, before, launch.after)
-    return visit.show("launch.html", launch=launch, diffs=diffs)
+    launches = await ADMIN.run(Launches(visit.console.options.state).list_newest)
+    state = describe_state(launch, await read_view(visit), launches)
+    return visit.show("launch.html", launch=launch, state=state, diffs=diffs)
+
+
+def describe_state(launch: Launch, view: ConfView, launches: Sequence[Launch]) -> LaunchState:
+    """Return what is left of a launch. `launches`: all of them, the newest first."""
+    texts = view.texts if launch.folder == str(view.target) else {}
+    if all(texts.get(name) == text for name, text in launch.after.items()):
+        said = {IN_FORCE: "in force", WAITS: "written, but relay had not reloaded"}.get(launch.result, "cut off")
+        return LaunchState(said, is_there=True)
+    if undo := next((one.number for one in launches if one.undoes == launch.number), 0):
+        return LaunchState(f"undone by launch {undo}", is_there=False, undone_by=undo)
+    return LaunchState("changed since" if launch.result else "cut off, and changed since", is_there=False)
 
 
 async def find_launch(visit: Visit, number: str) -> Launch | None:
@@ -55,7 +82,7 @@ def describe_delivery(launch: Launch, lane: LaneStatus) -> str:
         return f"Nothing is delivered yet: {lane.last_error.reason}"
     if lane.pending:
         return f"The first delivery is under way: {format_count(lane.pending, 'event')} pending"
-    return "No event that it wants has come yet"
+    return "No event that it wants has come since the launch"
 
 
 async def undo(visit: Visit) -> web.StreamResponse:
@@ -73,8 +100,10 @@ async def undo(visit: Visit) -> web.StreamResponse:
         view=view,
         files={} if mistakes else files,
         mistakes={"": mistakes} if mistakes else {},
+        undoes=launch.number,
     )
-    return await _consider(visit, draft, f"Undo launch {launch.number}: {launch.subject}", later=later)
+    verb = f"Undo launch {launch.number}"
+    return await _consider(visit, draft, f"{verb}: {launch.title}", verb, later=later)
 
 
 def change_table(kind: str, change: str) -> Callable[[Visit], Awaitable[web.StreamResponse]]:
@@ -82,7 +111,9 @@ def change_table(kind: str, change: str) -> Callable[[Visit], Awaitable[web.Stre
 
     async def handle(visit: Visit) -> web.StreamResponse:
         view, name = await read_view(visit), visit.request.match_info["name"]
-        draft = Draft(subject=f"{kind} {name}", view=view)
+        if change == "remove" and (place := find_foreign_place(view, kind, name)):
+            raise _explain_foreign(kind, name, place)
+        draft, verb = Draft(subject=f"{kind} {name}", view=view), change.replace("-", " ").capitalize()
         try:
             files = await ADMIN.run(CHANGES[change], view, kind, name)
             runs = (kind, change) == ("connector", "switch-on")
@@ -92,14 +123,26 @@ def change_table(kind: str, change: str) -> Callable[[Visit], Awaitable[web.Stre
             raise ConsoleRefusal(404, f"conf.d has no {kind} of this name") from None
         except ConfigError as error:
             draft = Draft(subject=draft.subject, view=view, mistakes={"": [*map(str, error.mistakes)]})
-        return await _consider(visit, draft, f"{change.replace('-', ' ').capitalize()}: {kind} {name}")
+        return await _consider(visit, draft, f"{verb}: {kind} {name}", verb)
 
     return handle
 
 
-async def _consider(visit: Visit, draft: Draft, title: str, later: list[str] | None = None) -> web.StreamResponse:
-    """Show what a change does. It takes no form: the page that asks for it checks it already."""
+def _explain_foreign(kind: str, name: str, place: str) -> ConsoleRefusal:
+    """Return the refusal to remove a table of a person, with what can be done instead."""
+    reason = f"a person wrote it at {place}, and the console changes its own files alone: remove it there"
+    off = [(f"/{PLURALS[kind]}/{quote(name, safe='')}/switch-off", "Switch it off")] if kind != "filter" else []
+    return ConsoleRefusal(409, reason, links=off)
+
+
+async def _consider(
+    visit: Visit, draft: Draft, title: str, verb: str, later: list[str] | None = None
+) -> web.StreamResponse:
+    """Show what a change does. It takes no form: the page that asks for it checks it already.
+
+    `verb`: what the button says that does it.
+    """
     found = await consider(visit, draft)
     if isinstance(found, web.Response):
         return found
-    return visit.show("change.html", status=found.status, title=title, considered=found, later=later or [])
+    return visit.show("change.html", status=found.status, title=title, verb=verb, considered=found, later=later or [])
