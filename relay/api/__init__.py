@@ -4,7 +4,7 @@ from relay.api.alert import Alarm, Alert, AlertSettings, Message
 from relay.api.authentication import check_hmac, check_secret, signed_headers, signing_key
 from relay.api.batch import Batch, Block
 from relay.api.connector import BatchSettings, Connector, ConnectorSettings, RetrySettings
-from relay.api.event import ERASED, REDACTED, Event, Kind, UnreadableEvent
+from relay.api.event import ERASED, REDACTED, Event, Kind, UnreadableEvent, read_time
 from relay.api.filter import Filter, FilterSettings
 from relay.api.hooks import hookimpl, hookspec
 from relay.api.json_parts import (
@@ -119,6 +119,7 @@ __all__ = [
     "is_utf8",
     "load_zstd",
     "read_entries",
+    "read_time",
     "require_library",
     "retry_after",
     "signed_headers",

@@ -41,6 +41,21 @@ ERASED: Final = Kind("", "relay.erased")
 """The kind of a tombstone: it stays in the journal in place of an erased event, so that offsets do not change."""
 
 
+def read_time(value: object) -> float | None:
+    """Return the time that a value of an event is, in Unix seconds; None if the value is no time.
+
+    Reads seconds, milliseconds and ISO 8601, which is UTC if it does not say.
+    """
+    if isinstance(value, str):
+        try:
+            return parse_time(value)
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return value / 1000 if value >= 1e11 else float(value)  # 1e11 s would be the year 5138: so it is milliseconds
+
+
 class UnreadableEvent(Reject, ValueError):
     """Report that `data`, or a value in it, cannot be read out of an event's bytes.
 
@@ -117,15 +132,7 @@ class Event(Struct, frozen=True, eq=False):
 
         Reads seconds, milliseconds and ISO 8601. Raises UnreadableEvent.
         """
-        value = self.data.get(self.kind.time_field)
-        if isinstance(value, str):
-            try:
-                return parse_time(value)
-            except ValueError:
-                return None
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return None
-        return value / 1000 if value >= 1e11 else float(value)  # 1e11 s would be the year 5138: so it is milliseconds
+        return read_time(self.data.get(self.kind.time_field))
 
     @property
     def user(self) -> Mapping[str, Any]:

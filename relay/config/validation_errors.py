@@ -6,7 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Final, TypeVar, get_args, get_origin
+from itertools import chain
+from types import UnionType
+from typing import Any, Final, TypeGuard, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ValidationError, create_model
 from pydantic.fields import FieldInfo
@@ -115,7 +117,7 @@ def _find_contradictions(table: object, model: type[Settings], found: Sequence[E
 def _find_setting(model: type[Settings], place: Place) -> Place:
     """Return the setting of an error: not its entry of a list, but the setting inside a nested table."""
     depth = 1
-    while depth < len(place) and _find_model(model, place[:depth]):
+    while depth < len(place) and isinstance(place[depth], str) and _find_model(model, place[:depth]):
         depth += 1
     return place[:depth]
 
@@ -182,14 +184,21 @@ def _find_model(model: type[BaseModel], parents: Sequence[str | int]) -> type[Ba
     steps = iter(parents)
     for key in steps:
         known = model.model_fields.get(str(key))
-        kinds = get_args(known.annotation) or (known.annotation,) if known else ()  # a model, or a model | None
-        models = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        kinds = [known.annotation] if known else []
+        if get_origin(kinds and kinds[0]) in (Union, UnionType):
+            kinds = [*get_args(kinds[0])]  # a model | None, or several models | None
+        several = [kind for kind in kinds if get_origin(kind) in (dict, tuple)]
+        models = [kind for kind in (*kinds, *chain(*map(get_args, several))) if _is_model(kind)]
         if not models:
             return None
         model = models[0]
-        if known and get_origin(known.annotation) is dict:
-            next(steps, None)  # the name of one of several tables
+        if several:
+            next(steps, None)  # the name of one of several tables, or its number
     return model
+
+
+def _is_model(kind: object) -> TypeGuard[type[BaseModel]]:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def _format_limit(value: Any, units: Mapping[str, float]) -> Any:

@@ -1,15 +1,22 @@
-"""Finds the values of a field by its dotted path. Pure."""
+"""The paths of fields, and what they lead to in a decoded event. Pure."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer
+
+from relay.api import Event
 
 MOST_STEPS: Final = 100
 """Most parts of a path. No event needs more, and each part is a level of calls."""
+FIXED: Final = ("id", "time", "event_type")
+"""Fields that tell events apart. A filter that reshapes events does not change them."""
+Path = tuple[str, ...]
 
 
-def _parse_path(value: object) -> tuple[str, ...]:
+def parse_path(value: object) -> Path:
+    """Read a path as an admin writes it. Raises ValueError."""
     steps = tuple(value.split(".")) if isinstance(value, str) else ()
     if not all(steps) or not steps:
         raise ValueError(f'expected a dotted path such as "properties.email_address", got {value!r}')
@@ -18,15 +25,38 @@ def _parse_path(value: object) -> tuple[str, ...]:
     return steps
 
 
+def _check_free(path: Path) -> Path:
+    if len(path) == 1 and path[0] in (*FIXED, "*"):
+        raise ValueError(f"{', '.join(FIXED[:-1])} and {FIXED[-1]} stay as they are: choose other fields")
+    return path
+
+
+def _check_single(path: Path) -> Path:
+    if "*" in path:
+        raise ValueError("a path that leads to one field has no *")
+    return path
+
+
+def _list_paths(value: object) -> object:
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
 FieldPath = Annotated[
-    tuple[str, ...],
-    BeforeValidator(_parse_path, json_schema_input_type=str),
+    Path,
+    BeforeValidator(parse_path, json_schema_input_type=str),
     PlainSerializer(".".join, return_type=str, when_used="json"),
 ]
 """The path of a field: names joined by dots. `*` stands for any name, or for any element of a list."""
+FreePath = Annotated[FieldPath, AfterValidator(_check_free)]
+"""The path of a field that a filter may change."""
+SinglePath = Annotated[FieldPath, AfterValidator(_check_single)]
+"""A path without `*`."""
+FreeSinglePath = Annotated[SinglePath, AfterValidator(_check_free)]
+FieldPaths = Annotated[tuple[FieldPath, ...], BeforeValidator(_list_paths, json_schema_input_type=str | list[str])]
+"""A path, or a list of paths."""
 
 
-def find_values(value: Any, path: tuple[str, ...]) -> Iterator[Any]:
+def find_values(value: Any, path: Path) -> Iterator[Any]:
     """Yield all values to which a path leads."""
     if not path:
         yield value
@@ -39,3 +69,29 @@ def find_values(value: Any, path: tuple[str, ...]) -> Iterator[Any]:
         found = (value[step],)
     for inner in found:
         yield from find_values(inner, rest)
+
+
+def make_getter(path: Path) -> Callable[[Event], Any]:
+    """Make a function that returns the value of a field without `*` in an event; None without any."""
+    if path == ("event_type",):
+        return lambda event: event.type
+    first, *rest = path
+
+    def get(event: Event) -> Any:
+        value = event.data.get(first)
+        for step in rest:
+            if not isinstance(value, dict):
+                return None
+            value = value.get(step)
+        return value
+
+    return get
+
+
+def find_overlap(paths: Iterable[Path]) -> tuple[str, str] | None:
+    """Return two paths one of which leads into the other, as an admin writes them; None without any."""
+    known = sorted(paths)
+    for outer, inner in pairwise(known):
+        if inner[: len(outer)] == outer and inner != outer:
+            return ".".join(outer), ".".join(inner)
+    return None

@@ -17,7 +17,7 @@ from relay.kinds import ALERTED
 from tests.docs.generate.builtin import builtin
 from tests.docs.generate.configuration_texts import HTTP_INTRO, INTRO, KIND_INTROS, READ_ON
 from tests.docs.generate.markdown import code, document, table
-from tests.docs.generate.values import default_of, kind_of
+from tests.docs.generate.values import PLAIN, default_of, kind_of
 
 HTTP: Final = "HTTP connectors"
 
@@ -75,7 +75,7 @@ def _contents() -> Iterator[str]:
 def table_within(field: FieldInfo) -> type[Settings] | None:
     """Find the model of a setting that is a table and may be left out, such as `ingest.tls`."""
     kinds = (kind for kind in get_args(field.annotation) if isinstance(kind, type) and issubclass(kind, Settings))
-    return next(kinds, None)
+    return next((kind for kind in kinds if kind not in PLAIN), None)
 
 
 def _kind(kind: str) -> Iterator[str]:

@@ -60,7 +60,7 @@ SECTIONS: Final[dict[str, Sequence[str]]] = {
     ),
     "Stores": ("KeyValueStore", "StoreError", "find_stores", "Stores", "StoreReader"),
     "Tables for admins": ("AdminTable", "TableColumn", "TableQuery", "TableRow"),
-    "Events and batches": ("Event", "Batch", "Block", "Kind", "UnreadableEvent", "ERASED", "REDACTED"),
+    "Events and batches": ("Event", "Batch", "Block", "Kind", "UnreadableEvent", "read_time", "ERASED", "REDACTED"),
     "Sources": (
         "Source",
         "SourceSettings",

@@ -21,7 +21,8 @@ from relay.config.dsn import Dsn
 from relay.words import format_setting
 from relay_plugins.alerts.email import Address
 from relay_plugins.alerts.url import SecretUrl
-from relay_plugins.filters.field import FieldPath
+from relay_plugins.filters.condition import EventCondition, Limit
+from relay_plugins.filters.field import FieldPath, FieldPaths
 from relay_plugins.http import HeaderValue
 from tests.docs.generate.markdown import code
 
@@ -36,6 +37,7 @@ PLAIN: Final[Mapping[Any, str]] = {
     Dsn: "reference to a secret",
     HeaderSecret: "reference to a secret",
     UserSecret: "reference to a secret",
+    EventCondition: "condition",
 }
 
 
@@ -62,6 +64,8 @@ READ: Final[Mapping[Any, str]] = {
         (Address, "e-mail address"),
         (SecretUrl, "URL or reference to a secret"),
         (FieldPath, "dotted path"),
+        (FieldPaths, "dotted path or list of dotted paths"),
+        (Limit, "number or time"),
         (HeaderValue, "text or reference to a secret"),
         (HostName, "host name"),
         (HeaderName, "header name"),

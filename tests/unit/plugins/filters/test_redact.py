@@ -4,13 +4,9 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
-from relay_plugins.filters import Drop, Keep, Redact, Sample
-
-
-def make(cls, **settings):
-    return cls("f", cls.Settings(type=cls.type, **settings))
+from relay_plugins.filters import Redact
+from tests.unit.plugins.filters.make import make
 
 
 @pytest.fixture
@@ -147,94 +143,3 @@ def test_redact_changes_nothing_else(make_event, data, fields):
         at: leaf for at, leaf in after.items() if leaf != "[REDACTED]"
     }
     assert (changed is event) == (not hit)
-
-
-EVENT = {
-    "event_type": "users.messages.email.Open",
-    "id": "1",
-    "user": {"user_id": "u", "external_user_id": None},
-    "properties": {"n": 1, "yes": True, "email": "a@example.com", "tags": ["x", "y"]},
-}
-
-
-@pytest.mark.parametrize(
-    ("condition", "holds"),
-    [
-        ({"field": "event_type", "equals": "users.messages.email.Open"}, True),
-        ({"field": "event_type", "glob": "users.messages.email.*"}, True),
-        ({"field": "event_type", "glob": "Users.*"}, False),
-        ({"field": "properties.n", "equals": 1}, True),
-        ({"field": "properties.n", "equals": 1.0}, True),
-        ({"field": "properties.n", "equals": "1"}, False),
-        ({"field": "properties.n", "equals": True}, False),
-        ({"field": "properties.yes", "equals": True}, True),
-        ({"field": "properties.yes", "equals": 1}, False),
-        ({"field": "properties.n", "in": [3, 1]}, True),
-        ({"field": "properties.n", "in": [3, True]}, False),
-        ({"field": "properties.tags", "equals": "x"}, False),
-        ({"field": "properties.tags.*", "equals": "y"}, True),
-        ({"field": "properties.email", "glob": "*@example.com"}, True),
-        ({"field": "properties.n", "glob": "*"}, False),
-        ({"field": "user.user_id", "exists": True}, True),
-        ({"field": "user.user_id", "exists": False}, False),
-        ({"field": "user.external_user_id", "exists": True}, False),
-        ({"field": "user.device_id.x", "exists": False}, True),
-        ({"field": "nothing", "equals": "x"}, False),
-    ],
-)
-def test_keep_and_drop(make_event, condition, holds):
-    event = make_event(EVENT)
-    assert make(Keep, **condition).apply(event) is (event if holds else None)
-    assert make(Drop, **condition).apply(event) is (None if holds else event)
-
-
-def test_keep_by_type_does_not_look_into_the_event(make_event):
-    event = make_event(b'{"n":1e999}')
-    assert make(Keep, field="event_type", glob="users.*").apply(event) is event
-
-
-def kept(make_event, data, **settings):
-    sample = make(Sample, **settings)
-    return [number for number, item in enumerate(data) if sample.apply(make_event(item))]
-
-
-def test_sample_keeps_all_or_nothing_of_a_user(make_event):
-    users = [{"id": str(n), "user": {"user_id": f"u{n % 200}"}} for n in range(1000)]
-    numbers = kept(make_event, users, rate=0.3)
-    assert {n % 200 for n in numbers} == {n for n in numbers if n < 200}
-    assert len(numbers) == 5 * len({n % 200 for n in numbers})
-    assert numbers == kept(make_event, users, rate=0.3)
-    assert 30 < len(numbers) / 5 < 90
-    assert set(numbers) <= set(kept(make_event, users, rate=0.5))
-
-
-def test_sample_by_seed_by_another_key_and_without_a_key(make_event):
-    events = [{"id": str(n), "p": {"k": n}, "user": {}} for n in range(300)]
-    by_id = kept(make_event, events, rate=0.5)
-    assert 0 < len(by_id) < 300
-    assert by_id != kept(make_event, events, rate=0.5, seed="b")
-    assert by_id == kept(make_event, events, rate=0.5, key="p.k")
-    assert kept(make_event, events, rate=0) == []
-    assert len(kept(make_event, events, rate=1)) == 300
-
-
-@pytest.mark.parametrize(
-    ("cls", "settings", "mistake"),
-    [
-        (Redact, {"fields": []}, "at least 1"),
-        (Redact, {"fields": ["a..b"]}, "expected a dotted path"),
-        (Redact, {"fields": [".".join(["a"] * 3000)]}, "a path has at most 100 parts, this one has 3,000"),
-        (Keep, {"field": ".".join(["a"] * 101), "equals": 1}, "a path has at most 100 parts"),
-        (Sample, {"rate": 1, "key": ".".join(["*"] * 101)}, "a path has at most 100 parts"),
-        (Redact, {"fields": ["a"], "mask": "x"}, 'mask is for action = "mask" only'),
-        (Redact, {"fields": ["a"], "action": "mask", "salt": {"env": "X"}}, 'salt is for action = "hash" only'),
-        (Keep, {"field": "a"}, "exactly one of equals, in, glob or exists, not 0"),
-        (Keep, {"field": "a", "equals": 1, "glob": "x"}, "not 2"),
-        (Drop, {"field": "a", "in": []}, "at least 1"),
-        (Sample, {"rate": 1.1}, "less than or equal to 1"),
-        (Sample, {"rate": -0.1}, "greater than or equal to 0"),
-    ],
-)
-def test_mistakes_in_the_settings(cls, settings, mistake):
-    with pytest.raises(ValidationError, match=mistake):
-        make(cls, **settings)
