@@ -25,6 +25,14 @@ MAIN: Final = http("main")
 BESIDE: Final = http("beside")
 FEW: Final = f"events = {HALF}".replace("'", '"')
 REDACT: Final = '[filter.no_user]\ntype = "redact"\nfields = ["user.user_id"]\n'
+RESHAPE: Final = {
+    "keep": 'field = "user.user_id"\nregex = "^[0-9a-f]"\n',
+    "only": 'fields = ["user", "properties.campaign_id"]\n',
+    "rename": 'fields = { "user.user_id" = "user.braze_id" }\n',
+    "set": 'values = { "user.region" = "eu" }\n',
+    "hash": 'fields = ["user.user_id"]\nsecret = { env = "PATH" }\n',
+}
+"""The settings of each kind of filter that changes about as many events as `redact`, or reads them."""
 API: Final = """
 [connector.main]
 type = "heap"
@@ -39,6 +47,11 @@ FILE: Final = '[connector.archive]\ntype = "file"\npath = "archive/{date}.ndjson
 IDLE: Final = "".join(http(f"idle_{number}", 'events = ["of.no.event"]') for number in range(1, MANY))
 MANY_ENTRIES: Final = [f"users.invented.Type{number}" for number in range(ENTRIES - 1)] + ["*"]
 PLENTY: Final = '[journal]\nmax_size = "1TB"\n'
+
+
+def make_filter(kind: str) -> str:
+    """A filter of this kind."""
+    return f'[filter.{kind}]\ntype = "{kind}"\n{RESHAPE[kind]}'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +86,10 @@ CASES: Final = (
     Case(name="half the types beside, batch 100", batch=100, conf=MAIN + http("beside", FEW)),
     Case(name="half the types alone, batch 100", batch=100, conf=http("main", FEW), get_all=()),
     Case(name="redact, batch 100", batch=100, conf=http("main", 'filters = ["no_user"]') + REDACT),
+    *(
+        Case(name=f"{kind}, batch 100", batch=100, conf=http("main", f'filters = ["{kind}"]') + make_filter(kind))
+        for kind in RESHAPE
+    ),
     Case(name="file beside, batch 100", batch=100, conf=MAIN + FILE),
     Case(name="heap api, batch 100", batch=100, conf=API, get_all=(), most=API_EVENTS),
     Case(name="10 GiB retained, batch 100", batch=100, conf=MAIN + PLENTY, retained=True),

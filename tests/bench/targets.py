@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from cases import RESHAPE
 from figures import Results
 
 Verdict = Literal["met", "met when busy", "not met", "not measured"]
@@ -78,9 +79,15 @@ def times(name: str, base: str) -> Values:
     return lambda results: results.ratios(name, base, "accepted_per_s")
 
 
-def _per_changed(results: Results) -> list[float]:
-    shares = results.of("redact, batch 100", "with_user_id")[:1]
-    return [each / share for share in shares for each in results.differences("redact, batch 100", "batch 100")]
+def _per_changed(kind: str) -> Values:
+    """CPU of a filter of this kind for each event with a user."""
+    name = f"{kind}, batch 100"
+
+    def find(results: Results) -> list[float]:
+        shares = results.of(name, "with_user_id")[:1]
+        return [each / share for share in shares for each in results.differences(name, "batch 100")]
+
+    return find
 
 
 def _ack_to_disk(results: Results) -> list[float]:
@@ -126,7 +133,10 @@ TARGETS: Final = (
         form="+.0f",
         values=more("half the types alone, batch 100", "batch 100"),
     ),
-    Target(label="redact, per changed event", unit="µs", bound=5, form="+.1f", values=_per_changed),
+    *(
+        Target(label=f"{kind}, per changed event", unit="µs", bound=5, form="+.1f", values=_per_changed(kind))
+        for kind in ("redact", *RESHAPE)
+    ),
     Target(label="heap in mode api, all in all", unit=CPU, bound=15, values=figure("heap api, batch 100")),
     Target(
         label="a file connector beside it",

@@ -1,7 +1,8 @@
-"""The filter types `redact`, `keep`, `drop` and `sample`. Each names a field by its dotted path."""
+"""The filter types: which events a connector gets, and what is in them. Each names a field by its dotted path."""
 
 from relay_plugins.filters.condition import Drop, Keep
-from relay_plugins.filters.redact import Redact
+from relay_plugins.filters.redact import Hash, Redact
+from relay_plugins.filters.reshape import Only, Rename, Set
 from relay_plugins.filters.sample import Sample
 
-__all__ = ["Drop", "Keep", "Redact", "Sample"]
+__all__ = ["Drop", "Hash", "Keep", "Only", "Redact", "Rename", "Sample", "Set"]

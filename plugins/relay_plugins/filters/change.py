@@ -8,11 +8,18 @@ import msgspec
 from msgspec import Raw
 from msgspec.json import encode
 
+from relay.api import Event
 from relay_plugins.filters.field import Path
 
 Change = Callable[[Raw], object]
 """Returns the replacement of a value: Raw JSON, or an object to encode, or REMOVED; the same object for no change."""
 REMOVED: Final = object()
+Parts = dict[str, Any]
+"""The fields of an object: Raw values, and the fields of the objects within that were opened."""
+MANY: Final = 8
+"""Paths of which it is quicker to look for those that an object has."""
+_NULL: Final = Raw(b"null")
+_decode_object: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_parts: Final = msgspec.json.Decoder(dict[str, Raw] | list[Raw]).decode
 
 
@@ -51,7 +58,8 @@ def make_change(paths: Iterable[Path], change: Change) -> Change:
             return value if all(map(is_, new, parts)) else [part for part in new if part is not REMOVED]
         is_whole = _is_whole(value, parts)
         if is_whole and not each:
-            return parts if _change_fields(parts, usual) else value
+            ways = usual if len(usual) < MANY else [(name, named[name]) for name in parts.keys() & named.keys()]
+            return parts if _change_fields(parts, ways) else value
         fields: dict[Any, Any] = parts if is_whole else _decode_all_parts(value)
         ways = [(name, way) for name in fields if (way := named.get(str(name), each))]
         return fields if _change_fields(fields, ways) else value
@@ -95,6 +103,59 @@ def make_selection(paths: Iterable[Path]) -> Change:
     return select
 
 
+def open_object(body: bytes | Raw) -> Parts:
+    """Return the fields of a JSON object. Raises msgspec.DecodeError, which is a ValueError."""
+    return _decode_object(body)
+
+
+def get(parts: Parts, path: Path) -> Raw | None:
+    """Return the value at a path; None without any."""
+    owner = _find_owner(parts, path)
+    value = owner.get(path[-1]) if owner else None
+    return Raw(encode(value)) if isinstance(value, dict) else value
+
+
+def take(parts: Parts, path: Path) -> object:
+    """Remove the value at a path and return it; None without any."""
+    owner = _find_owner(parts, path)
+    return owner.pop(path[-1], None) if owner else None
+
+
+def put(parts: Parts, path: Path, value: object) -> bool:
+    """Set the value at a path, and make the objects around it; return whether it was another before.
+
+    Raises ValueError if a value around it is no object.
+    """
+    for step in path[:-1]:
+        inner = parts.get(step)
+        if inner is None or inner == _NULL:
+            inner = parts[step] = {}
+        elif isinstance(inner, Raw):
+            try:
+                inner = parts[step] = _decode_object(inner)
+            except msgspec.ValidationError:
+                raise ValueError(f"{'.'.join(path)} cannot be set: {step} is no object") from None
+        parts = inner
+    before = parts.get(path[-1])
+    parts[path[-1]] = value
+    return before is None or before != value
+
+
+def _find_owner(parts: Parts, path: Path) -> Parts | None:
+    """Return the fields of the object with the last step of a path; None if there is no such object."""
+    for step in path[:-1]:
+        inner = parts.get(step)
+        if isinstance(inner, Raw):
+            try:
+                inner = parts[step] = _decode_object(inner)
+            except msgspec.ValidationError:
+                return None
+        elif inner is None:
+            return None
+        parts = inner
+    return parts
+
+
 def make_guess(paths: Iterable[Path]) -> Callable[[bytes], bool]:
     """Make a function that says whether an event's bytes may have a field. It is quick, and never says no wrongly."""
     needles = [*dict.fromkeys(map(_find_needle, paths))]
@@ -106,6 +167,33 @@ def make_guess(paths: Iterable[Path]) -> Callable[[bytes], bool]:
         return b"\\u" in body
 
     return may_have
+
+
+def make_projection(paths: Iterable[Path]) -> Callable[[bytes], object]:
+    """Make a function that reads nothing but the values at some paths without `*`, as an object to encode.
+
+    It raises msgspec.ValidationError for a body in which something else is in the way of a path, and
+    msgspec.DecodeError for malformed JSON.
+    """
+    return msgspec.json.Decoder(_make_struct(paths)).decode
+
+
+def _make_struct(paths: Iterable[Path]) -> Any:
+    if () in paths:
+        return Raw
+    rest = {step: [path[1:] for path in paths if path[0] == step] for step, *_ in paths}
+    names = {f"field_{number}": step for number, step in enumerate(rest)}
+    fields = [(name, _make_struct(rest[step]) | msgspec.UnsetType, msgspec.UNSET) for name, step in names.items()]
+    return msgspec.defstruct("Part", fields, rename=names, gc=False)
+
+
+def change_event(event: Event, may_have: Callable[[bytes], bool], change: Change) -> Event:
+    """Change an event that may have a field. Raises msgspec.DecodeError, which is a ValueError."""
+    if not may_have(event.body):
+        return event
+    raw = Raw(event.body)
+    new = change(raw)
+    return event if new is raw else event.with_body(encode(new))
 
 
 def _split(paths: Iterable[Path], make: Callable[[Sequence[Path]], Change]) -> tuple[dict[str, Change], Change | None]:

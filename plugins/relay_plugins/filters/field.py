@@ -1,17 +1,22 @@
 """The paths of fields, and what they lead to in a decoded event. Pure."""
 
+import csv
 from collections.abc import Callable, Iterable, Iterator
-from itertools import pairwise
+from functools import cache
+from itertools import chain, pairwise
+from pathlib import Path as FilePath
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer
 
-from relay.api import Event
+from relay.api import Contradiction, Event
 
 MOST_STEPS: Final = 100
 """Most parts of a path. No event needs more, and each part is a level of calls."""
 FIXED: Final = ("id", "time", "event_type")
 """Fields that tell events apart. A filter that reshapes events does not change them."""
+PERSONAL: Final = ("pii",)
+"""Stands for all personal fields."""
 Path = tuple[str, ...]
 
 
@@ -19,7 +24,8 @@ def parse_path(value: object) -> Path:
     """Read a path as an admin writes it. Raises ValueError."""
     steps = tuple(value.split(".")) if isinstance(value, str) else ()
     if not all(steps) or not steps:
-        raise ValueError(f'expected a dotted path such as "properties.email_address", got {value!r}')
+        hint = " (write the whole path in quotes)" if isinstance(value, dict) else f", got {value!r}"
+        raise ValueError(f'expected a dotted path such as "properties.email_address"{hint}')
     if len(steps) > MOST_STEPS:
         raise ValueError(f"a path has at most {MOST_STEPS} parts, this one has {len(steps):,}")
     return steps
@@ -56,6 +62,36 @@ FieldPaths = Annotated[tuple[FieldPath, ...], BeforeValidator(_list_paths, json_
 """A path, or a list of paths."""
 
 
+def _expand(paths: tuple[Path, ...]) -> tuple[Path, ...]:
+    expanded = [read_personal_fields() if path == PERSONAL else (path,) for path in paths]
+    return tuple(dict.fromkeys(chain(*expanded)))
+
+
+def _shorten(paths: tuple[Path, ...]) -> list[str]:
+    personal = read_personal_fields()
+    rest = [path for path in paths if path not in personal] if {*paths} >= {*personal} else paths
+    return [".".join(path) for path in ((PERSONAL, *rest) if len(rest) < len(paths) else paths)]
+
+
+_listed, _expanded = BeforeValidator(_list_paths, json_schema_input_type=str | list[str]), AfterValidator(_expand)
+_shortened = PlainSerializer(_shorten, when_used="json")
+FieldsToRemove = Annotated[tuple[FieldPath, ...], _listed, _expanded, _shortened]
+"""A path or a list of paths. `pii` stands for the personal fields."""
+FieldsToChange = Annotated[tuple[FreePath, ...], _listed, _expanded, _shortened]
+"""The same, of fields that a filter may change."""
+
+
+@cache
+def read_personal_fields() -> tuple[Path, ...]:
+    """Return the paths of the fields that Braze marks as personal, those of most event types first.
+
+    The marks are in the storage schemas, version 10 (Appboy/currents-examples, d6a71e3), and the places are those of
+    the samples of Custom HTTP. Four fields of `users.profile.Update` have a mark and no sample, and so no path.
+    """
+    with FilePath(__file__).with_name("personal_fields.csv").open(encoding="utf-8", newline="") as lines:
+        return tuple(parse_path(row["path"]) for row in csv.DictReader(lines) if row["path"])
+
+
 def find_values(value: Any, path: Path) -> Iterator[Any]:
     """Yield all values to which a path leads."""
     if not path:
@@ -88,10 +124,8 @@ def make_getter(path: Path) -> Callable[[Event], Any]:
     return get
 
 
-def find_overlap(paths: Iterable[Path]) -> tuple[str, str] | None:
-    """Return two paths one of which leads into the other, as an admin writes them; None without any."""
-    known = sorted(paths)
-    for outer, inner in pairwise(known):
-        if inner[: len(outer)] == outer and inner != outer:
-            return ".".join(outer), ".".join(inner)
-    return None
+def describe_overlap(about: str, paths: Iterable[Path]) -> Iterator[Contradiction]:
+    """Yield a contradiction about these settings if one path leads into another."""
+    for outer, inner in pairwise(sorted(paths)):
+        if inner[: len(outer)] == outer:
+            yield about, f"{'.'.join(inner)} is a part of {'.'.join(outer)}: choose one of them"

@@ -1,17 +1,20 @@
-"""The filter type `redact`: removes fields. All other bytes of an event stay as they came."""
+"""The filter types `redact` and `hash`: fields that go, or become pseudonyms. All other values stay as they came."""
 
+import hmac
 from collections.abc import Iterator
 from hashlib import sha256
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import orjson
 from msgspec import Raw
-from msgspec.json import encode
 from pydantic import Field
 
-from relay.api import Contradiction, Event, Filter, FilterSettings, Secret
-from relay_plugins.filters.change import REMOVED, Change, make_change, make_guess
-from relay_plugins.filters.field import FieldPath
+from relay.api import REDACTED, Contradiction, Event, Filter, FilterSettings, Secret
+from relay_plugins.filters.change import REMOVED, Change, change_event, make_change, make_guess
+from relay_plugins.filters.field import FieldsToChange, FieldsToRemove
+
+SHORT: Final = 16
+"""Characters below which a secret can be guessed."""
 
 
 class Redact(Filter, type="redact"):
@@ -20,8 +23,9 @@ class Redact(Filter, type="redact"):
     class Settings(FilterSettings):
         """The fields, and what happens to them."""
 
-        fields: tuple[FieldPath, ...] = Field(min_length=1)
+        fields: FieldsToRemove = Field(min_length=1)
         """The fields: dotted paths such as `"properties.email_address"`. `*` stands for any name or list element.
+        `"pii"` stands for all fields that Braze marks as personal, in events of every type.
 
         A path has at most 100 parts.
         """
@@ -56,11 +60,50 @@ class Redact(Filter, type="redact"):
     def apply(self, event: Event) -> Event:
         """Return the event with the fields removed, masked or hashed. Raises ValueError if the event cannot be
         decoded."""
-        if not self._may_have(event.body):
-            return event
-        raw = Raw(event.body)
-        new = self._change(raw)
-        return event if new is raw else event.with_body(encode(new))
+        return change_event(event, self._may_have, self._change)
+
+
+class Hash(Filter, type="hash"):
+    """Replaces fields by pseudonyms: the HMAC-SHA256 of a value, with a secret. The same value always gets the same
+    pseudonym."""
+
+    class Settings(FilterSettings):
+        """The fields, and the secret."""
+
+        fields: FieldsToChange = Field(min_length=1)
+        """The fields: dotted paths such as `"user.external_user_id"`. `*` stands for any name or list element. `"pii"`
+        stands for all fields that Braze marks as personal, in events of every type.
+
+        A null and `[REDACTED]` stay as they are.
+        """
+        secret: Secret
+        """The secret. Whoever does not know it can neither guess values from pseudonyms, nor make pseudonyms. Another
+        secret gives other pseudonyms."""
+
+        def warnings(self) -> Iterator[Contradiction]:
+            """Yield a secret that can be guessed."""
+            if self.secret.problem is None and len(self.secret.reveal()) < SHORT:
+                yield "secret", f"{self.secret} has less than {SHORT} characters, and can be guessed"
+
+    settings: Settings
+
+    def __init__(self, name: str, settings: Settings) -> None:
+        super().__init__(name, settings)
+        self._may_have = make_guess(settings.fields)
+        self._change = make_change(settings.fields, self._hash)
+        self._keyed = hmac.new(settings.secret.reveal().encode(), digestmod=sha256)
+
+    def apply(self, event: Event) -> Event:
+        """Return the event with pseudonyms. Raises ValueError if the event cannot be decoded."""
+        return change_event(event, self._may_have, self._change)
+
+    def _hash(self, value: Raw) -> object:
+        content = orjson.loads(memoryview(value))
+        if content is None or content == REDACTED:
+            return value
+        keyed = self._keyed.copy()
+        keyed.update(_make_text(content))
+        return keyed.hexdigest()
 
 
 def _make_text(value: Any) -> bytes:

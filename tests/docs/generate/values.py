@@ -23,6 +23,7 @@ from relay_plugins.alerts.email import Address
 from relay_plugins.alerts.url import SecretUrl
 from relay_plugins.filters.condition import EventCondition, Limit
 from relay_plugins.filters.field import FieldPath, FieldPaths
+from relay_plugins.filters.reshape import Constant
 from relay_plugins.http import HeaderValue
 from tests.docs.generate.markdown import code
 
@@ -66,6 +67,7 @@ READ: Final[Mapping[Any, str]] = {
         (FieldPath, "dotted path"),
         (FieldPaths, "dotted path or list of dotted paths"),
         (Limit, "number or time"),
+        (Constant, "text, number, `true` or `false`"),
         (HeaderValue, "text or reference to a secret"),
         (HostName, "host name"),
         (HeaderName, "header name"),

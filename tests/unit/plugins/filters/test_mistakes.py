@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from relay.config import ConfigError
 from relay.config.load import load
 from relay.config.plugins.registry import Registry
-from relay_plugins.filters import Drop, Keep, Redact, Sample
+from relay_plugins.filters import Drop, Hash, Keep, Only, Redact, Rename, Sample, Set
 from tests.unit.plugins.filters.make import make
 
 
@@ -41,6 +41,23 @@ def nested(levels):
         (Keep, nested(21), "in at most 20 levels"),
         (Keep, {"field": "a", "equals": 1, "glob": "x"}, "not 2"),
         (Drop, {"field": "a", "in": []}, "at least 1"),
+        (Only, {"fields": []}, "at least 1"),
+        (Hash, {"fields": ["pii"]}, "secret\n  Field required"),
+        (Hash, {"fields": ["id"], "secret": {"env": "X"}}, "id, time and event_type stay as they are"),
+        (Hash, {"fields": ["*"], "secret": {"env": "X"}}, "id, time and event_type stay as they are"),
+        (Rename, {"fields": {}}, "at least 1"),
+        (Rename, {"fields": {"time": "x"}}, "id, time and event_type stay as they are"),
+        (Rename, {"fields": {"x": "event_type"}}, "id, time and event_type stay as they are"),
+        (Rename, {"fields": {"x.*": "y"}}, r"a path that leads to one field has no \*"),
+        (Rename, {"fields": {"x": {"y": "z"}}}, "write the whole path in quotes"),
+        (Rename, {"fields": {"a": "c", "b": "c"}}, "several fields get the path c"),
+        (Rename, {"fields": {"a": "b.c", "b": "d"}}, r"b\.c is a part of b: choose one of them"),
+        (Set, {}, "give values or copies"),
+        (Set, {"values": {"id": 1}}, "id, time and event_type stay as they are"),
+        (Set, {"values": {"a": {"b": 1}}}, "write the whole path of a field in quotes"),
+        (Set, {"values": {"a": [1]}}, "expected a text, a number, true or false"),
+        (Set, {"values": {"a": 1}, "copies": {"a": "b"}}, "a is set twice"),
+        (Set, {"values": {"a": 1, "a.b": 2}}, r"a\.b is a part of a"),
         (Sample, {"rate": 1.1}, "less than or equal to 1"),
         (Sample, {"rate": -0.1}, "greater than or equal to 0"),
     ],

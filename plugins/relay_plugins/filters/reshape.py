@@ -1,0 +1,160 @@
+"""The filter types `only`, `rename` and `set`: which fields an event has, under which names, with which values."""
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Annotated, Final
+
+from msgspec import Raw, ValidationError
+from msgspec.json import encode
+from pydantic import BeforeValidator, Field
+
+from relay.api import Contradiction, Event, Filter, FilterSettings
+from relay_plugins.filters.change import (
+    Change,
+    Parts,
+    change_event,
+    get,
+    make_guess,
+    make_projection,
+    make_selection,
+    open_object,
+    put,
+    take,
+)
+from relay_plugins.filters.field import FieldPath, FreeSinglePath, Path, SinglePath, describe_overlap
+
+BLANKS: Final = (b'": ', b', "', b"{ ", b"\n")
+"""What JSON with blanks between its parts has. A text may have it, too."""
+Scalar = str | bool | int | float
+
+
+def _check_constant(value: object) -> object:
+    if isinstance(value, Scalar):
+        return value
+    hint = "; write the whole path of a field in quotes" if isinstance(value, dict) else ""
+    raise ValueError(f"expected a text, a number, true or false{hint}")
+
+
+Constant = Annotated[Scalar, BeforeValidator(_check_constant, json_schema_input_type=Scalar)]
+
+
+class Only(Filter, type="only"):
+    """Keeps the fields of a list, and removes all others. The id, time and type of an event always stay."""
+
+    class Settings(FilterSettings):
+        """The fields that stay."""
+
+        fields: tuple[FieldPath, ...] = Field(min_length=1)
+        """The fields that stay: dotted paths such as `"properties.campaign_name"`. `*` stands for any name or list
+        element. A field that is an object stays with all that is in it.
+
+        A path has at most 100 parts.
+        """
+
+    settings: Settings
+
+    def __init__(self, name: str, settings: Settings) -> None:
+        super().__init__(name, settings)
+
+        has_wildcard = any("*" in path for path in settings.fields)
+
+        @cache  # as many as there are names of fields in the settings of sources
+        def make(id_field: str, time_field: str) -> tuple[Change, Callable[[bytes], object] | None]:
+            paths = [(id_field,), (time_field,), ("event_type",), *settings.fields]
+            return make_selection(paths), None if has_wildcard else make_projection(paths)
+
+        self._make = make
+
+    def apply(self, event: Event) -> Event:
+        """Return the event with these fields. Raises ValueError if the event cannot be decoded."""
+        select, project = self._make(event.kind.id_field, event.kind.time_field)
+        body = event.body
+        if project and not any(map(body.__contains__, BLANKS)):
+            try:
+                new = encode(project(body))
+            except ValidationError:
+                pass  # such as a list in place of an object
+            else:
+                return event if len(new) == len(body) else event.with_body(new)
+        return change_event(event, lambda body: True, select)
+
+
+class Rename(Filter, type="rename"):
+    """Gives fields other names, or moves fields to other objects."""
+
+    class Settings(FilterSettings):
+        """The fields, and their new paths."""
+
+        fields: dict[FreeSinglePath, FreeSinglePath] = Field(min_length=1)
+        """The new path of each field: `{ "properties.campaign_name" = "properties.campaign" }`.
+
+        An event without the field stays as it is. A field that has the new path already is replaced. All fields move
+        at the same time: two fields can change places.
+        """
+
+        def contradictions(self) -> Iterator[Contradiction]:
+            """Yield fields that get the same path, and paths that lead into each other."""
+            new = [*self.fields.values()]
+            if twice := [path for path in new if new.count(path) > 1]:
+                yield "fields", f"several fields get the path {'.'.join(twice[0])}"
+            yield from describe_overlap("fields", {*self.fields, *new})
+
+    settings: Settings
+
+    def __init__(self, name: str, settings: Settings) -> None:
+        super().__init__(name, settings)
+        self._may_have = make_guess(settings.fields)
+        self._moves = [*settings.fields.items()]
+
+    def apply(self, event: Event) -> Event:
+        """Return the event with the fields at their new paths. Raises ValueError if something else is in the way."""
+        if not self._may_have(event.body):
+            return event
+        parts = open_object(event.body)
+        moved = [(new, value) for old, new in self._moves if (value := take(parts, old)) is not None]
+        for new, value in moved:
+            put(parts, new, value)
+        return event.with_body(encode(parts)) if moved else event
+
+
+class Set(Filter, type="set"):
+    """Sets fields to a constant, or to the value of another field."""
+
+    class Settings(FilterSettings):
+        """The fields, and their values."""
+
+        values: dict[FreeSinglePath, Constant] = Field(default={})
+        """The constant of each field: `{ "properties.region" = "eu", "properties.version" = 2 }`."""
+        copies: dict[FreeSinglePath, SinglePath] = Field(default={})
+        """The field whose value each field gets: `{ "properties.customer" = "user.external_user_id" }`. An event
+        without that field stays as it is. All values are those before the filter."""
+
+        def contradictions(self) -> Iterator[Contradiction]:
+            """Yield a filter that sets nothing, fields that are set twice, and paths that lead into each other."""
+            if not self.values and not self.copies:
+                yield "values copies", "give values or copies"
+            for path in self.values.keys() & self.copies.keys():
+                yield "values copies", f"{'.'.join(path)} is set twice"
+            yield from describe_overlap("values copies", {*self.values, *self.copies})
+
+    settings: Settings
+
+    def __init__(self, name: str, settings: Settings) -> None:
+        super().__init__(name, settings)
+        self._constants = [(path, Raw(encode(value))) for path, value in settings.values.items()]
+        self._copies = [(path, _make_reader(source)) for path, source in settings.copies.items()]
+
+    def apply(self, event: Event) -> Event:
+        """Return the event with the fields set. Raises ValueError if something else is in the way."""
+        parts, is_changed = open_object(event.body), False
+        copies = [(path, value) for path, read in self._copies if (value := read(event, parts)) is not None]
+        for path, value in (*copies, *self._constants):
+            is_changed = put(parts, path, value) or is_changed
+        return event.with_body(encode(parts)) if is_changed else event
+
+
+def _make_reader(path: Path) -> Callable[[Event, Parts], Raw | None]:
+    """Make a function that returns the value of a field; None without any."""
+    if path == ("event_type",):
+        return lambda event, parts: Raw(encode(event.type))
+    return lambda event, parts: get(parts, path)
