@@ -20,10 +20,12 @@ FIND_HIDDEN = """
 """
 """What is beyond the right edge and cannot be scrolled to by itself."""
 PREPARE = """
-for (const one of document.querySelectorAll("tbody tr:nth-child(n+9), details:nth-of-type(n+5)")) one.remove();
+const rows = "tbody tr:nth-child(n+5), details li:nth-child(n+3), details:nth-of-type(n+5)";
+const branches = ".branch .branch:nth-child(n+4), .ticks > .branch:nth-of-type(n+4)";
+for (const one of document.querySelectorAll(`${rows}, ${branches}`)) one.remove();
 for (const one of document.querySelectorAll("details")) one.open = true;
 """
-"""Opens what is folded. Rows of a long table are alike: the first are enough."""
+"""Opens what is folded. Rows of a long table are alike, and so are boxes of events: the first are enough."""
 LIST_ACTIONS = """
 () => {
   const chosen = (one) => one.type !== "radio" || one.checked;
