@@ -61,6 +61,7 @@ READ_ON: Final[Mapping[str, Mapping[str, str]]] = {
     "connector-heap": {"Heap": "../guide/heap.md"},
     "connector-http": {"HTTP": "../guide/http.md"},
     "connector-file": {"files": "../guide/files.md"},
+    "connector-postgres": {"PostgreSQL": "../guide/postgres.md"},
     "connector-stdout": {"files": "../guide/files.md"},
     "connector-braze_cohorts": {"cohorts": "../guide/cohorts.md"},
     "every-filter": {"selection and filters": "../guide/selection-and-filters.md"},
