@@ -6,6 +6,7 @@ from playwright.async_api import Page, ViewportSize
 LARGE = ViewportSize(width=1280, height=1024)
 ENLARGED = ViewportSize(width=640, height=512)
 """What is left of LARGE at 200 %."""
+PHONE = ViewportSize(width=375, height=812)
 RUN_AXE = """
 async (options) => (await axe.run(options)).violations.map((one) => [one.help, one.nodes.map((node) => node.html)])
 """
@@ -19,6 +20,15 @@ FIND_HIDDEN = """
 }).map((one) => one.outerHTML.slice(0, 200))
 """
 """What is beyond the right edge and cannot be scrolled to by itself."""
+FIND_THIN = """
+() => [...document.querySelectorAll("td, th")].filter((one) => {
+  const text = document.createRange(), line = parseFloat(getComputedStyle(one).lineHeight);
+  text.selectNodeContents(one);
+  const box = text.getBoundingClientRect();
+  return box.width < 4 * line && box.height > 5 * line;
+}).map((one) => one.outerHTML.slice(0, 200))
+"""
+"""Cells with a few letters a line."""
 PREPARE = """
 const rows = "tbody tr:nth-child(n+5), details li:nth-child(n+3), details:nth-of-type(n+5)";
 const branches = ".branch .branch:nth-child(n+4), .ticks > .branch:nth-of-type(n+4)";
@@ -54,9 +64,11 @@ async def check_everybody(page: Page) -> None:
     assert await page.evaluate(RUN_AXE, {}) == []
     await page.emulate_media(color_scheme="dark")
     assert await page.evaluate(RUN_AXE, {"runOnly": ["color-contrast"]}) == [], "in the dark, where only colors differ"
-    await page.set_viewport_size(ENLARGED)
-    assert await page.evaluate("document.documentElement.scrollWidth") <= ENLARGED["width"]
-    assert await page.evaluate(FIND_HIDDEN) == []
+    for size in (ENLARGED, PHONE):
+        await page.set_viewport_size(size)
+        assert await page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+        assert await page.evaluate(FIND_HIDDEN) == []
+        assert await page.evaluate(FIND_THIN) == []
     await page.set_viewport_size(LARGE)
     await check_keyboard(page)
 

@@ -83,7 +83,7 @@ async def test_an_action_without_the_right_is_in_the_history(place: Parking) -> 
         assert (await looker.post(path, token=token)).status == 403
         assert (await looker.post(path)).status == 403, "a form of another site is no action of the user"
     page = await until_shown(looker, "/activity?kind=refused", "may not do this: cancel")
-    told = re.findall(r"<td>refused</td><td>([^<]+)</td><td>([^<]+)</td><td>lena</td>", page)
+    told = re.findall(r"<td>refused</td><td>([^<]+)</td><td[^>]*>([^<]+)</td><td>lena</td>", page)
     assert sorted(told) == [
         ("connector hook", "lena may not do this: pause"),
         ("parked events", "lena may not do this: drop"),
@@ -155,7 +155,7 @@ async def test_users_who_may_only_look_learn_no_reason(place: Parking) -> None:
     reason = place.daemon.parked()[-1].reason
     assert reason in unescape((await place.browsers["sven"].get("/parked")).text)
     looking = await place.browsers["lena"].get("/parked")
-    assert f"<td>{OPEN}</td>" in looking.text
+    assert f">{OPEN}</td>" in looking.text
     assert reason not in unescape(looking.text)
     assert "reason" not in looking.text
     assert (await place.browsers["lena"].get("/parked?reason=x")).status == 403, "or a user could guess reasons"
@@ -176,7 +176,7 @@ async def test_ticked_events_are_replayed_after_a_page_that_says_how_many(place:
     assert (await browser.get(f"/parked/{first}")).status == 404
     assert (await browser.get(f"/parked/{left}")).status == 200
     page = (await browser.get("/activity?kind=parked_replayed")).text
-    assert "<td>2 parked events to be delivered once more</td><td>sven</td>" in page
+    assert "2 parked events to be delivered once more</td><td>sven</td>" in page
 
 
 def read_field(page: str, name: str) -> str:
@@ -241,10 +241,10 @@ async def test_the_catalogue_says_who_wants_a_type_and_how_many_came(place: Park
     await place.daemon.post(b'{"events": [%s]}' % make_event(EVIL))
     browser = place.browsers["lena"]
     page = (await browser.get("/catalogue?count=1")).text
-    wanted = '<td><a href="/connectors/hook">hook</a></td>'
-    assert re.search(rf'<th scope="row">{OPEN}</th><td>email</td><td>current</td>\s*{wanted}\s*<td>[1-9]', page)
+    wanted = '<td class="long"><a href="/connectors/hook">hook</a></td>'
+    assert re.search(rf">{OPEN}</th><td>email</td><td>current</td>\s*{wanted}\s*<td>[1-9]", page)
     unwanted = "users.behaviors.Purchase</th><td>purchase</td><td>current</td>"
-    assert re.search(rf'<th scope="row">{unwanted}\s*<td>-</td>\s*<td>0</td>', page)
+    assert re.search(rf'>{unwanted}\s*<td class="long">-</td>\s*<td>0</td>', page)
     assert "&lt;script&gt;alert(1)&lt;/script&gt;{{ 7 * 7 }}\\u202e" in page
     assert '<th scope="col">events</th>' not in (await browser.get("/catalogue")).text
 
@@ -253,8 +253,8 @@ async def test_the_plugins_are_shown_with_docstrings_and_settings(place: Parking
     page = unescape((await place.browsers["lena"].get("/plugins")).text)
     assert "<summary>connector http</summary>" in page
     assert "Sends events to a URL." in page
-    assert re.search(r'<th scope="row">retry.max</th><td>a number with a unit: ms, [^<]+</td><td>"5m"</td>', page)
-    assert re.search(r'<th scope="row">url</th><td>a text</td><td>required</td>', page)
+    assert re.search(r'<th scope="row">retry.max</th><td[^>]*>a number with a unit: ms, [^<]+</td><td>"5m"</td>', page)
+    assert re.search(r'<th scope="row">url</th><td[^>]*>a text</td><td>required</td>', page)
 
 
 async def test_the_journal_is_checked_and_audited_on_demand(place: Parking) -> None:
@@ -270,5 +270,5 @@ async def test_the_journal_is_checked_and_audited_on_demand(place: Parking) -> N
     counted = (await browser.get("/journal?read=types")).text
     today = f"{datetime.now(UTC):%Y-%m-%d}"
     assert f'<th scope="col">{today}</th>' in counted
-    assert re.search(rf'<th scope="row">{OPEN}</th><td><time [^>]*>[^<]*</time></td><td>[1-9]', counted), counted
+    assert re.search(rf">{OPEN}</th><td><time [^>]*>[^<]*</time></td><td>[1-9]", counted), counted
     assert (await browser.get("/journal?read=all")).status == 400
