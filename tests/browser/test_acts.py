@@ -132,6 +132,7 @@ async def test_a_change_of_a_file_of_a_person_is_undone(page: Page, stage: Stage
     path = stage.daemon.conf / "20-stage.toml"
     before = path.read_bytes()
     await page.goto("/connectors/hook/edit")
+    await page.get_by_text("Settings that every connector has").click()
     await page.get_by_label("rate", exact=True).fill("50")
     await page.get_by_role("button", name="Check").click()
     await page.get_by_role("button", name="Launch").click()

@@ -120,6 +120,7 @@ async def place(
     folder = tmp_path_factory.mktemp("forms")
     daemon = Daemon(folder, relay_forks)
     (daemon.plugins / "chat.py").write_text(CHAT % "chat")
+    daemon.configure("40-calm", '[filter.calm]\ntype = "keep"\nfield = "user.y"\nequals = 1\n')
     daemon.configure("60-hook", f'# of a person\n[connector.hook]\ntype = "http"\nurl = "{hook.url}"\nrate = 5.0\n')
     async with run_place(daemon, relay_forks) as running:
         yield running
@@ -167,6 +168,7 @@ async def test_a_connector_is_launched_with_a_pasted_token(place: Place, hook: D
     checked = await post(place, path, ticked, "check")
     assert checked.status == 200, plain(checked)
     secret = place.daemon.state.absolute() / "secrets" / "sink-token"
+    assert f"The secret that was pasted is stored in {secret}. No page shows it again." in plain(checked)
     assert secret.read_text() == TOKEN
     text = (
         f'# Written by the console of relay.\n[connector.sink]\ntype = "heap"\nendpoint = "{hook.url}"\n'
@@ -221,8 +223,11 @@ async def test_a_source_and_a_filter_are_made_by_forms(place: Place) -> None:
     checked = await check(place, "/filters/new?type=keep", name="loud", **{"set.field": "user.x", "set.equals": "5"})
     assert (await launch(place, "/filters/new?type=keep", checked)).status == 303, plain(checked)
     assert (place.daemon.conf / "40-loud.toml").read_text().endswith('field = "user.x"\nequals = 5\n')
-    form = Form(await place.admin.get("/connectors/new?type=file"))
-    assert "There are: loud." in form.described["set.filters"]
+    page = await place.admin.get("/connectors/new?type=file")
+    assert '<option value="loud">loud</option>' in page.text
+    form = Form(page).fields | ALL | {"name": "chosen", "set.path": "/tmp/chosen", "set.filters:1": "calm"}
+    checked = await post(place, "/connectors/new?type=file", form | {"set.filters:0": "loud"}, "check")
+    assert '+filters = ["loud", "calm"]' in plain(checked)
 
 
 async def test_the_connector_of_a_plugin_has_a_form_with_its_docstrings(place: Place) -> None:
@@ -251,8 +256,8 @@ async def test_mistakes_stand_at_their_fields_in_the_words_of_relay_check(place:
     form = await open_form(place, path, name="wrong")
     found = find_mistakes(await post(place, path, form, "check"))
     assert found["set.url"] == "is missing"
-    assert found["set.events"].startswith("an empty list selects nothing")
-    form |= {"set.url": "ftp://x", "set.timeout": "30", "set.retry.max": "1x", "set.filters": "none"}
+    assert found["set.events"].startswith("nothing is ticked")
+    form |= {"set.url": "ftp://x", "set.timeout": "30", "set.retry.max": "1x", "set.filters:0": "none"}
     form |= {"events.text": "!", "set.window": "many", "set.token:from": "env", "set.token:at": "NO_SUCH"}
     checked = await post(place, path, form, "check")
     assert checked.status == 422
@@ -261,7 +266,7 @@ async def test_mistakes_stand_at_their_fields_in_the_words_of_relay_check(place:
         "set.timeout": 'expected a duration such as "30s"',
         "set.retry.max": "expected a duration",
         "set.filters": "none",
-        "set.events": "an empty list selects nothing",
+        "set.events": "nothing is ticked",
         "set.window": "expected a whole number",
         "set.token": "the environment has no variable NO_SUCH",
     }

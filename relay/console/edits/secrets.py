@@ -32,6 +32,11 @@ SHORTEST: Final = 4
 PASSWORD: Final = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
 
 
+def name_folder(state: Path) -> Path:
+    """Return the folder of pasted secrets."""
+    return state.absolute() / SECRETS
+
+
 def find_flaw(secret: str) -> str | None:
     """Return why a secret cannot be pasted; None if it can."""
     if not secret.strip():
@@ -65,7 +70,7 @@ def write_secret(state: Path, hint: str, secret: str) -> Path:
     """
     if flaw := find_flaw(secret):
         raise ValueError(flaw)
-    folder, notes = state.absolute() / SECRETS, state / FOLDER / PASTED
+    folder, notes = name_folder(state), state / FOLDER / PASTED
     for one in (folder, notes.parent, notes):
         if not one.exists():
             make_folder(one)

@@ -20,6 +20,9 @@ Codec = Literal["text", "integer", "number", "boolean", "quantity", "any", "refe
 """How a text stands for a value. "reference": a text, or a reference to a secret in TOML."""
 PREFIX: Final = "set"
 """What the names of inputs begin with: a setting may be named like an input that is none."""
+Fold = Literal["", "type", "kind"]
+"""Among which settings a form folds a setting away: those of its type, those of its whole kind; "": nowhere."""
+FOLDS: Final[Sequence[Fold]] = ("", "type", "kind")
 FIRST: Final = ("path", "tokens", "events", "filters", "from")
 """Settings of every source, filter or connector that nobody should have to look for."""
 CODECS: Final[Mapping[str, Codec]] = {
@@ -55,6 +58,8 @@ class FieldControl(Enum):
     """A list of secrets."""
     START = "start"
     """Where a new connector begins."""
+    NAMES = "names"
+    """Names of other tables in an order: a choice for each."""
     EVENTS = "events"
     """Ticks of event types."""
     TABLE = "table"
@@ -78,8 +83,8 @@ class Field:
     """Whether a secret may as well stand in the file itself."""
     inner: "tuple[Field, ...]" = ()
     """The settings of a table."""
-    is_rare: bool = False
-    """Whether every type of the kind has the setting, and few need it."""
+    fold: Fold = ""
+    """Where a form folds it away: few need the setting."""
 
     @property
     def label(self) -> str:
@@ -124,7 +129,7 @@ class Field:
                 return f"{'a text, or ' if self.takes_text else ''}a reference to a secret: credential, file or env"
             case FieldControl.SECRETS:
                 return "a list: references to secrets: credential, file or env"
-            case FieldControl.LINES | FieldControl.EVENTS:
+            case FieldControl.LINES | FieldControl.EVENTS | FieldControl.NAMES:
                 return f"a list: {value}"
             case FieldControl.PAIRS:
                 return f"names, each with a value: {value}"
@@ -152,13 +157,15 @@ def make_fields(kind: str, schema: Schema | None) -> tuple[Field, ...]:
     """
     found = [] if schema is None else [*list_fields(schema)]
     common = _list_common(kind)
-    fields = [replace(one, is_rare=_is_rare(one, common)) for one in found if one.path != ("type",)]
+    fields = [replace(one, fold=_find_fold(one, kind, common)) for one in found if one.path != ("type",)]
     if kind == "connector":
-        special = {"from": FieldControl.START, "events": FieldControl.EVENTS}
+        special = {"from": FieldControl.START, "events": FieldControl.EVENTS, "filters": FieldControl.NAMES}
         fields = [replace(one, control=special.get(one.label, one.control)) for one in fields]
-    fields.sort(key=lambda one: (one.is_rare, not one.is_required, one.label in FIRST and FIRST.index(one.label) + 1))
+    fields.sort(
+        key=lambda one: (FOLDS.index(one.fold), not one.is_required, one.label in FIRST and FIRST.index(one.label) + 1)
+    )
     is_open = schema is None or schema.get("additionalProperties") is not False
-    return (*fields, Field(name=PREFIX, path=(), doc=OTHERS, is_rare=not is_open))
+    return (*fields, Field(name=PREFIX, path=(), doc=OTHERS, fold="" if is_open else "kind"))
 
 
 def flatten(fields: Sequence[Field]) -> Iterator[Field]:
@@ -311,5 +318,17 @@ def _list_common(kind: str) -> frozenset[str]:
     return frozenset(field.alias or name for one in models for name, field in one.model_fields.items())
 
 
-def _is_rare(field: Field, common: frozenset[str]) -> bool:
-    return field.label in common and not field.is_required and field.label not in FIRST
+def _find_fold(field: Field, kind: str, common: frozenset[str]) -> Fold:
+    """Return where a form folds a setting away.
+
+    `common`: the settings of every type of the kind. Of a connector, a first launch needs secrets and what relay
+    cannot guess, such as an address. Other settings of its type have a default, and are folded away.
+    """
+    if field.is_required or field.label in FIRST:
+        return ""
+    if field.label in common:
+        return "kind"
+    is_plain = field.control in (FieldControl.TEXT, FieldControl.CHOICE)
+    is_unknown = is_plain and field.default in (NOT_SET, None)
+    is_secret = field.control in (FieldControl.SECRET, FieldControl.SECRETS)
+    return "" if kind != "connector" or is_unknown or is_secret else "type"

@@ -143,6 +143,11 @@ def put_ticks(form: Mapping[str, str], name: str, accepted_types: Sequence[str] 
     return rest | ({f"{name}{AS_TOML}": EMPTY} if entries == [] else {name: "\n".join(entries or ())})
 
 
+def is_unticked(form: Mapping[str, str], name: str) -> bool:
+    """Return whether the list of a form from `put_ticks` selects nothing."""
+    return form.get(f"{name}{AS_TOML}") == EMPTY
+
+
 def show_ticks(
     shown: Mapping[str, str], name: str, accepted_types: Sequence[str] = (), *, text: str = "", is_new: bool = False
 ) -> Ticks | None:
@@ -150,7 +155,7 @@ def show_ticks(
 
     `text`: what was posted for other entries. `is_new`: nothing is ticked yet.
     """
-    if is_new or shown.get(f"{name}{AS_TOML}") == EMPTY:
+    if is_new or is_unticked(shown, name):
         return fill_ticks([], accepted_types, text)
     if f"{name}{AS_TOML}" in shown:
         return None

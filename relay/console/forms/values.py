@@ -33,6 +33,8 @@ TIME: Final = "time"
 STARTS: Final = ("now", "oldest")
 MOST_SECRETS: Final = 100
 """Secrets in a list."""
+MOST_NAMES: Final = 100
+"""Names in an order."""
 MOST_LINES: Final = 1000
 """Entries of a field. Longer lists are shown as TOML, which is read faster."""
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
@@ -160,6 +162,9 @@ def _read_control(one: Field, form: Inputs, before: object, found: FormValues) -
             value = [read_scalar(one.codec, line) for line in lines]
         case FieldControl.PAIRS if lines:
             value = _read_pairs(one, lines)
+        case FieldControl.NAMES:
+            names = (form.get(f"{one.name}:{number}", "").strip() for number in range(MOST_NAMES))
+            value = [name for name in names if name] or NOT_SET
         case FieldControl.SECRET:
             value = _read_secret(one, one.name, form)
         case FieldControl.SECRETS:
@@ -247,6 +252,8 @@ def _show_control(one: Field, value: Any) -> dict[str, str]:
             return {one.name: write_scalar(one.codec, value)}
         case FieldControl.LINES | FieldControl.EVENTS if isinstance(value, list):
             return {one.name: "\n".join(write_scalar(one.codec, entry) for entry in value)}
+        case FieldControl.NAMES if isinstance(value, list) and all(isinstance(entry, str) for entry in value):
+            return {f"{one.name}:{number}": entry for number, entry in enumerate(value)}
         case FieldControl.PAIRS if isinstance(value, dict):
             return {one.name: "\n".join(f"{key} = {write_scalar(one.codec, part)}" for key, part in value.items())}
         case FieldControl.SECRET:

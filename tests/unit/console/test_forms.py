@@ -210,12 +210,16 @@ def test_a_connector_starts_now_at_the_oldest_or_at_a_time(value: str, shown: di
     assert keep(fields, {"from": value}).values == {"from": value}
 
 
-def test_rare_settings_come_last_and_those_of_every_connector_are_rare() -> None:
+def test_what_a_first_launch_needs_comes_first_and_the_rest_is_folded_away() -> None:
     heap = find_form("connector", "heap")
-    first = [one.label for one in heap if not one.is_rare]
-    assert first[:3] == ["mode", "endpoint", "token"]
-    assert first[-3:] == ["events", "filters", "from"]
-    assert {"retry", "batch", "ca", "enabled"} <= {one.label for one in heap if one.is_rare}
+    shown = [one.label for one in heap if not one.fold]
+    assert shown == ["endpoint", "token", "app_id", "api_key", "events", "filters", "from"]
+    assert {"mode", "region", "names"} <= {one.label for one in heap if one.fold == "type"}
+    assert {"retry", "batch", "ca", "enabled"} <= {one.label for one in heap if one.fold == "kind"}
+    part = {"type": "object", "required": ["it"], "properties": {"it": {"type": "string"}}}
+    foreign = make_fields("connector", a_schema(room=part, secret=SECRET, calm={"default": "x", "type": "string"}))
+    assert [one.label for one in foreign if not one.fold] == ["secret"]
+    assert {one.fold for one in find_form("filter", "redact") if one.label in ("fields", "action")} == {""}
     assert [one.label for one in find_form("source", "currents")][:2] == ["path", "tokens"]
 
 

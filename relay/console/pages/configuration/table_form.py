@@ -1,7 +1,7 @@
 """The form of a table: a new table of a type, or a table that is there, to be changed or copied."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from aiohttp import web
@@ -11,10 +11,10 @@ from relay.console.edits.conf import ConfView
 from relay.console.edits.consider import Considered, consider
 from relay.console.edits.draft import Draft
 from relay.console.edits.permission import find_bar
-from relay.console.edits.secrets import find_plain_secrets, keep
+from relay.console.edits.secrets import find_plain_secrets, keep, name_folder
 from relay.console.edits.tables import Files, put_table
 from relay.console.forms.fields import NOT_SET, PREFIX, Field, flatten, make_fields
-from relay.console.forms.ticks import TEXT, Ticks, put_ticks, show_ticks
+from relay.console.forms.ticks import TEXT, Ticks, is_unticked, put_ticks, show_ticks
 from relay.console.forms.values import Inputs, find_pasted, is_part, read_form, refer_to_file, show_again, show_form
 from relay.console.pages.configuration.files import read_view
 from relay.console.pages.configuration.launches import PLURALS
@@ -28,6 +28,7 @@ NAME: Final = "name"
 """The input with the name of a new table."""
 EVENTS: Final = f"{PREFIX}.events"
 """The field with the selection of a connector."""
+UNTICKED: Final = "nothing is ticked: tick All events, or those that the connector should get"
 RESERVED: Final = "new"
 """A name that the path of a page has already."""
 
@@ -177,6 +178,8 @@ async def _change(visit: Visit, form: TableForm) -> web.StreamResponse:
     found = await consider(visit, draft)
     if isinstance(found, web.Response):
         return found
+    if is_unticked(posted, EVENTS) and EVENTS in found.mistakes:
+        found = replace(found, mistakes={**found.mistakes, EVENTS: [UNTICKED]})
     emptied = form.find_secrets(read.values) | {*found.emptied}
     shown = await ADMIN.run(show_again, form.fields, posted, read, form.before)
     shown = {key: text for key, text in shown.items() if not any(is_part(key, one) for one in emptied)}
@@ -221,8 +224,6 @@ async def _show(
     used = {
         one.name for one in flatten(form.fields) if one.name in mistakes or any(is_part(key, one.name) for key in shown)
     }
-    # The field for other settings is of no use where the type takes none, and the table has none
-    rare = [one for one in form.fields if one.is_rare and (one.path or one.name in used)]
     return visit.show(
         "table_form.html",
         status=found.status if found else 200,
@@ -232,15 +233,29 @@ async def _show(
         shown=shown,
         considered=found,
         labels={NAME: (NAME, NAME)} | {one.name: (one.id, one.title) for one in flatten(form.fields)},
-        rare=rare,
-        is_rare_open=any(one.name in used for one in flatten(rare)),
+        parts=_list_parts(form, used),
         look={
             "considered": found,
             "may_paste": not await ADMIN.run(find_bar, visit, form.view),
             "ticks": await ADMIN.run(_fill_ticks, form, shown, visit.form.get(TEXT)),
-            "hints": {"set.filters": [name for name, _ in form.view.list_tables("filter")]},
+            "names": {f"{PREFIX}.filters": [name for name, _ in form.view.list_tables("filter")]},
+            "kept_in": name_folder(visit.console.options.state),
         },
     )
+
+
+def _list_parts(form: TableForm, used: Collection[str]) -> list[tuple[str, list[Field], bool]]:
+    """Return the fields of the form in parts: a title, the fields, and whether they are shown at once.
+
+    The first part has no title, and is never folded away: what a first launch needs, and what the table says already.
+    `used`: the fields with a mistake or a value of their own.
+    """
+    titles = {"": "", "type": f"More settings of {form.type}", "kind": f"Settings that every {form.kind} has"}
+    parts: dict[str, list[Field]] = {fold: [] for fold in titles}
+    for one in form.fields:
+        if one.path or one.name in used or not one.fold:  # the field for other settings is of no use to most types
+            parts["" if one.title in form.before else one.fold].append(one)
+    return [(titles[fold], part, any(one.name in used for one in flatten(part))) for fold, part in parts.items()]
 
 
 def _fill_ticks(form: TableForm, shown: Inputs, text: str | None) -> Ticks | None:
