@@ -44,6 +44,7 @@ COMMANDS: Final[Mapping[str, OwnCommand]] = {
     "send": OwnCommand("running.send", "Post the events in FILE to a running relay."),
     "status": OwnCommand("running.status", "Show on one screen how the running relay is."),
     "tail": OwnCommand("running.tail", "Print events as they pass."),
+    "test": OwnCommand("config.test", "Try the tables [test.NAME] of the configuration in DIR; nothing is delivered."),
     "top": OwnCommand("running.top", "Show `relay status` again and again, until Ctrl-C."),
     "trace": OwnCommand("state.trace", "Find the event with this ID, and show its way through relay."),
 }

@@ -22,12 +22,13 @@ from relay.config.files import (
     Document,
     Text,
     counts,
+    find_event_file,
     is_file_name,
     name_file,
     parse_document,
 )
 from relay.config.line_numbers import KeyPath
-from relay.config.load import NAME, Loaded, load, load_again, load_console, load_journal
+from relay.config.load import NAME, Loaded, RouteTest, load, load_again, load_console, load_journal
 from relay.config.merge import Merged, is_reference, list_leaves
 from relay.config.mistake import ConfigError, Mistake, format_path
 from relay.config.model import (
@@ -95,6 +96,7 @@ __all__ = [
     "PluginInfo",
     "Redaction",
     "Registry",
+    "RouteTest",
     "TcpAddress",
     "Text",
     "TlsError",
@@ -104,6 +106,7 @@ __all__ = [
     "expiry_warning",
     "explain_plain_secret",
     "find_changed_files",
+    "find_event_file",
     "find_folders",
     "find_shipped",
     "find_unmade",

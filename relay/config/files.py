@@ -294,3 +294,13 @@ def _find_unread_files(folders: Sequence[Path], reading: FoundFiles) -> Iterator
                     if path.suffix == ".d":
                         advice = f"name it {base}.d if it overrides keys of {base}, else {advice}"
                     yield Mistake(file=shown, reason=f"is a folder whose files are not read: {advice}")
+
+
+def find_event_file(path: Path, folders: Sequence[Path]) -> Path:
+    """Return a file of events by its path from a folder of conf.d; of several the first. Raises OSError."""
+    for place in [folder / path for folder in folders]:
+        if place.is_file():  # raises PermissionError
+            return place
+    if any((folder / path).exists() for folder in folders):
+        raise OSError(f"{path} is no file")
+    raise OSError(f"there is no file {path}" + ("" if path.is_absolute() else f" in {', '.join(map(str, folders))}"))

@@ -2,11 +2,11 @@
 once."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
@@ -40,14 +40,26 @@ from relay.config.tls import TlsError, expiry_warning, make_server_context
 from relay.config.validation_errors import translate, validate
 from relay.guests import contained, find_type_name
 
+if TYPE_CHECKING:  # imported late: a start imports what its configuration needs
+    from relay.config.route_tests.settings import RouteTestSettings
+
 NAME: Final = "[a-z][a-z0-9_-]*"
 """Names of sources, connectors, filters and alerts."""
 SUSPECTS: Final = 2
 """Broken plugins that a mistake about an unknown type names. The warnings name all broken plugins."""
-TABLES: Final = (*OWN_TABLES, *KINDS)
+TABLES: Final = (*OWN_TABLES, *KINDS, "test")
 
 S = TypeVar("S", bound=Settings)
 Tables = Mapping[str, Configured[Any, Any]]
+
+
+class RouteTest(NamedTuple):
+    """A table [test.NAME], with its place."""
+
+    name: str
+    settings: "RouteTestSettings"
+    file: str
+    line: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +73,11 @@ class Loaded:
     tables: Mapping[KeyPath, Settings]
     """The settings of every table, including disabled ones, by ("journal",) or ("connector", "heap")."""
     merged: Merged
-    """The tables as written."""
+    """The tables as written, but for the tests."""
+    connectors: Tables
+    """The connectors, including disabled ones."""
+    tests: Sequence[RouteTest] = ()
+    """The tables [test.NAME]. A daemon does not keep them."""
 
 
 def load(
@@ -79,16 +95,16 @@ def load(
     """
     where = folders if isinstance(folders, ConfFolders) else ConfFolders(folders)
     found = read_folders(where, proposed, must_read=secrets_required)
-    loaded = _load(found, registry, secrets_required=secrets_required)
+    loaded = _load(found, registry, where.in_order, secrets_required=secrets_required)
     return replace(loaded, config=replace(loaded.config, folders=where))
 
 
-def load_again(texts: Sequence[Text], registry: Registry) -> Loaded:
+def load_again(texts: Sequence[Text], registry: Registry, *, secrets_required: bool = True) -> Loaded:
     """Load a configuration from the texts of its files (`Config.texts`). Secrets are read where they are now.
 
-    Raises `ConfigError`.
+    `secrets_required`: as for `load`. Raises `ConfigError`.
     """
-    return _load(read_again(texts), registry, secrets_required=True)
+    return _load(read_again(texts), registry, (), secrets_required=secrets_required)
 
 
 def load_journal(folders: ConfFolders) -> JournalSettings:
@@ -125,11 +141,13 @@ def load_console(folders: ConfFolders, *, whole: bool = False) -> ConsoleSetting
         raise ConfigError(translate(error, table, ConsoleSettings, ("console",), merged)) from None
 
 
-def _load(reading: FoundFiles, registry: Registry, *, secrets_required: bool) -> Loaded:
+def _load(reading: FoundFiles, registry: Registry, folders: Sequence[Path], *, secrets_required: bool) -> Loaded:
+    """`folders`: where files of events are that tests name; empty: nobody looks for such files."""
     merged = Merged()
     repeated = [mistake for document in reading.documents for mistake in merged.add(document)]
     check = _Check(merged, registry, [*reading.mistakes, *repeated], reading.warnings)
     check.unknown_tables()
+    tests = check.check_tests(folders, lacks=not reading.unread)
     named = {kind: check.check_named_tables(kind) for kind in KINDS}
     sources, connectors = named["source"], named["connector"]
     runtime = check.check_own_table("runtime", RuntimeSettings)
@@ -216,7 +234,7 @@ def _load(reading: FoundFiles, registry: Registry, *, secrets_required: bool) ->
     every: dict[KeyPath, Settings] = {(name,): getattr(config, name) for name in OWN_TABLES}
     every |= {(kind, name): table.settings for kind, tables in named.items() for name, table in tables.items()}
     config = replace(config, list_effective=partial(list_effective, every, merged, disabled))
-    return Loaded(config, tuple(sorted(check.warnings, key=_place)), tuple(disabled), every, merged)
+    return Loaded(config, tuple(sorted(check.warnings, key=_place)), tuple(disabled), every, merged, connectors, tests)
 
 
 def _place(mistake: Mistake) -> tuple[str, int, str]:
@@ -271,19 +289,43 @@ class _Check:
         """Check one of the daemon's tables. After a mistake the defaults stand in until `load` raises."""
         return self._settings((name,), self.merged.table.get(name, {}), model) or model()
 
+    def check_tests(self, folders: Sequence[Path], *, lacks: bool) -> Sequence[RouteTest]:
+        """Check the tables [test.NAME], and take them out of the merged tables, which a daemon keeps."""
+        if "test" not in self.merged.table:
+            return ()
+        from relay.config.route_tests import checks, settings
+
+        found: dict[str, RouteTestSettings] = {}
+        for name, table in self._list_named("test"):
+            if one := self._settings(("test", name), table, settings.RouteTestSettings):
+                found[name] = one
+        self.mistakes.extend(self._drop_known(checks.find_mistakes(found, folders, self.merged, lacks=lacks)))
+        self.warnings.extend(checks.find_unknown_types(found, self.registry.made, self.merged))
+        tests = [
+            RouteTest(name, one, *(self.merged.find_origin(("test", name)) or ("", None)))
+            for name, one in found.items()
+        ]
+        self.merged.drop("test")
+        return tests
+
     def check_named_tables(self, kind: str) -> Tables:
         """Check all tables of a kind; return those without mistakes."""
-        if not isinstance(self.merged.table.get(kind, {}), dict):
-            self._add_mistake((kind,), f"expected named tables, such as [{kind}.example]")
-        configured = [self._named_table(kind, name, table) for name, table in self.merged.get_tables(kind).items()]
+        configured = [self._named_table(kind, name, table) for name, table in self._list_named(kind)]
         return {table.name: table for table in configured if table}
 
-    def _named_table(self, kind: str, name: str, table: object) -> Configured[Any, Any] | None:
-        if not isinstance(table, dict):
-            self._add_mistake((kind, name), f"expected a named table, such as [{kind}.example]")
-            return None
-        if not re.fullmatch(NAME, name):
-            self._add_mistake((kind, name), "a name is made of a-z, 0-9, _ and -, and starts with a letter")
+    def _list_named(self, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the named tables of a kind, and report what is no such table."""
+        if not isinstance(self.merged.table.get(kind, {}), dict):
+            self._add_mistake((kind,), f"expected named tables, such as [{kind}.example]")
+        for name, table in self.merged.get_tables(kind).items():
+            if not isinstance(table, dict):
+                self._add_mistake((kind, name), f"expected a named table, such as [{kind}.example]")
+                continue
+            if not re.fullmatch(NAME, name):
+                self._add_mistake((kind, name), "a name is made of a-z, 0-9, _ and -, and starts with a letter")
+            yield name, table
+
+    def _named_table(self, kind: str, name: str, table: dict[str, Any]) -> Configured[Any, Any] | None:
         plugin = self._plugin(kind, name, table)
         if plugin is None:
             # Without its type, check only the settings that all tables of the kind have

@@ -36,6 +36,12 @@ class Merged:
         """List the named tables of a kind. Anything else, such as a number, is left out."""
         return [(name, table) for name, table in self.get_tables(kind).items() if isinstance(table, dict)]
 
+    def drop(self, kind: str) -> None:
+        """Forget all tables of a kind."""
+        self.table.pop(kind, None)
+        for path in [path for path in self.origins if path[0] == kind]:
+            del self.origins[path]
+
     def digest_tables(self, kinds: Collection[str]) -> dict[str, str]:
         """Return a digest of each table as it is written, such as "journal" or, of these kinds, "connector.heap".
 

@@ -30,6 +30,10 @@ EVENTS: Final = {
 
 def make_schema(registry: Registry, tell: Callable[[str], object] = lambda _: None) -> dict[str, Any]:
     """Make the schema. A type whose settings cannot be described accepts anything, and `tell` is called."""
+    from relay.config.route_tests.settings import (
+        RouteTestSettings,  # late: a daemon without tests does without the module
+    )
+
     parts: dict[str, dict[str, Any]] = {}
     for kind in KINDS:
         for name, plugin in registry.get_types(kind).items():
@@ -42,11 +46,13 @@ def make_schema(registry: Registry, tell: Callable[[str], object] = lambda _: No
                 tell(f"settings of the {kind} type {name} of {owner} cannot be described: {name_error(error)}")
     parts |= {name: _make_table(name, model) for name, model in OWN_TABLES.items()}
     parts["erasure"]["properties"]["on"]["items"] = _link("event type")
+    parts["test"] = _make_table("test", RouteTestSettings)
     inner: dict[str, Any] = {}
     for table in parts.values():
         inner |= table.pop("$defs", {})
     unfinished = {kind: _make_unfinished(kind, [*registry.get_types(kind)], parts) for kind in KINDS}
-    tables = {kind: _named(kind, [*registry.get_types(kind)]) for kind in KINDS}
+    tables = {kind: _named([*(f"{kind}.{name}" for name in registry.get_types(kind)), kind]) for kind in KINDS}
+    tables["test"] = _named(["test"])
     return {
         "$schema": DIALECT,
         "title": "relay: a file of conf.d",
@@ -121,12 +127,11 @@ def _make_unfinished(kind: str, names: list[str], parts: Mapping[str, Any]) -> d
     return {"title": f"{kind} without type", "propertyNames": {"enum": sorted(keys - {"type"})}}
 
 
-def _named(kind: str, names: list[str]) -> dict[str, Any]:
-    choices = [_link(f"{kind}.{name}") for name in names]
+def _named(choices: list[str]) -> dict[str, Any]:
     return {
         "type": "object",
         "propertyNames": {"pattern": f"^{NAME}$"},
-        "additionalProperties": {"type": "object", "oneOf": [*choices, _link(kind)]},
+        "additionalProperties": {"type": "object", "oneOf": [*map(_link, choices)]},
     }
 
 

@@ -1,6 +1,6 @@
 """Traces an event through every connector: by journal and ledgers, and by the configuration. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -11,7 +11,7 @@ from relay.catalogue import Selection
 from relay.config import Config, Configured
 from relay.guests import contained
 from relay.inspect.search import PENDING, Aside, Found, LaneProgress
-from relay.route import Failed, apply_filter, number_parts, read_id
+from relay.route import explain_chain, read_id
 
 UNKNOWN: Final = "cannot be known from"
 """The prefix for a chain of filters whose result does not follow from the event."""
@@ -157,41 +157,33 @@ def _trace_route(event: Event, connector: str, config: Config | None) -> TracedC
     )
 
 
+class _Unknown(Exception):
+    """Raised for a filter whose result does not follow from the event."""
+
+
 def _apply_filters(event: Event, steps: Sequence[Configured[Filter, FilterSettings]]) -> tuple[str, Sequence[Event]]:
     """Apply a chain of filters as far as the result follows from the event; return the result and the parts."""
-    parts, changed, split = [event], list[str](), list[str]()
+    try:
+        found = explain_chain(_make_filters(steps), event)
+    except _Unknown as error:
+        return f"{UNKNOWN} {error}", ()
+    return found.said, found.events if found.split else ()
+
+
+def _make_filters(steps: Sequence[Configured[Filter, FilterSettings]]) -> Iterator[Filter]:
+    """Make filters one after the other. Raises _Unknown."""
     for table in steps:
         # Only the running lane can tell what these filters make of an event
         if table.plugin.stateful:
-            return f"{UNKNOWN} {table.name}, which goes by more than the event", ()
+            raise _Unknown(f"{table.name}, which goes by more than the event")
         if table.plugin.open is not Filter.open:
-            return f"{UNKNOWN} {table.name}, which only a running connector has open", ()
+            raise _Unknown(f"{table.name}, which only a running connector has open")
         try:
             with contained():
-                step = table.plugin(table.name, table.settings)
+                made = table.plugin(table.name, table.settings)
         except Exception as error:  # what it says may be a secret
-            return f"{UNKNOWN} {table.name}, which cannot be made here ({type(error).__name__})", ()
-        following: list[Event] = []
-        for part in parts:
-            made = apply_filter(step, part)
-            if isinstance(made, Failed):
-                return f"parked by {made.reason.removeprefix('filter ')}", ()
-            if isinstance(made, Event):
-                changed += [table.name] if made is not part else []
-                following.append(made)
-            elif made is not None:
-                split.append(table.name)
-                following += made
-        if not following:
-            return f"dropped by {table.name}", ()
-        parts = following
-    whole = [f"split into {len(parts)} by {_join_names(split)}"] if split else []
-    said = "; ".join([*whole, *([f"changed by {_join_names(changed)}"] if changed else [])])
-    return said or "kept", number_parts(parts) if split else ()
-
-
-def _join_names(steps: Sequence[str]) -> str:
-    return ", ".join(dict.fromkeys(steps))
+            raise _Unknown(f"{table.name}, which cannot be made here ({type(error).__name__})") from None
+        yield made
 
 
 def _describe_outcome(way: TracedConnector, lane: LaneProgress) -> str:

@@ -1,10 +1,8 @@
 """Finds what a connector would have had of the events of the last hour. Changes nothing."""
 
-import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain, islice, zip_longest
 from pathlib import Path
@@ -12,13 +10,13 @@ from typing import Final
 
 import msgspec
 
-from relay.api import Block, Event, Filter
+from relay.api import Block, Event
 from relay.catalogue import Selection
-from relay.config import Config, ConfigError, NotMade, Redaction, make_filters, make_mistakes
-from relay.guests import call_guest, find_reason
+from relay.config import Config
 from relay.proposal.values import EventSample, Example
 from relay.route import Route
 from relay.store import Store
+from relay.trial import open_filters
 
 HOUR_S: Final = 3600.0
 READ_S: Final = 15.0
@@ -81,7 +79,7 @@ async def take_sample(store: Store, config: Config, connector: str, state: Path)
     """Find what a connector would have had, as far as its filters open and the journal can be read."""
     since, tally, problems = time.time() - HOUR_S, _Tally(), list[str]()
     try:
-        async with _open_filters(config, connector, state) as filters:
+        async with open_filters(config, connector, state) as filters:
             _read_hour(store, since, Route(Selection(config.list_entries(connector)), filters), tally, problems)
     except OSError as error:  # whoever asks learns of the mistakes all the same
         tally.complete = False
@@ -108,28 +106,3 @@ def _read_hour(store: Store, since: float, route: Route, tally: _Tally, problems
                 tally.complete = False
                 break
         problems += log.problems
-
-
-@asynccontextmanager
-async def _open_filters(config: Config, connector: str, state: Path) -> AsyncIterator[Sequence[Filter]]:
-    """Open filters of its own for a connector. Raises OSError."""
-    try:
-        filters = make_filters(config, connector, state)
-    except NotMade as error:
-        raise OSError(str(ConfigError(make_mistakes(error.failures)))) from None
-    async with AsyncExitStack() as opened:
-        for step in filters:
-            opened.push_async_callback(_release, step)
-            try:
-                await call_guest(step.open, "open", {"filter": step.name}, step.settings.open_timeout)
-            except Exception as error:
-                why = Redaction(step.settings).clean(find_reason(error))
-                raise OSError(f"filter {step.name} does not open: {why}") from None
-        yield filters
-
-
-async def _release(step: Filter) -> None:
-    try:
-        await call_guest(step.release, "close", {"filter": step.name}, step.settings.open_timeout)
-    except Exception:
-        await asyncio.sleep(0)  # the process ends

@@ -3,13 +3,13 @@
 The filters of a route run for every event, so the usual results (the event itself, None) are handled first.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from inspect import iscoroutine
 from operator import attrgetter
 from time import perf_counter
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -39,6 +39,28 @@ class Failed:
 
 Made = Event | Sequence[Event] | Failed | None
 """The result for an event: kept or replaced, split into two or more, parked, or dropped."""
+
+
+class Explained(NamedTuple):
+    """What filters make of a selected event."""
+
+    outcome: Literal["delivered", "filtered", "parked"]
+    events: Sequence[Event] = ()
+    """The event, or its parts, as the connector gets them."""
+    reason: str = ""
+    """The filter that drops the event, or the filter that cannot handle the event and why."""
+    changed: Sequence[str] = ()
+    """The filters that change the event."""
+    split: Sequence[str] = ()
+    """The filters that split the event."""
+
+    @property
+    def said(self) -> str:
+        """The result in words."""
+        if self.outcome != "delivered":
+            return f"{'dropped' if self.outcome == 'filtered' else 'parked'} by {self.reason}"
+        split = [f"split into {len(self.events)} by {', '.join(self.split)}"] if self.split else []
+        return "; ".join([*split, *([f"changed by {', '.join(self.changed)}"] if self.changed else [])]) or "kept"
 
 
 def apply_filter(step: Filter, event: Event) -> Made:
@@ -127,6 +149,29 @@ def number_parts(parts: Sequence[Event]) -> list[Event]:
             seen[own] = 1
         found.append(Event(body, part.kind, part.offset, part.received, number))
     return found
+
+
+def explain_chain(steps: Iterable[Filter], event: Event) -> Explained:
+    """Apply filters one after the other to an event. A failure on a part parks the whole event."""
+    parts, changed, split = [event], list[str](), list[str]()
+    for step in steps:
+        following: list[Event] = []
+        for part in parts:
+            made = apply_filter(step, part)
+            if isinstance(made, Failed):
+                return Explained("parked", reason=made.reason.removeprefix("filter "))
+            if isinstance(made, Event):
+                if made is not part:
+                    changed.append(step.name)
+                following.append(made)
+            elif made is not None:
+                split.append(step.name)
+                following += made
+        if not following:
+            return Explained("filtered", reason=step.name)
+        parts = following
+    found = number_parts(parts) if split else parts
+    return Explained("delivered", found, changed=[*dict.fromkeys(changed)], split=[*dict.fromkeys(split)])
 
 
 def _check_event(event: Event, made: object) -> None:

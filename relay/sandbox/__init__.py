@@ -16,7 +16,7 @@ from relay.sandbox.heap.webhook import HeapWebhook, WebhookSwitches
 from relay.sandbox.report import Result, format_result
 from relay.sandbox.scenario import Followed, Step
 from relay.sandbox.server import StandIn
-from relay.sandbox.shapes import list_types, make_event
+from relay.sandbox.shapes import list_types, make_event, make_sample
 from relay.sandbox.stories import STORIES, play_story
 from relay.sandbox.stream import Stream
 from relay.sandbox.switches import Switches
@@ -50,6 +50,7 @@ __all__ = [
     "make_cohort_doors",
     "make_currents_doors",
     "make_event",
+    "make_sample",
     "make_shared_doors",
     "play_story",
 ]

@@ -47,6 +47,17 @@ def make_event(type: str, rng: Random, now: float) -> dict[str, Any]:
     }
 
 
+def make_sample(type: str, now: float) -> dict[str, Any]:
+    """Make the same event of a type each time, but for its time: of a known user, and without an oddity.
+
+    Raises KeyError as `make_event`.
+    """
+    event, properties = make_event(type, Random(type), now), dict(_make_variants(type)[0])
+    if "time_ms" in properties:
+        properties["time_ms"] = int(now) * 1000
+    return event | {"time": int(now), "user": _fill_user(type, _make_users()[1]), "properties": properties}
+
+
 def make_test_event(type: str, rng: Random, now: float) -> dict[str, Any]:
     """Make an event of the button Send Test Events: every text is a placeholder. Raises KeyError as `make_event`."""
     event = make_event(type, rng, now)
@@ -64,6 +75,10 @@ def _choose_user(type: str, rng: Random) -> dict[str, str]:
         return {}
     if type.endswith(".InboundReceive") and "external_user_id" not in user:
         return {}  # a stranger has written: Braze knows no user for the number (Currents schema: `user_id` is optional)
+    return _fill_user(type, user)
+
+
+def _fill_user(type: str, user: dict[str, str]) -> dict[str, str]:
     return {field: user[field] for field in _load_shapes()["types"][type]["user"].split() if field in user}
 
 

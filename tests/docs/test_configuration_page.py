@@ -13,6 +13,7 @@ from relay.api import ByteSize, Duration, Secret, Settings
 from relay.api.transport.route import WaySettings
 from relay.config.model import OWN_TABLES
 from relay.config.plugins.registry import KINDS
+from relay.config.route_tests.settings import RouteTestSettings
 from tests.docs.generate.builtin import builtin
 from tests.docs.generate.configuration import page, settings_of
 from tests.docs.generate.values import default_of, kind_of
@@ -31,6 +32,7 @@ def sections() -> Iterator[tuple[str, type[Settings], type[Settings]]]:
         for name, plugin in builtin(kind).items():
             yield f"{kind}-{name}", plugin.Settings, base
     yield "http-connectors", WaySettings, Settings
+    yield "every-test", RouteTestSettings, Settings
 
 
 @pytest.mark.parametrize(("anchor", "model", "base"), [*sections()])

@@ -14,6 +14,7 @@ from relay.api import Settings
 from relay.config.descriptions import summarize
 from relay.config.model import OWN_TABLES
 from relay.config.plugins.registry import KINDS
+from relay.config.route_tests.settings import RouteTestSettings
 from tests.docs.generate.builtin import builtin
 from tests.docs.generate.configuration import settings_of
 
@@ -45,6 +46,8 @@ def with_comments(path: Path) -> str:
 
 def _model(tables: dict[str, dict[str, dict[str, str]]], kind: str, name: str) -> type[Settings]:
     """Find the model of a table, such as [ingest] or [connector.heap]."""
+    if kind == "test":
+        return RouteTestSettings
     if kind not in KINDS:
         return OWN_TABLES[kind]
     model: type[Settings] = builtin(kind)[tables[kind][name]["type"]].Settings

@@ -13,6 +13,7 @@ from relay.api.transport.route import WaySettings
 from relay.config.descriptions import read_descriptions
 from relay.config.model import OWN_TABLES
 from relay.config.plugins.registry import KINDS
+from relay.config.route_tests.settings import RouteTestSettings
 from relay.kinds import ALERTED
 from tests.docs.generate.builtin import builtin
 from tests.docs.generate.configuration_texts import HTTP_INTRO, INTRO, KIND_INTROS, READ_ON
@@ -60,6 +61,8 @@ def _parts() -> Iterator[str]:
                 yield from _section(title, f"{name}{key}", getdoc(within) or "", settings_of(within))
     for kind in KINDS:
         yield from _kind(kind)
+    yield "## Tests: `[test.NAME]`"
+    yield from _section("Every test", "every-test", getdoc(RouteTestSettings) or "", settings_of(RouteTestSettings))
 
 
 def _contents() -> Iterator[str]:
@@ -70,6 +73,7 @@ def _contents() -> Iterator[str]:
         types = ", ".join(f"[`{name}`](#{kind}-{name})" for name in builtin(kind))
         http = f", [{HTTP}](#http-connectors)" if kind == "connector" else ""
         yield f"- `[{kind}.NAME]`: [every {kind}](#every-{kind}){http}; by type: {types}"
+    yield "- `[test.NAME]`: [every test](#every-test)"
 
 
 def table_within(field: FieldInfo) -> type[Settings] | None:

@@ -29,6 +29,7 @@ from tests.docs.generate.markdown import code
 
 PLAIN: Final[Mapping[Any, str]] = {
     str: "text",
+    Any: "value",
     bool: "`true` or `false`",
     int: "integer",
     float: "number",

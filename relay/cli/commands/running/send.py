@@ -5,7 +5,6 @@ import os
 import ssl
 import sys
 import time
-from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -19,8 +18,9 @@ import click
 import orjson
 from yarl import URL
 
-from relay.api import Walk, retry_after
+from relay.api import retry_after
 from relay.api.internal import cut, find_closest, one_line
+from relay.cli.event_file import read_events
 from relay.cli.options import complete_entry, warn_of_plain_http
 from relay.cli.output import get_plain
 from relay.sandbox import list_types, make_event
@@ -93,7 +93,7 @@ def send(
     if token:
         warn_of_plain_http(url, f"${token_env}")
     torn: list[int] = []
-    events = _read_events(file, None if shape == "ndjson" else torn) if file else iter([orjson.dumps(made)])
+    events = _read_all(file, None if shape == "ndjson" else torn) if file else iter([orjson.dumps(made)])
     with _show_progress(file, shown=not quiet and sys.stderr.isatty()) as advance:
         kept = asyncio.run(_send(events, batch, url, headers, shape, context, advance))
     left_out = f", {format_count(kept['duplicates'], 'duplicate')} left out" if kept["duplicates"] else ""
@@ -277,44 +277,9 @@ def _make_sample(type_name: str) -> dict[str, Any]:
         raise click.UsageError(f"there is no sample of the type {type_name}{meant}") from None
 
 
-def _read_events(file: IO[bytes], torn: list[int] | None) -> Iterator[bytes]:
-    """Yield the events of a file, byte for byte. NDJSON is read line by line; any other form is read whole.
-
-    With `torn`, lines that are no JSON by themselves are left out, and their numbers go into `torn`. Such a line could
-    end the list of all events. Raises ClickException."""
-    first, before = b"", 0
-    while not first and (line := file.readline()):
-        first, before = line.removeprefix(BOM_UTF8).strip(), before + 1
+def _read_all(file: IO[bytes], torn: list[int] | None) -> Iterator[bytes]:
+    """Yield the events of a file. Raises ClickException."""
     try:
-        is_event = all(name != b"events" for name, _ in Walk(first).members())
-    except ValueError:
-        is_event = False
-    if is_event:
-        yield first
-        for number, line in enumerate(map(bytes.strip, file), before + 1):
-            if line and torn is not None and not Walk(line).is_one_value():
-                torn.append(number)
-            elif line:
-                yield line
-        return
-    try:
-        yield from map(bytes, _split_document((first + b"\n" + file.read()).strip()))
+        yield from read_events(file, torn)
     except ValueError as error:
-        raise click.ClickException(f"neither NDJSON nor JSON: {error}") from None
-
-
-def _split_document(text: bytes) -> Iterator[bytes | memoryview]:
-    """Yield the events of an array, an envelope or one event. Raises ValueError."""
-    if not text:
-        return
-    walk = Walk(text)
-    if text.startswith(b"["):
-        yield from walk.elements()
-        return
-    is_envelope = False
-    for name, at in walk.members():
-        if name == b"events":
-            is_envelope = True
-            yield from walk.elements(at)
-    if not is_envelope:
-        yield text
+        raise click.ClickException(str(error)) from None

@@ -1,0 +1,52 @@
+"""Checks what the tables [test.NAME] name: connectors, event types and files."""
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from relay.api.internal import find_closest
+from relay.catalogue import TYPES, suggest_entry
+from relay.config.files import find_event_file
+from relay.config.merge import Merged
+from relay.config.mistake import Mistake
+from relay.config.route_tests.settings import RouteTestSettings
+
+KIND: Final = "test"
+SAMPLED: Final = [name for name, known in TYPES.items() if known.status != "retired"]
+"""The event types with a made-up event."""
+
+
+def find_mistakes(
+    tests: Mapping[str, RouteTestSettings], folders: Sequence[Path], merged: Merged, *, lacks: bool
+) -> Iterator[Mistake]:
+    """Find what a test names that does not exist. `lacks`: whether all files could be read."""
+    connectors = merged.get_tables("connector")
+    for name, test in tests.items():
+        if test.sample and test.sample not in SAMPLED:
+            known = TYPES.get(test.sample)
+            reason = f"the type {test.sample} is retired" if known else f"there is no event type {test.sample}"
+            meant, path = find_closest(test.sample, SAMPLED), (KIND, name, "sample")
+            yield merged.make_mistake(path, f"{reason}, so there is no made-up event", meant)
+        if test.file is not None and folders:
+            try:
+                find_event_file(test.file, folders)
+            except OSError as error:
+                said = error.strerror and f"{test.file} cannot be read: {error.strerror}"
+                yield merged.make_mistake((KIND, name, "file"), said or str(error))
+        for setting in ("expect", "without", "fields") if lacks else ():
+            for connector in getattr(test, setting):
+                if connector not in connectors:
+                    reason, meant = f"there is no [connector.{connector}]", find_closest(connector, connectors)
+                    yield merged.make_mistake((KIND, name, setting, connector), reason, meant)
+
+
+def find_unknown_types(
+    tests: Mapping[str, RouteTestSettings], made: Collection[str], merged: Merged
+) -> Iterator[Mistake]:
+    """Find events of a type that is neither known nor made by sources."""
+    for name, test in tests.items():
+        written = json.loads(test.event)["event_type"] if test.event else ""
+        if written and written not in TYPES and written not in made:
+            path, reason = (KIND, name, "event"), f'"{written}" is no known event type'
+            yield merged.make_mistake(path, reason, suggest_entry(written))
