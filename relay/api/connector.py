@@ -167,7 +167,7 @@ class ConnectorSettings(Settings):
 
     `"deliver"`: the events are delivered. `"retry"`: relay tries again. `"reject"`: relay parks the events that the
     destination refuses. `"pause"`: the connector is `unauthorized`, and waits until the destination accepts relay.
-    `answers` applies to `heap` and `http`, and to plugins that use `self.post` or `self.check`.
+    `answers` applies to `heap`, `http` and `segment`, and to plugins that use `self.post` or `self.check`.
     """
     order_by: str = ""
     """A field such as `"user.user_id"`: events with the same value are delivered in order, through all retries. Empty:

@@ -15,6 +15,7 @@ from relay.sandbox.heap.track import ApiSwitches, HeapApi
 from relay.sandbox.heap.webhook import HeapWebhook, WebhookSwitches
 from relay.sandbox.report import Result, format_result
 from relay.sandbox.scenario import Followed, Step
+from relay.sandbox.segment import SegmentApi, SegmentSwitches
 from relay.sandbox.server import StandIn
 from relay.sandbox.shapes import list_types, make_event, make_sample
 from relay.sandbox.stories import STORIES, play_story
@@ -38,6 +39,8 @@ __all__ = [
     "Result",
     "SandboxClock",
     "SandboxError",
+    "SegmentApi",
+    "SegmentSwitches",
     "SegmentSync",
     "StandIn",
     "Step",

@@ -29,8 +29,9 @@ KIND_INTROS: Final[Mapping[str, str]] = {
 }
 
 HTTP_INTRO: Final = """
-These settings say how relay reaches a destination over HTTP. The connectors `heap`, `http` and `braze_cohorts` have
-them, and the alerts `webhook` and `slack`. So have plugins with `HttpConnectorSettings` or `HttpAlertSettings`.
+These settings say how relay reaches a destination over HTTP. The connectors `heap`, `http`, `segment` and
+`braze_cohorts` have them, and the alerts `webhook` and `slack`. So have plugins with `HttpConnectorSettings` or
+`HttpAlertSettings`.
 """
 
 READ_ON: Final[Mapping[str, Mapping[str, str]]] = {
@@ -62,6 +63,7 @@ READ_ON: Final[Mapping[str, Mapping[str, str]]] = {
     "connector-http": {"HTTP": "../guide/http.md"},
     "connector-file": {"files": "../guide/files.md"},
     "connector-postgres": {"PostgreSQL": "../guide/postgres.md"},
+    "connector-segment": {"Segment": "../guide/segment.md"},
     "connector-stdout": {"files": "../guide/files.md"},
     "connector-braze_cohorts": {"cohorts": "../guide/cohorts.md"},
     "every-filter": {"selection and filters": "../guide/selection-and-filters.md"},

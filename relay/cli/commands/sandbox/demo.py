@@ -15,7 +15,7 @@ import click
 from click.core import ParameterSource
 
 from relay.cli.commands.running.console import name_missing_extra
-from relay.cli.commands.sandbox.stand_ins import braze, heap
+from relay.cli.commands.sandbox.stand_ins import braze, heap, segment
 from relay.cli.output import rewrite_line
 from relay.sandbox import STORIES, Demo, DemoConsole, Result, SandboxError, Step, format_result, play_story
 
@@ -133,6 +133,7 @@ def _play_scenario(ctx: click.Context, scenario: str, keep: Path | None, as_json
 
 sandbox.add_command(braze)
 sandbox.add_command(heap)
+sandbox.add_command(segment)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`relay sandbox braze` and `relay sandbox heap`: the stand-ins by themselves, to test other integrations against."""
+"""`relay sandbox braze`, `heap` and `segment`: the stand-ins by themselves, to test other integrations against."""
 
 import asyncio
 import os
@@ -22,6 +22,8 @@ from relay.sandbox import (
     HeapWebhook,
     Profile,
     SandboxClock,
+    SegmentApi,
+    SegmentSwitches,
     SegmentSync,
     StandIn,
     Stream,
@@ -178,6 +180,32 @@ def heap(
     if sync is None:
         return _serve(api, listen)
     return _serve(api, listen, sync, lambda: doors.keep_syncing(clock))
+
+
+@click.command
+@click.option("--listen", default="127.0.0.1:9103", show_default=True, callback=_read_address, help="HOST:PORT.")
+@click.option("--write-key", default="key", show_default=True, help="The write key that it knows.")
+@speed_option
+@switch_options(SegmentSwitches)
+def segment(listen: tuple[str, int], write_key: str, speed: float, **options: Any) -> None:
+    """Run a stand-in of Segment until Ctrl-C: its batch API, /v1/batch.
+
+    The paths below take and give JSON. The options from --fail on are switches, which /_sandbox/switches changes while
+    the stand-in runs.
+
+    Exit codes: 0 ended; 1 cannot listen.
+
+    \b
+    /_sandbox/switches    GET, POST {"wrong_key": "refuse"}
+    /_sandbox/faults      POST [429, {"status": 500, "applied": true}, {"cut": true}, {"status": 200, "delay": 2}]
+    /_sandbox/clock       GET, POST {"forward": 86400}
+    /_sandbox/events      GET, ?user=ID                   (userId or anonymousId)
+    /_sandbox/books       GET
+    """
+    clock = SandboxClock(speed)
+    api = SegmentApi(write_key, clock=clock, **pick_switches(SegmentSwitches, options))
+    api.doors += make_shared_doors(api, clock, api)
+    _serve(api, listen)
 
 
 def _serve(

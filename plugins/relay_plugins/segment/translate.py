@@ -1,0 +1,167 @@
+"""Translates Braze events to Segment's calls `track` and `identify`. Pure.
+
+Braze's own integration with Segment gives the names of events, the identity and `context.traits.email` (Braze docs,
+Segment for Currents). That page knows older types only: other types have names of the same style.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any, Final
+
+import orjson
+
+from relay.api import REDACTED, Event, Reject
+
+MOST_OF_MESSAGE_ID: Final = 99
+"""Characters of a `messageId`."""
+MOST_OF_TIME: Final = 253_402_300_800
+"""Unix seconds of the year 10000, which ISO 8601 cannot name."""
+CUSTOM_EVENT: Final = "users.behaviors.CustomEvent"
+PROFILE: Final = "users.profile.Update"
+OWN_NAME: Final = "{name}"
+"""Placeholder in `names` for the event's own name."""
+NAMES: Final = {
+    "users.behaviors.Purchase": "Purchase",
+    "users.behaviors.Uninstall": "Application Uninstalled",
+    "users.behaviors.subscriptiongroup.StateChange": "Subscription Group State Changed",
+    "users.campaigns.Conversion": "Campaign Converted",
+    "users.campaigns.EnrollInControl": "Campaign Control Group Entered",
+    "users.canvas.Conversion": "Canvas Converted",
+    "users.canvas.Entry": "Canvas Entered",
+    "users.messages.email.Click": "Email Link Clicked",
+    "users.messages.email.MarkAsSpam": "Email Marked As Spam",
+    "users.messages.email.SoftBounce": "Email Soft Bounced",
+    "users.messages.pushnotification.IosForeground": "iOS Foreground Push Opened",
+    "users.messages.pushnotification.Open": "Push Notification Tapped",
+    "users.messages.sms.CarrierSend": "SMS Sent to Carrier",
+    "users.messages.sms.DeliveryFailure": "SMS Delivery Failed",
+    "users.messages.sms.InboundReceive": "SMS Inbound Received",
+}
+"""Documented names that the words of the type do not give. `Purchase` is ours."""
+WORDS: Final = {
+    "agentconsole": "Agent Console",
+    "campaigns": "Campaign",
+    "canvasstep": "Canvas Step",
+    "contentcard": "Content Card",
+    "contentoptimizer": "Content Optimizer",
+    "costep": "Step",
+    "experimentstep": "Experiment Step",
+    "featureflag": "Feature Flag",
+    "inappmessage": "In-App Message",
+    "landingpage": "Landing Page",
+    "line": "LINE",
+    "liveactivity": "Live Activity",
+    "newsfeedcard": "News Feed Card",
+    "pushnotification": "Push Notification",
+    "rcs": "RCS",
+    "sms": "SMS",
+    "subscriptiongroup": "Subscription Group",
+    "whatsapp": "WhatsApp",
+}
+"""Parts of an event type that do not show where a word ends."""
+PAST: Final = {
+    "Abort": "Aborted",
+    "Bounce": "Bounced",
+    "Change": "Changed",
+    "Click": "Clicked",
+    "Conversion": "Converted",
+    "Deferral": "Deferred",
+    "Delivery": "Delivered",
+    "Dismiss": "Dismissed",
+    "Entry": "Entered",
+    "Failure": "Failed",
+    "Impression": "Viewed",
+    "Open": "Opened",
+    "Receive": "Received",
+    "Rejection": "Rejected",
+    "Retry": "Retried",
+    "Send": "Sent",
+    "Submission": "Submitted",
+    "Unsubscribe": "Unsubscribed",
+    "Update": "Updated",
+}
+"""Last words of types, and how Braze's names for Segment say them."""
+FACTS_OF_UPDATE: Final = frozenset({"time_ms", "update_source", "archived", "app_group_id", "app_id"})
+"""Properties of `users.profile.Update` that describe the event, not the user."""
+ATTRIBUTES: Final = "custom_attributes"
+TRAITS: Final = {
+    "email_address": "email",
+    "phone_number": "phone",
+    "first_name": "firstName",
+    "last_name": "lastName",
+    "dob": "birthday",
+}
+"""Names of traits that Segment reserves. Other traits keep their names."""
+
+
+@lru_cache(4096)
+def make_name(event_type: str) -> str:
+    """Return the name of a type of events: `users.messages.whatsapp.Send` is "WhatsApp Sent"."""
+    if name := NAMES.get(event_type):
+        return name
+    parts = re.sub(r"^users\.(messages\.|behaviors\.)?", "", event_type).split(".")
+    text = " ".join(WORDS.get(part) or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", part) for part in parts if part)
+    *first, last = text.split() or [event_type]
+    return " ".join(word[:1].upper() + word[1:] for word in (*first, PAST.get(last, last)))
+
+
+def choose_name(event: Event, names: Mapping[str, str]) -> str:
+    """Return the name of an event: of `names`, its own name if it is a custom event, or the name of its type."""
+    name = names.get(event.type, OWN_NAME if event.type == CUSTOM_EVENT else "")
+    if OWN_NAME in name:
+        own = event.properties.get("name")
+        name = name.replace(OWN_NAME, own if isinstance(own, str) and own else make_name(event.type))
+    return name or make_name(event.type)
+
+
+def find_identity(user: Mapping[str, Any], field: str) -> dict[str, str]:
+    """Return `userId`, or for an anonymous user the device as `anonymousId`; {} if the event names neither."""
+    for key, name in (("userId", field), ("anonymousId", "device_id")):
+        found = user.get(name)
+        if isinstance(found, str | int) and not isinstance(found, bool) and found not in ("", REDACTED):
+            return {key: str(found)}
+    return {}
+
+
+def make_call(event: Event, identity: Mapping[str, str], names: Mapping[str, str]) -> bytes:
+    """Return the entry of a batch: `identify` for a profile, `track` for all other events. Raises Reject,
+    UnreadableEvent."""
+    call: dict[str, Any] = {"messageId": _make_message_id(event), **identity}
+    if (time := event.time) is not None:
+        if not 0 <= time < MOST_OF_TIME:
+            raise Reject(f"its time is no time that Segment knows: {time:g}")
+        call["timestamp"] = datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds")
+    if event.type == PROFILE:
+        return orjson.dumps({"type": "identify", **call, "traits": _make_traits(event)})
+    call |= {"type": "track", "event": choose_name(event, names), "properties": event.properties}
+    email = event.properties.get("email_address")
+    if isinstance(email, str) and email not in ("", REDACTED):
+        call["context"] = {"traits": {"email": email}}
+    return orjson.dumps(call)
+
+
+def _make_message_id(event: Event) -> str:
+    """Return the event's id, or a digest of an id that is too long."""
+    return event.id if len(event.id) <= MOST_OF_MESSAGE_ID else blake2b(event.id.encode(), digest_size=16).hexdigest()
+
+
+def _make_traits(event: Event) -> dict[str, Any]:
+    """Return the custom attributes, then the attributes that Braze knows. Raises Reject for attributes that cannot be
+    read."""
+    custom = event.properties.get(ATTRIBUTES)
+    if isinstance(custom, str):  # Braze sends JSON in a text
+        try:
+            custom = None if custom in ("", REDACTED) else orjson.loads(custom)
+        except orjson.JSONDecodeError:
+            custom = False
+    if not isinstance(custom, dict | None):
+        raise Reject(f"properties.{ATTRIBUTES} is no JSON object")
+    own = {"timezone": event.user.get("timezone"), **event.properties}
+    return (custom or {}) | {
+        TRAITS.get(name, name): value
+        for name, value in own.items()
+        if name not in FACTS_OF_UPDATE and name != ATTRIBUTES and value not in (None, REDACTED)
+    }
