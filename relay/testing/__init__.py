@@ -4,17 +4,22 @@ from relay.testing.build import make_batch, make_event, make_message
 from relay.testing.destination import Answer, Behaviour, Destination, Received, Reset
 from relay.testing.filtered import filtered
 from relay.testing.memory_store import MemoryStore
-from relay.testing.suite import ConnectorSuite
+from relay.testing.suite import AnyConnectorSuite, ConnectorSuite, Failure, HttpDestination, SuiteDestination, find_ids
 
 __all__ = [
     "Answer",
+    "AnyConnectorSuite",
     "Behaviour",
     "ConnectorSuite",
     "Destination",
+    "Failure",
+    "HttpDestination",
     "MemoryStore",
     "Received",
     "Reset",
+    "SuiteDestination",
     "filtered",
+    "find_ids",
     "make_batch",
     "make_event",
     "make_message",

@@ -4,7 +4,7 @@ import asyncio
 import socket
 import struct
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final, Self
@@ -108,29 +108,47 @@ class Destination:
         self.script = deque(script)
         self.behaviour: Behaviour = 200
         """The behaviour after the script. Set it at any time: `destination.behaviour = 503`."""
+        self.choose: Callable[[Received], Behaviour | None] | None = None
+        """Chooses the behaviour for a request after the script by what is in it; None: `behaviour`."""
         self.requests: list[Received] = []
         """All requests in the order of their arrival, refused requests included."""
         self.url = ""
         """URL of the server, such as `http://127.0.0.1:45123/`. Every path and method works."""
+        self.connections: set[object] = set()
+        """The client's address of each connection that has sent a request."""
+        self._runner: web.ServerRunner | None = None
+        self._port = 0
         self._released = asyncio.Event()
         self._news = asyncio.Event()
         self._looked_at = 0
         self._taken: list[bytes] = []
 
     async def __aenter__(self) -> Self:
-        server = web.Server(self._handle, handler_cancellation=True)
-        self._runner = web.ServerRunner(server, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        host, port = self._runner.addresses[0][:2]
-        self.url = f"http://{host}:{port}/"
+        await self.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Listen, after `stop` on the same port again. Does nothing while the server listens."""
+        if self._runner is not None:
+            return
+        server = web.Server(self._handle, handler_cancellation=True)
+        self._runner = web.ServerRunner(server, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
+        host, self._port = self._runner.addresses[0][:2]
+        self.url = f"http://{host}:{self._port}/"
+
+    async def stop(self) -> None:
+        """Close all connections and stop listening: further connections are refused."""
         self.release()
-        await self._runner.cleanup()
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
 
     def release(self) -> None:
         """Send the answers that hang at this moment."""
@@ -169,17 +187,24 @@ class Destination:
                 await self._news.wait()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        behaviour = self.script.popleft() if self.script else self.behaviour
+        if request.transport is not None:
+            self.connections.add(request.transport.get_extra_info("peername"))
+        behaviour = self.script.popleft() if self.script else None
+        body = b"" if isinstance(behaviour, Reset) and not behaviour.after_body else await request.content.read()
+        if behaviour is None and self.choose is not None:
+            behaviour = self.choose(Received(request.method, request.path_qs, request.headers, body, None))
+        if behaviour is None:
+            behaviour = self.behaviour
         if isinstance(behaviour, int):
             behaviour = Answer(status=behaviour)
         if isinstance(behaviour, Reset):
-            self._record(request, await request.content.read() if behaviour.after_body else b"", None)
+            self._record(request, body if behaviour.after_body else b"", None)
             if request.transport is not None:
                 connection = request.transport.get_extra_info("socket")
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, HARD_CLOSE)
                 request.transport.abort()
             return web.Response()
-        self._record(request, await request.content.read(), behaviour.status)
+        self._record(request, body, behaviour.status)
         if behaviour.hang:
             await self._released.wait()
         if behaviour.delay:

@@ -1,0 +1,181 @@
+"""One behaviour under way: the connector, its destination, and the calls that a lane would make."""
+
+import asyncio
+import time
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import orjson
+
+from relay.api import Batch, Block, Connector, Event, Kind, Secret
+from relay.deliver import AttemptResult, judge
+from relay.testing.memory_store import MemoryStore
+from relay.testing.suite.behaviour import expect
+from relay.testing.suite.destination import SuiteDestination, find_ids, make_id
+
+T = TypeVar("T")
+
+TOKEN: Final = "a-secret-that-nobody-may-see"
+ATTEMPTS: Final = 20
+"""Attempts after which events that a healthy destination did not get count as lost."""
+LONGEST_WAIT_S: Final = 0.05
+"""Of a Retry-After: the suite has no time to wait for all of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What has become of a batch, by the numbers of its events."""
+
+    delivered: list[int] = field(default_factory=list)
+    parked: dict[int, str] = field(default_factory=dict)
+    skipped: list[int] = field(default_factory=list)
+
+
+class Rehearsal:
+    """The connector under test and its destination, for one behaviour."""
+
+    def __init__(
+        self,
+        make: Callable[[Any, Secret, Path], Connector],
+        make_event: Callable[[str], bytes],
+        destination: SuiteDestination,
+        folder: Path,
+        patience: float,
+    ) -> None:
+        self._make, self._make_event = make, make_event
+        self.destination, self.folder, self.patience = destination, folder, patience
+        self.connector: Connector
+        """The connector that is open, or was last made."""
+        self._offsets = count()
+        self._store = MemoryStore()
+
+    def make(self, token: Secret | None = None) -> Connector:
+        """Make the connector. `token`: a reference to a secret; None: the one of the suite."""
+        if token is None:
+            path = self.folder / "token"
+            path.write_text(TOKEN)
+            token = Secret("file", str(path))
+        self.connector = self._make(self.destination.address, token, self.folder)
+        vars(self.connector).setdefault("store", self._store)
+        return self.connector
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Connector]:
+        """Make and open the connector; release it at the end."""
+        connector = self.make()
+        try:
+            await self.within("open", connector.open())
+            yield connector
+        finally:
+            await self.within("release", connector.release())
+
+    async def within(self, what: str, call: Coroutine[Any, Any, T]) -> T:
+        """Await a call of the connector. A call that does not end in time fails the behaviour, and is left behind."""
+        task = asyncio.Task(call, name=what)
+        await asyncio.wait({task}, timeout=self.patience)
+        if not task.done():
+            place = _find_wait(task)
+            task.cancel()
+            raise AssertionError(f"{what} did not end within {self.patience:g} s, but waits at {place}")
+        return task.result()
+
+    def event(self, **changes: Any) -> bytes:
+        """Return an event with an id of its own, and with other fields at the top. None leaves a field out."""
+        body = self._make_event(make_id())
+        if not changes:
+            return body
+        data = orjson.loads(body) | changes
+        return orjson.dumps({name: value for name, value in data.items() if value is not None})
+
+    def batch(self, events: int | Iterable[bytes]) -> Batch:
+        """Return a batch of ordinary events, or of these."""
+        bodies = [self.event() for _ in range(events)] if isinstance(events, int) else events
+        now = time.time()
+        return Batch([Block.of([Event(body, _read_kind(body), next(self._offsets), now) for body in bodies])])
+
+    async def attempt(self, batch: Batch) -> AttemptResult:
+        """Make one attempt, as a lane does. Fails the behaviour if the answer is a bug."""
+        call = asyncio.Task(self.connector.deliver(batch), name="deliver")
+        await asyncio.wait({call}, timeout=self.patience)
+        if not call.done():
+            place = _find_wait(call)
+            call.cancel()
+            said = f"deliver did not return within {self.patience:g} s, but waits at {place}"
+            raise AssertionError(f"{said}: leave waits and retries to relay")
+        expect(not call.cancelled(), "deliver has cancelled itself")
+        result = judge(len(batch), call.exception() or call.result(), str, batch)
+        for deferral in result.deferred:
+            expect(not deferral.bug, deferral.reason)
+        return result
+
+    async def deliver(self, batch: Batch) -> AttemptResult:
+        """Make one attempt. Fails the behaviour if the outcomes say more than is true."""
+        result = await self.attempt(batch)
+        arrived = {*await self.destination.arrived()}
+        bodies = batch.bodies()
+        for number in result.find_delivered(len(batch)):
+            missing = [id for id in find_ids(bodies[number])[:1] if id not in arrived]
+            expect(not missing, f"event {number} of {len(batch)} is called delivered, but has not arrived")
+        for number in (*result.refused_numbers, *result.skipped) if not result.split else ():
+            here = [id for id in find_ids(bodies[number])[:1] if id in arrived]
+            expect(not here, f"event {number} of {len(batch)} is called refused or skipped, but has arrived")
+        return result
+
+    async def settle(self, batch: Batch) -> Settlement:
+        """Deliver until each event is delivered, parked or skipped, as a lane does: refused batches are divided."""
+        numbers = {place: number for number, place in enumerate(batch.places())}
+        books, parts, attempts = Settlement(), deque([batch]), 0
+        while parts:
+            part = parts.popleft()
+            result = await self.deliver(part)
+            own = [numbers[place] for place in part.places()]
+            if result.split:
+                parts.extendleft(reversed(part.halves(by_size=result.too_large)))
+                continue
+            books.delivered.extend(own[number] for number in result.find_delivered(len(part)))
+            books.parked.update((own[one.number], one.reason) for one in result.refused)
+            books.skipped.extend(own[number] for number in result.skipped)
+            if result.deferred:
+                attempts += 1
+                first = result.deferred[0]
+                expect(attempts < ATTEMPTS, f"not delivered after {ATTEMPTS} attempts: {first.reason}")
+                await asyncio.sleep(min(first.after or 0.0, LONGEST_WAIT_S))
+                again = part.pick(result.deferred_numbers)
+                again.attempt = part.attempt + 1
+                parts.append(again)
+        return books
+
+    async def check_arrives(self, batch: Batch, *, once: bool = True) -> None:
+        """Deliver a batch, and fail the behaviour unless each of its events arrives, and only once if `once`."""
+        books = await self.settle(batch)
+        for reason in books.parked.values():
+            raise AssertionError(f"an ordinary event is refused: {reason}")
+        expect(not books.skipped, "an ordinary event is skipped")
+        arrived, bodies = Counter(await self.destination.arrived()), batch.bodies()
+        times = [arrived[id] for body in bodies for id in find_ids(body)[:1]]
+        expect(all(times), f"{times.count(0)} of {len(bodies)} events did not arrive")
+        expect(not once or max(times) == 1, f"an event arrived {max(times)} times")
+
+
+def _find_wait(task: asyncio.Task[Any]) -> str:
+    """Return the file and line of the innermost await of a task."""
+    awaited: Any = task.get_coro()
+    place = "an unknown place"
+    while awaited is not None:
+        frame = getattr(awaited, "cr_frame", None)
+        if frame is not None:
+            place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        awaited = getattr(awaited, "cr_await", None)
+    return place
+
+
+def _read_kind(body: bytes) -> Kind:
+    try:
+        return Kind("braze", str(orjson.loads(body)["event_type"]))
+    except (ValueError, TypeError, LookupError):
+        return Kind("braze", "suite.Unreadable")
