@@ -189,14 +189,7 @@ class Destination:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.transport is not None:
             self.connections.add(request.transport.get_extra_info("peername"))
-        behaviour = self.script.popleft() if self.script else None
-        body = b"" if isinstance(behaviour, Reset) and not behaviour.after_body else await request.content.read()
-        if behaviour is None and self.choose is not None:
-            behaviour = self.choose(Received(request.method, request.path_qs, request.headers, body, None))
-        if behaviour is None:
-            behaviour = self.behaviour
-        if isinstance(behaviour, int):
-            behaviour = Answer(status=behaviour)
+        behaviour, body = await self._choose(request)
         if isinstance(behaviour, Reset):
             self._record(request, body if behaviour.after_body else b"", None)
             if request.transport is not None:
@@ -220,6 +213,17 @@ class Destination:
                 request.transport.close()
             return response
         return web.Response(status=behaviour.status, headers=behaviour.headers, body=behaviour.body)
+
+    async def _choose(self, request: web.BaseRequest) -> tuple[Answer | Reset, bytes]:
+        """Return the behaviour for a request, and the body; no body if the connection is reset before it was read."""
+        behaviour = self.script.popleft() if self.script else None if self.choose else self.behaviour
+        if isinstance(behaviour, Reset) and not behaviour.after_body:
+            return behaviour, b""
+        body = await request.content.read()
+        if behaviour is None and self.choose is not None:
+            behaviour = self.choose(Received(request.method, request.path_qs, request.headers, body, None))
+        behaviour = self.behaviour if behaviour is None else behaviour
+        return Answer(status=behaviour) if isinstance(behaviour, int) else behaviour, body
 
     def _record(self, request: web.BaseRequest, body: bytes, status: int | None) -> None:
         self.requests.append(Received(request.method, request.path_qs, request.headers, body, status))

@@ -55,7 +55,7 @@ def test_the_examples_pass_their_tests(tmp_path: Path) -> None:
     one_by_one = files(PAGES)["test_chat.py"].split("async def test_")[0]
     suite = (
         one_by_one.replace("Chat", "OneByOne").replace('"chat"', '"one_by_one"').replace("from chat", "from one_by_one")
-    )
+    ).replace("(ConnectorSuite):", "(ConnectorSuite):\n    many = 100\n")
     (tmp_path / "test_one_by_one.py").write_text(suite)
     (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_mode = auto\npythonpath = .\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]

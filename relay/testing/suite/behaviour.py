@@ -53,16 +53,14 @@ def behaviour(key: str, *, runs_without: bool = False) -> Callable[[Check], Any]
 class SuiteBase:
     """What all suites have: behaviours by their short names, lacks, and a time limit."""
 
-    lacks: ClassVar[Mapping[str, str]] = {}
-    """What the plugin cannot have: the short name of a behaviour, and the reason. pytest prints them at the end."""
-    limit: ClassVar[float] = 30.0
-    """Most seconds of one behaviour."""
+    lacks: ClassVar[Mapping[str, str]]
+    limit: ClassVar[float]
 
     def __init_subclass__(cls) -> None:
         """Raises TypeError for a lack of something that is no behaviour."""
         super().__init_subclass__()
         known = cls.behaviours()
-        for key in cls.lacks:
+        for key in getattr(cls, "lacks", ()):
             if key not in known:
                 near = find_closest(key, known)
                 hint = f"; did you mean {near}?" if near else f": {', '.join(known)}"

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import os
 import sys
 import threading
 import warnings
@@ -10,6 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -23,8 +23,8 @@ TRIES = 3
 """A busy machine may hold up the loop once or twice."""
 BEAT_S = 0.01
 ERASE_S = 1.0
-ENDS_S = 2.0
-"""Time for threads and connections to end after a release."""
+ENDS_TRIES = 100
+"""Looks, a beat apart, for threads and connections to end after a release."""
 WARM, MORE = 20, 40
 """Batches before the first and between the first and the second look at the memory."""
 BOUNDED = (ModuleType, FunctionType, MethodType, type, asyncio.AbstractEventLoop, threading.Thread)
@@ -40,13 +40,12 @@ class ConductBehaviours(SuiteBase):
         places = set[str]()
         for _ in range(TRIES):
             with _Heartbeat(threading.get_ident()) as heartbeat:
-                async with asyncio.TaskGroup() as tasks:
-                    beat = tasks.create_task(heartbeat.beat(), name="heartbeat")
-                    try:
-                        async with rehearsal.opened():
-                            await rehearsal.settle(rehearsal.batch(50))
-                    finally:
-                        beat.cancel()
+                beat = asyncio.Task(heartbeat.beat(), name="heartbeat")
+                try:
+                    async with rehearsal.opened():
+                        await rehearsal.settle(rehearsal.batch(50))
+                finally:
+                    beat.cancel()
             if not heartbeat.places:
                 return
             places |= heartbeat.places
@@ -76,8 +75,9 @@ class ConductBehaviours(SuiteBase):
             async with rehearsal.opened():
                 for _ in range(3):
                     await rehearsal.settle(rehearsal.batch(2))
-            until = asyncio.get_running_loop().time() + ENDS_S
-            while (left := _Inventory().beyond(before)) and asyncio.get_running_loop().time() < until:
+            for _ in range(ENDS_TRIES):  # threads and connections need a moment to end
+                if not (left := _Inventory().since(before)):
+                    break
                 await asyncio.sleep(BEAT_S)
             del rehearsal.connector
             gc.collect()
@@ -167,15 +167,15 @@ class _Inventory:
 
     def __init__(self) -> None:
         tasks = (one for one in asyncio.all_tasks() if "RequestHandler." not in repr(one.get_coro()))  # the server's
-        self._found = Counter(f"the task {one.get_name()!r} ({one.get_coro()})" for one in tasks if not one.done())
-        self._found += Counter(f"the thread {one.name!r}" for one in threading.enumerate())
-        for descriptor in os.listdir("/proc/self/fd"):
+        self.found = Counter(f"the task {one.get_name()!r} ({one.get_coro()})" for one in tasks if not one.done())
+        self.found += Counter(f"the thread {one.name!r}" for one in threading.enumerate())
+        for descriptor in Path("/proc/self/fd").iterdir():
             with suppress(OSError):  # that of the listing is closed by now
-                self._found[f"the open file {os.readlink(f'/proc/self/fd/{descriptor}')}"] += 1
+                self.found[f"the open file {descriptor.readlink()}"] += 1
 
-    def beyond(self, before: "_Inventory") -> list[str]:
+    def since(self, before: "_Inventory") -> list[str]:
         """Return what has been added since."""
-        return sorted(self._found - before._found)
+        return sorted(self.found - before.found)
 
 
 @contextmanager

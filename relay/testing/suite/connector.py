@@ -1,6 +1,7 @@
 """`ConnectorSuite` and `AnyConnectorSuite`: subclass one in a test module."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -8,6 +9,7 @@ import orjson
 
 from relay.api import Connector, Secret
 from relay.testing.build import make_event
+from relay.testing.destination import Answer
 from relay.testing.suite.admin import AdminBehaviours
 from relay.testing.suite.arrival import ArrivalBehaviours
 from relay.testing.suite.behaviour import Check
@@ -25,6 +27,12 @@ class AnyConnectorSuite(ArrivalBehaviours, TroubleBehaviours, ConductBehaviours,
     have stands in `lacks`, with the reason.
     """
 
+    lacks: ClassVar[Mapping[str, str]] = {}
+    """What the connector cannot have: the short name of a behaviour, and the reason. pytest prints them at the end."""
+    many: ClassVar[int] = 10_000
+    """Events of the behaviour `many`. Lower it for a connector that sends each event by itself."""
+    limit: ClassVar[float] = 30.0
+    """Most seconds of one behaviour."""
     patience: ClassVar[float] = 10.0
     """Most seconds of one call of the connector."""
 
@@ -56,6 +64,18 @@ class AnyConnectorSuite(ArrivalBehaviours, TroubleBehaviours, ConductBehaviours,
 class ConnectorSuite(AnyConnectorSuite, HttpBehaviours):
     """Tests of a connector over HTTP: those of `AnyConnectorSuite`, and more. Subclass it with a name that begins with
     `Test`, and write `make`."""
+
+    varies: ClassVar[Sequence[str]] = ()
+    """Headers, and JSON fields at the top of the body, that may differ between two attempts, such as `sentAt`."""
+    error_in_200: ClassVar[Answer | None] = None
+    """The 2xx answer by which the destination says that it has taken nothing; None: it has no such answer."""
+
+    def partial_answer(self, refused: int, ids: Sequence[str]) -> Answer | None:
+        """Return the answer by which the destination takes all events of a request but number `refused`.
+
+        `ids`: the ids of the events of the request. None: the destination takes all of a request, or nothing.
+        """
+        return None
 
     def destination(self, folder: Path) -> SuiteDestination:
         """Return an HTTP server. Override it for a server that says something else than `{}` to good requests."""

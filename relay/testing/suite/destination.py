@@ -1,9 +1,9 @@
 """What a connector delivers to in a suite: an interface, and its form for HTTP."""
 
 import re
-from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
-from typing import Any, ClassVar, Final, Literal, Self
+from typing import Any, Final, Literal, Self
 from uuid import uuid4
 
 from relay.testing.destination import Answer, Behaviour, Destination, Reset
@@ -17,6 +17,13 @@ late. `hanging`: it never answers, and takes nothing. `cut`: it reads, and close
 """
 ID: Final = re.compile(rb"suite-[0-9a-f]{12}")
 SLOW_S: Final = 0.1
+FAILURES: Final[dict[Failure, Behaviour]] = {
+    "unavailable": 503,
+    "hanging": Answer(status=503, hang=True),
+    "cut": Reset(after_body=True),
+    "unauthorized": 401,
+}
+"""What an HTTP server does for a failure."""
 
 
 def make_id() -> str:
@@ -69,14 +76,6 @@ class SuiteDestination:
 class HttpDestination(SuiteDestination):
     """A real HTTP server on a free local port."""
 
-    failures: ClassVar[dict[str, Callable[[], Behaviour]]] = {
-        "unavailable": lambda: 503,
-        "slow": lambda: Answer(delay=SLOW_S),
-        "hanging": lambda: Answer(status=503, hang=True),
-        "cut": lambda: Reset(after_body=True),
-        "unauthorized": lambda: 401,
-    }
-
     def __init__(self, answer: Answer | None = None) -> None:
         """`answer`: what the server says when it takes a request; None: 200 with `{}`."""
         self._well = answer or Answer()
@@ -111,10 +110,7 @@ class HttpDestination(SuiteDestination):
         if failure == "refused":
             await self.server.stop()
         else:
-            answer = self.failures[failure]()
-            if failure == "slow":
-                answer = Answer(status=self._well.status, headers=self._well.headers, body=self._well.body, delay=SLOW_S)
-            self.server.behaviour = answer
+            self.server.behaviour = replace(self._well, delay=SLOW_S) if failure == "slow" else FAILURES[failure]
 
     async def recover(self) -> None:
         """Answer well, on the same port."""

@@ -119,10 +119,10 @@ class Rehearsal:
         arrived = {*await self.destination.arrived()}
         bodies = batch.bodies()
         for number in result.find_delivered(len(batch)):
-            missing = [id for id in find_ids(bodies[number])[:1] if id not in arrived]
+            missing = [one for one in find_ids(bodies[number])[:1] if one not in arrived]
             expect(not missing, f"event {number} of {len(batch)} is called delivered, but has not arrived")
         for number in (*result.refused_numbers, *result.skipped) if not result.split else ():
-            here = [id for id in find_ids(bodies[number])[:1] if id in arrived]
+            here = [one for one in find_ids(bodies[number])[:1] if one in arrived]
             expect(not here, f"event {number} of {len(batch)} is called refused or skipped, but has arrived")
         return result
 
@@ -157,7 +157,7 @@ class Rehearsal:
             raise AssertionError(f"an ordinary event is refused: {reason}")
         expect(not books.skipped, "an ordinary event is skipped")
         arrived, bodies = Counter(await self.destination.arrived()), batch.bodies()
-        times = [arrived[id] for body in bodies for id in find_ids(body)[:1]]
+        times = [arrived[one] for body in bodies for one in find_ids(body)[:1]]
         expect(all(times), f"{times.count(0)} of {len(bodies)} events did not arrive")
         expect(not once or max(times) == 1, f"an event arrived {max(times)} times")
 

@@ -108,7 +108,14 @@ TESTING_SECTIONS: Final[dict[str, Sequence[str]]] = {
     "Events, batches and messages": ("make_event", "make_batch", "make_message", "filtered"),
     "A destination": ("Destination", "Behaviour", "Answer", "Reset", "Received"),
     "A store": ("MemoryStore",),
-    "Tests that every connector must pass": ("ConnectorSuite",),
+    "Tests that every connector must pass": (
+        "ConnectorSuite",
+        "AnyConnectorSuite",
+        "SuiteDestination",
+        "HttpDestination",
+        "Failure",
+        "find_ids",
+    ),
 }
 """The names of relay.testing by subject, in the order of the page."""
 MADE: Final = ("Connector", "Source", "Filter", "Alert", "Walk", "Answer", "Reset", "Destination")
@@ -133,7 +140,7 @@ TEXTS: Final = {
     "hookspec": "Declares a hook. Plugins do not need it.",
 }
 """Texts of names that have no docstring."""
-PRIVATE: Final = ("_", "TypedDict", "WaySettings")
+PRIVATE: Final = ("_", "TypedDict", "WaySettings", "ArrivalB", "TroubleB", "ConductB", "AdminB", "HttpB", "SuiteBase")
 """Beginnings of the names of bases that a plugin cannot import."""
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -199,6 +206,8 @@ def _class(node: ast.ClassDef) -> Iterator[str]:
     yield _text(node)
     if _is_made_by_plugins(node) and (init or node.name in MADE):
         yield _python(f"{node.name}({_arguments(init) if init else _arguments_of_fields(node)})")
+    if node.name.endswith("Suite"):
+        yield _behaviours(node.name)
     fields = [] if _is_settings(node) else [*_fields(node.body), *(_fields(init.body) if init else ())]
     if fields:
         yield table(["attribute", "type", ""], [(code(one.name), code(one.type), one.text) for one in fields])
@@ -207,6 +216,15 @@ def _class(node: ast.ClassDef) -> Iterator[str]:
             yield f"#### {node.name}.{method.name}"
             yield _python(_signature(method))
             yield _text(method)
+
+
+def _behaviours(suite: str) -> str:
+    """The behaviours of a suite; of a suite that extends another only those that it adds."""
+    kind = getattr(relay.testing, suite)
+    inherited = {key for base in kind.__mro__[1:] if base.__name__.endswith("Suite") for key in base.behaviours()}
+    added = [(key, test) for key, test in kind.behaviours().items() if key not in inherited]
+    rows = [(code(key), test.__name__.removeprefix("test_").replace("_", " "), test.__doc__) for key, test in added]
+    return table(["behaviour", "the test that it", "what it shows"], rows)
 
 
 def _value(node: ast.AST) -> str:

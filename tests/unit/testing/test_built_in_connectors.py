@@ -1,13 +1,11 @@
 """Every built-in connector passes the suite."""
 
-import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import orjson
 
-from relay.api import Connector, Secret
 from relay.testing import AnyConnectorSuite, ConnectorSuite, Failure, SuiteDestination, find_ids
 from relay_plugins.braze_cohorts import BrazeCohorts
 from relay_plugins.file import File
@@ -15,10 +13,9 @@ from relay_plugins.heap import Heap
 from relay_plugins.http import Http
 from relay_plugins.stdout import Stdout
 
-NO_NETWORK = {
-    failure: "there is nobody at the other end"
-    for failure in ("unavailable", "slow", "hanging", "cut", "unauthorized")
-}
+NO_NETWORK = dict.fromkeys(
+    ("unavailable", "slow", "hanging", "cut", "unauthorized"), "there is nobody at the other end"
+)
 APPENDS = {"idempotent": "a line that is written again is there twice, and readers tell it by its id"}
 
 
@@ -41,7 +38,10 @@ class TestHeapWebhook(ConnectorSuite):
 
 
 class TestHeapApi(ConnectorSuite):
-    lacks = {"no_user": "Heap needs an identity", "memory": "it counts the events of a minute, for Heap's limits"}
+    lacks: ClassVar = {
+        "no_user": "Heap needs an identity",
+        "memory": "it counts the events of a minute, for Heap's limits",
+    }
 
     def make(self, url, token, folder):
         settings = Heap.Settings(type="heap", mode="api", app_id="17", endpoint=url)
@@ -49,7 +49,7 @@ class TestHeapApi(ConnectorSuite):
 
 
 class TestBrazeCohorts(ConnectorSuite):
-    lacks = {
+    lacks: ClassVar = {
         "event_id": "Braze gets users, and no events",
         "unknown_type": "it takes changes of cohorts alone",
     }
@@ -76,7 +76,7 @@ class Folder(SuiteDestination):
 
     async def arrived(self):
         files = sorted(self.folder.glob("archive/**/*.ndjson"))
-        return [id for file in files for line in file.read_bytes().splitlines() for id in find_ids(line)[:1]]
+        return [found for file in files for line in file.read_bytes().splitlines() for found in find_ids(line)[:1]]
 
     async def fail_with(self, failure: Failure):
         if failure != "refused":
@@ -90,7 +90,7 @@ class Folder(SuiteDestination):
 
 
 class TestFile(AnyConnectorSuite):
-    lacks = NO_NETWORK | APPENDS
+    lacks: ClassVar = NO_NETWORK | APPENDS
 
     def destination(self, folder):
         return Folder(folder)
@@ -130,7 +130,9 @@ class Output(SuiteDestination):
 
 
 class TestStdout(AnyConnectorSuite):
-    lacks = NO_NETWORK | APPENDS | {"secret": "it has none, and takes the output that the behaviour would read"}
+    lacks: ClassVar = (
+        NO_NETWORK | APPENDS | {"secret": "it has none, and takes the output that the behaviour would read"}
+    )
 
     def destination(self, folder):
         return Output(folder)

@@ -28,9 +28,9 @@ class $Class(Connector, type="$name", batch={"events": 100}):
         \"""Token that the destination expects.\"""
 
     async def deliver(self, batch: Batch) -> None:
-        body = {"events": [{"type": event.type, "user": event.user} for event in batch]}
+        body = {"events": [{"id": event.id, "type": event.type, "user": event.user} for event in batch]}
         headers = {"Authorization": f"Bearer {self.settings.token.reveal()}"}
-        async with self.http.post(self.settings.url, json=body, headers=headers) as answer:
+        async with self.http.post(self.settings.url, json=body, headers=headers, allow_redirects=False) as answer:
             self.check(answer)
 """)
 
