@@ -48,3 +48,5 @@ COMMANDS: Final[Mapping[str, OwnCommand]] = {
     "top": OwnCommand("running.top", "Show `relay status` again and again, until Ctrl-C."),
     "trace": OwnCommand("state.trace", "Find the event with this ID, and show its way through relay."),
 }
+ALIASES: Final[Mapping[str, tuple[str, str]]] = {"new-connector": ("new", "connector")}
+"""Other names of commands: the group, and the command in it."""

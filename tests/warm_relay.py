@@ -44,7 +44,7 @@ def warm_up(folder: Path) -> None:
         import_module(f"relay.cli.commands.{command.module}")
     load([ROOT / "conf.d"], Registry.discover(()))
     import_module("relay.proposal.subprocess")
-    available.make_type_schema = cache(available.make_type_schema)
+    available.describe_settings = cache(available.describe_settings)
     available.list_available((), {})
     models: list[type[Settings]] = [Settings]
     for model in models:

@@ -18,7 +18,7 @@ import click
 
 from relay import __version__
 from relay.cli import output
-from relay.commands import COMMANDS
+from relay.commands import ALIASES, COMMANDS
 from relay.words import describe_error, escape
 
 if TYPE_CHECKING:
@@ -54,6 +54,10 @@ class _Commands(click.Group):
         return sorted({*COMMANDS, *(command.name for command in _find_added() if command.name)})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in ALIASES:
+            group, inner = ALIASES[cmd_name]
+            found = self.get_command(ctx, group)
+            return found.get_command(ctx, inner) if isinstance(found, click.Group) else None
         if own := COMMANDS.get(cmd_name):
             command: click.Command = getattr(import_module(f"relay.cli.commands.{own.module}"), cmd_name)
             return command

@@ -56,7 +56,7 @@ from relay.config.plugins.make import (
 from relay.config.plugins.registry import BROKEN, KINDS, PluginInfo, Registry
 from relay.config.plugins.traits import read_traits
 from relay.config.redaction import LOG, Redaction
-from relay.config.schema import make_schema, make_type_schema
+from relay.config.schema import describe_settings, make_schema
 from relay.config.shipped import find_shipped
 from relay.config.tls import TlsError, TlsSettings, expiry_warning, make_server_context
 
@@ -103,6 +103,7 @@ __all__ = [
     "TlsSettings",
     "UnixAddress",
     "counts",
+    "describe_settings",
     "expiry_warning",
     "explain_plain_secret",
     "find_changed_files",
@@ -129,7 +130,6 @@ __all__ = [
     "make_schema",
     "make_server_context",
     "make_sources",
-    "make_type_schema",
     "match_entries",
     "name_file",
     "parse_address",

@@ -73,6 +73,15 @@ def make_type_schema(kind: str, name: str, plugin: type[Plugin]) -> dict[str, An
     return table
 
 
+def describe_settings(kind: str, name: str, plugin: type[Plugin]) -> tuple[dict[str, Any] | None, str]:
+    """Return the schema of `make_type_schema`, and ""; or None, and why there is no schema."""
+    try:
+        with contained(until_ctrl_c=True):
+            return make_type_schema(kind, name, plugin), ""
+    except Exception as error:
+        return None, f"the settings cannot be described: {name_error(error)}"
+
+
 class _Written(GenerateJsonSchema):
     """Settings as they are written: with descriptions and defaults with units, without redundant titles."""
 

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from relay.api.internal import describe_missing
-from relay.config import BROKEN, KINDS, PluginInfo, Registry, make_type_schema, type_description
-from relay.guests import contained, name_error
+from relay.config import BROKEN, KINDS, PluginInfo, Registry, describe_settings, type_description
 from relay.proposal.values import AvailablePlugin, AvailableType, AvailableTypes
 
 
@@ -35,12 +34,8 @@ def _describe_plugin(info: PluginInfo, registry: Registry, known: Mapping[str, s
 
 
 def _describe_type(kind: str, name: str, registry: Registry, owner: AvailablePlugin) -> AvailableType:
-    plugin, schema, problem = registry.get_types(kind)[name], None, ""
-    try:
-        with contained():
-            schema = make_type_schema(kind, name, plugin)
-    except Exception as error:
-        problem = f"the settings cannot be described: {name_error(error)}"
+    plugin = registry.get_types(kind)[name]
+    schema, problem = describe_settings(kind, name, plugin)
     accepted, emitted = (getattr(plugin, named, ()) for named in ("accepted_types", "emitted_types"))
     return AvailableType(
         kind, name, owner.name, owner.loaded, type_description(plugin), accepted, emitted, schema, problem,

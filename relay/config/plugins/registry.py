@@ -33,7 +33,7 @@ from relay.api import (
 )
 from relay.api import hooks as hookspecs
 from relay.api.internal import describe_missing
-from relay.commands import COMMANDS
+from relay.commands import ALIASES, COMMANDS
 from relay.config.plugins.contract import check_class
 from relay.config.plugins.discovery import (
     PLUGIN_FOLDERS,
@@ -247,7 +247,7 @@ class Registry:
         for key, thing in things.items():
             kind, name = key
             known = self._provided.get(key)
-            if kind == "command" and name in COMMANDS:
+            if kind == "command" and name in (*COMMANDS, *ALIASES):
                 owner = "relay itself"
             elif known is None or known[0] is thing:  # a package may name a class in two places
                 self._provided.setdefault(key, (thing, where))

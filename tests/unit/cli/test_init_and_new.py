@@ -1,8 +1,11 @@
 """`relay init` and `relay new`: what they write works as it is."""
 
+import json
+import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from pathlib import Path
 
@@ -109,11 +112,14 @@ STARTERS = {
 def test_new_plugins_pass_their_tests(tmp_path: Path) -> None:
     for kind, (name, _) in STARTERS.items():
         assert run("new", kind, name, tmp_path).exit_code == 0
+        assert run("new", kind, f"{name}_2", tmp_path, "--package").exit_code == 0
     tests = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "--asyncio-mode=auto", "."]
-    result = subprocess.run(tests, cwd=tmp_path, check=False, capture_output=True, text=True, timeout=60)
+    modules = os.pathsep.join(str(folder) for folder in tmp_path.glob("relay-*"))
+    environ = {**os.environ, "PYTHONPATH": modules}
+    result = subprocess.run(tests, cwd=tmp_path, env=environ, check=False, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stdout
-    passed = Counter(re.findall(r"^PASSED test_(\w+)\.py::", result.stdout, re.MULTILINE))
-    assert passed.keys() == {name for name, _ in STARTERS.values()}
+    passed = Counter(re.findall(r"^PASSED (?:relay-[\w-]+/tests/)?test_(\w+)\.py::", result.stdout, re.MULTILINE))
+    assert passed.keys() == {of for name, _ in STARTERS.values() for of in (name, f"{name}_2")}
     assert (passed["team_chat"] >= 6, passed["team_hook"]) == (True, 2), passed
 
 
@@ -148,6 +154,50 @@ def test_a_new_plugin_describes_itself_and_its_settings(tmp_path: Path) -> None:
 def test_a_new_plugin_has_no_built_in_name(tmp_path: Path) -> None:
     assert run("new", "filter", "redact", tmp_path).exit_code == 2
     assert run("new", "alert", "slack", tmp_path).exit_code == 2
+
+
+def test_a_new_package_is_whole_and_says_what_to_do_next(tmp_path: Path) -> None:
+    told = run("new", "source", "team_hook", tmp_path, "--package").output
+    files = {"pyproject.toml", "README.md", "relay_team_hook.py", "tests/test_team_hook.py"}
+    package = tmp_path / "relay-team-hook"
+    assert {str(Path(name).relative_to(package)) for name in contents(package)} == files
+    project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
+    assert (project["name"], project["entry-points"]["relay"]) == ("relay-team-hook", {"team_hook": "relay_team_hook"})
+    assert f"pip install {package}\n" in told
+    lines = (package / "README.md").read_text().partition("conf.d:")[2].splitlines()
+    table = tomllib.loads("\n".join(line for line in lines if line.startswith("    ")).partition("    python")[0])
+    settings = {"type": "team_hook", "path": "/team_hook", "secret": {"credential": "team_hook-secret"}}
+    assert table == {"source": {"team_hook": settings}}
+    (package / "README.md").write_text("mine")
+    assert run("new", "source", "team_hook", tmp_path, "--package").exit_code == 1
+    assert (package / "README.md").read_text() == "mine"
+
+
+def test_new_connector_is_another_name_of_the_command(tmp_path: Path) -> None:
+    assert run("new-connector", "team_chat", tmp_path).exit_code == 0
+    assert {*contents(tmp_path)} == {str(tmp_path / "team_chat.py"), str(tmp_path / "test_team_chat.py")}
+    assert "new-connector" not in run("--help").output
+
+
+def test_show_has_the_settings_of_a_type_of_anybody(tmp_path: Path) -> None:
+    assert run("new", "connector", "team_chat", tmp_path).exit_code == 0
+    told = run("plugins", "show", "team_chat", "--plugins", tmp_path).output
+    assert told == run("plugins", "--plugins", tmp_path, "show", "team_chat").output
+    head, own, common = re.split(r"\n\n(?:Its own settings|Settings of every connector):\n", told)
+    assert head.splitlines()[0] == f"connector team_chat, of plugin team_chat ({tmp_path}/team_chat.py)"
+    assert "Sends the type and the user of each event to a URL." in head
+    assert "  url (required)\n    URL that gets the events.\n" in own
+    assert '  batch = { events = 100, size = "1MiB", ' in common
+    (shown,) = json.loads(run("plugins", "show", "file", "--json").output)
+    assert (shown["kind"], shown["missing"], "path" in shown["schema"]["properties"]) == ("connector", "", True)
+
+
+def test_show_of_a_type_that_nobody_has_names_the_closest(tmp_path: Path) -> None:
+    (tmp_path / "lake.py").write_text("1 / 0")
+    answer = run("plugins", "show", "fiel", "--plugins", tmp_path)
+    assert answer.exit_code == 1
+    why = "plugin lake is broken: ZeroDivisionError: division by zero"
+    assert answer.stderr == f"Error: there is no type fiel; did you mean file?; {why}\n"
 
 
 def test_a_new_connector_overwrites_nothing(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""`relay new`: a plugin of one's own to start from, with its test."""
+"""`relay new`: a plugin of one's own to start from, with its test, as a file or as a package."""
 
 import re
 import sys
+from collections.abc import Mapping
 from importlib.util import find_spec
 from keyword import iskeyword
 from pathlib import Path
@@ -35,7 +36,7 @@ class $Class(Connector, type="$name", batch={"events": 100}):
 """)
 
 CONNECTOR_TEST: Final = Template("""\
-from $name import $Class
+from $module import $Class
 from relay.api import Secret
 from relay.testing import ConnectorSuite, Destination, make_batch, make_event
 
@@ -88,7 +89,7 @@ SOURCE_TEST: Final = Template("""\
 import hmac
 
 import pytest
-from $name import $Class
+from $module import $Class
 from relay.api import Denied, Request, Secret
 
 
@@ -137,7 +138,7 @@ class $Class(Filter, type="$name"):
 """)
 
 FILTER_TEST: Final = Template("""\
-from $name import $Class
+from $module import $Class
 from relay.testing import filtered, make_event
 
 mine = $Class("mine", $Class.Settings(type="$name"))
@@ -186,7 +187,7 @@ ALERT_TEST: Final = Template("""\
 import json
 
 import pytest
-from $name import $Class
+from $module import $Class
 from relay.api import Retry, Secret
 from relay.testing import Destination, make_message
 
@@ -211,10 +212,62 @@ ALERT_TABLE: Final = """\
   url  = "https://host.example/alerts"
   key  = {{ credential = "{name}-key" }}"""
 
+PROJECT: Final = Template("""\
+[build-system]
+requires = ["hatchling>=1.27"]
+build-backend = "hatchling.build"
+
+[project]
+name = "$package"
+version = "0.1.0"
+description = "$Article $kind type for relay: $name."
+readme = "README.md"
+requires-python = ">=3.11"
+dependencies = []                # libraries of the plugin; relay itself is there already
+
+[project.entry-points.relay]
+$name = "$module"
+
+[tool.pytest.ini_options]
+asyncio_mode = "auto"
+asyncio_default_fixture_loop_scope = "function"
+pythonpath = ["."]
+testpaths = ["tests"]
+""")
+
+README: Final = Template("""\
+# $package
+
+$Article $kind type `$name` for relay (`currents-relay`).
+
+Install the package into the environment of relay, and restart relay:
+
+    /opt/relay/bin/python -m pip install .
+    systemctl restart relay
+    relay plugins show $name
+
+Then write into conf.d:
+
+$table
+
+Test the package in an environment with relay, pytest and pytest-asyncio:
+
+    python -m pytest
+""")
+
 NEXT: Final = """
 Next:
   python -m pytest --asyncio-mode=auto {test}    (pip install pytest pytest-asyncio)
 {copy}and in conf.d:
+{table}
+then:
+  systemctl restart relay    since plugins are read at the start"""
+
+NEXT_PACKAGE: Final = """
+Next:
+  (cd {folder} && python -m pytest)    (pip install pytest pytest-asyncio)
+  /opt/relay/bin/python -m pip install {folder}
+and in conf.d:
 {table}
 then:
   systemctl restart relay    since plugins are read at the start"""
@@ -240,40 +293,71 @@ def _add_command(kind: str) -> None:
         name=kind,
         help=f"""Write {add_article(kind)} type NAME and its test into DIR (default: here): NAME.py and test_NAME.py.
 
-        Never overwrites a file.
+        With --package it writes a Python package, the folder relay-NAME with pyproject.toml, README and tests. It
+        never overwrites a file.
 
         Exit codes: 0 written; 1 nothing written.""",
     )
     @click.argument("name")
     @click.argument("folder", metavar="[DIR]", default=Path(), type=click.Path(file_okay=False, path_type=Path))
+    @click.option("--package", "as_package", is_flag=True, help="Write a Python package, to install beside relay.")
     @plugins_option
-    def write(name: str, folder: Path, plugin_folders: tuple[Path, ...]) -> None:
+    def write(name: str, folder: Path, as_package: bool, plugin_folders: tuple[Path, ...]) -> None:
         # Refuse a name that is no name of a type and of a module
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or iskeyword(name):
             raise click.BadParameter("a name is made of a-z, 0-9 and _, and starts with a letter", param_hint="NAME")
         if name in Registry.discover(plugin_folders or PLUGIN_FOLDERS).get_types(kind):
             raise click.BadParameter(f"there is {add_article(kind)} type {name} already", param_hint="NAME")
-        if name in sys.stdlib_module_names or find_spec(name):
-            raise click.BadParameter(f"there is a Python module {name} already", param_hint="NAME")
-        _write_plugin(name, folder, *STARTERS[kind])
+        module = f"relay_{name}" if as_package else name
+        if module in sys.stdlib_module_names or find_spec(module):
+            raise click.BadParameter(f"there is a Python module {module} already", param_hint="NAME")
+        (_write_package if as_package else _write_file)(kind, name, folder)
 
 
 for _kind in STARTERS:
     _add_command(_kind)
 
 
-def _write_plugin(name: str, folder: Path, code: Template, test_code: Template, table: str) -> None:
+def _write_file(kind: str, name: str, folder: Path) -> None:
     """Write a plugin and its test, and say what comes next. Raises click.ClickException."""
+    code, test_code, table = STARTERS[kind]
     plugin, test = folder / f"{name}.py", folder / f"test_{name}.py"
-    if taken := [path for path in (plugin, test) if path.exists()]:
+    words = _make_words(name, name)
+    _write_files({plugin: code.substitute(words), test: test_code.substitute(words)})
+    copy = "" if folder.absolute() in PLUGIN_FOLDERS else f"  cp {plugin} {PLUGIN_FOLDERS[0]}/\n"
+    click.echo(NEXT.format(test=test, copy=copy, table=table.format(name=name)))
+
+
+def _write_package(kind: str, name: str, folder: Path) -> None:
+    """Write a package with a plugin, and say what comes next. Raises click.ClickException."""
+    code, test_code, raw_table = STARTERS[kind]
+    package, module = f"relay-{name.replace('_', '-')}", f"relay_{name}"
+    table, words, place = raw_table.format(name=name), _make_words(name, module), folder / package
+    words |= {"kind": kind, "package": package, "Article": add_article(kind).partition(" ")[0].capitalize()}
+    indented = "\n".join(f"  {line}" for line in table.splitlines())
+    _write_files(
+        {
+            place / "pyproject.toml": PROJECT.substitute(words),
+            place / "README.md": README.substitute(words, table=indented),
+            place / f"{module}.py": code.substitute(words),
+            place / "tests" / f"test_{name}.py": test_code.substitute(words),
+        }
+    )
+    click.echo(NEXT_PACKAGE.format(folder=place, table=table))
+
+
+def _make_words(name: str, module: str) -> dict[str, str]:
+    return {"name": name, "module": module, "Class": "".join(map(str.capitalize, name.split("_")))}
+
+
+def _write_files(texts: Mapping[Path, str]) -> None:
+    """Write new files. Raises click.ClickException."""
+    if taken := [path for path in texts if path.exists()]:
         raise click.ClickException(f"{taken[0]} exists already")
-    words = {"name": name, "Class": "".join(map(str.capitalize, name.split("_")))}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path, template in ((plugin, code), (test, test_code)):
-            path.write_text(template.substitute(words))
+        for path, text in texts.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
             click.echo(f"wrote {path}")
     except OSError as error:
         raise click.ClickException(str(error)) from None
-    copy = "" if folder.absolute() in PLUGIN_FOLDERS else f"  cp {plugin} {PLUGIN_FOLDERS[0]}/\n"
-    click.echo(NEXT.format(test=test, copy=copy, table=table.format(name=name)))
