@@ -22,6 +22,7 @@ COMMANDS: Final[Mapping[str, OwnCommand]] = {
     "check": OwnCommand("config.check", "Check the configuration in DIR, and name every mistake."),
     "config": OwnCommand("config.config", "Show the settings in the files of conf.d, and the schema of these files."),
     "console": OwnCommand("running.console", "Show relay in a browser, until SIGTERM or SIGINT."),
+    "diff": OwnCommand("state.diff", "Show what a new configuration would change, by the recorded events."),
     "doctor": OwnCommand("doctor", "Find problems of installation, machine and destinations."),
     "erasures": OwnCommand("state.erasures", "Remove all events of a user, and look at the receipts."),
     "events": OwnCommand("config.events", "List the event types that `events` in conf.d can name."),

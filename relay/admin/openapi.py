@@ -1,5 +1,6 @@
 """The OpenAPI document: paths written by hand, schemas from the code."""
 
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Final
 
@@ -19,10 +20,17 @@ SCHEMAS: Final = (
 )
 
 
+def list_schemas() -> Sequence[type]:
+    """List the values that the API takes and gives."""
+    from relay.trial import Diff, DiffRequest  # late: a daemon does without the package
+
+    return *SCHEMAS, Diff, DiffRequest
+
+
 def render_contract() -> str:
     """Return the document as YAML. In its last part, the schemas, each line is JSON."""
     _, schemas = msgspec.json.schema_components(
-        SCHEMAS,
+        list_schemas(),
         ref_template="#/components/schemas/{name}",
     )
     lines = [f"    {name}: {msgspec.json.encode(schema).decode()}\n" for name, schema in schemas.items()]

@@ -16,9 +16,11 @@ from subprocess import PIPE, Popen, TimeoutExpired
 from typing import IO, Any, Final, TypeAlias, cast
 
 import msgspec
+from aiohttp import web
 
+from relay.admin.responses import NDJSON, make_answer
 from relay.config import JournalSettings
-from relay.inspect import INTERVAL_S, NOT_THERE, Question
+from relay.inspect import INTERVAL_S, NOT_THERE, Question, encode_problem
 from relay.threads import ADMIN
 
 NICE: Final = 5
@@ -106,6 +108,40 @@ class QuestionProcess:
                 yield
         except TimeoutError:
             raise OSError(f"there was no answer within {self._seconds:,.0f} seconds") from None
+
+
+async def answer_by(
+    process: QuestionProcess,
+    request: web.Request,
+    name: str,
+    finish: Callable[[msgspec.Raw], object] = msgspec.Raw,
+    **more: Any,
+) -> web.StreamResponse:
+    """Answer a question, with lines before the answer that say how far the reading is, if the client wants them."""
+    if not wants_progress(request):
+        return make_answer(await ADMIN.run(finish, await process.answer(name, **more)))
+    lines = web.StreamResponse(headers={"Content-Type": NDJSON})
+
+    async def send(line: bytes) -> None:
+        if not lines.prepared:
+            await lines.prepare(request)
+        await lines.write(line)
+
+    try:
+        found = await ADMIN.run(finish, await process.answer(name, tell=send, **more))
+        answer = msgspec.json.encode(found) + b"\n"
+    except OSError as error:
+        if not lines.prepared:
+            raise
+        answer = encode_problem(str(error))
+    await send(answer)
+    await lines.write_eof()
+    return lines
+
+
+def wants_progress(request: web.Request) -> bool:
+    """Return whether the client wants to know how far the reading is. Raises msgspec.ValidationError."""
+    return msgspec.convert(request.query.get("progress", "false"), bool, strict=False)
 
 
 def _start(module: str) -> tuple[Popen[bytes], socket.socket]:

@@ -26,6 +26,7 @@ from relay.config.files import (
     is_file_name,
     name_file,
     parse_document,
+    read_texts,
 )
 from relay.config.line_numbers import KeyPath
 from relay.config.load import NAME, Loaded, RouteTest, load, load_again, load_console, load_journal
@@ -139,6 +140,7 @@ __all__ = [
     "read_folders",
     "read_shared_traits",
     "read_stamps",
+    "read_texts",
     "read_traits",
     "read_words",
     "show_value",

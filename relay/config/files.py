@@ -22,7 +22,7 @@ from typing import Any, Final
 from relay.api.internal import NotPlain, read_plain
 from relay.config.excerpt import hide_secrets, is_secret, make_excerpt
 from relay.config.line_numbers import KeyPath, locate_keys
-from relay.config.mistake import Mistake, format_path
+from relay.config.mistake import ConfigError, Mistake, format_path
 from relay.config.syntax import make_syntax_mistake
 
 NONE_PROPOSED: Final[Mapping[Path, str | None]] = MappingProxyType({})
@@ -149,6 +149,14 @@ def read_files(
         more = f"{', '.join(reading.unread)} could not be read: relay check may find more once that is corrected"
         reading.warnings.append(Mistake(reason=more))
     return reading
+
+
+def read_texts(folder: Path) -> dict[str, str]:
+    """Return the text of every file of a folder of the configuration, by its name. Raises ConfigError."""
+    reading = read_files([folder])
+    if reading.mistakes:
+        raise ConfigError(reading.mistakes, reading.warnings)
+    return {one.name: one.text for one in reading.documents}
 
 
 def read_again(texts: Sequence[Text]) -> FoundFiles:

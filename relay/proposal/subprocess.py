@@ -19,6 +19,7 @@ from relay.proposal.check import Setting, check_proposal
 from relay.proposal.probe import Probe, probe_connector
 from relay.proposal.values import AvailableTypes, CheckedProposal, Proposal
 from relay.store import Store
+from relay.trial import Diff, DiffRequest, diff_events
 
 
 def find_types(
@@ -46,11 +47,23 @@ def probe(store: Store, setting: Mapping[str, Any], connector: str, progress: Jo
     return asyncio.run(probe_connector(config.connectors[connector], its.state))
 
 
+def compare(store: Store, setting: Mapping[str, Any], asked: Mapping[str, Any], progress: JournalProgress) -> Diff:
+    """Pass recorded events through the configuration in force and a new one. Raises LookupError, OSError."""
+    its = _read_setting(setting)
+    request = msgspec.convert(asked, DiffRequest)
+    return diff_events(store, its.in_force, its.discover(), its.state, request, progress, secrets_required=True)
+
+
 def _read_setting(given: Mapping[str, Any]) -> Setting:
     return msgspec.convert(given, Setting, dec_hook=lambda _, text: Path(text))
 
 
-QUESTIONS: Final[Mapping[str, Callable[..., object]]] = {"check": check, "probe": probe, "types": find_types}
+QUESTIONS: Final[Mapping[str, Callable[..., object]]] = {
+    "check": check,
+    "diff": compare,
+    "probe": probe,
+    "types": find_types,
+}
 
 
 def main() -> None:

@@ -252,6 +252,8 @@ def look_at_the_journals(daemon: Daemon, events: int) -> None:
     code, out = relay(daemon, "trace", last["event"]["id"], conf=True)
     assert (code, out.splitlines()[0]) == (0, "worker 1:")
     assert out.splitlines()[1].startswith(f"offset {last['offset']}: {EMAIL}")
+    code, out = relay(daemon, "diff", str(daemon.conf), "--json", conf=True)
+    assert (code, {one["as_before"] for one in json.loads(out)["connectors"]}) == (0, {events})
     code, out = relay(daemon, "trace", "nowhere", "--json", conf=True)
     assert (code, [one["journal"] for one in json.loads(out)["workers"]]) == (1, [[], []])
 

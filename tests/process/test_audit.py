@@ -311,6 +311,11 @@ COMMANDS = [
 ]
 
 
+SINCE = ["--since", "2020-01-01"]
+DIFFS = [
+    ["diff", *SINCE, *more] for more in ([], ["--json"], ["--connector", "mail", "--limit", "5"], ["--connector", "x"])
+]
+"""Each needs the folder of a new configuration, and a relay that knows the files of its configuration."""
 OF_ALL = [
     ["audit", "--json"],
     ["journal", "check", "--json"],
@@ -328,19 +333,23 @@ async def test_commands_say_the_same_whether_a_relay_runs_or_not(state: Path, mo
     with closing(sqlite3.connect(state / "relay.db")) as db, db:
         save_attempts(db, tried)
     FolderErasures(state).ask(User("anna", ("å",)))
+    new = state.parent / "new.d"
+    new.mkdir()
+    (new / "10.toml").write_text(CONF.replace('filters = ["mask", "only_ads"]', "").replace('"push"', '"email"'))
+    commands = [*COMMANDS, *([name, str(new), *more] for name, *more in DIFFS)]
     config = load([state.parent / "conf.d"], Registry.discover(())).config
 
     async def all_that_is_said(commands: list[list[str]]) -> list[tuple[int, str, str]]:
         said = [await asyncio.to_thread(run, state, *command) for command in commands]
         return [(one.exit_code, one.stdout, one.stderr) for one in said]
 
-    for harm, commands in ((damage, COMMANDS), (leave, OF_ALL)):
+    for harm, asked in ((damage, commands), (leave, OF_ALL)):
         harm(state)
-        directly = await all_that_is_said(commands)
+        directly = await all_that_is_said(asked)
         shown: Any = Shown(state, config)  # as much of a daemon as these commands ask
         admin = Admin(shown, AdminSettings(), MetricsSettings())
         await admin.start()
-        assert await all_that_is_said(commands) == directly
+        assert await all_that_is_said(asked) == directly
         await admin.stop()
 
 

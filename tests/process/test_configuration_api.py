@@ -229,3 +229,28 @@ async def test_probe_says_whether_a_destination_can_be_reached(api: Api) -> None
     assert (status, found["reached"]) == (200, False)
     assert found["said"].startswith("127.0.0.1:9")
     assert (await api.ask("POST", "/lanes/hoop/probe"))[0] == 404
+
+
+async def test_diff_compares_recorded_events_over_the_api(api: Api) -> None:
+    event = make_event("users.messages.email.Open")
+    assert (await api.daemon.post(b'{"events":[%s]}' % event))[0] == 202
+    files = {path.name: path.read_text() for path in api.daemon.conf.glob("*.toml")}
+    status, found = await api.ask("POST", "/diff", {"files": files})
+    assert (status, [one["as_before"] for one in found["connectors"]]) == (200, [found["events"]])
+    assert found["events"]
+    files["60-heap.toml"] = files["60-heap.toml"].replace('["email"]', '["sms"]')
+    _, found = await api.ask("POST", "/diff", {"files": files, "connectors": ["heap"]})
+    (group,) = [one["no_longer_wanted"] for one in found["connectors"]]
+    (why,) = group["reasons"]
+    assert (why["before"], why["now"]) == ('selected by "email"', "unselected: no entry matches")
+    assert why["events"] == group["events"] >= 1
+    _, found = await api.ask("POST", "/diff", {"files": {"a.toml": "[connectr.x]\n"}})
+    assert [(one["file"], one["line"]) for one in found["mistakes"]] == [("a.toml", 1)]
+    for body, reason in (
+        ({"files": {"../a.toml": ""}}, "is no file of conf.d"),
+        ({"files": {}, "sinc": 1}, "sinc is not known here"),
+        ({}, "missing required field"),
+    ):
+        status, problem = await api.ask("POST", "/diff", body)
+        assert (status, reason in problem["detail"]) == (400, True), problem
+    assert (await api.ask("POST", "/diff", {"files": files, "connectors": ["hoop"]}))[0] == 404

@@ -115,6 +115,8 @@ async def check_commands(daemon: Daemon, *more: str) -> None:
     lines = (await daemon.run("journal", "dump", "--limit", "2", *more)).stdout.splitlines()
     assert [orjson.loads(line)["event"]["id"] for line in lines] == ["event-0", "event-1"]
     assert (await ask(daemon, "journal", "check", *more))["ok"]
+    compared = await ask(daemon, "diff", str(daemon.conf), *more)
+    assert (compared["different"], compared["events"], compared["connectors"][0]["as_before"]) == (False, 5, 5)
 
 
 async def test_commands_work_on_postgresql_while_nothing_runs(daemon: Daemon, hook: Destination) -> None:

@@ -1,6 +1,6 @@
 """The configuration over the admin API: what is in force, what it can name, and what a new one would do."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 
 from relay.admin.control import Control
-from relay.admin.question_process import QuestionProcess
+from relay.admin.question_process import QuestionProcess, answer_by
 from relay.admin.responses import convert_content, make_answer, read_content
 from relay.config import Config, find_changed_files, is_file_name
 from relay.proposal import CheckedProposal, Proposal, ProposalAnswer, add_pending
@@ -25,6 +25,7 @@ class ConfigHandlers:
 
     def __init__(self, control: Control) -> None:
         self._control = control
+        self._journal = QuestionProcess(control.folder, control.config.journal, "relay.proposal")
         self._process = QuestionProcess(control.folder, control.config.journal, "relay.proposal", ANSWER_S)
 
     def list_routes(self) -> list[web.RouteDef]:
@@ -33,6 +34,7 @@ class ConfigHandlers:
             web.get("/config", self.get_config),
             web.get("/types", self.get_types),
             web.post("/check", self.check),
+            web.post("/diff", self.diff),
             web.post("/lanes/{connector}/probe", self.probe),
         ]
 
@@ -56,11 +58,7 @@ class ConfigHandlers:
     async def check(self, request: web.Request) -> web.StreamResponse:
         """Answer what is wrong with a proposed configuration, and what it would change."""
         proposal = convert_content(await read_content(request, EXAMPLE), Proposal)
-        for name in proposal.files:
-            if not is_file_name(name):
-                raise ValueError(
-                    f'{name!r:.100} is no file of conf.d, such as "60-heap.toml" or "60-heap.toml.d/9.toml"'
-                )
+        _check_names(proposal.files)
         answer = await self._process.answer("check", setting=self._describe(), proposal=asdict(proposal))
         found = msgspec.json.decode(answer, type=CheckedProposal)
         changes = [found.unknown] if found.unknown else []
@@ -71,6 +69,15 @@ class ConfigHandlers:
             probe=found.probe, sample=found.sample,
         )  # fmt: skip
         return make_answer(answered)
+
+    async def diff(self, request: web.Request) -> web.StreamResponse:
+        """Answer what a new configuration would have made of recorded events."""
+        from relay.trial import DiffRequest  # late: few ask, and a daemon does without the package
+
+        asked = convert_content(await read_content(request, EXAMPLE), DiffRequest)
+        _check_names(asked.files)
+        more = {"setting": self._describe(), "asked": msgspec.to_builtins(asked)}
+        return await answer_by(self._journal, request, "diff", **more)
 
     async def _add_pending(self, result: ReloadResult) -> ReloadResult:
         """Add what is pending now for connectors that a reload would add or remove."""
@@ -90,6 +97,13 @@ class ConfigHandlers:
             "used": self._control.used.texts,
             "state": str(self._control.folder),
         }
+
+
+def _check_names(files: Iterable[str]) -> None:
+    """Raise ValueError for a name that no file of the configuration can have."""
+    for name in files:
+        if not is_file_name(name):
+            raise ValueError(f'{name!r:.100} is no file of conf.d, such as "60-heap.toml" or "60-heap.toml.d/9.toml"')
 
 
 def _describe_config(config: Config) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from aiohttp import web
 
 from relay.admin.control import Control
 from relay.admin.handlers.erasures import read_user
-from relay.admin.question_process import QuestionProcess
-from relay.admin.responses import NDJSON, convert_content, make_answer, read_content, send_lines
+from relay.admin.question_process import QuestionProcess, answer_by, wants_progress
+from relay.admin.responses import convert_content, make_answer, read_content, send_lines
 from relay.inspect import (
     DumpPart,
     Found,
@@ -24,7 +24,6 @@ from relay.inspect import (
     merge_counts,
     trace_all,
 )
-from relay.threads import ADMIN
 
 TYPES_S: Final = 90.0
 """Seconds for counting types."""
@@ -100,26 +99,7 @@ class JournalHandlers:
     async def _answer(
         self, request: web.Request, name: str, finish: Callable[[msgspec.Raw], object] = msgspec.Raw, **more: Any
     ) -> web.StreamResponse:
-        """Answer a question, with lines before the answer that say how far the reading is, if the client wants them."""
-        if not _wants_progress(request):
-            return make_answer(await ADMIN.run(finish, await self._reader.answer(name, **more)))
-        lines = web.StreamResponse(headers={"Content-Type": NDJSON})
-
-        async def send(line: bytes) -> None:
-            if not lines.prepared:
-                await lines.prepare(request)
-            await lines.write(line)
-
-        try:
-            found = await ADMIN.run(finish, await self._reader.answer(name, tell=send, **more))
-            answer = msgspec.json.encode(found) + b"\n"
-        except OSError as error:
-            if not lines.prepared:
-                raise
-            answer = encode_problem(str(error))
-        await send(answer)
-        await lines.write_eof()
-        return lines
+        return await answer_by(self._reader, request, name, finish, **more)
 
     async def dump_events(self, request: web.Request) -> web.StreamResponse:
         """Send the events, and what cannot be read."""
@@ -129,7 +109,7 @@ class JournalHandlers:
             raise OSError(f"{DUMPS} others are sent the journal already")
         self._dumps += 1
         try:
-            wants = _wants_progress(request)
+            wants = wants_progress(request)
             async with self._reader.answer_in_pieces("dump", progress=wants, part=msgspec.to_builtins(part)) as pieces:
                 first = await anext(pieces, b"")  # what fails at once is answered as such
                 return await send_lines(request, _send_pieces(first, pieces))
@@ -160,11 +140,6 @@ class TypeCounts:
             now = {key: now[key] for key in found.present if key in now}
             self._known = {key: part for key, part in now.items() if part.stamp}
         return merge_counts(now.values(), hour, found.unread, found.problems)
-
-
-def _wants_progress(request: web.Request) -> bool:
-    """Return whether the client wants to know how far the reading is. Raises msgspec.ValidationError."""
-    return msgspec.convert(request.query.get("progress", "false"), bool, strict=False)
 
 
 async def _send_pieces(first: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -1,7 +1,7 @@
 """The interface of commands to a state folder."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from relay.api import User
 from relay.inspect import (
@@ -17,6 +17,9 @@ from relay.inspect import (
     Trace,
 )
 from relay.store import Entry, FailingErasures, HistoryQuery, Parked, ParkedQuery, Replay
+
+if TYPE_CHECKING:  # one command needs it
+    from relay.trial import Diff, DiffRequest
 
 
 class Asked(NamedTuple):
@@ -101,6 +104,9 @@ class StateAccess(Protocol):
 
     def trace(self, id: str, progress: JournalProgress = UNTOLD) -> Trace:
         """Trace an event: where it is, and what becomes of it."""
+
+    def diff(self, asked: "DiffRequest", progress: JournalProgress = UNTOLD) -> "Diff":
+        """Compare what a new configuration would have made of recorded events."""
 
     def read_history(self, query: HistoryQuery) -> Sequence[Entry]:
         """Return entries of the history, the newest last."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -19,6 +19,7 @@ from relay.api import User
 from relay.cli.access.contract import Asked, RemovedConnectors, Resumed
 from relay.cli.state_options import StateOptions, note_history
 from relay.client import find_login
+from relay.config import PLUGIN_FOLDERS, Registry
 from relay.inspect import (
     UNTOLD,
     Audit,
@@ -50,6 +51,9 @@ from relay.store import (
     merge_ledgers,
     name_partition,
 )
+
+if TYPE_CHECKING:
+    from relay.trial import Diff, DiffRequest
 
 
 class LocalAccess:
@@ -137,6 +141,19 @@ class LocalAccess:
 
     def trace(self, id: str, progress: JournalProgress = UNTOLD) -> Trace:
         return trace_all(id, search_all(self._store, id, progress), self._place.config)
+
+    def diff(self, asked: "DiffRequest", progress: JournalProgress = UNTOLD) -> "Diff":
+        from relay.trial import diff_events  # late: one command needs it
+
+        place = self._place
+        if place.config is None:
+            raise click.ClickException("the configuration in force cannot be read: relay check")
+        registry = Registry.discover(place.plugin_folders or PLUGIN_FOLDERS)
+        texts, state = place.config.texts, place.state.absolute()
+        try:
+            return diff_events(self._store, texts, registry, state, asked, progress, secrets_required=False)
+        except LookupError as error:
+            raise click.ClickException(error.args[0]) from None
 
     def read_history(self, query: HistoryQuery) -> Sequence[Entry]:
         return self._store.history.read(query)

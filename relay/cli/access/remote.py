@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import cached_property
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode
 
 import click
@@ -30,6 +30,9 @@ from relay.inspect import (
 )
 from relay.status import Status, find_nodes_with
 from relay.store import Entry, HistoryQuery, Parked, ParkedQuery, Replay
+
+if TYPE_CHECKING:
+    from relay.trial import Diff, DiffRequest
 
 CHANGE_S: Final = 3600.0
 """Seconds for a million parked events, at most."""
@@ -125,6 +128,11 @@ class RemoteAccess:
             elif progress.tell is not None:
                 said = msgspec.json.decode(line)
                 progress.tell(said["read"], said["of"])
+
+    def diff(self, asked: "DiffRequest", progress: JournalProgress = UNTOLD) -> "Diff":
+        from relay.trial import Diff  # late: one command needs it
+
+        return msgspec.json.decode(self._read("/diff", progress, asked), type=Diff)
 
     def read_history(self, query: HistoryQuery) -> Sequence[Entry]:
         given: dict[str, Any] = {name: value for name, value in asdict(query).items() if value is not None}

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import yaml
 
-from relay.admin.openapi import SCHEMAS, render_contract
+from relay.admin.openapi import list_schemas, render_contract
 from relay.config.descriptions import _defined_in
 from tests.docs.generate.markdown import code, document, table
 
@@ -120,7 +120,7 @@ def _body(whole: Node, operation: Node) -> Iterator[str]:
 
 def _texts(schema: Node) -> dict[str, str]:
     """Find the texts of a body's fields in the class of its schema."""
-    named = {one.__name__: one for one in SCHEMAS}
+    named = {one.__name__: one for one in list_schemas()}
     made_from = named.get(str(schema.get("$ref", "")).rpartition("/")[2])
     return dict(_defined_in(inspect.getsource(made_from))) if made_from else {}
 
