@@ -44,6 +44,7 @@ from relay.api.store import (
 )
 from relay.api.transport.answer import Answered, check, retry_after
 from relay.api.transport.framing_headers import check_headers
+from relay.api.transport.plain_file import read_plain
 from relay.api.transport.route import HttpAlertSettings, HttpConnectorSettings
 from relay.api.user import OtherId, User
 
@@ -119,6 +120,7 @@ __all__ = [
     "is_utf8",
     "load_zstd",
     "read_entries",
+    "read_plain",
     "read_time",
     "require_library",
     "retry_after",

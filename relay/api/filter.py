@@ -42,6 +42,8 @@ class Filter(Plugin):
 
     folder: Path
     """relay's state folder, from `open` on. Relative paths in settings start here."""
+    notice: str = ""
+    """A sentence for admins on something that stops no event. The filter sets it, and `relay status` shows it."""
 
     def __init_subclass__(cls, type: str = "", **options: Any) -> None:
         super().__init_subclass__(type=type, **options)

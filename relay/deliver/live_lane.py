@@ -46,7 +46,7 @@ class LiveLane(Lane):
         destination = SharedDestination(made.connector, settings, keeps_order=made.traits.keeps_order)
         delivery = Delivery(destination, Window(settings.window, compute_memory(settings), save_soon), state)
         limits = limit_batches(settings.batch, settings.rate)
-        self.connector, self.traits = made.connector, made.traits
+        self.connector, self.traits, self.filters = made.connector, made.traits, made.filters
         self.opener = Opener(made.connector, made.connector.name)
         self._openers = [self.opener, *(Opener(one, made.connector.name) for one in made.filters)]
         cuts = Cuts(made.connector.name, state.open_cuts(made.connector.name))

@@ -28,6 +28,7 @@ ROOMS: Final[dict[str, tuple[LogMessage, ...]]] = {
     "Console": console.CONSOLE,
     "Plugins in general": plugins.ANY,
     "Connector type `file`": plugins.FILE,
+    "Filter type `lookup`": plugins.LOOKUP,
     "Source type `heap_segments`": plugins.HEAP_SEGMENTS,
     "Connector type `braze_cohorts`": plugins.BRAZE_COHORTS,
 }

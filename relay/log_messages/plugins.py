@@ -95,3 +95,13 @@ BRAZE_COHORTS: Final = (
         "Run `relay cohorts resync --all` to send all cohorts now. Empty the cohorts of the old Braze there.",
     ),
 )
+
+LOOKUP: Final = (
+    LogMessage(
+        "lookup file cannot be used",
+        "error",
+        "A changed file of a filter of type `lookup` has a mistake, or cannot be read. The rows before stay in force.",
+        "Mend the line that `reason` names. relay reads the file again by itself.",
+    ),
+    LogMessage("lookup file is read anew", "info", "A file of a filter of type `lookup` has changed. It is in force."),
+)

@@ -1,10 +1,12 @@
 """What is measured: which connectors relay has, and what it is sent."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from console import CONSOLE
 
+import relay.catalogue
 from relay.config.model import RuntimeSettings
 from relay.sandbox.shapes import list_types
 
@@ -25,12 +27,14 @@ MAIN: Final = http("main")
 BESIDE: Final = http("beside")
 FEW: Final = f"events = {HALF}".replace("'", '"')
 REDACT: Final = '[filter.no_user]\ntype = "redact"\nfields = ["user.user_id"]\n'
+KNOWN_TYPES: Final = Path(relay.catalogue.__file__).with_name("types.csv")
 RESHAPE: Final = {
     "keep": 'field = "user.user_id"\nregex = "^[0-9a-f]"\n',
     "only": 'fields = ["user", "properties.campaign_id"]\n',
     "rename": 'fields = { "user.user_id" = "user.braze_id" }\n',
     "set": 'values = { "user.region" = "eu" }\n',
     "hash": 'fields = ["user.user_id"]\nsecret = { env = "PATH" }\n',
+    "lookup": f'file = "{KNOWN_TYPES}"\nkey = "event_type"\nfields = {{ "user.group" = "group" }}\n',
 }
 """The settings of each kind of filter that changes about as many events as `redact`, or reads them."""
 API: Final = """

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import structlog
 
-from relay.api import Connector
+from relay.api import Connector, Filter
 from relay.config import Config, Redaction
 from relay.deliver import Fleet, LiveLane
 from relay.guests import name_error, quick, read_text
@@ -139,7 +139,7 @@ class PartitionStatusReader:
             attempts={**destination.metrics.attempts},
             attempt=destination.metrics.attempt.copy(),
             end_to_end=destination.metrics.end_to_end.copy(),
-            notice=_read_notice(lane.connector),
+            notice=_read_notices(lane),
             secrets=list_secrets(f"connector {name}", lane.connector.settings, config),
             writes=str(lane.traits.local_path or ""),
             batch_wait=lane.connector.settings.batch.age,
@@ -197,15 +197,20 @@ def _find_state(lane: LiveLane) -> tuple[State, float | None]:
     return "working", None
 
 
-def _read_notice(connector: Connector) -> str:
-    """Return a connector's message for admins, without secrets."""
+def _read_notices(lane: LiveLane) -> str:
+    """Return what the connector and the filters of a lane tell admins, without secrets."""
+    said = [(f"filter {one.name}: ", _read_notice("filter", one)) for one in lane.filters]
+    return "; ".join(f"{name}{text}" for name, text in [("", _read_notice("connector", lane.connector)), *said] if text)
+
+
+def _read_notice(kind: str, guest: Connector | Filter) -> str:
     try:
-        with quick("notice", connector=connector.name):
-            said = connector.notice
+        with quick("notice", **{kind: guest.name}):
+            said = guest.notice
     except Exception as error:  # a property of a plugin
         said = f"its notice cannot be read: {name_error(error)}"
     text = "" if said is None else read_text(said)
-    return Redaction(connector.settings).clean(text) if text else ""  # to hide secrets means to look for them first
+    return Redaction(guest.settings).clean(text) if text else ""  # to hide secrets means to look for them first
 
 
 def _read_last_error(lane: LiveLane) -> LastError | None:

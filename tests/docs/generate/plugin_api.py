@@ -73,7 +73,7 @@ SECTIONS: Final[dict[str, Sequence[str]]] = {
         "Malformed",
         "read_entries",
     ),
-    "Filters": ("Filter", "FilterSettings"),
+    "Filters": ("Filter", "FilterSettings", "read_plain"),
     "Alerts": ("Alert", "AlertSettings", "HttpAlertSettings", "Message", "Alarm"),
     "Settings and secrets": (
         "Plugin",
