@@ -82,6 +82,7 @@ ROUTES: Final = (
     ConsoleRoute("GET", "/cohorts", cohorts.show, Right.LOOK),
     ConsoleRoute("GET", "/connectors/{name}/tables/{table}", cohorts.show_table, Right.STEER),
     ConsoleRoute("GET", "/erasures", erasures.show, Right.LOOK),
+    ConsoleRoute("GET", "/erasures/live", erasures.follow, Right.LOOK),
     ConsoleRoute("POST", "/erasures/request", erasures.request, Right.STEER, "erasures"),
     ConsoleRoute("POST", "/erasures/check", erasures.check, Right.STEER),
     ConsoleRoute("GET", "/journal", journal.show, Right.LOOK),

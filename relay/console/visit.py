@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Literal
@@ -36,6 +36,8 @@ LAUNCH: Final = "launch"
 
 Read = Callable[[StatusSnapshot], dict[str, Any] | None]
 """Returns the values of a live template for a status."""
+Fetch = Callable[[], Awaitable[dict[str, Any]]]
+"""Returns values of a live template that relay does not say in its status. Raises ConsoleRefusal."""
 
 
 @dataclass(slots=True)
@@ -108,22 +110,26 @@ class Visit:
         """Answer with a page."""
         return web.Response(text=self.render(template, **values), status=status, content_type="text/html")
 
-    async def stream(
-        self, template: str, read: Callable[[StatusSnapshot], dict[str, Any] | None]
-    ) -> web.StreamResponse:
-        """Answer with a fragment that follows the status, until the session ends.
+    async def stream(self, template: str, read: Read, fetch: Fetch | None = None) -> web.StreamResponse:
+        """Answer with a fragment that follows the status, until the session ends. Raises ConsoleRefusal.
 
-        `read`: returns the values of the template; None ends the stream.
+        `read`: returns the values of the template; None ends the stream. `fetch`: returns more values. While relay
+        does not answer, the last of them stay.
         """
+        fetched = await fetch() if fetch else {}
 
         async def render() -> str | None:
+            nonlocal fetched
             if self.console.sessions.find(self.session_id, is_use=False) is not self.session:
                 return None
             if self.session is None or self.console.find_right(self.session) is None:
                 return None
             snapshot = await self.console.relay.read()
             values = read(snapshot)
-            return None if values is None else self.render(template, snapshot=snapshot, **values)
+            if fetch:
+                with suppress(ConsoleRefusal):
+                    fetched = await fetch()
+            return None if values is None else self.render(template, snapshot=snapshot, **fetched, **values)
 
         return await self.console.streams.send(self.request, render)
 

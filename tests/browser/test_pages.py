@@ -54,6 +54,7 @@ OTHERS = {
     "/sources/{name}/live",
     "/events/live",
     "/replays/live",
+    "/erasures/live",
     "/parked/{number:[0-9]{1,18}}/content",
     "/parked/export",
     *(f"/{kind}/{{name}}/{act}" for kind in KINDS for act in ("edit", "copy", "switch-off", "switch-on", "remove")),

@@ -1,10 +1,12 @@
 """Erasures: the receipts, which have no id of a user; a new request; and what is left of a user."""
 
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 from aiohttp import web
 
+from relay.console.relay_view import StatusSnapshot
 from relay.console.security.refusal import ConsoleRefusal
 from relay.console.visit import Visit
 from relay.inspect import Remains
@@ -30,9 +32,22 @@ async def show(visit: Visit) -> web.StreamResponse:
 
 
 async def _show(visit: Visit, **more: Any) -> web.StreamResponse:
-    receipts = await visit.ask("GET", "/erasures")
-    known: dict[str, Any] = {"kinds": KINDS, "searched": SEARCHED, "remains": None}
-    return visit.show("erasures.html", receipts=receipts, **known | more)
+    snapshot = await visit.console.relay.read()
+    known: dict[str, Any] = {"kinds": KINDS, "searched": SEARCHED, "remains": None, "snapshot": snapshot}
+    return visit.show("erasures.html", **await _fetch(visit), **known | more)
+
+
+async def follow(visit: Visit) -> web.StreamResponse:
+    """Send the receipts again and again."""
+
+    def read(snapshot: StatusSnapshot) -> dict[str, Any]:
+        return {}
+
+    return await visit.stream("erasures_live.html", read, partial(_fetch, visit))
+
+
+async def _fetch(visit: Visit) -> dict[str, Any]:
+    return {"receipts": await visit.ask("GET", "/erasures")}
 
 
 async def request(visit: Visit) -> web.StreamResponse:

@@ -15,6 +15,7 @@ from relay.console.security.refusal import ConsoleRefusal
 from relay.console.security.rights import Right
 from relay.console.visit import Visit
 from relay.store import CAUSES, Parked, ParkedGroup, sum_groups
+from relay.words import format_count
 
 SHOWN: Final = 50
 """Events on a page."""
@@ -26,6 +27,9 @@ ACTING_S: Final = 600.0
 CONDITIONS: Final = ("connector", "source", "cause", "type", "reason", "since", "until")
 NO_TYPE: Final = "-"
 """What the type of an event is called whose type is not known."""
+UNREADABLE: Final = "unreadable"
+"""The cause of entries that were unreadable at their source."""
+WHY_NOT: Final = "what is unreadable at its source is no event that a connector can get"
 ACTS: Final = {"replay": "Replay", "drop": "Drop"}
 NUMBER: Final = re.compile(r"\d{1,18}")
 LONGEST_LINK: Final = 4000
@@ -48,9 +52,14 @@ async def show(visit: Visit) -> web.StreamResponse:
     listed: dict[str, Any] = {"number": answer["events"], "events": events[:SHOWN], "older": older, "after": after}
     listed |= {"groups": _link_groups(visit, groups, given)[:GROUPS_SHOWN], "more": len(groups) > GROUPS_SHOWN}
     times = {name: write_time(which[name]) for name in ("since", "until") if name in which}
-    return visit.show(
-        "parked.html", given=given | times, which=urlencode(given), causes=CAUSES, acts=ACTS, done=done, **listed
-    )
+    listed |= {"acts": _find_acts(groups), "acts_of_ticked": _find_acts(events), "why": WHY_NOT}
+    return visit.show("parked.html", given=given | times, which=urlencode(given), causes=CAUSES, done=done, **listed)
+
+
+def _find_acts(found: Sequence[Parked] | Sequence[ParkedGroup]) -> Mapping[str, str]:
+    """Return what can be done with parked events: unreadable ones cannot be replayed."""
+    can_replay = any(one.cause != UNREADABLE for one in found)
+    return {act: said for act, said in ACTS.items() if can_replay or act != "replay"}
 
 
 async def show_one(visit: Visit) -> web.StreamResponse:
@@ -59,7 +68,9 @@ async def show_one(visit: Visit) -> web.StreamResponse:
     is_cut = len(one.body) > CONTENT_BYTES
     decoder = getincrementaldecoder("utf-8")("backslashreplace")
     text = decoder.decode(one.body[:CONTENT_BYTES], final=not is_cut)
-    return visit.show("parked_event.html", one=one, text=text, is_cut=is_cut, most=CONTENT_BYTES, acts=ACTS)
+    return visit.show(
+        "parked_event.html", one=one, text=text, is_cut=is_cut, most=CONTENT_BYTES, acts=_find_acts([one]), why=WHY_NOT
+    )
 
 
 async def download(visit: Visit) -> web.StreamResponse:
@@ -85,12 +96,26 @@ async def confirm(visit: Visit) -> web.StreamResponse:
         until = min(read_conditions(visit, given).get("until", LATEST), time.time())  # what comes later is not counted
         given["until"] = repr(until)
         which, form = read_conditions(visit, given), {"which": urlencode(given)}
-    events = (await visit.ask("POST", "/parked/count", which))["events"]
+    events = await _count(visit, which)
     if not events:
         raise ConsoleRefusal(409, "none of these events is parked any more")
+    unreadable = await _count(visit, {**which, "cause": UNREADABLE}) if act == "replay" and _may_have(which) else 0
+    if events == unreadable:
+        raise ConsoleRefusal(409, f"{format_count(events, 'parked event')} cannot be replayed: {WHY_NOT}")
     shown = {name: value for name, value in given.items() if name not in ("since", "until")}
     times = {name: which[name] for name in ("since", "until") if name in which}
-    return visit.show("parked_confirm.html", act=act, form=form, number=events, shown=shown, times=times)
+    numbers: dict[str, Any] = {"number": events - unreadable, "unreadable": unreadable, "why": WHY_NOT}
+    return visit.show("parked_confirm.html", act=act, form=form, shown=shown, times=times, **numbers)
+
+
+def _may_have(which: Mapping[str, Any]) -> bool:
+    """Return whether unreadable entries can match conditions."""
+    return bool(which.get("cause", UNREADABLE) == UNREADABLE)
+
+
+async def _count(visit: Visit, which: Mapping[str, Any]) -> int:
+    events: int = (await visit.ask("POST", "/parked/count", which))["events"]
+    return events
 
 
 async def replay(visit: Visit) -> web.StreamResponse:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -33,13 +34,16 @@ class ReplayPart(msgspec.Struct, frozen=True):
 async def show(visit: Visit) -> web.StreamResponse:
     """Show the progress of replays under way, and all replays, the last one first."""
     snapshot = await visit.console.relay.read()
-    replays = msgspec.convert(await visit.ask("GET", "/replays"), list[Replay])
-    return visit.show("replays.html", snapshot=snapshot, replays=replays, **_read_running(snapshot))
+    return visit.show("replays.html", snapshot=snapshot, **await _fetch(visit), **_read_running(snapshot))
 
 
 async def follow(visit: Visit) -> web.StreamResponse:
     """Send the progress of replays again and again."""
-    return await visit.stream("replays_live.html", _read_running)
+    return await visit.stream("replays_live.html", _read_running, partial(_fetch, visit))
+
+
+async def _fetch(visit: Visit) -> dict[str, Any]:
+    return {"replays": msgspec.convert(await visit.ask("GET", "/replays"), list[Replay])}
 
 
 def _read_running(snapshot: StatusSnapshot) -> dict[str, Any]:
