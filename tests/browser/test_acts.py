@@ -7,6 +7,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from tests.browser.stage import EVIL, Stage, name_event
+from tests.process.commands import ask_replay
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
@@ -84,6 +85,10 @@ async def test_an_event_is_seen_as_it_passes_and_traced(page: Page, stage: Stage
 
 
 async def test_a_replay_shows_its_progress_and_is_cancelled(page: Page, stage: Stage) -> None:
+    await page.goto("/replays")
+    number = await ask_replay(stage.daemon, 0, 1)
+    row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name=str(number), exact=True))
+    await expect(row).to_contain_text("done")
     await page.goto("/replays/new")
     await page.get_by_label("Connector").select_option("hook")
     await page.get_by_label("Events per second at most").fill("0.01")
@@ -103,7 +108,11 @@ async def test_a_user_is_erased_by_an_id_that_is_typed_twice(page: Page, stage: 
     await form.get_by_label("Id", exact=True).fill("anna-17")
     await form.get_by_label("The same id again").fill("anna-17")
     await form.get_by_role("button").click()
-    await expect(page.get_by_role("row").filter(has_text="cleo").first).to_contain_text("waiting")
+    row = page.get_by_role("row").filter(has_text="cleo").first
+    await expect(row).to_contain_text("waiting")
+    await expect(page.locator("#live")).to_contain_text("relay cannot take a request back")
+    await stage.place.put("72-erasure.toml", '[erasure]\nafter = "1ms"\n')
+    await expect(row).to_contain_text("done")
     await expect_entry(page, "erasure_requested", "cleo")
 
 

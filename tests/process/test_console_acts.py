@@ -131,6 +131,8 @@ async def test_a_traced_event_is_delivered_again(place: Acts) -> None:
     arrived = lambda: [one for one in place.hook.events() if one["id"] == name]  # noqa: E731
     await place.daemon.until(arrived, lambda found: len(found) == 2)
     assert "delivers the event once more" in (await browser.get(answer.location)).text
+    assert '"again": "yes"' in unescape(page.text)
+    assert "again&#34;" not in (await place.browsers["lena"].get(f"/trace?id={name}")).text
     assert "Deliver again" not in (await place.browsers["lena"].get(f"/trace?id={name}")).text
     assert (await browser.post("/trace/deliver", token=page.token, connector="hook", offset="x")).status == 400
 

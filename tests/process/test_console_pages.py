@@ -141,13 +141,38 @@ async def test_bytes_that_are_no_event_are_shown_as_they_are(place: Parking) -> 
         OPEN.encode(),
         b"x" * OVERLARGE,
     )
-    await place.park(bad)
-    (one,) = (one for one in place.daemon.parked() if one.cause == "unreadable")
+    latin = b'{"event_type":"%s","id":"caf\xe9"}' % OPEN.encode()
+    await place.park(bad, latin)
+    one, other = (one for one in place.daemon.parked() if one.cause == "unreadable")
+    page = (await place.browsers["sven"].get(f"/parked/{other.number}")).text
+    assert '"id":"caf\\xe9"}' in unescape(page)
+    assert "not UTF-8" in page
     page = (await place.browsers["sven"].get(f"/parked/{one.number}")).text
     assert not UNSAFE.search(page)
     assert '"id":17,"evil":"<script>alert(1)</script>","large":"xxx' in unescape(page)
     assert len(page) < OVERLARGE // 5
     assert (await place.browsers["sven"].get(f"/parked/{one.number}/content")).text == bad.decode()
+
+
+async def test_a_replay_is_offered_for_what_a_connector_can_get(place: Parking) -> None:
+    await place.park(make_event(OPEN), b"17", b"18")
+    parked = sorted(place.daemon.parked()[-3:], key=lambda one: one.cause)
+    event, first, second = (one.number for one in parked)  # refused, unreadable, unreadable
+    browser = place.browsers["sven"]
+    for path, is_offered in (
+        ("/parked", True),
+        (f"/parked/{event}", True),
+        (f"/parked/{first}", False),
+        ("/parked?cause=unreadable", False),
+    ):
+        assert ('value="replay"' in (page := (await browser.get(path)).text)) == is_offered, path
+        assert ("no event that a connector can get" in page) != is_offered, path
+    ask = "/parked/confirm?act=replay&number="
+    asked = (await browser.get(f"{ask}{event}&number={first}&number={second}")).text
+    assert "Replay 1 parked event?" in asked
+    assert "2 parked events more cannot be replayed" in asked
+    refused = await browser.get(f"{ask}{first}&number={second}")
+    assert (refused.status, "2 parked events cannot be replayed" in refused.text) == (409, True)
 
 
 async def test_users_who_may_only_look_learn_no_reason(place: Parking) -> None:
