@@ -78,7 +78,7 @@ def list_node_rows(seen: Status) -> list[list[str]]:
 
 def list_source_rows(seen: Status) -> list[list[str]]:
     """Return the sources."""
-    header = ["source, since start", "events accepted", "rate/s", "requests refused", "unreadable", "last event"]
+    header = ["source, since start", "events accepted", "accepted/s", "requests refused", "unreadable", "last event"]
     rows = [[*header, "duplicates ever", "parked now"]]
     for one in seen.sources:
         counts = [_format_if(_runs(seen), each) for each in (one.accepted, one.rate, one.refused, one.unreadable)]
@@ -107,7 +107,7 @@ def list_strangers(seen: Status) -> list[str]:
 
 def list_lane_rows(seen: Status) -> list[list[str]]:
     """Return the connectors."""
-    rows = [["connector", "state", "pending", "oldest", "rate/s", "drained in", "parked", "last error"]]
+    rows = [["connector", "state", "pending", "oldest", "settled/s", "drained in", "parked", "last error"]]
     for one in seen.lanes:
         oldest = "-" if one.oldest_pending is None else format_span(seen.now - one.oldest_pending)
         stands = not one.pending or one.state in ("paused", "unauthorized") or is_slow(one)

@@ -130,7 +130,7 @@ async def test_status_says_since_when_it_counts_and_shows_parked_events(daemon: 
     await send(daemon, event, b"7")
     await send(daemon, event)
     await daemon.settled("archive", 1)
-    columns = "source, since start  events accepted  rate/s  requests refused  unreadable  last event  duplicates ever"
+    columns = "source, since start  events accepted  accepted/s  requests refused  unreadable  last event"
     for counted in (r"1 +\d +0 +1 +\ds ago +1 +1", r"0 +0 +0 +0 +- +1 +1"):
         code, screen = relay(daemon, "status")
         assert (code, columns in screen) == (0, True), screen
