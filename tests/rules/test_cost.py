@@ -69,7 +69,7 @@ class Counting:
 
     def __init__(self) -> None:
         self._instructions, self._calls, self._objects = (defaultdict[int, int](int) for _ in range(3))
-        self._blocks = 0
+        self._blocks = self._depth = 0
 
     def per(self, events: int) -> Cost:
         """What it came to."""
@@ -96,10 +96,15 @@ class Counting:
         if event in ("call", "c_call"):
             self._calls[thread] += 1
         if thread == threading.main_thread().ident:
-            blocks = sys.getallocatedblocks()
-            if event == "c_return" and blocks > self._blocks:
-                self._objects[thread] += blocks - self._blocks
-            self._blocks = sys.getallocatedblocks()
+            self._count_objects(thread, event)
+
+    def _count_objects(self, thread: int, event: str) -> None:
+        """Count blocks around C functions only: Python counts them one pool after the other, and tests have many."""
+        if event == "c_return" and (blocks := sys.getallocatedblocks()) > self._blocks:
+            self._objects[thread] += blocks - self._blocks
+        self._depth += (event == "c_call") - (event in ("c_return", "c_exception"))
+        if self._depth > 0 and event != "call":
+            self._blocks = sys.getallocatedblocks() + 1  # one object is what the function returns
 
     @contextmanager
     def on(self) -> Iterator[None]:
