@@ -309,7 +309,12 @@ class Machine(RuleBasedStateMachine):
 @pytest.mark.promise(2)
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("engine", "stories"), [("embedded", 20), ("postgres", 8), pytest.param("toy", 20, marks=pytest.mark.long)]
+    ("engine", "stories"),
+    [
+        ("embedded", 20),
+        pytest.param("postgres", 8, marks=pytest.mark.long),  # quicker: the above, and the stores in tests/unit/store
+        pytest.param("toy", 20, marks=pytest.mark.long),
+    ],
 )
 def test_nothing_vanishes_whatever_happens(engine: str, stories: int) -> None:
     """The same stories every time; `make faults` makes up new ones."""

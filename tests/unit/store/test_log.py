@@ -19,7 +19,7 @@ ENGINES = (
     "embedded",
     "embedded, from disk",
     "embedded, compressed",
-    "postgres",
+    pytest.param("postgres", marks=pytest.mark.long),  # quicker: the next, and tests/unit/postgres/test_log.py
     "postgres, compressed, from the database, through a pooler",
     "toy",
 )
