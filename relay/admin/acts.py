@@ -113,6 +113,8 @@ def make_reload_entry(result: ReloadResult, by: str) -> Entry:
     said = result.said
     lines = shorten(said, SAID)
     if result.ok:
-        return Entry("reloaded", "relay", f"the configuration was reloaded: {'; '.join(lines)}", by, {"said": lines})
+        changed = [f"{one.kind} {one.name}" for one in result.changes if one.kind != "setting"][:SAID]
+        about = {"said": lines, "changed": changed} if changed else {"said": lines}
+        return Entry("reloaded", "relay", f"the configuration was reloaded: {'; '.join(lines)}", by, about)
     sentence = f"the configuration was not reloaded, the one before goes on: {'; '.join(lines)}"
     return Entry("reload_refused", "relay", sentence, by, {"said": lines})

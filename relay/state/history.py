@@ -36,7 +36,12 @@ _TOO_MANY: Final = "DELETE FROM history WHERE number <= (SELECT max(number) FROM
 _QUERY: Final = f"""
     SELECT {ENTRY_COLUMNS}, number FROM history
     WHERE (:since IS NULL OR at >= :since) AND (:kind IS NULL OR kind = :kind)
-    AND (:subject IS NULL OR :subject IN (subject, substr(subject, instr(subject, ' ') + 1)))
+    AND (
+        :subject IS NULL OR :subject IN (subject, substr(subject, instr(subject, ' ') + 1))
+        OR EXISTS (
+            SELECT 1 FROM json_each(about, '$.changed') WHERE :subject IN (value, substr(value, instr(value, ' ') + 1))
+        )
+    )
     ORDER BY at DESC, number DESC LIMIT :limit
 """  # noqa: S608
 _LAST_RUN: Final = """

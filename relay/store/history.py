@@ -44,7 +44,8 @@ class HistoryQuery:
     """The oldest time, in Unix seconds."""
     kind: str | None = None
     subject: str | None = None
-    """A whole subject or its name: "connector heap" or "heap"."""
+    """A whole subject or its name: "connector heap" or "heap". Reloads that have changed the subject count, too: the
+    subject is in `changed` of what they are about."""
     limit: int = -1
     """Number of the last entries; -1: all."""
 

@@ -455,7 +455,7 @@ class ToyHistory:
             for one in sorted(self._entries, key=lambda one: one.at)
             if (which.since is None or one.at >= which.since)
             and which.kind in (None, one.kind)
-            and which.subject in (None, one.subject, one.subject.partition(" ")[2])
+            and (which.subject is None or _is_about(one, which.subject))
         ]
         return found if which.limit < 0 else found[max(0, len(found) - which.limit) :]
 
@@ -512,3 +512,9 @@ class ToyDoubts:
 
     def accept(self, what: Literal["journal", "clock"]) -> list[str]:
         return []
+
+
+def _is_about(entry: Entry, subject: str) -> bool:
+    """Return whether an entry is about a subject, or about a reload that has changed it."""
+    subjects = (entry.subject, *entry.about.get("changed", ()))
+    return any(subject in (one, one.partition(" ")[2]) for one in subjects)

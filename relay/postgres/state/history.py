@@ -22,7 +22,13 @@ _TOO_MANY: Final = """
 _QUERY: Final = f"""
     SELECT {ENTRY_COLUMNS}, number FROM $.history
     WHERE (%(since)s::float8 IS NULL OR at >= %(since)s) AND (%(kind)s::text IS NULL OR kind = %(kind)s)
-    AND (%(subject)s::text IS NULL OR %(subject)s IN (subject, substr(subject, strpos(subject, ' ') + 1)))
+    AND (
+        %(subject)s::text IS NULL OR %(subject)s IN (subject, substr(subject, strpos(subject, ' ') + 1))
+        OR EXISTS (
+            SELECT FROM json_array_elements_text(coalesce(about::json -> 'changed', '[]')) AS one
+            WHERE %(subject)s IN (one, substr(one, strpos(one, ' ') + 1))
+        )
+    )
     ORDER BY at DESC, number DESC LIMIT nullif(%(limit)s, -1)
 """  # noqa: S608
 _LAST_RUN: Final = """

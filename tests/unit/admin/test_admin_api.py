@@ -24,7 +24,7 @@ from relay.config.model import Configured
 from relay.state.erasure.table import FolderErasures, save_answers
 from relay.state.history import FolderHistory
 from relay.state.replays import FolderReplays
-from relay.status.reload_result import ReloadResult
+from relay.status.reload_result import ReloadChange, ReloadResult
 from relay.store import ConnectorAnswer, Cursor, Entry, JournalLimits, Parked, Replay
 from tests.toy_store.store import ToyStore
 from tests.unit.admin.shown_daemon import Bench, Shown
@@ -280,6 +280,15 @@ async def test_an_action_that_a_client_refused_is_noted_with_its_user(bench: Ben
     (entry,) = bench.shown.noted
     assert (entry.kind, entry.subject, entry.by) == ("refused", "connector heap", "eve")
     assert entry.sentence == "eve may not do this: pause"
+
+
+def test_a_reload_names_the_connectors_and_sources_that_it_has_changed() -> None:
+    changes = [ReloadChange("connector", "heap", "added"), ReloadChange("setting", "journal.max_size", "changed")]
+    entry = make_reload_entry(ReloadResult(changes=changes), by="root")
+    assert entry.about == {
+        "said": ["connector heap: added", "journal.max_size: changed"],
+        "changed": ["connector heap"],
+    }
 
 
 def test_a_reload_that_is_refused_is_kept_with_every_mistake() -> None:

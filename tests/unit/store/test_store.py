@@ -472,6 +472,10 @@ async def test_the_history_keeps_its_order_and_its_limits(store: Store, opened: 
     }
     for query, expected in found.items():
         assert [one.kind for one in store.history.read(query)] == expected, query
+    changed = {"said": ["connector hook: added"], "changed": ["connector hook", "source braze"]}
+    store.history.add([Entry("reloaded", "relay", "reloaded", at=now - 9.9, about=changed)])
+    for subject, expected in {"hook": 1, "connector hook": 1, "braze": 1, "source hook": 0, "heap": 4}.items():
+        assert len(store.history.read(HistoryQuery(subject=subject))) == expected, subject
     store.history.add([Entry("failing", "journal", "last", at=now)], keep=8.5)
     assert [one.kind for one in store.history.read()] == ["recovered", "stopped", "failing"]
     store.history.add([], most=1)
