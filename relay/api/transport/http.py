@@ -145,4 +145,5 @@ async def reach(url: str, run_blocking: RunBlocking, settings: object = None) ->
     except OSError as error:
         raise Retry(describe_failure(error, place)) from None
     writer.transport.abort()
-    return f"{place} takes connections" + (", with a good certificate" if encrypted else "")
+    good = ", with a good certificate" if encrypted else ""
+    return f"{place} takes connections{good}; credentials are not tested"

@@ -131,7 +131,10 @@ def test_an_installation_that_is_well(place: Place, server: socket.socket) -> No
     answer = place.run()
     assert answer.exit_code == 0, answer.output
     assert answer.output.splitlines()[-1] == "problems: 0, warnings: 0", answer.output
-    assert f"ok       connector c          127.0.0.1:{port(server)} takes connections\n" in answer.output
+    assert (
+        f"ok       connector c          127.0.0.1:{port(server)} takes connections; credentials are not tested\n"
+        in answer.output
+    )
     assert [*place.state.iterdir()] == []
     server.setblocking(False)
     connection, _ = server.accept()
@@ -234,7 +237,7 @@ with context.wrap_socket(socket.create_server(("127.0.0.1", 0)), server_side=Tru
             level, said = place.findings()["connector c"]
             assert (level, said.startswith(f"{here}: TLS: unable to get local issuer")) == ("problem", True)
             monkeypatch.setenv("SSL_CERT_FILE", str(authority.ca))
-            good = ("ok", f"{here} takes connections, with a good certificate")
+            good = ("ok", f"{here} takes connections, with a good certificate; credentials are not tested")
             assert place.findings()["connector c"] == good
         finally:
             server.kill()
@@ -269,7 +272,10 @@ def test_the_secrets_of_a_relay_that_runs_are_found(
     monkeypatch.delenv("CREDENTIALS_DIRECTORY")
     url = f'url = "http://127.0.0.1:{port(server)}/"\ntoken = {{ credential = "x" }}'
     place.configure(f'[connector.c]\ntype = "http"\n{url}\n')
-    assert place.findings()["connector c"] == ("ok", f"127.0.0.1:{port(server)} takes connections")
+    assert place.findings()["connector c"] == (
+        "ok",
+        f"127.0.0.1:{port(server)} takes connections; credentials are not tested",
+    )
 
 
 def test_whatever_a_plugin_raises_is_told_without_its_secret(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
