@@ -91,6 +91,7 @@ ROUTES: Final = (
     ConsoleRoute("GET", "/plugins", plugins.show, Right.LOOK),
     ConsoleRoute("GET", "/activity", activity.show, Right.LOOK),
     ConsoleRoute("GET", "/files", files.show, Right.LOOK),
+    ConsoleRoute("POST", "/files/reload", files.reload, Right.CONFIGURE, "configuration"),
     ConsoleRoute("GET", "/files/show", files.show_one, Right.LOOK),
     ConsoleRoute("GET", "/files/edit", files.edit, Right.LOOK),
     ConsoleRoute("POST", "/files/edit", files.change, Right.LOOK, "configuration", launches=True),

@@ -9,6 +9,7 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from relay.console.advice import link_advice
 from relay.words import escape, format_count, format_size, format_span, format_time
 
 DIGITS: Final = 12
@@ -35,6 +36,7 @@ class Templates:
             "number": lambda number: f"{number:,}",
             "counted": format_count,
             "marked": mark_code,
+            "advised": link_advice,
             "words": lambda name: name.replace("_", " "),
             "content": lambda content: show_content(bytes(content)),
         }

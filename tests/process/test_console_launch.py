@@ -59,6 +59,7 @@ async def test_a_new_connector_is_launched_and_delivers(place: Place, hook: Dest
     shown = plain(await place.admin.get(launched.location))
     assert "by cleo relay has reloaded: connector fresh: added" in shown
     assert (await ask(place.daemon, "history"))[-1]["by"] == "cleo"
+    assert "the configuration was reloaded: connector fresh: added" in plain(await place.admin.get("/connectors/fresh"))
     assert (await place.daemon.post(b'{"events": [%s]}' % make_event()))[0] == 202
     await place.daemon.settled("fresh", 1)
     assert "in force" in plain(await place.admin.get("/activity"))
@@ -185,10 +186,16 @@ async def test_a_broken_file_of_others_stops_a_launch_and_is_named(place: Place,
         assert "Meanwhile somebody has changed" in plain(refused)
         assert "61-broken.toml:1: not TOML" in plain(refused)
         assert 'value="launch"' not in refused.text
-        assert "61-broken.toml:1: not TOML" in plain(await place.admin.get("/files"))
+        page = await place.admin.get("/files")
+        assert "61-broken.toml:1: not TOML" in plain(page)
+        reload = await place.admin.post("/files/reload", token=page.token)
+        assert reload.status == 409
+        assert re.search("relay has not reloaded, .* 61-broken.toml:1: not TOML", plain(reload))
     finally:
         broken.unlink()
     assert not (place.daemon.conf / "60-late.toml").exists()
+    reload = await place.admin.post("/files/reload", token=page.token)
+    assert (reload.status, "relay has reloaded: nothing has changed" in plain(reload)) == (200, True)
 
 
 @pytest.mark.parametrize(

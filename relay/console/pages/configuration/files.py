@@ -1,5 +1,6 @@
 """Configuration: the tables and files of conf.d, and the text of the console's own files to be changed."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from aiohttp import web
@@ -8,6 +9,7 @@ from relay.config import KINDS, Mistake, is_file_name
 from relay.console.edits.conf import MARK, ConfView
 from relay.console.edits.consider import Considered, consider
 from relay.console.edits.draft import Draft
+from relay.console.edits.launch import RELOAD_S
 from relay.console.edits.secrets import find_new_secrets, hide_plain_secrets, parse
 from relay.console.edits.tables import DROP_IN, find_foreign_place
 from relay.console.security.refusal import ConsoleRefusal
@@ -22,13 +24,26 @@ NAME: Final = "name"
 
 async def show(visit: Visit) -> web.StreamResponse:
     """Show all tables and all files as they are on disk, and which of them relay has not taken."""
+    return await _show_all(visit, None)
+
+
+async def reload(visit: Visit) -> web.StreamResponse:
+    """Have relay reload conf.d and the files of secrets, and show what relay says."""
+    answer = await visit.ask("POST", "/reload", timeout=RELOAD_S)
+    visit.console.relay.forget()
+    return await _show_all(visit, answer)
+
+
+async def _show_all(visit: Visit, reloaded: Mapping[str, Any] | None) -> web.Response:
+    """Show everything. `reloaded`: relay's answer to a reload."""
     view = await read_view(visit)
     tables = await ADMIN.run(_list_tables, view)
     try:
         changed, problem = (await visit.ask("GET", "/config"))["changed"], ""
     except ConsoleRefusal as refusal:
         changed, problem = [], refusal.reason
-    return visit.show("files.html", view=view, tables=tables, changed=changed, problem=problem)
+    given = {"view": view, "tables": tables, "changed": changed, "problem": problem, "reloaded": reloaded}
+    return visit.show("files.html", status=409 if reloaded and not reloaded["ok"] else 200, **given)
 
 
 def _list_tables(view: ConfView) -> list[tuple[str, list[tuple[str, dict[str, Any], str | None, bool]]]]:
