@@ -1,6 +1,7 @@
 """The process `relay console`: reads [console], listens, tells systemd, and stops in good order."""
 
 import asyncio
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -24,6 +25,8 @@ from relay.words import describe_error
 LIMITS: Final = ListenerLimits(head=30.0, idle=75.0, answer=30.0, connections=256)
 BEAT_S: Final = 5.0
 """Seconds between two signs of life for systemd, at most."""
+NICE: Final = 10
+"""The console gives way to relay, where both want a processor."""
 STOP_S: Final = 2.0
 """Seconds that requests under way have to end."""
 log = structlog.stdlib.get_logger()
@@ -54,6 +57,7 @@ def run_console(options: ConsoleOptions, tell: Callable[[str], None] | None) -> 
 
 
 async def _run(options: ConsoleOptions, settings: LiveSettings, tell: Callable[[str], None] | None) -> None:
+    os.nice(NICE)
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)

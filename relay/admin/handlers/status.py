@@ -146,11 +146,13 @@ class StatusHandlers:
         body = prometheus.render_metrics(own, cluster)
         return web.Response(body=body, headers={"Content-Type": prometheus.CONTENT_TYPE})
 
-    async def get_contract(self, _: web.Request) -> web.StreamResponse:
+    async def get_contract(self, request: web.Request) -> web.StreamResponse:
         """Answer with the OpenAPI document."""
+        if request.method == "HEAD":  # relay's own clients ask so before each request, whether relay is alive
+            return web.Response(content_type="application/yaml")
         from relay.admin.openapi import render_contract  # late: what only who asks for it needs
 
-        return web.Response(text=render_contract(), content_type="application/yaml")
+        return web.Response(text=await ADMIN.run(render_contract), content_type="application/yaml")
 
     async def get_history(self, request: web.Request) -> web.StreamResponse:
         """Answer with entries of the history, the last one last."""

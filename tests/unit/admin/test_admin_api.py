@@ -51,6 +51,11 @@ def assert_described(method: str, path: str, seen: tuple[int, Any, Any]) -> None
         Draft202012Validator({**schema, "components": DOCUMENT["components"]}).validate(body)
 
 
+async def test_whether_relay_is_alive_costs_no_document(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.admin.openapi.render_contract", pytest.fail)
+    assert (await bench.ask("HEAD", "/openapi.yaml"))[:2] == (200, "")
+
+
 async def test_the_document_is_valid_and_every_route_is_in_it(bench: Bench) -> None:
     assert (await bench.ask("GET", "/openapi.yaml"))[1] == render_contract()
     from openapi_spec_validator import validate  # takes long to import: one process of the tests needs it
