@@ -71,6 +71,15 @@ def test_the_unit_is_locked_down(units: Path, name: str) -> None:
     assert code == 0
 
 
+def test_the_page_for_plugins_names_directives_of_the_unit() -> None:
+    page = (SHIPPED.parent / "docs" / "plugins" / "packaging.md").read_text()
+    named = re.findall(
+        r"`([A-Z]\w+=[^`]*)`", page.partition("## What the systemd unit forbids")[2].partition("|\n\n")[0]
+    )
+    assert len(named) == 10
+    assert {*named} <= {*(SHIPPED / "relay.service").read_text().splitlines()}
+
+
 def test_the_console_has_the_user_and_state_folder_of_relay() -> None:
     relay, console = (
         read_service_settings((SHIPPED / name).read_text()) for name in ("relay.service", "relay-console.service")

@@ -15,6 +15,7 @@ from tests.docs.generate import (
     log_messages,
     metrics,
     plugin_api,
+    surface,
 )
 from tests.docs.generate.conf_d import with_comments
 
@@ -28,6 +29,7 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "docs/reference/commands.md": commands.page,
     "docs/plugins/api.md": plugin_api.page,
     "docs/plugins/testing-api.md": plugin_api.testing_page,
+    "tests/rules/public_surface.txt": surface.surface,
     "docs/explain/guarantees.md": guarantees.page,
     "docs/reference/admin-api.md": admin_api.page,
     "docs/reference/metrics.md": metrics.page,

@@ -169,7 +169,7 @@ def testing_page() -> str:
 
 
 def _parts(intro: str, package: ModuleType, sections: dict[str, Sequence[str]]) -> Iterator[str]:
-    found = _definitions(package)
+    found = definitions(package)
     if wrong := {*package.__all__} ^ {name for names in sections.values() for name in names}:
         raise LookupError(f"{package.__name__} and the sections of its page differ in {', '.join(sorted(wrong))}")
     yield intro
@@ -191,7 +191,7 @@ def _described(name: str, node: ast.AST, text: str) -> Iterator[str]:
     if isinstance(node, ast.ClassDef):
         yield from _class(node)
     elif isinstance(node, Function):
-        yield _python(_signature(node))
+        yield _python(signature_of(node))
         yield text
     else:
         if name not in TEXTS:
@@ -208,13 +208,13 @@ def _class(node: ast.ClassDef) -> Iterator[str]:
         yield _python(f"{node.name}({_arguments(init) if init else _arguments_of_fields(node)})")
     if node.name.endswith("Suite"):
         yield _behaviours(node.name)
-    fields = [] if _is_settings(node) else [*_fields(node.body), *(_fields(init.body) if init else ())]
+    fields = [] if _is_settings(node) else [*fields_of(node.body), *(fields_of(init.body) if init else ())]
     if fields:
         yield table(["attribute", "type", ""], [(code(one.name), code(one.type), one.text) for one in fields])
     for method in node.body:
         if isinstance(method, Function) and _is_told(node, method):
             yield f"#### {node.name}.{method.name}"
-            yield _python(_signature(method))
+            yield _python(signature_of(method))
             yield _text(method)
 
 
@@ -253,7 +253,7 @@ def _is_told(node: ast.ClassDef, method: Function) -> bool:
     return not (is_hidden or "overload" in map(ast.unparse, method.decorator_list))
 
 
-def _fields(body: Sequence[ast.stmt]) -> Iterator[Field]:
+def fields_of(body: Sequence[ast.stmt]) -> Iterator[Field]:
     """Find the public attributes among statements, each with the text behind it; of `self.x` those with a text."""
     for node, behind in zip(body, [*body[1:], None], strict=True):
         text = _string(behind)
@@ -281,7 +281,8 @@ def _kind_of(value: ast.expr) -> str:
     )
 
 
-def _signature(node: Function) -> str:
+def signature_of(node: Function) -> str:
+    """Write a function or method as its signature."""
     decorators = [ast.unparse(one).rpartition(".")[2] for one in node.decorator_list]
     returns = ast.unparse(node.returns).strip("'\"") if node.returns else "None"
     if {"property", "cached_property"}.intersection(decorators):
@@ -324,7 +325,7 @@ def _python(text: str) -> str:
 
 
 @cache
-def _definitions(package: ModuleType) -> Definitions:
+def definitions(package: ModuleType) -> Definitions:
     """Find the definitions at the top level of a package's modules, by name."""
     found: Definitions = {}
     for path in sorted(Path(str(package.__file__)).parent.rglob("*.py")):
