@@ -96,7 +96,7 @@ async def test_a_log_that_cannot_be_written_holds_up_nothing(
                     await asyncio.sleep(0.1)
                 assert status == said
         assert (await daemon.post(b'{"events":[%s]}' % make_event()))[0] == 202
-        await hook.received(1, timeout=20)
+        await hook.received(1, timeout=60)
         assert "braze" in CliRunner().invoke(cli, ["status", "--state", str(daemon.state)]).output
         assert await daemon.stop() == 0
 
@@ -106,7 +106,7 @@ async def test_streams_that_are_closed_are_no_files_of_relay(daemon: Daemon) -> 
     async with Destination() as hook:
         await started(daemon, hook.url, free_port())
         assert (await daemon.post(b'{"events":[%s]}' % make_event()))[0] == 202
-        await hook.received(1, timeout=20)
+        await hook.received(1, timeout=60)
         streams = Path(f"/proc/{daemon.pid}/fd")
         assert {str((streams / str(number)).readlink()) for number in range(3)} == {os.devnull}
         output = CliRunner().invoke(cli, ["status", "--state", str(daemon.state)]).output

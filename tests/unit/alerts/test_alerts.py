@@ -100,7 +100,7 @@ async def running(folder: Path, config: Config, times: SendTimes = TIMES) -> Asy
 
 
 async def until(good: Callable[[], Any]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not good():
             await asyncio.sleep(0.005)
 

@@ -295,7 +295,7 @@ class Machine(RuleBasedStateMachine):
         return self.ground.log.head - self.fleet.lanes[0].cursor.position
 
     async def until(self, good: Any) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not good():
                 await asyncio.sleep(0.005)
 

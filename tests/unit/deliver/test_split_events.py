@@ -96,7 +96,7 @@ class Bench(OneLane[Till]):
         """Have one parked part sent again, and wait until it was."""
         (one,) = [one for one in list_parked(self.folder) if (one.offset, one.part) == (offset, part)]
         mark_parked(self.folder, ParkedQuery(numbers=[one.number]))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while any(each.number == one.number and each.attempts == one.attempts for each in list_parked(self.folder)):
                 await asyncio.sleep(0.005)
 
@@ -210,7 +210,7 @@ async def test_an_event_with_a_part_pending_is_sent_again_after_a_restart(tmp_pa
                 raise Retry("not that one", after=60)
 
         till.deliver = stuck  # type: ignore[method-assign]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(till.batches) < 3:
                 await asyncio.sleep(0.005)
         before = [event.id for event in till.taken]
@@ -250,7 +250,7 @@ async def test_parked_parts_of_an_unsettled_event_stay_if_the_filter_changes(
 
         till.deliver = deliver  # type: ignore[method-assign]
         await bench.send(["a", "b", "c", "d"])
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(till.batches) < 3:
                 await asyncio.sleep(0.005)
     assert read_ledger(tmp_path)["it"].counts == Counts()
@@ -312,7 +312,7 @@ async def test_a_parked_part_that_is_delivered_after_a_restart_leaves_the_parked
 
         till.deliver = deliver  # type: ignore[method-assign]
         await bench.send(["a", "b"])
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(till.batches) < 2:
                 await asyncio.sleep(0.005)
     assert bench.parked() == [(0, 0, "o0")]
@@ -351,7 +351,7 @@ async def test_a_parked_part_is_sent_again_once_its_event_is_counted(tmp_path: P
 
         till.deliver = deliver  # type: ignore[method-assign]
         await bench.send(["a", "b"])
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(till.batches) < 5:
                 await asyncio.sleep(0.005)
         till.refuses = lambda event: False

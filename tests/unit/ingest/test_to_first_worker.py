@@ -171,7 +171,7 @@ async def test_workers_that_stop_together_are_not_told_to_be_away(
     with capture_logs() as lines:
         async with asyncio.TaskGroup() as group:
             others = group.create_task(Others(keep, {}.__getitem__).run(path), name="others")
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while not path.exists():
                     await asyncio.sleep(0.01)
                 reader, writer = await asyncio.open_unix_connection(path)

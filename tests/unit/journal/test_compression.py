@@ -79,7 +79,7 @@ async def fill(folder: Path, *groups: Sequence[bytes], limits: JournalLimits = Z
 
 async def read_all(journal: Journal) -> dict[int, bytes]:
     reader, found, offset = journal.open_reader(), dict[int, bytes](), 0
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while offset < journal.head:
             for block in await reader.read(offset):
                 found |= {event.offset: event.body for event in block.events()}

@@ -55,7 +55,7 @@ def overwrite(path: Path, at: int, data: bytes) -> None:
 async def read(journal: Journal) -> dict[int, bytes]:
     """All that a lane gets."""
     reader, found, offset = journal.open_reader(), dict[int, bytes](), 0
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while offset < journal.head:
             for block in await reader.read(offset):
                 found |= {event.offset: event.body for event in block.events()}

@@ -386,7 +386,7 @@ if child := os.fork():
 time.sleep(600)
 """
     group = asyncio.get_running_loop().create_task(sent(command(code, str(tmp_path / "pid"))))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
             await asyncio.sleep(0.01)
     group.cancel()
@@ -394,6 +394,6 @@ time.sleep(600)
         await group
     pid = (tmp_path / "pid").read_text()
     stat = Path(f"/proc/{pid}/stat")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while stat.exists() and stat.read_text().rpartition(")")[2].split()[0] not in "ZX":
             await asyncio.sleep(0.01)

@@ -106,11 +106,11 @@ def test_a_change_waits_for_the_holder_and_is_seen(cluster: Cluster, database: D
             waiting = threads.submit(change)
             with cluster.change(1):
                 pass
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 60
             while execute(database, WAITING) == [(0,)] and time.monotonic() < deadline:
                 time.sleep(0.01)
             assert not waiting.done()
-        waiting.result(10)
+        waiting.result(60)
     assert execute(database, "SELECT changes FROM $.partition ORDER BY partition") == [(1,), (1,)]
     with cluster.change():
         pass

@@ -49,7 +49,7 @@ def test_an_append_waits_for_the_one_that_is_not_committed(database: Database) -
         assert append(first, 3) == [(7,)]
         waiting = threads.submit(append, second, 1)
         first.run("COMMIT")
-        assert waiting.result(10) == [(10,)]
+        assert waiting.result(60) == [(10,)]
 
 
 def test_an_append_ends_when_the_lock_takes_too_long(database: Database) -> None:

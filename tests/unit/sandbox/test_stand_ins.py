@@ -40,11 +40,11 @@ def started(relay_forks: Forks) -> Started:
         )
         try:
             assert process.stdout is not None
-            line = await asyncio.wait_for(process.stdout.readline(), 20)
+            line = await asyncio.wait_for(process.stdout.readline(), 60)
             yield line.decode().split()[-1]
         finally:
             process.terminate()
-            assert await asyncio.wait_for(process.wait(), 20) == 0
+            assert await asyncio.wait_for(process.wait(), 60) == 0
 
     return started
 
@@ -127,7 +127,7 @@ async def test_a_campaign_goes_by_the_current_of_one_to_the_webhook_of_the_other
         assert sent == (200, {"sent": 1})
         await call(door + "send", {"type": email, "user": {"external_user_id": "carl"}, "odd": "late"})
         await call(door + "test_events", {})
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (await call(door + "flush", {}))[1]["counts"]["accepted"] < 102:
                 await asyncio.sleep(0.05)
         for user, count in (("user-1", 1), ("user-2", 0), ("carl", 1)):
@@ -136,7 +136,7 @@ async def test_a_campaign_goes_by_the_current_of_one_to_the_webhook_of_the_other
         assert await call(heap_url + "/_sandbox/sync", {}) == (400, {"error": "start it with --segments-url"})
         await call(heap_url + "/_sandbox/faults", [401])
         await call(door + "send", {"type": email})
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not (state := (await call(door + "flush", {}))[1])["stopped"]:
                 await asyncio.sleep(0.05)
         assert state["stopped"] == "HTTP 401"

@@ -52,7 +52,7 @@ async def test_aligned_batches_are_the_same_live_and_in_a_replay(tmp_path: Path,
             await journal.append([KIND] * size, [make_event() for _ in range(size)])
             await asyncio.sleep(chance.choice([0, 0.02, 0.1, 0.3]))
             await journal.append([OTHER], [make_event()])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await collect(batches_of(journal, limits, journal.head), later, sum(sizes))
     await journal.close()
     assert [batch.id for batch in live] == [batch.id for batch in later]
@@ -67,7 +67,7 @@ async def test_an_aligned_batch_that_is_full_or_old_ends_before(tmp_path: Path) 
     journal, found = Journal(tmp_path, JournalLimits(1 << 30, 3600), 1 << 20), list[Batch]()
     await journal.append([KIND] * 7, [make_event() for _ in range(7)])
     limits = BatchSettings.model_construct(events=5, size=1 << 20, age=0.01, align=3600.0, group_by=())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await collect(batches_of(journal, limits), found, 7)
     await journal.close()
     assert [batch.offsets() for batch in found] == [[0, 1, 2, 3, 4], [5, 6]]
@@ -77,7 +77,7 @@ async def test_an_aligned_batch_ends_with_its_time_however_old_it_might_grow(tmp
     journal, found = Journal(tmp_path, JournalLimits(1 << 30, 3600), 1 << 20), list[Batch]()
     await journal.append([KIND], [make_event()])
     limits = BatchSettings.model_validate({"align": "50ms", "age": "1h"})
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await collect(batches_of(journal, limits), found, 1)
     await journal.close()
     assert len(found) == 1

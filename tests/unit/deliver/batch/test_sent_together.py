@@ -200,7 +200,7 @@ async def spans(journal: Journal, cursor: Cursor, cuts: Sequence[Ranges], **limi
     collector = BatchReader(journal, cursor, route, BatchSettings(**limits), journal.head, cuts)
     found = []
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (span := await collector.read_next()) is not None:
                 found.append(span)
     finally:
