@@ -128,6 +128,8 @@ async def test_the_page_of_a_connector_waits_for_its_first_delivery(place: Place
     launched = await place.launch(on, shown)
     assert re.fullmatch(r"/connectors/hook\?launched=\d+", launched.location), launched
     await until_shown(place.admin, launched.location, "No event that it wants has come since the launch")
+    page = await place.admin.get(launched.location)
+    assert f'content="10; url={launched.location}"' in page.text  # whatever fragment the address has
     other = launched.location.replace("hook", "fresh")
     assert "is in force" not in plain(await place.admin.get(other))
     assert (await place.daemon.post(b'{"events": [%s]}' % make_event()))[0] == 202
