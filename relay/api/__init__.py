@@ -26,7 +26,7 @@ from relay.api.outcome import (
     Skipped,
     Unauthorized,
 )
-from relay.api.plugin import Plugin, require_library
+from relay.api.plugin import Plugin, PluginMetrics, require_library
 from relay.api.request import Denied, Malformed, Request, Response
 from relay.api.secret import BearerToken, HeaderSecret, Secret
 from relay.api.settings import ByteSize, Contradiction, Duration, EventSelection, HttpUrl, Settings, UrlPath, load_zstd
@@ -87,6 +87,7 @@ __all__ = [
     "OtherId",
     "Outcome",
     "Plugin",
+    "PluginMetrics",
     "Reject",
     "Request",
     "Response",

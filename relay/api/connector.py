@@ -27,7 +27,7 @@ from relay.api.batch import Batch
 from relay.api.event import Event
 from relay.api.json_parts import value_in
 from relay.api.outcome import Outcome, Skipped
-from relay.api.plugin import Plugin
+from relay.api.plugin import Plugin, PluginMetrics
 from relay.api.settings import ByteSize, Contradiction, Duration, EventSelection, Rate, Settings, StartAt
 from relay.api.store import AdminTable, KeyValueStore
 from relay.api.threads import LeftBehind, Threads, release
@@ -268,6 +268,11 @@ class Connector(Plugin):
         from relay.api.transport.http import make_session
 
         return make_session(self.settings.concurrency, self.settings.timeout, self.run_blocking, self.settings)
+
+    @cached_property
+    def metrics(self) -> PluginMetrics:
+        """Return the counters of the connector: `self.metrics.add("rows", 3)`."""
+        return PluginMetrics()
 
     @cached_property
     def _threads(self) -> Threads:

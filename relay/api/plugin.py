@@ -1,17 +1,23 @@
 """What connectors, sources, filters and alerts have in common: a type name, and settings that the name selects."""
 
 import builtins
+import re
 import shlex
 from collections.abc import Mapping
 from functools import cached_property
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from relay.api.settings import Settings, replace_defaults
 from relay.api.threads import Threads
 
 if TYPE_CHECKING:
     import structlog
+
+
+MOST_COUNTERS: Final = 50
+"""Counters of a plugin, without OTHER."""
+OTHER: Final = "other"
 
 
 def describe_missing(requires: Mapping[str, str]) -> str:
@@ -41,6 +47,29 @@ def _is_installed(library: str) -> bool:
         return find_spec(library) is not None
     except (ImportError, ValueError):  # no package around it, or a module that was put in place by hand
         return False
+
+
+class PluginMetrics:
+    """The counters of a plugin, which Prometheus reads from relay's `/metrics`. Use them on the event loop."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+        """Each counter by its name. They begin empty when relay makes the object."""
+
+    def add(self, name: str, number: int = 1) -> None:
+        """Add a number to a counter; the first time, begin the counter with 0.
+
+        `name`: a-z, 0-9 and _, with a letter first, at most 50 characters. It is the label `name` of
+        `relay_deliver_counted_total`. Names beyond 50 count as `other`, so that a label stays bounded. Raises
+        ValueError for any other name, and for a negative number.
+        """
+        if name not in self.counts:
+            if not re.fullmatch(r"[a-z][a-z0-9_]{0,49}", name):
+                raise ValueError(f"a counter has a name of a-z, 0-9 and _, got {name!r}")
+            name = name if len(self.counts) < MOST_COUNTERS else OTHER
+        if number < 0:
+            raise ValueError(f"a counter only grows, got {number}")
+        self.counts[name] = self.counts.get(name, 0) + number
 
 
 class Plugin:

@@ -208,6 +208,7 @@ def _merge_lanes(one: LaneStatus, other: LaneStatus) -> LaneStatus:
         parked=one.parked + other.parked,
         parked_rate=one.parked_rate + other.parked_rate,
         attempts=_add_counts(one.attempts, other.attempts),
+        counted=_add_counts(one.counted, other.counted),
         attempt=one.attempt + other.attempt,
         end_to_end=one.end_to_end + other.end_to_end,
         notice=one.notice or other.notice,

@@ -172,6 +172,8 @@ class LaneStatus:
     does not, or no limit."""
     writes: str = ""
     """The file on this machine that it writes, if any."""
+    counted: Mapping[str, int] = field(default_factory=dict)
+    """What the connector itself counts, by name."""
     batch_wait: float = 0.0
     """Seconds that an event may wait for a full batch."""
 

@@ -241,6 +241,12 @@ def _make_deliver(status: Status) -> Iterator[Metric]:
         ("connector", "outcome"),
         (((one.connector, outcome), number) for one in lanes for outcome, number in one.attempts.items()),
     )
+    yield _make_counter(
+        "relay_deliver_counted",
+        "What a connector of a plugin counts itself (self.metrics).",
+        ("connector", "name"),
+        (((one.connector, name), number) for one in lanes for name, number in one.counted.items()),
+    )
     yield _make_histogram(
         "relay_deliver_attempt_seconds",
         "Seconds that attempts took.",

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import structlog
 
-from relay.api import Connector, Filter
+from relay.api import Connector, Filter, PluginMetrics
 from relay.config import Config, Redaction
 from relay.deliver import Fleet, LiveLane
 from relay.guests import name_error, quick, read_text
@@ -139,6 +139,7 @@ class PartitionStatusReader:
             attempts={**destination.metrics.attempts},
             attempt=destination.metrics.attempt.copy(),
             end_to_end=destination.metrics.end_to_end.copy(),
+            counted=_read_counts(lane.connector),
             notice=_read_notices(lane),
             secrets=list_secrets(f"connector {name}", lane.connector.settings, config),
             writes=str(lane.traits.local_path or ""),
@@ -195,6 +196,12 @@ def _find_state(lane: LiveLane) -> tuple[State, float | None]:
     if refusals is not None and refusals.is_all(time.time()):
         return "refusing", refusals.since
     return "working", None
+
+
+def _read_counts(connector: Connector) -> dict[str, int]:
+    """Return the counters of a connector. A plugin may have something else of this name."""
+    metrics = vars(connector).get("metrics")
+    return {**metrics.counts} if isinstance(metrics, PluginMetrics) else {}
 
 
 def _read_notices(lane: LiveLane) -> str:

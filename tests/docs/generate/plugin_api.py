@@ -43,6 +43,7 @@ SECTIONS: Final[dict[str, Sequence[str]]] = {
         "HttpConnectorSettings",
         "BatchSettings",
         "RetrySettings",
+        "PluginMetrics",
         "User",
         "OtherId",
     ),
