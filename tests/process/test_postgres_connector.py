@@ -17,7 +17,7 @@ from tests.daemon import Daemon
 from tests.postgres import Server, run_server
 from tests.process.commands import act, until_answer
 
-ROUNDS = 20 if "RELAY_LONG" in os.environ else 2
+ROUNDS = 20 if "RELAY_LONG" in os.environ else 1
 CONFIG = """
 [source.braze]
 type = "currents"

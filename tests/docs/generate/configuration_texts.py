@@ -63,6 +63,7 @@ READ_ON: Final[Mapping[str, Mapping[str, str]]] = {
     "connector-http": {"HTTP": "../guide/http.md"},
     "connector-file": {"files": "../guide/files.md"},
     "connector-postgres": {"PostgreSQL": "../guide/postgres.md"},
+    "connector-s3": {"object storage": "../guide/s3.md"},
     "connector-segment": {"Segment": "../guide/segment.md"},
     "connector-stdout": {"files": "../guide/files.md"},
     "connector-braze_cohorts": {"cohorts": "../guide/cohorts.md"},

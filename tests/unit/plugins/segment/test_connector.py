@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
+from typing import ClassVar
 
 import orjson
 import pytest
@@ -81,6 +82,11 @@ def make(connect, segment, monkeypatch):
 
 
 class TestSegmentAsAnHttpConnector(ConnectorSuite):
+    lacks: ClassVar = {
+        "large": "a call has at most 32 KB",
+        "no_user": "Segment needs a user or a device",
+    }
+
     def make(self, url: str, token: Secret, folder: Path) -> SegmentConnector:
         return SegmentConnector(
             "s", SegmentConnector.Settings(type="segment", endpoint=url, write_key=token), folder=folder

@@ -1,0 +1,215 @@
+"""The connector type `s3`, against a real server: which objects there are, and what each kind of failure means."""
+
+import asyncio
+import gzip
+import json
+from collections.abc import Iterator
+from itertools import count
+
+import orjson
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from pydantic import ValidationError
+
+pytest.importorskip("obstore", reason="the connector takes the package currents-relay[s3]")
+pytest.importorskip("moto", reason="the server of the tests takes moto[s3] and flask")
+
+from relay.api import Batch, Block, Event, Kind, Retry, Skipped, Unauthorized, User
+from relay_plugins.s3 import S3
+from relay_plugins.s3.connector import escape
+from tests.object_store import ObjectStore, run_object_store
+
+SEND, OPEN = Kind("braze", "users.messages.email.Send"), Kind("braze", "users.messages.email.Open")
+RECEIVED = 1_790_000_000.0
+HOUR = "2026-09-21-14"
+_buckets = count(1)
+
+
+def event(number: int, kind: Kind = SEND, received: float = RECEIVED) -> Event:
+    return Event(b'{"id": "id-%d", "n" : 1e3}' % number, kind, number, received)
+
+
+def batch_of(*events: Event) -> Batch:
+    return Batch([Block.of([one]) for one in events])
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ObjectStore]:
+    with run_object_store() as store:
+        yield store
+
+
+@pytest.fixture
+def bucket(server: ObjectStore) -> str:
+    server.make_bucket(name := f"lake-{next(_buckets)}")
+    return name
+
+
+@pytest.fixture
+async def make(connect, server, bucket, monkeypatch):
+    monkeypatch.setenv("RELAY_TEST_ACCESS", "access-key-id")
+    monkeypatch.setenv("RELAY_TEST_SECRET", "secret-of-s3")
+    keys = {"access_key": {"env": "RELAY_TEST_ACCESS"}, "secret_key": {"env": "RELAY_TEST_SECRET"}}
+
+    async def open_one(**more):
+        connector = connect(S3, **{"bucket": bucket, "endpoint": server.url} | keys | more)
+        await connector.open()
+        return connector
+
+    return open_one
+
+
+async def test_every_sample_is_in_an_object_of_its_type_byte_for_byte(make, server, bucket, samples) -> None:
+    events = [
+        Event(body, Kind("braze", orjson.loads(body)["event_type"]), number, RECEIVED)
+        for number, body in enumerate(samples.values())
+    ]
+    assert await (await make()).deliver(batch_of(*events)) is None
+    lines = list[bytes]()
+    for key, body in server.list_objects(bucket).items():
+        folder, date, name = key.split("/")
+        own = gzip.decompress(body).splitlines()
+        assert {f"event_type={json.loads(line)['event_type']}" for line in own} == {folder}
+        assert date == f"date={HOUR}"
+        assert name.startswith("0-")
+        assert name.endswith(".ndjson.gz")
+        lines += own
+    assert sorted(lines) == sorted(body.replace(b"\n", b" ") for body in samples.values())
+    assert len(server.list_objects(bucket)) == len({one.type for one in events})
+
+
+async def test_a_batch_that_comes_again_writes_the_same_objects(make, server, bucket) -> None:
+    batch = batch_of(event(1), event(2, OPEN), event(3), event(4, SEND, RECEIVED + 3600))
+    connector = await make(compress="none")
+    await connector.deliver(batch)
+    before = server.list_objects(bucket)
+    assert sorted(before.values()) == [
+        b'{"id": "id-1", "n" : 1e3}\n{"id": "id-3", "n" : 1e3}\n',
+        b'{"id": "id-2", "n" : 1e3}\n',
+        b'{"id": "id-4", "n" : 1e3}\n',
+    ]
+    await connector.deliver(batch)
+    await (await make(compress="none")).deliver(batch_of(*batch))
+    assert server.list_objects(bucket) == before
+    await connector.deliver(batch_of(event(5)))
+    assert len(server.list_objects(bucket)) == 4
+
+
+@pytest.mark.parametrize("type", ["../../etc/passwd", "..", ".", "a/b//c", "ä ö#?%\0\n", "x" * 5000, ""])
+async def test_a_type_leads_nowhere_else(make, server, bucket, type: str) -> None:
+    connector = await make(path="inside/{type}", compress="none")
+    await connector.deliver(batch_of(event(1, Kind("s", type))))
+    (key,) = server.list_objects(bucket)
+    start, own, name = key.split("/")
+    assert (start, own) == ("inside", escape(type))
+    assert ".." not in own
+    assert name.endswith(".ndjson")
+
+
+async def test_compression_and_places_are_settings(make, server, bucket) -> None:
+    zstd = pytest.importorskip("backports.zstd")
+    connector = await make(path="/a/{date}/{hour}/{source}/{worker}/", compress="zstd")
+    connector.worker = 3
+    await connector.deliver(batch_of(event(1)))
+    ((key, body),) = server.list_objects(bucket).items()
+    assert key.startswith("a/2026-09-21/14/braze/3/3-")
+    assert key.endswith(".ndjson.zst")
+    assert zstd.decompress(body) == b'{"id": "id-1", "n" : 1e3}\n'
+    await (await make(path="")).deliver(batch_of(event(1)))
+    assert any("/" not in key for key in server.list_objects(bucket))
+
+
+async def test_a_missing_bucket_waits_and_a_server_that_is_away_is_tried_again(make, server, bucket) -> None:
+    nowhere = await make(bucket="no-such-bucket")
+    with pytest.raises(Unauthorized, match="bucket no-such-bucket: NoSuchBucket: The specified bucket does not exist"):
+        await nowhere.deliver(batch_of(event(1)))
+    connector = await make()
+    await connector.deliver(batch_of(event(1)))
+    server.stop()
+    try:
+        with pytest.raises(Retry):
+            await connector.deliver(batch_of(event(2)))
+        with pytest.raises(Retry):
+            await connector.probe()
+    finally:
+        server.start()
+    await connector.deliver(batch_of(event(2)))
+    assert "127.0.0.1" in await connector.probe()
+    assert len(server.list_objects(bucket)) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "outcome"),
+    [
+        (403, "InvalidAccessKeyId", Unauthorized),
+        (403, "SignatureDoesNotMatch", Unauthorized),
+        (400, "ExpiredToken", Unauthorized),
+        (301, "PermanentRedirect", Unauthorized),
+        (400, "RequestTimeout", Retry),
+        (503, "SlowDown", Retry),
+        (500, "InternalError", Retry),
+        (429, "TooManyRequests", Retry),
+    ],
+)
+async def test_an_error_of_s3_means_what_its_code_says(make, status, code, outcome) -> None:
+    answered = 0
+
+    async def answer(request: web.Request) -> web.Response:
+        nonlocal answered
+        answered += 1
+        await request.read()
+        text = f"<Error><Code>{code}</Code><Message>told so</Message></Error>"
+        return web.Response(status=status, text=text, content_type="application/xml")
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    async with TestServer(app) as refusing:
+        connector = await make(endpoint=str(refusing.make_url("/")))
+        with pytest.raises(outcome, match="region and endpoint" if status == 301 else code) as said:
+            await connector.deliver(batch_of(event(1)))
+    assert answered == 1
+    assert "secret-of-s3" not in repr(said.value)
+
+
+async def test_a_server_that_hangs_can_be_given_up(make) -> None:
+    taken = asyncio.Event()
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        taken.set()
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(hang, "127.0.0.1", 0)
+    async with server:
+        connector = await make(endpoint=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            task = group.create_task(connector.deliver(batch_of(event(1))), name="delivery")
+            await taken.wait()
+            task.cancel()
+        slow = await make(endpoint=connector.settings.endpoint, timeout="100ms")
+        with pytest.raises(Retry):
+            await slow.deliver(batch_of(event(1)))
+
+
+async def test_users_in_objects_stay_and_the_receipt_says_where(make, bucket) -> None:
+    (outcome,) = await (await make(path="currents/{type}")).erase([User("5f")])
+    assert outcome == Skipped(f"objects are yours: s3://{bucket}/currents/ may still have the user")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"path": "{event}"}, "{event} is none of {date}"),
+        ({"path": "{type!r}"}, "{type} is none of"),
+        ({"path": "a/../b"}, "expected a path in the bucket"),
+        ({"path": "a//b"}, "expected a path in the bucket"),
+        ({"access_key": {"env": "PATH"}}, "belong together"),
+        ({"bucket": "x"}, "bucket"),
+        ({"compress": "lz4"}, "compress"),
+    ],
+)
+def test_settings_say_what_is_wrong(wrong, said) -> None:
+    with pytest.raises(ValidationError) as error:
+        S3.Settings.model_validate({"type": "s3", "bucket": "lake"} | wrong)
+    assert said in str(error.value)
