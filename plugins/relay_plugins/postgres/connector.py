@@ -97,6 +97,8 @@ class Postgres(Connector, type="postgres", batch={"age": "250ms"}):
                 version = await database.fetchval("SHOW server_version")
         except TimeoutError:
             raise Retry(f"PostgreSQL has not answered within {PROBE_S:g} s") from None
+        finally:
+            await self.close()  # nobody else does, if the connector is not open
         return f"PostgreSQL {version} takes events into the table {self.settings.table}"
 
     async def deliver(self, batch: Batch) -> None:

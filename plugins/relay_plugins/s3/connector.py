@@ -122,7 +122,7 @@ class S3(
         return await self.reach(settings.endpoint or f"https://s3.{settings.region}.amazonaws.com")
 
     async def deliver(self, batch: Batch) -> None:
-        """Write an object for each place that the events have. Raises `Retry`, `Unauthorized`."""
+        """Write an object for each place that the events have. Raises `Retry`, `Reject`, `Unauthorized`."""
         for place, share in self._divide(batch):
             name = f"{place}/{self.worker}-{share.id}.ndjson{ENDINGS[self.settings.compress]}".lstrip("/")
             await self._put(name, await self.run_blocking(self._make_object, share))

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 pytest.importorskip("obstore", reason="the connector takes the package currents-relay[s3]")
 pytest.importorskip("moto", reason="the server of the tests takes moto[s3] and flask")
 
-from relay.api import Batch, Block, Event, Kind, Retry, Skipped, Unauthorized, User
+from relay.api import Batch, Block, Event, Kind, Reject, Retry, Skipped, Unauthorized, User
 from relay_plugins.s3 import S3
 from relay_plugins.s3.connector import escape
 from tests.object_store import ObjectStore, run_object_store
@@ -146,6 +146,7 @@ async def test_a_missing_bucket_waits_and_a_server_that_is_away_is_tried_again(m
         (403, "SignatureDoesNotMatch", Unauthorized),
         (400, "ExpiredToken", Unauthorized),
         (301, "PermanentRedirect", Unauthorized),
+        (400, "EntityTooLarge", Reject),
         (400, "RequestTimeout", Retry),
         (503, "SlowDown", Retry),
         (500, "InternalError", Retry),
