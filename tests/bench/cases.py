@@ -47,6 +47,21 @@ identity = "user_id"
 without_identity = "skip"
 rate = 0
 """
+S3: Final = """
+[connector.main]
+type = "s3"
+bucket = "lake"
+endpoint = "http://127.0.0.1:PORT"
+access_key = { env = "BENCHMARK_TOKEN" }
+secret_key = { env = "BENCHMARK_TOKEN" }
+batch = { age = "1s" }
+"""
+"""The destination takes objects as a store does, and does not look into them."""
+POSTGRES: Final = """
+[connector.main]
+type = "postgres"
+dsn = { env = "BENCHMARK_DSN" }
+"""
 FILE: Final = '[connector.archive]\ntype = "file"\npath = "archive/{date}.ndjson"\n'
 IDLE: Final = "".join(http(f"idle_{number}", 'events = ["of.no.event"]') for number in range(1, MANY))
 MANY_ENTRIES: Final = [f"users.invented.Type{number}" for number in range(ENTRIES - 1)] + ["*"]
@@ -76,6 +91,8 @@ class Case:
     retained: bool = False
     """With an old, full journal."""
     workers: int = 1
+    database: bool = False
+    """With a PostgreSQL server that has the table of events."""
     looked_at: bool = False
     """With a console, and four live pages open."""
 
@@ -96,6 +113,8 @@ CASES: Final = (
     ),
     Case(name="file beside, batch 100", batch=100, conf=MAIN + FILE),
     Case(name="heap api, batch 100", batch=100, conf=API, get_all=(), most=API_EVENTS),
+    Case(name="s3, batch 100", batch=100, conf=S3, get_all=()),
+    Case(name="postgres, batch 100", batch=100, conf=POSTGRES, get_all=(), most=60_000, database=True),
     Case(name="10 GiB retained, batch 100", batch=100, conf=MAIN + PLENTY, retained=True),
     Case(name="50 connectors, batch 100", batch=100, conf=MAIN + IDLE),
     Case(name="1,000 entries, batch 100", batch=100, conf=http("main", f"events = {MANY_ENTRIES}".replace("'", '"'))),

@@ -95,14 +95,14 @@ def _memory(pid: int, field: str) -> float:
 
 
 @asynccontextmanager
-async def running(folder: Path, conf: str, port: int, workers: int = 1) -> AsyncIterator[Daemon]:
+async def running(folder: Path, conf: str, port: int, workers: int = 1, dsn: str = "") -> AsyncIterator[Daemon]:
     """Run relay with these tables, PORT in them being a port of this machine; everything it keeps is in this folder."""
     confd, state = folder / "conf.d", folder / "state"
     confd.mkdir(exist_ok=True)
     more = f"\n[runtime]\nworkers = {workers}\n" if workers > 1 else ""
     (confd / "bench.toml").write_text(RELAY + more + conf.replace("PORT", str(port)))
     arguments = ["-m", "relay", "run", "--conf", str(confd), "--state", str(state)]
-    environment = os.environ | {"BENCHMARK_TOKEN": TOKEN}
+    environment = os.environ | {"BENCHMARK_TOKEN": TOKEN, "BENCHMARK_DSN": dsn}
     begin = time.monotonic()
     process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stderr=PIPE, env=environment)
     try:

@@ -19,7 +19,7 @@ from typing import Any, Final
 from numbering import DIGITS, digits_in, numbers
 from worker import Command, serve
 
-OK: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+OK: Final = b'HTTP/1.1 200 OK\r\nContent-Length: 0\r\nETag: "1"\r\n\r\n'
 LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 SEEN_AT_MOST: Final = 255
 DISK_BYTES: Final = 64 << 20

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -64,7 +65,8 @@ async def _bare(case: Case, seconds: float, destination: Worker, port: int, fold
 async def _relay(case: Case, seconds: float, destination: Worker, port: int, folder: Path) -> dict[str, float]:
     probe = await _disk(case, folder, seconds)
     async with AsyncExitStack() as stack:
-        daemon = await stack.enter_async_context(running(folder, case.conf, port, case.workers))
+        dsn = await asyncio.to_thread(_start_database, stack) if case.database else ""
+        daemon = await stack.enter_async_context(running(folder, case.conf, port, case.workers, dsn))
         idle = daemon.memory()
         if case.looked_at:
             await stack.enter_async_context(looked_at(folder))
@@ -81,6 +83,17 @@ async def _relay(case: Case, seconds: float, destination: Worker, port: int, fol
     books = await destination.ask(do="account", paths=case.get_all, events=warm + sent["events"])
     figures = memory | probe | _figures(sent, cpu, destination_cpu, books)
     return figures | (await _end_to_end(case, destination, warm, sent) if case.rate else {})
+
+
+def _start_database(stack: AsyncExitStack) -> str:
+    """Start a server with an empty table of events, until the end of the run; return the URL of its database."""
+    sys.path.insert(0, str(Path(__file__).parents[2]))  # the servers are those of the tests
+    from relay_plugins.postgres.table import make_table
+    from tests.postgres.server import run_server
+
+    server = stack.enter_context(run_server())
+    server.execute(make_table("events"))
+    return f"postgresql://relay@127.0.0.1:{server.port}/postgres"
 
 
 async def _disk(case: Case, folder: Path, seconds: float) -> dict[str, float]:

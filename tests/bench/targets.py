@@ -138,6 +138,8 @@ TARGETS: Final = (
         for kind in ("redact", *RESHAPE)
     ),
     Target(label="heap in mode api, all in all", unit=CPU, bound=15, values=figure("heap api, batch 100")),
+    Target(label="s3 as ndjson, all in all", unit=CPU, bound=15, values=figure("s3, batch 100")),
+    Target(label="postgres, all in all", unit=CPU, bound=20, values=figure("postgres, batch 100")),
     Target(
         label="a file connector beside it",
         unit="%",
