@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from inspect import iscoroutine
+from itertools import chain, islice
 from operator import attrgetter
 from time import perf_counter
 from typing import Any, Final, Literal, NamedTuple
@@ -69,28 +70,115 @@ def apply_filter(step: Filter, event: Event) -> Made:
         made = step.apply(event)
         if made is event or made is None:
             return made
-        if not isinstance(made, list):
-            _check_event(event, made)
-            _check_bytes(len(made.body) - len(event.body))
-            return made
-        if len(made) > MOST_PARTS:
-            raise Wrong(f"apply returned {len(made):,} events, at most {MOST_PARTS:,} can be made of one")
-        for one in made:
-            if one is not event:
-                _check_event(event, one)
-        _check_size(len(made), _size(made) - len(event.body))
-        return made[0] if len(made) == 1 else [*made] or None
-    except Wrong as error:
-        return Failed(event, f"filter {step.name}: {error}")
-    except UnreadableEvent as error:
-        return Failed(event, f"filter {step.name}: {Redaction(step.settings).clean(read_text(error.reason))}")
+        return _check_made(event, made)
     except BaseException as error:  # whatever it is, it is the filter's: nothing is awaited here
-        return Failed(event, f"filter {step.name}: {Redaction(step.settings).clean(name_error(error))}")
+        return _make_failure(step, event, error)
+
+
+def _check_made(event: Event, made: Event | list[Event] | None) -> Made:
+    """Return what a filter has returned for an event. Raises Wrong."""
+    if made is event or made is None:
+        return made
+    if not isinstance(made, list):
+        _check_event(event, made)
+        _check_bytes(len(made.body) - len(event.body))
+        return made
+    if len(made) > MOST_PARTS:
+        raise Wrong(f"apply returned {len(made):,} events, at most {MOST_PARTS:,} can be made of one")
+    for one in made:
+        if one is not event:
+            _check_event(event, one)
+    _check_size(len(made), _size(made) - len(event.body))
+    return made[0] if len(made) == 1 else [*made] or None
+
+
+def _make_failure(step: Filter, event: Event, error: BaseException) -> Failed:
+    clean = Redaction(step.settings).clean
+    match error:
+        case Wrong():
+            reason = str(error)
+        case UnreadableEvent():
+            reason = clean(read_text(error.reason))
+        case _:
+            reason = clean(name_error(error))
+    return Failed(event, f"filter {step.name}: {reason}")
+
+
+def is_for_many(step: Filter) -> bool:
+    """Return whether a filter takes many events at once."""
+    return type(step).apply_all is not Filter.apply_all
 
 
 def apply_chain(steps: Sequence[Filter], event: Event) -> Made:
     """Apply filters one after the other to an event. A failure on a part parks the whole event."""
     made = _pass(steps, event)
+    return made if made is event or made is None else _finish(event, made)
+
+
+def apply_together(steps: Sequence[Filter], events: Sequence[Event]) -> Sequence[Made]:
+    """Apply filters to several events, each filter to all events before the next one."""
+    found: Sequence[Made] = events
+    for step in steps:
+        parts = [_list_parts(made) for made in found]
+        each = [*chain(*parts)]
+        results = iter(_apply_all(step, each) if is_for_many(step) else [_pass([step], one) for one in each])
+        found = [
+            _join(step, event, [*islice(results, len(some))]) if some else made
+            for event, made, some in zip(events, found, parts, strict=True)
+        ]
+    return [_finish(event, made) for event, made in zip(events, found, strict=True)]
+
+
+def _list_parts(made: Made) -> Sequence[Event]:
+    if made is None or isinstance(made, Failed):
+        return ()
+    return (made,) if isinstance(made, Event) else made
+
+
+def _apply_all(step: Filter, events: Sequence[Event]) -> Sequence[Made]:
+    """Apply a filter to many events at once; if that fails, to each alone."""
+    if not events:
+        return ()
+    began = perf_counter()
+    try:
+        results = step.apply_all([*events])
+        if not isinstance(results, list | tuple) or len(results) != len(events):
+            what = f"{len(results):,} results" if isinstance(results, list | tuple) else describe_answer(results)
+            raise Wrong(f"apply_all returned {what} for {len(events):,} events, not a list of as many results")
+    except BaseException as error:  # the filter's, as in apply_filter
+        failure = error
+    else:
+        return [_check_result(step, event, made) for event, made in zip(events, results, strict=True)]
+    finally:
+        if (seconds := perf_counter() - began) >= BLOCKED_S:
+            warn_blocked("apply_all", seconds, filter=step.name)
+    if len(events) == 1:
+        return [_make_failure(step, events[0], failure)]
+    return [made for event in events for made in _apply_all(step, [event])]
+
+
+def _check_result(step: Filter, event: Event, made: Event | list[Event] | None) -> Made:
+    try:
+        return _check_made(event, made)
+    except Wrong as error:
+        return _make_failure(step, event, error)
+
+
+def _join(step: Filter, event: Event, results: Sequence[Made]) -> Made:
+    """Join what a filter has made of the parts of an event."""
+    if len(results) == 1:
+        return results[0]
+    if failed := next((one for one in results if isinstance(one, Failed)), None):
+        return failed
+    kept = [part for made in results for part in _list_parts(made)]
+    try:
+        _check_size(len(kept), _size(kept) - len(event.body))
+    except Wrong as error:
+        return _make_failure(step, event, error)
+    return kept or None
+
+
+def _finish(event: Event, made: Made) -> Made:
     if made is None or isinstance(made, Event):
         return made
     if isinstance(made, Failed):

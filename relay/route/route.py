@@ -3,6 +3,7 @@
 Events cost time only where they must: a block that is wanted whole passes unchanged, an unwanted block is never read.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -11,12 +12,14 @@ from typing import Final, NamedTuple
 
 from relay.api import Block, Event, Filter
 from relay.catalogue import Selection
-from relay.route.filter_results import Failed, apply_chain
+from relay.route.filter_results import Failed, Made, apply_chain, apply_together, is_for_many
 
 ENOUGH_BYTES: Final = 1 << 20
 """Bytes that filters keep at a time, all in memory."""
 ENOUGH_S: Final = 0.02
 """Seconds that filters run at a time. Nothing else runs meanwhile."""
+TOGETHER: Final = 1000
+"""Events that a filter for many events gets at a time."""
 
 _type_of, _source_of = attrgetter("type"), attrgetter("source")
 
@@ -31,6 +34,17 @@ class Routed(NamedTuple):
     erased: Sequence[int] = ()
     stop: int | None = None
     """The first unread offset, because the filters have done enough for once; None: all were read."""
+
+
+def _take_portion(block: Block, number: int) -> Sequence[Event]:
+    """Return the events of a block from this one on that filters get together."""
+    events, size = list[Event](), 0
+    for event in block.slice(number, min(number + TOGETHER, len(block))):
+        events.append(event)
+        size += len(event.body)
+        if size >= ENOUGH_BYTES:
+            break
+    return events
 
 
 NOTHING = Routed(None)
@@ -71,10 +85,15 @@ class Route:
         filtered: list[int] = []
         failed: list[Failed] = []
         changed, size, late = False, 0, perf_counter() + ENOUGH_S
+        takes_many, ready = any(map(is_for_many, self.filters)), deque[tuple[Event, Made]]()
         for number, event in enumerate(block):  # one at a time: what a filter has decoded is let go of before the next
-            if part and number and (size >= ENOUGH_BYTES or perf_counter() > late):
-                return self._routed(kept, filtered, failed, stop=event.offset)
-            made = apply_chain(self.filters, event)
+            if not ready:
+                if part and number and (size >= ENOUGH_BYTES or perf_counter() > late):
+                    return self._routed(kept, filtered, failed, stop=event.offset)
+                if takes_many:
+                    events = _take_portion(block, number)
+                    ready.extend(zip(events, apply_together(self.filters, events), strict=True))
+            event, made = ready.popleft() if ready else (event, apply_chain(self.filters, event))  # noqa: PLW2901
             if isinstance(made, Failed):
                 failed.append(made)
             elif made is None:

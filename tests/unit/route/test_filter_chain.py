@@ -168,3 +168,102 @@ def test_what_is_enough_for_once_is_routed_and_the_rest_comes_after_that() -> No
             at = routed.stop
         assert [offset for part in parts for offset in part] == list(range(9))
         assert max(map(len, parts)) <= most
+
+
+class DoesAll(Filter):
+    """A filter for many events at once."""
+
+    def __init__(self, apply_all: Callable[[Any], Any]) -> None:
+        super().__init__("together", FilterSettings(type="together"))
+        self._apply_all, self.calls = apply_all, list[list[int]]()
+
+    def apply_all(self, events: Any) -> Any:
+        self.calls.append([event.offset for event in events])
+        return self._apply_all(events)
+
+
+def block_of(number: int, size: int = 0) -> Block:
+    return Block.of([Event(b'{"order":"%d","x":"%s"}' % (n, b"x" * size), KIND, n, 7.0) for n in range(number)])
+
+
+def test_a_filter_for_many_events_gets_a_block_at_once() -> None:
+    def change(events: Any) -> Any:
+        made = {0: lambda e: e, 1: lambda e: None, 2: lambda e: e.with_data({"a": 1}), 3: lambda e: [e, e]}
+        return tuple(made[event.offset % 4](event) for event in events)
+
+    filters = [Does(lambda event: event), step := DoesAll(change), Does(lambda event: event.with_type("b.C"))]
+    routed = Route(Selection(["*"]), filters)(block_of(8))
+    assert step.calls == [[*range(8)]]
+    assert routed.wanted is not None
+    assert [(event.offset, event.part) for event in routed.wanted] == [
+        (0, 0), (2, 0), (3, 0), (3, 1), (4, 0), (6, 0), (7, 0), (7, 1),
+    ]  # fmt: skip
+    assert [event.id for event in routed.wanted if event.offset == 3] == ["3", "3-2"]
+    assert {event.type for event in routed.wanted} == {"b.C"}
+    assert (list(routed.filtered), routed.failed) == ([1, 5], [])
+
+
+def test_a_filter_for_many_events_sees_each_part_and_its_event_is_one() -> None:
+    step = DoesAll(lambda events: [event if event.offset else None for event in events])
+    routed = Route(Selection(["*"]), [Does(lambda event: [event, event]), step])(block_of(2))
+    assert step.calls == [[0, 0, 1, 1]]
+    assert routed.wanted is not None
+    assert [(event.offset, event.part) for event in routed.wanted] == [(1, 0), (1, 1)]
+    assert list(routed.filtered) == [0]
+    many = [Does(lambda event: [event] * 600), DoesAll(lambda events: [[event, event] for event in events])]
+    (failed,) = Route(Selection(["*"]), many)(block_of(1)).failed
+    assert failed.reason == "filter together: the event has more than 1,000 parts"
+
+
+def test_an_unchanged_block_stays_the_block_after_a_filter_for_many_events() -> None:
+    block = block_of(3)
+    assert Route(Selection(["*"]), [DoesAll(list)])(block).wanted is block
+
+
+@pytest.mark.parametrize(
+    ("apply_all", "reason"),
+    [
+        (lambda events: [(1 / (event.offset - 5)) and event for event in events], "ZeroDivisionError: "),
+        (lambda events: [event if event.offset != 5 else "x" for event in events], "apply returned str, not an event"),
+        (
+            lambda events: [event for event in events if event.offset != 5],
+            "apply_all returned 0 results for 1 events, not a list of as many results",
+        ),
+        (
+            lambda events: (event for event in events) if any(event.offset == 5 for event in events) else [*events],
+            "apply_all returned an object of the type generator for 1 events",
+        ),
+        (lambda events: [event if event.offset != 5 else event.data["y"] for event in events], "KeyError: 'y'"),
+    ],
+)
+def test_an_event_that_a_filter_for_many_cannot_handle_is_parked_alone(apply_all: Any, reason: str) -> None:
+    routed = Route(Selection(["*"]), [Does(lambda event: event), DoesAll(apply_all)])(block_of(8))
+    ((event, why),) = [(failed.event, failed.reason) for failed in routed.failed]
+    assert (event.offset, event.body) == (5, b'{"order":"5","x":""}')
+    assert why.startswith(f"filter together: {reason}")
+    assert routed.wanted is not None
+    assert [event.offset for event in routed.wanted] == [0, 1, 2, 3, 4, 6, 7]
+
+
+def test_many_events_are_filtered_in_portions_and_the_rest_comes_after_that() -> None:
+    for block, portions in (
+        (block_of(2500), [1000, 1000, 500]),
+        (block_of(4, 600_000), [2, 2]),
+    ):
+        step = DoesAll(lambda events: time.sleep(0.03) or [*events])
+        route, at, parts = Route(Selection(["*"]), [step]), 0, []
+        while at is not None:
+            routed = route(block.slice(at, len(block)), part=True)
+            assert routed.wanted is not None
+            parts.append(len(routed.wanted))
+            at = routed.stop
+        assert parts == [*map(len, step.calls)] == portions
+
+
+def test_a_filter_for_many_events_takes_one_as_well() -> None:
+    assert apply_chain([DoesAll(lambda events: [event.with_type("b.C") for event in events])], EVENT).type == "b.C"  # type: ignore[union-attr]
+    with capture_logs() as logs:
+        Route(Selection(["*"]), [DoesAll(lambda events: time.sleep(0.11) or [*events])])(block_of(2))
+    assert [(line["event"], line["filter"], line["call"]) for line in logs] == [
+        ("a plugin held up relay", "together", "apply_all")
+    ]
