@@ -1,6 +1,7 @@
 """Changes of an event's JSON at some paths. All other values stay as they came, byte for byte."""
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from operator import call, is_
 from typing import Any, Final
 
@@ -169,13 +170,16 @@ def make_guess(paths: Iterable[Path]) -> Callable[[bytes], bool]:
     return may_have
 
 
-def make_projection(paths: Iterable[Path]) -> Callable[[bytes], object]:
-    """Make a function that reads nothing but the values at some paths without `*`, as an object to encode.
+def make_projection(paths: Sequence[Path]) -> Callable[[bytes], object] | None:
+    """Make a function that reads nothing but the values at some paths, as an object to encode; None for paths with `*`,
+    or with a name that JSON escapes.
 
     It raises msgspec.ValidationError for a body in which something else is in the way of a path, and
     msgspec.DecodeError for malformed JSON.
     """
-    return msgspec.json.Decoder(_make_struct(paths)).decode
+    steps = {*chain(*paths)}
+    is_plain = "*" not in steps and all(map(_find_needle, zip(steps)))
+    return msgspec.json.Decoder(_make_struct(paths)).decode if is_plain else None
 
 
 def _make_struct(paths: Iterable[Path]) -> Any:

@@ -56,12 +56,10 @@ class Only(Filter, type="only"):
     def __init__(self, name: str, settings: Settings) -> None:
         super().__init__(name, settings)
 
-        has_wildcard = any("*" in path for path in settings.fields)
-
         @cache  # as many as there are names of fields in the settings of sources
         def make(id_field: str, time_field: str) -> tuple[Change, Callable[[bytes], object] | None]:
             paths = [(id_field,), (time_field,), ("event_type",), *settings.fields]
-            return make_selection(paths), None if has_wildcard else make_projection(paths)
+            return make_selection(paths), make_projection(paths)
 
         self._make = make
 

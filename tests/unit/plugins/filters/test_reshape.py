@@ -55,6 +55,7 @@ def test_only_leaves_what_the_paths_lead_to(make_event, data, fields, indented):
         (b'{"id":"1","p":[{"x":1,"s":2}],"s":{}}', ["p.x", "s.x"], b'{"id":"1","s":{}}'),
         (b'{"id":"1","p":"text"}', ["p.x"], b'{"id":"1"}'),
         (b'{"id":"1","p":null}', ["p"], b'{"id":"1","p":null}'),
+        (b'{"id":"1","a\\"\\n\\\\":1,"a\\/":2,"s":3}', ['a"\n\\', "a/"], b'{"id":"1","a\\"\\n\\\\":1,"a/":2}'),
     ],
 )
 def test_only_leaves_values_byte_for_byte(make_event, body, fields, expected):
