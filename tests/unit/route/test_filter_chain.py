@@ -245,7 +245,7 @@ def test_an_event_that_a_filter_for_many_cannot_handle_is_parked_alone(apply_all
     assert [event.offset for event in routed.wanted] == [0, 1, 2, 3, 4, 6, 7]
 
 
-def test_many_events_are_filtered_in_portions_and_the_rest_comes_after_that() -> None:
+def test_many_events_are_filtered_in_portions() -> None:
     for block, portions in (
         (block_of(2500), [1000, 1000, 500]),
         (block_of(4, 600_000), [2, 2]),
