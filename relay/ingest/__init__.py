@@ -1,5 +1,6 @@
 """HTTP in: checks who may send, reads bodies, and has events on disk before the answer."""
 
+from relay.ingest.decoded import check_decoded
 from relay.ingest.intake import Intake
 from relay.ingest.problem import make_busy
 from relay.ingest.server import Ingest
@@ -13,5 +14,6 @@ __all__ = [
     "Intake",
     "Others",
     "SourceWatch",
+    "check_decoded",
     "make_busy",
 ]

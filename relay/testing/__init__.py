@@ -4,7 +4,16 @@ from relay.testing.build import make_batch, make_event, make_message
 from relay.testing.destination import Answer, Behaviour, Destination, Received, Reset
 from relay.testing.filtered import filtered
 from relay.testing.memory_store import MemoryStore
-from relay.testing.suite import AnyConnectorSuite, ConnectorSuite, Failure, HttpDestination, SuiteDestination, find_ids
+from relay.testing.suite import (
+    AnyConnectorSuite,
+    ConnectorSuite,
+    Failure,
+    FilterSuite,
+    HttpDestination,
+    SourceSuite,
+    SuiteDestination,
+    find_ids,
+)
 
 __all__ = [
     "Answer",
@@ -13,10 +22,12 @@ __all__ = [
     "ConnectorSuite",
     "Destination",
     "Failure",
+    "FilterSuite",
     "HttpDestination",
     "MemoryStore",
     "Received",
     "Reset",
+    "SourceSuite",
     "SuiteDestination",
     "filtered",
     "find_ids",

@@ -1,13 +1,9 @@
 """Behaviours that an admin sees: settings, secrets, `open` and `probe`."""
 
-import io
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-
 from relay.api import Secret
-from relay.testing.suite.behaviour import SuiteBase, behaviour, expect
+from relay.testing.suite.behaviour import SuiteBase, behaviour, expect, overheard
 from relay.testing.suite.destination import Failure
+from relay.testing.suite.refusal import check_refused
 from relay.testing.suite.rehearsal import TOKEN, Rehearsal
 
 FAILURES: tuple[Failure, ...] = ("unauthorized", "unavailable", "cut", "refused")
@@ -62,12 +58,12 @@ class AdminBehaviours(SuiteBase):
     @behaviour("unknown_setting")
     async def test_refuses_an_unknown_setting(self, rehearsal: Rehearsal) -> None:
         """A setting that the type does not have is a mistake, and named."""
-        self._check_refused(rehearsal, "surprise", 1)
+        check_refused(rehearsal.make().settings, "surprise", 1)
 
     @behaviour("wrong_unit")
     async def test_refuses_a_wrong_unit(self, rehearsal: Rehearsal) -> None:
         """A time in no unit that there is is a mistake, and named."""
-        self._check_refused(rehearsal, "timeout", "3 fortnights")
+        check_refused(rehearsal.make().settings, "timeout", "3 fortnights")
 
     @behaviour("missing_secret")
     async def test_sends_nothing_without_its_secret(self, rehearsal: Rehearsal) -> None:
@@ -89,7 +85,7 @@ class AdminBehaviours(SuiteBase):
     @behaviour("secret")
     async def test_keeps_its_secret_out_of_what_it_says(self, rehearsal: Rehearsal) -> None:
         """No outcome, log line, output, representation or text of `probe` has the secret."""
-        with _overheard() as heard:
+        with overheard() as heard:
             async with rehearsal.opened() as connector:
                 said = [repr(connector), str(connector), repr(connector.settings), repr(vars(connector.settings))]
                 said.append(repr(await rehearsal.deliver(rehearsal.batch(2))))
@@ -107,17 +103,6 @@ class AdminBehaviours(SuiteBase):
         expect(TOKEN not in "\n".join(said), "the secret is in an outcome, a representation or a text of probe")
         expect(TOKEN not in heard(), "the secret is in the log or the output")
 
-    def _check_refused(self, rehearsal: Rehearsal, name: str, value: object) -> None:
-        settings = rehearsal.make().settings
-        given = settings.model_dump(mode="json", by_alias=True, exclude_unset=True)
-        type(settings).model_validate(given)
-        try:
-            type(settings).model_validate(given | {name: value})
-        except ValueError as error:
-            expect(name in str(error), f"the mistake does not name {name}: {error}")
-        else:
-            raise AssertionError(f"{name} = {value!r} is taken")
-
 
 def _has_secret(rehearsal: Rehearsal) -> bool:
     """Return whether a setting of the connector holds the suite's secret."""
@@ -125,19 +110,3 @@ def _has_secret(rehearsal: Rehearsal) -> bool:
     values = [*vars(settings).values()]
     values += [held for value in values if isinstance(value, dict) for held in value.values()]
     return any(isinstance(value, Secret) and value.problem is None and value.reveal() == TOKEN for value in values)
-
-
-@contextmanager
-def _overheard() -> Iterator[Callable[[], str]]:
-    """Collect the log and the output of the process."""
-    heard = io.StringIO()
-    handler, root = logging.StreamHandler(heard), logging.getLogger()
-    level = root.level
-    root.addHandler(handler)
-    root.setLevel(logging.DEBUG)
-    try:
-        with redirect_stdout(heard), redirect_stderr(heard):
-            yield heard.getvalue
-    finally:
-        root.setLevel(level)
-        root.removeHandler(handler)

@@ -5,10 +5,13 @@ test, and a plugin that blocks for ever fails its behaviour and not the whole ru
 """
 
 import asyncio
+import io
+import logging
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import FrameType
 from typing import Any, ClassVar, Final
@@ -152,3 +155,19 @@ def _print_lack(config: Any, suite: str, key: str, reason: str) -> None:
         summary = _Summary()
         plugins.register(summary, "relay-lacks")
     summary.lines.append(f"{suite} lacks {key}: {reason}")
+
+
+@contextmanager
+def overheard() -> Iterator[Callable[[], str]]:
+    """Collect the log and the output of the process."""
+    heard = io.StringIO()
+    handler, root = logging.StreamHandler(heard), logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    try:
+        with redirect_stdout(heard), redirect_stderr(heard):
+            yield heard.getvalue
+    finally:
+        root.setLevel(level)
+        root.removeHandler(handler)

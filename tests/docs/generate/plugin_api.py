@@ -109,6 +109,7 @@ TESTING_SECTIONS: Final[dict[str, Sequence[str]]] = {
     "Events, batches and messages": ("make_event", "make_batch", "make_message", "filtered"),
     "A destination": ("Destination", "Behaviour", "Answer", "Reset", "Received"),
     "A store": ("MemoryStore",),
+    "Tests that every source or filter must pass": ("SourceSuite", "FilterSuite"),
     "Tests that every connector must pass": (
         "ConnectorSuite",
         "AnyConnectorSuite",

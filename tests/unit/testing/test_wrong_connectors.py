@@ -8,10 +8,14 @@ import pytest
 from relay.testing import ConnectorSuite
 from tests.unit.testing import wrong_connectors as wrong
 
+NEVER_END = (wrong.RetriesForEver, wrong.SwallowsCancellation, wrong.GoesOnWhenCancelled)
+
 
 def make_suite(connector):
     class Suite(ConnectorSuite):
-        many, patience, limit = 20, 1.0, 3.0
+        many = 20
+        patience = 1.0 if connector in NEVER_END else 10.0
+        limit = 3.0 if connector is wrong.BlocksForEver else 30.0
 
         def make(self, url, token, folder):
             return connector("chat", connector.Settings(type="chat", url=url, token=token), folder=folder)

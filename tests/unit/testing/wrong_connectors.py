@@ -26,8 +26,8 @@ from relay.api import (
     User,
 )
 
-BLOCKS_S = 0.45
-"""Twice the time that the suite allows, and a little."""
+BLOCKS_S = 1.2
+"""Several times what the suite allows: it looks several times, and leaves out looks that a busy machine has held up."""
 
 LONG_S = 7.0
 """Longer than the suite waits for a behaviour that blocks."""
