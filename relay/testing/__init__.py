@@ -3,6 +3,7 @@
 from relay.testing.build import make_batch, make_event, make_message
 from relay.testing.destination import Answer, Behaviour, Destination, Received, Reset
 from relay.testing.filtered import filtered
+from relay.testing.memory_relay import ConnectorBooks, MemoryRelay
 from relay.testing.memory_store import MemoryStore
 from relay.testing.suite import (
     AnyConnectorSuite,
@@ -19,11 +20,13 @@ __all__ = [
     "Answer",
     "AnyConnectorSuite",
     "Behaviour",
+    "ConnectorBooks",
     "ConnectorSuite",
     "Destination",
     "Failure",
     "FilterSuite",
     "HttpDestination",
+    "MemoryRelay",
     "MemoryStore",
     "Received",
     "Reset",

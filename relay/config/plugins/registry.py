@@ -8,7 +8,7 @@ import inspect
 import signal
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -131,6 +131,10 @@ class Registry:
         for number, info in enumerate(registry.plugins):
             registry.plugins[number] = replace(info, notes=tuple(registry._notes[info.name, info.origin]))
         return registry
+
+    def provide(self, types: Iterable[type[Plugin]]) -> None:
+        """Add classes that no plugin on disk has, such as those of a test. Raises TypeError, ValueError."""
+        self._provided |= {key: (thing, "the test") for key, thing in _sort_by_key(iter(types)).items()}
 
     @property
     def stale(self) -> list[str]:

@@ -14,6 +14,7 @@ import orjson
 
 from relay.api import Batch, Block, Connector, Event, Kind, Secret
 from relay.deliver import AttemptResult, judge
+from relay.testing.division import divide
 from relay.testing.memory_store import MemoryStore
 from relay.testing.suite.behaviour import expect
 from relay.testing.suite.destination import SuiteDestination, find_ids, make_id
@@ -129,25 +130,22 @@ class Rehearsal:
     async def settle(self, batch: Batch) -> Settlement:
         """Deliver until each event is delivered, parked or skipped, as a lane does: refused batches are divided."""
         numbers = {place: number for number, place in enumerate(batch.places())}
-        books, parts, attempts = Settlement(), deque([batch]), 0
-        while parts:
-            part = parts.popleft()
-            result = await self.deliver(part)
-            own = [numbers[place] for place in part.places()]
-            if result.split:
-                parts.extendleft(reversed(part.halves(by_size=result.too_large)))
-                continue
-            books.delivered.extend(own[number] for number in result.find_delivered(len(part)))
-            books.parked.update((own[one.number], one.reason) for one in result.refused)
-            books.skipped.extend(own[number] for number in result.skipped)
-            if result.deferred:
+        books, waiting, attempts = Settlement(), deque([batch]), 0
+        while waiting:
+            async for part, result in divide(self.deliver, waiting.popleft()):
+                own = [numbers[place] for place in part.places()]
+                books.delivered.extend(own[number] for number in result.find_delivered(len(part)))
+                books.parked.update((own[one.number], one.reason) for one in result.refused)
+                books.skipped.extend(own[number] for number in result.skipped)
+                if not result.deferred:
+                    continue
                 attempts += 1
                 first = result.deferred[0]
                 expect(attempts < ATTEMPTS, f"not delivered after {ATTEMPTS} attempts: {first.reason}")
                 await asyncio.sleep(min(first.after or 0.0, LONGEST_WAIT_S))
                 again = part.pick(result.deferred_numbers)
                 again.attempt = part.attempt + 1
-                parts.append(again)
+                waiting.append(again)
         return books
 
     async def check_arrives(self, batch: Batch, *, once: bool = True) -> None:

@@ -109,6 +109,7 @@ TESTING_SECTIONS: Final[dict[str, Sequence[str]]] = {
     "Events, batches and messages": ("make_event", "make_batch", "make_message", "filtered"),
     "A destination": ("Destination", "Behaviour", "Answer", "Reset", "Received"),
     "A store": ("MemoryStore",),
+    "A relay": ("MemoryRelay", "ConnectorBooks"),
     "Tests that every source or filter must pass": ("SourceSuite", "FilterSuite"),
     "Tests that every connector must pass": (
         "ConnectorSuite",
@@ -120,7 +121,7 @@ TESTING_SECTIONS: Final[dict[str, Sequence[str]]] = {
     ),
 }
 """The names of relay.testing by subject, in the order of the page."""
-MADE: Final = ("Connector", "Source", "Filter", "Alert", "Walk", "Answer", "Reset", "Destination")
+MADE: Final = ("Connector", "Source", "Filter", "Alert", "Walk", "Answer", "Reset", "Destination", "MemoryRelay")
 """Classes of which authors of plugins and their tests make objects."""
 HOOKS: Final = """
 Marks a function of a module as one of relay's hooks. A module that defines classes needs no hook: relay finds classes
