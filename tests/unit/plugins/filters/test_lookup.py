@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,23 @@ async def test_a_changed_file_is_read_anew_and_a_broken_one_leaves_the_rows(open
         ("error", "lookup file cannot be used", f"{file}:6: has the same key as line 2"),
         ("info", "lookup file is read anew", None),
     ]
+
+
+async def test_a_file_that_somebody_still_writes_is_left_for_later(opened, make_event, file, monkeypatch):
+    step, looks, done = await opened(), count(), asyncio.Event()
+
+    def look(path: str) -> tuple[int, int, int]:
+        if (number := next(looks)) >= 5:
+            loop.call_soon_threadsafe(done.set)
+        return 0, 0, number
+
+    loop = asyncio.get_running_loop()
+    file.write_text("half a fi")
+    monkeypatch.setattr(lookup, "_read_stamp", look)
+    async with asyncio.timeout(10):
+        await done.wait()
+    assert step.notice == ""
+    assert step.apply(make_event({"p": {"id": "c-1"}})).data["p"]["team"] == "blue"
 
 
 async def test_the_watch_ends_with_the_filter(file):
