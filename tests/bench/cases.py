@@ -93,6 +93,8 @@ class Case:
     workers: int = 1
     database: bool = False
     """With a PostgreSQL server that has the table of events."""
+    compared: bool = False
+    """With `relay diff` over the journal."""
     looked_at: bool = False
     """With a console, and four live pages open."""
 
@@ -127,6 +129,14 @@ CASES: Final = (
     Case(name="2,000/s, batch 10", batch=10, rate=STEADY),
     Case(name="2,000/s with 50 connectors, batch 10", batch=10, rate=STEADY, conf=MAIN + IDLE),
     Case(name="2,000/s with a console, batch 10", batch=10, rate=STEADY, conf=MAIN + CONSOLE, looked_at=True),
+    Case(
+        name="2,000/s beside relay diff, batch 10",
+        batch=10,
+        rate=STEADY,
+        conf=PLENTY + MAIN,
+        retained=True,
+        compared=True,
+    ),
     Case(name="a bare thread that syncs, 2,000/s, batch 10", batch=10, rate=STEADY, bare=True),
     Case(name="without relay, batch 100", batch=100, bare=True),
     Case(name="without relay, batch 10", batch=10, bare=True),

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from cases import Case
+from comparison import compared
 from console import looked_at
 from daemon import SOURCE_PATH, TOKEN, Daemon, running, until
 from disk import sync_seconds
@@ -70,6 +71,8 @@ async def _relay(case: Case, seconds: float, destination: Worker, port: int, fol
         idle = daemon.memory()
         if case.looked_at:
             await stack.enter_async_context(looked_at(folder))
+        if case.compared:
+            await stack.enter_async_context(compared(folder))
         async with working("sender.py", daemon.address, SOURCE_PATH, TOKEN, str(case.batch)) as sender:
             small = case.most < WARM_UP_EVENTS
             most = SMALL_WARM_UP if small else WARM_UP_EVENTS

@@ -172,6 +172,13 @@ TARGETS: Final = (
         form=".2f",
         values=lambda results: results.ratios("2,000/s with a console, batch 10", STEADY, "end_to_end_p99_ms"),
     ),
+    Target(
+        label="end to end p99 beside relay diff",
+        unit="x",
+        bound=1.2,
+        form=".2f",
+        values=lambda results: results.ratios("2,000/s beside relay diff, batch 10", STEADY, "end_to_end_p99_ms"),
+    ),
     Target(label="ack p99 at 2,000/s, in fdatasync p99", unit="x", bound=2, form=".2f", values=_ack_to_disk),
     Target(
         label="a lasting load, last tenth against first",

@@ -254,3 +254,14 @@ async def test_diff_compares_recorded_events_over_the_api(api: Api) -> None:
         status, problem = await api.ask("POST", "/diff", body)
         assert (status, reason in problem["detail"]) == (400, True), problem
     assert (await api.ask("POST", "/diff", {"files": files, "connectors": ["hoop"]}))[0] == 404
+
+
+async def test_check_names_mistakes_of_tests_which_change_nothing(api: Api) -> None:
+    test = '[test.open]\nsample = "users.messages.email.Open"\nexpect = { %s = "delivered" }\n'
+    found = await check(api, test % "heap", "90-tests.toml")
+    assert (found["ok"], found["changes"]) == (True, ["nothing has changed"]), found
+    found = await check(api, test % "haep", "90-tests.toml")
+    (mistake,) = found["mistakes"]
+    assert (mistake["file"], mistake["line"], mistake["key"], mistake["suggestion"]) == (
+        "90-tests.toml", 3, "test.open.expect.haep", "heap"
+    )  # fmt: skip
