@@ -25,6 +25,8 @@ from relay.threads import ADMIN
 
 NICE: Final = 5
 """With scarce CPU, the process gets a third of relay's share. With 10, a tenth, it would take minutes."""
+LOWEST: Final = 19
+"""For an answer that may take minutes: with scarce CPU, relay's events hardly notice the process."""
 DEADLINE_S: Final = 3600.0
 """Seconds for an answer, including the wait for earlier ones; for an answer in pieces, seconds per piece."""
 KILLED_S: Final = 10.0
@@ -37,11 +39,16 @@ class QuestionProcess:
     """Starts a process for each question on a state folder and its journals."""
 
     def __init__(
-        self, state: Path, settings: JournalSettings, module: str = "relay.inspect", seconds: float = DEADLINE_S
+        self,
+        state: Path,
+        settings: JournalSettings,
+        module: str = "relay.inspect",
+        seconds: float = DEADLINE_S,
+        nice: int | None = None,
     ) -> None:
-        """`module`: the package that answers. `seconds`: as DEADLINE_S."""
+        """`module`: the package that answers. `seconds`: as DEADLINE_S. `nice`: None: NICE."""
         self._state, self._journal = str(state), settings.write()
-        self._module, self._seconds = module, seconds
+        self._module, self._seconds, self._nice = module, seconds, nice
         self._turn = asyncio.Lock()
 
     async def answer(self, name: str, *, tell: Tell | None = None, **more: Any) -> msgspec.Raw:
@@ -71,7 +78,7 @@ class QuestionProcess:
         `progress`: whether lines say every INTERVAL_S seconds how far the reading is.
         """
         interval = INTERVAL_S if progress else None
-        process, ours = _start(self._module)
+        process, ours = _start(self._module, NICE if self._nice is None else self._nice)
         try:
             with ours:
                 reader, writer = await asyncio.open_unix_connection(sock=ours, limit=PIECE)
@@ -144,7 +151,7 @@ def wants_progress(request: web.Request) -> bool:
     return msgspec.convert(request.query.get("progress", "false"), bool, strict=False)
 
 
-def _start(module: str) -> tuple[Popen[bytes], socket.socket]:
+def _start(module: str, nice: int) -> tuple[Popen[bytes], socket.socket]:
     """Start the process; return it with its socket.
 
     asyncio is not used: uvloop forks, which blocks the loop the longer the more memory relay has. This takes a
@@ -156,7 +163,7 @@ def _start(module: str) -> tuple[Popen[bytes], socket.socket]:
         command = sys.executable, "-m", module
         process = Popen(command, stdin=end, stdout=end, stderr=PIPE)  # noqa: S603  nothing of it is from outside
     with suppress(OSError):  # where the service manager forbids it
-        os.setpriority(os.PRIO_PROCESS, process.pid, NICE)  # not by itself: that would be after all its imports
+        os.setpriority(os.PRIO_PROCESS, process.pid, nice)  # not by itself: that would be after all its imports
     return process, ours
 
 

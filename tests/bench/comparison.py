@@ -1,15 +1,13 @@
-"""`relay diff` over the whole journal, again and again, beside the daemon under test."""
+"""`POST /diff` over the whole journal, again and again, beside the daemon under test."""
 
 import asyncio
-import os
-import sys
-from asyncio.subprocess import DEVNULL
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from daemon import TOKEN
+import aiohttp
 
 CHANGED: Final = 'filters = ["compared"]\n[filter.compared]\ntype = "redact"\nfields = ["user.user_id"]\n'
 """What the new configuration adds to its last connector."""
@@ -17,28 +15,31 @@ CHANGED: Final = 'filters = ["compared"]\n[filter.compared]\ntype = "redact"\nfi
 
 @asynccontextmanager
 async def compared(folder: Path) -> AsyncIterator[None]:
-    """Compare the events with a new configuration, whose filter changes each, until the end."""
-    new = folder / "new.d"
-    new.mkdir()
-    (new / "bench.toml").write_text((folder / "conf.d" / "bench.toml").read_text() + CHANGED)
-    async with asyncio.TaskGroup() as group:
-        comparing = group.create_task(_compare(folder, new), name="relay diff")
+    """Compare the events with a new configuration, whose filter changes each, until the end.
+
+    The body begins when relay reads the journal.
+    """
+    reads, socket = asyncio.Event(), aiohttp.UnixConnector(f"{folder}/state/admin.sock")
+    text = (folder / "conf.d" / "bench.toml").read_text() + CHANGED
+    timeout = aiohttp.ClientTimeout()
+    async with (
+        aiohttp.ClientSession("http://relay", connector=socket, timeout=timeout) as session,
+        asyncio.TaskGroup() as group,
+    ):
+        comparing = group.create_task(_compare(session, text, reads), name="POST /diff")
+        await reads.wait()
         yield
         comparing.cancel()
 
 
-async def _compare(folder: Path, new: Path) -> None:
-    places = "--conf", f"{folder}/conf.d", "--state", f"{folder}/state"
-    arguments = ["-m", "relay", "diff", str(new), "--since", "2000-01-01", *places]
-    environment = os.environ | {"BENCHMARK_TOKEN": TOKEN}
+async def _compare(session: aiohttp.ClientSession, text: str, reads: asyncio.Event) -> None:
+    asked = {"files": {"bench.toml": text}, "since": 0.0}
     while True:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, *arguments, stdout=DEVNULL, stderr=DEVNULL, env=environment
-        )
-        try:
-            if await process.wait() != 1:
-                raise RuntimeError("relay diff has found no difference")
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+        async with session.post("/diff?progress=true", json=asked) as answer:
+            answer.raise_for_status()
+            last = b""
+            async for line in answer.content:
+                reads.set()
+                last = line
+        if not any(one["changed"]["events"] for one in json.loads(last)["connectors"]):
+            raise RuntimeError("relay has found no difference")

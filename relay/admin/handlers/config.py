@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 
 from relay.admin.control import Control
-from relay.admin.question_process import QuestionProcess, answer_by
+from relay.admin.question_process import LOWEST, QuestionProcess, answer_by
 from relay.admin.responses import convert_content, make_answer, read_content
 from relay.config import Config, find_changed_files, is_file_name
 from relay.proposal import CheckedProposal, Proposal, ProposalAnswer, add_pending
@@ -25,7 +25,7 @@ class ConfigHandlers:
 
     def __init__(self, control: Control) -> None:
         self._control = control
-        self._journal = QuestionProcess(control.folder, control.config.journal, "relay.proposal")
+        self._journal = QuestionProcess(control.folder, control.config.journal, "relay.proposal", nice=LOWEST)
         self._process = QuestionProcess(control.folder, control.config.journal, "relay.proposal", ANSWER_S)
 
     def list_routes(self) -> list[web.RouteDef]:
