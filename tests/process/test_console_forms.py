@@ -222,7 +222,7 @@ async def test_a_source_and_a_filter_are_made_by_forms(place: Place) -> None:
     assert again["set.tokens:1:from"] == again["set.tokens:1:paste"] == ""
     checked = await check(place, "/filters/new?type=keep", name="loud", **{"set.field": "user.x", "set.equals": "5"})
     assert (await launch(place, "/filters/new?type=keep", checked)).status == 303, plain(checked)
-    assert (place.daemon.conf / "40-loud.toml").read_text().endswith('field = "user.x"\nequals = 5\n')
+    assert (place.daemon.conf / "40-loud.toml").read_text().endswith('field = ["user.x"]\nequals = 5\n')
     page = await place.admin.get("/connectors/new?type=file")
     assert '<option value="loud">loud</option>' in page.text
     form = Form(page).fields | ALL | {"name": "chosen", "set.path": "/tmp/chosen", "set.filters:1": "calm"}

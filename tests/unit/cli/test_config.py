@@ -224,6 +224,26 @@ rest_key = { env = "PATH" }
 attribute = "in_{id}"
 style = "array"
 array_size = 50
+[connector.postgres]
+type = "postgres"
+dsn = { env = "DSN" }
+table = "analytics.events"
+[connector.segment]
+type = "segment"
+write_key = { env = "PATH" }
+endpoint = "https://rudder.example/"
+identity = "user_id"
+without_identity = "skip"
+names = { "users.behaviors.Purchase" = "Bought" }
+[connector.s3]
+type = "s3"
+bucket = "lake"
+region = "eu-central-1"
+endpoint = "https://minio.example:9000"
+access_key = { env = "PATH" }
+secret_key = { env = "PATH" }
+path = "a/{type}/{date}"
+compress = "none"
 
 [filter.redact]
 type = "redact"
@@ -251,6 +271,47 @@ glob = "*@x"
 type = "drop"
 field = "a"
 exists = false
+[filter.all]
+type = "keep"
+all = [{ field = ["a", "b"], regex = "^x" }, { not = { field = "a", less = 3 } }, { any = [{ field = "c", more = "2026-11-01T00:00Z" }] }]
+[filter.any]
+type = "drop"
+any = [{ field = "a", equals = 1 }]
+[filter.not]
+type = "drop"
+not = { field = "a", equals = 1 }
+[filter.regex]
+type = "keep"
+field = "a"
+regex = "^x"
+[filter.less]
+type = "keep"
+field = "a"
+less = 3
+[filter.more]
+type = "keep"
+field = "a"
+more = 1.5
+[filter.only]
+type = "only"
+fields = ["user", "properties.*"]
+[filter.rename]
+type = "rename"
+fields = { "properties.a" = "properties.b" }
+[filter.set]
+type = "set"
+values = { "properties.a" = 1 }
+copies = { "properties.b" = "user.user_id" }
+[filter.hash]
+type = "hash"
+fields = ["user.user_id"]
+secret = { env = "WHSEC" }
+[filter.lookup]
+type = "lookup"
+file = "CERTIFICATES/teams.csv"
+key = "properties.campaign_id"
+column = "id"
+fields = { "properties.team" = "team" }
 [filter.sample]
 open_timeout = "20s"
 type = "sample"
@@ -343,6 +404,8 @@ def test_every_setting_of_every_table_is_shown_as_it_may_be_written(
 ) -> None:
     monkeypatch.setenv("HOOK", "https://hook.example/x")
     monkeypatch.setenv("WHSEC", "whsec_aGVsbG8gd29ybGQgaGVsbG8gd29ybGQ=")
+    monkeypatch.setenv("DSN", "postgresql://relay:s3cret@127.0.0.1/x")
+    (tmp_path / "teams.csv").write_text("id,team\n1,blue\n")
     authority = Authority(tmp_path)
     authority.issue()
     listen = ["127.0.0.1:19090", "[::1]:19090"] if several else ["127.0.0.1:19090"]

@@ -75,7 +75,7 @@ def test_five_mistakes_in_three_files_are_told_at_once(tmp_path, registry):
     assert first.endswith("got '10 gigs'")
     assert others[:2] == [
         "00-relay.toml:4: jurnal: unknown table; known: ingest, journal, parked, erasure, runtime, admin, metrics, "
-        "log, history, console, source, connector, filter, alert (did you mean journal?)",
+        "log, history, console, source, connector, filter, alert, test (did you mean journal?)",
         "20-braze.toml:4: source.braze.tokens[0]: a secret is a reference, never the secret itself: "
         '{ credential = "name" }, { file = "/path" } or { env = "NAME" }',
     ]
