@@ -70,4 +70,6 @@ def _flatten(path: KeyPath, value: Any) -> Iterator[tuple[KeyPath, Any]]:
 def _shown(path: KeyPath, value: Any) -> Any:
     if isinstance(value, list):
         return [_shown((*path, number), item) for number, item in enumerate(value)]
+    if isinstance(value, dict):  # a table in a list, which TOML writes in a line: what is not set stays out
+        return {key: _shown((*path, key), item) for key, item in value.items() if item not in (None, [])}
     return show_value(path, value) if isinstance(value, str) else value

@@ -273,7 +273,7 @@ field = "a"
 exists = false
 [filter.all]
 type = "keep"
-all = [{ field = ["a", "b"], regex = "^x" }, { not = { field = "a", less = 3 } }, { any = [{ field = "c", more = "2026-11-01T00:00Z" }] }]
+all = [{ field = ["a", "b"], regex = "^x" }, { not = { field = "a", less = 3 } }, { any = [{ field = "c", more = 1 }] }]
 [filter.any]
 type = "drop"
 any = [{ field = "a", equals = 1 }]
