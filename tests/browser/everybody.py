@@ -30,12 +30,14 @@ FIND_THIN = """
 """
 """Cells with a few letters a line."""
 PREPARE = """
+document.addEventListener("htmx:sse:before:message", (event) => event.preventDefault());
 const rows = "tbody tr:nth-child(n+5), details li:nth-child(n+3), details:nth-of-type(n+5)";
 const branches = ".branch .branch:nth-child(n+4), .ticks > .branch:nth-of-type(n+4)";
 for (const one of document.querySelectorAll(`${rows}, ${branches}`)) one.remove();
 for (const one of document.querySelectorAll("details")) one.open = true;
 """
-"""Opens what is folded. Rows of a long table are alike, and so are boxes of events: the first are enough."""
+"""Holds the page, since a live message brings rows and links of its own. Opens what is folded. Rows of a long table are
+alike, and so are boxes of events: the first are enough."""
 LIST_ACTIONS = """
 () => {
   const chosen = (one) => one.type !== "radio" || one.checked;

@@ -60,6 +60,7 @@ async def test_senders_come_again_while_the_database_is_away(tmp_path: Path, rel
         await fleet.deliver_all()
         await fleet.audit()
         assert len(node.logged("relay runs")) == 1
+        await node.until(lambda: node.logged("the database is back"), bool)  # after a second without a failure
         said = [line for line in node.logs if line["level"] == "error" or line["message"] == "the database is back"]
         assert [line["message"] for line in said] == ["the database is away", "the database is back"]
         assert "PostgreSQL: " in said[0]["reason"]
