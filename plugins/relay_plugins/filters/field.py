@@ -1,15 +1,12 @@
 """The paths of fields, and what they lead to in a decoded event. Pure."""
 
-import csv
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
 from itertools import chain, pairwise
-from pathlib import Path as FilePath
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer
 
-from relay.api import Contradiction, Event
+from relay.api import Contradiction, Event, find_personal_fields
 
 MOST_STEPS: Final = 100
 """Most parts of a path. No event needs more, and each part is a level of calls."""
@@ -63,12 +60,12 @@ FieldPaths = Annotated[tuple[FieldPath, ...], BeforeValidator(_list_paths, json_
 
 
 def _expand(paths: tuple[Path, ...]) -> tuple[Path, ...]:
-    expanded = [read_personal_fields() if path == PERSONAL else (path,) for path in paths]
+    expanded = [find_personal_fields() if path == PERSONAL else (path,) for path in paths]
     return tuple(dict.fromkeys(chain(*expanded)))
 
 
 def _shorten(paths: tuple[Path, ...]) -> list[str]:
-    personal = read_personal_fields()
+    personal = find_personal_fields()
     rest = [path for path in paths if path not in personal] if {*paths} >= {*personal} else paths
     return [".".join(path) for path in ((PERSONAL, *rest) if len(rest) < len(paths) else paths)]
 
@@ -79,17 +76,6 @@ FieldsToRemove = Annotated[tuple[FieldPath, ...], _listed, _expanded, _shortened
 """A path or a list of paths. `pii` stands for the personal fields."""
 FieldsToChange = Annotated[tuple[FreePath, ...], _listed, _expanded, _shortened]
 """The same, of fields that a filter may change."""
-
-
-@cache
-def read_personal_fields() -> tuple[Path, ...]:
-    """Return the paths of the fields that Braze marks as personal, those of most event types first.
-
-    The marks are in the storage schemas, version 10 (Appboy/currents-examples, d6a71e3), and the places are those of
-    the samples of Custom HTTP. Four fields of `users.profile.Update` have a mark and no sample, and so no path.
-    """
-    with FilePath(__file__).with_name("personal_fields.csv").open(encoding="utf-8", newline="") as lines:
-        return tuple(parse_path(row["path"]) for row in csv.DictReader(lines) if row["path"])
 
 
 def find_values(value: Any, path: Path) -> Iterator[Any]:
