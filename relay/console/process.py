@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 import structlog
@@ -57,7 +57,8 @@ def run_console(options: ConsoleOptions, tell: Callable[[str], None] | None) -> 
 
 
 async def _run(options: ConsoleOptions, settings: LiveSettings, tell: Callable[[str], None] | None) -> None:
-    os.nice(NICE)
+    with suppress(OSError):  # as relay-console.service, which sets the priority itself, forbids it
+        os.setpriority(os.PRIO_PROCESS, 0, NICE)
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from relay.cli.commands.doctor.unit import read_service_settings
+from relay.console.process import NICE
 from relay.state import DATABASE, WORKERS
 
 SHIPPED = Path(__file__).parents[2] / "systemd"
@@ -88,6 +89,7 @@ def test_the_console_has_the_user_and_state_folder_of_relay() -> None:
         assert relay[setting] == console[setting]
     events = {f"-/var/lib/relay/{name}" for name in ("journal", "stores", DATABASE, WORKERS)}
     assert events <= {*console["InaccessiblePaths"]}
+    assert console["Nice"] == [str(NICE)]  # a process may not set its own priority there
     # systemd removes such a folder when one of its units stops.
     assert not {*relay["RuntimeDirectory"]} & {*console["RuntimeDirectory"]}
 
