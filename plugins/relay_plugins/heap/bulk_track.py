@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 import orjson
 
 from relay.api import DELIVERED, REDACTED, Batch, Event, Outcome, Reject, Retry, Skipped, Unauthorized
+from relay_plugins.braze_events import CUSTOM_EVENT, PROFILE
 from relay_plugins.heap.limits import share_limits
 from relay_plugins.heap.translate import (
-    CUSTOM_EVENT,
     HeapProfile,
     find_identity,
     find_own_name,
@@ -29,7 +29,6 @@ from relay_plugins.heap.translate import (
 HOSTS: Final = {"us": "https://heapanalytics.com", "eu": "https://c.eu.heap-api.com"}
 MOST_ITEMS: Final = 1000
 """Most events or users of one request (Heap docs, Bulk Track)."""
-PROFILE: Final = "users.profile.Update"
 NAMED: Final = re.compile(r"\b(?:events|users)\[(\d+)\]")
 """Finds the number of an item in a refusal: `postBody.events[3].properties should be object`."""
 OF_THE_APP: Final = re.compile(r"(?<![\w.-])(?:postBody\.)?app_id\b")

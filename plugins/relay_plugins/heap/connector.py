@@ -19,7 +19,8 @@ from relay.api import (
     Skipped,
     User,
 )
-from relay_plugins.heap.bulk_track import MOST_ITEMS, OWN_NAME, PROFILE, HeapApp
+from relay_plugins.braze_events import PROFILE
+from relay_plugins.heap.bulk_track import MOST_ITEMS, OWN_NAME, HeapApp
 from relay_plugins.heap.deletion import Deletion
 from relay_plugins.heap.translate import MOST_CHARACTERS
 

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from types import MappingProxyType
@@ -10,7 +9,8 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from relay.api import REDACTED, Event, Reject, Walk, without_surrogates
+from relay.api import REDACTED, Event, Reject
+from relay_plugins.braze_events import read_profile, split_type
 
 MOST_CHARACTERS: Final = 1023
 """Longest event name, property name and value (Heap docs, Track)."""
@@ -22,32 +22,8 @@ NAMES_REMEMBERED: Final = 4096
 TIMES_REMEMBERED: Final = 1024
 """Times in memory. Many events in a row have the same time."""
 EMAIL: Final = "email"
-CUSTOM_EVENT: Final = "users.behaviors.CustomEvent"
-ATTRIBUTES: Final = "custom_attributes"
-FACTS_OF_UPDATE: Final = frozenset({"time_ms", "update_source", "archived", "app_group_id", "app_id"})
-"""Properties of `users.profile.Update` that describe the event, not the user."""
 OWN_NAME: Final = re.compile("id_*", re.IGNORECASE)
 """`id` is Heap's own, in any case (Heap docs, Add User Properties)."""
-WORDS: Final = {
-    "agentconsole": "Agent Console",
-    "campaigns": "Campaign",
-    "canvasstep": "Canvas Step",
-    "contentcard": "Content Card",
-    "contentoptimizer": "Content Optimizer",
-    "experimentstep": "Experiment Step",
-    "featureflag": "Feature Flag",
-    "inappmessage": "In-App Message",
-    "landingpage": "Landing Page",
-    "line": "LINE",
-    "liveactivity": "Live Activity",
-    "newsfeedcard": "News Feed Card",
-    "pushnotification": "Push Notification",
-    "rcs": "RCS",
-    "sms": "SMS",
-    "subscriptiongroup": "Subscription Group",
-    "whatsapp": "WhatsApp",
-}
-"""Parts of an event type that do not show where a word ends."""
 
 Scalar = str | int | float
 Flat = dict[str, Scalar]
@@ -73,9 +49,7 @@ _usual: Final = set[str]()
 @lru_cache(NAMES_REMEMBERED)
 def make_readable(event_type: str) -> str:
     """Return an event type in words: `users.messages.email.Send` is "Email Send"."""
-    parts = re.sub(r"^users\.(messages\.|behaviors\.)?", "", event_type).split(".")
-    words = (WORDS.get(part) or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", part) for part in parts)
-    return " ".join(word[:1].upper() + word[1:] for word in words if word)[:MOST_CHARACTERS]
+    return " ".join(split_type(event_type))[:MOST_CHARACTERS]
 
 
 def find_own_name(event: Event) -> str:
@@ -145,36 +119,10 @@ def make_profile(event: Event, prefix: str) -> HeapProfile:
     Of several properties with the same name the first wins. The e-mail address becomes `email`, which Heap knows,
     whatever the prefix. (Heap docs, Add User Properties.)
     """
-    values = {name: value for name, value in event.properties.items() if name not in FACTS_OF_UPDATE}
-    custom = values.pop(ATTRIBUTES, None)
-    if isinstance(custom, str):  # Braze sends JSON in a text
-        custom = None if custom in ("", REDACTED) else _read_attributes(without_surrogates(custom.encode()))
-    if custom is not None and not isinstance(custom, dict):
-        raise Reject(f"properties.{ATTRIBUTES} is no JSON object")
-    attributes = _rename_for_heap(custom or {}, prefix)
-    values.setdefault("timezone", event.user.get("timezone"))
+    values, custom = read_profile(event)
+    attributes = _rename_for_heap(custom, prefix)
     properties = flatten(_rename_for_heap(values, prefix), "", attributes)
     return HeapProfile(properties, frozenset(_find_nulls(attributes)) - properties.keys())
-
-
-def _read_attributes(text: bytes) -> Any:
-    """Read a JSON text. Leave out values of an object that are no JSON (`NaN`, `1e400`). Raises Reject."""
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        pass
-    walk = Walk(text := text.strip())
-    try:
-        members = walk.object() if walk.is_one_value() else None
-    except ValueError:
-        members = None
-    if members is None:
-        raise Reject(f"properties.{ATTRIBUTES} is no JSON object")
-    read: dict[str, Any] = {}
-    for name, member in members.items():
-        with suppress(orjson.JSONDecodeError):
-            read[orjson.loads(b'"%b"' % name)] = orjson.loads(member)
-    return read
 
 
 def _find_nulls(values: Mapping[str, Any], path: str = "", depth: int = 1) -> Iterator[str]:

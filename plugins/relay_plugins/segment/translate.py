@@ -4,7 +4,6 @@ Braze's own integration with Segment gives the names of events, the identity and
 Segment for Currents). That page knows older types only: other types have names of the same style.
 """
 
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -14,13 +13,12 @@ from typing import Any, Final
 import orjson
 
 from relay.api import REDACTED, Event, Reject
+from relay_plugins.braze_events import CUSTOM_EVENT, PROFILE, read_profile, split_type
 
 MOST_OF_MESSAGE_ID: Final = 99
 """Characters of a `messageId`."""
 MOST_OF_TIME: Final = 253_402_300_800
 """Unix seconds of the year 10000, which ISO 8601 cannot name."""
-CUSTOM_EVENT: Final = "users.behaviors.CustomEvent"
-PROFILE: Final = "users.profile.Update"
 OWN_NAME: Final = "{name}"
 """Placeholder in `names` for the event's own name."""
 NAMES: Final = {
@@ -31,6 +29,7 @@ NAMES: Final = {
     "users.campaigns.EnrollInControl": "Campaign Control Group Entered",
     "users.canvas.Conversion": "Canvas Converted",
     "users.canvas.Entry": "Canvas Entered",
+    "users.canvas.costep.Send": "Canvas Step Sent",
     "users.messages.email.Click": "Email Link Clicked",
     "users.messages.email.MarkAsSpam": "Email Marked As Spam",
     "users.messages.email.SoftBounce": "Email Soft Bounced",
@@ -40,28 +39,7 @@ NAMES: Final = {
     "users.messages.sms.DeliveryFailure": "SMS Delivery Failed",
     "users.messages.sms.InboundReceive": "SMS Inbound Received",
 }
-"""Documented names that the words of the type do not give. `Purchase` is ours."""
-WORDS: Final = {
-    "agentconsole": "Agent Console",
-    "campaigns": "Campaign",
-    "canvasstep": "Canvas Step",
-    "contentcard": "Content Card",
-    "contentoptimizer": "Content Optimizer",
-    "costep": "Step",
-    "experimentstep": "Experiment Step",
-    "featureflag": "Feature Flag",
-    "inappmessage": "In-App Message",
-    "landingpage": "Landing Page",
-    "line": "LINE",
-    "liveactivity": "Live Activity",
-    "newsfeedcard": "News Feed Card",
-    "pushnotification": "Push Notification",
-    "rcs": "RCS",
-    "sms": "SMS",
-    "subscriptiongroup": "Subscription Group",
-    "whatsapp": "WhatsApp",
-}
-"""Parts of an event type that do not show where a word ends."""
+"""Documented names that the words of the type do not give. `Purchase` and the step of a canvas are ours."""
 PAST: Final = {
     "Abort": "Aborted",
     "Bounce": "Bounced",
@@ -84,9 +62,6 @@ PAST: Final = {
     "Update": "Updated",
 }
 """Last words of types, and how Braze's names for Segment say them."""
-FACTS_OF_UPDATE: Final = frozenset({"time_ms", "update_source", "archived", "app_group_id", "app_id"})
-"""Properties of `users.profile.Update` that describe the event, not the user."""
-ATTRIBUTES: Final = "custom_attributes"
 TRAITS: Final = {
     "email_address": "email",
     "phone_number": "phone",
@@ -102,10 +77,8 @@ def make_name(event_type: str) -> str:
     """Return the name of a type of events: `users.messages.whatsapp.Send` is "WhatsApp Sent"."""
     if name := NAMES.get(event_type):
         return name
-    parts = re.sub(r"^users\.(messages\.|behaviors\.)?", "", event_type).split(".")
-    text = " ".join(WORDS.get(part) or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", part) for part in parts if part)
-    *first, last = text.split() or [event_type]
-    return " ".join(word[:1].upper() + word[1:] for word in (*first, PAST.get(last, last)))
+    *first, last = split_type(event_type) or [event_type]
+    return " ".join((*first, PAST.get(last, last)))
 
 
 def choose_name(event: Event, names: Mapping[str, str]) -> str:
@@ -151,17 +124,6 @@ def _make_message_id(event: Event) -> str:
 def _make_traits(event: Event) -> dict[str, Any]:
     """Return the custom attributes, then the attributes that Braze knows. Raises Reject for attributes that cannot be
     read."""
-    custom = event.properties.get(ATTRIBUTES)
-    if isinstance(custom, str):  # Braze sends JSON in a text
-        try:
-            custom = None if custom in ("", REDACTED) else orjson.loads(custom)
-        except orjson.JSONDecodeError:
-            custom = False
-    if not isinstance(custom, dict | None):
-        raise Reject(f"properties.{ATTRIBUTES} is no JSON object")
-    own = {"timezone": event.user.get("timezone"), **event.properties}
-    return (custom or {}) | {
-        TRAITS.get(name, name): value
-        for name, value in own.items()
-        if name not in FACTS_OF_UPDATE and name != ATTRIBUTES and value not in (None, REDACTED)
-    }
+    own, custom = read_profile(event)
+    known = {TRAITS.get(name, name): value for name, value in own.items() if value not in (None, REDACTED)}
+    return custom | known
