@@ -14,6 +14,8 @@ TESTS: Final = sorted((ROOT / "tests").rglob("*.py"))
 INTERNAL: Final = ("relay.api.internal", "relay.api.transport")
 """The faces of `relay.api` for the daemon. Plugins see `relay.api` alone. `transport` needs aiohttp, and commands start
 without aiohttp."""
+SHARED: Final = "relay_plugins.braze_events"
+"""No plugin: what several of them know of Braze."""
 A_SUBJECT: Final = "ordering"
 """The order of events is a subject. Other names in -ing are deeds, and a module is no deed."""
 
@@ -88,7 +90,7 @@ def past_a_face(path: Path, tree: ast.Module) -> Iterator[str]:
             if module.split(".")[:2] == [package, room]:
                 continue
             is_deep = module.count(".") > 1
-            is_foreign = package == "relay_plugins" and module != "relay.api"
+            is_foreign = package == "relay_plugins" and module not in ("relay.api", SHARED)
             if is_foreign or (is_deep and module not in INTERNAL):
                 yield ast.unparse(node)
 
