@@ -6,7 +6,6 @@ from pathlib import Path
 import click
 
 from relay_plugins.postgres.connector import check_name
-from relay_plugins.postgres.table import make_table
 
 
 def _check_table(ctx: click.Context, param: click.Parameter, name: str) -> str:
@@ -34,6 +33,8 @@ def create(table: str, dsn_file: Path | None, only_print: bool) -> None:
 
     Exit codes: 0 made or printed; 1 the database refuses, or is not there.
     """
+    from relay_plugins.postgres.table import make_table  # `relay --help` does without
+
     statements = make_table(table)
     if only_print:
         return click.echo(statements)

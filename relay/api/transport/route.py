@@ -57,8 +57,9 @@ Proxy = Annotated[
 """The URL of an HTTP proxy, a reference to one with a password in it, "environment", or "" for none."""
 
 
-class WaySettings(Settings):
-    """Settings of the way to a destination."""
+class TlsSettings(Settings):
+    """Whose certificates count, and which certificate relay shows. A subclass that overrides `contradictions` or
+    `warnings` also yields those of this class."""
 
     ca: Pem | None = None
     """PEM file of authorities: the destination must show a certificate from one of them. Without `ca` the authorities
@@ -72,22 +73,17 @@ class WaySettings(Settings):
     `key`."""
     key: Pem | None = None
     """PEM file: the private key of `certificate`, without a passphrase."""
-    proxy: Proxy = ""
-    """URL of an HTTP proxy, such as `"http://proxy.example:3128"`. `"environment"`: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY
-    and NO_PROXY name the proxy. Write a reference if the URL has a password: `{ credential = "proxy" }`.
-
-    relay reaches `https` destinations by CONNECT, and TLS ends at the destination. Without `proxy` relay ignores the
-    proxies of the environment.
-    """
 
     def contradictions(self) -> Iterator[Contradiction]:
         """Yield PEM files that cannot be used."""
         if (self.certificate is None) is not (self.key is None):
             lacking = "key" if self.key is None else "certificate"
             yield "certificate key", f"{lacking} is missing: certificate and key go together"
-        elif not any(one is not None and one.problem for one in (self.ca, self.certificate, self.key)):
+            return
+        own = [one for one in (self.ca, self.certificate, self.key) if one is not None]
+        if own and not any(one.problem for one in own):
             try:
-                make_context(self)
+                self.make_tls_context()
             except PemError as error:
                 yield error.key, str(error)
 
@@ -97,6 +93,30 @@ class WaySettings(Settings):
             good = validity(self.certificate.reveal())
             if reason := good.warning():
                 yield "certificate", reason
+
+    def make_tls_context(self) -> ssl.SSLContext:
+        """Make the context for connections by TLS. It reads the authorities of this machine, and blocks. Raises
+        ValueError."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if self.ca is None:
+            context.load_default_certs()
+        else:
+            trust(context, self.ca.reveal(), "ca")
+        if self.certificate is not None and self.key is not None:
+            load_chain(context, self.certificate.reveal(), self.key.reveal())
+        return context
+
+
+class WaySettings(TlsSettings):
+    """Settings of the way to a destination over HTTP."""
+
+    proxy: Proxy = ""
+    """URL of an HTTP proxy, such as `"http://proxy.example:3128"`. `"environment"`: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY
+    and NO_PROXY name the proxy. Write a reference if the URL has a password: `{ credential = "proxy" }`.
+
+    relay reaches `https` destinations by CONNECT, and TLS ends at the destination. Without `proxy` relay ignores the
+    proxies of the environment.
+    """
 
 
 class HttpConnectorSettings(WaySettings, ConnectorSettings):
@@ -117,12 +137,6 @@ def make_context(settings: WaySettings) -> ssl.SSLContext | None:
     """Make the TLS context for a destination; None if this machine's authorities are enough. Raises PemError."""
     if settings.ca is None and settings.certificate is None:
         return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = settings.make_tls_context()
     context.set_alpn_protocols(["http/1.1"])
-    if settings.ca is None:
-        context.load_default_certs()
-    else:
-        trust(context, settings.ca.reveal(), "ca")
-    if settings.certificate is not None and settings.key is not None:
-        load_chain(context, settings.certificate.reveal(), settings.key.reveal())
     return context

@@ -80,6 +80,7 @@ SECTIONS: Final[dict[str, Sequence[str]]] = {
     "Settings and secrets": (
         "Plugin",
         "Settings",
+        "TlsSettings",
         "Contradiction",
         "Duration",
         "ByteSize",

@@ -1,0 +1,5 @@
+"""The connector type `kafka`."""
+
+from relay_plugins.kafka.connector import Kafka
+
+__all__ = ["Kafka"]
