@@ -19,8 +19,8 @@ UNUSED: Final = {
     *("relay.console", "relay.postgres", "relay.sandbox"),
 }
 """What a relay with its journal on disk does without, unless it is asked."""
-MOST_OF_HELP: Final = 136
-MOST_OF_DAEMON: Final = 371
+MOST_OF_HELP: Final = 137
+MOST_OF_DAEMON: Final = 373
 MOST_OF_CONSOLE: Final = 302
 """The most modules of relay and its plugins that each may import. A module takes half a millisecond or more."""
 

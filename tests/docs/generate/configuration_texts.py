@@ -62,6 +62,7 @@ READ_ON: Final[Mapping[str, Mapping[str, str]]] = {
     "connector-heap": {"Heap": "../guide/heap.md"},
     "connector-http": {"HTTP": "../guide/http.md"},
     "connector-file": {"files": "../guide/files.md"},
+    "connector-kafka": {"Kafka": "../guide/kafka.md"},
     "connector-postgres": {"PostgreSQL": "../guide/postgres.md"},
     "connector-s3": {"object storage": "../guide/s3.md"},
     "connector-segment": {"Segment": "../guide/segment.md"},

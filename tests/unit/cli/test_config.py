@@ -228,6 +228,20 @@ array_size = 50
 type = "postgres"
 dsn = { env = "DSN" }
 table = "analytics.events"
+[connector.kafka]
+type = "kafka"
+servers = ["k1.example:9093", "[::1]:9093"]
+topic = "braze.{type}"
+message_key = "user.external_user_id"
+tls = true
+ca = "CERTIFICATES/ca.pem"
+certificate = "CERTIFICATES/fullchain.pem"
+key = "CERTIFICATES/privkey.pem"
+sasl = "scram-sha-256"
+user = "relay"
+password = { env = "PATH" }
+compress = "lz4"
+max_message = "2MiB"
 [connector.segment]
 type = "segment"
 write_key = { env = "PATH" }
