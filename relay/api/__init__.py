@@ -46,7 +46,7 @@ from relay.api.store import (
 from relay.api.transport.answer import Answered, check, retry_after
 from relay.api.transport.framing_headers import check_headers
 from relay.api.transport.plain_file import read_plain
-from relay.api.transport.route import HttpAlertSettings, HttpConnectorSettings, TlsSettings
+from relay.api.transport.route import CertificateSettings, HttpAlertSettings, HttpConnectorSettings
 from relay.api.user import OtherId, User
 
 __all__ = [
@@ -65,6 +65,7 @@ __all__ = [
     "BearerToken",
     "Block",
     "ByteSize",
+    "CertificateSettings",
     "Connector",
     "ConnectorSettings",
     "Contradiction",
@@ -106,7 +107,6 @@ __all__ = [
     "TableColumn",
     "TableQuery",
     "TableRow",
-    "TlsSettings",
     "Unauthorized",
     "Unreadable",
     "UnreadableEvent",

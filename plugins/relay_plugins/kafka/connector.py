@@ -14,6 +14,7 @@ from relay.api import (
     REDACTED,
     Batch,
     ByteSize,
+    CertificateSettings,
     Connector,
     ConnectorSettings,
     Contradiction,
@@ -23,7 +24,6 @@ from relay.api import (
     Retry,
     Secret,
     Skipped,
-    TlsSettings,
     Unauthorized,
     UnreadableEvent,
     User,
@@ -31,8 +31,8 @@ from relay.api import (
 )
 
 if TYPE_CHECKING:
-    from relay_plugins.kafka.cluster import Cluster
-    from relay_plugins.kafka.sending import Message
+    from relay_plugins.kafka.brokers import Brokers
+    from relay_plugins.kafka.record_batches import KafkaMessage
 
 SHARE: Final = 0.4
 """Part of `timeout` in which the brokers may be asked again, under the same numbers."""
@@ -68,7 +68,7 @@ class Kafka(Connector, type="kafka", batch={"age": "50ms"}):
 
     requires: ClassVar[Mapping[str, str]] = {"aiokafka": "currents-relay[kafka]", "cramjam": "currents-relay[kafka]"}
 
-    class Settings(TlsSettings, ConnectorSettings):
+    class Settings(CertificateSettings, ConnectorSettings):
         """The brokers, the login and the topics."""
 
         servers: tuple[Annotated[str, AfterValidator(_check_server)], ...] = Field(min_length=1)
@@ -126,7 +126,7 @@ class Kafka(Connector, type="kafka", batch={"age": "50ms"}):
         self._topic = lru_cache(1024)(partial(make_topic, settings.topic))
         self._key_path = settings.message_key.split(".") if settings.message_key else []
         self._patience = settings.timeout * SHARE
-        self._cluster: Cluster | None = None
+        self._brokers: Brokers | None = None
 
     async def open(self) -> None:
         """Load the client. A delivery connects."""
@@ -138,10 +138,10 @@ class Kafka(Connector, type="kafka", batch={"age": "50ms"}):
     async def probe(self) -> str:
         """Connect, log in, and look for the topic. Raises `Retry`, `Unauthorized`."""
         await self.open()
-        cluster = await self._make_cluster(PROBE_S)
+        kafka = await self._make_brokers(PROBE_S)
         try:
             async with asyncio.timeout(PROBE_S):
-                brokers, partitions, wrong = await cluster.look(self._one_topic)
+                brokers, partitions, wrong = await kafka.look(self._one_topic)
         except TimeoutError:
             raise Retry(f"no broker of Kafka has answered within {PROBE_S:g} s") from None
         if wrong is not None:
@@ -153,43 +153,41 @@ class Kafka(Connector, type="kafka", batch={"age": "50ms"}):
         """Send the events; return an outcome for each. Raises `Retry`, `Unauthorized`."""
         from aiokafka.errors import KafkaError
 
+        from relay_plugins.kafka.record_batches import RecordBatches
         from relay_plugins.kafka.refusal import read_error
-        from relay_plugins.kafka.sending import Sending
 
-        cluster = self._cluster = self._cluster or await self._make_cluster(self._patience / 2)
+        brokers = self._brokers = self._brokers or await self._make_brokers(self._patience / 2)
         topics = {self._topic(kind.type, kind.source) for block in batch.blocks for kind in block.kinds}
         try:
             async with asyncio.timeout(self._patience):
-                client = await cluster.connect()
-                partitions = await cluster.find_partitions(topics)
-                identity = cluster.idle.pop() if cluster.idle else await cluster.make_identity()
+                client = await brokers.connect()
+                partitions = await brokers.find_partitions(topics)
+                identity = brokers.idle.pop() if brokers.idle else await brokers.make_identity()
         except (TimeoutError, ConnectionError):
             raise await self._explain(f"no broker of Kafka has answered within {self._patience:g} s") from None
         except KafkaError as error:
             raise read_error(error, "producer") from None
-        sending = Sending(client, identity, self.settings.compress, self._patience)
-        outcomes = await self.run_blocking(self._pack, batch, partitions, sending)
-        await sending.send(self.run_blocking)
-        if sending.identity_is_good:
-            cluster.idle.append(identity)
-        elif sending.unclear:
-            sending.give_up_rest(await self._explain(sending.unclear))
-        for number, outcome in sending.outcomes.items():
+        records = RecordBatches(client, identity, self.settings.compress, self._patience)
+        outcomes = await self.run_blocking(self._pack, batch, partitions, records)
+        await records.send(self.run_blocking)
+        if records.identity_is_good:
+            brokers.idle.append(identity)
+        elif records.unclear:
+            records.give_up_rest(await self._explain(records.unclear))
+        for number, outcome in records.outcomes.items():
             outcomes[number] = outcome
         return outcomes
 
     async def erase(self, users: Sequence[User]) -> list[Outcome]:
         """Return `Skipped`: Kafka deletes no single messages."""
-        topic = self.settings.topic
-        return [Skipped(f"Kafka deletes no single messages: topic {topic} has the user until its retention")] * len(
-            users
-        )
+        reason = f"Kafka deletes no single messages: topic {self.settings.topic} has the user until its retention"
+        return [Skipped(reason)] * len(users)
 
     async def close(self) -> None:
         """Close the connections."""
-        cluster, self._cluster = self._cluster, None
-        if cluster is not None:
-            await cluster.close()
+        brokers, self._brokers = self._brokers, None
+        if brokers is not None:
+            await brokers.close()
 
     @cached_property
     def _way(self) -> dict[str, Any]:
@@ -208,25 +206,25 @@ class Kafka(Connector, type="kafka", batch={"age": "50ms"}):
         way["security_protocol"] = login + ("SSL" if settings.tls else "PLAINTEXT")
         return way
 
-    async def _make_cluster(self, patience: float) -> "Cluster":
-        from relay_plugins.kafka.cluster import Cluster
+    async def _make_brokers(self, patience: float) -> "Brokers":
+        from relay_plugins.kafka.brokers import Brokers
 
         way = await self.run_blocking(lambda: self._way)
-        return Cluster([split_server(one) for one in self.settings.servers], way, patience)
+        return Brokers([split_server(one) for one in self.settings.servers], way, patience)
 
     async def _explain(self, otherwise: str) -> Retry | Unauthorized:
         """Return why the brokers cannot be used, within the patience."""
-        assert self._cluster is not None  # noqa: S101  a delivery is under way
+        assert self._brokers is not None  # noqa: S101  a delivery is under way
         try:
             async with asyncio.timeout(self._patience / 2):
-                return await self._cluster.explain(otherwise)
+                return await self._brokers.explain(otherwise)
         except TimeoutError:
             return Retry(otherwise)
 
-    def _pack(self, batch: Batch, partitions: Mapping[str, Any], sending: Any) -> list[Outcome]:
-        """Hand the messages over for sending. Return the outcomes of the events, if all are stored."""
+    def _pack(self, batch: Batch, partitions: Mapping[str, Any], records: Any) -> list[Outcome]:
+        """Hand over the messages. Return the outcomes of the events, if all are stored."""
         outcomes: list[Outcome] = [DELIVERED] * len(batch)
-        messages, most = list["Message"](), self.settings.max_message
+        messages, most = list["KafkaMessage"](), self.settings.max_message
         for number, event in enumerate(batch):
             message = self._make_message(number, event)
             found = partitions[message.topic]
@@ -237,18 +235,18 @@ class Kafka(Connector, type="kafka", batch={"age": "50ms"}):
                 outcomes[number] = Reject(reason)
             else:
                 messages.append(message)
-        sending.pack(messages, {topic: one for topic, one in partitions.items() if isinstance(one, list)}, most)
+        records.pack(messages, {topic: one for topic, one in partitions.items() if isinstance(one, list)}, most)
         return outcomes
 
-    def _make_message(self, number: int, event: Event) -> "Message":
-        from relay_plugins.kafka.sending import Message
+    def _make_message(self, number: int, event: Event) -> "KafkaMessage":
+        from relay_plugins.kafka.record_batches import KafkaMessage
 
         headers = [("type", event.type.encode(errors="replace"))]
         if own := _find_text(event, [event.kind.id_field]):
             headers.insert(0, ("id", own))
         key = _find_text(event, self._key_path) if self._key_path else None
         topic, time = self._topic(event.type, event.source), int(event.received * 1000)
-        return Message(number, topic, key, event.body, headers, time)
+        return KafkaMessage(number, topic, key, event.body, headers, time)
 
 
 def _find_text(event: Event, path: Collection[str]) -> bytes | None:

@@ -57,7 +57,7 @@ Proxy = Annotated[
 """The URL of an HTTP proxy, a reference to one with a password in it, "environment", or "" for none."""
 
 
-class TlsSettings(Settings):
+class CertificateSettings(Settings):
     """Whose certificates count, and which certificate relay shows. A subclass that overrides `contradictions` or
     `warnings` also yields those of this class."""
 
@@ -107,7 +107,7 @@ class TlsSettings(Settings):
         return context
 
 
-class WaySettings(TlsSettings):
+class WaySettings(CertificateSettings):
     """Settings of the way to a destination over HTTP."""
 
     proxy: Proxy = ""

@@ -80,7 +80,7 @@ SECTIONS: Final[dict[str, Sequence[str]]] = {
     "Settings and secrets": (
         "Plugin",
         "Settings",
-        "TlsSettings",
+        "CertificateSettings",
         "Contradiction",
         "Duration",
         "ByteSize",

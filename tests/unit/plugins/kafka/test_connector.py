@@ -17,8 +17,8 @@ from aiokafka import TopicPartition
 
 from relay.api import DELIVERED, Batch, Block, Event, Kind, Reject, Retry, Skipped, Unauthorized, User
 from relay_plugins.kafka import Kafka
-from relay_plugins.kafka.cluster import Identity
-from relay_plugins.kafka.sending import Message, Sending
+from relay_plugins.kafka.brokers import Identity
+from relay_plugins.kafka.record_batches import KafkaMessage, RecordBatches
 from relay_plugins.kafka.topic import make_topic
 from tests.certificates import Authority
 from tests.kafka import Doors, MockCluster, start_shared_cluster
@@ -313,11 +313,11 @@ async def test_numbers_follow_what_is_stored_and_repeat_what_is_unclear() -> Non
     client = SimpleNamespace(cluster=known, send=answer, force_metadata_update=update)
     identity = Identity(7, 2)
     for number, refused in ((2, {}), (2, {1}), (3, {}), (1, {})):
-        sending = Sending(client, identity, "none", 5)
-        sending.pack([Message(one, "t", None, b"{}", [], 0) for one in range(number)], {"t": [0]}, 1 << 20)
-        await sending.send(run)
-        assert sending.outcomes.keys() == {*refused}
-        assert sending.identity_is_good
+        records = RecordBatches(client, identity, "none", 5)
+        records.pack([KafkaMessage(one, "t", None, b"{}", [], 0) for one in range(number)], {"t": [0]}, 1 << 20)
+        await records.send(run)
+        assert records.outcomes.keys() == {*refused}
+        assert records.identity_is_good
     # two; two, too large; the first; the second, too large; three, unclear; the same three; one, which is there already
     assert asked == [(7, 2, *pair) for pair in [(0, 2), (2, 2), (2, 1), (3, 1), (3, 3), (3, 3), (6, 1)]]
     assert identity.next == {place: 7}

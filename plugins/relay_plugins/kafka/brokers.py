@@ -42,7 +42,7 @@ class Identity:
     next: dict[TopicPartition, int] = field(default_factory=dict)
 
 
-class Cluster:
+class Brokers:
     """The connections to the brokers. All deliveries share them: a broker stores in the order in which relay sends."""
 
     def __init__(self, servers: Collection[tuple[str, int]], way: Way, patience: float) -> None:
@@ -101,12 +101,14 @@ class Cluster:
         client = await self.connect()
         while True:
             request = InitProducerIdRequest(transactional_id=None, transaction_timeout_ms=INTEGER_MAX_VALUE)
-            answer = await client.send(client.get_random_node(), request)
-            error = for_code(answer.error_code)
-            if not answer.error_code:
-                return Identity(answer.producer_id, answer.producer_epoch)
-            if not error.retriable:
-                raise error()
+            try:
+                answer = await client.send(client.get_random_node(), request)
+                if not answer.error_code:
+                    return Identity(answer.producer_id, answer.producer_epoch)
+                raise for_code(answer.error_code)
+            except KafkaError as error:
+                if not error.retriable:
+                    raise
             await asyncio.sleep(AGAIN_S)
 
     async def explain(self, otherwise: str) -> Retry | Unauthorized:

@@ -17,7 +17,7 @@ from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 
 from relay.api import Outcome, Retry
-from relay_plugins.kafka.cluster import AGAIN_S, Identity
+from relay_plugins.kafka.brokers import AGAIN_S, Identity
 from relay_plugins.kafka.refusal import STALE, STORED, UNFIT, is_lasting, name_error, read_code, refuse_messages
 
 ALL_REPLICAS: Final = -1
@@ -35,7 +35,7 @@ choose_partition: Final = DefaultPartitioner()
 """Chooses as Kafka's own clients do: by the murmur2 hash of the key."""
 
 
-class Message(NamedTuple):
+class KafkaMessage(NamedTuple):
     """A message to Kafka."""
 
     number: int
@@ -54,13 +54,13 @@ class Message(NamedTuple):
         return size
 
 
-class Sending:
+class RecordBatches:
     """The messages of a delivery. A broker stores or refuses a record batch as a whole, and one for each partition at
     a time."""
 
     def __init__(self, client: AIOKafkaClient, identity: Identity, codec: str, patience: float) -> None:
         self._client, self._identity, self._codec, self._patience = client, identity, codec, patience
-        self._queues = dict[TopicPartition, deque[Sequence[Message]]]()
+        self._queues = dict[TopicPartition, deque[Sequence[KafkaMessage]]]()
         self._errors = dict[TopicPartition, int | KafkaError]()
         self._is_stale = False
         self.outcomes = dict[int, Outcome]()
@@ -76,7 +76,7 @@ class Sending:
         errors = [error for error in self._errors.values() if isinstance(error, KafkaError)]
         return f"Kafka has not stored it within {self._patience:g} s{f': {errors[-1]}' if errors else ''}"
 
-    def pack(self, messages: Sequence[Message], partitions: Mapping[str, Sequence[int]], most: int) -> None:
+    def pack(self, messages: Sequence[KafkaMessage], partitions: Mapping[str, Sequence[int]], most: int) -> None:
         """Divide messages into record batches of `most` bytes. Messages of a key go to one partition, in order."""
         anywhere = {topic: random.choice(self._find_available(topic, some)) for topic, some in partitions.items()}
         sizes = dict[TopicPartition, int]()
@@ -120,7 +120,7 @@ class Sending:
         """Return the first record batch of each partition. The same messages have the same bytes when sent again."""
         return {place: self._build_one(place, queue[0]) for place, queue in self._queues.items()}
 
-    def _build_one(self, place: TopicPartition, messages: Sequence[Message]) -> bytes:
+    def _build_one(self, place: TopicPartition, messages: Sequence[KafkaMessage]) -> bytes:
         identity = self._identity
         builder = DefaultRecordBatchBuilder(
             magic=MAGIC,
