@@ -1,6 +1,5 @@
 """The connector type `s3`: events as objects in a bucket of S3, or of any store that speaks S3."""
 
-import gzip
 import string
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,28 +12,34 @@ from urllib.parse import quote
 from pydantic import Field, field_validator
 
 from relay.api import (
+    DELIVERED,
     Batch,
     Connector,
     ConnectorSettings,
     Contradiction,
     HttpUrl,
     Outcome,
+    Reject,
     Secret,
     Skipped,
     User,
     load_zstd,
+    require_library,
 )
+from relay_plugins.s3.avro import Avro
+from relay_plugins.s3.form import Encoded, Form
+from relay_plugins.s3.ndjson import Ndjson
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
 
 HOUR_S: Final = 3600
-GZIP_LEVEL: Final = 2
 LONGEST_PART: Final = 256
 """Characters of a text of a sender in a key. A key has at most 1,024 bytes."""
 PLACEHOLDERS: Final = ("date", "hour", "type", "source", "worker")
-ENDINGS: Final = {"none": "", "gzip": ".gz", "zstd": ".zst"}
-ATTRIBUTES: Final = {"Content-Type": "application/x-ndjson"}
+FORMS: Final[Mapping[str, Callable[[str], Form]]] = {"ndjson": Ndjson, "avro": Avro}
+LIBRARIES: Final = {"avro": ("fastavro", "currents-relay[avro]")}
+"""What a format needs besides, and what pip installs for it."""
 
 
 class S3(
@@ -42,7 +47,7 @@ class S3(
     type="s3",
     batch={"events": 15_000, "size": "64MiB", "age": "5m", "group_by": ["type", "hour"]},
 ):
-    """Writes events as NDJSON into objects, in the layout in which Currents itself writes into buckets.
+    """Writes events into objects, in the layout in which Currents itself writes into buckets.
 
     The name of an object follows from the events in it: a batch that relay sends again writes the same object again.
     """
@@ -72,8 +77,23 @@ class S3(
         relay adds the name of the object. Characters in a type or source that could lead elsewhere, such as `/`, are
         percent-encoded.
         """
+        format: Literal["ndjson", "avro"] = "ndjson"
+        """What objects hold: `"ndjson"` (one event per line, as it came) or `"avro"` (the storage schemas of Currents).
+
+        `"avro"` needs `currents-relay[avro]`.
+        """
+        unknown: Literal["ndjson", "park"] = "ndjson"
+        """What happens to an event that `format` cannot hold: `"ndjson"` writes it into an NDJSON object beside the
+        others, `"park"` parks it.
+
+        For Avro these are events of a type without a storage schema, events with a field that the schema does not
+        have, and events with a value of another type.
+        """
         compress: Literal["none", "gzip", "zstd"] = "gzip"
-        """Compression of the objects. `"gzip"` adds `.gz` to the name, `"zstd"` adds `.zst`."""
+        """Compression of the objects. For NDJSON `"gzip"` adds `.gz` to the name, `"zstd"` adds `.zst`.
+
+        In Avro the codecs are deflate for `"gzip"` and zstandard for `"zstd"`.
+        """
 
         window: int = Field(45_000, ge=1)
         """Maximum number of events that relay may send again after a crash. A larger batch goes out alone."""
@@ -90,6 +110,13 @@ class S3(
             if not path.isprintable() or {"", ".", ".."}.intersection(parts):
                 raise ValueError(f'expected a path in the bucket such as "currents/event_type={{type}}", got {path!r}')
             return path
+
+        @field_validator("format")
+        @classmethod
+        def _check_format(cls, format: str) -> str:
+            if needed := LIBRARIES.get(format):
+                require_library(*needed)
+            return format
 
         @field_validator("compress")
         @classmethod
@@ -109,7 +136,8 @@ class S3(
     def __init__(self, name: str, settings: Settings, *, folder: Path) -> None:
         super().__init__(name, settings, folder=folder)
         self._place = lru_cache(1024)(self._make_place)
-        self._compress = _find_compressor(settings.compress)
+        self._ndjson = Ndjson(settings.compress)
+        self._form: Form = FORMS[settings.format](settings.compress)
         self._store: S3Store | None = None
 
     async def open(self) -> None:
@@ -121,11 +149,16 @@ class S3(
         settings = self.settings
         return await self.reach(settings.endpoint or f"https://s3.{settings.region}.amazonaws.com")
 
-    async def deliver(self, batch: Batch) -> None:
+    async def deliver(self, batch: Batch) -> list[Outcome] | None:
         """Write an object for each place that the events have. Raises `Retry`, `Reject`, `Unauthorized`."""
-        for place, share in self._divide(batch):
-            name = f"{place}/{self.worker}-{share.id}.ndjson{ENDINGS[self.settings.compress]}".lstrip("/")
-            await self._put(name, await self.run_blocking(self._make_object, share))
+        parked = dict[int, str]()
+        for place, numbers in self._divide(batch):
+            share = batch if len(numbers) == len(batch) else batch.pick(numbers)
+            misfits = await self._write(place, share)
+            parked.update((numbers[number], reason) for number, reason in misfits.items())
+        if not parked:
+            return None
+        return [Reject(parked[number]) if number in parked else DELIVERED for number in range(len(batch))]
 
     async def erase(self, users: Sequence[User]) -> list[Outcome]:
         """Return `Skipped`: relay does not change objects that it has written."""
@@ -159,18 +192,36 @@ class S3(
             **more,
         )
 
-    def _divide(self, batch: Batch) -> Iterator[tuple[str, Batch]]:
-        """Yield each place and its events: one, unless `batch.group_by` and `path` differ."""
-        places = defaultdict[str, list[int]](list)
+    def _divide(self, batch: Batch) -> Iterator[tuple[str, list[int]]]:
+        """Yield each place and the numbers of its events. It is one, unless `batch.group_by` and `path` differ."""
+        objects = defaultdict[tuple[str, str], list[int]](list)
         number = 0
         for block in batch.blocks:
             hour = block.received // HOUR_S
-            of_kind = [self._place(hour, kind.type, kind.source) for kind in block.kinds]
+            of_kind = [
+                (self._place(hour, kind.type, kind.source), kind.type if self._form.one_type else "")
+                for kind in block.kinds
+            ]
             for kind in block.index:
-                places[of_kind[kind]].append(number)
+                objects[of_kind[kind]].append(number)
                 number += 1
-        for place, numbers in places.items():
-            yield place, batch if len(numbers) == len(batch) else batch.pick(numbers)
+        for (place, _), numbers in objects.items():
+            yield place, numbers
+
+    async def _write(self, place: str, share: Batch) -> Mapping[int, str]:
+        """Write an object, and a second one with what does not fit in. Return which events have to be parked."""
+        encoded = await self.run_blocking(self._form.encode, share)
+        if not encoded.misfits:
+            await self._put(place, share, self._form, encoded)
+            return encoded.misfits
+        if fitting := [number for number in range(len(share)) if number not in encoded.misfits]:
+            await self._put(place, share.pick(fitting), self._form, encoded)
+        if self.settings.unknown == "park":
+            return encoded.misfits
+        others = share.pick(sorted(encoded.misfits))
+        await self._put(place, others, self._ndjson, await self.run_blocking(self._ndjson.encode, others))
+        self.metrics.add("unknown", len(others))
+        return {}
 
     def _make_place(self, hour: float, type: str, source: str) -> str:
         moment = datetime.fromtimestamp(hour * HOUR_S, UTC)
@@ -182,19 +233,18 @@ class S3(
             worker=self.worker,
         )
 
-    def _make_object(self, batch: Batch) -> bytes:
-        lines = batch.lines()
-        return lines if self._compress is None else self._compress(lines)
-
-    async def _put(self, name: str, body: bytes) -> None:
+    async def _put(self, place: str, events: Batch, form: Form, encoded: Encoded) -> None:
+        """Write an object. Its name follows from the events in it."""
         from obstore import put_async
         from obstore.exceptions import BaseError
 
         from relay_plugins.s3.refusal import read_error
 
+        name = f"{place}/{self.worker}-{events.id}{form.ending}".lstrip("/")
+        attributes = {"Content-Type": form.content_type}
         assert self._store is not None  # noqa: S101  relay opens a connector before it delivers
         try:
-            await put_async(self._store, name, body, attributes=ATTRIBUTES, use_multipart=False)
+            await put_async(self._store, name, encoded.body, attributes=attributes, use_multipart=False)
         except (BaseError, FileNotFoundError) as error:
             raise read_error(error, self.settings.bucket) from None
 
@@ -203,13 +253,3 @@ def escape(text: str) -> str:
     """Return a sender's text as a part of a key that leads nowhere else: `../x` is `%2E%2E%2Fx`."""
     escaped = quote(text[:LONGEST_PART], safe="=+@ ") or "_"
     return escaped.replace(".", "%2E") if escaped.startswith(".") else escaped
-
-
-def _find_compressor(how: str) -> Callable[[bytes], bytes] | None:
-    """Return the function that makes an object of lines; None for plain lines. The same lines give the same bytes."""
-    if how == "none":
-        return None
-    if how == "gzip":
-        return lambda lines: gzip.compress(lines, GZIP_LEVEL, mtime=0)
-    compress: Callable[[bytes], bytes] = load_zstd().compress
-    return compress

@@ -258,6 +258,8 @@ access_key = { env = "PATH" }
 secret_key = { env = "PATH" }
 path = "a/{type}/{date}"
 compress = "none"
+format = "avro"
+unknown = "park"
 
 [filter.redact]
 type = "redact"

@@ -3,8 +3,6 @@
 import asyncio
 import gzip
 import json
-from collections.abc import Iterator
-from itertools import count
 
 import orjson
 import pytest
@@ -18,12 +16,10 @@ pytest.importorskip("moto", reason="the server of the tests takes moto[s3] and f
 from relay.api import Batch, Block, Event, Kind, Reject, Retry, Skipped, Unauthorized, User
 from relay_plugins.s3 import S3
 from relay_plugins.s3.connector import escape
-from tests.object_store import ObjectStore, run_object_store
 
 SEND, OPEN = Kind("braze", "users.messages.email.Send"), Kind("braze", "users.messages.email.Open")
 RECEIVED = 1_790_000_000.0
 HOUR = "2026-09-21-14"
-_buckets = count(1)
 
 
 def event(number: int, kind: Kind = SEND, received: float = RECEIVED) -> Event:
@@ -32,32 +28,6 @@ def event(number: int, kind: Kind = SEND, received: float = RECEIVED) -> Event:
 
 def batch_of(*events: Event) -> Batch:
     return Batch([Block.of([one]) for one in events])
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ObjectStore]:
-    with run_object_store() as store:
-        yield store
-
-
-@pytest.fixture
-def bucket(server: ObjectStore) -> str:
-    server.make_bucket(name := f"lake-{next(_buckets)}")
-    return name
-
-
-@pytest.fixture
-async def make(connect, server, bucket, monkeypatch):
-    monkeypatch.setenv("RELAY_TEST_ACCESS", "access-key-id")
-    monkeypatch.setenv("RELAY_TEST_SECRET", "secret-of-s3")
-    keys = {"access_key": {"env": "RELAY_TEST_ACCESS"}, "secret_key": {"env": "RELAY_TEST_SECRET"}}
-
-    async def open_one(**more):
-        connector = connect(S3, **{"bucket": bucket, "endpoint": server.url} | keys | more)
-        await connector.open()
-        return connector
-
-    return open_one
 
 
 async def test_every_sample_is_in_an_object_of_its_type_byte_for_byte(make, server, bucket, samples) -> None:
