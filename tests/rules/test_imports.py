@@ -15,7 +15,7 @@ from tests.daemon import Daemon
 TELL: Final = "import atexit, sys; atexit.register(lambda: print(*sys.modules)); from relay.cli.main import main; "
 """Runs a command of relay, and prints the names of all imported modules at its end."""
 UNUSED: Final = {
-    *("jinja2", "multiprocessing", "prometheus_client", "psycopg", "rich", "tomlkit"),
+    *("fastavro", "jinja2", "multiprocessing", "prometheus_client", "psycopg", "pyarrow", "rich", "tomlkit"),
     *("relay.console", "relay.postgres", "relay.sandbox"),
 }
 """What a relay with its journal on disk does without, unless it is asked."""

@@ -2,7 +2,7 @@
 
 import string
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -26,19 +26,20 @@ from relay.api import (
     load_zstd,
     require_library,
 )
-from relay_plugins.s3.avro import Avro
-from relay_plugins.s3.form import Encoded, Form
-from relay_plugins.s3.ndjson import Ndjson
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
+
+    from relay_plugins.s3.form import Encoded, ObjectForm
 
 HOUR_S: Final = 3600
 LONGEST_PART: Final = 256
 """Characters of a text of a sender in a key. A key has at most 1,024 bytes."""
 PLACEHOLDERS: Final = ("date", "hour", "type", "source", "worker")
-FORMS: Final[Mapping[str, Callable[[str], Form]]] = {"ndjson": Ndjson, "avro": Avro}
-LIBRARIES: Final = {"avro": ("fastavro", "currents-relay[avro]")}
+LIBRARIES: Final = {
+    "avro": ("fastavro", "currents-relay[avro]"),
+    "parquet": ("pyarrow", "currents-relay[parquet]"),
+}
 """What a format needs besides, and what pip installs for it."""
 
 
@@ -77,22 +78,24 @@ class S3(
         relay adds the name of the object. Characters in a type or source that could lead elsewhere, such as `/`, are
         percent-encoded.
         """
-        format: Literal["ndjson", "avro"] = "ndjson"
-        """What objects hold: `"ndjson"` (one event per line, as it came) or `"avro"` (the storage schemas of Currents).
+        format: Literal["ndjson", "avro", "parquet"] = "ndjson"
+        """What objects hold: `"ndjson"` (one event per line, as it came), `"avro"` (the storage schemas of Currents) or
+        `"parquet"` (columns for ids and times, and the event as JSON text).
 
-        `"avro"` needs `currents-relay[avro]`.
+        `"avro"` needs `currents-relay[avro]`, `"parquet"` needs `currents-relay[parquet]`.
         """
         unknown: Literal["ndjson", "park"] = "ndjson"
         """What happens to an event that `format` cannot hold: `"ndjson"` writes it into an NDJSON object beside the
         others, `"park"` parks it.
 
         For Avro these are events of a type without a storage schema, events with a field that the schema does not
-        have, and events with a value of another type.
+        have, and events with a value of another type. For Parquet these are events that cannot be read, and events
+        without an id.
         """
         compress: Literal["none", "gzip", "zstd"] = "gzip"
         """Compression of the objects. For NDJSON `"gzip"` adds `.gz` to the name, `"zstd"` adds `.zst`.
 
-        In Avro the codecs are deflate for `"gzip"` and zstandard for `"zstd"`.
+        In Avro the codecs are deflate for `"gzip"` and zstandard for `"zstd"`. In Parquet the columns are compressed.
         """
 
         window: int = Field(45_000, ge=1)
@@ -136,8 +139,8 @@ class S3(
     def __init__(self, name: str, settings: Settings, *, folder: Path) -> None:
         super().__init__(name, settings, folder=folder)
         self._place = lru_cache(1024)(self._make_place)
-        self._ndjson = Ndjson(settings.compress)
-        self._form: Form = FORMS[settings.format](settings.compress)
+        self._ndjson = make_form("ndjson", settings.compress)
+        self._form = make_form(settings.format, settings.compress)
         self._store: S3Store | None = None
 
     async def open(self) -> None:
@@ -233,7 +236,7 @@ class S3(
             worker=self.worker,
         )
 
-    async def _put(self, place: str, events: Batch, form: Form, encoded: Encoded) -> None:
+    async def _put(self, place: str, events: Batch, form: "ObjectForm", encoded: "Encoded") -> None:
         """Write an object. Its name follows from the events in it."""
         from obstore import put_async
         from obstore.exceptions import BaseError
@@ -247,6 +250,21 @@ class S3(
             await put_async(self._store, name, encoded.body, attributes=attributes, use_multipart=False)
         except (BaseError, FileNotFoundError) as error:
             raise read_error(error, self.settings.bucket) from None
+
+
+def make_form(format: str, compress: str) -> "ObjectForm":
+    """Return how objects hold events. Imports the module of the format alone."""
+    if format == "avro":
+        from relay_plugins.s3.avro import Avro
+
+        return Avro(compress)
+    if format == "parquet":
+        from relay_plugins.s3.parquet import Parquet
+
+        return Parquet(compress)
+    from relay_plugins.s3.ndjson import Ndjson
+
+    return Ndjson(compress)
 
 
 def escape(text: str) -> str:

@@ -18,7 +18,7 @@ class Misfit(ValueError):
     """Report that a form cannot hold an event, with the reason."""
 
 
-class Form(Protocol):
+class ObjectForm(Protocol):
     """How objects hold events. The same events give the same bytes."""
 
     ending: str

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import sys
 
 import orjson
 import pytest
@@ -168,6 +169,17 @@ async def test_users_in_objects_stay_and_the_receipt_says_where(make, bucket) ->
     assert outcome == Skipped(f"objects are yours: s3://{bucket}/currents/ may still have the user")
 
 
+@pytest.mark.parametrize(("format", "library"), [("avro", "fastavro"), ("parquet", "pyarrow")])
+def test_a_format_without_its_library_is_a_mistake(monkeypatch, format, library) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    S3.Settings.model_validate({"type": "s3", "bucket": "lake"})
+    with pytest.raises(ValidationError) as error:
+        S3.Settings.model_validate({"type": "s3", "bucket": "lake", "format": format})
+    ((mistake),) = error.value.errors()
+    assert mistake["loc"] == ("format",)
+    assert f"needs {library}: pip install 'currents-relay[{format}]'" in mistake["msg"]
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
@@ -178,6 +190,7 @@ async def test_users_in_objects_stay_and_the_receipt_says_where(make, bucket) ->
         ({"access_key": {"env": "PATH"}}, "belong together"),
         ({"bucket": "x"}, "bucket"),
         ({"compress": "lz4"}, "compress"),
+        ({"format": "orc"}, "format"),
     ],
 )
 def test_settings_say_what_is_wrong(wrong, said) -> None:

@@ -49,6 +49,15 @@ class Front(Destination):
         request["received"] = self.requests[-1]
 
 
+def read(name: str, body: bytes) -> bytes:
+    """Return the bytes of an object that have the id of each event once."""
+    if not name.endswith(".parquet"):
+        return body
+    from pyarrow.parquet import read_table
+
+    return " ".join(read_table(BytesIO(body), columns=["id"])["id"].to_pylist()).encode()
+
+
 class Bucket(HttpDestination):
     """A bucket of its own."""
 
@@ -70,7 +79,8 @@ class Bucket(HttpDestination):
         self._store.forget()
 
     async def arrived(self) -> list[str]:
-        return [found for body in self._store.list_objects(self._name).values() for found in find_ids(body)]
+        objects = self._store.list_objects(self._name)
+        return [found for name, body in objects.items() for found in find_ids(read(name, body))]
 
     async def distinct(self) -> list[str]:
         return await self.arrived()
@@ -112,3 +122,8 @@ class TestAvro(S3Suite):
     def make_event(self, id: str) -> bytes:
         """Return an event that its schema can hold."""
         return orjson.dumps(orjson.loads(make_event()) | {"id": id})
+
+
+@pytest.mark.long
+class TestParquet(S3Suite):
+    format = "parquet"
