@@ -25,7 +25,7 @@ test-quick: .venv/dev.done  ## the tests without the slow ones
 
 test-long: .venv/dev.done  ## the tests that `make test` leaves out: whole relays at work, for what a quicker test shows as well
 	$(BIN)/mypy  # of tests, too
-	$(BIN)/pytest -n 4 -m long
+	RELAY_EXAMPLES=60 $(BIN)/pytest -n 4 -m "long or hypothesis"
 
 faults: .venv/dev.done  ## the long ones alone, in full: every place of death, 200 rounds of kill -9, up to 300 random examples
 	RELAY_LONG=1 RELAY_KILL_ROUNDS=200 RELAY_EXAMPLES=300 $(BIN)/pytest -m "slow or long or hypothesis" --timeout 1800

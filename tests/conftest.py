@@ -22,7 +22,8 @@ LONG = "RELAY_LONG" in os.environ
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # every process that a test starts would compile all of relay again
 sys.dont_write_bytecode = False
-EXAMPLES = int(os.environ.get("RELAY_EXAMPLES", "30"))
+EXAMPLES = int(os.environ.get("RELAY_EXAMPLES", "10"))
+"""Of a property test. `make test-long` and `make faults` try more."""
 settings.register_profile("busy", max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")  # how fast an example is made, or passes, says how busy the machine is
 FROM_SYSTEMD = ("CREDENTIALS_DIRECTORY", "STATE_DIRECTORY", "RUNTIME_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_USEC")

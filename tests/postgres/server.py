@@ -24,6 +24,17 @@ from relay.postgres.schema import make_tables
 from tests.certificates import Authority
 from tests.postgres.guard import MEMORY, guard_folders
 
+NEWER_TABLES = """
+DO $body$ DECLARE found record; BEGIN
+    FOR found IN SELECT oid::regclass AS name FROM pg_class
+        WHERE relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = '$.cluster'::regclass) AND relkind = 'r'
+    LOOP
+        EXECUTE format('ALTER TABLE %s ADD COLUMN added text NOT NULL DEFAULT 7', found.name);
+    END LOOP;
+END $body$;
+CREATE TABLE $.more (one integer PRIMARY KEY)
+"""
+"""SQL that does to relay's tables, in the schema `$`, what a newer relay may do: a table more, and a column in each."""
 MISSING = "PostgreSQL is not installed: apt install postgresql (its own cluster is not used)"
 QUICK: Mapping[str, str] = {
     "shared_buffers": "16MB",

@@ -117,6 +117,7 @@ async def test_four_troubles_are_one_message_that_a_kill_repeats_with_its_id(
     assert SECRET not in "".join([*daemon.stderr, listed])
 
 
+@pytest.mark.long  # quicker: the first test, and tests/unit/workers
 async def test_the_supervisor_of_workers_tells_what_begins_and_what_is_over(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:

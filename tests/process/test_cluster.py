@@ -75,6 +75,7 @@ async def test_relays_come_and_go_and_deliver_everything(cluster: Cluster) -> No
 
 
 @pytest.mark.parametrize("cluster", ["pooled"], indirect=True)
+@pytest.mark.long  # quicker: the first test, and test_shared_partitions
 async def test_relays_without_a_partition_take_events_and_wait_for_one(cluster: Cluster) -> None:
     await cluster.start("a", "b", "c")
     async with send_round(cluster) as sender:
@@ -121,6 +122,7 @@ async def test_the_status_is_told_while_no_relay_runs(cluster: Cluster) -> None:
         await cluster.until_shared()
 
 
+@pytest.mark.long  # quicker: tests/unit/postgres/test_state, and test_shared_partitions
 async def test_a_connector_that_nodes_get_one_by_one_misses_no_event(cluster: Cluster) -> None:
     await cluster.start("a", "b")
     a, b = cluster.nodes.values()

@@ -70,6 +70,7 @@ def find_in_files(server: Server, text: str) -> set[str]:
     return {path.relative_to(server.folder).parts[0] for path in files if text.encode() in path.read_bytes()}
 
 
+@pytest.mark.long  # quicker: test_log and test_state in tests/unit/postgres
 async def test_an_erased_user_is_in_the_wal_alone(cluster: Cluster, server: Server) -> None:
     await cluster.until("both partitions run", lambda: len(cluster.read_holders()) == 2)
     cluster.destination.behaviour = 400

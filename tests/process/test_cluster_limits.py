@@ -84,6 +84,7 @@ async def test_an_order_holds_over_nodes_and_takeovers(cluster: Cluster) -> None
     assert again <= 50
 
 
+@pytest.mark.long  # quicker: test_shared_partitions
 async def test_a_rate_is_never_exceeded_over_nodes(cluster: Cluster) -> None:
     nodes = await start(cluster, f"rate = {RATE}\n")
     began = time.monotonic()
@@ -94,6 +95,7 @@ async def test_a_rate_is_never_exceeded_over_nodes(cluster: Cluster) -> None:
         await asyncio.sleep(0.01)
 
 
+@pytest.mark.long  # quicker: tests/unit/postgres/test_log
 async def test_the_same_events_at_two_nodes_at_once_are_taken_once(cluster: Cluster) -> None:
     a, b = await start(cluster, "", 'dedupe = "1h"\n')
 

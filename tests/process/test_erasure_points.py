@@ -55,7 +55,8 @@ def check(folder: Path) -> None:
     assert "erased [('5f3a9c0d11e2b4a6c7d8e9f0', 'anna-4711')]" in (folder / "delivered").read_text().splitlines()
 
 
-@pytest.mark.parametrize("compress", [False, pytest.param(True, marks=pytest.mark.long)])
+@pytest.mark.parametrize("compress", [False, True])
+@pytest.mark.long  # quicker: tests/unit/erasure, and test_log in tests/unit/store
 def test_a_kill_between_steps_of_an_erasure_leaves_the_same_outcome(tmp_path: Path, compress: bool) -> None:
     seen = Counter[str]()
     stride = 1 if LONG else 48

@@ -1,6 +1,6 @@
 """kill -9 between each pair of steps of a commit, a cursor save, a segment's making and removal, and the recovery.
 
-`make test` takes one of eighty places of death, and one of each kind of step; `make faults` all. Half of the runs write
+`make test` takes one of 160 places of death, and one of each kind of step; `make faults` all. Half of the runs write
 compressed records.
 """
 
@@ -18,7 +18,7 @@ from tests.process.self_kill import harness
 
 pytestmark = pytest.mark.slow
 WINDOW = 20
-STRIDE, RECOVERIES, AGAIN = (1, 6, 1) if LONG else (80, 1, 3)
+STRIDE, RECOVERIES, AGAIN = (1, 6, 1) if LONG else (160, 1, 3)
 STEPS = {
     "pwritev",
     "pwritev, half",
@@ -80,6 +80,7 @@ def test_a_kill_between_any_two_steps_loses_nothing(tmp_path: Path, compress: bo
     assert die_at > 100
 
 
+@pytest.mark.long  # quicker: the test above, and test_power_cut in tests/unit/journal
 def test_a_kill_between_any_two_steps_of_the_recovery_loses_nothing(tmp_path: Path) -> None:
     with harness("fault_points.py") as it:
         _, steps = it.run(tmp_path / "whole", compress=True)

@@ -15,7 +15,7 @@ from relay.testing import Answer, Destination, make_event
 from tests.daemon import Daemon
 
 WINDOW = 400
-ROUNDS = int(os.environ.get("RELAY_KILL_ROUNDS", "5"))
+ROUNDS = int(os.environ.get("RELAY_KILL_ROUNDS", "3"))
 CUT_SHORT = "deliveries under way are cut short and made again after the next start"
 TABLES = """
 [source.braze]

@@ -220,6 +220,7 @@ def assert_command_shows_the_same(daemon: Daemon, found: Sequence[Entry]) -> Non
     assert "nothing of that" in relay(daemon, "history", "nobody")
 
 
+@pytest.mark.long  # quicker: the first test, and tests/unit/runtime
 async def test_with_several_workers_the_supervisor_tells_it_once(daemon: Daemon) -> None:
     daemon.configure("10-source", '[source.braze]\ntype="currents"\npath="/currents"\n[runtime]\nworkers = 2')
     async with Destination() as good:

@@ -80,6 +80,7 @@ async def test_what_is_no_currents_body_is_400_with_a_reason(relay: Daemon) -> N
     await still_healthy(relay)
 
 
+@pytest.mark.long  # quicker: the gzip bomb, and tests/unit/ingest
 async def test_a_body_of_200_mb_is_413_whether_announced_or_not(relay: Daemon) -> None:
     before = relay.memory_kib()
     assert (await post(relay, big(200 * MIB)))[0] == 413

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
+import pytest
 from click.testing import CliRunner
 
 from relay.cli.main import relay
@@ -81,6 +82,7 @@ class Sender:
             done.set()
 
 
+@pytest.mark.long  # quicker: tests/unit/copy
 async def test_there_under_load_and_back_sends_nothing_twice(daemon: Daemon, tmp_path: Path) -> None:
     sender, other = Sender(daemon), tmp_path / "conf.postgres"
     (tmp_path / "dsn").write_text(start_shared_server().dsn)

@@ -110,7 +110,9 @@ async def assert_ended_by_accepting(daemon: Daemon) -> None:
 
 
 @pytest.mark.promise(2)
-@pytest.mark.parametrize(("how", "end"), [("older copy", "kill"), ("last segment removed", "stop")])
+@pytest.mark.parametrize(
+    ("how", "end"), [("older copy", "kill"), pytest.param("last segment removed", "stop", marks=pytest.mark.long)]
+)
 async def test_a_journal_without_its_end_goes_on_behind_it(daemon: Daemon, tmp_path: Path, how: str, end: str) -> None:
     async with Destination() as hook, Destination() as heap:
         kept = await run_into_loss(daemon, hook, heap, end, tmp_path / "copy")
@@ -131,7 +133,11 @@ async def test_a_journal_without_its_end_goes_on_behind_it(daemon: Daemon, tmp_p
 
 @pytest.mark.parametrize(
     ("how", "end"),
-    [("segments removed", "kill"), pytest.param("emptied", "stop", marks=pytest.mark.long), ("removed", "kill")],
+    [
+        pytest.param("segments removed", "kill", marks=pytest.mark.long),
+        pytest.param("emptied", "stop", marks=pytest.mark.long),
+        ("removed", "kill"),
+    ],
 )
 async def test_a_lost_journal_goes_on_behind_all_offsets(daemon: Daemon, tmp_path: Path, how: str, end: str) -> None:
     """relay starts by itself only if the file `identity` is left."""

@@ -43,7 +43,7 @@ def properties(size: int) -> msgspec.Raw:
         pytest.param(
             'type = "http"\nurl = "%s"\norder_by = "properties.p1"\nafter_parked = "park"', marks=pytest.mark.long
         ),
-        'type = "heap"\nmode = "api"\napp_id = "1"\nendpoint = "%s"',
+        pytest.param('type = "heap"\nmode = "api"\napp_id = "1"\nendpoint = "%s"', marks=pytest.mark.long),
         pytest.param('type = "http"\nurl = "%s"', marks=pytest.mark.long),
     ],
     ids=["order_by", "after_parked", "heap", "plain"],

@@ -47,6 +47,7 @@ def test_a_write_is_there_as_a_whole_after_a_kill(tmp_path: Path) -> None:
     assert died > 4 * WRITES
 
 
+@pytest.mark.long  # quicker: test_older_database in tests/unit/plugins/braze_cohorts
 def test_a_takeover_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     whole.mkdir()

@@ -119,6 +119,7 @@ async def check_commands(daemon: Daemon, *more: str) -> None:
     assert (compared["different"], compared["events"], compared["connectors"][0]["as_before"]) == (False, 5, 5)
 
 
+@pytest.mark.long  # quicker: tests/unit/postgres/test_postgres_store
 async def test_commands_work_on_postgresql_while_nothing_runs(daemon: Daemon, hook: Destination) -> None:
     configure(daemon, start_shared_server(), hook)
     await daemon.start()
@@ -142,6 +143,7 @@ async def test_commands_work_on_postgresql_while_nothing_runs(daemon: Daemon, ho
     await check_commands(daemon, *conf)
 
 
+@pytest.mark.long  # quicker: test_cluster, and test_postgres_power
 async def test_a_relay_that_was_killed_loses_nothing(daemon: Daemon, hook: Destination) -> None:
     configure(daemon, start_shared_server(), hook)
     await daemon.start()
@@ -183,6 +185,7 @@ async def test_a_server_that_comes_back_finds_the_same_relay(daemon: Daemon, hoo
         assert await daemon.stop() == 0
 
 
+@pytest.mark.long  # quicker: the test above, and test_outage in tests/unit/postgres
 async def test_an_outage_beyond_the_lease_is_told_once_and_ends_well(daemon: Daemon, hook: Destination) -> None:
     with run_server() as server:
         configure(daemon, server, hook)
@@ -229,6 +232,7 @@ async def test_a_reload_with_fewer_partitions_is_refused(daemon: Daemon, hook: D
     assert await daemon.stop() == 0
 
 
+@pytest.mark.long  # quicker: tests/unit/postgres/test_postgres_store
 async def test_a_relay_that_runs_does_not_go_on_with_new_tables(daemon: Daemon, hook: Destination) -> None:
     server = start_shared_server()
     configure(daemon, server, hook)

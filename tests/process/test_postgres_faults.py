@@ -110,6 +110,7 @@ FAULTS: list[Fault] = [
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
+@pytest.mark.long  # quicker: test_cluster, test_postgres_power, and tests/unit/postgres
 async def test_relays_and_servers_that_fail_lose_nothing(tmp_path: Path, relay_forks: Forks) -> None:
     plain = Stream("plain", "users.messages.email.Open")
     ordered = Stream("ordered", "users.behaviors.Purchase", 'order_by = "user.user_id"')

@@ -76,6 +76,7 @@ async def test_a_power_cut_of_the_database_loses_nothing(tmp_path: Path, relay_f
         assert not stream.find_missing(set(stream.acknowledged))
 
 
+@pytest.mark.long  # quicker: only shows that the test above can fail
 async def test_a_power_cut_loses_what_was_not_synced(tmp_path: Path, relay_forks: Forks) -> None:
     """The test above would see it."""
     async with cut_power_under_load(tmp_path, relay_forks, unsafe=True) as stream:

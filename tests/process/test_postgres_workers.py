@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 import orjson
+import pytest
 
 from relay.testing import Destination, make_event
 from tests.daemon import Daemon
@@ -90,6 +91,7 @@ async def test_workers_share_the_partitions_and_take_over_from_each_other(daemon
         assert (status["waiting_partitions"], share(status)) == ([0, 1, 2, 3], [])
 
 
+@pytest.mark.long  # quicker: tests/unit/plugins/test_file
 async def test_each_partition_writes_a_file_of_its_own_in_the_state_folder(daemon: Daemon) -> None:
     async with Destination() as hook:
         configure(daemon, hook)

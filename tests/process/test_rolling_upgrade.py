@@ -13,21 +13,11 @@ import pytest
 
 import relay
 from tests.forks import Forks
-from tests.postgres import start_shared_server
+from tests.postgres import NEWER_TABLES, start_shared_server
 from tests.process.cluster import Cluster, Node, Numbered, send_round
 
 pytestmark = pytest.mark.slow
 OLD, NEW = relay.__version__, "99.0.0"
-UPGRADE = """
-DO $body$ DECLARE found record; BEGIN
-    FOR found IN SELECT oid::regclass AS name FROM pg_class
-        WHERE relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = '$.cluster'::regclass) AND relkind = 'r'
-    LOOP
-        EXECUTE format('ALTER TABLE %s ADD COLUMN added text NOT NULL DEFAULT 7', found.name);
-    END LOOP;
-END $body$;
-CREATE TABLE $.more (one integer PRIMARY KEY)
-"""
 
 
 def make_newer(folder: Path) -> list[str]:
@@ -37,7 +27,7 @@ def make_newer(folder: Path) -> list[str]:
     for name, old, new in (
         ("__init__.py", f'"{OLD}"', f'"{NEW}"'),
         ("postgres/schema.py", "VERSION: Final = 1", "VERSION: Final = 2"),
-        ("postgres/schema.py", "UPGRADES: Final[Mapping[int, str]] = {}", f"UPGRADES = {{2: {UPGRADE!r}}}"),
+        ("postgres/schema.py", "UPGRADES: Final[Mapping[int, str]] = {}", f"UPGRADES = {{2: {NEWER_TABLES!r}}}"),
     ):
         text = (package / name).read_text()
         assert old in text, name
@@ -55,6 +45,7 @@ async def move(cluster: Cluster, node: Node, wrapper: list[str]) -> None:
     await cluster.until("events arrive", lambda: len(cluster.destination.arrived) > before + 50)
 
 
+@pytest.mark.long  # quicker: test_cluster, and test_postgres_store in tests/unit/postgres
 async def test_relays_are_upgraded_one_by_one_under_load_and_back(tmp_path: Path, relay_forks: Forks) -> None:
     newer = make_newer(tmp_path / "newer")
     async with Numbered() as destination:

@@ -12,9 +12,10 @@ import pytest
 
 from relay.testing import Answer, Destination, make_event
 from relay.testing.destination import Received
+from tests.conftest import LONG
 from tests.daemon import Daemon
 
-KILLS = 4
+KILLS = 8 if LONG else 2
 SOURCE = '[source.braze]\ntype = "currents"\npath = "/currents"'
 CONNECTOR = '[connector.{name}]\ntype = "http"\nurl = "{url}"\n{settings}'
 TYPES = ["users.messages.email.Open", "users.behaviors.Purchase"]

@@ -29,7 +29,7 @@ from relay.postgres.inbox import TURN_EVENTS
 from relay.postgres.log.writer import PostgresWriter
 from relay.store import Counts, Cursor, Entry, EventIds, JournalLimits, Parked, SourceLedger, Unavailable
 from relay.testing import make_event
-from tests.postgres import start_shared_server
+from tests.postgres import NEWER_TABLES, start_shared_server
 
 KIND = Kind("braze", "users.messages.email.Open")
 LIMITS = JournalLimits(max_size=64 << 20, retention=3600)
@@ -213,8 +213,10 @@ async def test_counts_of_sources_are_summed_over_all_processes(make: Make) -> No
     assert [store.view(partition).read_sources() for partition in range(2)] == [[SourceLedger("braze", 7)], []]
 
 
-async def test_commands_find_everything_while_nothing_runs(make: Make) -> None:
+@pytest.mark.parametrize("newer", ["", NEWER_TABLES], ids=["own tables", "tables of a newer relay"])
+async def test_commands_find_everything_while_nothing_runs(make: Make, newer: str) -> None:
     store = make()
+    execute(store, newer)
     for partition in range(2):
         log, state = store.open(partition, LIMITS, 0)
         events = [make_event(user={"external_user_id": f"user-{n}"}) for n in range(3)]
