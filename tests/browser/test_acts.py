@@ -137,6 +137,7 @@ async def test_the_only_type_of_a_connector_follows_the_box_for_all_events(page:
     await expect(page.get_by_text("Nothing changes.")).to_be_visible()
 
 
+@pytest.mark.long  # quicker: test_console_forms and test_console_launch in tests/process
 async def test_a_change_of_a_file_of_a_person_is_undone(page: Page, stage: Stage) -> None:
     path = stage.daemon.conf / "20-stage.toml"
     before = path.read_bytes()

@@ -42,6 +42,19 @@ PAGES = {
     "/connectors/{name}/remove": "/connectors/hook/remove",
 }
 """Each page, with a path that shows as much as possible of it."""
+ALIKE = {
+    "/sources/new",
+    "/filters/new",
+    "/alerts/new",
+    "/connectors/{name}/edit",
+    "/connectors/{name}/forget",
+    "/connectors/{name}/remove",
+    "/launches/{number:[0-9]{1,18}}/undo",
+    "/replays/new",
+    "/files/show",
+    "/connectors/{name}/tables/{table}",
+}
+"""Pages with the parts of other pages: the form of /connectors/new, the question of .../switch-off, tables."""
 KINDS = ("sources", "connectors", "filters", "alerts")
 OTHERS = {
     "/sign-in",
@@ -66,7 +79,9 @@ async def test_every_page_is_visited() -> None:
     assert {route.path for route in ROUTES if route.method == "GET"} == PAGES.keys() | OTHERS
 
 
-@pytest.mark.parametrize("path", PAGES.values())
+@pytest.mark.parametrize(
+    "path", [pytest.param(path, marks=[pytest.mark.long] * (page in ALIKE)) for page, path in PAGES.items()]
+)
 async def test_every_page_can_be_used_by_everybody(page: Page, stage: Stage, path: str) -> None:
     await page.goto(path.format(parked=stage.parked, conf=stage.daemon.conf))
     await expect(page.locator("h1")).to_be_visible()

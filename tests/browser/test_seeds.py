@@ -109,7 +109,12 @@ async def tab_to(page: Page, begin: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "take_steps"), [("pointer", by_pointer), ("plain", without_script), ("keys", by_keyboard)]
+    ("name", "take_steps"),
+    [
+        ("pointer", by_pointer),
+        pytest.param("plain", without_script, marks=pytest.mark.long),  # quicker: tests/process/test_console_forms
+        pytest.param("keys", by_keyboard, marks=pytest.mark.long),  # quicker: test_pages, for the same form
+    ],
 )
 async def test_a_heap_connector_is_launched_by_ticking_boxes(
     stage: Stage,
