@@ -5,6 +5,8 @@ import gzip
 import os
 import random
 from collections.abc import Iterator
+from io import BytesIO
+from typing import Any
 
 import aiohttp
 import orjson
@@ -29,6 +31,7 @@ bucket = "lake"
 endpoint = "%s"
 access_key = { file = "%s" }
 secret_key = { file = "%s" }
+format = "%s"
 batch = { events = 100, age = "20ms" }
 retry = { first = "10ms", max = "100ms" }
 [connector.archive]
@@ -45,10 +48,15 @@ def store() -> Iterator[ObjectStore]:
 
 
 @pytest.fixture
-def configured(daemon: Daemon, store: ObjectStore) -> Daemon:
+def form() -> str:
+    return "ndjson"
+
+
+@pytest.fixture
+def configured(daemon: Daemon, store: ObjectStore, form: str) -> Daemon:
     key = daemon.conf.parent / "key"
     key.write_text("access")
-    daemon.configure("10-all", CONFIG % (store.url, key, key))
+    daemon.configure("10-all", CONFIG % (store.url, key, key, form))
     return daemon
 
 
@@ -73,14 +81,28 @@ def read_ids(store: ObjectStore) -> list[str]:
     """Return the ids in all objects. Every object has events of one type, that in its key."""
     found = list[str]()
     for key, body in store.list_objects("lake").items():
+        if key.endswith(".avro"):
+            found += read_avro(key, body)
+            continue
         events = [orjson.loads(line) for line in gzip.decompress(body).splitlines()]
         assert {f"event_type={event['event_type']}" for event in events} == {key.split("/")[0]}
         found += [event["id"] for event in events]
     return found
 
 
+def read_avro(key: str, body: bytes) -> list[str]:
+    from fastavro import reader
+
+    values: Any = reader(BytesIO(body))
+    assert values.writer_schema["name"] == f"dataexport.S3.inner.{key.split('/')[0].removeprefix('event_type=')}"
+    return [value["id"] for value in values]
+
+
 @pytest.mark.slow
-async def test_relay_killed_under_load_has_everything_in_the_bucket(configured: Daemon, store: ObjectStore) -> None:
+@pytest.mark.parametrize("form", ["ndjson", pytest.param("avro", marks=pytest.mark.long)])
+async def test_relay_killed_under_load_has_everything_in_the_bucket(
+    configured: Daemon, store: ObjectStore, form: str
+) -> None:
     chance, acknowledged = random.Random(3), set[str]()
     for _ in range(ROUNDS):
         await configured.start()
@@ -94,6 +116,7 @@ async def test_relay_killed_under_load_has_everything_in_the_bucket(configured: 
     await configured.settled("lake", len(acknowledged))
     assert await configured.stop() == 0
     assert acknowledged <= {*read_ids(store)}
+    assert all(f".{form}" in key for key in store.list_objects("lake"))
 
 
 @pytest.mark.slow

@@ -148,9 +148,19 @@ class S3(
         self._store = self._make_store()
 
     async def probe(self) -> str:
-        """Connect to the store. Raises `Retry`."""
+        """Connect, and ask the bucket for an object that is not there. Raises `Retry`, `Unauthorized`.
+
+        Without `access_key`, only connect: credentials of the service's environment are not here.
+        """
         settings = self.settings
-        return await self.reach(settings.endpoint or f"https://s3.{settings.region}.amazonaws.com")
+        there = await self.reach(settings.endpoint or f"https://s3.{settings.region}.amazonaws.com")
+        if settings.access_key is None:
+            return there
+        from relay_plugins.s3.refusal import check_bucket
+
+        place = settings.path.partition("{")[0].lstrip("/")
+        await check_bucket(self._make_store(), settings.bucket, f"{place}relay-doctor")
+        return f"the bucket {settings.bucket} is there and takes the credentials; the right to write is not tested"
 
     async def deliver(self, batch: Batch) -> list[Outcome] | None:
         """Write an object for each place that the events have. Raises `Retry`, `Reject`, `Unauthorized`."""

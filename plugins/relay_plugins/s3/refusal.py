@@ -1,9 +1,12 @@
 """What an error of obstore means for a delivery."""
 
+import asyncio
 import re
 from typing import Final
 
-from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
+from obstore import get_async
+from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.store import S3Store
 
 from relay.api import Reject, Retry, Unauthorized
 
@@ -16,10 +19,29 @@ LASTING: Final = frozenset(
     }
 )
 """Codes with other statuses than 401, 403 and 404 that last until an admin changes something."""
-REDIRECTED: Final = "redirect"
-"""In the text of an error without an answer of the store: the bucket is in another region, or endpoint is wrong."""
+REDIRECTED: Final = re.compile(r"status code: 3\d\d|redirect without")
+"""In the text of an error: the bucket is in another region, or endpoint is wrong. obstore follows no redirect."""
 TOO_LARGE: Final = ("EntityTooLarge", "status code: 413")
+WELL: Final = ("NoSuchKey", "AccessDenied")
+"""What a store says of an object that is not there: the credentials are good, and may read or not."""
+PROBE_S: Final = 5.0
 LONGEST: Final = 300
+
+
+async def check_bucket(store: S3Store, bucket: str, missing: str) -> None:
+    """Ask for an object that is not there. Raises `Retry` or `Unauthorized` unless bucket and credentials are good.
+
+    An answer to HEAD would not tell a bucket that is not there from an object that is not there.
+    """
+    try:
+        async with asyncio.timeout(PROBE_S):
+            await get_async(store, missing)
+    except TimeoutError:
+        raise Retry(f"bucket {bucket}: the store has not answered within {PROBE_S:g} s") from None
+    except (BaseError, FileNotFoundError) as error:
+        answer = ANSWER.search(str(error))
+        if answer is None or answer[1] not in WELL:
+            raise read_error(error, bucket) from None
 
 
 def read_error(error: Exception, bucket: str) -> Retry | Reject | Unauthorized:
@@ -31,7 +53,7 @@ def read_error(error: Exception, bucket: str) -> Retry | Reject | Unauthorized:
     said = f"bucket {bucket}: {said[:LONGEST]}"
     if any(one in text for one in TOO_LARGE):
         return Reject(said, too_large=True)
-    if REDIRECTED in text:
+    if REDIRECTED.search(text):
         return Unauthorized(f"bucket {bucket}: the store sends relay elsewhere; check region and endpoint")
     if isinstance(error, FileNotFoundError | PermissionDeniedError | UnauthenticatedError) or code in LASTING:
         return Unauthorized(said)

@@ -4,6 +4,8 @@ import asyncio
 import gzip
 import json
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import orjson
 import pytest
@@ -25,6 +27,23 @@ HOUR = "2026-09-21-14"
 
 def event(number: int, kind: Kind = SEND, received: float = RECEIVED) -> Event:
     return Event(b'{"id": "id-%d", "n" : 1e3}' % number, kind, number, received)
+
+
+@asynccontextmanager
+async def refuse(status: int, code: str) -> AsyncIterator[tuple[str, list[web.Request]]]:
+    """Run a store that answers each request with an error of S3. Yield its URL, and the requests."""
+    requests = []
+
+    async def answer(request: web.Request) -> web.Response:
+        requests.append(request)
+        await request.read()
+        text = f"<Error><Code>{code}</Code><Message>told so</Message></Error>"
+        return web.Response(status=status, text=text, content_type="application/xml")
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    async with TestServer(app) as refusing:
+        yield str(refusing.make_url("/")), requests
 
 
 def batch_of(*events: Event) -> Batch:
@@ -95,6 +114,8 @@ async def test_a_missing_bucket_waits_and_a_server_that_is_away_is_tried_again(m
     nowhere = await make(bucket="no-such-bucket")
     with pytest.raises(Unauthorized, match="bucket no-such-bucket: NoSuchBucket: The specified bucket does not exist"):
         await nowhere.deliver(batch_of(event(1)))
+    with pytest.raises(Unauthorized, match="bucket no-such-bucket: NoSuchBucket"):
+        await nowhere.probe()
     connector = await make()
     await connector.deliver(batch_of(event(1)))
     server.stop()
@@ -106,7 +127,9 @@ async def test_a_missing_bucket_waits_and_a_server_that_is_away_is_tried_again(m
     finally:
         server.start()
     await connector.deliver(batch_of(event(2)))
-    assert "127.0.0.1" in await connector.probe()
+    said = f"the bucket {bucket} is there and takes the credentials; the right to write is not tested"
+    assert await connector.probe() == said
+    assert "credentials are not tested" in await (await make(access_key=None, secret_key=None)).probe()
     assert len(server.list_objects(bucket)) == 2
 
 
@@ -125,23 +148,33 @@ async def test_a_missing_bucket_waits_and_a_server_that_is_away_is_tried_again(m
     ],
 )
 async def test_an_error_of_s3_means_what_its_code_says(make, status, code, outcome) -> None:
-    answered = 0
-
-    async def answer(request: web.Request) -> web.Response:
-        nonlocal answered
-        answered += 1
-        await request.read()
-        text = f"<Error><Code>{code}</Code><Message>told so</Message></Error>"
-        return web.Response(status=status, text=text, content_type="application/xml")
-
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", answer)
-    async with TestServer(app) as refusing:
-        connector = await make(endpoint=str(refusing.make_url("/")))
+    async with refuse(status, code) as (url, requests):
+        connector = await make(endpoint=url)
         with pytest.raises(outcome, match="region and endpoint" if status == 301 else code) as said:
             await connector.deliver(batch_of(event(1)))
-    assert answered == 1
+    assert len(requests) == 1
     assert "secret-of-s3" not in repr(said.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "outcome"),
+    [
+        (403, "InvalidAccessKeyId", Unauthorized),
+        (403, "SignatureDoesNotMatch", Unauthorized),
+        (503, "SlowDown", Retry),
+        (403, "AccessDenied", None),  # to read, which relay need not
+        (404, "NoSuchKey", None),
+    ],
+)
+async def test_a_probe_tells_wrong_credentials_from_no_right_to_read(make, status, code, outcome) -> None:
+    async with refuse(status, code) as (url, requests):
+        connector = await make(endpoint=url, path="some/where/{type}")
+        if outcome:
+            with pytest.raises(outcome, match=code):
+                await connector.probe()
+        else:
+            assert "takes the credentials" in await connector.probe()
+    assert [(one.method, one.path.split("/", 2)[2]) for one in requests] == [("GET", "some/where/relay-doctor")]
 
 
 async def test_a_server_that_hangs_can_be_given_up(make) -> None:
