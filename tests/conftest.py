@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.daemon import Daemon
 from tests.forks import Forks, forks, remember_plugins
+from tests.kafka import end_shared_cluster
 from tests.postgres import end_shared_server
 
 SAMPLES = Path(__file__).parents[2] / "shared" / "samples" / "currents"
@@ -44,6 +45,7 @@ def pytest_collection_finish() -> None:
 def pytest_sessionfinish() -> None:
     """End what tests have started for all tests of this process."""
     end_shared_server()
+    end_shared_cluster()
 
 
 @pytest.fixture(scope="session")

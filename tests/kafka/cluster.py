@@ -83,7 +83,13 @@ def run_cluster() -> Iterator[MockCluster]:
 
 
 def start_shared_cluster() -> MockCluster:
-    """Return the cluster of all tests of this process. The first call starts it. It ends with its input."""
+    """Return the cluster of all tests of this process. The first call starts it."""
     if not _running:
         _running.append(_end.enter_context(run_cluster()))
     return _running[0]
+
+
+def end_shared_cluster() -> None:
+    """End the cluster of all tests of this process."""
+    _end.close()
+    _running.clear()

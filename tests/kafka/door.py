@@ -1,7 +1,7 @@
 """A door in front of each broker of a cluster. It wants a login, speaks TLS, and fails as a test says.
 
-The mock of brokers has neither logins nor TLS. A door answers the requests of a login itself, by the mechanism PLAIN,
-and hands on all others. In answers it puts doors in place of brokers, so that a client finds its way through them.
+The mock of brokers has neither logins nor TLS. A door answers the requests of a login itself, and hands on all
+others. In answers it puts doors in place of brokers, so that a client finds its way through them.
 """
 
 import asyncio
@@ -11,11 +11,16 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, Literal
 
+from tests.kafka.login import MECHANISMS, Login
 from tests.postgres.server import find_port
 
 SLOW_S: Final = 0.1
 PRODUCE, HANDSHAKE, VERSIONS, AUTHENTICATE = 0, 17, 18, 36
-LOGIN_REFUSED: Final = 58
+SAID: Final = b"Authentication failed: invalid credentials"
+REFUSAL: Final = struct.pack(">hh", 58, len(SAID)) + SAID + struct.pack(">i", 0)
+OFFER: Final = struct.pack(">i", len(MECHANISMS)) + b"".join(
+    struct.pack(">h", len(one)) + one.encode() for one in MECHANISMS
+)
 HOST: Final = b"127.0.0.1"
 
 Failure = Literal["", "refused", "slow", "hanging", "cut", "unauthorized"]
@@ -97,7 +102,7 @@ class Doors:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, broker: asyncio.StreamWriter, asked: set[int]
     ) -> None:
         """Hand on requests. `asked` gets those for versions, whose answers are changed."""
-        known = self._password is None
+        known, login = self._password is None, Login("PLAIN", "")
         while True:
             frame = await read_frame(reader)
             api, _, correlation, named = struct.unpack_from(">hhih", frame)
@@ -105,15 +110,16 @@ class Doors:
                 continue
             if self.failure == "cut":
                 return
+            content = frame[10 + named :]
             if api == HANDSHAKE:
-                write_frame(writer, struct.pack(">ihih5s", correlation, 0, 1, 5, b"PLAIN"))
+                mechanism = content[2:].decode()
+                login = Login(mechanism, self._password or "")
+                write_frame(writer, struct.pack(">ih", correlation, 0 if mechanism in MECHANISMS else 33) + OFFER)
             elif api == AUTHENTICATE:
-                _, _, password = frame[10 + named + 4 :].split(b"\0")
-                known = password.decode() == self._password and self.failure != "unauthorized"
-                said = b"Authentication failed: Invalid username or password"
-                refused = struct.pack(">hh", LOGIN_REFUSED, len(said)) + said
-                answer = struct.pack(">hh", 0, -1) if known else refused
-                write_frame(writer, struct.pack(">i", correlation) + answer + struct.pack(">i", 0))
+                said = login.answer(content[4:]) if self.failure != "unauthorized" else None
+                known = login.is_known and said is not None
+                answer = REFUSAL if said is None else struct.pack(">hhi", 0, -1, len(said)) + said
+                write_frame(writer, struct.pack(">i", correlation) + answer)
             elif api == VERSIONS or known:
                 if api == VERSIONS:
                     asked.add(correlation)

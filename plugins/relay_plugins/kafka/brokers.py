@@ -75,9 +75,10 @@ class Brokers:
             self._client = client
             return client
 
-    async def find_partitions(self, topics: Collection[str]) -> dict[str, list[int] | Unauthorized]:
+    async def find_partitions(
+        self, client: AIOKafkaClient, topics: Collection[str]
+    ) -> dict[str, list[int] | Unauthorized]:
         """Return the partitions of each topic, or what is wrong with the topic. Raises ConnectionError."""
-        client = await self.connect()
         known, until = client.cluster, time.monotonic() + self._topic_s
         while missing := [topic for topic in topics if not known.partitions_for_topic(topic)]:
             for topic in missing:
@@ -96,9 +97,10 @@ class Brokers:
             found[topic] = partitions or Unauthorized(outcome.reason)
         return found
 
-    async def make_identity(self) -> Identity:
+    async def take_identity(self, client: AIOKafkaClient) -> Identity:
         """Return an identity of a producer, which no other delivery has. Raises KafkaError."""
-        client = await self.connect()
+        if self.idle:
+            return self.idle.pop()
         while True:
             request = InitProducerIdRequest(transactional_id=None, transaction_timeout_ms=INTEGER_MAX_VALUE)
             try:
@@ -112,8 +114,7 @@ class Brokers:
             await asyncio.sleep(AGAIN_S)
 
     async def explain(self, otherwise: str) -> Retry | Unauthorized:
-        """Close the connections, and return why the brokers cannot be used. `otherwise`: the reason if they can."""
-        await self.close()
+        """Return why the brokers cannot be used. `otherwise`: the reason if they can."""
         found: list[Retry | Unauthorized] = []
         for server in self._servers:
             try:
@@ -156,11 +157,15 @@ class Brokers:
             return len(answer.brokers), len(partitions), wrong
         raise await self.explain("no broker of Kafka answers")
 
-    async def close(self) -> None:
-        """Close all connections. The next delivery connects again."""
-        client, self._client = self._client, None
-        self.idle.clear()
-        if client is not None:
+    def is_open(self, client: AIOKafkaClient) -> bool:
+        """Return whether the client is the one that deliveries share."""
+        return client is self._client
+
+    async def close(self, client: AIOKafkaClient | None = None) -> None:
+        """Close all connections, or those of one client. The next delivery connects again."""
+        if self._client is not None and client in (None, self._client):
+            client, self._client = self._client, None
+            self.idle.clear()
             await _close(client)
 
 

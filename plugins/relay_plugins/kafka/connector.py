@@ -158,22 +158,24 @@ class Kafka(Connector, type="kafka", batch={"age": "50ms"}):
 
         brokers = self._brokers = self._brokers or await self._make_brokers(self._patience / 2)
         topics = {self._topic(kind.type, kind.source) for block in batch.blocks for kind in block.kinds}
+        client, silent = None, f"no broker of Kafka has answered within {self._patience:g} s"
         try:
             async with asyncio.timeout(self._patience):
                 client = await brokers.connect()
-                partitions = await brokers.find_partitions(topics)
-                identity = brokers.idle.pop() if brokers.idle else await brokers.make_identity()
+                partitions = await brokers.find_partitions(client, topics)
+                identity = await brokers.take_identity(client)
         except (TimeoutError, ConnectionError):
-            raise await self._explain(f"no broker of Kafka has answered within {self._patience:g} s") from None
+            raise await self._give_up(brokers, client, silent) from None
         except KafkaError as error:
             raise read_error(error, "producer") from None
-        records = RecordBatches(client, identity, self.settings.compress, self._patience)
+        is_open = partial(brokers.is_open, client)
+        records = RecordBatches(client, is_open, identity, self.settings.compress, self._patience)
         outcomes = await self.run_blocking(self._pack, batch, partitions, records)
         await records.send(self.run_blocking)
         if records.identity_is_good:
             brokers.idle.append(identity)
         elif records.unclear:
-            records.give_up_rest(await self._explain(records.unclear))
+            records.give_up_rest(await self._give_up(brokers, client, records.unclear))
         for number, outcome in records.outcomes.items():
             outcomes[number] = outcome
         return outcomes
@@ -212,12 +214,13 @@ class Kafka(Connector, type="kafka", batch={"age": "50ms"}):
         way = await self.run_blocking(lambda: self._way)
         return Brokers([split_server(one) for one in self.settings.servers], way, patience)
 
-    async def _explain(self, otherwise: str) -> Retry | Unauthorized:
-        """Return why the brokers cannot be used, within the patience."""
-        assert self._brokers is not None  # noqa: S101  a delivery is under way
+    async def _give_up(self, brokers: "Brokers", client: Any, otherwise: str) -> Retry | Unauthorized:
+        """Close the connections of a client, and return why the brokers cannot be used, if that shows in time."""
+        if client is not None:
+            await brokers.close(client)
         try:
             async with asyncio.timeout(self._patience / 2):
-                return await self._brokers.explain(otherwise)
+                return await brokers.explain(otherwise)
         except TimeoutError:
             return Retry(otherwise)
 

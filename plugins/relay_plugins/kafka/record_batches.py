@@ -8,6 +8,7 @@ import asyncio
 import random
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaClient, TopicPartition
@@ -58,8 +59,12 @@ class RecordBatches:
     """The messages of a delivery. A broker stores or refuses a record batch as a whole, and one for each partition at
     a time."""
 
-    def __init__(self, client: AIOKafkaClient, identity: Identity, codec: str, patience: float) -> None:
-        self._client, self._identity, self._codec, self._patience = client, identity, codec, patience
+    def __init__(
+        self, client: AIOKafkaClient, is_open: Callable[[], bool], identity: Identity, codec: str, patience: float
+    ) -> None:
+        """`is_open`: whether the client may still be used. `patience`: seconds for all messages together."""
+        self._client, self._is_open = client, is_open
+        self._identity, self._codec, self._patience = identity, codec, patience
         self._queues = dict[TopicPartition, deque[Sequence[KafkaMessage]]]()
         self._errors = dict[TopicPartition, int | KafkaError]()
         self._is_stale = False
@@ -94,19 +99,17 @@ class RecordBatches:
     async def send(self, run_blocking: Callable[..., Awaitable[Any]]) -> None:
         """Send all messages, until each is stored or refused, or time is up. Then `outcomes` has an outcome for each
         message that may not be stored."""
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(self._patience):
-                while self._queues:
+                while self._queues and self._is_open():
                     bodies = await run_blocking(self._build)
                     if not self._settle(await self._ask(bodies)):
                         await asyncio.sleep(AGAIN_S)
                         await self._client.force_metadata_update()
-            self.identity_is_good = not self._is_stale
-        except TimeoutError:
-            for place in [*self._queues]:
-                error = self._errors.get(place)
-                if isinstance(error, int):
-                    self._give_up(place, read_code(error, place.topic))
+        self.identity_is_good = not self._queues and not self._is_stale
+        for place in [*self._queues]:
+            if isinstance(error := self._errors.get(place), int):
+                self._give_up(place, read_code(error, place.topic))
 
     def give_up_rest(self, outcome: Outcome) -> None:
         """Set the outcome of all messages that have none yet."""
@@ -118,7 +121,7 @@ class RecordBatches:
 
     def _build(self) -> dict[TopicPartition, bytes]:
         """Return the first record batch of each partition. The same messages have the same bytes when sent again."""
-        return {place: self._build_one(place, queue[0]) for place, queue in self._queues.items()}
+        return {place: self._build_one(place, queue[0]) for place, queue in [*self._queues.items()]}
 
     def _build_one(self, place: TopicPartition, messages: Sequence[KafkaMessage]) -> bytes:
         identity = self._identity
@@ -180,17 +183,18 @@ class RecordBatches:
         for place, error in answers.items():
             queue = self._queues[place]
             messages = queue[0]
+            if not (error in STORED or error in UNFIT or error in STALE or is_lasting(error)):
+                self._errors[place], moved = error, False
+                continue
+            # An earlier attempt without a clear answer may have stored what is refused now: its numbers are taken
+            was_unclear = self._errors.pop(place, None) is not None
+            self._is_stale |= error in STALE or (was_unclear and error not in STORED)
             if error in STALE:
-                self._is_stale = True
                 self._give_up(place, Retry(f"Kafka, topic {place.topic}: {name_error(error)}", after=0))
                 continue
             if is_lasting(error):
                 self._give_up(place, read_code(error, place.topic))
                 continue
-            if error not in STORED and error not in UNFIT:
-                self._errors[place], moved = error, False
-                continue
-            self._errors.pop(place, None)
             queue.popleft()
             if error in STORED:
                 self._identity.next[place] = self._identity.next.get(place, 0) + len(messages)
