@@ -146,11 +146,20 @@ async def test_a_template_gives_each_type_its_topic(make, cluster, topic) -> Non
     assert await connector.probe() == "Kafka with 3 brokers"
 
 
-@pytest.mark.parametrize("compress", ["gzip", "lz4", "snappy", "zstd"])
-async def test_compressed_messages_arrive_as_they_are(make, cluster, topic, compress) -> None:
+@pytest.mark.parametrize(("compress", "codec"), [("none", 0), ("gzip", 1), ("snappy", 2), ("lz4", 3), ("zstd", 4)])
+async def test_compressed_messages_arrive_as_they_are(make, cluster, topic, compress, codec, monkeypatch) -> None:
+    codecs, build = set[int](), RecordBatches._build_one
+
+    def look(*arguments) -> bytes:
+        body = build(*arguments)
+        codecs.add(struct.unpack_from(">h", body, 21)[0])
+        return body
+
+    monkeypatch.setattr(RecordBatches, "_build_one", look)
     events = [event(number, text="x" * 500) for number in range(20)]
     await (await make(compress=compress)).deliver(batch_of(*events))
     assert sorted(one.value for one in cluster.read(topic)) == sorted(one.body for one in events)
+    assert codecs == {codec}
 
 
 async def test_a_message_over_the_limit_is_refused_alone(make, cluster, topic) -> None:
@@ -319,6 +328,7 @@ class FakeBroker:
 
     async def send(self, leader: int, request) -> SimpleNamespace:
         ((_, ((_, body),)),) = request._topics
+        assert request.required_acks == -1  # all replicas in sync
         self.asked.append(struct.unpack_from(">qhii", body, 43))
         answer = next(self._answers)
         if isinstance(answer, Exception):
