@@ -23,6 +23,7 @@ from relay.api.store import FIND_STORES, KEY_BYTES, VALUE_BYTES, check_write, fi
 from relay.api.text import MORE, cut, find_closest
 from relay.api.threads import BACK_S, LeftBehind, Threads
 from relay.api.transport.addresses import UNIX, NetworkList, Networks, Peer
+from relay.api.transport.authorities import import_aiohttp
 from relay.api.transport.pem import Pem, PemError, Validity, load_chain, trust, validity
 from relay.api.transport.plain_file import NotPlain, check_plain, read_plain
 
@@ -59,6 +60,7 @@ __all__ = [
     "describe_missing",
     "find_closest",
     "find_key_range",
+    "import_aiohttp",
     "load_chain",
     "one_line",
     "parse_duration",

@@ -141,6 +141,10 @@ def main() -> NoReturn:
     if is_daemon or sys.argv[1:2] == ["console"]:
         _import_structlog()
     if is_daemon:
+        gc.disable()  # the start makes little garbage; `freeze_objects` enables the collector again
+        from relay.api.internal import import_aiohttp
+
+        import_aiohttp()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _end_at_once)  # until there is more to end than this
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the configuration is about to be read anyway

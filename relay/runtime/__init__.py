@@ -5,7 +5,14 @@ from relay.runtime.condition_watch import ConditionWatch
 from relay.runtime.daemon import Load, run
 from relay.runtime.event_loop import end_tasks, run_main
 from relay.runtime.history_writer import History
-from relay.runtime.process import StartError, explain_listen_errors, make_folder_error, on_signal, take_inherited
+from relay.runtime.process import (
+    StartError,
+    explain_listen_errors,
+    freeze_objects,
+    make_folder_error,
+    on_signal,
+    take_inherited,
+)
 from relay.runtime.reload_report import (
     HANGUP,
     catch_bug,
@@ -33,6 +40,7 @@ __all__ = [
     "explain_listen_errors",
     "follow_parent",
     "forget_removed",
+    "freeze_objects",
     "make_folder_error",
     "make_refused",
     "merge_with_stored",

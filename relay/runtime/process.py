@@ -82,5 +82,7 @@ def make_parked_limits(config: Config) -> ParkedLimits:
 
 
 def freeze_objects() -> None:
-    """Have the garbage collector skip all present objects: nearly all of them stay, and to find the others is slow."""
+    """Have the garbage collector skip all present objects: nearly all of them stay, and to find the others is slow.
+    Enable the collector, which is disabled during the start."""
     gc.freeze()
+    gc.enable()

@@ -35,6 +35,7 @@ from relay.runtime import (
     StartError,
     Worker,
     explain_listen_errors,
+    freeze_objects,
     make_folder_error,
     on_signal,
     take_inherited,
@@ -101,6 +102,7 @@ async def supervise(
             workers = [Supervised(one) for one in shares]
             view = JointView(config, load, store, state, workers)
             admin = Admin(view, config.admin, config.metrics, bound=for_admins)
+            freeze_objects()
             await _run_workers(config, view, admin, workers, sockets, stop, new_code)
     except* StartError as group:
         raise _find_first(group) from None

@@ -5,6 +5,7 @@ A destination that has answered 2xx has the events. aiohttp drops an answer whos
 event is sent again for what comes after it. The connection is not used again.
 """
 
+import asyncio
 import re
 import ssl
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import HttpProcessingError, HttpVersion11, RawResponseMessage
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
+
+from relay.api.transport.authorities import Deferred
 
 LINE_BYTES: Final = 100 << 10
 """Longest line of a head; the same as curl's."""
@@ -47,6 +50,8 @@ class Connections(aiohttp.TCPConnector):
 
     async def connect(self, req: aiohttp.ClientRequest, *arguments: Any, **options: Any) -> Any:
         """Connect for a request, through the proxy of its URL if there is a proxy."""
+        if req.is_ssl() and isinstance(context := self._get_ssl_context(req), Deferred):
+            await asyncio.to_thread(context.read)
         if self._proxies is not None and (via := self._proxies(req.url)):
             req.update_proxy(via.url, None, via.headers)
             if not req.is_ssl():  # then the proxy reads the request itself
