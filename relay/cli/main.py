@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +17,7 @@ import click
 
 from relay import __version__
 from relay.cli import output
+from relay.cli.added import find_added
 from relay.commands import ALIASES, COMMANDS
 from relay.words import describe_error, escape
 
@@ -45,13 +45,13 @@ class _Commands(click.Group):
         return super().parse_args(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        lines = {command.name or "": command.get_short_help_str(ONE_LINE) for command in _find_added()}
+        lines = {command.name or "": command.get_short_help_str(ONE_LINE) for command in find_added()}
         lines |= {name: own.summary for name, own in COMMANDS.items()}
         with formatter.section("Commands"):
             formatter.write_dl(sorted(lines.items()))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({*COMMANDS, *(command.name for command in _find_added() if command.name)})
+        return sorted({*COMMANDS, *(command.name for command in find_added() if command.name)})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in ALIASES:
@@ -61,7 +61,7 @@ class _Commands(click.Group):
         if own := COMMANDS.get(cmd_name):
             command: click.Command = getattr(import_module(f"relay.cli.commands.{own.module}"), cmd_name)
             return command
-        return next((command for command in _find_added() if command.name == cmd_name), None)
+        return next((command for command in find_added() if command.name == cmd_name), None)
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -77,13 +77,6 @@ class _Commands(click.Group):
                 raise
             click.echo(escape(report(error.mistakes, error.warnings)), err=True)
             ctx.exit(BAD_CONFIGURATION)
-
-
-def _find_added() -> Iterable[click.Command]:
-    """Find the commands that plugins add."""
-    from relay.config import Registry
-
-    return Registry.discover().commands
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -43,7 +43,6 @@ from relay.config.model import (
     LogSettings,
     MetricsSettings,
 )
-from relay.config.plugins.discovery import PLUGIN_FOLDERS
 from relay.config.plugins.make import (
     Made,
     NotMade,
@@ -60,6 +59,7 @@ from relay.config.redaction import LOG, Redaction
 from relay.config.schema import describe_settings, make_schema
 from relay.config.shipped import find_shipped
 from relay.config.tls import TlsError, TlsSettings, expiry_warning, make_server_context
+from relay.plugin_places import PLUGIN_FOLDERS
 
 __all__ = [
     "BROKEN",

@@ -13,8 +13,6 @@ from itertools import chain
 from pathlib import Path
 from typing import ClassVar, Final
 
-import click
-
 from relay.api import (
     DELIVERED,
     Answered,
@@ -28,7 +26,6 @@ from relay.api import (
     StoreError,
     Unauthorized,
     User,
-    hookimpl,
 )
 from relay_plugins.braze_cohorts.braze_requests import Attributes, Budget, CohortRequest, Partner, read_errors
 from relay_plugins.braze_cohorts.change import (
@@ -289,11 +286,3 @@ class BrazeCohorts(Connector, type="braze_cohorts"):
         )
         self._budget.record_answer(answer.headers, time.time())
         return answer
-
-
-@hookimpl
-def relay_commands() -> list[click.Command]:
-    """Return the command `relay cohorts`."""
-    from relay_plugins.braze_cohorts.cli.commands import cohorts
-
-    return [cohorts]

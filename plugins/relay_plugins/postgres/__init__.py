@@ -1,5 +1,41 @@
-"""The connector type `postgres`, and the command `relay postgres`."""
+"""The connector type `postgres`, and the command `relay postgres`.
 
-from relay_plugins.postgres.connector import Postgres, relay_commands
+relay imports this package for the command alone, too, such as for `relay --help`. Only the types import the rest.
+"""
 
-__all__ = ["Postgres", "relay_commands"]
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+import pluggy
+
+if TYPE_CHECKING:
+    from relay_plugins.postgres.connector import Postgres
+
+__all__ = ["Postgres", "relay_commands", "relay_types"]
+
+hookimpl: Final = pluggy.HookimplMarker("relay")
+"""The marker of `relay.api`, without the rest of `relay.api`: a tenth of a second."""
+
+
+def __getattr__(name: str) -> Any:
+    if name != "Postgres":
+        raise AttributeError(name)
+    from relay_plugins.postgres.connector import Postgres
+
+    return Postgres
+
+
+@hookimpl
+def relay_types() -> list[type]:
+    """Return the connector type `postgres`."""
+    from relay_plugins.postgres.connector import Postgres
+
+    return [Postgres]
+
+
+@hookimpl
+def relay_commands() -> list[click.Command]:
+    """Return the command `relay postgres`."""
+    from relay_plugins.postgres.commands import postgres
+
+    return [postgres]

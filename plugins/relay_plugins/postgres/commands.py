@@ -1,14 +1,13 @@
 """`relay postgres`: makes the table that a connector of the type `postgres` fills."""
 
-import asyncio
 from pathlib import Path
 
 import click
 
-from relay_plugins.postgres.connector import check_name
-
 
 def _check_table(ctx: click.Context, param: click.Parameter, name: str) -> str:
+    from relay_plugins.postgres.connector import check_name  # late, for `relay --help` needs none of relay.api
+
     try:
         return check_name(name)
     except ValueError as error:
@@ -33,7 +32,9 @@ def create(table: str, dsn_file: Path | None, only_print: bool) -> None:
 
     Exit codes: 0 made or printed; 1 the database refuses, or is not there.
     """
-    from relay_plugins.postgres.table import make_table  # `relay --help` does without
+    import asyncio
+
+    from relay_plugins.postgres.table import make_table
 
     statements = make_table(table)
     if only_print:

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
 
-import click
 from pydantic import AfterValidator
 
 from relay.api import (
@@ -22,7 +21,6 @@ from relay.api import (
     Skipped,
     Unauthorized,
     User,
-    hookimpl,
 )
 
 if TYPE_CHECKING:
@@ -183,11 +181,3 @@ async def _close(database: "asyncpg.Connection[Any]") -> None:
     """Close a connection. A statement that still runs is cancelled, if the server answers in time."""
     with suppress(Exception):
         await database.close(timeout=CLOSE_S)
-
-
-@hookimpl
-def relay_commands() -> list[click.Command]:
-    """Return the command `relay postgres`."""
-    from relay_plugins.postgres.commands import postgres
-
-    return [postgres]

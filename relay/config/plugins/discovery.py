@@ -6,25 +6,22 @@ import re
 import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache, partial
-from importlib.metadata import entry_points
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import Final
 
+from msgspec import Struct
+
 from relay.api.internal import NotPlain, check_plain, read_plain
+from relay.plugin_places import OWN, find_drop_ins, find_entry_points
 
 Stamp = Mapping[str, bytes]
-OWN: Final = "currents-relay"
-"""relay's own distribution, with its own plugins."""
 MOST_BYTES: Final = 64 << 20
-PLUGIN_FOLDERS: Final = (Path("/etc/relay/plugins"), Path("/usr/lib/relay/plugins"))
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(Struct, frozen=True):
     """A plugin that was found but not loaded yet. `load` may raise anything."""
 
     name: str
@@ -39,19 +36,14 @@ def find_candidates(folders: Sequence[Path]) -> Iterator[Candidate]:
 
     Drop-ins come first, by folder and name, then relay's own, then those of packages, by package and plugin.
     """
-    found: dict[str, Path] = {}
-    for folder in folders:
-        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-            if _is_plugin(path):
-                found.setdefault(path.stem, path)
-    for name, path in found.items():
+    for name, path in find_drop_ins(folders).items():
         yield Candidate(name, str(path), "", partial(_load_drop_in, path), is_drop_in=True)
     yield from find_installed()
 
 
 def find_installed() -> Iterator[Candidate]:
     """Find the plugins of installed distributions. Reads the entry points of all of them."""
-    points = set(entry_points(group="relay"))
+    points = find_entry_points()
     # once per distribution: its metadata is read and parsed whole, README and all
     about = {one: one.metadata for one in {point.dist for point in points} if one}
     installed = [
@@ -62,12 +54,6 @@ def find_installed() -> Iterator[Candidate]:
         installed, key=lambda one: (one[0] != OWN, re.sub(r"[-_.]+", "-", one[0]).lower(), one[2].name)
     ):
         yield Candidate(point.name, origin, version, point.load, is_drop_in=False)
-
-
-def _is_plugin(path: Path) -> bool:
-    if path.name.startswith("test_") or path.name == "conftest.py":  # what `relay new connector` puts beside a plugin
-        return False
-    return path.name[0] not in "_." and (path.suffix == ".py" or (path / "__init__.py").exists())
 
 
 def _load_drop_in(path: Path) -> ModuleType:

@@ -10,7 +10,6 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import current_thread, main_thread
 from types import ModuleType
@@ -18,6 +17,8 @@ from typing import Any, Final, cast
 
 import click
 import pluggy
+from msgspec import Struct
+from msgspec.structs import replace
 
 from relay.api import (
     Alert,
@@ -36,7 +37,6 @@ from relay.api.internal import describe_missing
 from relay.commands import ALIASES, COMMANDS
 from relay.config.plugins.contract import check_class
 from relay.config.plugins.discovery import (
-    PLUGIN_FOLDERS,
     Candidate,
     Stamp,
     digest_stamp,
@@ -46,6 +46,7 @@ from relay.config.plugins.discovery import (
 )
 from relay.config.plugins.probe import Probed, probe
 from relay.guests import contained, name_error
+from relay.plugin_places import PLUGIN_FOLDERS
 
 KINDS: Final[Mapping[str, tuple[type[Plugin], type[Settings]]]] = {
     "source": (Source, SourceSettings),
@@ -67,8 +68,7 @@ def make_key(name: str, origin: Path | str | None) -> str:
     return f"{name} ({origin})"
 
 
-@dataclass(frozen=True, slots=True)
-class PluginInfo:
+class PluginInfo(Struct, frozen=True):
     """A plugin that was found. `provides` lists things like "connector heap". `error`: why it cannot be used. `notes`:
     surprises for its author or an admin."""
 

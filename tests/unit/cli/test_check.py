@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-import relay.config.plugins.registry
 import relay_plugins as plugins
 import relay_plugins.filters
 from relay import __version__
+from relay.cli.added import find_added
 from relay.cli.main import relay as command
+from relay.config import Registry
 
 PLUGIN = """
 import click
@@ -238,10 +239,17 @@ def test_a_broken_plugin_is_a_warning_of_every_check(conf):
 
 
 def test_commands_of_plugins_are_commands_of_relay(conf, monkeypatch):
-    discover = relay.config.plugins.registry.Registry.discover
-    monkeypatch.setattr(relay.config.plugins.registry.Registry, "discover", lambda: discover([conf.parent / "plugins"]))
+    monkeypatch.setattr("relay.cli.added.PLUGIN_FOLDERS", [conf.parent / "plugins"])
     assert run("greet").output == "hello\n"
-    assert "greet" in run("--help").output
+    assert {"greet", "cohorts"} <= {*run("--help").output.split()}
+
+
+def test_commands_of_own_plugins_are_found_without_the_others(monkeypatch):
+    monkeypatch.setattr("relay.cli.added.PLUGIN_FOLDERS", [])
+    monkeypatch.setattr(Registry, "discover", None)
+    found = [one.name for one in find_added()]
+    monkeypatch.undo()
+    assert sorted(found) == sorted(one.name for one in Registry.discover(()).commands) == ["cohorts", "postgres"]
 
 
 def test_the_version_is_told():

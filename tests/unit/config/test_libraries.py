@@ -11,8 +11,8 @@ from click.testing import CliRunner, Result
 from relay.cli.main import relay as command
 from relay.config.load import load
 from relay.config.mistake import ConfigError
-from relay.config.plugins.discovery import OWN
 from relay.config.plugins.registry import KINDS, Registry
+from relay.plugin_places import OWN
 from relay.proposal.available import list_available
 
 LAKE = """

@@ -8,6 +8,7 @@ from typing import IO, Any
 
 import click
 
+from relay_plugins.braze_cohorts.cli import cohorts
 from relay_plugins.braze_cohorts.cli.files import Form, read_users
 from relay_plugins.braze_cohorts.cli.membership import (
     Pushing,
@@ -31,11 +32,6 @@ from relay_plugins.braze_cohorts.cli.options import (
 )
 from relay_plugins.braze_cohorts.cli.watch import watch
 from relay_plugins.braze_cohorts.queries import read_cohorts, read_members, read_unfinished
-
-
-@click.group
-def cohorts() -> None:
-    """Show Braze cohorts as relay knows them; send whole memberships."""
 
 
 @cohorts.command("list")

@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
 from pathlib import Path
 from textwrap import fill, indent
 from typing import Any, Final
 
 import click
+from msgspec.structs import asdict, replace
 
 from relay.api.internal import describe_missing, find_closest
 from relay.cli.options import plugins_option
