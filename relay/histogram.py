@@ -2,8 +2,9 @@
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 QUICK: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Bounds in seconds for work that should take milliseconds."""
@@ -11,8 +12,7 @@ SLOW: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 3
 """Bounds in seconds for work that takes milliseconds, or days if a destination is down."""
 
 
-@dataclass(slots=True)
-class Histogram:
+class Histogram(Struct):
     """Counts of values per bucket. A value on a bound counts below the bound. The last count is above all bounds."""
 
     bounds: Sequence[float]

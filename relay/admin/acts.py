@@ -1,9 +1,10 @@
 """Acts of admins, as entries of the history. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Final, Literal
+
+from msgspec.structs import asdict
 
 from relay.inspect import Backup
 from relay.status import ReloadResult

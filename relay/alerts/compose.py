@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from relay.alerts.schedule import FLAPS, AlertRules, Due, describe_changes, shorten
 from relay.api import Alarm

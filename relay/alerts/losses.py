@@ -1,7 +1,9 @@
 """Finds the losses of connectors. A loss is reported for a day, because nothing is wrong afterwards. Pure."""
 
-from dataclasses import dataclass, field, replace
 from typing import Final
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from relay.status import Condition, Status
 from relay.words import format_count
@@ -9,8 +11,7 @@ from relay.words import format_count
 LASTS_S: Final = 86400.0
 
 
-@dataclass(frozen=True, slots=True)
-class Loss:
+class Loss(Struct, frozen=True):
     """Expired events of one connector."""
 
     ever: int
@@ -21,8 +22,7 @@ class Loss:
     last: float = 0.0
 
 
-@dataclass(slots=True)
-class Losses:
+class Losses(Struct):
     """Compares each status with the one before."""
 
     _losses: dict[str, Loss] = field(default_factory=dict)

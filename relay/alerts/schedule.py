@@ -6,8 +6,10 @@ and then nothing until the thing has stayed wrong, or well, for long enough.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, NamedTuple
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from relay.api import AlertSettings
 from relay.kinds import ALERTED, find_family
@@ -37,8 +39,7 @@ def make_key(condition: Condition) -> Key:
     return Key(condition.subject, find_family(condition.kind))
 
 
-@dataclass(frozen=True, slots=True)
-class AlertRules:
+class AlertRules(Struct, frozen=True):
     """What an alert reports, and when."""
 
     kinds: frozenset[str]
@@ -77,8 +78,7 @@ class AlertRules:
         return not self.only or any(entry in (subject, name) or subject.startswith(f"{entry} ") for entry in self.only)
 
 
-@dataclass(frozen=True, slots=True)
-class Track:
+class Track(Struct, frozen=True):
     """The memory of one thing. It changes with the thing, and with each report."""
 
     kind: str
@@ -96,8 +96,7 @@ class Track:
     flaps: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
+class Due(Struct, frozen=True):
     """Something to report."""
 
     key: Key

@@ -11,12 +11,13 @@ import time
 import uuid
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
 import msgspec
 import structlog
+from msgspec import Struct
+from msgspec.structs import replace
 
 from relay.alerts.compose import ALARMS_AT_MOST, make_alarms, make_present_alarms
 from relay.alerts.schedule import AlertRules, Key, Memory, Track, make_key, take_step
@@ -37,8 +38,7 @@ WAITING: Final = 100
 log = structlog.stdlib.get_logger()
 
 
-@dataclass(frozen=True)
-class SendTimes:
+class SendTimes(Struct, frozen=True):
     """The times of an alert, in seconds."""
 
     first_wait: float = 1.0

@@ -3,9 +3,10 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from fnmatch import translate
 from typing import Final
+
+from msgspec import Struct
 
 from relay.api.internal import find_closest
 from relay.catalogue.types import TYPES, find_type
@@ -29,8 +30,7 @@ UNKNOWN: Final = "unknown"
 NAMES: Final = sorted({*TYPES, UNKNOWN, *(t.group for t in TYPES.values()), *(t.channel for t in TYPES.values())})
 
 
-@dataclass(frozen=True, slots=True)
-class Unmatched:
+class Unmatched(Struct, frozen=True):
     """An entry that matches no catalogued type, and the name that was perhaps meant."""
 
     entry: str

@@ -7,14 +7,14 @@ being in here. Before mid-2021 Braze left out the `users.` prefix; such names ar
 
 import csv
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class EventType:
+
+class EventType(Struct, frozen=True):
     """An event type. `status` is `current`, `retired`, or `unknown`: not in the catalogue."""
 
     group: str

@@ -1,9 +1,9 @@
 """The effective configuration: the value of every setting as an admin would write it, and its place."""
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
 from pydantic_core import to_jsonable_python
 
 from relay.api import Settings
@@ -14,8 +14,7 @@ from relay.config.mistake import format_path
 from relay.guests import contained, read_text
 
 
-@dataclass(frozen=True, slots=True)
-class Effective:
+class Effective(Struct, frozen=True):
     """A setting. `value` is plain data as in TOML, a secret its reference, None not set. `file` is "" for a default."""
 
     table: KeyPath

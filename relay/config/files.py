@@ -19,6 +19,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from msgspec import Struct
+
 from relay.api.internal import NotPlain, read_plain
 from relay.config.excerpt import hide_secrets, is_secret, make_excerpt
 from relay.config.line_numbers import KeyPath, locate_keys
@@ -92,16 +94,15 @@ class Text:
     text: str = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class FoundFiles:
+class FoundFiles(Struct, frozen=True):
     """The documents in their order, and the mistakes of the files as such."""
 
-    documents: list[Document] = field(default_factory=list)
-    mistakes: list[Mistake] = field(default_factory=list)
-    warnings: list[Mistake] = field(default_factory=list)
-    unread: list[str] = field(default_factory=list)
+    documents: list[Document] = []
+    mistakes: list[Mistake] = []
+    warnings: list[Mistake] = []
+    unread: list[str] = []
     """Missing files. What seems to be lacking may be in them."""
-    proposed: Mapping[Path, str | None] = field(default_factory=dict)
+    proposed: Mapping[Path, str | None] = {}
     """Texts that count in place of files; None: there is no such file."""
     spelled_out: Path | None = None
     """The folder whose files are named by their whole path: nobody would look for them there."""

@@ -8,6 +8,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
+from msgspec import Struct, structs
 from pydantic import ValidationError
 
 from relay.api import Plugin, Settings
@@ -62,8 +63,7 @@ class RouteTest(NamedTuple):
     line: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(Struct, frozen=True):
     """A valid configuration, with warnings of what is probably not meant."""
 
     config: Config
@@ -96,7 +96,7 @@ def load(
     where = folders if isinstance(folders, ConfFolders) else ConfFolders(folders)
     found = read_folders(where, proposed, must_read=secrets_required)
     loaded = _load(found, registry, where.in_order, secrets_required=secrets_required)
-    return replace(loaded, config=replace(loaded.config, folders=where))
+    return structs.replace(loaded, config=replace(loaded.config, folders=where))
 
 
 def load_again(texts: Sequence[Text], registry: Registry, *, secrets_required: bool = True) -> Loaded:
@@ -343,7 +343,7 @@ class _Check:
             if has_mistakes and self.registry.is_of(stale, kind, plugin.type):  # its new code may accept these settings
                 last = self.mistakes.pop()
                 reason = f"{last.reason}; the new code of plugin {stale} takes a restart"
-                self.mistakes.append(replace(last, reason=reason))
+                self.mistakes.append(structs.replace(last, reason=reason))
         file, line = self.merged.find_origin((kind, name)) or ("", None)
         return Configured(name, plugin, settings, file, line) if settings else None
 

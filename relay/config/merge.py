@@ -3,10 +3,10 @@
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Final, TypeGuard
 
+from msgspec import Struct, field
 from pydantic import BaseModel
 
 from relay.config.files import Document
@@ -19,8 +19,7 @@ OF_A_MACHINE: Final = {"journal": "node", "ingest": "listen", "admin": "listen",
 SECRET_KEYS: Final = ("credential", "file", "env")
 
 
-@dataclass(frozen=True, slots=True)
-class Merged:
+class Merged(Struct, frozen=True):
     """The tables of all files as one."""
 
     table: dict[str, Any] = field(default_factory=dict)

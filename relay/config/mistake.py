@@ -1,11 +1,11 @@
 """A mistake in the configuration, described so that a person finds and corrects it."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mistake:
+class Mistake(Struct, frozen=True, kw_only=True):
     """A mistake, or, among warnings, something that is probably not meant.
 
     `file` is relative to its conf.d folder, and "" if no single file is to blame. `line` counts from 1. `excerpt` is

@@ -4,12 +4,12 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import replace
 from functools import lru_cache
 from itertools import chain
 from types import UnionType
 from typing import Any, Final, TypeGuard, TypeVar, Union, get_args, get_origin
 
+from msgspec.structs import replace
 from pydantic import BaseModel, BeforeValidator, ValidationError, create_model
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails

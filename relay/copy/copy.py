@@ -11,9 +11,11 @@ How it fails and recovers:
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final
+
+from msgspec.structs import replace
 
 from relay.copy.contract import FIRST_TABLES, TABLES, LogPart, Side, Table
 from relay.inspect import Audit, audit, merge_audits

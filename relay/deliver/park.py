@@ -1,10 +1,10 @@
 """Parks events, and tries until the state takes them."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from typing import Final
 
 import structlog
+from msgspec.structs import replace
 
 from relay.api import Batch, Connector, Event, UnreadableEvent
 from relay.config import Redaction

@@ -3,12 +3,12 @@
 import asyncio
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from importlib.resources import files
 from typing import Final
 
 import structlog
 from aiohttp import web
+from msgspec.structs import replace
 
 from relay.api import Decoded, Source
 from relay.api.internal import Validity

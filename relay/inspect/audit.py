@@ -1,13 +1,12 @@
 """The audit: proves from the journal, not from counters, that nothing vanished. Blocking, and changes nothing."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from itertools import chain, pairwise
 from typing import Final
 
 from msgspec import Struct
-from msgspec.structs import fields
+from msgspec.structs import asdict, fields
 
 from relay.inspect.progress import UNTOLD, JournalProgress
 from relay.store import (

@@ -7,10 +7,11 @@ whose counts are known and cannot have changed. What is missing is counted by th
 import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Final
+
+from msgspec import Struct
 
 from relay.inspect.progress import UNTOLD, JournalProgress
 from relay.store import LogView, Store, UnreadPart
@@ -21,8 +22,7 @@ MOST_TYPES: Final = 1000
 """Types that are told, the most frequent ones; also of each part."""
 
 
-@dataclass(frozen=True, slots=True)
-class PartCount:
+class PartCount(Struct, frozen=True):
     """The events of a part of the journal."""
 
     key: str
@@ -35,8 +35,7 @@ class PartCount:
     """When the last event of each type was received, in Unix seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class FoundCounts:
+class FoundCounts(Struct, frozen=True):
     """What a call has counted."""
 
     counted: Sequence[PartCount]
@@ -48,8 +47,7 @@ class FoundCounts:
     problems: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TypeCount:
+class TypeCount(Struct, frozen=True, kw_only=True):
     """The events of a type."""
 
     type: str
@@ -60,8 +58,7 @@ class TypeCount:
     """The events by day (UTC), such as "2026-12-02"."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JournalTypes:
+class JournalTypes(Struct, frozen=True, kw_only=True):
     """The event types in the journal."""
 
     since: float

@@ -18,12 +18,13 @@ How it fails and recovers:
 import time
 import zlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
 import orjson
 import structlog
+from msgspec.structs import replace
 
 from relay import __version__
 from relay.postgres.cluster import LOCK, check_bar

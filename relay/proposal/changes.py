@@ -1,8 +1,9 @@
 """Compares two configurations: what a reload changes, and what waits for a restart. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal
+
+from msgspec.structs import replace
 
 from relay.config import OWN_TABLES, Config, JournalSettings
 from relay.guests import is_same

@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from relay.config import (
     ConfFolders,
@@ -26,8 +28,7 @@ from relay.status import ReloadResult
 from relay.store import Store
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
+class Setting(Struct, frozen=True, kw_only=True):
     """The relay that runs, as far as its configuration goes; or where a relay would find its configuration."""
 
     folders: ConfFolders

@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct
 
 from relay.api import Connector
 from relay.config import Configured, Redaction, read_traits
@@ -14,8 +15,7 @@ from relay.guests import contained, find_reason, read_text, run_limited
 PROBE_S: Final = 8.0
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
+class Probe(Struct, frozen=True):
     """What was found of a destination."""
 
     reached: bool | None

@@ -3,12 +3,12 @@
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Final
 
 import msgspec
+from msgspec import Struct, field
 
 from relay.api import Block, Event
 from relay.catalogue import Selection
@@ -26,8 +26,7 @@ MOST_TYPES: Final = 500
 """Types that are counted each, the most frequent ones."""
 
 
-@dataclass(slots=True)
-class _Tally:
+class _Tally(Struct):
     """What has passed so far."""
 
     read: int = 0

@@ -1,18 +1,17 @@
 """What a configuration can name, what is asked of a proposed one, and what is found. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from relay.config import Mistake
 from relay.proposal.probe import Probe
 from relay.status import ReloadResult
 
 
-@dataclass(frozen=True, slots=True)
-class AvailablePlugin:
+class AvailablePlugin(Struct, frozen=True):
     """A plugin that is installed or dropped in."""
 
     name: str
@@ -31,8 +30,7 @@ class AvailablePlugin:
     """Whether the files of the plugin have changed since relay loaded them. The new code takes a restart."""
 
 
-@dataclass(frozen=True, slots=True)
-class AvailableType:
+class AvailableType(Struct, frozen=True):
     """A type that a table of conf.d can name."""
 
     kind: str
@@ -59,16 +57,14 @@ class AvailableType:
     missing."""
 
 
-@dataclass(frozen=True, slots=True)
-class AvailableTypes:
+class AvailableTypes(Struct, frozen=True):
     """The plugins and their types."""
 
     plugins: Sequence[AvailablePlugin]
     types: Sequence[AvailableType]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proposal:
+class Proposal(Struct, frozen=True, kw_only=True):
     """Files of conf.d as they would be, and what to try with them."""
 
     files: Mapping[str, str | None]
@@ -80,8 +76,7 @@ class Proposal:
     """Connector for which relay looks at the events of the last hour."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Example:
+class Example(Struct, frozen=True, kw_only=True):
     """An event as the connector would get it."""
 
     offset: int
@@ -92,8 +87,7 @@ class Example:
     event: msgspec.Raw
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventSample:
+class EventSample(Struct, frozen=True, kw_only=True):
     """What a connector would have had of the events of the last hour."""
 
     since: float
@@ -118,8 +112,7 @@ class EventSample:
     """What could not be read of the journal, or which filter does not open."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckedProposal:
+class CheckedProposal(Struct, frozen=True, kw_only=True):
     """What was found."""
 
     mistakes: Sequence[Mistake]
@@ -131,8 +124,7 @@ class CheckedProposal:
     sample: EventSample | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProposalAnswer:
+class ProposalAnswer(Struct, frozen=True, kw_only=True):
     """What was found, for admins."""
 
     ok: bool

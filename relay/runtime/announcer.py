@@ -8,7 +8,8 @@ standby. While the database is away, it goes on with what it sees of itself.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from relay.alerts import Alerts
 from relay.api import Alert

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Final
 
 import structlog
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from relay.status import Condition, Status, find_conditions
 
@@ -13,8 +14,7 @@ PATIENCE_S: Final = 60.0
 log = structlog.stdlib.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class ConditionSnapshot:
+class ConditionSnapshot(Struct, frozen=True):
     """The conditions at one moment, compared with the moment before."""
 
     status: Status
@@ -30,8 +30,7 @@ class ConditionSnapshot:
         return self.status.now
 
 
-@dataclass(slots=True)
-class ConditionWatch:
+class ConditionWatch(Struct):
     """Compares the conditions with the ones before, and calls the listeners."""
 
     listeners: list[Callable[[ConditionSnapshot], None]] = field(default_factory=list)

@@ -6,9 +6,10 @@ at most. The next entry says how many were left out. The last state is always en
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 from relay.kinds import ENDS, find_family
 from relay.runtime.condition_watch import ConditionSnapshot
@@ -40,8 +41,7 @@ Key = tuple[str, str]
 """A subject, and the family of a kind."""
 
 
-@dataclass(slots=True)
-class Told:
+class Told(Struct):
     """What the history says of one thing, and its changes since."""
 
     state: tuple[str, int] | None = None
@@ -54,8 +54,7 @@ class Told:
     """Times of the last entries."""
 
 
-@dataclass(slots=True)
-class PeriodCount:
+class PeriodCount(Struct):
     """A count since the last entry, and the time of that entry."""
 
     number: int = 0
@@ -64,8 +63,7 @@ class PeriodCount:
     """When the first of them was seen; None without any."""
 
 
-@dataclass(slots=True)
-class HistoryEntries:
+class HistoryEntries(Struct):
     """Makes entries, and remembers what it has entered."""
 
     _told: dict[Key, Told] = field(default_factory=dict)

@@ -9,10 +9,10 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 import structlog
+from msgspec.structs import replace
 
 from relay import __version__
 from relay.config import LOG, Config, find_changed_files, read_stamps

@@ -6,11 +6,12 @@ import signal
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
+from msgspec import Struct, structs
 
 from relay.api import Connector, ConnectorSettings, Plugin, Settings
 from relay.config import AdminSettings, Config, Configured, JournalSettings, MetricsSettings, Text
@@ -24,8 +25,7 @@ P = TypeVar("P", bound=Plugin)
 S = TypeVar("S", bound=Settings)
 
 
-@dataclass(frozen=True, slots=True)
-class Worker:
+class Worker(Struct, frozen=True):
     """A worker. The first worker, number 0, keeps the events that must be in one journal."""
 
     number: int
@@ -50,7 +50,7 @@ class Worker:
         return cls(**json.loads(text))
 
     def __str__(self) -> str:
-        return json.dumps(asdict(self))
+        return json.dumps(structs.asdict(self))
 
     def read_texts(self) -> list[Text]:
         """Read the configuration in force at this worker's start, whatever is on disk by now. Works once."""

@@ -4,8 +4,9 @@ import json
 import sqlite3
 from collections.abc import Collection, Sequence
 from contextlib import closing
-from dataclasses import astuple
 from pathlib import Path
+
+from msgspec.structs import astuple
 
 from relay.state.database_file import connect, convert_errors
 from relay.store import MESSAGE_COLUMNS, MESSAGES_KEPT, AlertMessage, Tracks, Wanted

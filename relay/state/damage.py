@@ -4,9 +4,10 @@ import sqlite3
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import closing, suppress
-from dataclasses import astuple
 from pathlib import Path
 from typing import Final
+
+from msgspec.structs import astuple
 
 from relay.state.database_file import connect
 from relay.store import Damage

@@ -8,10 +8,11 @@ import sqlite3
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict
 from itertools import starmap
 from pathlib import Path
 from typing import Final
+
+from msgspec.structs import asdict
 
 from relay.state.database_file import connect, convert_errors
 from relay.state.erasure.table import find_done_by_admins, read_results

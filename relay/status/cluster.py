@@ -5,9 +5,9 @@ command while none runs. Partitions that no process runs are told of by their le
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import msgspec
+from msgspec.structs import replace
 
 from relay.config import Config
 from relay.status.merge import freeze, merge_statuses

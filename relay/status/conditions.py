@@ -5,8 +5,9 @@ facts are those of each check.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from relay.status.advice import advise_on_doubt, advise_on_lane
 from relay.status.diagnosis import (
@@ -27,8 +28,7 @@ from relay.status.diagnosis import (
 from relay.status.model import JournalStatus, LaneStatus, SourceStatus, Status
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(Struct, frozen=True):
     """Something that is wrong now."""
 
     kind: str

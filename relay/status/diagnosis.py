@@ -1,8 +1,9 @@
 """Describes what is wrong, and what to do about it. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from relay.api.internal import Validity
 from relay.status.advice import advise_in_parts, advise_on_doubt, advise_on_full, describe_reason
@@ -36,8 +37,7 @@ STOPS: Final = "Braze disables a Current after 5 days of errors"
 NOT_AGAIN: Final = "events are lost: Braze does not send again what got 401 or 403"
 
 
-@dataclass(frozen=True, slots=True)
-class HealthFinding:
+class HealthFinding(Struct, frozen=True):
     """The health of one part of relay."""
 
     name: str
@@ -47,8 +47,7 @@ class HealthFinding:
     """Parked events, which are no failure but may need a look."""
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
+class Diagnosis(Struct, frozen=True):
     """The health of all parts."""
 
     ok: bool

@@ -6,9 +6,10 @@ those of an idle worker.
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import reduce
 from typing import Final, TypeVar
+
+from msgspec.structs import replace
 
 from relay.status.model import (
     CertificateStatus,

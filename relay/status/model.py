@@ -4,8 +4,9 @@ Times are Unix seconds. Counts are since the start, and rates are events per sec
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec import Struct, field
 
 from relay.histogram import Histogram
 from relay.store import Doubt, FailingErasures, ParkedTotal, StandbyCounts
@@ -13,8 +14,7 @@ from relay.store import Doubt, FailingErasures, ParkedTotal, StandbyCounts
 State = Literal["idle", "working", "refusing", "failing", "unauthorized", "paused", "broken"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusing:
+class Refusing(Struct, frozen=True, kw_only=True):
     """A source answers nothing but errors."""
 
     since: float
@@ -25,8 +25,7 @@ class Refusing:
     """When the sender stops for good; None: unknown."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceStatus:
+class SourceStatus(Struct, frozen=True, kw_only=True):
     """What a source has taken and refused."""
 
     source: str
@@ -65,8 +64,7 @@ class SourceStatus:
         return sum(number for status, number in self.requests.items() if status != "2xx")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LastError:
+class LastError(Struct, frozen=True, kw_only=True):
     """The last failed delivery."""
 
     at: float
@@ -78,8 +76,7 @@ class LastError:
     event_id: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LastAlert:
+class LastAlert(Struct, frozen=True, kw_only=True):
     """The last tried message of an alert."""
 
     id: str
@@ -89,8 +86,7 @@ class LastAlert:
     """Why it was not sent; empty if it was."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AlertStatus:
+class AlertStatus(Struct, frozen=True, kw_only=True):
     """The state of an alert."""
 
     alert: str
@@ -112,8 +108,7 @@ class AlertStatus:
     """None without any."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LaneStatus:
+class LaneStatus(Struct, frozen=True, kw_only=True):
     """The state of a connector's lane."""
 
     connector: str
@@ -178,8 +173,7 @@ class LaneStatus:
     """Seconds that an event may wait for a full batch."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JournalStatus:
+class JournalStatus(Struct, frozen=True, kw_only=True):
     """The fill level of the journal."""
 
     oldest: int
@@ -218,8 +212,7 @@ class JournalStatus:
         return self.needed / self.capacity if self.capacity else 0.0  # none is known while all workers are away
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RemovedConnector:
+class RemovedConnector(Struct, frozen=True, kw_only=True):
     """A connector that has run, and is not configured any more, or disabled."""
 
     connector: str
@@ -229,8 +222,7 @@ class RemovedConnector:
     """It is in conf.d with `enabled = false`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListenerStatus:
+class ListenerStatus(Struct, frozen=True, kw_only=True):
     """The connections of a listener."""
 
     connections: int
@@ -239,8 +231,7 @@ class ListenerStatus:
     """Connections refused or closed before a request was understood, by cause, since the start."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CertificateStatus:
+class CertificateStatus(Struct, frozen=True, kw_only=True):
     """A certificate that relay serves."""
 
     certificate: str
@@ -252,8 +243,7 @@ class CertificateStatus:
     """The files of certificate and key."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplayStatus:
+class ReplayStatus(Struct, frozen=True, kw_only=True):
     """The progress of a replay under way."""
 
     number: int
@@ -265,8 +255,7 @@ class ReplayStatus:
     """Events that get their outcome, beside those of the lane."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerStatus:
+class WorkerStatus(Struct, frozen=True, kw_only=True):
     """One of several workers."""
 
     worker: int
@@ -280,8 +269,7 @@ class WorkerStatus:
     """It takes nothing in, and ends once it has delivered and erased what it has: `runtime.workers` is lower now."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeStatus:
+class NodeStatus(Struct, frozen=True, kw_only=True):
     """A process of a node, one of those that share the partitions of a store."""
 
     node: str
@@ -306,8 +294,7 @@ class NodeStatus:
     """Connectors that only other processes have. Their events in the partitions of this one wait."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RefusedReload:
+class RefusedReload(Struct, frozen=True, kw_only=True):
     """A refused reload without a successful one since: conf.d is not in force."""
 
     at: float
@@ -315,8 +302,7 @@ class RefusedReload:
     """Its mistakes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
+class Status(Struct, frozen=True, kw_only=True):
     """The status at one moment."""
 
     version: str

@@ -1,8 +1,9 @@
 """The result of a reload, as a value and in words. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, Literal
+
+from msgspec import Struct
 
 from relay.config import Mistake
 from relay.words import format_count, format_span
@@ -17,8 +18,7 @@ What = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class ReloadChange:
+class ReloadChange(Struct, frozen=True):
     """A part of the configuration that has changed."""
 
     kind: Kind
@@ -34,8 +34,7 @@ class ReloadChange:
     """Whether the sender of a removed source stops for good after a time of errors, as Braze does."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReloadWarning:
+class ReloadWarning(Struct, frozen=True):
     """Something that an admin may have to mend after a successful reload."""
 
     subject: str
@@ -43,8 +42,7 @@ class ReloadWarning:
     sentence: str
 
 
-@dataclass(frozen=True, slots=True)
-class ReloadResult:
+class ReloadResult(Struct, frozen=True):
     """The result of a reload."""
 
     changes: Sequence[ReloadChange] = ()

@@ -5,9 +5,9 @@ Without them, counts "ever" would fall when there are fewer workers than before.
 
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, replace
 
 import structlog
+from msgspec.structs import asdict, replace
 
 from relay import __version__
 from relay.config import Config

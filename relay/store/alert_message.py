@@ -1,15 +1,16 @@
 """A message of an alert. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import fields
 
 MESSAGES_KEPT: Final = 20
 """Messages of each alert that stay after they are sent or given up."""
 
 
-@dataclass(frozen=True, slots=True)
-class AlertMessage:
+class AlertMessage(Struct, frozen=True):
     """A message of an alert, sent or not. Times are Unix seconds."""
 
     id: str

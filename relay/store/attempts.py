@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Literal
+
+from msgspec import Struct
 
 ATTEMPTS_COLUMNS: Final = "connector, replay, ranges, attempts, outcome, answer, first, last"
 """The columns of attempts in a table; `ranges` is JSON."""
@@ -12,8 +13,7 @@ ATTEMPTS_KEPT_BYTES: Final = 64 << 20
 """Bytes of kept attempts, at most. The oldest are deleted first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attempts:
+class Attempts(Struct, frozen=True):
     """Attempts to deliver some events together, up to now or up to their outcome."""
 
     connector: str

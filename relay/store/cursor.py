@@ -3,13 +3,14 @@
 import json
 from bisect import insort
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, fields, replace
 from operator import add, attrgetter
 from typing import Final
 
+from msgspec import Struct, field
+from msgspec.structs import fields, replace
 
-@dataclass(slots=True)
-class Counts:
+
+class Counts(Struct):
     """Events per outcome."""
 
     delivered: int = 0
@@ -36,8 +37,7 @@ CURSOR_COLUMNS: Final = f"start, position, ahead, {', '.join(OUTCOMES)}"
 """The columns of a cursor in a table; `ahead` is JSON."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ledger:
+class Ledger(Struct, frozen=True):
     """The ledger of one lane: accepted = delivered + unselected + filtered + parked + expired + damaged +
     erased + pending."""
 
@@ -53,8 +53,7 @@ class Ledger:
         return self.accepted - self.counts.total
 
 
-@dataclass(slots=True)
-class Cursor:
+class Cursor(Struct):
     """Everything below `position` is settled, and so are the ranges `ahead` above it (start, stop), ascending."""
 
     start: int

@@ -1,14 +1,14 @@
 """Unreadable events of a journal. Pure."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from relay.words import format_count, format_ranges
 
 
-@dataclass(frozen=True, slots=True)
-class Damage:
+class Damage(Struct, frozen=True):
     """The unreadable events from offset `start` up to `stop`."""
 
     start: int

@@ -1,8 +1,9 @@
 """A doubt about journal, database or clock. Pure."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final, Literal
+
+from msgspec import Struct
 
 ON_CLOCK: Final = "accepting the clock ends this warning, and events, ids and parked events age by the clock again"
 """What accepting the clock does."""
@@ -10,8 +11,7 @@ ON_LOSSES: Final = "accepting the journal ends this warning, and changes nothing
 """What accepting the journal with its losses does."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Doubt:
+class Doubt(Struct, frozen=True, kw_only=True):
     """A doubt that an admin may accept."""
 
     worker: int

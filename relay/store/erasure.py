@@ -3,9 +3,11 @@
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any, Final, Literal, NamedTuple, Protocol
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from relay.api import OtherId, User
 from relay.store.cursor import Counts
@@ -21,8 +23,7 @@ Stage = Literal["waiting", "at the connectors", "done"]
 """The progress of an erasure."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectorAnswer:
+class ConnectorAnswer(Struct, frozen=True):
     """A connector's answer to an erasure."""
 
     connector: str
@@ -34,8 +35,7 @@ class ConnectorAnswer:
     """Unix seconds."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Erasure:
+class Erasure(Struct, frozen=True, kw_only=True):
     """A user to be erased; when it is done, the receipt. The fields are those of the table."""
 
     number: int = 0
@@ -184,8 +184,7 @@ def _find_last(times: Sequence[float | None]) -> float | None:
     return max(known) if len(known) == len(times) else None
 
 
-@dataclass(frozen=True, slots=True)
-class FailingErasures:
+class FailingErasures(Struct, frozen=True):
     """Erasures whose last try failed at the same place."""
 
     connector: str | None

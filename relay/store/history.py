@@ -3,8 +3,10 @@
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from typing import Any, Final
+
+from msgspec import Struct, field
+from msgspec.structs import asdict
 
 from relay.api.internal import cut
 from relay.store.erasure import ErasureResult
@@ -17,8 +19,7 @@ ENTRY_COLUMNS: Final = "kind, subject, sentence, done_by, about, at"
 """The columns of an entry in a table, without the number; `about` is JSON."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """An entry of the history."""
 
     kind: str
@@ -36,8 +37,7 @@ class Entry:
     """Given by the database in the order of writing."""
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryQuery:
+class HistoryQuery(Struct, frozen=True):
     """Selects entries."""
 
     since: float | None = None

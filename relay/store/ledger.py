@@ -1,8 +1,10 @@
 """The last saved ledgers of lanes and sources. Pure."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass
 from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import astuple
 
 from relay.store.cursor import Cursor, Ledger, find_unsettled
 from relay.words import format_ranges
@@ -13,8 +15,7 @@ SOURCE_COLUMNS: Final = "name, duplicates, failing_since, last, status, reason, 
 """The columns of a source's ledger in a table."""
 
 
-@dataclass(frozen=True, slots=True)
-class LaneLedger:
+class LaneLedger(Struct, frozen=True):
     """The last saved cursor of a lane, with the journal's head of that moment."""
 
     connector: str
@@ -44,8 +45,7 @@ class LaneLedger:
         return self.cursor.is_settled(offset)
 
 
-@dataclass(frozen=True, slots=True)
-class Refusals:
+class Refusals(Struct, frozen=True):
     """A source refuses every request since `since`."""
 
     since: float
@@ -59,8 +59,7 @@ class Refusals:
     """When the sender stops for good, in Unix seconds; None: unknown."""
 
 
-@dataclass(frozen=True, slots=True)
-class SourceLedger:
+class SourceLedger(Struct, frozen=True):
     """The counts of a source."""
 
     source: str

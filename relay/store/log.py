@@ -2,8 +2,9 @@
 
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from msgspec import Struct, field
 
 from relay.api import Block, Kind, User
 from relay.histogram import Histogram
@@ -15,8 +16,7 @@ Wants = Callable[[str], bool]
 """Whether events of this type are wanted."""
 
 
-@dataclass(frozen=True, slots=True)
-class JournalLimits:
+class JournalLimits(Struct, frozen=True):
     """Limits of the journal: `max_size` bytes on disk, delivered events for `retention` seconds."""
 
     max_size: int
@@ -29,8 +29,7 @@ class JournalLimits:
     """Whether new events are compressed."""
 
 
-@dataclass(frozen=True, slots=True)
-class EventIds:
+class EventIds(Struct, frozen=True):
     """The ids of the events of a request, by which duplicates are found."""
 
     source: str
@@ -43,8 +42,7 @@ class EventIds:
     """What the events are about: an id counts only while it is among the latest of its subject."""
 
 
-@dataclass(frozen=True, slots=True)
-class ErasedStretch:
+class ErasedStretch(Struct, frozen=True):
     """What a stretch of the log holds of the users to erase."""
 
     end: int

@@ -1,8 +1,9 @@
 """A log as a bystander reads it: the contract. Pure."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
+
+from msgspec import Struct
 
 from relay.api import Block
 from relay.store.ledger import Range
@@ -17,8 +18,7 @@ def ignore_position(position: int) -> None:
     """Do nothing."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckedPart:
+class CheckedPart(Struct, frozen=True, kw_only=True):
     """What was found in a part of a log. Times are Unix seconds."""
 
     path: str
@@ -47,8 +47,7 @@ class CheckedPart:
         return self.condition in ("good", "open", "torn")
 
 
-@dataclass(frozen=True, slots=True)
-class UnreadPart:
+class UnreadPart(Struct, frozen=True):
     """A part in which a log keeps its events, unread."""
 
     name: str
@@ -61,8 +60,7 @@ class UnreadPart:
     """Changes whenever its events change; "" while it takes events."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogSurvey:
+class LogSurvey(Struct, frozen=True, kw_only=True):
     """What is there of a log, found by reading all of it."""
 
     parts: int

@@ -3,12 +3,14 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from heapq import merge
 from itertools import dropwhile
 from operator import attrgetter
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+from msgspec import Struct, field
+from msgspec.structs import fields, replace
 
 from relay.api import Event, Kind
 
@@ -23,8 +25,7 @@ CAUSES: Final = ("unreadable", "filter", "refused", "too_large", "gave_up", "bug
 `give_up_after` is over, or it follows a parked event of its key."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parked:
+class Parked(Struct, frozen=True):
     """A parked event, and why it is parked."""
 
     source: str
@@ -97,8 +98,7 @@ def measure_parked(reason: str, answer: str, key: str | None, body: bytes) -> in
     return ROW_BYTES + len(body) + len(reason) + len(answer) + len(key or "")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParkedQuery:
+class ParkedQuery(Struct, frozen=True, kw_only=True):
     """Selects parked events. All given conditions must hold."""
 
     numbers: Sequence[int] = ()
@@ -148,8 +148,7 @@ SETTINGS: Final[dict[Reason, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParkedTotal:
+class ParkedTotal(Struct, frozen=True, kw_only=True):
     """Parked events of one source, connector and cause."""
 
     source: str
@@ -193,8 +192,7 @@ def parse_totals(lying: Iterable[Sequence[Any]], removed: Iterable[Sequence[Any]
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParkedGroup:
+class ParkedGroup(Struct, frozen=True, kw_only=True):
     """Parked events with the same connector, source, cause, type and reason. Times are Unix seconds."""
 
     connector: str | None
@@ -282,8 +280,7 @@ class RemovedParked(NamedTuple):
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True)
-class ParkedLimits:
+class ParkedLimits(Struct, frozen=True):
     """Limits of parked events; 0 is no limit."""
 
     max_size: int = 0
@@ -294,8 +291,7 @@ class ParkedLimits:
     """Bytes left free on the file system. Unreadable events leave twice as much, so that the journal has room first."""
 
 
-@dataclass(slots=True)
-class Removals:
+class Removals(Struct):
     """Parked events removed for one reason, not logged yet."""
 
     counts: Counter[str] = field(default_factory=Counter)

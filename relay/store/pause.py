@@ -1,10 +1,9 @@
 """A pause of a connector. Pure."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
+class Pause(Struct, frozen=True):
     """A pause of a connector. Times are Unix seconds."""
 
     since: float

@@ -3,8 +3,9 @@
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final, Literal
+
+from msgspec import Struct, field
 
 from relay.store.cursor import CURSOR_COLUMNS, Cursor, parse_cursor
 
@@ -14,8 +15,7 @@ REPLAY_COLUMNS: Final = (
 """The columns of a replay in a table; `entries` is JSON."""
 
 
-@dataclass(frozen=True, slots=True)
-class Replay:
+class Replay(Struct, frozen=True):
     """A range of the journal, from the cursor's start up to `stop`, for a connector to get again."""
 
     connector: str

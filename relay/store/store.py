@@ -6,9 +6,10 @@ work whether relay runs or not, and raise Unavailable.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, Protocol
+
+from msgspec import Struct, field
 
 from relay.api import User
 from relay.store.alert_message import AlertMessage, Tracks
@@ -33,8 +34,7 @@ def find_partition(number: int) -> int:
     return number // NUMBERS
 
 
-@dataclass(frozen=True, slots=True)
-class Forgotten:
+class Forgotten(Struct, frozen=True):
     """What was removed of a connector."""
 
     connector: str
@@ -45,8 +45,7 @@ class Forgotten:
     """Failed erasures that are not tried again."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeProcess:
+class NodeProcess(Struct, frozen=True, kw_only=True):
     """A process of a node, as others see it. Times are those of the store's clock, in Unix seconds."""
 
     node: str
@@ -86,8 +85,7 @@ def find_configured(processes: Iterable[NodeProcess]) -> dict[str, list[str]]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class StandbyCounts:
+class StandbyCounts(Struct, frozen=True):
     """How many synchronous standbys a commit can wait for."""
 
     named: int = 0
@@ -98,8 +96,7 @@ class StandbyCounts:
     """Those that are connected. With fewer than `needed`, no commit returns."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoreHealth:
+class StoreHealth(Struct, frozen=True):
     """What the store knows of the servers that it stands on."""
 
     durability: str = ""

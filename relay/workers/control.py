@@ -8,13 +8,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.parse import quote
 
 import aiohttp
 import msgspec
+from msgspec.structs import replace
 
 from relay.admin import RELOAD_AS_VALUE
 from relay.alerts import Alerts

@@ -9,10 +9,11 @@ import time
 from asyncio.subprocess import Process
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
+from msgspec.structs import replace
 
 from relay.config import Config
 from relay.runtime import FAILURE, StartError, Worker, write_to_memory

@@ -1,11 +1,11 @@
 """The configuration over the admin API: what is in force, what it can name, and what a new one would do."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from typing import Any, Final
 
 import msgspec
 from aiohttp import web
+from msgspec.structs import asdict
 
 from relay.admin.control import Control
 from relay.admin.question_process import LOWEST, QuestionProcess, answer_by

@@ -7,12 +7,13 @@ The lanes notice a change within a second.
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import isfinite
 from typing import Annotated, Final
 
 import msgspec
 from aiohttp import web
+from msgspec.structs import replace
 
 from relay.admin.acts import make_forget_entry, make_pause_entry, make_refused_entry, make_resume_entry
 from relay.admin.control import Control

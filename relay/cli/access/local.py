@@ -1,10 +1,10 @@
 """Access to a state folder without a running relay, or with a relay that does not listen yet."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import click
+from msgspec.structs import replace
 
 from relay.admin import (
     make_cancel_entry,

@@ -1,13 +1,13 @@
 """Access to a state folder with a running relay, through its admin API."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode
 
 import click
 import msgspec
+from msgspec.structs import asdict
 
 from relay.admin import DEADLINE_S
 from relay.api import User

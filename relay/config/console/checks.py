@@ -1,7 +1,8 @@
 """Checks the users of [console], and what [console] refers to outside conf.d."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from relay.api import Secret
 from relay.config import crosscheck

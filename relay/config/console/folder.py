@@ -8,9 +8,11 @@ give itself rights. `--conf DIR` has no such folder: the console's files are in 
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct, structs
 
 from relay.config.files import NONE_PROPOSED, Document, FoundFiles, Text, counts, read_files
 from relay.config.merge import Merged
@@ -23,8 +25,7 @@ CONSOLE_FOLDER: Final = "conf.d"
 TABLE: Final = "console"
 
 
-@dataclass(frozen=True, slots=True)
-class ConfFolders:
+class ConfFolders(Struct, frozen=True):
     """The folders of the configuration."""
 
     others: Sequence[Path]
@@ -72,7 +73,7 @@ def read_folders(
     reading = read_files(folders.in_order, proposed, folders.console)
     reading.mistakes.extend(_find_hidden_tables(others, reading))
     reading.warnings.extend(_find_other_writers(folders.console))
-    return replace(reading, documents=[_without_table(one, folders, reading) for one in reading.documents])
+    return structs.replace(reading, documents=[_without_table(one, folders, reading) for one in reading.documents])
 
 
 def find_written_folder(folders: ConfFolders, proposed: Mapping[Path, str | None] = NONE_PROPOSED) -> Path:

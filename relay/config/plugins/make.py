@@ -1,9 +1,10 @@
 """Makes the plugins of a configuration, before anything else changes for them."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+
+from msgspec import Struct, field
 
 from relay.api import (
     Alert,
@@ -30,8 +31,7 @@ T = TypeVar("T")
 MakeStore = Callable[[Connector], KeyValueStore]
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(Struct, frozen=True):
     """A table for which the plugin's class cannot make an object."""
 
     kind: str
@@ -55,8 +55,7 @@ class NotMade(Exception):
         self.failures = failures
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(Struct, frozen=True):
     """A connector that is not open yet, its traits, and the filters of its lane."""
 
     connector: Connector
@@ -144,8 +143,7 @@ def _is_whole(table: Configured[Any, Any]) -> bool:
     return not any(isinstance(leaf, Secret) and leaf.problem for _, leaf in list_leaves((), table.settings))
 
 
-@dataclass(frozen=True, slots=True)
-class _Making:
+class _Making(Struct, frozen=True):
     failures: list[Failure] = field(default_factory=list)
 
     def source(self, table: Configured[Source, SourceSettings]) -> Source | None:

@@ -5,16 +5,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 PROBE_S: Final = 25.0
 """Seconds that loading all plugins may take, also on a busy machine. A command waits 30 s for an answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Probed:
+class Probed(Struct, frozen=True):
     """The result for the plugins. `fault`: why there is none, which is a plugin's fault as well."""
 
     plugins: Sequence[dict[str, object]] = ()

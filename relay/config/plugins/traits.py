@@ -1,13 +1,13 @@
 """The traits of a connector, read once: reading them runs a plugin's code, which may fail."""
 
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from relay.api import Connector
 
 
-@dataclass(frozen=True, slots=True)
-class Traits:
+class Traits(Struct, frozen=True):
     """The properties of the same names in `relay.api.Connector`."""
 
     keeps_order: bool = False

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 from aiohttp import web
+from msgspec import structs
 
 from relay.client import ClientError
 from relay.config import Mistake, format_path, hide_in_text, is_file_name
@@ -176,7 +177,7 @@ async def _check(visit: Visit, found: Considered) -> Considered:
         answer = msgspec.json.decode(said, type=ProposalAnswer)
     except NotRunning:
         try:
-            alone = await check_alone(visit.console.options, replace(proposal, probe=None, sample=None))
+            alone = await check_alone(visit.console.options, structs.replace(proposal, probe=None, sample=None))
         except OSError as error:
             return replace(found, others=[f"it cannot be checked: {error}"])
         found = replace(found, unchecked="no relay runs: destinations and the events of the last hour are not tried")

@@ -1,10 +1,10 @@
 """Asks `python -m relay.proposal` where no relay runs that could ask it."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import asdict, replace
 
 from relay.admin import QuestionProcess
 from relay.config import JournalSettings

@@ -4,6 +4,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from msgspec import structs
+
 from relay.api import Batch, BatchSettings, Block
 from relay.deliver.batch.sent_together import Ranges
 from relay.route import Failed, Routed
@@ -38,7 +40,7 @@ class Span:
         mine = [(max(start, self.start), min(stop, self.stop)) for start, stop in ranges]
         mine = [(start, stop) for start, stop in mine if start < stop]
         gaps = self.stop - self.start - sum(stop - start for start, stop in mine)
-        counts = replace(self.counts, unselected=self.counts.unselected - gaps)
+        counts = structs.replace(self.counts, unselected=self.counts.unselected - gaps)
         return replace(self, ranges=mine, counts=counts)
 
 

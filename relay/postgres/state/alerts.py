@@ -1,8 +1,9 @@
 """What alerts remember and have to send: the tables `alert_track` and `alert_message`, for the whole cluster."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import astuple
 from typing import Final
+
+from msgspec.structs import astuple
 
 from relay.postgres.cluster import Cluster
 from relay.postgres.connection import PostgresConnection

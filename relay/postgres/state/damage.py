@@ -1,7 +1,8 @@
 """Unreadable events, until an admin accepts the damage: the table `damage`."""
 
 from collections.abc import Iterable
-from dataclasses import astuple
+
+from msgspec.structs import astuple
 
 from relay.postgres.connection import PostgresConnection
 from relay.store import Damage

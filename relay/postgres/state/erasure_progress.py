@@ -5,8 +5,9 @@ erasure's ids, too (`share_erasures`). So whoever changes a row by what the row 
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from relay.api import User
 from relay.postgres.connection import PostgresConnection

@@ -5,9 +5,10 @@ first partition calls the connectors. In the rows of the others, a connector's a
 can still write events of the user there.
 """
 
-from dataclasses import replace
 from itertools import starmap
 from typing import Final
+
+from msgspec.structs import replace
 
 from relay.api import User
 from relay.postgres.cluster import Cluster

@@ -4,9 +4,10 @@ Nothing waits for an entry; an entry may be lost instead.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
 from itertools import starmap
 from typing import Final
+
+from msgspec.structs import asdict, replace
 
 from relay.postgres.cluster import Cluster
 from relay.postgres.connection import PostgresConnection

@@ -7,9 +7,10 @@ between two portions.
 from array import array
 from collections.abc import Callable, Iterator, Mapping, MutableSequence, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, replace
 from itertools import chain, islice, starmap
 from typing import Any, Final, TypeVar
+
+from msgspec.structs import asdict, replace
 
 from relay.postgres.cluster import Cluster
 from relay.postgres.connection import PostgresConnection

@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Hashable, Mapping
-from dataclasses import asdict, replace
 from types import MappingProxyType
 
 import structlog
+from msgspec.structs import asdict, replace
 
 from relay.api import Connector, Filter, PluginMetrics
 from relay.config import Config, Redaction

@@ -16,9 +16,10 @@ import sqlite3
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
+
+from msgspec.structs import replace
 
 from relay.api import User
 from relay.journal import is_locked

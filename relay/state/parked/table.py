@@ -10,10 +10,11 @@ import time
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, MutableSequence, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict, replace
 from itertools import chain, islice, starmap
 from pathlib import Path
 from typing import Any, Final, TypeVar
+
+from msgspec.structs import asdict, replace
 
 from relay.state.cursor import read_saved_connectors
 from relay.state.database_file import connect, convert_errors, enable_shrinking, shrink_in_steps

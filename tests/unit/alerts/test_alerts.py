@@ -1,19 +1,21 @@
 """Alerts as the daemon has them: a real database, alerts that misbehave, and no daemon."""
 
 import asyncio
+import dataclasses
 import json
 import sqlite3
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 import structlog
+from msgspec.structs import replace
 
 from relay.alerts import Alerts
 from relay.alerts.compose import ALARMS_AT_MOST, make_alarms
@@ -506,7 +508,7 @@ async def test_dropped_messages_of_a_removed_alert_are_logged(folder: Path) -> N
     assert [(one["event"], one["alert"], one["messages"]) for one in logs] == [
         ("messages of an alert are dropped", "ops", 1)
     ]
-    off = replace(Config(), disabled=("alert.ops",))
+    off = dataclasses.replace(Config(), disabled=("alert.ops",))
     assert compare_alerts_and_settings(config(), Config(), []).lines == ["alert ops: removed"]
     assert compare_alerts_and_settings(config(), off, []).lines == ["alert ops: switched off"]
 

@@ -1,13 +1,13 @@
 """When an alert tells what: an accelerated clock, tables, and stories that nobody has thought of."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import example, settings
 from hypothesis import given as stories
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from relay.alerts.schedule import EARLY_S, FLAPS, AlertRules, Due, Key, Memory, describe_changes, shorten, take_step
 from relay.api import AlertSettings

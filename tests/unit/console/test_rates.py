@@ -1,6 +1,6 @@
 """The rates of the last hour, from the counts of the status."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from relay.console.rates import POINTS, RateHistory, RatePoint
 from tests.unit.status.statuses import NOON, a_lane, a_source, a_status

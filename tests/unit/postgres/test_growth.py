@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from relay.postgres.connection import Database, PostgresConnection
 from relay.postgres.lease import RENEW, Leases

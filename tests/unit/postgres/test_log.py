@@ -4,9 +4,9 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, nullcontext
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from relay.api import User
 from relay.journal import compute_crc

@@ -4,12 +4,12 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing, nullcontext
-from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
+from msgspec.structs import replace
 
 from relay.api import User
 from relay.postgres import overwrite

@@ -1,10 +1,10 @@
 """What is wrong, from look to look."""
 
 import asyncio
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from relay.runtime.condition_watch import ConditionSnapshot, ConditionWatch
 from relay.status.model import Status

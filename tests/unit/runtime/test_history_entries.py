@@ -1,9 +1,9 @@
 """What a look adds to the history: one entry for a change, and counts."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from relay.runtime.condition_watch import ConditionSnapshot, ConditionWatch
 from relay.runtime.history_entries import MOST, HistoryEntries

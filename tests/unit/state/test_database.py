@@ -4,11 +4,11 @@ import asyncio
 import re
 import sqlite3
 from contextlib import closing
-from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from relay.api import User
 from relay.state import attempts

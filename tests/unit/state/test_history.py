@@ -4,10 +4,10 @@ import json
 import sqlite3
 import time
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from relay.api import User
 from relay.inspect.receipts import list_receipts

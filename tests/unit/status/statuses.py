@@ -1,7 +1,8 @@
 """Make the status of a relay, of a lane and of a source, with what a test gives."""
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from relay.histogram import QUICK, SLOW, Histogram
 from relay.status.model import JournalStatus, LaneStatus, SourceStatus, Status

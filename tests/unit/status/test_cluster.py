@@ -1,10 +1,10 @@
 """The status of all nodes that share a store, also of those that are away, and while none runs."""
 
-from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from relay.cli.commands.running.status import format_screen
 from relay.config import Config

@@ -1,11 +1,11 @@
 """What is wrong, as values: from the same code as the words of `/health`."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from relay.kinds import CONDITIONS
 from relay.status.conditions import find_conditions

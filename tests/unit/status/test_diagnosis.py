@@ -1,10 +1,10 @@
 """How a lane, a source and the journal are, in words."""
 
 import re
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from relay.cli.commands.running.status import format_screen
 from relay.status.conditions import find_conditions

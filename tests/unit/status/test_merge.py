@@ -1,9 +1,9 @@
 """What several workers say, as one: sums, the worst state, the newest and the oldest moment."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from relay.histogram import QUICK, Histogram
 from relay.status.diagnosis import diagnose

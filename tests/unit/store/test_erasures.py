@@ -1,11 +1,11 @@
 """The promises of erasures, as one partition keeps them, on every engine."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from relay.api import OtherId, User
 from relay.store import (

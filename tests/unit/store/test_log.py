@@ -4,10 +4,10 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, closing, suppress
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from relay.api import ERASED, Block, Kind, OtherId, User
 from relay.journal import compression

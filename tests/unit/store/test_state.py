@@ -3,11 +3,11 @@
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from relay.store import (
     Attempts,

@@ -3,12 +3,12 @@
 import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import click
+from msgspec.structs import replace
 
 from relay.api import Plugin, SourceSettings
 from relay.cli.commands.config.check import report

@@ -4,11 +4,12 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import click
+from msgspec import Struct
+from msgspec.structs import asdict, replace
 
 from relay.cli.options import CONF, plugins_option, state_option
 from relay.config import (
@@ -32,8 +33,7 @@ BAD_CONFIGURATION: Final = 78
 """The exit code of a command that finds the configuration wrong (EX_CONFIG of sysexits.h)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(Struct, frozen=True):
     """The result of a check; `loaded` is None if the configuration could not be loaded."""
 
     loaded: Loaded | None

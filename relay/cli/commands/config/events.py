@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import click
+from msgspec import Struct
+from msgspec.structs import asdict, replace
 
 from relay.catalogue import TYPES, Selection, drop_opt_in, suggest_entry
 from relay.cli.options import complete_entry, events_option, plugins_option, utf8, warn_of_unknown_entries
@@ -13,8 +14,7 @@ from relay.config import PLUGIN_FOLDERS, Registry
 from relay.words import escape_text, format_count
 
 
-@dataclass(frozen=True, slots=True)
-class KnownType:
+class KnownType(Struct, frozen=True):
     """A type that is known. `status` is `current`, `retired`, or `made` by a source of relay's."""
 
     type: str

@@ -1,9 +1,9 @@
 """`relay history`: what happened, when, and by whom."""
 
 import json
-from dataclasses import asdict
 
 import click
+from msgspec.structs import asdict
 
 from relay.cli.access import choose_access
 from relay.cli.format import format_time

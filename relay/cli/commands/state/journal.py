@@ -5,10 +5,10 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 
 import click
 import orjson
+from msgspec.structs import asdict
 
 from relay.admin import make_repair_entry
 from relay.cli.access import choose_access

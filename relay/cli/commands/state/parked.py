@@ -4,12 +4,12 @@ import functools
 import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import fields
 from itertools import islice
 from operator import attrgetter
 from typing import IO, Any
 
 import click
+from msgspec.structs import fields
 
 from relay.api.internal import one_line
 from relay.cli.access import StateAccess, choose_access
