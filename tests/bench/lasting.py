@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -30,6 +31,8 @@ EARLY: Final = 200_000
 LIVE_RATE, LIVE_BATCH = 2000, 10
 LIVE_SECONDS: Final = 3.0
 STARTS: Final = 3
+COMMANDS: Final = 5
+MANY_WORKERS: Final = 16
 DRAIN: Final = '[runtime]\ndrain = "1s"\n'
 GROUP_EVENTS: Final = 5000
 CHECKED: Final = Path(__file__).parents[2] / "conf.d"
@@ -102,21 +105,31 @@ async def _drain(daemon: Daemon, destination: Worker, stored: int) -> dict[str, 
 
 
 async def starts(place: Path) -> dict[str, float]:
-    """From nothing to ready, how much memory that takes, and how long `relay check` thinks about the shipped conf.d."""
+    """From nothing to ready, and how much memory that takes. How long commands take: `relay --help`, `relay check` of
+    the shipped conf.d, and `relay status` with one worker and with many."""
     noise = Noise()
     with TemporaryDirectory(prefix="relay-bench-", dir=place) as folder:
         async with running(Path(folder), MAIN, free_port()) as daemon:
-            figures = {"ready_s": daemon.ready_s, "idle_mb": daemon.memory()}
-    return figures | {"check_s": await _check_seconds()} | noise.measured()
+            figures = {"ready_s": daemon.ready_s, "ready_cpu_s": daemon.cpu(), "idle_mb": daemon.memory()}
+            figures["status_s"] = await _run_seconds("status", "--state", f"{folder}/state")
+    with TemporaryDirectory(prefix="relay-bench-", dir=place) as folder:
+        async with running(Path(folder), MAIN, free_port(), MANY_WORKERS):
+            figures["status_of_many_s"] = await _run_seconds("status", "--state", f"{folder}/state")
+    figures |= {"help_s": await _run_seconds("--help"), "check_s": await _run_seconds("check", str(CHECKED))}
+    return figures | noise.measured()
 
 
-async def _check_seconds() -> float:
-    begin = time.monotonic()
-    arguments = ["-m", "relay", "check", str(CHECKED)]
-    process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=asyncio.subprocess.DEVNULL)
-    if await process.wait():
-        raise RuntimeError("relay check found mistakes in the shipped conf.d")
-    return time.monotonic() - begin
+async def _run_seconds(*arguments: str) -> float:
+    """Run a command of relay a few times; return the median of seconds."""
+    seconds = []
+    for _ in range(COMMANDS):
+        begin = time.monotonic()
+        command = [sys.executable, "-m", "relay", *arguments]
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL)
+        if code := await process.wait():
+            raise RuntimeError(f"relay {' '.join(arguments)} has ended with {code}")
+        seconds.append(time.monotonic() - begin)
+    return statistics.median(seconds)
 
 
 def retain(folder: Path, size: int) -> None:

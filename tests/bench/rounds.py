@@ -40,14 +40,15 @@ class Rounds:
     async def measure_lasting(self) -> None:
         """Measure what takes longer, fewer times."""
         given = self._given
+        only = given.only
         longer: dict[str, Callable[[], Awaitable[Run]]] = {
             "starts": partial(starts, given.state),
             "lasting": partial(lasting, given.events, given.state),
             "backlog": partial(backlog, given.events // 2, given.state),
         }
         for number in range(1, given.lasting_rounds + 1):
-            for name, work in longer.items():
-                await self._note(name, number, work)
+            for name in filter(lambda name: only in name, longer):
+                await self._note(name, number, longer[name])
 
     async def _note(self, name: str, number: int, work: Callable[[], Awaitable[Run]]) -> None:
         """Add what a run finds. One that fails is told of and left out: the others are worth having."""

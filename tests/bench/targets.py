@@ -95,6 +95,10 @@ def _ack_to_disk(results: Results) -> list[float]:
     return [run["ack_p99_ms"] / run["disk_p99_ms"] for run in runs]
 
 
+def _many_to_one(results: Results) -> list[float]:
+    return [run["status_of_many_s"] / run["status_s"] for run in results.runs.get("starts", ())]
+
+
 def _growth(results: Results) -> list[float]:
     return [growth * 100 for growth in results.of("backlog", "memory_growth")]
 
@@ -190,7 +194,7 @@ TARGETS: Final = (
     ),
     Target(label="memory under it", unit="MB", bound=150, form=".0f", values=figure("lasting", "peak_mb")),
     Target(label="memory growth, destination dead", unit="%", bound=SAME, form="+.1f", values=_growth),
-    Target(label="memory when idle", unit="MB", bound=60, form=".0f", values=figure("starts", "idle_mb")),
+    Target(label="memory when idle", unit="MB", bound=55, form=".0f", values=figure("starts", "idle_mb")),
     Target(
         label="drain of a backlog beside live events",
         unit="events/s",
@@ -199,9 +203,18 @@ TARGETS: Final = (
         form=",.0f",
         values=figure("backlog", "drained_per_s"),
     ),
-    Target(label="start to ready, empty", unit="s", bound=0.6, form=".2f", values=figure("starts", "ready_s")),
+    Target(label="start to ready, empty", unit="s", bound=0.45, form=".2f", values=figure("starts", "ready_s")),
+    Target(label="CPU of that start", unit="s", bound=0.45, form=".2f", values=figure("starts", "ready_cpu_s")),
     Target(
         label="start to ready, with the backlog", unit="s", bound=1.5, form=".2f", values=figure("backlog", "ready_s")
+    ),
+    Target(label="relay --help", unit="s", bound=0.15, form=".2f", values=figure("starts", "help_s")),
+    Target(
+        label="relay status with 16 workers against one",
+        unit="x",
+        bound=2,
+        form=".2f",
+        values=_many_to_one,
     ),
     Target(label="relay check on conf.d", unit="s", bound=0.5, form=".2f", values=figure("starts", "check_s")),
     Target(

@@ -4,11 +4,12 @@ import math
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Literal
+
+from msgspec.structs import replace
 
 from relay.api import Block, User
 from relay.store import (
