@@ -53,7 +53,16 @@ def test_help_imports_neither_commands_nor_a_server() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     modules = {*done.stdout.splitlines()[-1].split()}
     assert "  cohorts   Show Braze cohorts as relay knows them; send whole memberships.\n" in done.stdout
-    assert not modules & {*UNUSED, "aiohttp", "asyncio", "pydantic", "relay.api", "relay.cli.options", "relay.runtime", "structlog"}
+    assert not modules & {
+        *UNUSED,
+        "aiohttp",
+        "asyncio",
+        "pydantic",
+        "relay.api",
+        "relay.cli.options",
+        "relay.runtime",
+        "structlog",
+    }
     assert count_ours(modules) <= MOST_OF_HELP
 
 
