@@ -3,11 +3,11 @@
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final
 
-from msgspec import Struct
 from pydantic import BeforeValidator, PlainSerializer
 
 from relay.socket_path import LONGEST
@@ -17,7 +17,8 @@ EXPECTED: Final = 'expected an address such as "127.0.0.1:8080", "[::1]:8080" or
 LAST_PORT: Final = 65535
 
 
-class TcpAddress(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class TcpAddress:
     """A host (name or IP address, IPv6 without brackets) and a port; port 0 is any free one."""
 
     host: str
@@ -35,7 +36,8 @@ class TcpAddress(Struct, frozen=True):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-class UnixAddress(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class UnixAddress:
     """The path of a unix socket."""
 
     path: Path
