@@ -95,6 +95,7 @@ async def test_a_missing_topic_waits_and_a_large_event_is_parked_alone(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 async def test_relay_killed_under_load_has_everything_in_the_topic(
     configured: Daemon, cluster: MockCluster, topic: str
 ) -> None:

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from relay_plugins.kafka.brokers import Brokers
     from relay_plugins.kafka.record_batches import KafkaMessage
 
-SHARE: Final = 0.4
-"""Part of `timeout` in which the brokers may be asked again, under the same numbers."""
+SHARE: Final = 0.3
+"""Part of `timeout` in which relay connects, and as much again in which it repeats messages under the same numbers."""
 PROBE_S: Final = 5.0
 PORTS: Final = range(1, 1 << 16)
 

@@ -60,5 +60,5 @@ class TestKafka(AnyConnectorSuite):
     def make(self, address: Any, token: Secret, folder: Path) -> Kafka:
         servers, topic = address
         login = {"sasl": "plain", "user": "relay", "password": token}
-        table = {"type": "kafka", "servers": servers, "topic": topic, "timeout": "2s"} | login
+        table = {"type": "kafka", "servers": servers, "topic": topic, "timeout": "5s"} | login
         return Kafka("events", Kafka.Settings.model_validate(table), folder=folder)
