@@ -4,7 +4,7 @@ from relay.api.alert import Alarm, Alert, AlertSettings, Message
 from relay.api.authentication import check_hmac, check_secret, signed_headers, signing_key
 from relay.api.batch import Batch, Block
 from relay.api.connector import BatchSettings, Connector, ConnectorSettings, RetrySettings
-from relay.api.currents import StorageField, find_personal_fields, find_storage_fields
+from relay.api.currents import StorageField, find_known_paths, find_personal_fields, find_storage_fields
 from relay.api.event import ERASED, REDACTED, Event, Kind, UnreadableEvent, read_time
 from relay.api.filter import Filter, FilterSettings
 from relay.api.hooks import hookimpl, hookspec
@@ -117,6 +117,7 @@ __all__ = [
     "check_headers",
     "check_hmac",
     "check_secret",
+    "find_known_paths",
     "find_personal_fields",
     "find_storage_fields",
     "find_stores",

@@ -83,6 +83,9 @@ def translate(
     They repeat no value of the file and no secret, whatever a plugin's own check says.
     """
     details = error.errors(include_url=False, include_input=False)
+    places = {one["loc"][:depth] for one in details for depth in range(len(one["loc"]))}
+    # pydantic counts the entries that are right: what is wrong with the others is said
+    details = [one for one in details if one["type"] != "too_short" or one["loc"] not in places]
     more = _find_contradictions(table, model, details)
     clean = Redaction(table if isinstance(table, dict) else {}).clean
     found = [_make_mistake(detail, model, path, merged) for detail in (*details, *more)]

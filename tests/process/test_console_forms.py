@@ -230,12 +230,23 @@ async def test_a_source_and_a_filter_are_made_by_forms(place: Place) -> None:
     assert '+filters = ["loud", "calm"]' in plain(checked)
 
 
+async def test_paths_of_a_filter_have_no_quotes_and_no_typos(place: Place) -> None:
+    path = "/filters/new?type=redact"
+    page = await place.admin.get(path)
+    assert "dotted paths such as <code>properties.email_address</code>" in page.text
+    form = Form(page).fields | {"name": "quiet"}
+    checked = await post(place, path, form | {"set.fields": '"properties.email_address"'}, "check")
+    assert find_mistakes(checked)["set.fields"].startswith("write the path without quotes: properties.email_address.")
+    checked = await post(place, path, form | {"set.fields": "properties.email_adress"}, "check")
+    assert "Warning: no event of Braze has the field properties.email_adress: did you mean" in plain(checked)
+
+
 async def test_the_connector_of_a_plugin_has_a_form_with_its_docstrings(place: Place) -> None:
     page = await place.admin.get("/connectors/new?type=chat")
     assert "The room must be there already." in plain(page)
     form = Form(page)
     assert form.described["set.room.name"] == "Which room it is."
-    assert form.described["set.words"] == 'What to say first. One entry a line. Default: ["hello"].'
+    assert form.described["set.words"] == "What to say first. One entry a line. Default: hello."
     assert form.fields["set.odd:toml"] == ""
     assert "takes a restart" not in plain(page)
     (place.daemon.plugins / "later.py").write_text(CHAT % "later")

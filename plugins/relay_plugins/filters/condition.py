@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import SchemaError, SchemaValidator, core_schema
 
 from relay.api import Contradiction, Event, Filter, FilterSettings, Settings, read_time
-from relay_plugins.filters.field import FieldPaths, Path, find_values, make_getter
+from relay_plugins.filters.field import FieldPaths, Path, describe_typos, find_values, make_getter
 
 Scalar = str | bool | int | float
 Holds = Callable[[Event], bool]
@@ -102,6 +102,14 @@ class EventCondition(Settings):
             yield " ".join(TESTS), f"give exactly one of {', '.join(TESTS[:-1])} or {TESTS[-1]}, not {len(tests)}"
         elif self._count_levels() > MOST_LEVELS:
             yield " ".join(GROUPS), f"conditions stand in conditions, in at most {MOST_LEVELS} levels"
+
+    def warnings(self) -> Iterator[Contradiction]:
+        """Yield paths that are probably typos, also those of conditions within."""
+        yield from describe_typos("field", self.field)
+        for name in GROUPS:
+            inner = self._get(name) or ()
+            for one in inner if isinstance(inner, tuple) else (inner,):
+                yield from ((name, reason) for _, reason in one.warnings())
 
     def compile(self) -> Holds:
         """Return a function that tells whether the condition holds for an event."""

@@ -1,12 +1,13 @@
 """The paths of fields, and what they lead to in a decoded event. Pure."""
 
 from collections.abc import Callable, Iterable, Iterator
+from difflib import SequenceMatcher
 from itertools import chain, pairwise
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer
 
-from relay.api import Contradiction, Event, find_personal_fields
+from relay.api import Contradiction, Event, find_known_paths, find_personal_fields
 
 MOST_STEPS: Final = 100
 """Most parts of a path. No event needs more, and each part is a level of calls."""
@@ -14,6 +15,12 @@ FIXED: Final = ("id", "time", "event_type")
 """Fields that tell events apart. A filter that reshapes events does not change them."""
 PERSONAL: Final = ("pii",)
 """Stands for all personal fields."""
+QUOTES: Final = ('"', "'")
+ALIKE: Final = 0.88
+"""How alike a name and its typo are at least, from 0 to 1."""
+MOST_DIFFERENT: Final = 3
+"""Most characters of a name and its typo that the other one lacks."""
+DIGITS: Final = str.maketrans("", "", "0123456789")
 Path = tuple[str, ...]
 
 
@@ -23,6 +30,13 @@ def parse_path(value: object) -> Path:
     if not all(steps) or not steps:
         hint = " (write the whole path in quotes)" if isinstance(value, dict) else f", got {value!r}"
         raise ValueError(f'expected a dotted path such as "properties.email_address"{hint}')
+    if any(
+        len(one) > 1 and one.startswith(mark) and one.endswith(mark)
+        for one in (".".join(steps), *steps)
+        for mark in QUOTES
+    ):
+        bare = ".".join(step.strip("".join(QUOTES)) for step in steps)
+        raise ValueError(f"write the path without quotes: {bare}. The path here has quotes of its own: {value}")
     if len(steps) > MOST_STEPS:
         raise ValueError(f"a path has at most {MOST_STEPS} parts, this one has {len(steps):,}")
     return steps
@@ -115,3 +129,33 @@ def describe_overlap(about: str, paths: Iterable[Path]) -> Iterator[Contradictio
     for outer, inner in pairwise(sorted(paths)):
         if inner[: len(outer)] == outer:
             yield about, f"{'.'.join(inner)} is a part of {'.'.join(outer)}: choose one of them"
+
+
+def describe_typos(about: str, paths: Iterable[Path]) -> Iterator[Contradiction]:
+    """Yield a warning about this setting for each path that is probably a typo of a field of Braze.
+
+    Sources of other types and other filters make fields of their own. So a path that is like no known path is none.
+    """
+    for path in dict.fromkeys(paths):
+        if meant := _find_meant(path):
+            yield about, f"no event of Braze has the field {'.'.join(path)}: did you mean {'.'.join(meant)}?"
+
+
+def _find_meant(path: Path) -> Path | None:
+    """Return the known path of which a path is perhaps a typo; None without any."""
+    known = find_known_paths()
+    if path in known or "*" in path:
+        return None
+    return next((one for one in sorted(known) if len(one) == len(path) and all(map(_is_alike, path, one))), None)
+
+
+def _is_alike(step: str, known: str) -> bool:
+    """Return whether a name is a known one, or a typo of it. A plural or another number is no typo."""
+    if step == known:
+        return True
+    word = step.lower()
+    if word == f"{known}s" or word.translate(DIGITS) == known.translate(DIGITS) != known:
+        return False
+    found = SequenceMatcher(None, word, known, autojunk=False)
+    different = len(word) + len(known) - 2 * sum(block.size for block in found.get_matching_blocks())
+    return different <= MOST_DIFFERENT and found.ratio() >= ALIKE

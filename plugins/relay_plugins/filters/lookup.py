@@ -19,7 +19,7 @@ from pydantic import AfterValidator, Field
 
 from relay.api import Contradiction, Event, Filter, FilterSettings, read_plain
 from relay_plugins.filters.change import get, make_guess, open_object, put
-from relay_plugins.filters.field import FreeSinglePath, SinglePath, describe_overlap
+from relay_plugins.filters.field import FreeSinglePath, SinglePath, describe_overlap, describe_typos
 
 MOST_BYTES: Final = 64 << 20
 LOOK_S: Final = 2.0
@@ -72,6 +72,10 @@ class Lookup(Filter, type="lookup"):
                 self.read_rows()
             except TableError as error:
                 yield "file", str(error)
+
+        def warnings(self) -> Iterator[Contradiction]:
+            """Yield a key that is probably a typo."""
+            yield from describe_typos("key", [self.key])
 
         def read_rows(self) -> Rows:
             """Read the file. It blocks. Raises TableError."""

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from relay.api import REDACTED, Contradiction, Event, Filter, FilterSettings, Secret
 from relay_plugins.filters.change import REMOVED, Change, change_event, make_change, make_guess
-from relay_plugins.filters.field import FieldsToChange, FieldsToRemove
+from relay_plugins.filters.field import FieldsToChange, FieldsToRemove, describe_typos
 
 SHORT: Final = 16
 """Characters below which a secret can be guessed."""
@@ -43,6 +43,10 @@ class Redact(Filter, type="redact"):
             for option, action in (("mask", "mask"), ("salt", "hash")):
                 if option in self.model_fields_set and self.action != action:
                     yield f"{option} action", f'{option} is for action = "{action}" only, and action is "{self.action}"'
+
+        def warnings(self) -> Iterator[Contradiction]:
+            """Yield paths that are probably typos."""
+            yield from describe_typos("fields", self.fields)
 
     settings: Settings
 
@@ -81,7 +85,8 @@ class Hash(Filter, type="hash"):
         secret gives other pseudonyms."""
 
         def warnings(self) -> Iterator[Contradiction]:
-            """Yield a secret that can be guessed."""
+            """Yield paths that are probably typos, and a secret that can be guessed."""
+            yield from describe_typos("fields", self.fields)
             if self.secret.problem is None and len(self.secret.reveal()) < SHORT:
                 yield "secret", f"{self.secret} has less than {SHORT} characters, and can be guessed"
 

@@ -21,7 +21,7 @@ from relay_plugins.filters.change import (
     put,
     take,
 )
-from relay_plugins.filters.field import FieldPath, FreeSinglePath, Path, SinglePath, describe_overlap
+from relay_plugins.filters.field import FieldPath, FreeSinglePath, Path, SinglePath, describe_overlap, describe_typos
 
 BLANKS: Final = (b'": ', b', "', b"{ ", b"\n")
 """What JSON with blanks between its parts has. A text may have it, too."""
@@ -50,6 +50,10 @@ class Only(Filter, type="only"):
 
         A path has at most 100 parts.
         """
+
+        def warnings(self) -> Iterator[Contradiction]:
+            """Yield paths that are probably typos."""
+            yield from describe_typos("fields", self.fields)
 
     settings: Settings
 
@@ -97,6 +101,10 @@ class Rename(Filter, type="rename"):
                 yield "fields", f"several fields get the path {'.'.join(twice[0])}"
             yield from describe_overlap("fields", {*self.fields, *new})
 
+        def warnings(self) -> Iterator[Contradiction]:
+            """Yield old paths that are probably typos."""
+            yield from describe_typos("fields", self.fields)
+
     settings: Settings
 
     def __init__(self, name: str, settings: Settings) -> None:
@@ -134,6 +142,10 @@ class Set(Filter, type="set"):
             for path in self.values.keys() & self.copies.keys():
                 yield "values copies", f"{'.'.join(path)} is set twice"
             yield from describe_overlap("values copies", {*self.values, *self.copies})
+
+        def warnings(self) -> Iterator[Contradiction]:
+            """Yield paths of values to copy that are probably typos."""
+            yield from describe_typos("copies", self.copies.values())
 
     settings: Settings
 

@@ -1,11 +1,12 @@
 """The filter type `sample`: a share of the events, the same events each time."""
 
+from collections.abc import Iterator
 from hashlib import blake2b
 
 from pydantic import Field
 
-from relay.api import Event, Filter, FilterSettings
-from relay_plugins.filters.field import FieldPath, find_values
+from relay.api import Contradiction, Event, Filter, FilterSettings
+from relay_plugins.filters.field import FieldPath, describe_typos, find_values
 
 
 class Sample(Filter, type="sample"):
@@ -20,6 +21,10 @@ class Sample(Filter, type="sample"):
         """The field that decides. For an event without the field, its id decides."""
         seed: str = ""
         """Another seed chooses other keys."""
+
+        def warnings(self) -> Iterator[Contradiction]:
+            """Yield a key that is probably a typo."""
+            yield from describe_typos("key", [self.key])
 
     settings: Settings
 

@@ -49,6 +49,13 @@ def find_personal_fields() -> tuple[tuple[str, ...], ...]:
 
 
 @cache
+def find_known_paths() -> frozenset[tuple[str, ...]]:
+    """Return the paths of all fields, of all event types. A field whose place is not known counts as a property."""
+    every = [field for fields in _read_fields().values() for field in fields]
+    return frozenset({field.path or ("properties", field.name) for field in every} | {("event_type",)})
+
+
+@cache
 def _read_fields() -> Mapping[str, Sequence[StorageField]]:
     fields = defaultdict[str, list[StorageField]](list)
     with FILE.open(encoding="utf-8", newline="") as lines:

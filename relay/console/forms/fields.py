@@ -3,6 +3,7 @@
 A plugin may describe its settings in any way. A setting that no control fits is a field for TOML.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -32,6 +33,8 @@ CODECS: Final[Mapping[str, Codec]] = {
     "boolean": "boolean",
 }
 MOST_CHOICES: Final = 100
+QUOTED: Final = re.compile(r'`"([^`"]+)"`')
+"""A text in a description, as a file has it."""
 OTHERS: Final = 'Settings that have no field here, as in a file: a line each, such as name = "value".'
 
 
@@ -117,6 +120,11 @@ class Field:
             case list():
                 return "\n".join(one if isinstance(one, str) else format_setting(one) for one in self.default)
         return self.default_text
+
+    @property
+    def help(self) -> str:
+        """What the setting does, for a form: texts have no quotes there."""
+        return self.doc if self.control in (FieldControl.TABLE, FieldControl.TOML) else QUOTED.sub(r"`\1`", self.doc)
 
     @property
     def takes(self) -> str:

@@ -62,7 +62,7 @@ SECTIONS: Final[dict[str, Sequence[str]]] = {
     "Stores": ("KeyValueStore", "StoreError", "find_stores", "Stores", "StoreReader"),
     "Tables for admins": ("AdminTable", "TableColumn", "TableQuery", "TableRow"),
     "Events and batches": ("Event", "Batch", "Block", "Kind", "UnreadableEvent", "read_time", "ERASED", "REDACTED"),
-    "Fields of Currents": ("StorageField", "find_storage_fields", "find_personal_fields"),
+    "Fields of Currents": ("StorageField", "find_storage_fields", "find_known_paths", "find_personal_fields"),
     "Sources": (
         "Source",
         "SourceSettings",

@@ -19,6 +19,14 @@ def nested(levels):
     ("cls", "settings", "mistake"),
     [
         (Redact, {"fields": []}, "at least 1"),
+        (
+            Redact,
+            {"fields": ['"user.user_id"']},
+            "write the path without quotes: user.user_id. The path",
+        ),
+        (Redact, {"fields": "properties.'email_address'"}, "without quotes: properties.email_address. "),
+        (Rename, {"fields": {'"a.b"': "c"}}, "without quotes: a.b. "),
+        (Keep, {"field": '"a"', "equals": 1}, "without quotes: a. "),
         (Redact, {"fields": ["a..b"]}, "expected a dotted path"),
         (Redact, {"fields": [".".join(["a"] * 3000)]}, "a path has at most 100 parts, this one has 3,000"),
         (Keep, {"field": ".".join(["a"] * 101), "equals": 1}, "a path has at most 100 parts"),
@@ -80,6 +88,13 @@ all = [
   {},
 ]
 """
+
+
+def test_an_entry_that_is_wrong_is_no_entry_that_is_missing(tmp_path: Path):
+    (tmp_path / "50-a.toml").write_text('[filter.a]\ntype = "redact"\nfields = ["a..b"]\n')
+    with pytest.raises(ConfigError) as raised:
+        load([tmp_path], Registry.discover([]))
+    assert [one.key for one in raised.value.mistakes] == ["filter.a.fields[0]"]
 
 
 def test_a_mistake_in_a_condition_has_its_line(tmp_path: Path):
