@@ -131,6 +131,7 @@ async def assert_killed_worker_counts_as_seen_last(daemon: Daemon, events: int) 
     assert (await daemon.metrics())["relay_runtime_workers_away"] == 0
 
 
+@pytest.mark.long  # quicker: the test above, and tests/unit/store
 async def test_commands_read_the_journals_of_all_workers_also_of_removed_ones(daemon: Daemon) -> None:
     workers(daemon, 2)
     async with Destination() as destination:
@@ -279,6 +280,7 @@ def of_user(**user: str) -> dict[str, Any]:
     return made
 
 
+@pytest.mark.long  # quicker: test_erasure, test_shared_partitions, and tests/unit/erasure
 async def test_a_user_is_erased_in_all_of_them_by_all_ids_that_one_of_them_knows(
     daemon: Daemon, tmp_path: Path
 ) -> None:

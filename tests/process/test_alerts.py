@@ -56,6 +56,7 @@ def messages(destination: Destination) -> list[dict[str, Any]]:
     return [json.loads(request.body) for request in destination.requests]
 
 
+@pytest.mark.long  # quicker: test_shared_partitions, and tests/unit/alerts
 async def test_four_troubles_are_one_message_that_a_kill_repeats_with_its_id(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:

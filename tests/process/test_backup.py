@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from relay.cli.main import relay
@@ -173,6 +174,7 @@ async def assert_restored_relay_is_well(daemon: Daemon) -> None:
     assert daemon.ledger()["slow"].counts.damaged == 0
 
 
+@pytest.mark.long  # quicker: the other test, and tests/unit/inspect
 async def test_a_backup_of_all_workers_is_restored_and_made_anew_elsewhere(daemon: Daemon, tmp_path: Path) -> None:
     daemon.configure("20-workers", '[runtime]\nworkers = 2\n[source.braze]\ntype = "currents"\npath = "/currents"')
     await daemon.start()

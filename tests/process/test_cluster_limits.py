@@ -67,6 +67,7 @@ def list_by_user(cluster: Cluster) -> dict[int, list[int]]:
     return found
 
 
+@pytest.mark.long  # quicker: test_shared_partitions, and test_takeover in tests/unit/postgres
 async def test_an_order_holds_over_nodes_and_takeovers(cluster: Cluster) -> None:
     a, b = await start(cluster, 'order_by = "user.external_user_id"\nwindow = 50\n')
     cluster.destination.script.extend([200, 503, Answer(delay=0.05)] * 100)

@@ -68,6 +68,7 @@ async def cohorts(*arguments: Any, stdin: bytes = b"") -> tuple[int, str, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.long  # quicker: tests/unit/plugins/braze_cohorts
 async def test_very_many_members_over_kills_and_faults(daemon: Daemon, tmp_path: Path) -> None:
     async with api_of(range(MANY), delay=DELAY_S) as api:
         quick = 'retry={first="10ms",max="50ms"}\nbatch={events=5}'

@@ -39,6 +39,7 @@ async def dump(state: Path, *options: object) -> list[Any]:
 
 
 @pytest.mark.promise(1)
+@pytest.mark.long  # quicker: test_faults, and test_power_cut and test_compression in tests/unit/journal
 async def test_events_survive_kills_and_changes_of_compression(daemon: Daemon, tmp_path: Path) -> None:
     sent = [make_event(n=n) for n in range(400)]
     state, conf = ("--state", daemon.state), ("--conf", daemon.conf)

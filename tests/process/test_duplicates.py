@@ -48,6 +48,7 @@ async def posted(daemon: Daemon, body: bytes) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.long  # quicker: test_dedupe
 async def test_kill_9_loses_no_event_to_its_twin_and_lets_few_twins_pass(daemon: Daemon) -> None:
     daemon.configure("10-all", TABLES)
     sent: list[bytes] = []

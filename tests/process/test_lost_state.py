@@ -270,6 +270,7 @@ async def assert_repaired_journal_is_well(daemon: Daemon, file: str) -> None:
     assert (await run(daemon, "status")).exit_code == 0
 
 
+@pytest.mark.long  # quicker: the other tests, and test_lost_journal
 async def test_each_worker_tells_of_its_own_database_and_journal(daemon: Daemon) -> None:
     """Siblings: a worker that runs, and one that is no longer wanted; its relay.db gone, its journal elsewhere."""
     async with Destination() as hook:

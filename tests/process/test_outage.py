@@ -137,6 +137,7 @@ def percentiles(found: list[float]) -> str:
 
 @pytest.mark.promise(3)
 @pytest.mark.timeout(1800)
+@pytest.mark.long  # quicker: test_faults and test_memory
 async def test_a_destination_that_is_dead_for_hours_costs_disk_and_nothing_else(daemon: Daemon) -> None:
     sinks = [Shared() for _ in range(3)]
     servers = [await sink.serve() for sink in sinks]

@@ -27,6 +27,7 @@ async def read_all(folder: Path, type: str, connector: str) -> dict[bytes, bytes
     return found
 
 
+@pytest.mark.long  # quicker: test_plugin_store in tests/unit/state
 def test_a_write_is_there_as_a_whole_after_a_kill(tmp_path: Path) -> None:
     died, ended = 0, False
     with harness("plugin_store_points.py") as it:

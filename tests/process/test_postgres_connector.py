@@ -114,6 +114,7 @@ async def test_relay_killed_under_load_has_everything_in_the_table_once(configur
 
 
 @pytest.mark.slow
+@pytest.mark.long  # quicker: test_connector in tests/unit/plugins/postgres
 async def test_a_server_that_died_under_load_has_everything_afterwards(configured: Daemon, server: Server) -> None:
     acknowledged = set[str]()
     await configured.start()

@@ -120,6 +120,7 @@ async def test_relay_killed_under_load_has_everything_in_the_bucket(
 
 
 @pytest.mark.slow
+@pytest.mark.long  # quicker: test_connector in tests/unit/plugins/s3
 async def test_a_store_that_was_away_gets_all_events_each_once(configured: Daemon, store: ObjectStore) -> None:
     acknowledged = set[str]()
     await configured.start()

@@ -17,7 +17,7 @@ from tests.unit.copy.filled import KINDS, LIMITS, PATH, append, make_sides, make
 
 DERIVED = {"parked_total", "holder"}
 """Tables that triggers keep, and that tell of relays at work."""
-BOTH = pytest.mark.parametrize("target", ["embedded", "postgres"], indirect=True)
+BOTH = pytest.mark.parametrize("target", [pytest.param("embedded", marks=pytest.mark.long), "postgres"], indirect=True)
 
 
 def ignore(*progress: int) -> None:
