@@ -10,7 +10,7 @@ from inspect import iscoroutine
 from itertools import chain, islice
 from operator import attrgetter
 from time import perf_counter
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, cast
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -66,23 +66,16 @@ class Explained(NamedTuple):
 
 def apply_filter(step: Filter, event: Event) -> Made:
     """Apply one filter to an event, and check its result. If the filter raises, this costs only this event."""
-    try:
-        made = step.apply(event)
-        if made is event or made is None:
-            return made
-        return _check_made(event, made)
-    except BaseException as error:  # whatever it is, it is the filter's: nothing is awaited here
-        return _make_failure(step, event, error)
+    return _pass((step,), event)
 
 
-def _check_made(event: Event, made: Event | list[Event] | None) -> Made:
-    """Return what a filter has returned for an event. Raises Wrong."""
-    if made is event or made is None:
-        return made
+def _check_made(event: Event, made: Any) -> Made:
+    """Return what a filter has returned for an event, if it is neither the event itself nor None. Raises Wrong."""
     if not isinstance(made, list):
         _check_event(event, made)
-        _check_bytes(len(made.body) - len(event.body))
-        return made
+        if len(made.body) > MADE_BYTES:
+            _check_bytes(len(made.body) - len(event.body))
+        return cast("Event", made)
     if len(made) > MOST_PARTS:
         raise Wrong(f"apply returned {len(made):,} events, at most {MOST_PARTS:,} can be made of one")
     for one in made:
@@ -112,7 +105,7 @@ def is_for_many(step: Filter) -> bool:
 def apply_chain(steps: Sequence[Filter], event: Event) -> Made:
     """Apply filters one after the other to an event. A failure on a part parks the whole event."""
     made = _pass(steps, event)
-    return made if made is event or made is None else _finish(event, made)
+    return made if made is None or type(made) is Event else _finish(event, made)
 
 
 def apply_together(steps: Sequence[Filter], events: Sequence[Event]) -> Sequence[Made]:
@@ -159,7 +152,7 @@ def _apply_all(step: Filter, events: Sequence[Event]) -> Sequence[Made]:
 
 def _check_result(step: Filter, event: Event, made: Event | list[Event] | None) -> Made:
     try:
-        return _check_made(event, made)
+        return made if made is event or made is None else _check_made(event, made)
     except Wrong as error:
         return _make_failure(step, event, error)
 
@@ -187,17 +180,21 @@ def _finish(event: Event, made: Made) -> Made:
 
 
 def _pass(steps: Sequence[Filter], event: Event) -> Made:
-    current = event
+    current, began = event, perf_counter()
     for number, step in enumerate(steps, 1):
-        began = perf_counter()
-        made = apply_filter(step, current)
-        if (seconds := perf_counter() - began) >= BLOCKED_S:
-            warn_blocked("apply", seconds, filter=step.name)
-        if made is None or isinstance(made, Failed):
-            return made
-        if not isinstance(made, Event):
-            return _apply_to_parts(steps[number:], current, made)
-        current = made
+        try:
+            made = step.apply(current)
+            checked = made if made is current or made is None else _check_made(current, made)
+        except BaseException as error:  # whatever it is, it is the filter's: nothing is awaited here
+            checked = _make_failure(step, current, error)
+        ended = perf_counter()
+        if ended - began >= BLOCKED_S:
+            warn_blocked("apply", ended - began, filter=step.name)
+        if not isinstance(checked, Event):
+            if checked is None or isinstance(checked, Failed):
+                return checked
+            return _apply_to_parts(steps[number:], current, checked)
+        current, began = checked, ended
     return current
 
 
@@ -267,12 +264,8 @@ def _check_event(event: Event, made: object) -> None:
     if type(made) is not Event:
         what = describe_answer(made) if iscoroutine(made) else type(made).__name__
         raise Wrong(f"apply returned {what}, not an event, a list of events, or None")
-    here = type(made.offset) is int and (made.offset, made.part, made.received) == (
-        event.offset,
-        event.part,
-        event.received,
-    )
-    if not here:
+    is_same = made.offset is event.offset and made.part is event.part and made.received is event.received
+    if not is_same and (type(made.offset) is not int or _place(made) != _place(event)):
         raise Wrong("apply returned another event, which came at another time: make events by event.with_data")
     if (kind := made.kind) is not event.kind:
         if type(kind) is not Kind or _origin(kind) != _origin(event.kind):
@@ -280,10 +273,11 @@ def _check_event(event: Event, made: object) -> None:
         name = kind.type
         if not (type(name) is str and 0 < len(name) <= TYPE_CHARS and name.isprintable()):
             raise Wrong(f"apply returned an event of the type {name!r:.80}: a type has 1 to {TYPE_CHARS:,} characters")
-    if made.body is not event.body:
+    body = made.body
+    if body is not event.body:
         try:
-            if type(made.body) is bytes and is_utf8(made.body):
-                _check_object(made.body)
+            if type(body) is bytes and (body.isascii() or is_utf8(body)):
+                _check_object(body)
                 return
         except UNREADABLE:
             pass

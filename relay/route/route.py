@@ -94,14 +94,14 @@ class Route:
                     events = _take_portion(block, number)
                     ready.extend(zip(events, apply_together(self.filters, events), strict=True))
             event, made = ready.popleft() if ready else (event, apply_chain(self.filters, event))  # noqa: PLW2901
-            if isinstance(made, Failed):
-                failed.append(made)
-            elif made is None:
-                filtered.append(event.offset)
-            elif isinstance(made, Event):
+            if isinstance(made, Event):
                 kept.append(made)
                 changed = changed or made is not event
                 size += len(made.body)
+            elif made is None:
+                filtered.append(event.offset)
+            elif isinstance(made, Failed):
+                failed.append(made)
             else:
                 kept += made
                 changed = True

@@ -18,7 +18,7 @@ from msgspec.json import encode
 from pydantic import AfterValidator, Field
 
 from relay.api import Contradiction, Event, Filter, FilterSettings, read_plain
-from relay_plugins.filters.change import get, make_guess, open_object, put
+from relay_plugins.filters.change import Json, get, make_event_change, open_object, put
 from relay_plugins.filters.field import FreeSinglePath, SinglePath, describe_overlap, describe_typos
 
 MOST_BYTES: Final = 64 << 20
@@ -91,7 +91,7 @@ class Lookup(Filter, type="lookup"):
 
     def __init__(self, name: str, settings: Settings) -> None:
         super().__init__(name, settings)
-        self._may_have = make_guess([settings.key])
+        self._change = make_event_change([settings.key], self._look_up)
         self._paths = [*settings.fields]
         self._rows: Rows = {}
         self._read: Stamp | None = None
@@ -114,17 +114,18 @@ class Lookup(Filter, type="lookup"):
     def apply(self, event: Event) -> Event:
         """Return the event with the fields of its key's row; without such a row the event as it is. Raises ValueError
         if something else is in the way."""
-        if not self._may_have(event.body):
-            return event
-        parts = open_object(event.body)
+        return self._change(event)
+
+    def _look_up(self, body: Json) -> Json:
+        parts = open_object(body)
         row = self._rows.get(_read_key(get(parts, self.settings.key)))
         if row is None:
-            return event
+            return body
         is_changed = False
         for path, value in zip(self._paths, row, strict=True):
             if value is not None:
                 is_changed = put(parts, path, value) or is_changed
-        return event.with_body(encode(parts)) if is_changed else event
+        return encode(parts) if is_changed else body
 
     async def _keep_looking(self) -> None:
         """Read the file whenever it has changed, for ever."""

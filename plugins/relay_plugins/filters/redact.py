@@ -1,6 +1,5 @@
 """The filter types `redact` and `hash`: fields that go, or become pseudonyms. All other values stay as they came."""
 
-import hmac
 from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any, Final, Literal
@@ -10,9 +9,12 @@ from msgspec import Raw
 from pydantic import Field
 
 from relay.api import REDACTED, Contradiction, Event, Filter, FilterSettings, Secret
-from relay_plugins.filters.change import REMOVED, Change, change_event, make_change, make_guess
+from relay_plugins.filters.change import REMOVED, Change, Json, make_change, make_event_change
 from relay_plugins.filters.field import FieldsToChange, FieldsToRemove, describe_typos
 
+BLOCK_BYTES: Final = sha256().block_size
+_REDACTED: Final = REDACTED.encode()
+_NULL: Final = Raw(b"null")
 SHORT: Final = 16
 """Characters below which a secret can be guessed."""
 
@@ -52,19 +54,19 @@ class Redact(Filter, type="redact"):
 
     def __init__(self, name: str, settings: Settings) -> None:
         super().__init__(name, settings)
-        self._may_have = make_guess(settings.fields)
         salt = settings.salt.reveal().encode() if settings.salt else b""
+        mask = orjson.dumps(settings.mask)
         actions: dict[str, Change] = {
             "remove": lambda value: REMOVED,
-            "mask": lambda value: settings.mask,
-            "hash": lambda value: sha256(salt + _make_text(orjson.loads(memoryview(value)))).hexdigest(),
+            "mask": lambda value: mask,
+            "hash": lambda value: _quote(sha256(salt + _read_text(value)).hexdigest()),
         }
-        self._change = make_change(settings.fields, actions[settings.action])
+        self._change = make_event_change(settings.fields, make_change(settings.fields, actions[settings.action]))
 
     def apply(self, event: Event) -> Event:
         """Return the event with the fields removed, masked or hashed. Raises ValueError if the event cannot be
         decoded."""
-        return change_event(event, self._may_have, self._change)
+        return self._change(event)
 
 
 class Hash(Filter, type="hash"):
@@ -94,23 +96,40 @@ class Hash(Filter, type="hash"):
 
     def __init__(self, name: str, settings: Settings) -> None:
         super().__init__(name, settings)
-        self._may_have = make_guess(settings.fields)
-        self._change = make_change(settings.fields, self._hash)
-        self._keyed = hmac.new(settings.secret.reveal().encode(), digestmod=sha256)
+        self._change = make_event_change(settings.fields, make_change(settings.fields, self._hash))
+        self._inner, self._outer = _key_hashes(settings.secret.reveal().encode())
 
     def apply(self, event: Event) -> Event:
         """Return the event with pseudonyms. Raises ValueError if the event cannot be decoded."""
-        return change_event(event, self._may_have, self._change)
+        return self._change(event)
 
-    def _hash(self, value: Raw) -> object:
-        content = orjson.loads(memoryview(value))
-        if content is None or content == REDACTED:
+    def _hash(self, value: Json) -> Json:
+        text = _read_text(value)
+        if text == _REDACTED or value == _NULL:
             return value
-        keyed = self._keyed.copy()
-        keyed.update(_make_text(content))
-        return keyed.hexdigest()
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(text)
+        outer.update(inner.digest())
+        return _quote(outer.hexdigest())
 
 
-def _make_text(value: Any) -> bytes:
-    """Return the bytes to hash: the characters of a string, or the JSON of any other value."""
-    return value.encode() if isinstance(value, str) else orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+def _key_hashes(key: bytes) -> tuple[Any, Any]:
+    """Return the two hashes of HMAC-SHA256 (RFC 2104) as they are after the key.
+
+    To copy both takes half as long as to copy an object of `hmac`.
+    """
+    block = (sha256(key).digest() if len(key) > BLOCK_BYTES else key).ljust(BLOCK_BYTES, b"\0")
+    return sha256(bytes(byte ^ 0x36 for byte in block)), sha256(bytes(byte ^ 0x5C for byte in block))
+
+
+def _quote(digest: str) -> bytes:
+    return b'"%b"' % digest.encode()
+
+
+def _read_text(value: Json) -> bytes:
+    """Return the bytes to hash: the characters of a string, or the JSON of any other value with sorted names."""
+    raw = bytes(value)
+    if raw[:1] == b'"' and b"\\" not in raw:
+        return raw[1:-1]
+    content = orjson.loads(raw)
+    return content.encode() if isinstance(content, str) else orjson.dumps(content, option=orjson.OPT_SORT_KEYS)

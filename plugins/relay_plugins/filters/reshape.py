@@ -1,6 +1,7 @@
 """The filter types `only`, `rename` and `set`: which fields an event has, under which names, with which values."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
 from typing import Annotated, Final
 
@@ -11,10 +12,10 @@ from pydantic import BeforeValidator, Field
 from relay.api import Contradiction, Event, Filter, FilterSettings
 from relay_plugins.filters.change import (
     Change,
+    Json,
     Parts,
-    change_event,
     get,
-    make_guess,
+    make_event_change,
     make_projection,
     make_selection,
     open_object,
@@ -23,8 +24,8 @@ from relay_plugins.filters.change import (
 )
 from relay_plugins.filters.field import FieldPath, FreeSinglePath, Path, SinglePath, describe_overlap, describe_typos
 
-BLANKS: Final = (b'": ', b', "', b"{ ", b"\n")
-"""What JSON with blanks between its parts has. A text may have it, too."""
+BLANKS: Final = (b" ", b"\n", b"\r", b"\t")
+"""What may stand between the parts of JSON."""
 Scalar = str | bool | int | float
 
 
@@ -71,14 +72,15 @@ class Only(Filter, type="only"):
         """Return the event with these fields. Raises ValueError if the event cannot be decoded."""
         select, project = self._make(event.kind.id_field, event.kind.time_field)
         body = event.body
-        if project and not any(map(body.__contains__, BLANKS)):
-            try:
+        if project:
+            with suppress(ValidationError):  # such as a list in place of an object
                 new = encode(project(body))
-            except ValidationError:
-                pass  # such as a list in place of an object
-            else:
-                return event if len(new) == len(body) else event.with_body(new)
-        return change_event(event, lambda body: True, select)
+                if len(new) + sum(map(body.count, BLANKS)) < len(body):  # more than blanks is removed
+                    return event.with_body(new)
+                if len(new) == len(body):
+                    return event
+        new = select(body)
+        return event if new is body else event.with_body(bytes(new))
 
 
 class Rename(Filter, type="rename"):
@@ -109,18 +111,19 @@ class Rename(Filter, type="rename"):
 
     def __init__(self, name: str, settings: Settings) -> None:
         super().__init__(name, settings)
-        self._may_have = make_guess(settings.fields)
         self._moves = [*settings.fields.items()]
+        self._change = make_event_change(settings.fields, self._move)
 
     def apply(self, event: Event) -> Event:
         """Return the event with the fields at their new paths. Raises ValueError if something else is in the way."""
-        if not self._may_have(event.body):
-            return event
-        parts = open_object(event.body)
+        return self._change(event)
+
+    def _move(self, body: Json) -> Json:
+        parts = open_object(body)
         moved = [(new, value) for old, new in self._moves if (value := take(parts, old)) is not None]
         for new, value in moved:
             put(parts, new, value)
-        return event.with_body(encode(parts)) if moved else event
+        return encode(parts) if moved else body
 
 
 class Set(Filter, type="set"):

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import orjson
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from relay.api import find_personal_fields
 from relay_plugins.filters import Hash, Redact
@@ -30,11 +32,29 @@ def pseudonym(text: bytes) -> str:
 
 
 def test_hash_writes_the_hmac_of_a_value(hashed):
-    data = {"id": "1", "p": {"e": "ä@b.c", "n": 5, "l": [1, {"x": 2}]}}
+    data = {"id": "1", "p": {"e": "ä@b.c", "n": 5, "l": [1, {"x": 2}], "t": "null", "q": '"\\'}}
     assert hashed(data, ["p.*"]).data == {
         "id": "1",
-        "p": {"e": pseudonym("ä@b.c".encode()), "n": pseudonym(b"5"), "l": pseudonym(b'[1,{"x":2}]')},
+        "p": {
+            "e": pseudonym("ä@b.c".encode()),
+            "n": pseudonym(b"5"),
+            "l": pseudonym(b'[1,{"x":2}]'),
+            "t": pseudonym(b"null"),
+            "q": pseudonym(b'"\\'),
+        },
     }
+
+
+@given(st.text(min_size=1, max_size=150, alphabet=st.characters(codec="ascii", exclude_characters="\0")), st.text())
+def test_hash_is_the_hmac_whatever_the_secret_and_the_value(make_event, secret, text):
+    assume(text != "[REDACTED]")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RELAY_TEST_SECRET", secret)
+        step = make(Hash, fields="e", secret={"env": "RELAY_TEST_SECRET"})
+        assume(step.settings.secret.problem is None)
+        key = step.settings.secret.reveal().encode()
+    expected = hmac.digest(key, text.encode(), "sha256").hex()
+    assert step.apply(make_event({"e": text})).data == {"e": expected}
 
 
 @pytest.mark.parametrize("body", [b'{"p": {"e": null}}', b'{"p":{"e":"[REDACTED]"}}', b'{"p": {"f": "x"}}', b'{"p":1}'])
