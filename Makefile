@@ -2,6 +2,8 @@
 BIN := .venv/bin
 CONTAINER := systemd/examples/container
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
+# Processes that test at a time: many tests wait for relays and servers.
+TESTERS ?= 5
 
 .PHONY: demo test pytest test-quick test-long faults lint docs rooms drill vendor pictures bench bench-quick bench-neighbours bench-cluster install deb deb-test container-check clean
 
@@ -14,7 +16,7 @@ test: .venv/dev.done  ## lint, types, import rules, and the tests, without the l
 
 pytest: .venv/compiled.done
 	$(BIN)/python -m tests.postgres  # says which servers are not installed
-	$(BIN)/pytest -n 4 -m "not long"
+	$(BIN)/pytest -n $(TESTERS) -m "not long"
 
 .venv/compiled.done: .venv/dev.done
 	-$(BIN)/pytest --collect-only -qq >/dev/null  # one process compiles the tests, instead of each of them
@@ -25,7 +27,7 @@ test-quick: .venv/dev.done  ## the tests without the slow ones
 
 test-long: .venv/dev.done  ## the tests that `make test` leaves out: whole relays at work, for what a quicker test shows as well
 	$(BIN)/mypy  # of tests, too
-	RELAY_EXAMPLES=60 $(BIN)/pytest -n 4 -m "long or hypothesis"
+	RELAY_EXAMPLES=60 $(BIN)/pytest -n $(TESTERS) -m "long or hypothesis"
 
 faults: .venv/dev.done  ## the long ones alone, in full: every place of death, 200 rounds of kill -9, up to 300 random examples
 	RELAY_LONG=1 RELAY_KILL_ROUNDS=200 RELAY_EXAMPLES=300 $(BIN)/pytest -m "slow or long or hypothesis" --timeout 1800

@@ -124,8 +124,8 @@ async def test_a_page_that_comes_again_after_a_newer_one_changes_nothing(daemon:
 @pytest.mark.parametrize(
     ("ways", "expected"),
     [
-        ({}, 50),
-        ({"repeat_pages": True}, 50),
+        pytest.param({}, 50, marks=pytest.mark.long),
+        pytest.param({"repeat_pages": True}, 50, marks=pytest.mark.long),
         ({"shuffle_pages": True, "repeat_pages": True}, 50),
         ({"lose_last_page": True}, 40),
     ],

@@ -167,7 +167,9 @@ class Blocks(Connector, type="blocks"):
 """
 
 
-@pytest.mark.parametrize(("name", "workers"), [("deliver", 1), ("close", 1), ("deliver", 2)])
+@pytest.mark.parametrize(
+    ("name", "workers"), [("deliver", 1), ("close", 1), pytest.param("deliver", 2, marks=pytest.mark.long)]
+)
 async def test_a_stop_does_not_wait_for_a_plugin_that_blocks_the_event_loop(
     daemon: Daemon, name: str, workers: int
 ) -> None:

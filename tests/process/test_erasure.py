@@ -242,7 +242,7 @@ async def test_erasures_that_failed_at_a_removed_connector_wait_for_its_return(
         assert await daemon.stop() == 0
 
 
-@pytest.mark.parametrize("runs", [True, False])
+@pytest.mark.parametrize("runs", [True, pytest.param(False, marks=pytest.mark.long)])
 async def test_forgetting_the_connector_gives_up_what_failed_there(daemon: Daemon, tmp_path: Path, runs: bool) -> None:
     async with HeapApi(api_key=SECRET) as heap:
         await failed_at_heap(daemon, heap, tmp_path, 1)

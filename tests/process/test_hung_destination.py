@@ -219,7 +219,7 @@ async def test_a_lane_works_again_once_its_last_pending_event_is_erased(stuck: D
         assert await stuck.stop() == 0
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
 async def test_a_stop_does_not_wait_for_a_thread_that_hangs(stuck: Daemon, workers: int) -> None:
     everywhere = PLUGIN.replace("self.folder", f"Path({str(stuck.state)!r})")  # each worker has a folder of its own
     (stuck.plugins / "disk.py").write_text(everywhere.format(in_a_thread="self.run_blocking"))

@@ -65,7 +65,7 @@ async def left_pending(daemon: Daemon, hook: Destination, events: int = 20) -> N
     hook.behaviour = 200
 
 
-@pytest.mark.parametrize("how", ["empty", "without its -wal"])
+@pytest.mark.parametrize("how", ["empty", pytest.param("without its -wal", marks=pytest.mark.long)])
 async def test_a_lost_database_costs_duplicates_and_is_told_until_it_is_accepted(daemon: Daemon, how: str) -> None:
     """Siblings: copied without its write-ahead log; log, status, audit and doctor, before and after. A worker's is gone
     in the test below."""

@@ -138,7 +138,10 @@ async def test_the_last_answer_is_shown_and_a_token_that_it_repeats_is_nowhere(
     assert all(b"s3cr3t" not in path.read_bytes() for path in daemon.state.rglob("*") if path.is_file())
 
 
-@pytest.mark.parametrize(("retention", "left"), [("", [2]), ('"1d"', []), ("0", [1, 2])])
+@pytest.mark.parametrize(
+    ("retention", "left"),
+    [pytest.param("", [2], marks=pytest.mark.long), ('"1d"', []), pytest.param("0", [1, 2], marks=pytest.mark.long)],
+)
 async def test_parked_events_leave_after_retention_and_still_count_in_the_ledger(
     daemon: Daemon, retention: str, left: list[int]
 ) -> None:

@@ -312,8 +312,9 @@ class Machine(RuleBasedStateMachine):
 @pytest.mark.parametrize(
     ("engine", "stories"),
     [
-        ("embedded", 20),
+        ("embedded", 12),
         pytest.param("postgres", 8, marks=pytest.mark.long),  # quicker: the above, and the stores in tests/unit/store
+        pytest.param("embedded", 30, marks=pytest.mark.long),
         pytest.param("toy", 20, marks=pytest.mark.long),
     ],
 )

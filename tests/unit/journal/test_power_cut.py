@@ -25,8 +25,8 @@ from tests.conftest import LONG
 KIND = Kind("braze", "users.messages.email.Open")
 LIMITS = JournalLimits(max_size=16 << 20, retention=0)
 COMPRESSED = replace(LIMITS, compress=True)
-STRIDE, OFTEN = 1 if LONG else 4, ("pwritev", "fdatasync")
-"""`make test` has the power fail after one of four of these, and after every other step."""
+STRIDE, OFTEN = 1 if LONG else 8, ("pwritev", "fdatasync")
+"""`make test` has the power fail after one of eight of these, and after every other step."""
 Step = tuple[str, str, Any]
 """What was done, to which file, and with what."""
 

@@ -194,6 +194,7 @@ async def test_a_log_that_opens_without_acknowledged_events_begins_behind_them(d
         assert await append(again, b"{}") == 5
 
 
+@pytest.mark.long  # quicker: test_growth, for leases and saves
 async def test_a_snapshot_that_somebody_holds_makes_no_append_slower(log: PostgresLog, database: Database) -> None:
     """Pages are counted, not times."""
     with database.connect() as dump, database.connect() as counting:

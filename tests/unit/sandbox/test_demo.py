@@ -39,6 +39,7 @@ async def test_a_relay_that_loses_an_event_does_not_balance(tmp_path):
     assert shown
 
 
+@pytest.mark.long  # quicker: a relay that loses an event is noticed
 async def test_a_relay_that_dies_is_noticed(tmp_path):
     with pytest.raises(SandboxError, match=r"(?s)went away with exit code 70.*\n  good bye"):
         await demo(tmp_path, __file__, "dies").run()
