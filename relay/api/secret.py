@@ -171,7 +171,7 @@ class BearerToken(HeaderSecret):
         if self._wrapping:
             return self._wrapping
         if " " in self._value:
-            return f"{self} holds a space: most senders do not send such a token"
+            return f"{self} holds a space, and a token has none: was it copied whole?"
         return super().doubt
 
 

@@ -5,6 +5,7 @@ Most of it reads the tables as written, so that a mistake elsewhere in a table h
 
 import os
 import re
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -221,6 +222,15 @@ def find_large_batches(connectors: Mapping[str, Configured[Any, Any]], merged: M
             )
             places = ("connector", name, "batch", "events"), ("connector", name, "window"), ("connector", name)
             yield merged.make_mistake(next(place for place in places if place in merged.origins), reason)
+
+
+def find_late_starts(connectors: Mapping[str, Configured[Any, Any]], merged: Merged) -> Iterator[Mistake]:
+    """Find connectors that begin at a time to come."""
+    for name, connector in connectors.items():
+        start = connector.settings.from_
+        if isinstance(start, float) and start > time.time():
+            reason = "is a time in the future: a new connector gets no event that comes before"
+            yield merged.make_mistake(("connector", name, "from"), reason)
 
 
 def find_rivalries(registry: Registry, merged: Merged) -> Iterator[Mistake]:

@@ -159,6 +159,7 @@ def _load(reading: FoundFiles, registry: Registry, folders: Sequence[Path], *, s
     check.warnings.extend(crosscheck.find_unknown_keys(connectors, named["filter"], registry.made, merged))
     check.warnings.extend(clashes.find_shared_files(traits, merged))
     check.warnings.extend(crosscheck.find_large_batches(connectors, merged))
+    check.warnings.extend(crosscheck.find_late_starts(connectors, merged))
     check.mistakes.extend(crosscheck.find_unknown_kinds(merged))
     check.warnings.extend(crosscheck.find_parking_without_order(connectors, traits, merged))
     check.mistakes.extend(crosscheck.find_ordered_batches(connectors, traits, merged))

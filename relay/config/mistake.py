@@ -18,6 +18,8 @@ class Mistake(Struct, frozen=True, kw_only=True):
     reason: str
     suggestion: str | None = None
     excerpt: str = ""
+    about: str = ""
+    """The key of the setting that a mistake of a whole table is about most of all; "": `key` says it."""
 
     def __str__(self) -> str:
         place = self.file if self.line is None else f"{self.file}:{self.line}"

@@ -150,7 +150,8 @@ def _make_mistake(detail: ErrorDetails, model: type[Settings], path: Sequence[st
         table = (*path, *loc)
         places = [(*table, name) for name in detail["ctx"]["about"]]
         place = next((one for one in places if one in merged.origins), table)
-        return replace(merged.make_mistake(place, detail["ctx"]["reason"]), key=format_path(table))
+        found = merged.make_mistake(place, detail["ctx"]["reason"])
+        return replace(found, key=format_path(table), about=format_path(places[0]) if places else "")
     *parents, last = loc or (None,)
     owner = _find_model(model, parents)
     unknown = detail["type"] == "extra_forbidden"

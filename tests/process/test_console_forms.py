@@ -291,11 +291,12 @@ async def test_mistakes_stand_at_their_fields_in_the_words_of_relay_check(place:
     assert '<details class="rare" open>' in checked.text
 
 
-async def test_a_wrong_name_is_a_mistake_before_relay_is_asked(place: Place) -> None:
+async def test_a_wrong_name_stands_beside_the_mistakes_that_relay_finds(place: Place) -> None:
     form = await open_form(place, NEW_HTTP, **{"set.url": "http://x", "set.headers": "X"})
     for name, said in {
-        "": "a name is made of",
+        "": "is missing",
         "../x": "a name is made of",
+        "a" * 200: "the name is too long",
         "hook": "the name is taken, by the connector at 60-hook.toml:2",
         "new": "choose another one",
     }.items():
@@ -303,8 +304,43 @@ async def test_a_wrong_name_is_a_mistake_before_relay_is_asked(place: Place) -> 
         assert checked.status == 422
         found = find_mistakes(checked)
         assert said in found.pop("name")
+        assert found.pop("set.events").startswith("nothing is ticked")
         assert found == {"set.headers": "write each line as name = value"}
         assert Form(checked).fields["name"] == name
+
+
+async def test_an_empty_form_names_all_that_is_missing(place: Place) -> None:
+    path = f"{NEW}?type=heap"
+    checked = await post(place, path, await open_form(place, path), "check")
+    found = find_mistakes(checked)
+    assert found["name"] == "is missing"
+    assert found["set.endpoint"].startswith("endpoint is missing: the webhook URL")
+    assert found["set.events"].startswith("nothing is ticked")
+    assert '<a href="#set.endpoint">endpoint</a>' in checked.text
+    assert re.search(r'name="set.endpoint"[^>]* aria-invalid="true"', checked.text)
+    checked = await post(place, path, await open_form(place, path, name="x", **{"set.mode": "api"}), "check")
+    assert find_mistakes(checked)["set.app_id"].startswith("app_id is missing")
+
+
+async def test_exclusions_alone_start_from_all_events(place: Place) -> None:
+    changed = {"name": "most", "set.url": "http://127.0.0.1:1", "events.text": "!users.messages.email.Open"}
+    checked = await check(place, NEW_HTTP, **changed)
+    assert '+events = ["!users.messages.email.Open"]' in plain(checked), plain(checked)
+    shown = Form(checked).fields
+    assert (OPEN in shown, shown["events.type.users.messages.email.Click"]) == (False, "on")
+
+
+async def test_a_secret_with_a_space_and_a_time_to_come_are_warnings(place: Place) -> None:
+    changed = {"name": "later", "set.url": "http://127.0.0.1:1", **ALL, "set.from:at": "2999-01-01T00:00"}
+    checked = await check(place, NEW_HTTP, **changed, **{"set.token:paste": " one two "})
+    assert "holds a space, and a token has none: was it copied whole?" in plain(checked), plain(checked)
+    assert (place.daemon.state / "secrets" / "later-token").read_text() == "one two"
+    assert "from: is a time in the future: a new connector gets no event that comes before" in plain(checked)
+    again = await post(place, NEW_HTTP, Form(checked).fields | {"set.token:paste": "three"}, "check")
+    assert (place.daemon.state / "secrets" / "later-token-2").read_text() == "three"
+    changed_since = Form(again).fields | {"set.rate": "5"}
+    launched = await post(place, NEW_HTTP, changed_since, "launch")
+    assert "The form has changed since it was checked. Nothing is launched yet: look at this first" in plain(launched)
 
 
 async def test_a_secret_in_the_wrong_field_is_refused_and_not_shown(place: Place) -> None:

@@ -91,7 +91,11 @@ async def consider(visit: Visit, draft: Draft) -> Considered | web.Response:
     Users who may not launch get the diff alone: relay opens no file and no URL for them.
     """
     found = await ADMIN.run(_compare, visit, draft)
-    if not found.diffs or visit.right is None or visit.right < Right.CONFIGURE:
+    if visit.right is None or visit.right < Right.CONFIGURE:
+        return found
+    if draft.mistakes:
+        return await _find_more(visit, found) if draft.files and not found.emptied else found
+    if not found.diffs:
         return found
     if visit.form.get("act") == "launch" and not found.barred:
         return await _launch(visit, found, visit.form.get("seen", ""))
@@ -103,11 +107,13 @@ def _compare(visit: Visit, draft: Draft) -> Considered:
     view = draft.view
     barred = find_bar(visit, view)
     found = Considered(draft=draft, folder=view.target, barred=barred, commands=_list_commands(visit, view))
+    refused = [*_find_refused(draft)]
+    emptied = {name for name in map(draft.name_field, refused) if name is not None}
     if draft.mistakes:
-        return replace(found, status=422, mistakes=draft.mistakes)
-    if mistakes := [*_find_refused(draft)]:
-        emptied = {name for name in map(draft.name_field, mistakes) if name is not None}
-        return replace(_add_mistakes(found, mistakes), emptied=emptied)
+        more, _ = _sort_by_field(draft, refused)
+        return replace(found, status=422, mistakes={**more, **draft.mistakes}, emptied=emptied)
+    if refused:
+        return replace(_add_mistakes(found, refused), emptied=emptied)
     return replace(found, diffs=compare_files(view.texts, draft.files), shows_texts=barred != "")
 
 
@@ -141,7 +147,8 @@ async def _launch(visit: Visit, found: Considered, seen: str) -> Considered | we
         notice = f"Meanwhile somebody has changed {', '.join(changed)}. Nothing is launched: look at this first"
         return replace(await _check(visit, found), status=409, notice=notice)
     if seen != write_seen(draft):
-        return replace(await _check(visit, found), notice="Nothing is launched yet: look at this first")
+        why = "The form has changed since it was checked. " if seen else ""
+        return replace(await _check(visit, found), notice=f"{why}Nothing is launched yet: look at this first")
     try:
         runs = await find_relay(visit, draft.view.folders)
         if not runs and not (checked := await _check(visit, found)).is_good:
@@ -186,6 +193,26 @@ async def _check(visit: Visit, found: Considered) -> Considered:
         return replace(found, others=[f"it cannot be checked: {error}"])
     found = replace(found, changes=answer.changes, probe=answer.probe, sample=answer.sample)
     return _offer(_add_mistakes(found, answer.mistakes, answer.warnings))
+
+
+async def _find_more(visit: Visit, found: Considered) -> Considered:
+    """Add what relay says of the other fields of a form with mistakes, so that somebody sees all of them at once.
+
+    Settings may seem to contradict each other because one of them cannot be read.
+    """
+    draft = found.draft
+    proposal = Proposal(files=draft.files)
+    try:
+        said = await visit.request_relay("POST", "/check", proposal, timeout=CHECK_S)
+        mistakes = msgspec.json.decode(said, type=ProposalAnswer).mistakes
+    except NotRunning:
+        mistakes = (await check_alone(visit.console.options, proposal)).mistakes
+    except ClientError:
+        return found
+    more, _ = _sort_by_field(draft, [one for one in mistakes if not (draft.is_partial and one.about)])
+    return replace(
+        found, mistakes={**found.mistakes, **{name: more[name] for name in more if name not in found.mistakes}}
+    )
 
 
 def _offer(found: Considered) -> Considered:

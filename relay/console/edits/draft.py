@@ -19,7 +19,9 @@ class Draft:
     files: Files = field(default_factory=dict)
     """The console's files as they would be. Empty: nothing changes, or there are mistakes."""
     mistakes: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """Sentences by field of the form; "" for the form as a whole. With any, relay is not asked."""
+    """Sentences by field of the form; "" for the form as a whole. With any, relay is asked for more of them alone."""
+    is_partial: bool = False
+    """Whether fields of the form cannot be read, and are left out of the files."""
     name_field: Callable[[Mistake], str | None] = lambda mistake: None
     """Returns the field of the form that a mistake of relay is about; None: no field of this form."""
     is_text: bool = False

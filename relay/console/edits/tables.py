@@ -22,6 +22,7 @@ from relay.config import (
     KeyPath,
     Mistake,
     format_path,
+    is_file_name,
     is_reference,
     name_file,
 )
@@ -81,6 +82,8 @@ def _make_table(view: ConfView, kind: str, name: str, values: Mapping[str, Any])
         reason = "a name is made of a-z, 0-9, _ and -, and starts with a letter"
         raise ConfigError([Mistake(key=path, reason=reason)])
     file = name_file(kind, name)
+    if not is_file_name(f"{file}.d/{DROP_IN}"):
+        raise ConfigError([Mistake(key=path, reason=f"the name is too long: its file would be {len(file)} characters")])
     if name in view.merged.get_tables(kind):
         place = view.find_place(kind, name)
         raise ConfigError([Mistake(key=path, reason=f"this name stands at {place} already, and is no table")])

@@ -182,7 +182,8 @@ def read_events(form: Mapping[str, str], accepted_types: Sequence[str] = ()) -> 
     ticked = [leaf.name for leaf in leaves if is_ticked(leaf)]
     is_empty = not ticked or (accepted_types and not {*ticked} & {*accepted_types})
     if is_empty and all(one.startswith("!") for one in free):
-        return []  # exclusions alone would select all that they do not exclude
+        # exclusions alone select all else: nobody means that who has taken away the last tick
+        return [] if changed or "!" in free else free
     entries = write_entries(leaves, ticked, free)
     return None if entries == [ALL] else entries
 

@@ -28,6 +28,8 @@ PASTED: Final = "paste"
 """The input for a secret itself, and the choice of it. No page shows it again."""
 IN_FILE: Final = "text"
 """The choice of a text in place of a reference to a secret."""
+PLACES: Final = {"file": "the path of the file", "env": "the name of the variable"}
+"""What a choice asks for."""
 TIME: Final = "time"
 """The choice of a time as the start of a connector."""
 STARTS: Final = ("now", "oldest")
@@ -84,18 +86,31 @@ def is_part(key: str, name: str) -> bool:
     return key == name or key.startswith(f"{name}:")
 
 
-def find_pasted(fields: Sequence[Field], form: Inputs) -> Iterator[tuple[Field, str, str]]:
-    """Yield the field of each secret that was pasted, the name of its inputs before the colon, and the secret."""
+def find_pasted(
+    fields: Sequence[Field], form: Inputs, shown: Inputs, folder: str = ""
+) -> Iterator[tuple[Field, str, str]]:
+    """Yield the field of each secret that was pasted, the name of its inputs before the colon, and the secret.
+
+    The choice need not say so: a secret also counts beside the choice that the form has `shown`, beside none, and
+    beside a file in the `folder` of pasted secrets. Beside another choice, it is a mistake of the form.
+    """
     for one in flatten(fields):
         names = {FieldControl.SECRET: [one.name], FieldControl.SECRETS: _list_rows(one.name, form)}
         for name in names.get(one.control, ()):
-            if form.get(f"{name}:{WAY}") == PASTED and (secret := form.get(f"{name}:{PASTED}", "")):
+            way, place = (form.get(f"{name}:{part}", "") for part in (WAY, PLACE))
+            is_meant = (
+                way == PASTED
+                or (not way and not place)
+                or (way == "file" and folder and place.startswith(f"{folder}/"))
+                or all(form.get(key, "") == shown.get(key, "") for key in (f"{name}:{WAY}", f"{name}:{PLACE}"))
+            )
+            if is_meant and (secret := form.get(f"{name}:{PASTED}", "").strip()):
                 yield one, name, secret
 
 
 def refer_to_file(form: Inputs, name: str, path: str) -> dict[str, str]:
     """Return the form with a reference to a file in place of a secret that was pasted."""
-    rest = {key: text for key, text in form.items() if key != f"{name}:{PASTED}"}
+    rest = {key: text for key, text in form.items() if key not in (f"{name}:{PASTED}", f"{name}:{KEEP}")}
     return rest | {f"{name}:{WAY}": "file", f"{name}:{PLACE}": path}
 
 
@@ -201,6 +216,8 @@ def _read_secret(one: Field, name: str, form: Inputs) -> Any:
     if pasted:
         raise ValueError("a secret was pasted, but the choice is another one: it was not kept")
     if way in WAYS:
+        if not place:
+            raise ValueError(f"write {PLACES.get(way, 'its name')} beside the choice")
         return {way: place}
     if way == IN_FILE and one.takes_text:
         return place or NOT_SET
@@ -211,7 +228,9 @@ def _read_secret(one: Field, name: str, form: Inputs) -> Any:
 
 def _read_start(one: Field, form: Inputs) -> Any:
     way, moment = form.get(f"{one.name}:{WAY}", ""), form.get(f"{one.name}:{PLACE}", "").strip()
-    if way != TIME:
+    if way in STARTS and moment:
+        raise ValueError(f"a time is filled in, but the choice is {way}: empty the time, or choose events since a time")
+    if way != TIME and not moment:
         return way or NOT_SET
     if not moment:
         raise ValueError("choose a time")

@@ -70,6 +70,17 @@ function tick(root) {
   }).catch(() => { /* no relay runs: there are no counts */ });
 }
 
+// Shows that a form is under way, and sends it once. A page that comes back from history can send again.
+function send(event) {
+  if (event.submitter?.name !== "act") return;
+  if (event.target.querySelector("[aria-busy]")) event.preventDefault();
+  else event.submitter.setAttribute("aria-busy", "true");
+}
+
+function calm() {
+  for (const one of document.querySelectorAll("button[aria-busy]")) one.removeAttribute("aria-busy");
+}
+
 const lastHour = () => [Date.now() / 1000 - 3600, Date.now() / 1000];
 
 async function draw(chart) {
@@ -99,6 +110,8 @@ async function draw(chart) {
   setInterval(load, CHART_MS);
 }
 
+document.addEventListener("submit", send);
+addEventListener("pageshow", calm);
 document.addEventListener("DOMContentLoaded", () => {
   localize(document);
   const live = document.getElementById("live");

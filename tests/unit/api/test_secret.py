@@ -122,7 +122,7 @@ def test_a_token_has_no_space_but_another_header_may(read) -> None:
     assert read(b"Basic abc", HeaderSecret)[0].doubt is None
     assert (
         read(b"Basic abc", BearerToken)[0].doubt
-        == '{ credential = "token" } holds a space: most senders do not send such a token'
+        == '{ credential = "token" } holds a space, and a token has none: was it copied whole?'
     )
 
 

@@ -100,7 +100,7 @@ def read_one(part: Any, **form: str) -> FormValues:
         ({"type": "object", "additionalProperties": {"type": "string"}}, {"a=b": "c"}, {":toml": '"a=b" = "c"'}),
         ({"type": "object", "additionalProperties": SECRET}, {"X": {"env": "Y"}}, {"": 'X = { env = "Y" }'}),
         (SECRET, {"env": "X"}, {":from": "env", ":at": "X"}),
-        (SECRET, {"env": ""}, {":from": "env", ":at": ""}),
+        (SECRET, {"env": ""}, {":toml": 'env = ""'}),
         (SECRET, {"vault": "x"}, {":toml": 'vault = "x"'}),
         (SECRET, {"env": "X", "file": "Y"}, {":toml": 'env = "X"\nfile = "Y"'}),
         ({"anyOf": [{"type": "string"}, SECRET]}, "/etc/ca.pem", {":from": "text", ":at": "/etc/ca.pem"}),
@@ -158,11 +158,52 @@ def test_a_pasted_secret_becomes_a_reference_and_is_never_shown_again() -> None:
     assert "not kept" in refused.mistakes["set.tokens"]
     assert "s3cret" not in str(show_again(fields, form, refused, {}))
     tokens = next(one for one in fields if one.label == "tokens")
-    assert [*find_pasted(fields, form)] == [(tokens, "set.tokens:1", "s3cret")]
+    assert [*find_pasted(fields, form, {})] == [(tokens, "set.tokens:1", "s3cret")]
     kept = refer_to_file(form, "set.tokens:1", "/state/secrets/x")
     read = read_form(fields, kept, {})
     assert read == FormValues({"tokens": [{"env": "OLD"}, {"file": "/state/secrets/x"}]})
     assert "s3cret" not in str(kept)
+
+
+@pytest.mark.parametrize(
+    ("way", "place", "counts"),
+    [
+        ("", "", True),
+        ("env", "OLD", True),
+        ("file", "/state/secrets/sink-token", True),
+        ("file", "/etc/token", False),
+        ("env", "NEW", False),
+        ("credential", "OLD", False),
+    ],
+)
+def test_a_pasted_secret_counts_unless_the_choice_was_changed(way: str, place: str, *, counts: bool) -> None:
+    fields = find_form("connector", "heap")
+    shown = show_form(fields, {"token": {"env": "OLD"}}, {})
+    form = shown | {"set.token:from": way, "set.token:at": place, "set.token:paste": " s3cret\n"}
+    found = [(name, secret) for _, name, secret in find_pasted(fields, form, shown, "/state/secrets")]
+    assert found == ([("set.token", "s3cret")] if counts else [])
+
+
+@pytest.mark.parametrize(
+    ("way", "time", "value", "mistake"),
+    [
+        ("", "2026-11-01T00:00", "2026-11-01T00:00Z", ""),
+        ("time", "2026-11-01T00:00", "2026-11-01T00:00Z", ""),
+        ("time", "", None, "choose a time"),
+        ("now", "2026-11-01T00:00", None, "a time is filled in, but the choice is now"),
+    ],
+)
+def test_a_time_counts_without_a_choice(way: str, time: str, value: str | None, mistake: str) -> None:
+    read = read_form(find_form("connector", "heap"), {"set.from:from": way, "set.from:at": time}, {})
+    assert read.values.get("from") == value
+    assert read.mistakes.get("set.from", "").startswith(mistake)
+    assert bool(read.mistakes) is bool(mistake)
+
+
+@pytest.mark.parametrize(("way", "asked"), [("file", "the path of the file"), ("env", "the name of the variable")])
+def test_a_secret_without_a_place_asks_for_it(way: str, asked: str) -> None:
+    read = read_form(find_form("connector", "heap"), {"set.token:from": way, "set.token:at": ""}, {})
+    assert read.mistakes == {"set.token": f"write {asked} beside the choice"}
 
 
 def test_a_form_that_cannot_be_read_is_shown_as_it_was_typed() -> None:

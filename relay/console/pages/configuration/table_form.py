@@ -31,6 +31,8 @@ EVENTS: Final = f"{PREFIX}.events"
 UNTICKED: Final = "nothing is ticked: tick All events, or those that the connector should get"
 RESERVED: Final = "new"
 """A name that the path of a page has already."""
+STAND_IN: Final = "no-name-yet"
+"""The name of a table whose name is wrong, while relay looks for other mistakes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +56,10 @@ class TableForm:
 
     def name_field(self, mistake: Mistake, name: str) -> str | None:
         """Return the name of the field that a mistake about a table of this name belongs to; None without any."""
-        key = format_path((self.kind, name))
-        if mistake.key == key:
+        key, about = format_path((self.kind, name)), mistake.about or mistake.key
+        if about == key:
             return NAME if not self.name else None
-        if not mistake.key.startswith(f"{key}."):
-            return None
-        return self._find_field(mistake.key.removeprefix(f"{key}."))
+        return self._find_field(about.removeprefix(f"{key}.")) if about.startswith(f"{key}.") else None
 
     def _find_field(self, key: str) -> str | None:
         """Return the field of a key within the table, or of the nearest key above it; else the one for all others."""
@@ -157,21 +157,21 @@ async def _change(visit: Visit, form: TableForm) -> web.StreamResponse:
     posted, flaws = await _keep_secrets(visit, form, name)
     posted = await ADMIN.run(put_ticks, posted, EVENTS, form.accepted_types)
     read = await ADMIN.run(read_form, form.fields, posted, form.before)
-    mistakes: dict[str, list[str]] = {key: [said] for key, said in (read.mistakes | flaws).items()}
     values = {**({"type": form.type} if form.type else {}), **read.values}
-    files: Files = {}
-    try:
-        files = await ADMIN.run(_make_files, form, name, values)
-    except ConfigError as error:
-        for one in error.mistakes:
-            mistakes.setdefault(form.name_field(one, name) or "", []).append(one.reason)
+    files, mistakes = await ADMIN.run(_try_files, form, name, values)
+    used = STAND_IN if NAME in mistakes else name
+    if NAME in mistakes:
+        files, _ = await ADMIN.run(_try_files, form, STAND_IN, values)
+    unread = read.mistakes | flaws
+    mistakes |= {key: [said] for key, said in unread.items()}
     runs = form.kind == "connector" and values.get("enabled") is not False
     draft = Draft(
         subject=f"{form.kind} {name}",
         view=form.view,
-        files={} if mistakes else files,
+        files=files,
         mistakes=mistakes,
-        name_field=lambda mistake: form.name_field(mistake, name),
+        is_partial=bool(unread),
+        name_field=lambda mistake: form.name_field(mistake, used),
         connector=name if runs else None,
         done=f"/connectors/{name}" if runs else "",
     )
@@ -184,6 +184,19 @@ async def _change(visit: Visit, form: TableForm) -> web.StreamResponse:
     shown = await ADMIN.run(show_again, form.fields, posted, read, form.before)
     shown = {key: text for key, text in shown.items() if not any(is_part(key, one) for one in emptied)}
     return await _show(visit, form, found, name, shown)
+
+
+def _try_files(form: TableForm, name: str, values: Mapping[str, Any]) -> tuple[Files, dict[str, list[str]]]:
+    """Return the files with the table, or none and the mistakes by field. Blocking."""
+    if not name:
+        return {}, {NAME: ["is missing"]}
+    mistakes: dict[str, list[str]] = {}
+    try:
+        return _make_files(form, name, values), mistakes
+    except ConfigError as error:
+        for one in error.mistakes:
+            mistakes.setdefault(form.name_field(one, name) or "", []).append(one.reason)
+    return {}, mistakes
 
 
 def _make_files(form: TableForm, name: str, values: Mapping[str, Any]) -> Files:
@@ -203,7 +216,9 @@ async def _keep_secrets(visit: Visit, form: TableForm, name: str) -> tuple[Input
     Raises ConsoleRefusal for a user who may not launch.
     """
     posted, flaws = visit.form, dict[str, str]()
-    for one, part, secret in find_pasted(form.fields, visit.form):
+    shown = await ADMIN.run(show_form, form.fields, form.before, form.before)
+    folder = str(name_folder(visit.console.options.state))
+    for one, part, secret in find_pasted(form.fields, visit.form, shown, folder):
         try:
             path = await keep(visit, form.view, "-".join((name or form.kind, *one.path)), secret)
         except ValueError as error:
