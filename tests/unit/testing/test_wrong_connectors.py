@@ -90,3 +90,8 @@ def test_the_behaviour_catches(connector, key, sentence, tmp_path):
         with pytest.raises((AssertionError, RuntimeError, AttributeError), match=sentence):
             make_suite(connector).run(key, tmp_path)
         gc.collect()
+
+
+def test_a_lack_of_something_that_is_no_behaviour_is_named():
+    with pytest.raises(TypeError, match=r"Mine\.lacks: there is no behaviour event_ids; did you mean event_id\?"):
+        type("Mine", (ConnectorSuite,), {"lacks": {"event_ids": "nobody reads them"}})
