@@ -6,6 +6,8 @@ How they fail and recover:
   a cancel while COMMIT waits for a synchronous standby would make the transaction count as committed, on one machine.
   Whether the statement has done its work is unknown then.
 - A lost connection is made anew with the next work.
+- A process that stands still in the middle of a transaction, as after SIGSTOP, loses the connection after STILL_S. So
+  its locks do not outlast its leases by more.
 - Nothing depends on a session, so that a pooler in transaction mode may stand between: no prepared statements, no
   settings and locks that outlast a transaction.
 """
@@ -52,11 +54,15 @@ server's language."""
 IDLE: Final = TransactionStatus.IDLE
 KEPT: Final = 4
 """Connections that stay open for the next user."""
-DURABLE: Final = """
-    BEGIN; SELECT set_config('synchronous_commit', 'on', true)
+STILL_S: Final = 5.0
+"""Seconds after which the server ends a transaction of a process that stands still within it. The process may hold
+locks that others need, such as those of a lease."""
+BEGIN: Final = f"BEGIN; SELECT set_config('idle_in_transaction_session_timeout', '{STILL_S:g}s', true);"
+DURABLE: Final = f"""{BEGIN}
+    SELECT set_config('synchronous_commit', 'on', true)
     WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply');
 """
-QUICK: Final = "BEGIN; SELECT set_config('synchronous_commit', 'off', true);"
+QUICK: Final = f"{BEGIN} SELECT set_config('synchronous_commit', 'off', true);"
 
 
 class Overdue(psycopg.OperationalError):

@@ -52,6 +52,7 @@ _UNKNOWN_TO_POOLER: Final = Meaning(
 MEANINGS: Final[Mapping[str, Meaning]] = {
     TAKEN: Meaning("taken", ""),
     "RL004": Meaning("busy", "relay tries again"),
+    "25P03": Meaning("busy", "relay stood still in the middle of a transaction, and tries again"),
     "55P03": Meaning("busy", "another process holds the lock"),
     "53100": Meaning("full", "free some space on the server's disk"),
     "53300": _NO_CONNECTIONS,

@@ -70,6 +70,22 @@ def test_a_transaction_is_durable_whatever_the_role_says(database: Database) -> 
         assert db.run("SHOW synchronous_commit").fetchone() == ("off",)
 
 
+def test_a_process_that_stands_still_in_a_transaction_loses_its_locks(database: Database) -> None:
+    lock = "SELECT partition FROM $.lease WHERE partition = 0 FOR UPDATE"
+
+    def stand_still(still: PostgresConnection, other: PostgresConnection) -> None:
+        with convert_errors(), still.transaction_of():
+            still.run(lock)
+            with other.transaction_of():
+                assert other.run(lock).fetchone() == (0,)  # within its deadline
+            still.run("SELECT 1")
+
+    with database.connect() as still, database.connect() as other:
+        with pytest.raises(Unavailable, match="relay stood still") as caught:
+            stand_still(still, other)
+        assert caught.value.reason == "busy"
+
+
 def test_a_transaction_that_fails_changes_nothing(database: Database) -> None:
     with database.connect() as db:
         with pytest.raises(psycopg.errors.DivisionByZero), db.transaction_of():
