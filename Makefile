@@ -5,7 +5,7 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 # Processes that test at a time: many tests wait for relays and servers.
 TESTERS ?= 5
 
-.PHONY: demo test pytest test-quick test-long faults lint docs rooms drill vendor pictures bench bench-quick bench-neighbours bench-cluster install deb deb-test container-check clean
+.PHONY: demo test pytest test-quick test-long faults lint docs rooms drill vendor pictures bench bench-quick bench-neighbours bench-diff bench-cluster install deb deb-test container-check clean
 
 demo: .venv/run.done  ## move events from a Braze stand-in to a Heap stand-in and a file
 	$(BIN)/relay sandbox
@@ -61,6 +61,9 @@ bench-quick: .venv/dev.done
 
 bench-neighbours: .venv/dev.done  ## what bad plugins take from a connector that is well
 	$(BIN)/python tests/bench/neighbours.py
+
+bench-diff: .venv/dev.done  ## what relay diff over a million events takes from the latency of live ones, in turns
+	$(BIN)/python tests/bench --only "2,000/s, batch 10|beside relay diff" --rounds 9 --seconds 5 --retain 1
 
 bench-cluster: .venv/dev.done  ## what a journal in PostgreSQL costs, and what a second node brings, in turns
 	$(BIN)/python tests/bench/cluster.py

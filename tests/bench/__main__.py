@@ -14,17 +14,19 @@ import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from compileall import compile_dir
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from cases import HAS_WORKERS, Case, chosen
+from cases import HAS_WORKERS, Case, chosen, is_asked
 from figures import Results, Run, summary
 from machine import describe
-from msgspec.structs import asdict
 from plot import draw
 from rounds import Rounds
 from table import render
+from targets import TARGETS
 
+ONLY: Final = "what has TEXT, or one of several texts with | between, in its name; writes results only with --out"
 NO_WORKERS: Final = "this relay has no [runtime] workers: 2 workers against 1 is not measured"
 Runs = Mapping[str, Sequence[Run]]
 
@@ -33,7 +35,7 @@ def options() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(prog="python tests/bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one round of a second each, and fewer cases")
-    parser.add_argument("--only", default="", metavar="TEXT", help="what has TEXT in its name, and nothing else")
+    parser.add_argument("--only", default="", metavar="TEXT", help=ONLY)
     parser.add_argument("--rounds", type=int, metavar="N", help="7")
     parser.add_argument("--seconds", type=float, metavar="N", help="of each run: 3")
     parser.add_argument("--lasting-rounds", type=int, metavar="N", help="of what takes longer: 3")
@@ -42,7 +44,8 @@ def options() -> argparse.Namespace:
     parser.add_argument("--state", type=Path, default=Path("/var/tmp"), metavar="DIR", help="a folder on a real disk")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write results here; by default beside this script")
     given = parser.parse_args()
-    usual = (1, 1.0, 1, 300_000, 0.0, None) if given.quick else (7, 3.0, 3, 1_000_000, 10.0, Path(__file__).parent)
+    out = None if given.only else Path(__file__).parent
+    usual = (1, 1.0, 1, 300_000, 0.0, None) if given.quick else (7, 3.0, 3, 1_000_000, 10.0, out)
     names = ("rounds", "seconds", "lasting_rounds", "events", "retain", "out")
     for name, value in zip(names, usual, strict=True):
         if getattr(given, name) is None:
@@ -82,6 +85,14 @@ def write(given: argparse.Namespace, cases: Sequence[Case], runs: Runs, text: st
     (given.out / "results.svg").write_text(draw(Results(runs)))
 
 
+def list_ratios(results: Results) -> list[str]:
+    """What each round has found for the targets that compare two cases."""
+    found = [(target, target.values(results)) for target in TARGETS if target.unit == "x"]
+    return [
+        f"{target.label}, by round: {' '.join(f'{one:.2f}' for one in values)}" for target, values in found if values
+    ]
+
+
 async def measured(given: argparse.Namespace, cases: Sequence[Case]) -> Rounds:
     """Measure everything that was asked for."""
     rounds = Rounds(given)
@@ -95,11 +106,11 @@ def main() -> int:
     for package in ("relay", "plugins"):  # as a package is installed: else each start may compile all of relay
         compile_dir(Path(__file__).parents[2] / package, quiet=1)
     given = options()
-    cases = [case for case in chosen(given.quick) if given.only in case.name]
+    cases = [case for case in chosen(given.quick) if is_asked(case.name, given.only)]
     rounds = asyncio.run(measured(given, cases))
     runs, cases = rounds.runs, [case for case in cases if case.name in rounds.runs]
     text = render(cases, Results(runs)) + "\n\n" + conditions(given, runs)
-    print(text)
+    print(text, *(list_ratios(Results(runs)) if given.only else []), sep="\n")
     print(*([] if HAS_WORKERS else [NO_WORKERS]), *(f"failed: {failure}" for failure in rounds.failures), sep="\n")
     if given.out:
         write(given, cases, runs, text)

@@ -157,3 +157,8 @@ QUICK: Final = (
 def chosen(quick: bool) -> list[Case]:
     """The cases that can be measured."""
     return [case for case in CASES if (case.name in QUICK or not quick) and (case.workers == 1 or HAS_WORKERS)]
+
+
+def is_asked(name: str, only: str) -> bool:
+    """Whether a name has one of the texts, which have | between."""
+    return any(text in name for text in only.split("|"))

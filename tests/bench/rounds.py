@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from cases import Case
+from cases import Case, is_asked
 from figures import Run
 from lasting import backlog, lasting, retain, starts
 from measure import measure
@@ -40,14 +40,13 @@ class Rounds:
     async def measure_lasting(self) -> None:
         """Measure what takes longer, fewer times."""
         given = self._given
-        only = given.only
         longer: dict[str, Callable[[], Awaitable[Run]]] = {
             "starts": partial(starts, given.state),
             "lasting": partial(lasting, given.events, given.state),
             "backlog": partial(backlog, given.events // 2, given.state),
         }
         for number in range(1, given.lasting_rounds + 1):
-            for name in filter(lambda name: only in name, longer):
+            for name in [name for name in longer if is_asked(name, given.only)]:
                 await self._note(name, number, longer[name])
 
     async def _note(self, name: str, number: int, work: Callable[[], Awaitable[Run]]) -> None:

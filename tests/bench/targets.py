@@ -138,8 +138,8 @@ TARGETS: Final = (
         values=more("half the types alone, batch 100", "batch 100"),
     ),
     *(
-        Target(label=f"{kind}, per changed event", unit="µs", bound=5, form="+.1f", values=_per_changed(kind))
-        for kind in ("redact", *RESHAPE)
+        Target(label=f"{kind}, per changed event", unit="µs", bound=bound, form="+.1f", values=_per_changed(kind))
+        for kind, bound in {"redact": 4, **dict.fromkeys(RESHAPE, 5)}.items()
     ),
     Target(label="heap in mode api, all in all", unit=CPU, bound=15, values=figure("heap api, batch 100")),
     Target(label="s3 as ndjson, all in all", unit=CPU, bound=15, values=figure("s3, batch 100")),
