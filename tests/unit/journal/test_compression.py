@@ -9,13 +9,13 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import astuple
 
 from relay.api import Kind, User, load_zstd
 from relay.cli.main import relay as command
