@@ -25,8 +25,14 @@ _COMMAND: Final = re.compile(
 )
 
 
-def link_advice(sentence: str) -> Markup:
-    """Return a sentence with a link behind each command that the console has a page for."""
+def link_advice(sentence: str, page: str = "") -> Markup:
+    """Return a sentence with a link behind each command that the console has a page for.
+
+    `page`: the path of the page about what the sentence begins with, such as the name of a connector; "": none.
+    """
+    head, colon, rest = sentence.partition(":")
+    if page and colon:
+        return Markup('<a href="{}">{}</a>:').format(page, escape(head)) + link_advice(rest)
     text, done, found = escape(sentence), 0, Markup()
     for command in _COMMAND.finditer(text):
         number = next(number for number in range(len(PAGES)) if command[f"at{number}"])

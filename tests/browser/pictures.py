@@ -58,7 +58,7 @@ async def take_overview(page: Page) -> None:
 async def take_form(page: Page) -> None:
     await page.goto("/connectors/new?type=heap")
     await page.get_by_label(TICKED, exact=True).check()
-    await page.get_by_text(f"{TICKED}: ").click()
+    await page.get_by_label(f"Types below: {TICKED}").click()
     await page.get_by_label("name (required)", exact=True).fill("heap-of-the-shop")
     await page.get_by_text("in the last 24 hours").first.wait_for(state="attached")
     await page.evaluate("document.querySelector('fieldset:has(#ticks)').scrollIntoView()")

@@ -60,8 +60,10 @@ class Launch:
 
     @property
     def title(self) -> str:
-        """What the launch is about, in words."""
-        return f"undo of launch {self.undoes} ({self.subject})" if self.undoes else self.subject
+        """What the launch has done, in the words of relay's reload; before them, what it is about."""
+        lines = (line.removeprefix("warning: ").partition(";")[0] for line in self.said)
+        done = next((line for line in lines if line.startswith(f"{self.subject}: ")), self.subject)
+        return f"undo of launch {self.undoes} ({done})" if self.undoes else done
 
 
 class Launches:

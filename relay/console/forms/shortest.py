@@ -14,6 +14,21 @@ GROUPS: Final = {
     "user": "User events",
 }
 """The groups in Braze's words, in the order of lists and pages."""
+CHANNELS: Final = {
+    "contentcard": "Content Card",
+    "featureflag": "Feature flag",
+    "inappmessage": "In-app message",
+    "landingpage": "Landing page",
+    "line": "LINE",
+    "liveactivity": "Live Activity",
+    "liveactivity_token": "Live Activity token",
+    "newsfeedcard": "News Feed card",
+    "pushnotification": "Push notification",
+    "rcs": "RCS",
+    "sms": "SMS",
+    "whatsapp": "WhatsApp",
+}
+"""The channels whose names are no words, in Braze's words."""
 
 
 @dataclass(frozen=True, slots=True)

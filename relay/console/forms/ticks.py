@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from relay.catalogue import NAMES, OPT_IN, Selection, drop_opt_in
-from relay.console.forms.shortest import ALL, GROUPS, Leaf, list_leaves, write_entries
+from relay.console.forms.shortest import ALL, CHANNELS, GROUPS, Leaf, list_leaves, write_entries
 
 PREFIX: Final = "events."
 SHOWN: Final = f"{PREFIX}shown"
@@ -108,7 +108,8 @@ def fill_ticks(entries: Sequence[str] | None, accepted_types: Sequence[str] = ()
     def make_channel(group: str, channel: str, below: Sequence[Leaf]) -> TickBranch:
         box = None if accepted_types else make_box(_name_channel(below[0]), channel, below, (group,))
         rows = [ticks[leaf] for leaf in sorted(below, key=lambda leaf: leaf.status == "retired")]
-        return TickBranch(channel, box, (), rows, sum(one.is_ticked for one in rows), len(rows))
+        title = CHANNELS.get(channel) or channel.replace("_", " ").capitalize()
+        return TickBranch(title, box, (), rows, sum(one.is_ticked for one in rows), len(rows))
 
     def make_group(group: str, below: Sequence[Leaf]) -> TickBranch:
         box = None if accepted_types else make_box(_name_group(below[0]), group, below, ())
@@ -116,7 +117,7 @@ def fill_ticks(entries: Sequence[str] | None, accepted_types: Sequence[str] = ()
         for leaf in below:
             found.setdefault(leaf.channel, []).append(leaf)
         channels = [make_channel(group, channel, inner) for channel, inner in found.items()]
-        channels.sort(key=lambda one: all(leaf.is_retired for leaf in one.leaves))
+        channels.sort(key=lambda one: (all(leaf.is_retired for leaf in one.leaves), one.title.lower()))
         return TickBranch(GROUPS[group], box, channels, (), sum(one.ticked for one in channels), len(below))
 
     by_group = {group: [leaf for leaf in shown if leaf.group == group] for group in GROUPS}

@@ -1,7 +1,7 @@
 """Connector: its state, its counts, its past, its settings; pause, resume and forget."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
@@ -19,7 +19,7 @@ from relay.console.relay_view import StatusSnapshot
 from relay.console.security.refusal import ConsoleRefusal
 from relay.console.visit import Visit
 from relay.histogram import Histogram
-from relay.status import LaneStatus, RemovedConnector, Status, diagnose
+from relay.status import NOW_S, LaneStatus, RemovedConnector, Status, classify_lane, diagnose
 from relay.words import format_span
 
 PAUSES: Final = {"": "until somebody resumes it", "1": "for 1 hour", "8": "for 8 hours", "24": "for 24 hours"}
@@ -33,14 +33,14 @@ async def show(visit: Visit) -> web.StreamResponse:
     """Show a connector."""
     snapshot = await visit.console.relay.read()
     name = visit.request.match_info["name"]
-    launch = await _find_launch(visit)
-    values = _make_reader(name, launch)(snapshot)
+    launch, past = await _find_launch(visit), await _read_past(visit, name)
+    values = _make_reader(name, launch, past["past"])(snapshot)
     if snapshot.status is not None and values is None:
         raise await explain_absence(visit, "connector", name)
     every, why = await read_settings(visit)
     settings = pick_table(every, "connector", name)
     given: dict[str, Any] = {
-        **await _read_past(visit, name),
+        **past,
         "ticks": await _read_ticks(visit, settings),
         "settings": settings,
         "settings_missing": why,
@@ -76,7 +76,8 @@ async def _read_ticks(visit: Visit, settings: Sequence[ShownSetting]) -> Ticks |
 
 async def follow(visit: Visit) -> web.StreamResponse:
     """Send the state of a connector again and again, as long as it runs."""
-    reader = _make_reader(visit.request.match_info["name"], await _find_launch(visit))
+    name = visit.request.match_info["name"]
+    reader = _make_reader(name, await _find_launch(visit), (await _read_past(visit, name))["past"])
     return await visit.stream("connector_live.html", reader)
 
 
@@ -86,26 +87,40 @@ async def _find_launch(visit: Visit) -> Launch | None:
     return launch if launch and launch.connector == visit.request.match_info["name"] else None
 
 
-def _make_reader(name: str, launch: Launch | None) -> Callable[[StatusSnapshot], dict[str, Any] | None]:
-    """Return what finds a connector in a status; it returns None if no such connector runs."""
+def _make_reader(
+    name: str, launch: Launch | None, past: Sequence[Mapping[str, Any]]
+) -> Callable[[StatusSnapshot], dict[str, Any] | None]:
+    """Return what finds a connector in a status; it returns None if no such connector runs.
+
+    `past`: entries of its history, which say who paused it.
+    """
 
     def read(snapshot: StatusSnapshot) -> dict[str, Any] | None:
         seen = snapshot.status
         lane = None if seen is None else next((one for one in seen.lanes if one.connector == name), None)
         if seen is None or lane is None:
             return None
-        launched = describe_delivery(launch, lane) if launch else ""
+        launched = describe_delivery(launch, lane, _find_pauser(lane, past)) if launch else ""
         said = next(one.said for one in diagnose(seen).lanes if one.name == name)
         return {
             "seen": seen,
             "lane": lane,
             "said": said,
+            "problem": classify_lane(lane, seen.now),
+            "rate_period": NOW_S,
             "times": _describe_times(lane),
             "launch": launch,
             "launched": launched,
         }
 
     return read
+
+
+def _find_pauser(lane: LaneStatus, past: Sequence[Mapping[str, Any]]) -> str:
+    """Return who paused a connector that is paused; "" if that is not known."""
+    acts = (one for one in past if one["kind"] in ("paused", "resumed"))
+    last = next(acts, None)
+    return last["by"] or "" if last and lane.state == last["kind"] == "paused" else ""
 
 
 def _describe_times(lane: LaneStatus) -> list[tuple[str, str, str]]:

@@ -21,6 +21,7 @@ from relay.status import diagnose
 
 PERIOD_S: Final = 300.0
 """Seconds of a row in the table of rates."""
+HEADS: Final = {"settled/s": "events/s", "drained in": "caught up in"}
 
 
 async def show(visit: Visit) -> web.StreamResponse:
@@ -53,21 +54,28 @@ def _describe(snapshot: StatusSnapshot) -> dict[str, Any]:
         return {"seen": None}
     found = diagnose(seen)
     several = (*found.workers, *found.nodes, *found.sources, found.journal, *found.lanes, *found.erasures)
+    pages = {id(one): f"/connectors/{quote(one.name, safe='')}" for one in found.lanes}
+    pages |= {id(one): f"/sources/{quote(one.name, safe='')}" for one in found.sources}
     parts = (*several, *found.doubts, *found.alerts, *found.certificates, found.reload)
     return {
         "seen": seen,
         "is_well": found.ok,
         "process": describe_process(seen),
         "journal": describe_journal(seen),
-        "problems": [one.said for one in parts if not one.ok],
+        "problems": [(one.said, pages.get(id(one), "")) for one in parts if not one.ok],
         "others": [one.said for one in parts if one.ok],
         "remarks": [said for said in list_remarks(seen) if said not in {one.said for one in parts}],
         "strangers": list_strangers(seen),
         "tables_shown": [
             ("Sources", list_source_rows(seen), "/sources/"),
-            ("Connectors", list_lane_rows(seen), "/connectors/"),
+            ("Connectors", _name_columns(list_lane_rows(seen)), "/connectors/"),
             ("Workers", list_worker_rows(seen), ""),
             ("Nodes", list_node_rows(seen), ""),
         ],
         "quote": quote,
     }
+
+
+def _name_columns(rows: list[list[str]]) -> list[list[str]]:
+    """Return rows of a table of the command line under heads that say more: a page has the room for them."""
+    return [[HEADS.get(head, head) for head in rows[0]], *rows[1:]] if rows else rows

@@ -84,6 +84,7 @@ function calm() {
 const lastHour = () => [Date.now() / 1000 - 3600, Date.now() / 1000];
 
 async function draw(chart) {
+  chart.hidden = false; // without a script there is the table of figures
   const style = getComputedStyle(document.documentElement);
   const text = style.getPropertyValue("--pico-color").trim();
   const grid = style.getPropertyValue("--pico-muted-border-color").trim();

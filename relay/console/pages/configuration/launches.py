@@ -52,8 +52,21 @@ async def show(visit: Visit) -> web.StreamResponse:
     before = {name: text for name, text in launch.before.items() if text is not None}
     diffs = await ADMIN.run(compare_files, before, launch.after)
     launches = await ADMIN.run(Launches(visit.console.options.state).list_newest)
-    state = describe_state(launch, await read_view(visit), launches)
-    return visit.show("launch.html", launch=launch, state=state, diffs=diffs)
+    view = await read_view(visit)
+    state = describe_state(launch, view, launches)
+    steps = list_next_steps(launch, view) if state.is_there else []
+    return visit.show("launch.html", launch=launch, state=state, diffs=diffs, steps=steps)
+
+
+def list_next_steps(launch: Launch, view: ConfView) -> list[tuple[str, str]]:
+    """Return the pages on which one goes on after a launch, each with what it is for."""
+    kind, _, name = launch.subject.partition(" ")
+    if kind == "source" and view.get(kind, name) is not None:
+        return [(f"/sources/{quote(name, safe='')}#sender", "What to type in at the sender")]
+    if kind != "filter" or view.get(kind, name) is None:
+        return []
+    without = [one for one, table in view.list_tables("connector") if name not in (table.get("filters") or ())]
+    return [(f"/connectors/{quote(one, safe='')}/edit", f"Put it before connector {one}") for one in without]
 
 
 def describe_state(launch: Launch, view: ConfView, launches: Sequence[Launch]) -> LaunchState:
@@ -74,12 +87,17 @@ async def find_launch(visit: Visit, number: str) -> Launch | None:
     return await ADMIN.run(Launches(visit.console.options.state).find, int(number))
 
 
-def describe_delivery(launch: Launch, lane: LaneStatus) -> str:
-    """Say what has come of the launch of a connector."""
+def describe_delivery(launch: Launch, lane: LaneStatus, paused_by: str = "") -> str:
+    """Say what has come of the launch of a connector. `paused_by`: who paused it, if it is paused and that is known."""
+    if lane.state == "paused":
+        by = f" by {paused_by}" if paused_by else ""
+        return f"The connector is paused{by}: resume it to deliver ({format_count(lane.pending, 'event')} pending)"
     if (delivered := lane.outcomes.get("delivered", 0) - launch.delivered) > 0:
         return f"Delivered: {format_count(delivered, 'event')} since the launch"
-    if lane.last_error and lane.last_error.at >= launch.at:
+    if lane.last_error and (lane.last_error.at >= launch.at or lane.state != "working"):
         return f"Nothing is delivered yet: {lane.last_error.reason}"
+    if lane.state != "working":
+        return f"Nothing is delivered yet: the connector is {lane.state}"
     if lane.pending:
         return f"The first delivery is under way: {format_count(lane.pending, 'event')} pending"
     return "No event that it wants has come since the launch"
@@ -95,6 +113,9 @@ async def undo(visit: Visit) -> web.StreamResponse:
         mistakes = [f"its files are in {launch.folder}, where the console does not write any more"]
     later = [name for name, text in launch.after.items() if view.texts.get(name) != text]
     files = {name: text for name, text in launch.before.items() if view.texts.get(name) != text}
+    kind, _, name = launch.subject.partition(" ")
+    if kind == "filter" and all(text is None for text in launch.before.values()):
+        mistakes += await _find_users(visit, view, name)
     draft = Draft(
         subject=launch.subject,
         view=view,
@@ -103,7 +124,26 @@ async def undo(visit: Visit) -> web.StreamResponse:
         undoes=launch.number,
     )
     verb = f"Undo launch {launch.number}"
-    return await _consider(visit, draft, f"{verb}: {launch.title}", verb, later=later)
+    return await _consider(visit, draft, f"{verb}: {launch.title}", verb, "/activity", later)
+
+
+async def _find_users(visit: Visit, view: ConfView, name: str) -> list[str]:
+    """Say which connectors have a filter, so that its table cannot go, and how each can do without it."""
+    launches = await ADMIN.run(Launches(visit.console.options.state).list_newest)
+    mistakes = []
+    for connector, table in view.list_tables("connector"):
+        if not (isinstance(table.get("filters"), list) and name in table["filters"]):
+            continue
+        there = (one for one in launches if one.subject == f"connector {connector}")
+        last = next((one for one in there if describe_state(one, view, launches).is_there), None)
+        before = f"undo launch {last.number} first, or " if last and _names(last.after, name) else ""
+        mistakes.append(f"still used by connector {connector}: {before}take it out of its filters")
+    return mistakes
+
+
+def _names(files: Files, name: str) -> bool:
+    """Return whether files name a filter."""
+    return any(f'"{name}"' in (text or "") for text in files.values())
 
 
 def change_table(kind: str, change: str) -> Callable[[Visit], Awaitable[web.StreamResponse]]:
@@ -116,14 +156,20 @@ def change_table(kind: str, change: str) -> Callable[[Visit], Awaitable[web.Stre
         draft, verb = Draft(subject=f"{kind} {name}", view=view), change.replace("-", " ").capitalize()
         try:
             files = await ADMIN.run(CHANGES[change], view, kind, name)
+            users = await _find_users(visit, view, name) if (kind, change) == ("filter", "remove") else []
             runs = (kind, change) == ("connector", "switch-on")
             page = f"/connectors/{name}" if runs else ""
-            draft = Draft(subject=draft.subject, view=view, files=files, connector=name if runs else None, done=page)
+            draft = Draft(
+                subject=draft.subject, view=view, files={} if users else files, mistakes={"": users} if users else {},
+                connector=name if runs else None, done=page,
+            )  # fmt: skip
         except LookupError:
             raise ConsoleRefusal(404, f"conf.d has no {kind} of this name") from None
         except ConfigError as error:
             draft = Draft(subject=draft.subject, view=view, mistakes={"": [*map(str, error.mistakes)]})
-        return await _consider(visit, draft, f"{verb}: {kind} {name}", verb)
+        has_page = kind in ("connector", "source") and change != "switch-on"
+        back = f"/{PLURALS[kind]}/{quote(name, safe='')}" if has_page else "/files"
+        return await _consider(visit, draft, f"{verb}: {kind} {name}", verb, back)
 
     return handle
 
@@ -136,13 +182,14 @@ def _explain_foreign(kind: str, name: str, place: str) -> ConsoleRefusal:
 
 
 async def _consider(
-    visit: Visit, draft: Draft, title: str, verb: str, later: list[str] | None = None
+    visit: Visit, draft: Draft, title: str, verb: str, back: str, later: Sequence[str] = ()
 ) -> web.StreamResponse:
     """Show what a change does. It takes no form: the page that asks for it checks it already.
 
-    `verb`: what the button says that does it.
+    `verb`: what the button says that does it. `back`: the page for who leaves it as it is.
     """
     found = await consider(visit, draft)
     if isinstance(found, web.Response):
         return found
-    return visit.show("change.html", status=found.status, title=title, verb=verb, considered=found, later=later or [])
+    given = {"title": title, "verb": verb, "back": back, "later": later}
+    return visit.show("change.html", status=found.status, considered=found, **given)
