@@ -23,7 +23,7 @@ def compare_configs(old: Config, new: Config, changes: "Changes", restart: Seque
     own = compare_alerts_and_settings(old, new, restart)
     connectors = [
         *(ReloadChange("connector", name, "added") for name in changes.added),
-        *(ReloadChange("connector", name, "changed") for name in changes.changed),
+        *(_make_changed_connector(name, old, new) for name in changes.changed),
         *(_make_removed("connector", name, new) for name in changes.removed),
     ]
     sources = [
@@ -35,14 +35,15 @@ def compare_configs(old: Config, new: Config, changes: "Changes", restart: Seque
 
 
 def compare_alerts_and_settings(old: Config, new: Config, restart: Sequence[str]) -> ReloadResult:
-    """Compare the alerts and the daemon's own settings of two configurations. `restart`: what waits for a restart."""
+    """Compare filters, alerts and the daemon's own settings. `restart`: what waits for a restart."""
+    filters = _compare_tables("filter", old.filters, new.filters, new)
     alerts = _compare_tables("alert", old.alerts, new.alerts, new)
     settings = [
         _make_changed(name, took_restart=took_restart)
         for name, took_restart in _find_different(old, new)
         if name not in restart
     ]
-    return ReloadResult([*alerts, *settings], restart)
+    return ReloadResult([*filters, *alerts, *settings], restart)
 
 
 def add_pending(
@@ -72,7 +73,7 @@ def add_pending(
 
 
 def _compare_tables(
-    kind: Literal["source", "alert"], old: Mapping[str, Any], new: Mapping[str, Any], config: Config
+    kind: Literal["source", "filter", "alert"], old: Mapping[str, Any], new: Mapping[str, Any], config: Config
 ) -> Iterator[ReloadChange]:
     for name in sorted({*old, *new}):
         if name not in new:
@@ -83,13 +84,20 @@ def _compare_tables(
             yield ReloadChange(kind, name, "changed")
 
 
+def _make_changed_connector(name: str, old: Config, new: Config) -> ReloadChange:
+    """Name the keys that differ. A connector also changes with a filter that it has, or with the code of its plugin."""
+    before, after = (vars(one.connectors[name].settings) for one in (old, new))
+    keys = [key for key in after if before.get(key) != after[key]]
+    return ReloadChange("connector", name, "changed", keys=keys)
+
+
 def _make_changed(name: str, *, took_restart: bool) -> ReloadChange:
     if name.startswith("console.") and name != "console.launch":
         return ReloadChange("setting", name, "changed, for the console alone")
     return ReloadChange("setting", name, "needs no restart any more" if took_restart else "changed")
 
 
-def _make_removed(kind: Literal["connector", "source", "alert"], name: str, new: Config) -> ReloadChange:
+def _make_removed(kind: Literal["connector", "source", "filter", "alert"], name: str, new: Config) -> ReloadChange:
     return ReloadChange(kind, name, "switched off" if f"{kind}.{name}" in new.disabled else "removed")
 
 

@@ -12,7 +12,7 @@ NOTHING: Final = "nothing has changed"
 NOT_FOUND: Final = "its path answers 404 now"
 DISABLED: Final = "which ends in Braze disabling a Current"
 REMOVED: Final = ("removed", "switched off")
-Kind = Literal["connector", "source", "alert", "setting"]
+Kind = Literal["connector", "source", "filter", "alert", "setting"]
 What = Literal[
     "added", "changed", "removed", "switched off", "needs no restart any more", "changed, for the console alone"
 ]
@@ -30,6 +30,8 @@ class ReloadChange(Struct, frozen=True):
     """Failed erasures at a removed connector."""
     kept_for: float = 0.0
     """Seconds for which the journal keeps the events of a removed connector."""
+    keys: Sequence[str] = ()
+    """The keys of a changed connector whose values have changed, such as `filters`."""
     disables: bool = False
     """Whether the sender of a removed source stops for good after a time of errors, as Braze does."""
 
@@ -94,7 +96,7 @@ def merge_results(results: Sequence[ReloadResult]) -> ReloadResult:
 def _describe_change(change: ReloadChange) -> str:
     if change.kind == "setting":
         return f"{change.name}: {change.what}"
-    line = f"{change.kind} {change.name}: {change.what}"
+    line = f"{change.kind} {change.name}: {change.what}" + (f": {', '.join(change.keys)}" if change.keys else "")
     if change.what not in REMOVED:
         pending = format_count(change.pending, "event")
         return f"{line}; goes on where it was, {pending} pending" if change.pending else line

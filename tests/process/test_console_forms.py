@@ -230,6 +230,27 @@ async def test_a_source_and_a_filter_are_made_by_forms(place: Place) -> None:
     assert '+filters = ["loud", "calm"]' in plain(checked)
 
 
+async def test_a_filter_leads_on_to_connectors_and_stays_while_one_has_it(place: Place) -> None:
+    settings = {"set.field": "user.x", "set.equals": "5"}
+    checked = await check(place, "/filters/new?type=keep", name="used", **settings)
+    made = (await launch(place, "/filters/new?type=keep", checked)).location
+    shown = await place.admin.get(made)
+    assert "relay has reloaded: filter used: added" in plain(shown)
+    page = "/connectors/hook/edit"
+    assert f'<a href="{page}">Put it before connector hook</a>' in shown.text
+    put = await launch(place, page, await check(place, page, **{"set.filters:0": "used"}))
+    assert put.status == 303
+    number = put.location.rpartition("=")[2]
+    assert "connector hook: changed: filters" in plain(await place.admin.get(f"/launches/{number}"))
+    undo, remove = await place.admin.get(f"{made}/undo"), await place.admin.get("/filters/used/remove")
+    said = f"still used by connector hook: undo launch {number} first, or take it out of its filters"
+    assert said in plain(undo)
+    assert said in plain(remove)
+    activity = await place.admin.get("/activity")
+    assert "filter used: added" in plain(activity).partition("The last launches of the console")[2]
+    assert f'(<a href="/launches/{number}">Launch {number}</a>)' in activity.text
+
+
 async def test_paths_of_a_filter_have_no_quotes_and_no_typos(place: Place) -> None:
     path = "/filters/new?type=redact"
     page = await place.admin.get(path)

@@ -70,6 +70,7 @@ async def test_the_file_of_a_person_stays_and_undo_takes_the_drop_in_away(place:
     page = "/connectors/hook/switch-off"
     shown = await place.admin.get(page)
     assert f"60-hook.toml.d/50-console.toml (new) in {place.daemon.conf}" in plain(shown)
+    assert '<a href="/connectors/hook">Leave it as it is</a>' in shown.text
     launched = await place.launch(page, shown)
     drop_in = place.daemon.conf / "60-hook.toml.d" / "50-console.toml"
     assert drop_in.read_text() == f"{MARK}\n[connector.hook]\nenabled = false\n"
@@ -89,12 +90,13 @@ async def test_the_file_of_a_person_stays_and_undo_takes_the_drop_in_away(place:
     said = plain(await place.admin.get(undone.location))
     number = launched.location.rpartition("/")[2]
     assert "connector hook: added" in said
-    assert f"undo of launch {number} (connector hook)" in said
+    assert f"undo of launch {number} (connector hook: added)" in said
     again = plain(await place.admin.get(launched.location))
     assert f"not in force any more: undone by launch {undone.location.rpartition('/')[2]}." in again
     activity = await place.admin.get("/activity")
     assert f'href="{undone.location}/undo"' in activity.text
     assert f'href="{undo}"' not in activity.text
+    assert "connector hook: switched off" in plain(activity).partition("The last launches of the console")[2]
     assert not drop_in.parent.exists()
     assert (place.daemon.conf / "60-hook.toml").read_bytes() == persons
     assert plain(await place.admin.get("/connectors/hook/switch-on")).count("Nothing changes") == 1
@@ -134,6 +136,27 @@ async def test_the_page_of_a_connector_waits_for_its_first_delivery(place: Place
     assert "is in force" not in plain(await place.admin.get(other))
     assert (await place.daemon.post(b'{"events": [%s]}' % make_event()))[0] == 202
     await until_shown(place.admin, launched.location, "Delivered: 1 event since the launch")
+    token = await place.admin.read_token()
+    assert (await place.admin.post("/connectors/hook/pause", token=token)).status == 303
+    await until_shown(place.admin, launched.location, "The connector is paused by cleo: resume it to deliver")
+    paused = (await place.admin.get("/connectors/hook")).text
+    assert '<button type="submit">Resume</button>' in paused
+    assert '<button type="submit" class="secondary">Pause</button>' in paused
+    assert "<strong>Paused:</strong> hook: paused by an admin at" in paused
+    assert (
+        'Problem:</strong> <a href="/connectors/hook">hook</a>: paused by an admin at'
+        in (await place.admin.get("/")).text
+    )
+    assert (await place.admin.post("/connectors/hook/resume", token=token)).status == 303
+
+
+async def test_what_a_check_finds_wrong_looks_like_it(place: Place) -> None:
+    assert (await place.daemon.post(b'{"events": [%s]}' % make_event()))[0] == 202
+    text = NEW % ("nowhere", "http://127.0.0.1:1/") + 'events = ["sms"]\n'
+    checked = (await place.check(EDIT, name="60-nowhere.toml", text=text)).text
+    warning = '<p class="notice" role="alert"><strong>Warning:</strong> '
+    assert warning + "It cannot be reached" in checked
+    assert warning + "Of " in checked
 
 
 async def test_what_relay_refuses_is_taken_back_to_the_byte(place: Place, hook: Destination, tmp_path: Path) -> None:

@@ -27,3 +27,9 @@ from relay.console.advice import link_advice
 )
 def test_a_command_has_a_link_to_the_page_that_does_the_same(said: str, linked: str) -> None:
     assert link_advice(said) == linked
+
+
+def test_the_name_at_the_head_of_a_sentence_leads_to_its_page() -> None:
+    said = link_advice("crm: failing; relay resume crm tries", "/connectors/crm")
+    assert said.startswith('<a href="/connectors/crm">crm</a>: failing; relay resume crm (<a href=')
+    assert link_advice("<crm>: failing", "/x") == '<a href="/x">&lt;crm&gt;</a>: failing'

@@ -12,6 +12,8 @@ def test_reload_result_in_words_tells_what_waits_for_a_connector() -> None:
             ReloadChange("connector", "web", "removed", pending=1, failing_erasures=2, kept_for=7 * 86400.0),
             ReloadChange("connector", "heap", "switched off", failing_erasures=1, kept_for=7 * 86400.0),
             ReloadChange("connector", "file", "added", pending=1200),
+            ReloadChange("connector", "mkt", "changed", keys=["filters", "url"]),
+            ReloadChange("filter", "strip", "added"),
             ReloadChange("source", "braze", "removed", disables=True),
             ReloadChange("source", "shop", "removed"),
             ReloadChange("setting", "journal.max_size", "changed"),
@@ -25,6 +27,8 @@ def test_reload_result_in_words_tells_what_waits_for_a_connector() -> None:
         "connector heap: switched off; 1 erasure that failed there waits until heap is added back, or relay forget heap"
         " gives up",
         "connector file: added; goes on where it was, 1,200 events pending",
+        "connector mkt: changed: filters, url",
+        "filter strip: added",
         "warning: source braze: removed; its path answers 404 now, which ends in Braze disabling a Current",
         "warning: source shop: removed; its path answers 404 now",
         "journal.max_size: changed",
