@@ -230,6 +230,17 @@ async def test_a_source_and_a_filter_are_made_by_forms(place: Place) -> None:
     assert '+filters = ["loud", "calm"]' in plain(checked)
 
 
+async def test_bad_news_of_a_check_looks_like_it(place: Place) -> None:
+    assert (await place.daemon.post(b'{"events": [%s]}' % make_event()))[0] == 202
+    page = "/connectors/new?type=http"
+    form = await open_form(place, page, name="nowhere", **{"set.url": "http://127.0.0.1:1/"})
+    form = {name: value for name, value in form.items() if name not in ALL}
+    checked = await post(place, page, form | {"events.channel.message_engagement.sms": "on"}, "check")
+    warning = '<p class="notice" role="alert"><strong>Warning:</strong> '
+    assert f"{warning}It cannot be reached" in checked.text, plain(checked)
+    assert f"{warning}Of " in checked.text
+
+
 async def test_a_filter_leads_on_to_connectors_and_stays_while_one_has_it(place: Place) -> None:
     settings = {"set.field": "user.x", "set.equals": "5"}
     checked = await check(place, "/filters/new?type=keep", name="used", **settings)

@@ -150,15 +150,6 @@ async def test_the_page_of_a_connector_waits_for_its_first_delivery(place: Place
     assert (await place.admin.post("/connectors/hook/resume", token=token)).status == 303
 
 
-async def test_what_a_check_finds_wrong_looks_like_it(place: Place) -> None:
-    assert (await place.daemon.post(b'{"events": [%s]}' % make_event()))[0] == 202
-    text = NEW % ("nowhere", "http://127.0.0.1:1/") + 'events = ["sms"]\n'
-    checked = (await place.check(EDIT, name="60-nowhere.toml", text=text)).text
-    warning = '<p class="notice" role="alert"><strong>Warning:</strong> '
-    assert warning + "It cannot be reached" in checked
-    assert warning + "Of " in checked
-
-
 async def test_what_relay_refuses_is_taken_back_to_the_byte(place: Place, hook: Destination, tmp_path: Path) -> None:
     await place.put("60-back.toml", NEW % ("back", hook.url))
     file, token = place.daemon.conf / "60-back.toml", tmp_path / "token"
