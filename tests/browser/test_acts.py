@@ -127,7 +127,7 @@ async def test_a_member_of_a_cohort_is_found(page: Page, stage: Stage) -> None:
 async def test_the_only_type_of_a_connector_follows_the_box_for_all_events(page: Page, stage: Stage) -> None:
     await page.goto("/connectors/cohorts/edit")
     every, only = page.get_by_role("checkbox", name="All events"), page.get_by_label("cohort.Change")
-    await page.get_by_text("Types that are not in the catalogue", exact=True).click()
+    await page.get_by_label("Types below: Types that are not in the catalogue").click()
     await expect(every).to_be_checked()
     await only.uncheck()
     await expect(every).not_to_be_checked()

@@ -35,10 +35,10 @@ async def by_pointer(page: Page, name: str, heap: HeapWebhook) -> None:
     """Fill the form as most people do."""
     await fill(page, name, heap)
     await page.get_by_label(MESSAGES, exact=True).check()
-    await page.get_by_text(f"{MESSAGES}: ").click()
-    await page.get_by_text("email: ").click()
+    await page.get_by_label(f"Types below: {MESSAGES}").click()
+    await page.get_by_label("Types below: Email").click()
     await page.get_by_label(OPENS, exact=True).uncheck()
-    await page.get_by_text("Customer behavior events: ").click()
+    await page.get_by_label("Types below: Customer behavior events").click()
     await page.get_by_label(PURCHASES, exact=True).check()
     await page.get_by_role("button", name="Check").click()
 
@@ -47,11 +47,11 @@ async def without_script(page: Page, name: str, heap: HeapWebhook) -> None:
     """Fill the form in two steps: without a script, boxes follow those above after a check."""
     await fill(page, name, heap)
     await page.get_by_label(MESSAGES, exact=True).check()
-    await page.get_by_text("Customer behavior events: ").click()
+    await page.get_by_label("Types below: Customer behavior events").click()
     await page.get_by_label(PURCHASES, exact=True).check()
     await page.get_by_role("button", name="Check").click()
-    await page.get_by_text(f"{MESSAGES}: ").click()
-    await page.get_by_text("email: ").click()
+    await page.get_by_label(f"Types below: {MESSAGES}").click()
+    await page.get_by_label("Types below: Email").click()
     await page.get_by_label(OPENS, exact=True).uncheck()
     await page.get_by_role("button", name="Check").click()
 
