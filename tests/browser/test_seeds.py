@@ -22,7 +22,7 @@ TOKEN = "t0ken-of-heap"
 CLICK, PURCHASE = "users.messages.email.Click", "users.behaviors.Purchase"
 OTHER = "users.behaviors.CustomEvent"
 FORM = "/connectors/new?type=heap"
-MESSAGES, PURCHASES, OPENS = "Message engagement events", "purchase", OPEN
+MESSAGES, PURCHASES, OPENS = "Message engagement events", "Purchase", OPEN
 
 
 @pytest_asyncio.fixture(loop_scope="package")
@@ -74,15 +74,15 @@ async def by_keyboard(page: Page, name: str, heap: HeapWebhook) -> None:
     await page.keyboard.type("paste")
     await tab_to(page, "the secret, if pasted")
     await page.keyboard.type(TOKEN)
+    await tab_to(page, f"Types below: {MESSAGES}")
+    await page.keyboard.press("Enter")
     await tab_to(page, MESSAGES)
     await page.keyboard.press("Space")
-    await tab_to(page, f"{MESSAGES}: ")
-    await page.keyboard.press("Enter")
-    await tab_to(page, "email: ")
+    await tab_to(page, "Types below: Email")
     await page.keyboard.press("Enter")
     await tab_to(page, OPENS)
     await page.keyboard.press("Space")
-    await tab_to(page, "Customer behavior events: ")
+    await tab_to(page, "Types below: Customer behavior events")
     await page.keyboard.press("Enter")
     await tab_to(page, PURCHASES)
     await page.keyboard.press("Space")
@@ -93,7 +93,7 @@ async def by_keyboard(page: Page, name: str, heap: HeapWebhook) -> None:
 NAME_FOCUS = """
 () => {
   const at = document.activeElement;
-  return (at.labels?.[0] ?? at).textContent.trim().replace(/\\s+/g, " ");
+  return (at.ariaLabel ?? (at.labels?.[0] ?? at).textContent).trim().replace(/\\s+/g, " ");
 }
 """
 
