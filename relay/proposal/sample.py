@@ -25,6 +25,9 @@ EXAMPLES: Final = 3
 MOST_TYPES: Final = 500
 """Types that are counted each, the most frequent ones."""
 
+_Pair = tuple[Event, Event | None]
+"""An event as the connector would get it; and as it came, if that is another event."""
+
 
 class _Tally(Struct):
     """What has passed so far."""
@@ -32,12 +35,15 @@ class _Tally(Struct):
     read: int = 0
     selected: int = 0
     filtered: int = 0
+    changed: int = 0
     failed: int = 0
     failure: str = ""
     complete: bool = True
     types: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, list[Event]] = field(default_factory=dict)
-    """The first events of each type."""
+    unchanged: dict[str, list[_Pair]] = field(default_factory=dict)
+    """The first events of each type that no filter changes."""
+    different: dict[str, list[_Pair]] = field(default_factory=dict)
+    """The first events of each type that filters change."""
 
     def take(self, block: Block, route: Route) -> None:
         """Count a block of the journal."""
@@ -52,26 +58,51 @@ class _Tally(Struct):
         if routed.failed and not self.failure:
             self.failure = routed.failed[0].reason
         if routed.wanted is not None:
-            self._keep(routed.wanted)
+            for place, events in Counter(routed.wanted.index).items():
+                self.types[routed.wanted.kinds[place].type] += events
+            if routed.wanted is selected:
+                self._keep_first(selected)
+            else:
+                self._compare(routed.wanted, selected)
 
-    def _keep(self, wanted: Block) -> None:
-        for place, events in Counter(wanted.index).items():
-            kind = wanted.kinds[place].type
-            self.types[kind] += events
-            if kind in self.examples or len(self.examples) < MOST_TYPES:
-                kept = self.examples.setdefault(kind, [])
-                numbers = (number for number, one in enumerate(wanted.index) if one == place)
-                if room := EXAMPLES - len(kept):
-                    kept += wanted.pick([*islice(numbers, room)])
+    def _keep_first(self, wanted: Block) -> None:
+        """Keep the first events of each type, of a block that filters leave as it is."""
+        for place in {*wanted.index}:
+            numbers = (number for number, one in enumerate(wanted.index) if one == place)
+            for event in wanted.pick([*islice(numbers, EXAMPLES)]):
+                _add(self.unchanged, (event, None))
+
+    def _compare(self, wanted: Block, selected: Block) -> None:
+        """Compare the events behind the filters with those before them."""
+        originals, changed = {one.offset: one for one in selected}, set[int]()
+        for event in wanted:
+            before = originals[event.offset]
+            if (event.body, event.type) == (before.body, before.type):
+                _add(self.unchanged, (event, None))
+            else:
+                changed.add(event.offset)  # once, into however many parts a filter splits the event
+                _add(self.different, (event, before))
+        self.changed += len(changed)
 
     def choose_examples(self) -> Iterator[Example]:
-        """Yield examples of the most frequent types, first one of each."""
-        ranked = [self.examples.get(kind, []) for kind, _ in self.types.most_common()]
-        for event in islice(filter(None, chain(*zip_longest(*ranked))), EXAMPLES):
-            body = msgspec.Raw(event.body)
+        """Yield examples of the most frequent types, first one of each. Events that the filters change come first."""
+        kinds = [kind for kind, _ in self.types.most_common()]
+        rows = (zip_longest(*(known.get(kind, []) for kind in kinds)) for known in (self.different, self.unchanged))
+        pairs = filter(None, chain.from_iterable(chain.from_iterable(rows)))
+        for event, before in islice(pairs, EXAMPLES):
             yield Example(
-                offset=event.offset, received=event.received, source=event.source, type=event.type, event=body
-            )
+                offset=event.offset, received=event.received, source=event.source, type=event.type,
+                event=msgspec.Raw(event.body), before=msgspec.Raw(before.body if before else b"null"),
+            )  # fmt: skip
+
+
+def _add(examples: dict[str, list[_Pair]], pair: _Pair) -> None:
+    """Add an example, unless there are enough."""
+    kind = pair[0].type
+    if kind in examples or len(examples) < MOST_TYPES:
+        kept = examples.setdefault(kind, [])
+        if len(kept) < EXAMPLES:
+            kept.append(pair)
 
 
 async def take_sample(store: Store, config: Config, connector: str, state: Path) -> EventSample:
@@ -88,8 +119,8 @@ async def take_sample(store: Store, config: Config, connector: str, state: Path)
         types[""] = rest
     return EventSample(
         since=since, complete=tally.complete, read=tally.read, selected=tally.selected, filtered=tally.filtered,
-        failed=tally.failed, failure=tally.failure, types=types, examples=[*tally.choose_examples()],
-        problems=problems,
+        changed=tally.changed, failed=tally.failed, failure=tally.failure, types=types,
+        examples=[*tally.choose_examples()], problems=problems,
     )  # fmt: skip
 
 

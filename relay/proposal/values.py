@@ -85,6 +85,8 @@ class Example(Struct, frozen=True, kw_only=True):
     source: str
     type: str
     event: msgspec.Raw
+    before: msgspec.Raw
+    """The event as it came, if the filters of the connector change it; else null."""
 
 
 class EventSample(Struct, frozen=True, kw_only=True):
@@ -100,6 +102,8 @@ class EventSample(Struct, frozen=True, kw_only=True):
     """Events that the selection of the connector wants."""
     filtered: int
     """Selected events that its filters drop."""
+    changed: int
+    """Selected events that its filters change, or split."""
     failed: int
     """Selected events that a filter cannot handle; they would be parked."""
     failure: str

@@ -191,7 +191,8 @@ async def test_check_takes_no_file_outside_its_folder(api: Api) -> None:
 async def test_check_takes_a_sample_behind_the_filters_of_a_new_connector(api: Api) -> None:
     users = [make_event("users.messages.email.Open", n=n, email="a@b.c") for n in range(5)]
     others = [make_event("users.behaviors.Purchase", n=n, product="x") for n in range(3)]
-    body = b'{"events":[%s]}' % b",".join([*users, *others, make_event("users.messages.sms.Send")])
+    older = [make_event("users.messages.email.Click", n=n) for n in range(6)]
+    body = b'{"events":[%s]}' % b",".join([*older, *users, *others, make_event("users.messages.sms.Send")])
     assert (await api.daemon.post(body))[0] == 202
     text = """
         [connector.copy]
@@ -210,9 +211,11 @@ async def test_check_takes_a_sample_behind_the_filters_of_a_new_connector(api: A
     found = await check(api, text, sample="copy", probe="copy")
     assert found["mistakes"] == []
     sample = found["sample"]
-    assert (sample["read"], sample["selected"], sample["filtered"], sample["complete"]) == (9, 8, 3, True)
-    assert sample["types"] == {"users.messages.email.Open": 5}
-    assert len(sample["examples"]) == 3
+    assert (sample["read"], sample["selected"], sample["filtered"], sample["complete"]) == (15, 14, 3, True)
+    assert (sample["changed"], sample["failed"]) == (5, 0)
+    assert sample["types"] == {"users.messages.email.Click": 6, "users.messages.email.Open": 5}
+    assert [one["type"] for one in sample["examples"]] == ["users.messages.email.Open"] * 3  # those that change
+    assert all("a@b.c" in str(one.pop("before")) for one in sample["examples"])
     assert "a@b.c" not in str(sample["examples"])
     assert (found["probe"]["reached"], Path(found["probe"]["file"]).name) == (True, "copy.ndjson")
     assert not (api.daemon.state / "copy.ndjson").exists()

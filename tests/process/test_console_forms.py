@@ -273,6 +273,24 @@ async def test_paths_of_a_filter_have_no_quotes_and_no_typos(place: Place) -> No
     assert "Warning: no event of Braze has the field properties.email_adress: did you mean" in plain(checked)
 
 
+async def test_check_shows_what_the_filters_of_a_connector_change(place: Place) -> None:
+    events = [make_event("users.messages.sms.Send", n=n) for n in range(3)]
+    events += [make_event("users.messages.sms.Send", n=n, email="a@b.c") for n in range(2)]
+    assert (await place.daemon.post(b'{"events": [%s]}' % b",".join(events)))[0] == 202
+    place.daemon.configure("41-bare", '[filter.bare]\ntype = "redact"\nfields = ["properties.email"]\n')
+    form = await open_form(
+        place, "/connectors/new?type=file", name="bared", **{"set.path": "bared", "set.filters:0": "bare"}
+    )
+    checked = await post(
+        place, "/connectors/new?type=file", form | {"events.channel.message_engagement.sms": "on"}, "check"
+    )
+    (place.daemon.conf / "41-bare.toml").unlink()
+    said = plain(checked)
+    assert "the connector would have had 5. Its filters change 2, and drop 0." in said, said
+    assert said.count(", changed by the filters As it came:") == 2
+    assert said.count("a@b.c") == 2
+
+
 async def test_the_connector_of_a_plugin_has_a_form_with_its_docstrings(place: Place) -> None:
     page = await place.admin.get("/connectors/new?type=chat")
     assert "The room must be there already." in plain(page)
