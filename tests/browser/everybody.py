@@ -37,12 +37,14 @@ FIND_THIN = """
 PREPARE = """
 document.addEventListener("htmx:sse:before:message", (event) => event.preventDefault());
 const rows = "tbody tr:nth-child(n+5), details li:nth-child(n+3), details:nth-of-type(n+5)";
-const branches = ".branch .branch:nth-child(n+4), .ticks > .branch:nth-of-type(n+4)";
+const branches = ".branch .branch:nth-child(n+4)";
 for (const one of document.querySelectorAll(`${rows}, ${branches}`)) one.remove();
 for (const one of document.querySelectorAll("details")) one.open = true;
 """
 """Holds the page, since a live message brings rows and links of its own. Opens what is folded. Rows of a long table are
 alike, and so are boxes of events: the first are enough."""
+SETTLE = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+"""A script that follows the width of the page, such as the chart's, does so with the next frame."""
 LIST_ACTIONS = """
 () => {
   const chosen = (one) => one.type !== "radio" || one.checked;
@@ -73,6 +75,7 @@ async def check_everybody(page: Page) -> None:
     assert await page.evaluate(RUN_AXE, {"runOnly": ["color-contrast"]}) == [], "in the dark, where only colors differ"
     for size in (ENLARGED, PHONE):
         await page.set_viewport_size(size)
+        await page.evaluate(SETTLE)
         assert await page.evaluate("document.documentElement.scrollWidth") <= size["width"]
         assert await page.evaluate(FIND_HIDDEN) == []
         assert await page.evaluate(FIND_THIN) == []

@@ -87,7 +87,8 @@ async def test_connectors_come_change_and_go_while_others_notice_nothing(daemon:
         (daemon.conf / "20-removed.toml").unlink()
         code, out, _ = await relay(daemon, "reload")
         assert code == 0
-        assert out.splitlines() == [f"connector {name}: {name}" for name in ("added", "changed", "removed")]
+        said = ("added: added", "changed: changed: headers", "removed: removed")
+        assert out.splitlines() == [f"connector {one}" for one in said]
         await daemon.post(numbered(2))
         await kept.received(2)
         await added.received(2)

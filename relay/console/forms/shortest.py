@@ -16,19 +16,15 @@ GROUPS: Final = {
 """The groups in Braze's words, in the order of lists and pages."""
 CHANNELS: Final = {
     "contentcard": "Content Card",
-    "featureflag": "Feature flag",
-    "inappmessage": "In-app message",
+    "inappmessage": "In-App Message",
     "landingpage": "Landing page",
-    "line": "LINE",
-    "liveactivity": "Live Activity",
-    "liveactivity_token": "Live Activity token",
-    "newsfeedcard": "News Feed card",
-    "pushnotification": "Push notification",
-    "rcs": "RCS",
+    "pushnotification": "Push Notification",
     "sms": "SMS",
-    "whatsapp": "WhatsApp",
 }
-"""The channels whose names are no words, in Braze's words."""
+"""The channels that Braze's pages, or the events of Braze at Segment, spell in another way than the types do.
+
+The title of any other channel is its name as in the types.
+"""
 
 
 @dataclass(frozen=True, slots=True)

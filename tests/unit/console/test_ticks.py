@@ -225,3 +225,8 @@ def test_a_type_of_connector_shows_what_it_can_use_alone() -> None:
 def test_a_form_without_the_list_that_it_was_made_from_starts_from_nothing() -> None:
     forms: list[Mapping[str, str]] = [{}, {SHOWN: "{"}, {SHOWN: "[1]"}]
     assert [read_events({**form, f"events.{EMAIL}": "on"}) for form in forms] == [["email"]] * 3
+
+
+def test_a_channel_without_a_spelling_of_its_own_is_named_as_in_its_types() -> None:
+    titles = {channel.title for group in fill_ticks(None).groups for channel in group.branches}
+    assert titles >= {"Content Card", "SMS", "Canvas", "Featureflag", "Liveactivity token"}
