@@ -53,10 +53,10 @@ REASONS: Final[Mapping[str, str]] = {
     "model_type": "expected a table",
     "path_type": "expected a path in quotes",
     "string_pattern_mismatch": "expected {pattern}",
-    "string_too_short": "must have at least {min_length} characters",
+    "string_too_short": "must have {min_length} or more characters",
     "string_type": "expected a text in quotes",
     "too_long": "must have at most {max_length} entries",
-    "too_short": "must have at least {min_length} entries",
+    "too_short": "must have {min_length} or more entries",
     "tuple_type": "expected a list",
     "value_error": "{error}",
 }

@@ -103,7 +103,8 @@ def _change_each(
 
 
 def make_selection(paths: Iterable[Path]) -> Change:
-    """Make a change that removes everything but the values at some paths, and the objects and lists around them.
+    """Make a change that removes everything but the values at some paths, and the objects and lists around them. If an
+    object has a name twice, the last value stays: readers of JSON take that one.
 
     It raises as those of `make_change` do.
     """
@@ -121,15 +122,13 @@ def make_selection(paths: Iterable[Path]) -> Change:
             if each is None:
                 return REMOVED
             return _change_each(value, parts, {}, each)
-        is_whole = _is_whole(value, parts)
-        fields: dict[Any, Any] = parts if is_whole else _decode_all_parts(value)
-        ways: Iterable[tuple[Any, Change]] = usual
-        if each or not is_whole:
-            ways = [(name, way) for name in fields if (way := named.get(str(name), each))]
-        found = ((name, way(part)) for name, way in ways if (part := fields.get(name)) is not None)
+        ways = usual if each is None else [(name, named.get(name, each)) for name in parts]
+        found = ((name, way(part)) for name, way in ways if (part := parts.get(name)) is not None)
         chosen = {name: new for name, new in found if new is not REMOVED}
-        is_same = len(chosen) == len(fields) and all(fields[name] is new for name, new in chosen.items())
-        return value if is_same else encode({name: Raw(new) for name, new in chosen.items()})
+        is_all = len(chosen) == len(parts) and all(parts[name] is new for name, new in chosen.items())
+        if is_all and (_is_whole(value, parts) or len(_decode_all_parts(value)) == len(parts)):
+            return value
+        return encode({name: Raw(new) for name, new in chosen.items()})
 
     return select
 

@@ -15,6 +15,8 @@ FIXED: Final = ("id", "time", "event_type")
 """Fields that tell events apart. A filter that reshapes events does not change them."""
 PERSONAL: Final = ("pii",)
 """Stands for all personal fields."""
+NEARLY_PERSONAL: Final = ("pii", "pi", "ppi", "piis")
+"""What somebody writes who means `pii`, in lower case."""
 QUOTES: Final = ('"', "'")
 ALIKE: Final = 0.88
 """How alike a name and its typo are at least, from 0 to 1."""
@@ -139,6 +141,14 @@ def describe_typos(about: str, paths: Iterable[Path]) -> Iterator[Contradiction]
     for path in dict.fromkeys(paths):
         if meant := _find_meant(path):
             yield about, f"no event of Braze has the field {'.'.join(path)}: did you mean {'.'.join(meant)}?"
+
+
+def describe_typos_to_remove(about: str, paths: Iterable[Path]) -> Iterator[Contradiction]:
+    """Yield the same for paths of `FieldsToRemove`, and a warning for each that is probably a typo of `pii`."""
+    for path in paths:
+        if ".".join(path).lower() in NEARLY_PERSONAL and path != PERSONAL:
+            yield about, f"{path[0]} is a field of this name: did you mean pii, which stands for all personal fields?"
+    yield from describe_typos(about, paths)
 
 
 def _find_meant(path: Path) -> Path | None:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from relay.api import REDACTED, Contradiction, Event, Filter, FilterSettings, Secret
 from relay_plugins.filters.change import REMOVED, Change, Json, make_change, make_event_change
-from relay_plugins.filters.field import FieldsToChange, FieldsToRemove, describe_typos
+from relay_plugins.filters.field import FieldsToChange, FieldsToRemove, describe_typos_to_remove
 
 BLOCK_BYTES: Final = sha256().block_size
 _REDACTED: Final = REDACTED.encode()
@@ -48,7 +48,7 @@ class Redact(Filter, type="redact"):
 
         def warnings(self) -> Iterator[Contradiction]:
             """Yield paths that are probably typos."""
-            yield from describe_typos("fields", self.fields)
+            yield from describe_typos_to_remove("fields", self.fields)
 
     settings: Settings
 
@@ -88,7 +88,7 @@ class Hash(Filter, type="hash"):
 
         def warnings(self) -> Iterator[Contradiction]:
             """Yield paths that are probably typos, and a secret that can be guessed."""
-            yield from describe_typos("fields", self.fields)
+            yield from describe_typos_to_remove("fields", self.fields)
             if self.secret.problem is None and len(self.secret.reveal()) < SHORT:
                 yield "secret", f"{self.secret} has less than {SHORT} characters, and can be guessed"
 

@@ -47,7 +47,8 @@ class Only(Filter, type="only"):
 
         fields: tuple[FieldPath, ...] = Field(min_length=1)
         """The fields that stay: dotted paths such as `"properties.campaign_name"`. `*` stands for any name or list
-        element. A field that is an object stays with all that is in it.
+        element. A field that is an object stays with all that is in it. If an object has a name twice, the last value
+        stays.
 
         A path has at most 100 parts.
         """

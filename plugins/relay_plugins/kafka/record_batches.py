@@ -2,6 +2,7 @@
 
 aiokafka's own producer has no place here. It tries again without an end, in tasks that outlive a delivery which relay
 has given up, and counts the numbers of a refused message as used, so that a broker refuses all that follow.
+The page docs/decisions/kafka.md says more.
 """
 
 import asyncio

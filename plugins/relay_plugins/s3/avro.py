@@ -1,11 +1,12 @@
 """Objects in Avro, with the storage schemas of Currents: names, order and types of the fields are the vendor's."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from io import BytesIO
 from typing import Any, Final
 
+import msgspec
 import orjson
 
 from relay.api import Batch, StorageField, find_storage_fields
@@ -108,6 +109,7 @@ class Record:
         for field in fields:
             *outer, inner = field.path or ("properties", field.name)
             self._places.setdefault(".".join(outer), {})[inner] = field
+        self._texts = [(field.name, _make_reader(field.path)) for field in fields if field.avro_type == "json"]
 
     def make_value(self, body: bytes) -> Mapping[str, Any]:
         """Return the values of the fields in an event. Raises Misfit unless the schema holds all of the event."""
@@ -128,6 +130,9 @@ class Record:
         self._fill(value, "", top)
         if missing := [name for name in REQUIRED if name not in value]:
             raise Misfit(f"the event has no {missing[0]}")
+        for name, read in self._texts:
+            if name in value:
+                value[name] = read(body)
         return value
 
     def _fill(self, value: dict[str, Any], place: str, found: Mapping[str, Any]) -> None:
@@ -149,7 +154,7 @@ def _describe(field: StorageField) -> Mapping[str, Any]:
 
 
 def _convert(field: StorageField, value: Any) -> Any:
-    """Return a value for Avro. Raises Misfit for a value of another type."""
+    """Return a value for Avro, but for JSON text. Raises Misfit for a value of another type."""
     if isinstance(field.avro_type, str):
         kind, fits = field.avro_type, FITS[field.avro_type](value)
     else:
@@ -157,4 +162,24 @@ def _convert(field: StorageField, value: Any) -> Any:
         kind, fits = "array", isinstance(value, list) and all(isinstance(one, texts) for one in value)
     if not fits:
         raise Misfit(f"{'.'.join(field.path) or field.name} is no {KINDS[kind]}")
-    return orjson.dumps(value).decode() if kind == "json" else value
+    return value
+
+
+def _make_reader(path: Sequence[str]) -> Callable[[bytes], str]:
+    """Make a function that returns the text of the value at a path, as it came: numbers of any size keep their digits.
+    The value must be there. The function raises Misfit for an event with one of the names twice, and odd values."""
+    part: Any = msgspec.Raw
+    for step in reversed(path):
+        part = msgspec.defstruct("Part", [("inner", part)], rename={"inner": step}, gc=False)
+    decode, depth = msgspec.json.Decoder(part).decode, len(path)
+
+    def read(body: bytes) -> str:
+        try:
+            found = decode(body)
+        except msgspec.ValidationError:
+            raise Misfit(f"{'.'.join(path)} is there twice") from None
+        for _ in range(depth):
+            found = found.inner
+        return bytes(found).decode()
+
+    return read

@@ -200,10 +200,11 @@ class HttpBehaviours(SuiteBase):
         expect(pauses and not result.delivered, f"HTTP {answer.status} does not pause the connector")
 
     def _comparable(self, request: Received) -> Mapping[str, Any]:
+        may_vary = {name.lower() for name in self.varies}
         headers = {
             f"header {name.lower()}": value
             for name, value in request.headers.items()
-            if name not in self.varies and not any(part in name.lower() for part in VARIES)
+            if name.lower() not in may_vary and not any(part in name.lower() for part in VARIES)
         }
         body: Any = request.body
         with suppress(ValueError):

@@ -198,6 +198,10 @@ def test_show_of_a_type_that_nobody_has_names_the_closest(tmp_path: Path) -> Non
     assert answer.exit_code == 1
     why = "plugin lake is broken: ZeroDivisionError: division by zero"
     assert answer.stderr == f"Error: there is no type fiel; did you mean file?; {why}\n"
+    (tmp_path / "lake.py").unlink()
+    answer = run("plugins", "show", "chat", "--plugins", tmp_path)
+    where = f"plugins are looked for in {tmp_path} (--plugins)"
+    assert answer.stderr == f"Error: there is no type chat; {where}\n"
 
 
 def test_a_new_connector_overwrites_nothing(tmp_path: Path) -> None:

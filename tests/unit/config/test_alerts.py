@@ -35,7 +35,7 @@ def loaded(folder: Path, registry: Registry, text: str):  # type: ignore[no-unty
             '80-alerts.toml:4: alert.ops.on[1]: there is no kind "fialing"; there are: paused, unauthorized, ',
         ),
         (f'{SLACK}only = ["haep"]\n', "80-alerts.toml:4: alert.ops.only[0]: there is no source or connector"),
-        (f"{SLACK}on = []\n", "80-alerts.toml:4: alert.ops.on: must have at least 1 entries"),
+        (f"{SLACK}on = []\n", "80-alerts.toml:4: alert.ops.on: must have 1 or more entries"),
         (f"{SLACK}after = 5\n", "80-alerts.toml:4: alert.ops.after: expected a duration"),
         (f'{SLACK}form = "irc"\n', "80-alerts.toml:4: alert.ops.form: expected 'slack', 'discord' or 'teams'"),
         (
@@ -48,7 +48,7 @@ def loaded(folder: Path, registry: Registry, text: str):  # type: ignore[no-unty
             f'{MAIL}user = "relay"\npassword = {{ env = "PATH" }}\ntls = "none"\n',
             '80-alerts.toml:8: alert.ops: tls = "none" would send the password',
         ),
-        ('[alert.ops]\ntype = "command"\ncommand = []\n', "80-alerts.toml:3: alert.ops.command: must have at least 1"),
+        ('[alert.ops]\ntype = "command"\ncommand = []\n', "80-alerts.toml:3: alert.ops.command: must have 1"),
         ('[alert.ops]\ntype = "webhook"\nurl = { env = "PATH" }\n', "80-alerts.toml:3: alert.ops: url: { env"),
         ('[alert.ops]\ntype = "webhook"\nurl = { env = "NOT_THERE_7" }\n', "80-alerts.toml:3: alert.ops.url: { env"),
     ],

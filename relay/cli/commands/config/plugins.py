@@ -1,7 +1,7 @@
 """`relay plugins`: what is installed or dropped in, what it provides, what is broken, and the settings of a type."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from textwrap import fill, indent
 from typing import Any, Final
@@ -59,10 +59,11 @@ def show(ctx: click.Context, type: str, as_json: bool, plugin_folders: tuple[Pat
     Exit codes: 0 shown; 1 there is no such type.
     """
     given = plugin_folders or (ctx.parent.params["plugin_folders"] if ctx.parent else ())
-    registry = Registry.discover(given or PLUGIN_FOLDERS)
+    folders = given or PLUGIN_FOLDERS
+    registry = Registry.discover(folders)
     kinds = [kind for kind in KINDS if type in registry.get_types(kind)]
     if not kinds:
-        raise click.ClickException(_explain_unknown(registry, type))
+        raise click.ClickException(_explain_unknown(registry, type, folders))
     found = [_describe(registry, kind, type) for kind in kinds]
     if as_json:
         click.echo(json.dumps(found, indent=2))
@@ -70,10 +71,12 @@ def show(ctx: click.Context, type: str, as_json: bool, plugin_folders: tuple[Pat
         click.echo("\n\n".join("\n".join(_format_type(one)) for one in found))
 
 
-def _explain_unknown(registry: Registry, type: str) -> str:
+def _explain_unknown(registry: Registry, type: str, folders: Sequence[Path]) -> str:
     closest = find_closest(type, [name for kind in KINDS for name in registry.get_types(kind)])
     broken = [f"; plugin {info.name} is broken: {info.reason}" for info in registry.find_suspects(type)[:1]]
-    return f"there is no type {type}{f'; did you mean {closest}?' if closest else ''}{''.join(broken)}"
+    meant = f"; did you mean {closest}?" if closest else ""
+    looked = f"; plugins are looked for in {', '.join(map(str, folders))} (--plugins)" if not broken else ""
+    return f"there is no type {type}{meant}{''.join(broken)}{looked}"
 
 
 def _describe(registry: Registry, kind: str, name: str) -> dict[str, Any]:
@@ -106,7 +109,7 @@ def _format_type(one: Mapping[str, Any]) -> Iterator[str]:
     yield f"\nIts own settings:{'' if own else ' none'}"
     for key, part in own.items():
         yield f"  {_format_default(key, part, is_required=key in required)}"
-        yield indent(part.get("description", ""), INDENT)
+        yield from [indent(text, INDENT) for text in [part.get("description")] if text]
     yield f"\nSettings of every {kind}:"
     for key, part in settings.items():
         if key in common:

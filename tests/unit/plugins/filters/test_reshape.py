@@ -1,3 +1,5 @@
+import json
+
 import orjson
 import pytest
 from hypothesis import given
@@ -45,12 +47,36 @@ def test_only_leaves_what_the_paths_lead_to(make_event, data, fields, indented):
     assert (changed is event) == (expected == data)
 
 
+@given(
+    st.lists(st.tuples(names, trees), max_size=5),
+    st.lists(paths, min_size=1, max_size=3),
+    st.sampled_from([(",", ":"), (", ", ": "), (" \n,\t", " : ")]),
+)
+def test_only_leaves_the_last_value_of_a_name_that_comes_twice(make_event, pairs, fields, between):
+    comma, colon = between
+    written = [f"{orjson.dumps(name).decode()}{colon}{orjson.dumps(value).decode()}" for name, value in pairs]
+    event = make_event(f"{{{comma.join(written)}}}".encode())
+    changed = make(Only, fields=[".".join(path) for path in fields]).apply(event)
+    data = dict(pairs)
+    expected = select(data, {("id",), ("time",), ("event_type",), *map(tuple, fields)})
+    assert orjson.loads(changed.body) == expected
+    assert (changed is event) == (expected == data and len(data) == len(pairs))
+    assert len(read_pairs(changed.body)) == len(expected)
+
+
+def read_pairs(body):
+    """The names and values of an object, also of names that come twice."""
+    return json.JSONDecoder(object_pairs_hook=list).decode(body.decode())
+
+
 @pytest.mark.parametrize(
     ("body", "fields", "expected"),
     [
         (b'{"id":"1","p":{"x":1.50,"y":1e999}}', ["p.x"], b'{"id":"1","p":{"x":1.50}}'),
         (b'{"p":{"x":1,"s":2},"p":{"x":3}}', ["p.x"], b'{"p":{"x":3}}'),
         (b'{"id": "1", "p":{"x":1,"s":2},"p":{"x":3}}', ["p.x"], b'{"id":"1","p":{"x":3}}'),
+        (b'{"id":"1","p":{"x":1},"p":{"x":3}}', ["*.x"], b'{"id":"1","p":{"x":3}}'),
+        (b'{"id":"1","p":{"x":1, "x":2}}', ["p.x"], b'{"id":"1","p":{"x":2}}'),
         (b'{"id":"1","\\u0070":{"x":1},"s":2}', ["p"], b'{"id":"1","p":{"x":1}}'),
         (b'{"id":"1","p":[{"x":1,"s":2}],"s":{}}', ["p.x", "s.x"], b'{"id":"1","s":{}}'),
         (b'{"id":"1","p":"text"}', ["p.x"], b'{"id":"1"}'),

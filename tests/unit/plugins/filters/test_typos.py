@@ -37,6 +37,15 @@ def test_hash_warns_beside_its_secret(monkeypatch):
     assert [about for about, _ in settings.warnings()] == ["fields", "secret"]
 
 
+@pytest.mark.parametrize("written", ["PII", "pi"])
+@pytest.mark.parametrize(("cls", "more"), [(Redact, {}), (Hash, {"secret": {"env": "RELAY_TEST_SECRET"}})])
+def test_a_typo_of_all_personal_fields_is_a_warning(monkeypatch, cls, more, written):
+    monkeypatch.setenv("RELAY_TEST_SECRET", "a secret of sixteen characters")
+    said = f"{written} is a field of this name: did you mean pii, which stands for all personal fields?"
+    assert [*make(cls, fields=written, **more).settings.warnings()] == [("fields", said)]
+    assert [*make(cls, fields=["pii", "properties.pi"], **more).settings.warnings()] == []
+
+
 @pytest.mark.parametrize(
     ("path", "meant"),
     [

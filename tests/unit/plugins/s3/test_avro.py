@@ -107,6 +107,10 @@ async def test_every_sample_is_there_with_the_vendors_fields(make, server, bucke
         (event(CLICK, properties={"suspected_bot_click_reason": [1]}), "is no list of texts"),
         (b'{"id":"1","time":1}', "event_type is another than"),
         (b'{"event_type":"users.messages.email.Open","id":"\\ud800"}', "the event cannot be decoded"),
+        (
+            event(EVENT, x=0, properties={"custom_properties": {}}).replace(b'"x":0', b'"properties":0'),
+            "is there twice",
+        ),
     ],
 )
 def test_what_a_schema_cannot_hold_has_a_reason(body, reason) -> None:
@@ -117,9 +121,6 @@ def test_what_a_schema_cannot_hold_has_a_reason(body, reason) -> None:
 
 
 def test_values_of_every_avro_type_come_back() -> None:
-    properties = {"custom_properties": {"n": 2**64 - 1, "é": [None, True, 1.5], "nul": "\0"}}
-    encoded = Avro("none").encode(batch_of(event(EVENT, properties=properties)))
-    assert json.loads(read(encoded.body)[1][0]["properties"]) == properties["custom_properties"]
     encoded = Avro("none").encode(batch_of(event(LOCATION, properties={"latitude": -0.5, "longitude": 0})))
     assert [(one["latitude"], one["longitude"]) for one in read(encoded.body)[1]] == [(-0.5, 0.0)]
     encoded = Avro("none").encode(batch_of(event(CLICK, properties={"suspected_bot_click_reason": ["a", "b"]})))
@@ -127,6 +128,62 @@ def test_values_of_every_avro_type_come_back() -> None:
     encoded = Avro("none").encode(batch_of(event(ABORT, user={"user_id": None})))
     assert not encoded.misfits
     assert read(encoded.body)[1][0]["version"] is None
+
+
+@pytest.mark.parametrize(
+    ("event_type", "name"), [(EVENT, "custom_properties"), ("users.behaviors.Purchase", "purchase_properties")]
+)
+def test_properties_of_customers_are_text_as_it_came(event_type, name) -> None:
+    text = '{"n":123456789012345678901234567890, "p":1.50,"é":[null,true],"nul":"\\u0000","properties":{"x":-0}}'
+    body = event(event_type, properties={name: "TEXT"}).replace(b'"TEXT"', text.encode())
+    encoded = Avro("none").encode(batch_of(body, event(event_type, properties={name: {}}), event(event_type)))
+    assert [one["properties"] for one in read(encoded.body)[1]] == [text, "{}", None]
+
+
+MADE = {
+    "string": "text é",
+    "boolean": True,
+    "int": -(2**31),
+    "long": 2**63 - 1,
+    "float": 0.5,
+    "json": {"n": 1, "nested": {"list": [None]}},
+    "array": ["a", "b"],
+}
+"""A value of each Avro type."""
+
+
+def make_full(event_type: str, rows) -> bytes:
+    """Make an event with a value in every field: where the facts say, else where other types have the field."""
+    made = {"event_type": event_type}
+    for row, known in zip(rows, find_storage_fields(event_type), strict=False):
+        is_text = row["custom_http_path"].endswith(" (as JSON text)")
+        kind = "json" if is_text else "array" if row["avro_type"].startswith("{") else row["avro_type"]
+        path = row["custom_http_path"].removesuffix(" (as JSON text)")
+        *outer, inner = path.split(".") if path else known.path or ("properties", row["field"])
+        place = made
+        for step in outer:
+            place = place.setdefault(step, {})
+        place[inner] = MADE[kind]
+    return orjson.dumps(made)
+
+
+def test_every_schema_holds_a_value_in_every_field(facts) -> None:
+    assert len(facts) == 94
+    for event_type, rows in facts.items():
+        body = make_full(event_type, rows)
+        encoded = Avro("none").encode(batch_of(body))
+        assert not encoded.misfits, event_type
+        reader, (value,) = read(encoded.body)
+        schema = reader.writer_schema
+        assert schema["name"] == f"{rows[0]['avro_namespace']}.{rows[0]['avro_name']}"
+        assert [*value] == [field["name"] for field in schema["fields"]]
+        for row, field in zip(rows, schema["fields"], strict=False):
+            avro_type = json.loads(row["avro_type"]) if row["avro_type"].startswith("{") else row["avro_type"]
+            kind = avro_type if row["field"] in ("id", "time") else ["null", avro_type]
+            assert (field["name"], field["type"]) == (row["field"], kind)
+            made = MADE["array" if isinstance(avro_type, dict) else avro_type]
+            is_text = row["custom_http_path"].endswith(" (as JSON text)")
+            assert value[row["field"]] == (orjson.dumps(MADE["json"]).decode() if is_text else made)
 
 
 MIXED = (event(id="1"), event(id="2", properties={"new": 1}), event("users.x.New", id="3"), event(id="4"))
