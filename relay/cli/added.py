@@ -1,16 +1,14 @@
 """The commands that plugins add to `relay`."""
 
-from collections.abc import Iterable, Iterator
-from importlib.metadata import EntryPoint
-from importlib.util import find_spec
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Final
 
 import click
 
 from relay.plugin_places import OWN, PLUGIN_FOLDERS, find_drop_ins, find_entry_points
 
-HOOK: Final = "relay_commands"
+OWN_PLUGINS: Final = ("braze_cohorts", "postgres")
+"""relay's own plugins that add commands."""
 
 
 def find_added() -> Iterable[click.Command]:
@@ -23,12 +21,5 @@ def find_added() -> Iterable[click.Command]:
         from relay.config import Registry
 
         return Registry.discover(PLUGIN_FOLDERS).commands
-    return _ask_own(points)
-
-
-def _ask_own(points: Iterable[EntryPoint]) -> Iterator[click.Command]:
-    """Ask relay's own plugins for their commands: those with the name of the hook in their source."""
-    for point in points:
-        spec = find_spec(point.module)
-        if spec is not None and spec.origin is not None and HOOK in Path(spec.origin).read_text():
-            yield from getattr(point.load(), HOOK)()
+    own = (point.load() for point in points if point.name in OWN_PLUGINS)
+    return [command for plugin in own for command in plugin.relay_commands()]

@@ -1,6 +1,8 @@
 """Turns conf.d into one `Config`, or into all its mistakes at once."""
 
 from relay.config.address import Address, TcpAddress, UnixAddress, format_address, parse_address, takes_ipv4
+from relay.config.checks.crosscheck import match_entries, read_all_traits, read_shared_traits
+from relay.config.checks.tables import NAME, RouteTest
 from relay.config.console.folder import (
     CONF_FOLDERS,
     ConfFolders,
@@ -11,7 +13,6 @@ from relay.config.console.folder import (
     read_stamps,
 )
 from relay.config.console.settings import ConsoleSettings, ConsoleUser
-from relay.config.crosscheck import match_entries, read_all_traits, read_shared_traits
 from relay.config.descriptions import read_descriptions, summarize, type_description
 from relay.config.dsn import GivenDsn, read_words
 from relay.config.effective import Effective
@@ -29,7 +30,7 @@ from relay.config.files import (
     read_texts,
 )
 from relay.config.line_numbers import KeyPath
-from relay.config.load import NAME, Loaded, RouteTest, load, load_again, load_console, load_journal
+from relay.config.load import Loaded, load, load_again, load_console, load_journal
 from relay.config.merge import Merged, is_reference, list_leaves
 from relay.config.mistake import ConfigError, Mistake, format_path
 from relay.config.model import (

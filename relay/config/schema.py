@@ -11,8 +11,8 @@ from pydantic_core import core_schema
 
 from relay.api import Connector, Plugin, Settings
 from relay.catalogue import NAMES, TYPES
+from relay.config.checks.tables import NAME
 from relay.config.descriptions import read_descriptions, type_description
-from relay.config.load import NAME
 from relay.config.model import OWN_TABLES
 from relay.config.plugins.registry import KINDS, Registry
 from relay.guests import contained, name_error

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from msgspec.structs import replace
 
 from relay.api import Secret
-from relay.config import crosscheck
 from relay.config.address import TcpAddress
+from relay.config.checks import secrets
 from relay.config.console.settings import ConsoleSettings
 from relay.config.merge import Merged
 from relay.config.mistake import Mistake
@@ -25,8 +25,8 @@ def find_barred_users(console: ConsoleSettings, merged: Merged) -> Iterator[Mist
 
 def find_doubts(console: ConsoleSettings, merged: Merged) -> Iterator[Mistake]:
     """Find what the console cannot use, or what may not be meant. None of it is a mistake: the daemon does without."""
-    yield from crosscheck.find_doubtful_secrets(TABLE, console, merged)
-    unread = [_name_unit(*found) for found in crosscheck.find_unread_secrets(TABLE, console, merged)]
+    yield from secrets.find_doubtful_secrets(TABLE, console, merged)
+    unread = [_name_unit(*found) for found in secrets.find_unread_secrets(TABLE, console, merged)]
     yield from unread
     if console.tls is None:
         if console.user and (plain := console.find_plain()):

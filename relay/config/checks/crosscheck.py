@@ -3,7 +3,6 @@
 Most of it reads the tables as written, so that a mistake elsewhere in a table hides nothing.
 """
 
-import os
 import re
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -13,12 +12,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final, get_args
 
-from relay.api import HttpUrl, Secret, Source
+from relay.api import HttpUrl, Source
 from relay.api.internal import check_pairs, find_closest, write_size
 from relay.catalogue import OPT_IN, TYPES, UNKNOWN, Selection, drop_opt_in, suggest_entry
-from relay.config.excerpt import explain_plain_secret
 from relay.config.line_numbers import KeyPath
-from relay.config.merge import Merged, is_off, is_reference, list_leaves
+from relay.config.merge import Merged, is_off
 from relay.config.mistake import Mistake
 from relay.config.model import Configured, ErasureSettings, IngestSettings, JournalSettings, RuntimeSettings
 from relay.config.plugins.registry import Registry
@@ -367,33 +365,6 @@ def find_idle(merged: Merged) -> Iterator[Mistake]:
     for kind, lack in (("source", "take"), ("connector", "deliver")):
         if all(is_off(table) for table in merged.get_tables(kind).values()):
             yield Mistake(reason=f"no [{kind}.NAME] is enabled: relay will {lack} no events")
-
-
-def find_plain_secrets(merged: Merged) -> Iterator[Mistake]:
-    """Find what looks like a secret in plain text."""
-    for path, text in list_leaves((), merged.table):
-        if isinstance(text, str) and (reason := explain_plain_secret(path, text)):
-            yield merged.make_mistake(path, reason, private=True)
-
-
-def find_unread_secrets(path: KeyPath, table: object, merged: Merged) -> Iterator[tuple[Secret, Mistake]]:
-    """Find secrets that cannot be read: of settings, or, in a table with mistakes, of anything like a reference."""
-    for place, leaf in list_leaves(path, table):
-        secret = Secret.parse(leaf) if isinstance(table, dict) and is_reference(leaf) else leaf
-        if isinstance(secret, Secret) and secret.problem is not None:
-            yield secret, merged.make_mistake(place, secret.problem, private=True)
-
-
-def find_doubtful_secrets(path: KeyPath, settings: object, merged: Merged) -> Iterator[Mistake]:
-    """Find secrets whose value is probably not what was meant."""
-    for place, leaf in list_leaves(path, settings):
-        if isinstance(leaf, Secret) and leaf.doubt is not None:
-            yield merged.make_mistake(place, leaf.doubt, private=True)
-
-
-def is_only_elsewhere(secret: Secret) -> bool:
-    """Return whether systemd would pass the secret, and has not started this process."""
-    return secret.how == "credential" and "CREDENTIALS_DIRECTORY" not in os.environ
 
 
 def _used_filters(merged: Merged) -> Iterator[tuple[KeyPath, str]]:

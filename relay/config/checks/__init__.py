@@ -1,0 +1,1 @@
+"""What is checked of the tables of conf.d: each by itself, and one against others."""
