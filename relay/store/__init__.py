@@ -51,7 +51,6 @@ from relay.store.ledger import (
     parse_source_ledger,
 )
 from relay.store.log import Appender, ErasedStretch, EventIds, JournalLimits, Log, LogReader, Wants
-from relay.store.log_view import CheckedPart, Condition, LogSurvey, LogView, Passed, UnreadPart, ignore_position
 from relay.store.parked import (
     CAUSES,
     GROUP_FIELDS,
@@ -77,6 +76,16 @@ from relay.store.parked import (
     sum_groups,
     sum_totals,
 )
+from relay.store.partition_view import (
+    CheckedPart,
+    Condition,
+    LogSurvey,
+    LogView,
+    PartitionView,
+    Passed,
+    UnreadPart,
+    ignore_position,
+)
 from relay.store.pause import Pause
 from relay.store.replay import REPLAY_COLUMNS, Replay, parse_replay
 from relay.store.state import CutLines, SourceState, State
@@ -87,7 +96,6 @@ from relay.store.store import (
     Inbox,
     Membership,
     NodeProcess,
-    PartitionView,
     StandbyCounts,
     Store,
     StoredAlerts,

@@ -13,14 +13,12 @@ from msgspec import Struct, field
 
 from relay.api import User
 from relay.store.alert_message import AlertMessage, Tracks
-from relay.store.attempts import Attempts
 from relay.store.doubt import Doubt
 from relay.store.erasure import Erasure, FailingErasures
 from relay.store.history import Entry, HistoryQuery
-from relay.store.ledger import LaneLedger, SourceLedger
 from relay.store.log import Appender, JournalLimits, Log
-from relay.store.log_view import LogView
 from relay.store.parked import Parked, ParkedGroup, ParkedQuery, ParkedTotal
+from relay.store.partition_view import PartitionView
 from relay.store.pause import Pause
 from relay.store.replay import Replay
 from relay.store.state import SourceState, State
@@ -246,66 +244,6 @@ class StoredDoubts(Protocol):
         Every connector gets all events of a journal that its state does not know. A lost journal begins anew, and gives
         no offset a second time.
         """
-
-
-class PartitionView(Protocol):
-    """One partition as a bystander reads it, also while a process works with it."""
-
-    @property
-    def number(self) -> int:
-        """The number of the partition."""
-
-    @property
-    def place(self) -> str:
-        """Where the partition is, for messages."""
-
-    def is_in_use(self) -> bool:
-        """Return whether a process works with the partition."""
-
-    def find_process(self) -> int | None:
-        """Return the process that works with the partition; None without any, or if it is unknown."""
-
-    def has_state(self) -> bool:
-        """Return whether the partition has cursors and ledgers. If not, only its events may be there."""
-
-    def has_work(self) -> bool:
-        """Return whether events, replays or erasures remain to be done. Assume so without cursors and ledgers."""
-
-    def view_log(self) -> LogView:
-        """Open the events for reading."""
-
-    def read_acknowledged(self) -> int:
-        """Return the offset below which all events are acknowledged; 0 if relay never ran."""
-
-    def read_lanes(self) -> list[LaneLedger]:
-        """Return the last saved ledger of each lane that ever ran, the one saved last first."""
-
-    def read_lanes_if_any(self) -> list[LaneLedger]:
-        """Return the same ledgers; none if relay never ran."""
-
-    def read_sources(self) -> list[SourceLedger]:
-        """Return the last saved ledger of each source by name, up to a minute old."""
-
-    def read_parked_offsets(self) -> Mapping[str, Sequence[int]]:
-        """Return the offsets at which lanes, not replays, have parked anything, by connector, ascending."""
-
-    def read_parked_totals(self) -> list[ParkedTotal]:
-        """Return the totals of parked events by source, connector and cause, with the removed events."""
-
-    def find_parked_at(self, offsets: Sequence[int]) -> list[Parked]:
-        """Return the events parked at these offsets, without their bodies, a thousand at most."""
-
-    def find_attempts_at(self, offset: int) -> list[Attempts]:
-        """Return the attempts at an event, the last one first."""
-
-    def find_replays_over(self, offset: int) -> list[Replay]:
-        """Return the replays with this offset in their range, the last one first."""
-
-    def was_damaged(self, offset: int) -> bool:
-        """Return whether an event was ever unreadable, accepted or not."""
-
-    def find_doubts(self) -> list[Doubt]:
-        """Return the doubts of the partition."""
 
 
 class Inbox(Protocol):

@@ -1,12 +1,16 @@
-"""A log as a bystander reads it: the contract. Pure."""
+"""A partition and its log as a bystander reads them: the contract. Methods block, and raise Unavailable. Pure."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
 from relay.api import Block
-from relay.store.ledger import Range
+from relay.store.attempts import Attempts
+from relay.store.doubt import Doubt
+from relay.store.ledger import LaneLedger, Range, SourceLedger
+from relay.store.parked import Parked, ParkedTotal
+from relay.store.replay import Replay
 
 Condition = Literal["unread", "good", "open", "torn", "damaged", "gap"]
 """The condition of a part of a log. A torn end was never acknowledged."""
@@ -97,3 +101,63 @@ class LogView(Protocol):
 
     def survey(self, passed: Passed = ignore_position) -> LogSurvey:
         """Read everything, up to the acknowledged head at least. Raises Unavailable."""
+
+
+class PartitionView(Protocol):
+    """One partition as a bystander reads it, also while a process works with it."""
+
+    @property
+    def number(self) -> int:
+        """The number of the partition."""
+
+    @property
+    def place(self) -> str:
+        """Where the partition is, for messages."""
+
+    def is_in_use(self) -> bool:
+        """Return whether a process works with the partition."""
+
+    def find_process(self) -> int | None:
+        """Return the process that works with the partition; None without any, or if it is unknown."""
+
+    def has_state(self) -> bool:
+        """Return whether the partition has cursors and ledgers. If not, only its events may be there."""
+
+    def has_work(self) -> bool:
+        """Return whether events, replays or erasures remain to be done. Assume so without cursors and ledgers."""
+
+    def view_log(self) -> LogView:
+        """Open the events for reading."""
+
+    def read_acknowledged(self) -> int:
+        """Return the offset below which all events are acknowledged; 0 if relay never ran."""
+
+    def read_lanes(self) -> list[LaneLedger]:
+        """Return the last saved ledger of each lane that ever ran, the one saved last first."""
+
+    def read_lanes_if_any(self) -> list[LaneLedger]:
+        """Return the same ledgers; none if relay never ran."""
+
+    def read_sources(self) -> list[SourceLedger]:
+        """Return the last saved ledger of each source by name, up to a minute old."""
+
+    def read_parked_offsets(self) -> Mapping[str, Sequence[int]]:
+        """Return the offsets at which lanes, not replays, have parked anything, by connector, ascending."""
+
+    def read_parked_totals(self) -> list[ParkedTotal]:
+        """Return the totals of parked events by source, connector and cause, with the removed events."""
+
+    def find_parked_at(self, offsets: Sequence[int]) -> list[Parked]:
+        """Return the events parked at these offsets, without their bodies, a thousand at most."""
+
+    def find_attempts_at(self, offset: int) -> list[Attempts]:
+        """Return the attempts at an event, the last one first."""
+
+    def find_replays_over(self, offset: int) -> list[Replay]:
+        """Return the replays with this offset in their range, the last one first."""
+
+    def was_damaged(self, offset: int) -> bool:
+        """Return whether an event was ever unreadable, accepted or not."""
+
+    def find_doubts(self) -> list[Doubt]:
+        """Return the doubts of the partition."""
