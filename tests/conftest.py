@@ -4,7 +4,7 @@ import gc
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from tests.daemon import Daemon
 from tests.forks import Forks, forks, remember_plugins
 from tests.kafka import end_shared_cluster
+from tests.missing import IN_CI
 from tests.postgres import end_shared_server
 
 SAMPLES = Path(__file__).parents[2] / "shared" / "samples" / "currents"
@@ -33,6 +34,15 @@ for name in (*FROM_SYSTEMD, "RELAY_TOKEN"):
 os.environ["SSL_CERT_FILE"] = os.devnull  # every process would read the authorities that this machine trusts
 remember_plugins()
 gc.disable()  # collecting tests makes much that stays, and hardly any garbage
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """A module whose package is not installed is skipped, and fails in CI."""
+    report = yield
+    if IN_CI and isinstance(report.longrepr, tuple):  # the place and the reason of a skip
+        report.outcome, report.longrepr = "failed", "{}:{}: {}".format(*report.longrepr)
+    return report
 
 
 def pytest_collection_finish() -> None:

@@ -1,7 +1,8 @@
 """Says which servers the tests lack on this machine, and how to install them: `make test` begins with that."""
 
-import sys
 from collections.abc import Iterator
+
+import pytest
 
 from tests.postgres.pooler import find_pgbouncer
 from tests.postgres.server import find_program
@@ -12,9 +13,9 @@ def find_missing() -> Iterator[str]:
     for find in (lambda: find_program("initdb"), find_pgbouncer):
         try:
             find()
-        except FileNotFoundError as error:
+        except (pytest.skip.Exception, pytest.fail.Exception) as error:
             yield str(error)
 
 
-if missing := [*find_missing()]:
-    sys.exit("\n".join(missing))
+for sentence in find_missing():
+    print(f"Tests are skipped: {sentence}")

@@ -8,6 +8,7 @@ import pytest
 from relay.api import Filter, FilterSettings, Secret
 from relay.testing import FilterSuite, make_event
 from relay_plugins.filters.condition import Drop, Keep
+from relay_plugins.filters.lookup import Lookup
 from relay_plugins.filters.redact import Hash, Redact
 from relay_plugins.filters.reshape import Only, Rename, Set
 from relay_plugins.filters.sample import Sample
@@ -42,6 +43,15 @@ class TestHash(OfOpens):
         (folder / "key").write_text("a-long-key-for-pseudonyms-of-32-chars")
         key = Secret("file", str(folder / "key"))
         return Hash("hash", Hash.Settings(type="hash", fields=["properties.email_address"], secret=key))
+
+
+class TestLookup(OfOpens):
+    def make(self, folder):
+        file = folder / "owners.csv"
+        file.write_text("address,owner\nanna@example.com,Growth\n")
+        fields = {"properties.owner": "owner"}
+        table = {"type": "lookup", "file": str(file), "key": "properties.email_address", "fields": fields}
+        return Lookup("lookup", Lookup.Settings.model_validate(table))
 
 
 class TestOnly(OfOpens):
