@@ -58,6 +58,17 @@ def read_profile(event: Event) -> tuple[dict[str, Any], dict[str, Any]]:
     return values, custom or {}
 
 
+def read_user_ids(event: Event) -> tuple[str | None, str | None, str | None]:
+    """Return the ids of the user at Braze and at the sender's, and the id of the device; None for an id that the event
+    lacks, or that Braze has redacted. Raises UnreadableEvent."""
+    user = event.user
+    return _read_id(user.get("user_id")), _read_id(user.get("external_user_id")), _read_id(user.get("device_id"))
+
+
+def _read_id(found: Any) -> str | None:
+    return None if found is None or isinstance(found, dict | list) or found in ("", REDACTED) else str(found)
+
+
 def _read_attributes(text: bytes) -> Any:
     try:
         return orjson.loads(text)

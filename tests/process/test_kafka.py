@@ -1,11 +1,8 @@
 """A real relay that fills a topic of a mock cluster: odd events, kill -9 of relay, and brokers that go away."""
 
-import asyncio
-import os
 import random
 from collections.abc import Iterator
 
-import aiohttp
 import orjson
 import pytest
 
@@ -15,8 +12,8 @@ from relay.testing import make_event
 from tests.daemon import Daemon
 from tests.kafka import MockCluster, run_cluster
 from tests.process.commands import act, until_answer
+from tests.process.load import ARCHIVE, MORE, Load
 
-ROUNDS = 20 if "RELAY_LONG" in os.environ else 1
 UNKNOWN_TOPIC = 3
 CONFIG = """
 [source.braze]
@@ -30,9 +27,6 @@ max_message = "4KiB"
 timeout = "5s"
 batch = { events = 50, age = "5ms" }
 retry = { first = "10ms", max = "100ms" }
-[connector.archive]
-type = "file"
-path = "out.ndjson"
 """
 
 
@@ -49,24 +43,12 @@ def topic(cluster: MockCluster) -> str:
 
 @pytest.fixture
 def configured(daemon: Daemon, cluster: MockCluster, topic: str) -> Daemon:
-    daemon.configure("10-all", CONFIG % (orjson.dumps(cluster.servers).decode(), topic))
+    daemon.configure("10-all", CONFIG % (orjson.dumps(cluster.servers).decode(), topic) + ARCHIVE)
     return daemon
 
 
-async def send(daemon: Daemon, acknowledged: set[str]) -> None:
-    """Post events until the task is cancelled, or relay is gone. Remember the ids of those that relay has taken."""
-    chance = random.Random(1)
-    async with aiohttp.ClientSession() as session:
-        while True:
-            events = [make_event(user={"user_id": f"user-{chance.randrange(50)}"}) for _ in range(20)]
-            body = b'{"events":[%s]}' % b",".join(events)
-            try:
-                async with session.post(f"{daemon.url}/currents", data=body) as answer:
-                    if answer.status == 202:
-                        acknowledged.update(orjson.loads(event)["id"] for event in events)
-            except aiohttp.ClientError:
-                return
-            await asyncio.sleep(0.002)
+def make_users_event(chance: random.Random) -> bytes:
+    return make_event(user={"user_id": f"user-{chance.randrange(50)}"})
 
 
 def read_ids(cluster: MockCluster, topic: str) -> list[str]:
@@ -99,19 +81,12 @@ async def test_a_missing_topic_waits_and_a_large_event_is_parked_alone(
 async def test_relay_killed_under_load_has_everything_in_the_topic(
     configured: Daemon, cluster: MockCluster, topic: str
 ) -> None:
-    chance, acknowledged = random.Random(3), set[str]()
-    for _ in range(ROUNDS):
-        await configured.start()
-        async with asyncio.TaskGroup() as group:
-            for number in range(2):
-                group.create_task(send(configured, acknowledged), name=f"sender {number}")
-            enough = len(acknowledged) + chance.randint(20, 400)
-            await configured.until(lambda: len(acknowledged), lambda now, enough=enough: now > enough)
-            await configured.kill()
+    load = Load(configured, make_users_event)
+    await load.kill_relay()
     await configured.start()
-    await configured.settled("stream", len(acknowledged))
+    await configured.settled("stream", len(load.acknowledged))
     assert await configured.stop() == 0
-    assert acknowledged <= {*read_ids(cluster, topic)}
+    assert load.acknowledged <= {*read_ids(cluster, topic)}
 
 
 @pytest.mark.slow
@@ -120,26 +95,17 @@ async def test_brokers_that_were_away_under_load_have_everything_afterwards(
 ) -> None:
     for partition in range(3):
         cluster.ask("lead", topic, partition, partition + 1)
-    acknowledged = set[str]()
+    load = Load(configured, make_users_event)
     await configured.start()
-    async with asyncio.TaskGroup() as group:
-        sender = group.create_task(send(configured, acknowledged), name="sender")
+    async with load.under_way():
         for away in ([2], [1, 2, 3]):
-            seen = len(acknowledged)
-            await configured.until(lambda: len(acknowledged), lambda now, seen=seen: now > seen + 100)
+            await load.until_more()
             for broker in away:
                 cluster.ask("set_down", broker)
-            seen = len(acknowledged)
-            # the other connector goes on meanwhile
-            await configured.until(
-                lambda: configured.ledger()["archive"].counts.delivered, lambda now, seen=seen: now > seen + 100
-            )
+            await load.until_delivered("archive", MORE)  # it goes on meanwhile
             for broker in away:
                 cluster.ask("set_up", broker)
-            await configured.until(
-                lambda: configured.ledger()["stream"].counts.delivered, lambda now, seen=seen: now > seen
-            )
-        sender.cancel()
-    await configured.settled("stream", len(acknowledged))
+            await load.until_delivered("stream")
+    await configured.settled("stream", len(load.acknowledged))
     assert await configured.stop() == 0
-    assert acknowledged <= {*read_ids(cluster, topic)}
+    assert load.acknowledged <= {*read_ids(cluster, topic)}

@@ -1,11 +1,7 @@
 """A real relay that fills a table of a real PostgreSQL: odd events, kill -9 of relay, and death of the server."""
 
-import asyncio
-import os
-import random
 from collections.abc import Iterator
 
-import aiohttp
 import orjson
 import pytest
 
@@ -16,8 +12,8 @@ from relay_plugins.postgres.table import make_table
 from tests.daemon import Daemon
 from tests.postgres import Server, run_server
 from tests.process.commands import act, until_answer
+from tests.process.load import ARCHIVE, MORE, Load
 
-ROUNDS = 20 if "RELAY_LONG" in os.environ else 1
 CONFIG = """
 [source.braze]
 type = "currents"
@@ -29,9 +25,6 @@ type = "postgres"
 dsn = { file = "%s" }
 batch = { events = 50, age = "5ms" }
 retry = { first = "10ms", max = "100ms" }
-[connector.archive]
-type = "file"
-path = "out.ndjson"
 """
 
 
@@ -46,23 +39,8 @@ def server() -> Iterator[Server]:
 def configured(daemon: Daemon, server: Server) -> Daemon:
     dsn = daemon.conf.parent / "dsn"
     dsn.write_text(f"postgresql://relay@127.0.0.1:{server.port}/postgres")
-    daemon.configure("10-all", CONFIG % dsn)
+    daemon.configure("10-all", CONFIG % dsn + ARCHIVE)
     return daemon
-
-
-async def send(daemon: Daemon, acknowledged: set[str]) -> None:
-    """Post events until the task is cancelled, or relay is gone. Remember the ids of those that relay has taken."""
-    async with aiohttp.ClientSession() as session:
-        while True:
-            events = [make_event() for _ in range(20)]
-            body = b'{"events":[%s]}' % b",".join(events)
-            try:
-                async with session.post(f"{daemon.url}/currents", data=body) as answer:
-                    if answer.status == 202:
-                        acknowledged.update(orjson.loads(event)["id"] for event in events)
-            except aiohttp.ClientError:
-                return
-            await asyncio.sleep(0.002)
 
 
 def read_ids(server: Server) -> list[str]:
@@ -96,46 +74,30 @@ async def test_a_table_gets_what_it_can_hold_once_it_is_there_and_loses_users(
 
 @pytest.mark.slow
 async def test_relay_killed_under_load_has_everything_in_the_table_once(configured: Daemon, server: Server) -> None:
-    chance, acknowledged = random.Random(3), set[str]()
-    for _ in range(ROUNDS):
-        await configured.start()
-        async with asyncio.TaskGroup() as group:
-            for number in range(2):
-                group.create_task(send(configured, acknowledged), name=f"sender {number}")
-            enough = len(acknowledged) + chance.randint(20, 400)
-            await configured.until(lambda: len(acknowledged), lambda now, enough=enough: now > enough)
-            await configured.kill()
+    load = Load(configured, lambda chance: make_event())
+    await load.kill_relay()
     await configured.start()
-    await configured.settled("lake", len(acknowledged))
+    await configured.settled("lake", len(load.acknowledged))
     assert await configured.stop() == 0
     stored = read_ids(server)
-    assert acknowledged <= {*stored}
+    assert load.acknowledged <= {*stored}
     assert len(stored) == len({*stored})
 
 
 @pytest.mark.slow
 @pytest.mark.long  # quicker: test_connector in tests/unit/plugins/postgres
 async def test_a_server_that_died_under_load_has_everything_afterwards(configured: Daemon, server: Server) -> None:
-    acknowledged = set[str]()
+    load = Load(configured, lambda chance: make_event())
     await configured.start()
-    async with asyncio.TaskGroup() as group:
-        sender = group.create_task(send(configured, acknowledged), name="sender")
+    async with load.under_way():
         for end in (server.kill, server.stop):
-            seen = len(acknowledged)
-            await configured.until(lambda: len(acknowledged), lambda now, seen=seen: now > seen + 100)
+            await load.until_more()
             end()
-            seen = len(acknowledged)
-            # the other connector goes on meanwhile
-            await configured.until(
-                lambda: configured.ledger()["archive"].counts.delivered, lambda now, seen=seen: now > seen + 100
-            )
+            await load.until_delivered("archive", MORE)  # it goes on meanwhile
             server.start()
-            await configured.until(
-                lambda: configured.ledger()["lake"].counts.delivered, lambda now, seen=seen: now > seen
-            )
-        sender.cancel()
-    await configured.settled("lake", len(acknowledged))
+            await load.until_delivered("lake")
+    await configured.settled("lake", len(load.acknowledged))
     assert await configured.stop() == 0
     stored = read_ids(server)
-    assert acknowledged <= {*stored}
+    assert load.acknowledged <= {*stored}
     assert len(stored) == len({*stored})

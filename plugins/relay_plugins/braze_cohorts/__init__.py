@@ -3,26 +3,15 @@
 relay imports this package for the command alone, too, such as for `relay --help`. Only the types import the rest.
 """
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 import click
 import pluggy
 
-if TYPE_CHECKING:
-    from relay_plugins.braze_cohorts.connector import BrazeCohorts
-
-__all__ = ["BrazeCohorts", "relay_commands", "relay_types"]
+__all__ = ["relay_commands", "relay_types"]
 
 hookimpl: Final = pluggy.HookimplMarker("relay")
 """The marker of `relay.api`, without the rest of `relay.api`: a tenth of a second."""
-
-
-def __getattr__(name: str) -> Any:
-    if name != "BrazeCohorts":
-        raise AttributeError(name)
-    from relay_plugins.braze_cohorts.connector import BrazeCohorts
-
-    return BrazeCohorts
 
 
 @hookimpl

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from relay.api import REDACTED, Event
+from relay.api import Event
+from relay_plugins.braze_events import read_user_ids
 from relay_plugins.postgres.connector import LONGEST_NAME
 
 
@@ -82,19 +83,9 @@ def make_rows(events: Sequence[Event]) -> list[Sequence[Any]]:
             event.time,
             event.received,
             event.source,
-            _read_id(user := event.user, "user_id"),
-            _read_id(user, "external_user_id"),
-            _read_id(user, "device_id"),
+            *read_user_ids(event),
             event.body.decode(),
         )
         for event in events
     ]
     return list(zip(*rows, strict=True))
-
-
-def _read_id(user: Any, field: str) -> str | None:
-    """Return an id of the user; None if there is none, or Braze has redacted it."""
-    found = user.get(field)
-    if found is None or isinstance(found, dict | list) or found in ("", REDACTED):
-        return None
-    return str(found)

@@ -1,11 +1,12 @@
 """Objects in Parquet: a row for each event, with the columns of the table that the connector `postgres` fills."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from io import BytesIO
 from itertools import islice
 from typing import Any, Final
 
-from relay.api import REDACTED, Batch, Event, UnreadableEvent
+from relay.api import Batch, Event, UnreadableEvent
+from relay_plugins.braze_events import read_user_ids
 from relay_plugins.s3.form import Encoded
 
 COLUMNS: Final = ("id", "type", "time", "received", "source", "user_id", "external_user_id", "device_id", "event")
@@ -69,25 +70,16 @@ def _make_rows(batch: Batch, misfits: dict[int, str]) -> Iterator[tuple[Any, ...
 
 
 def _make_row(event: Event) -> tuple[Any, ...]:
-    user = event.user
     return (
         event.id,
         event.type,
         _read_milliseconds(event.time),
         _read_milliseconds(event.received),
         event.source,
-        _read_id(user, "user_id"),
-        _read_id(user, "external_user_id"),
-        _read_id(user, "device_id"),
+        *read_user_ids(event),
         event.body.decode(),
     )
 
 
 def _read_milliseconds(seconds: float | None) -> int | None:
     return None if seconds is None or abs(seconds) >= LATEST_S else round(seconds * 1000)
-
-
-def _read_id(user: Mapping[str, Any], field: str) -> str | None:
-    """Return an id of the user; None if there is none, or Braze has redacted it."""
-    found = user.get(field)
-    return None if found is None or isinstance(found, dict | list) or found in ("", REDACTED) else str(found)

@@ -29,6 +29,7 @@ NAMES: Final = {
     "users.campaigns.EnrollInControl": "Campaign Control Group Entered",
     "users.canvas.Conversion": "Canvas Converted",
     "users.canvas.Entry": "Canvas Entered",
+    "users.canvas.costep.Conversion": "Canvas Step Converted",
     "users.canvas.costep.Send": "Canvas Step Sent",
     "users.messages.email.Click": "Email Link Clicked",
     "users.messages.email.MarkAsSpam": "Email Marked As Spam",
@@ -39,7 +40,7 @@ NAMES: Final = {
     "users.messages.sms.DeliveryFailure": "SMS Delivery Failed",
     "users.messages.sms.InboundReceive": "SMS Inbound Received",
 }
-"""Documented names that the words of the type do not give. `Purchase` and the step of a canvas are ours."""
+"""Documented names that the words of the type do not give. `Purchase` and the steps of a canvas are ours."""
 PAST: Final = {
     "Abort": "Aborted",
     "Bounce": "Bounced",

@@ -59,8 +59,8 @@ def find_known_paths() -> frozenset[tuple[str, ...]]:
 def _read_fields() -> Mapping[str, Sequence[StorageField]]:
     fields = defaultdict[str, list[StorageField]](list)
     with FILE.open(encoding="utf-8", newline="") as lines:
+        next(lines)  # the names of the columns
         for event_type, name, avro, path, mark in csv.reader(lines):
             avro_type = json.loads(avro) if avro.startswith("{") else avro
             fields[event_type].append(StorageField(name, avro_type, tuple(path.split(".")) if path else (), bool(mark)))
-    del fields["event_type"]
     return fields

@@ -7,7 +7,7 @@ from typing import ClassVar
 import orjson
 
 from relay.testing import AnyConnectorSuite, ConnectorSuite, Failure, SuiteDestination, find_ids
-from relay_plugins.braze_cohorts import BrazeCohorts
+from relay_plugins.braze_cohorts.connector import BrazeCohorts
 from relay_plugins.file import File
 from relay_plugins.heap import Heap
 from relay_plugins.http import Http

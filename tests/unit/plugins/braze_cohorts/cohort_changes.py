@@ -12,8 +12,8 @@ from relay.api import Batch, Block, Event, KeyValueStore, Kind, Outcome
 from relay.sandbox.braze.rest_api import CohortApi
 from relay.state import EmbeddedStores, StoreFile
 from relay.testing import Destination
-from relay_plugins.braze_cohorts import BrazeCohorts
 from relay_plugins.braze_cohorts.change import Member
+from relay_plugins.braze_cohorts.connector import BrazeCohorts
 from relay_plugins.braze_cohorts.queries import Cohort, read_cohorts, read_members
 
 OFFSETS = count()

@@ -19,9 +19,9 @@ from relay.cli.main import relay
 from relay.sandbox.braze.rest_api import CohortApi, Fault, Profile
 from relay.state import EmbeddedStores
 from relay.testing import Answer, Destination
-from relay_plugins.braze_cohorts import BrazeCohorts
 from relay_plugins.braze_cohorts.braze_requests import Attributes, Budget, HourlyLimit, Partner
 from relay_plugins.braze_cohorts.change import Member, split_portions
+from relay_plugins.braze_cohorts.connector import BrazeCohorts
 from relay_plugins.braze_cohorts.keys import TOLD
 from relay_plugins.braze_cohorts.queries import read_unfinished
 from tests.unit.plugins.braze_cohorts.cohort_changes import (

@@ -7,7 +7,7 @@ import pytest
 from relay.api import TableQuery
 from relay.sandbox.braze.rest_api import CohortApi, Profile
 from relay.testing import MemoryStore
-from relay_plugins.braze_cohorts import BrazeCohorts
+from relay_plugins.braze_cohorts.connector import BrazeCohorts
 from tests.unit.plugins.braze_cohorts.cohort_changes import change, connected, told
 
 COHORTS, MEMBERS = BrazeCohorts.tables

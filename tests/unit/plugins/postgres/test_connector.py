@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from relay.api import DELIVERED, Batch, Block, Event, Kind, OtherId, Reject, Retry, Secret, Skipped, Unauthorized, User
 from relay.cli.main import relay
-from relay_plugins.postgres import Postgres
+from relay_plugins.postgres.connector import Postgres
 from relay_plugins.postgres.table import make_table
 from tests.postgres import Server, run_server, start_shared_server
 

@@ -13,7 +13,7 @@ pytest.importorskip("asyncpg", reason="the connector takes the package currents-
 
 from relay.api import Secret
 from relay.testing import AnyConnectorSuite, SuiteDestination, find_ids
-from relay_plugins.postgres import Postgres
+from relay_plugins.postgres.connector import Postgres
 from relay_plugins.postgres.table import make_table
 from tests.postgres import start_shared_server
 from tests.postgres.server import find_port

@@ -98,6 +98,8 @@ def test_types_have_the_names_that_braze_gives_to_segment() -> None:
     names = [make_name(one) for one in TYPES]
     assert len({*names}) == len(names)
     assert make_name("users.messages.rcs.Send") == "RCS Sent"
+    assert make_name("users.canvas.costep.Conversion") == "Canvas Step Converted"
+    assert make_name("users.canvas.costep.Send") == "Canvas Step Sent"
     assert make_name("users.messages.newThing.BigOpen") == "New Thing Big Opened"
     assert make_name("Ärger") == "Ärger"
 
