@@ -5,7 +5,7 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 # Processes that test at a time: many tests wait for relays and servers.
 TESTERS ?= 5
 
-.PHONY: demo test pytest test-quick test-long faults lint docs rooms drill vendor pictures bench bench-quick bench-neighbours bench-diff bench-cluster install deb deb-test container-check clean
+.PHONY: demo test pytest test-quick test-long faults lint docs rooms drill vendor pictures bench bench-quick bench-small bench-neighbours bench-diff bench-cluster install deb deb-test container-check clean
 
 demo: .venv/run.done  ## move events from a Braze stand-in to a Heap stand-in and a file
 	$(BIN)/relay sandbox
@@ -58,6 +58,9 @@ bench: .venv/dev.done  ## measure throughput, CPU per event, latency and memory
 
 bench-quick: .venv/dev.done
 	$(BIN)/python tests/bench --quick
+
+bench-small: .venv/dev.done  ## what small batches cost, beside a bare aiohttp server and nginx; takes three minutes
+	$(BIN)/python tests/bench --only connections --rounds 5 --seconds 1 --out tests/bench/small
 
 bench-neighbours: .venv/dev.done  ## what bad plugins take from a connector that is well
 	$(BIN)/python tests/bench/neighbours.py

@@ -22,6 +22,7 @@ from cases import HAS_WORKERS, Case, chosen, is_asked
 from figures import Results, Run, summary
 from machine import describe
 from plot import draw
+from references import NGINX, NO_NGINX
 from rounds import Rounds
 from table import render
 from targets import TARGETS
@@ -111,7 +112,12 @@ def main() -> int:
     runs, cases = rounds.runs, [case for case in cases if case.name in rounds.runs]
     text = render(cases, Results(runs)) + "\n\n" + conditions(given, runs)
     print(text, *(list_ratios(Results(runs)) if given.only else []), sep="\n")
-    print(*([] if HAS_WORKERS else [NO_WORKERS]), *(f"failed: {failure}" for failure in rounds.failures), sep="\n")
+    print(
+        *([] if HAS_WORKERS else [NO_WORKERS]),
+        *([] if NGINX else [NO_NGINX]),
+        *(f"failed: {failure}" for failure in rounds.failures),
+        sep="\n",
+    )
     if given.out:
         write(given, cases, runs, text)
     return int(bool(rounds.failures) or any(run.get("lost") for found in runs.values() for run in found))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from console import CONSOLE
+from references import NGINX
 
 import relay.catalogue
 from relay.config.model import RuntimeSettings
@@ -79,8 +80,11 @@ class Case:
 
     name: str
     batch: int
+    connections: int = 64
     rate: int = 0
     """Events per second that are sent; 0: as many as go."""
+    reference: str = ""
+    """Without relay: the sender into this one of REFERENCES."""
     bare: bool = False
     """Without relay: the sender straight into the destination."""
     conf: str = MAIN
@@ -103,6 +107,7 @@ class Case:
 
 
 STEADY: Final = 2000
+FEW_CONNECTIONS: Final = 16
 CASES: Final = (
     Case(name="batch 100", batch=100),
     Case(name="a further http connector, batch 100", batch=100, conf=MAIN + BESIDE, get_all=("/main", "/beside")),
@@ -138,6 +143,15 @@ CASES: Final = (
         compared=True,
     ),
     Case(name="a bare thread that syncs, 2,000/s, batch 10", batch=10, rate=STEADY, bare=True),
+    Case(name="batch 1, 16 connections", batch=1, connections=FEW_CONNECTIONS),
+    Case(name="batch 1, 64 connections", batch=1),
+    Case(name="batch 10, 16 connections", batch=10, connections=FEW_CONNECTIONS),
+    Case(name="batch 100, 16 connections", batch=100, connections=FEW_CONNECTIONS),
+    Case(name="no connector, batch 1, 16 connections", batch=1, connections=FEW_CONNECTIONS, conf="", get_all=()),
+    Case(name="floor, 16 connections", batch=1, connections=FEW_CONNECTIONS, reference="floor"),
+    Case(name="floor, 64 connections", batch=1, reference="floor"),
+    Case(name="ceiling, 16 connections", batch=1, connections=FEW_CONNECTIONS, reference="ceiling"),
+    Case(name="ceiling, 64 connections", batch=1, reference="ceiling"),
     Case(name="without relay, batch 100", batch=100, bare=True),
     Case(name="without relay, batch 10", batch=10, bare=True),
     Case(name="without relay, batch 1", batch=1, bare=True),
@@ -156,7 +170,12 @@ QUICK: Final = (
 
 def chosen(quick: bool) -> list[Case]:
     """The cases that can be measured."""
-    return [case for case in CASES if (case.name in QUICK or not quick) and (case.workers == 1 or HAS_WORKERS)]
+    can = {"ceiling": NGINX is not None}
+    return [
+        case
+        for case in CASES
+        if (case.name in QUICK or not quick) and (case.workers == 1 or HAS_WORKERS) and can.get(case.reference, True)
+    ]
 
 
 def is_asked(name: str, only: str) -> bool:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 import sys
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -16,6 +16,7 @@ from daemon import SOURCE_PATH, TOKEN, Daemon, running, until
 from disk import sync_seconds
 from figures import milliseconds
 from machine import Noise
+from references import REFERENCES
 from worker import Worker, working
 
 WARM_UP_SECONDS: Final = 0.5
@@ -32,7 +33,7 @@ async def measure(case: Case, seconds: float, place: Path, retained: Path | None
         async with working("destination.py", str(port), *sync) as destination:
             if case.retained and retained is not None:
                 _link(retained, Path(folder))
-            run = _bare if case.bare else _relay
+            run = _reference if case.reference else _bare if case.bare else _relay
             figures = await run(case, seconds, destination, port, Path(folder))
     return figures | noise.measured()
 
@@ -48,7 +49,7 @@ async def _bare(case: Case, seconds: float, destination: Worker, port: int, fold
     """The sender straight into the destination: what the two could do if relay cost nothing. At a steady rate the
     destination syncs each request."""
     probe = await _disk(case, folder, seconds)
-    async with working("sender.py", f"127.0.0.1:{port}", "/bare", TOKEN, str(case.batch)) as sender:
+    async with _sender(case, f"127.0.0.1:{port}", "/bare") as sender:
         cpu = await destination.ask(do="cpu")
         sent = await _send(sender, case, 0, seconds, case.most)
         cpu = await destination.ask(do="cpu") - cpu
@@ -63,6 +64,26 @@ async def _bare(case: Case, seconds: float, destination: Worker, port: int, fold
     }
 
 
+async def _reference(case: Case, seconds: float, _: Worker, port: int, folder: Path) -> dict[str, float]:
+    """The sender into a server that does nothing but HTTP."""
+    port = free_port()
+    async with REFERENCES[case.reference](folder, port) as cpu, _sender(case, f"127.0.0.1:{port}", "/bare") as sender:
+        await _send(sender, case, 0, WARM_UP_SECONDS, WARM_UP_EVENTS)
+        used = await cpu()
+        sent = await _send(sender, case, 0, seconds, case.most)
+        used = await cpu() - used
+    return {
+        "accepted_per_s": sent["events"] / sent["seconds"],
+        "cpu_us": used / sent["events"] * 1e6,
+        "sender_us": sent["cpu_s"] / sent["events"] * 1e6,
+        **milliseconds("ack", sent["ack_s"]),
+    }
+
+
+def _sender(case: Case, address: str, path: str) -> AbstractAsyncContextManager[Worker]:
+    return working("sender.py", address, path, TOKEN, str(case.batch), str(case.connections))
+
+
 async def _relay(case: Case, seconds: float, destination: Worker, port: int, folder: Path) -> dict[str, float]:
     probe = await _disk(case, folder, seconds)
     async with AsyncExitStack() as stack:
@@ -73,7 +94,7 @@ async def _relay(case: Case, seconds: float, destination: Worker, port: int, fol
             await stack.enter_async_context(looked_at(folder))
         if case.compared:
             await stack.enter_async_context(compared(folder))
-        async with working("sender.py", daemon.address, SOURCE_PATH, TOKEN, str(case.batch)) as sender:
+        async with _sender(case, daemon.address, SOURCE_PATH) as sender:
             small = case.most < WARM_UP_EVENTS
             most = SMALL_WARM_UP if small else WARM_UP_EVENTS
             warm = (await _send(sender, case, 0, WARM_UP_SECONDS, most))["events"]

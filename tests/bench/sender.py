@@ -1,8 +1,8 @@
 """The load: connections that are kept alive and send prebuilt requests, in which only the ids change.
 
-Usage: sender.py HOST:PORT PATH TOKEN BATCH. Command: {"first": N, "seconds": S, "rate": R, "max_events": M}. Rate 0:
-each connection sends again as soon as it has its answer. Otherwise R events per second are due at even intervals
-whether answers come or not, and latencies count from when a request was due.
+Usage: sender.py HOST:PORT PATH TOKEN BATCH [CONNECTIONS]. Command: {"first": N, "seconds": S, "rate": R, "max_events":
+M}. Rate 0: each connection sends again as soon as it has its answer. Otherwise R events per second are due at even
+intervals whether answers come or not, and latencies count from when a request was due.
 """
 
 import asyncio
@@ -71,10 +71,10 @@ class Connection(asyncio.Protocol):
         self._answer += data
         end = self._answer.find(b"\r\n\r\n") + 4
         length = LENGTH.search(self._answer, 0, end)
-        if end < 4 or length is None or len(self._answer) < end + int(length[1]):
+        if end < 4 or len(self._answer) < end + (int(length[1]) if length else 0):  # 204 has no length
             return
         status, self._answer = self._answer[9:12], b""
-        if status in (b"200", b"202"):
+        if status in (b"200", b"202", b"204"):
             self._load.answered(self)
         elif status == b"503":
             self._load.refused(self)
@@ -172,14 +172,14 @@ def _same(connection: Connection) -> Connection:
 
 async def start() -> Any:
     """Open all connections."""
-    address, path, token, batch = sys.argv[1:]
+    address, path, token, batch, *more = sys.argv[1:]
     host, port = address.split(":")
     load, rng = Load(int(batch)), random.Random(1)
-    for _ in range(CONNECTIONS):
+    for _ in range(int(more[0]) if more else CONNECTIONS):
         connection = Connection(load, request(address, path, token, load.batch, rng))
         await asyncio.get_running_loop().create_connection(partial(_same, connection), host, int(port))
         load.connections.append(connection)
-    events = CONNECTIONS * load.batch
+    events = len(load.connections) * load.batch
     about = {
         "event_bytes": sum(connection.size for connection in load.connections) / events,
         "with_user_id": sum(connection.user_ids for connection in load.connections) / events,

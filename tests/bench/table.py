@@ -1,5 +1,6 @@
 """The result as Markdown, as `results.md` has it."""
 
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,21 +12,34 @@ Summary = Mapping[str, Any]
 
 
 def render(cases: Sequence[Case], results: Results) -> str:
-    """All tables. Numbers are medians over the rounds; in brackets the best round."""
+    """All tables with something measured. Numbers are medians over the rounds; in brackets the best round."""
     summaries = {case: summary(results.runs[case.name]) for case in cases}
     plain = {case: found for case, found in summaries.items() if case.name == f"batch {case.batch}"}
+    small = {case: found for case, found in summaries.items() if case.name.endswith(" connections")}
     paced = {case: found for case, found in summaries.items() if case.rate}
     bare = {case.batch: found for case, found in summaries.items() if case.bare and not case.rate}
-    return "\n\n".join((_targets(results), _full(plain), _paced(paced), _load(plain, bare)))
+    tables = [_targets(results), *([_small(small, results)] if small else [])]
+    tables += [_full(plain), _load(plain, bare)] if plain else []
+    return "\n\n".join([*tables, *([_paced(paced)] if paced else [])])
 
 
 def _targets(results: Results) -> str:
     rows = []
     for target in TARGETS:
-        found = target.measured(results)
-        shown = "" if found is None else target.show(found)
-        rows.append((target.label, target.wanted(), shown, target.verdict(results)))
+        if (found := target.measured(results)) is not None:
+            rows.append((target.label, target.wanted(), target.show(found), target.verdict(results)))
     return _table(("", "target", "measured", ""), rows)
+
+
+def _small(summaries: Mapping[Case, Summary], results: Results) -> str:
+    heads = ("small batches", "requests/s", "CPU µs/event", "in floors, median (min to max)", "ack p50 / p99 ms")
+    rows = []
+    for case, found in summaries.items():
+        ratios = results.ratios(case.name, f"floor, {case.connections} connections")
+        shown = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})" if ratios else ""
+        requests = f"{found['accepted_per_s']['median'] / case.batch:,.0f}"
+        rows.append((case.name, requests, _least(found["cpu_us"]), shown, _pair(found, "ack_p50_ms", "ack_p99_ms")))
+    return "CPU per event in relation to a request of a bare aiohttp server, within rounds:\n\n" + _table(heads, rows)
 
 
 def _full(summaries: Mapping[Case, Summary]) -> str:

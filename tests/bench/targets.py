@@ -74,6 +74,11 @@ def more(name: str, base: str) -> Values:
     return lambda results: [(ratio - 1) * 100 for ratio in results.ratios(name, base)]
 
 
+def in_floors(name: str, connections: int) -> Values:
+    """CPU per event in relation to what a request costs the floor."""
+    return lambda results: results.ratios(name, f"floor, {connections} connections")
+
+
 def times(name: str, base: str) -> Values:
     """Events per second in relation to those of the case it is compared with."""
     return lambda results: results.ratios(name, base, "accepted_per_s")
@@ -103,12 +108,23 @@ def _growth(results: Results) -> list[float]:
     return [growth * 100 for growth in results.of("backlog", "memory_growth")]
 
 
+SMALL: Final = (
+    ("batch 1, 16 connections", 16, 1.8),
+    ("batch 1, 64 connections", 64, 1.5),
+    ("batch 10, 16 connections", 16, 0.22),
+    ("batch 100, 16 connections", 16, 0.1),
+)
+"""A case, the connections of its floor, and the bound of their ratio."""
 CPU: Final = "µs/event"
 STEADY: Final = "2,000/s, batch 10"
 TARGETS: Final = (
     Target(label="batch 100", unit=CPU, bound=6, busy=9, values=figure("batch 100")),
     Target(label="batch 10", unit=CPU, bound=12, busy=16, values=figure("batch 10")),
     Target(label="batch 1", unit=CPU, bound=75, busy=110, values=figure("batch 1")),
+    *(
+        Target(label=f"{name}, in floors", unit="x", bound=bound, form=".2f", values=in_floors(name, connections))
+        for name, connections, bound in SMALL
+    ),
     Target(
         label="each further http connector, batch 100",
         unit="%",
