@@ -12,6 +12,11 @@ from relay.api import Reject, Retry, Unauthorized
 
 ANSWER: Final = re.compile(r"<Code>(.*?)</Code>(?:.*?<Message>(.*?)</Message>)?", re.DOTALL)
 """An error of S3 (AWS docs, S3 error responses)."""
+WITHOUT_ANSWER: Final = re.compile(r"Error performing (\S+ \S+) in .*? - (.*)", re.DOTALL)
+"""An error of obstore without an answer of S3: the request, and what has become of it."""
+CAUSE: Final = re.compile(r'\b(?:message|error): "([^"]+)"|\b(InvalidCertificate|TimedOut)\b')
+"""Why, in what obstore adds for debugging."""
+NAMES: Final = {"InvalidCertificate": "the certificate of the store is not trusted", "TimedOut": "no answer in time"}
 LASTING: Final = frozenset(
     {
         *("AuthorizationHeaderMalformed", "ExpiredToken", "InvalidBucketName", "InvalidToken", "MethodNotAllowed"),
@@ -46,10 +51,10 @@ async def check_bucket(store: S3Store, bucket: str, missing: str) -> None:
 
 def read_error(error: Exception, bucket: str) -> Retry | Reject | Unauthorized:
     """Return the outcome for an error of obstore."""
-    text = str(error).partition("\n\nDebug source")[0]
+    text, _, debug = str(error).partition("\n\nDebug source")
     answer = ANSWER.search(text)
     code = answer[1] if answer else ""
-    said = ": ".join(filter(None, answer.groups())) if answer else text.strip()
+    said = ": ".join(filter(None, answer.groups())) if answer else _explain(text, debug)
     said = f"bucket {bucket}: {said[:LONGEST]}"
     if any(one in text for one in TOO_LARGE):
         return Reject(said, too_large=True)
@@ -58,3 +63,12 @@ def read_error(error: Exception, bucket: str) -> Retry | Reject | Unauthorized:
     if isinstance(error, FileNotFoundError | PermissionDeniedError | UnauthenticatedError) or code in LASTING:
         return Unauthorized(said)
     return Retry(said)
+
+
+def _explain(text: str, debug: str) -> str:
+    """Return why there is no answer, and of which request."""
+    found = WITHOUT_ANSWER.search(text)
+    if found is None:
+        return text.strip()
+    causes = [NAMES.get(name, cause) for cause, name in CAUSE.findall(debug)]
+    return f"{causes[-1] if causes else found[2].strip(' :')}: {found[1]}"

@@ -120,7 +120,9 @@ async def test_a_missing_bucket_waits_and_a_server_that_is_away_is_tried_again(m
     await connector.deliver(batch_of(event(1)))
     server.stop()
     try:
-        with pytest.raises(Retry):
+        with pytest.raises(
+            Retry, match=rf"^bucket {bucket}: Connection refused: PUT http://127\.0\.0\.1:\S+\.ndjson\.gz$"
+        ):
             await connector.deliver(batch_of(event(2)))
         with pytest.raises(Retry):
             await connector.probe()
