@@ -18,7 +18,7 @@ from relay.deliver.batch.parts import Settled
 from relay.deliver.batch.sent_together import Cuts
 from relay.deliver.batch.split import NextAttempt, Part, Remainder
 from relay.deliver.destination import SharedDestination
-from relay.deliver.park import Parking, find_key, find_keys
+from relay.deliver.park import Parking, find_keys
 from relay.deliver.result import AttemptResult, judge
 from relay.deliver.window import Window
 from relay.guests import call_guest
@@ -51,7 +51,7 @@ class Delivery:
         """Return what keeps events in order, for a lane that begins; None without an order to keep."""
         if not self.destination.keeps_order:
             return None
-        return Order(partial(find_key, self.destination.connector), limits, park=self.parking.parks_behind)
+        return Order(partial(find_keys, self.destination.connector), limits, park=self.parking.parks_behind)
 
     async def finish(
         self, batch: Batch, settle: Callable[[Settled], None], cuts: Cuts | None = None, before: int = 0

@@ -80,7 +80,7 @@ class HeapApp:
     """Sends events and profiles to one app at Heap."""
 
     def __init__(self, settings: Any, post: Callable[..., Awaitable[object]]) -> None:
-        self._settings, self._post = settings, post
+        self._settings, self._post, self._names = settings, post, settings.names
         self.url = (settings.endpoint or HOSTS[settings.region]).rstrip("/")
         field, kind = f"user.{settings.identity}", Reject if settings.without_identity == "park" else Skipped
         self._anonymous = {
@@ -113,7 +113,7 @@ class HeapApp:
                 if identity is None:
                     outcomes[number] = self._anonymous[user.get(field) == REDACTED]
                 elif name != PROFILE:
-                    entry = make_entry(event, user, identity, self._choose_name(event), prefix)
+                    entry = make_entry(event, user, identity, self._choose_name(event, name), prefix)
                     events.append(Item((number,), identity, entry))
                 else:
                     changes.append((read_change_time(event), number, identity, make_profile(event, prefix)))
@@ -131,10 +131,10 @@ class HeapApp:
         _set_outcome(outcomes, (one for one in profiles if not one.entry["properties"]), NOTHING_OF_THE_USER)
         return events, [one for one in profiles if one.entry["properties"]]
 
-    def _choose_name(self, event: Event) -> str:
-        name: str | None = self._settings.names.get(event.type)
+    def _choose_name(self, event: Event, event_type: str) -> str:
+        name: str | None = self._names.get(event_type)
         if name is None:
-            return find_own_name(event) if event.type == CUSTOM_EVENT else make_readable(event.type)
+            return find_own_name(event) if event_type == CUSTOM_EVENT else make_readable(event_type)
         return name.replace(OWN_NAME, find_own_name(event)) if OWN_NAME in name else name
 
     async def _send(self, call: HeapCall, items: Sequence[Item], outcomes: list[Outcome]) -> None:

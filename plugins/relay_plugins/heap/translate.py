@@ -62,6 +62,8 @@ def find_identity(user: Mapping[str, Any], field: str) -> str | None:
     """Return the identity in a field of `user`; None if the event has none, or Braze has redacted it. Raises Reject if
     Heap does not accept the identity."""
     found = user.get(field)
+    if type(found) is str and 0 < len(found) <= MOST_OF_IDENTITY and found != REDACTED:
+        return found  # nearly always
     if found is None or found in ("", REDACTED):
         return None
     if not isinstance(found, str | int) or isinstance(found, bool):

@@ -1,13 +1,17 @@
 """The order of events by key: which events may go now. Pure."""
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from relay.api import BatchSettings, Event
 
 Place = tuple[int, int]
 """The offset of an event, and the number of its part."""
+
+
+Keys = Callable[[Collection[Event]], Sequence[str | None]]
+"""Finds the key of each event."""
 
 
 class Admitted(NamedTuple):
@@ -44,8 +48,8 @@ class Order:
     the free keys meanwhile. They are admitted before all others, in the order in which they were sent. So each key is
     theirs in that order, and no two batches wait for each other."""
 
-    def __init__(self, key: Callable[[Event], str | None], limits: BatchSettings, *, park: bool) -> None:
-        self._key, self._park = key, park
+    def __init__(self, keys: Keys, limits: BatchSettings, *, park: bool) -> None:
+        self._find_keys, self._park = keys, park
         self.limits = limits
         self._keys: dict[Place, str] = {}
         """The keys of the events under way that have a key."""
@@ -58,13 +62,14 @@ class Order:
         self._parked_since: set[str] = set()
         """Keys of events that were parked since `begin_reading_parked`."""
 
-    def admit(self, events: Iterable[Event]) -> Admitted:
+    def admit(self, events: Collection[Event]) -> Admitted:
         """Sort new events, in the journal's order."""
-        return self._admit((event, self._key(event)) for event in events)
+        return self._admit(zip(events, self._find_keys(events), strict=True))
 
-    def admit_together(self, events: Iterable[Event]) -> Admitted:
+    def admit_together(self, events: Collection[Event]) -> Admitted:
         """Sort events that were sent together before: they go together again."""
-        one = Together([(event.with_body(event.body), self._key(event)) for event in events])
+        keys = self._find_keys(events)
+        one = Together([(event.with_body(event.body), key) for event, key in zip(events, keys, strict=True)])
         for key, count in one.keys.items():
             if key in self._under_way:
                 one.lacking.add(key)
@@ -152,8 +157,9 @@ class Order:
 
     def begin_parking(self, events: Iterable[Event]) -> None:
         """Count events as under way that are about to be parked before they have gone."""
-        for event in events if self._park else ():
-            if (key := self._key(event)) is not None:
+        every = [*events] if self._park else []
+        for event, key in zip(every, self._find_keys(every), strict=True):
+            if key is not None:
                 self._begin(event, key)
 
     def begin_reading_parked(self) -> None:

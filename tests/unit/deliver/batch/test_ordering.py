@@ -1,7 +1,7 @@
 """Events of one key stay in order, whatever becomes of them; those of other keys go on."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pytest
 from hypothesis import given
@@ -22,6 +22,10 @@ def key_of(event: Event) -> str | None:
     return None if event.body == b"{}" else event.body.decode()
 
 
+def keys_of(events: Iterable[Event]) -> list[str | None]:
+    return [key_of(event) for event in events]
+
+
 def offsets(batches: Sequence[Sequence[Event]]) -> list[list[int]]:
     return [*map(_of, batches)]
 
@@ -36,7 +40,7 @@ def places(events: Sequence[Event]) -> list[tuple[int, int]]:
 
 @pytest.mark.promise(10)
 def test_an_event_waits_for_the_earlier_ones_of_its_key_and_no_other() -> None:
-    order = Order(key_of, LIMITS, park=False)
+    order = Order(keys_of, LIMITS, park=False)
     first = order.admit([event(0, "a"), event(1, "b"), event(2, "a"), event(3, None)])
     assert offsets(first.going) == [[0, 1, 2, 3]]
     assert offsets(order.admit([event(4, "a"), event(5, "c"), event(6, "a")]).going) == [[5]]
@@ -45,14 +49,14 @@ def test_an_event_waits_for_the_earlier_ones_of_its_key_and_no_other() -> None:
 
 
 def test_what_has_no_room_in_the_batch_waits_for_those_of_its_key_in_it() -> None:
-    order = Order(key_of, LIMITS, park=False)
+    order = Order(keys_of, LIMITS, park=False)
     first = order.admit([event(offset, "ab"[offset == 6]) for offset in range(8)])
     assert offsets(first.going) == [[0, 1, 2, 3, 4], [6]]
     assert offsets(order.settle(places(first.going[0]), parked=False).going) == [[5, 7]]
 
 
 def test_with_park_events_behind_a_parked_event_are_parked_until_it_leaves() -> None:
-    order = Order(key_of, LIMITS, park=True)
+    order = Order(keys_of, LIMITS, park=True)
     first = order.admit([event(0, "a"), event(1, "a"), event(2, "b")])
     assert offsets(first.going) == [[0, 2]]
     freed = order.settle(places(first.going[0][:1]), parked=True)
@@ -64,7 +68,7 @@ def test_with_park_events_behind_a_parked_event_are_parked_until_it_leaves() -> 
 
 
 def test_with_park_none_passes_those_on_their_way_to_be_parked() -> None:
-    order = Order(key_of, LIMITS, park=True)
+    order = Order(keys_of, LIMITS, park=True)
     order.begin_parking([event(0, "a")])
     assert order.admit([event(1, "a")]) == ([], [])
     behind = order.settle([(0, 0)], parked=True).behind
@@ -83,7 +87,7 @@ def test_with_park_none_passes_those_on_their_way_to_be_parked() -> None:
     data=st.data(),
 )
 def test_whatever_ends_first_each_key_ends_in_order(keys: list[str | None], park: bool, data: st.DataObject) -> None:
-    order = Order(key_of, LIMITS, park=park)
+    order = Order(keys_of, LIMITS, park=park)
     fresh = [event(offset, key) for offset, key in enumerate(keys)]
     going: list[list[Event]] = []
     ended: dict[str, list[int]] = defaultdict(list)
@@ -117,7 +121,7 @@ def test_whatever_ends_first_each_key_ends_in_order(keys: list[str | None], park
 
 
 def test_events_of_one_batch_wait_for_all_their_keys_in_turn() -> None:
-    order = Order(key_of, LIMITS, park=False)
+    order = Order(keys_of, LIMITS, park=False)
     first = order.admit_together([event(0, "a"), event(3, "b"), event(7, None)])
     assert offsets(first.going) == [[0, 3, 7]]
     assert order.admit_together([event(1, "c"), event(5, "a")]) == ([], [])
@@ -129,7 +133,7 @@ def test_events_of_one_batch_wait_for_all_their_keys_in_turn() -> None:
 
 
 def test_with_park_a_batch_is_divided_at_events_behind_a_parked_event() -> None:
-    order = Order(key_of, LIMITS, park=True)
+    order = Order(keys_of, LIMITS, park=True)
     order.admit_together([event(0, "a")])
     assert order.admit_together([event(1, "a"), event(2, "b"), event(3, "b")]) == ([], [])
     freed = order.settle([(0, 0)], parked=True)
@@ -149,7 +153,7 @@ def test_after_a_crash_batches_stay_whole_and_each_key_ends_in_order(
     """The keys may be others than before (`order_by`), and so may `after_parked`: then only the order is promised."""
     fresh, others = [event(offset, key) for offset, key in enumerate(keys)], data.draw(st.booleans())
     sent, going, saved = list[list[Event]](), list[list[Event]](), set[int]()
-    order, end = Order(key_of, LIMITS, park=parks[0]), data.draw(st.integers(0, 60))
+    order, end = Order(keys_of, LIMITS, park=parks[0]), data.draw(st.integers(0, 60))
     for _ in range(end):  # until the crash
         if fresh and (not going or data.draw(st.booleans())):
             cut = data.draw(st.integers(1, len(fresh)))
@@ -167,7 +171,8 @@ def test_after_a_crash_batches_stay_whole_and_each_key_ends_in_order(
         key = key_of(event)
         return None if key is None else "abcdabc"["abcd".index(key) + event.offset % 3 * others]
 
-    order, going, ended = Order(key_now, LIMITS, park=parks[1]), [], defaultdict[str | None, list[int]](list)
+    order = Order(lambda events: [*map(key_now, events)], LIMITS, park=parks[1])
+    going, ended = list[list[Event]](), defaultdict[str | None, list[int]](list)
     together = [batch for batch in sent if not saved & {*_of(batch)}]
     gone = saved | {n for batch in together for n in _of(batch)}
     rest = [event(offset, key) for offset, key in enumerate(keys) if offset not in gone]
