@@ -6,7 +6,7 @@
 import csv
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -51,16 +51,21 @@ def find_personal_fields() -> tuple[tuple[str, ...], ...]:
 @cache
 def find_known_paths() -> frozenset[tuple[str, ...]]:
     """Return the paths of all fields, of all event types. A field whose place is not known counts as a property."""
-    every = [field for fields in _read_fields().values() for field in fields]
-    return frozenset({field.path or ("properties", field.name) for field in every} | {("event_type",)})
+    places = {path or f"properties.{name}" for _, name, _, path, _ in _read_rows()}  # few of many rows differ
+    return frozenset(tuple(place.split(".")) for place in places) | {("event_type",)}
 
 
 @cache
 def _read_fields() -> Mapping[str, Sequence[StorageField]]:
     fields = defaultdict[str, list[StorageField]](list)
-    with FILE.open(encoding="utf-8", newline="") as lines:
-        next(lines)  # the names of the columns
-        for event_type, name, avro, path, mark in csv.reader(lines):
-            avro_type = json.loads(avro) if avro.startswith("{") else avro
-            fields[event_type].append(StorageField(name, avro_type, tuple(path.split(".")) if path else (), bool(mark)))
+    for event_type, name, avro, path, mark in _read_rows():
+        avro_type = json.loads(avro) if avro.startswith("{") else avro
+        fields[event_type].append(StorageField(name, avro_type, tuple(path.split(".")) if path else (), bool(mark)))
     return fields
+
+
+def _read_rows() -> Iterator[list[str]]:
+    with FILE.open(encoding="utf-8", newline="") as lines:
+        rows = csv.reader(lines)
+        next(rows)  # the names of the columns
+        yield from rows
