@@ -55,6 +55,8 @@ ALIKE = {
     "/connectors/{name}/tables/{table}",
 }
 """Pages with the parts of other pages: the form of /connectors/new, the question of .../switch-off, tables."""
+REFUSED = "/connectors/hook/remove"
+"""A page that shows a refusal: a person has written the table."""
 KINDS = ("sources", "connectors", "filters", "alerts")
 OTHERS = {
     "/sign-in",
@@ -83,7 +85,9 @@ async def test_every_page_is_visited() -> None:
     "path", [pytest.param(path, marks=[pytest.mark.long] * (page in ALIKE)) for page, path in PAGES.items()]
 )
 async def test_every_page_can_be_used_by_everybody(page: Page, stage: Stage, path: str) -> None:
-    await page.goto(path.format(parked=stage.parked, conf=stage.daemon.conf))
+    answer = await page.goto(path.format(parked=stage.parked, conf=stage.daemon.conf))
+    assert answer
+    assert answer.ok != (path == REFUSED), f"the answer is {answer.status}"
     await expect(page.locator("h1")).to_be_visible()
     await check_everybody(page)
 

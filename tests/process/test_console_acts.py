@@ -158,6 +158,12 @@ async def test_a_connector_that_is_gone_is_forgotten_after_a_page_says_the_loss(
     await until_shown(browser, "/activity?kind=forgotten", "<td>sven</td>")
 
 
+async def test_a_replay_without_a_rate_has_the_usual_rate(place: Acts) -> None:
+    page = (await place.browsers["sven"].get("/replays/new?connector=hook&rate=")).text
+    assert re.search(r'name="rate" [^>]*value="[1-9]\d*"', page)
+    assert "at least" in page or "0 events for hook" in page
+
+
 @pytest.mark.parametrize("query", ["rate=-1", "rate=x", "rate=inf", "rate=1&since=yesterday"])
 async def test_a_wrong_replay_is_refused(place: Acts, query: str) -> None:
     assert (await place.browsers["sven"].get(f"/replays/new?connector=hook&{query}")).status == 400

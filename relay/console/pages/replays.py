@@ -54,7 +54,7 @@ async def plan(visit: Visit) -> web.StreamResponse:
     """Ask what to replay. With a connector, say how many events these are and how long they take, and ask again."""
     query, seen = visit.request.query, (await visit.console.relay.read()).status
     given = {name: query.get(name, "").strip() for name in ("connector", "since", "until", "events")}
-    given["rate"] = query.get("rate", f"{USUAL_RATE:g}").strip()
+    given["rate"] = query.get("rate", "").strip() or f"{USUAL_RATE:g}"
     names = sorted(lane.connector for lane in seen.lanes) if seen else []
     found: dict[str, Any] = {"wanted": None}
     if given["connector"] and "rate" in query:

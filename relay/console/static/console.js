@@ -96,7 +96,7 @@ async function draw(chart) {
     series: [
       {},
       { label: "accepted/s", stroke: text, width: 2 },
-      { label: "delivered/s", stroke: style.getPropertyValue("--pico-primary").trim(), width: 2, dash: [6, 4] },
+      { label: "delivered/s by all connectors", stroke: style.getPropertyValue("--pico-primary").trim(), width: 2, dash: [6, 4] },
     ],
   }, [[], [], []], chart);
   addEventListener("resize", () => plot.setSize({ width: width(), height: CHART_HEIGHT }));
