@@ -341,6 +341,13 @@ async def test_mistakes_stand_at_their_fields_in_the_words_of_relay_check(place:
     assert '<details class="rare" open>' in checked.text
 
 
+async def test_a_password_in_a_url_is_a_mistake_and_not_shown(place: Place) -> None:
+    form = await open_form(place, NEW_HTTP, name="wrong", **{"set.url": "https://me:hush-hush@example.com/"})
+    checked = await post(place, NEW_HTTP, form, "check")
+    assert find_mistakes(checked)["set.url"].startswith("holds a password in a URL")
+    assert "hush-hush" not in checked.text
+
+
 async def test_a_wrong_name_stands_beside_the_mistakes_that_relay_finds(place: Place) -> None:
     form = await open_form(place, NEW_HTTP, **{"set.url": "http://x", "set.headers": "X"})
     for name, said in {
