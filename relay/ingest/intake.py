@@ -16,6 +16,7 @@ from relay.config import IngestSettings
 from relay.ingest.allowed import Allowed
 from relay.ingest.body import Body
 from relay.ingest.body_memory import BodyMemory
+from relay.ingest.prepared_answer import make_answer
 from relay.ingest.problem import JOURNAL_AWAY, Problem, make_busy
 from relay.ingest.rate_limit import SourceRateLimit
 from relay.ingest.refusal_clock import RefusalClock
@@ -41,7 +42,6 @@ UNKNOWN_ADVICE: Final = "group and channel are what its name says; see whether y
 PARKING_ADVICE: Final = (
     "requests without unreadable events are not held up by this; see what locks or fills the database"
 )
-JSON: Final = {"Content-Type": "application/json"}
 log = structlog.stdlib.get_logger()
 
 
@@ -100,7 +100,7 @@ class Intake:
             self.calls.recall(memory)
         self.traffic = before.traffic
 
-    async def handle(self, request: web.BaseRequest) -> web.Response:
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request on the source's path."""
         try:
             if self._allowed is not None:
@@ -150,7 +150,7 @@ class Intake:
             response.force_close()  # another request on this connection might not be answered any more
         return response
 
-    async def _take(self, request: web.BaseRequest) -> web.Response:
+    async def _take(self, request: web.BaseRequest) -> web.StreamResponse:
         """Put the events of a request on disk, and answer it: 200 if nothing came. Raises Problem."""
         asked = Request(b"", request.headers, request.rel_url.raw_query_string)
         try:
@@ -178,7 +178,7 @@ class Intake:
         self.traffic.count_events(accepted, unreadable)
         counts = b'{"accepted":%d,"parked":%d,"duplicates":%d}' % (accepted, unreadable, events - accepted)
         status = self.source.accepted_status if events or unreadable else 200
-        return web.Response(status=status, body=counts, headers=JSON)
+        return make_answer(request, status, counts)
 
     async def _read_large(self, asked: Request) -> Decoded | Response:
         """Read a body of more than LARGE bytes in the source's own thread, one body at a time. Raises Problem."""

@@ -11,6 +11,7 @@ from relay.listen.open_connections import AppRunner, Server
 from relay.listen.tls import Certificates
 
 __all__ = [
+    "SERVER",
     "Acceptor",
     "AppRunner",
     "Certificates",
@@ -27,4 +28,6 @@ __all__ = [
     "raise_descriptor_limit",
 ]
 
-web_response.SERVER_SOFTWARE = "relay"  # type: ignore[attr-defined]  # else the header Server tells versions
+SERVER = "relay"
+"""The header Server of all answers. aiohttp's own tells versions."""
+web_response.SERVER_SOFTWARE = SERVER  # type: ignore[attr-defined]
