@@ -47,7 +47,7 @@ def test_what_waits_is_kept_undecoded_and_asked_for_its_key_once() -> None:
         asked.append(event.offset)
         return str(event.data["key"])
 
-    order = Order(key, BatchSettings(), park=True)
+    order = Order(lambda events: [*map(key, events)], BatchSettings(), park=True)
     events = [Event(b'{"key": 1}', Kind("s", "t"), n, 0.0) for n in range(5)]
     assert [[one.offset for one in batch] for batch in order.admit(events).going] == [[0]]
     assert all(one._data is None for waiting in order._waiting.values() for one in waiting)
