@@ -16,15 +16,19 @@ GROUPS: Final = {
 """The groups in Braze's words, in the order of lists and pages."""
 CHANNELS: Final = {
     "contentcard": "Content Card",
+    "featureflag": "Feature Flag",
     "inappmessage": "In-App Message",
     "landingpage": "Landing page",
+    "line": "LINE",
+    "liveactivity": "Live Activity",
+    "liveactivity_token": "Live Activity token",
+    "newsfeedcard": "News Feed Card",
     "pushnotification": "Push Notification",
+    "rcs": "RCS",
     "sms": "SMS",
+    "whatsapp": "WhatsApp",
 }
-"""The channels that Braze's pages, or the events of Braze at Segment, spell in another way than the types do.
-
-The title of any other channel is its name as in the types.
-"""
+"""The channels whose names in types lack a blank or a capital letter. The title of any other channel is its name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -229,4 +229,4 @@ def test_a_form_without_the_list_that_it_was_made_from_starts_from_nothing() -> 
 
 def test_a_channel_without_a_spelling_of_its_own_is_named_as_in_its_types() -> None:
     titles = {channel.title for group in fill_ticks(None).groups for channel in group.branches}
-    assert titles >= {"Content Card", "SMS", "Canvas", "Featureflag", "Liveactivity token"}
+    assert titles >= {"Content Card", "SMS", "Canvas", "WhatsApp", "Live Activity token"}
