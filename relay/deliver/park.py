@@ -112,7 +112,7 @@ def find_keys(connector: Connector, events: Collection[Event]) -> list[str | Non
     """Return the key of each event. The events share one look at the clock: they all come in one step of the loop."""
     try:
         with quick("key", connector=connector.name):
-            keys = [None if (key := connector.key(event)) is None else str(key) for event in events]
+            found = map(connector.key, events)
+            return [None if key is None else escape_surrogates(str(key)) for key in found]
     except BaseException:  # a fault counts for its event only
         return [find_key(connector, event) for event in events]
-    return [None if key is None else escape_surrogates(key) for key in keys]

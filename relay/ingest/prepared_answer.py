@@ -18,7 +18,7 @@ from aiohttp.abc import AbstractStreamWriter
 
 from relay.listen import SERVER
 
-JSON: Final = {"Content-Type": "application/json"}
+JSON: Final = "application/json"
 HEADS: Final = 8
 """Prepared heads that are kept: one for each status and second."""
 
@@ -46,12 +46,12 @@ def make_answer(request: web.BaseRequest, status: int, body: bytes) -> web.Strea
     """Make the answer to this request."""
     if request.keep_alive and request.version == HttpVersion11:
         return cast("web.StreamResponse", PreparedAnswer(status, body))
-    return web.Response(status=status, body=body, headers=JSON)
+    return web.Response(status=status, body=body, content_type=JSON)
 
 
 @lru_cache(HEADS)
 def _make_head(status: int, second: int) -> bytes:
     """Return the head up to the length of the body, at this Unix time. The headers are those of a Response."""
-    head = f"HTTP/1.1 {status} {responses.get(status, '')}\r\nContent-Type: application/json\r\n"
+    head = f"HTTP/1.1 {status} {responses.get(status, '')}\r\nContent-Type: {JSON}\r\n"
     date = formatdate(second, usegmt=True)
     return f"{head}Date: {date}\r\nServer: {SERVER}\r\nContent-Length: ".encode()

@@ -144,7 +144,7 @@ def describe_typos(about: str, paths: Iterable[Path]) -> Iterator[Contradiction]
 
 
 def describe_typos_to_remove(about: str, paths: Iterable[Path]) -> Iterator[Contradiction]:
-    """Yield the same for paths of `FieldsToRemove`, and a warning for each that is probably a typo of `pii`."""
+    """Yield a warning for each path of `FieldsToRemove` that is probably a typo, of `pii` or of a field."""
     for path in paths:
         if ".".join(path).lower() in NEARLY_PERSONAL and path != PERSONAL:
             yield about, f"{path[0]} is a field of this name: did you mean pii, which stands for all personal fields?"
