@@ -92,7 +92,8 @@ class _Tally(Struct):
         for event, before in islice(pairs, EXAMPLES):
             yield Example(
                 offset=event.offset, received=event.received, source=event.source, type=event.type,
-                event=msgspec.Raw(event.body), before=msgspec.Raw(before.body if before else b"null"),
+                event=msgspec.Raw(event.body), changed=before is not None,
+                before=msgspec.Raw(before.body if before else b"null"),
             )  # fmt: skip
 
 

@@ -85,8 +85,10 @@ class Example(Struct, frozen=True, kw_only=True):
     source: str
     type: str
     event: msgspec.Raw
+    changed: bool
+    """Whether the filters of the connector change the event."""
     before: msgspec.Raw
-    """The event as it came, if the filters of the connector change it; else null."""
+    """The event as it came, if the filters change it; else null."""
 
 
 class EventSample(Struct, frozen=True, kw_only=True):

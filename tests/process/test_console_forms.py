@@ -287,8 +287,9 @@ async def test_check_shows_what_the_filters_of_a_connector_change(place: Place) 
     (place.daemon.conf / "41-bare.toml").unlink()
     said = plain(checked)
     assert "the connector would have had 5. Its filters change 2, and drop 0." in said, said
-    assert said.count(", changed by the filters As it came:") == 2
-    assert said.count("a@b.c") == 2
+    assert said.count(", changed by the filters A line with - is as the event came.") == 2
+    assert said.count('- "email": "a@b.c"') == said.count("a@b.c") == 2
+    assert said.count('"properties": {') == 3
 
 
 async def test_the_connector_of_a_plugin_has_a_form_with_its_docstrings(place: Place) -> None:

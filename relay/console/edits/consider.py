@@ -18,7 +18,7 @@ from msgspec import structs
 from relay.client import ClientError
 from relay.config import Mistake, format_path, hide_in_text, is_file_name
 from relay.console.edits.conf import ConfView, digest
-from relay.console.edits.diff import FileDiff, compare_files
+from relay.console.edits.diff import DiffLine, FileDiff, compare_files, show_example
 from relay.console.edits.draft import Draft
 from relay.console.edits.launch import NotLaunched, find_relay, launch
 from relay.console.edits.own_process import check_alone
@@ -28,7 +28,7 @@ from relay.console.edits.secrets import find_new_secrets, parse
 from relay.console.relay_view import NotRunning
 from relay.console.security.rights import Right
 from relay.console.visit import Visit
-from relay.proposal import EventSample, Probe, Proposal, ProposalAnswer
+from relay.proposal import EventSample, Example, Probe, Proposal, ProposalAnswer
 from relay.threads import ADMIN
 
 CHECK_S: Final = 100.0
@@ -61,6 +61,8 @@ class Considered:
     """Why nothing was checked, or not everything."""
     probe: Probe | None = None
     sample: EventSample | None = None
+    examples: Sequence[tuple[Example, Sequence[DiffLine]]] = ()
+    """The examples of the sample, each with its lines."""
     diffs: Sequence[FileDiff] = ()
     seen: str = ""
     """What the form sends to launch exactly this; "": it cannot be launched."""
@@ -191,7 +193,8 @@ async def _check(visit: Visit, found: Considered) -> Considered:
         return _offer(_add_mistakes(found, alone.mistakes, alone.warnings))
     except ClientError as error:
         return replace(found, others=[f"it cannot be checked: {error}"])
-    found = replace(found, changes=answer.changes, probe=answer.probe, sample=answer.sample)
+    examples = [(one, await ADMIN.run(show_example, one)) for one in (answer.sample.examples if answer.sample else ())]
+    found = replace(found, changes=answer.changes, probe=answer.probe, sample=answer.sample, examples=examples)
     return _offer(_add_mistakes(found, answer.mistakes, answer.warnings))
 
 

@@ -1,12 +1,16 @@
-"""What changes in the files of the console, as a unified diff without secrets. Pure."""
+"""What changes in the files of the console, as a unified diff without secrets; and what filters change. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import unified_diff
+from difflib import SequenceMatcher, unified_diff
 from typing import Final, Literal
+
+import msgspec
 
 from relay.config import hide_in_text
 from relay.console.edits.tables import Files
+from relay.console.templates import show_content
+from relay.proposal import Example
 from relay.words import format_count
 
 CONTEXT: Final = 3
@@ -15,6 +19,8 @@ MOST_LINES: Final = 5000
 """Lines of a diff that are shown."""
 MOST_PAIRS: Final = 100_000_000
 """Pairs of lines that are compared, at most: this takes a second or less."""
+MOST_EVENT_LINES: Final = 1000
+"""Lines of an event that are shown."""
 KINDS: Final[Mapping[str, Literal["added", "removed", "place", "same"]]] = {"+": "added", "-": "removed", "@": "place"}
 
 
@@ -61,6 +67,28 @@ def _list_changes(before: list[str], after: list[str]) -> list[str]:
         return [*unified_diff(before, after, n=CONTEXT, lineterm="")][2:]
     head = f"@@ -{same + 1},{len(removed)} +{same + 1},{len(added)} @@"
     return [head, *(f"-{line}" for line in removed), *(f"+{line}" for line in added)]
+
+
+def show_example(example: Example) -> list[DiffLine]:
+    """Return the lines of an event as a connector would get it, and those that filters take away. A comma behind a line
+    is no difference."""
+    now = _indent(example.event)
+    was = _indent(example.before) if example.changed else now
+    found: list[DiffLine] = []
+    matcher = SequenceMatcher(None, *([line.rstrip(",") for line in lines] for lines in (was, now)), autojunk=False)
+    for what, begin, end, first, last in matcher.get_opcodes():
+        if what == "equal":
+            found += [DiffLine("same", f" {line}") for line in now[first:last]]
+            continue
+        found += [DiffLine("removed", f"-{line}") for line in was[begin:end]]
+        found += [DiffLine("added", f"+{line}") for line in now[first:last]]
+    return found
+
+
+def _indent(event: msgspec.Raw) -> list[str]:
+    lines = show_content(msgspec.json.format(bytes(event), indent=2)).split("\n")
+    rest = len(lines) - MOST_EVENT_LINES
+    return lines if rest <= 0 else [*lines[:MOST_EVENT_LINES], f"... ({format_count(rest, 'more line')})"]
 
 
 def _split(text: str | None) -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,8 +14,9 @@ pytest.importorskip("tomlkit", reason="the console takes the package currents-re
 
 from relay.config import ConfFolders, ConfigError, is_file_name
 from relay.console.edits.conf import MARK, ConfView
-from relay.console.edits.diff import compare_files
+from relay.console.edits.diff import MOST_EVENT_LINES, compare_files, show_example
 from relay.console.edits.tables import put_table, remove_table, switch_table
+from relay.proposal import Example
 from relay.words import format_toml
 
 PERSONS = """# Heap, for the growth team
@@ -201,6 +203,35 @@ def test_a_diff_of_long_texts_takes_no_time_and_is_cut() -> None:
     (diff,) = compare_files({"60-x.toml": "# same\n" + before}, {"60-x.toml": "# same\n" + after})
     assert diff.lines[0].text == "@@ -2,40000 +2,40000 @@"
     assert (len(diff.lines), diff.lines[-1].text) == (5001, "@@ 75,001 more lines @@")
+
+
+def an_example(event: bytes, before: bytes | None = None) -> Example:
+    return Example(
+        offset=0, received=0.0, source="x", type="x", event=msgspec.Raw(event), changed=before is not None,
+        before=msgspec.Raw(before or b"null"),
+    )  # fmt: skip
+
+
+def test_an_example_marks_the_lines_that_filters_change() -> None:
+    lines = show_example(an_example(b'{"a":1.10,"b":{"c":3}}', b'{"a":1.10,"b":{"c":2,"d":null}}'))
+    assert [(line.text, line.kind) for line in lines] == [
+        (" {", "same"),
+        ('   "a": 1.10,', "same"),
+        ('   "b": {', "same"),
+        ('-    "c": 2,', "removed"),
+        ('-    "d": null', "removed"),
+        ('+    "c": 3', "added"),
+        ("   }", "same"),
+        (" }", "same"),
+    ]
+    gone = show_example(an_example(b'{"a":1}', b'{"a":1,"b":2}'))
+    assert [line.text for line in gone] == [" {", '   "a": 1', '-  "b": 2', " }"]
+    assert [line.text for line in show_example(an_example(b'{"a":null}'))] == [" {", '   "a": null', " }"]
+
+
+def test_a_long_example_is_cut() -> None:
+    lines = show_example(an_example(b"[%s]" % b",".join([b"1"] * 3000), b"[]"))
+    assert (len(lines), lines[-1].text) == (MOST_EVENT_LINES + 2, "+... (2,002 more lines)")
 
 
 KEYS = st.sampled_from(["a", "b", "c d", "é"])
