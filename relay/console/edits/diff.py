@@ -75,7 +75,8 @@ def show_example(example: Example) -> list[DiffLine]:
     now = _indent(example.event)
     was = _indent(example.before) if example.changed else now
     found: list[DiffLine] = []
-    matcher = SequenceMatcher(None, *([line.rstrip(",") for line in lines] for lines in (was, now)), autojunk=False)
+    old, new = ([line.rstrip(",") for line in lines] for lines in (was, now))
+    matcher = SequenceMatcher(None, old, new, autojunk=False)
     for what, begin, end, first, last in matcher.get_opcodes():
         if what == "equal":
             found += [DiffLine("same", f" {line}") for line in now[first:last]]
