@@ -65,7 +65,10 @@ class BatchSettings(Settings):
     size: ByteSize = Field(default=1 << 20, ge=1)
     """Maximum size of a batch."""
     age: Duration = Field(default=0.003, le=3600)
-    """Time that the first event of a batch waits for more events. With `align`, the default is `align`."""
+    """Time that the first event of a batch waits for more events. With `align`, the default is `align`.
+
+    An `age` up to 10 ms counts from the end of the batch before: after a pause, an event does not wait.
+    """
     align: Duration = Field(default=0.0, ge=0, le=3600)
     """Ends a batch where the time of receipt passes a multiple of `align`, in UTC: `"5m"` ends batches at 12:00, 12:05
     and so on. 0: no multiple ends a batch.

@@ -86,7 +86,7 @@ async def test_kill_9_under_load_loses_nothing_that_was_acknowledged(daemon: Dae
         assert not emails.keys() - in_file.keys()
         for arrived in (at_hook, in_file):
             assert arrived.total() - len(arrived) <= ROUNDS * WINDOW
-            assert max(arrived.values()) <= ROUNDS
+            assert max(arrived.values()) <= ROUNDS + 1  # a relay may die before its cursor is on disk, each time
 
 
 @pytest.mark.promise(3)

@@ -16,6 +16,9 @@ from relay.store import Counts, Cursor, Log, find_unsettled, merge_ranges
 
 FILTERED_AT_ONCE: Final = 256
 SELECTED_AT_ONCE: Final = 4096
+SHORT_AGE_S: Final = 0.01
+"""A batch with an age up to this counts it from the batch before: the age limits how often batches start, and an event
+after a pause does not wait."""
 
 
 class BatchReader:
@@ -40,6 +43,8 @@ class BatchReader:
         self._blocks: list[Block] = []
         """The blocks read last for the cuts."""
         self._builder = BatchBuilder(cursor.position, limits)
+        self._taken = 0.0
+        """When the batch before was full or due (loop time)."""
         self._oldest = self._due = 0.0
         """Until when the current batch waits for more (loop time): at the longest, and until the next check."""
         self._pieces: deque[tuple[Block, int, int]] = deque()
@@ -66,6 +71,7 @@ class BatchReader:
         if self._builder.is_empty:  # all that was left is settled
             return None
         span = self._builder.take()
+        self._taken = asyncio.get_running_loop().time()
         self._start_age()
         return span
 
@@ -133,7 +139,8 @@ class BatchReader:
 
     def _start_age(self) -> None:
         if self._builder.events:
-            self._oldest = self._due = asyncio.get_running_loop().time() + self._limits.age
+            start = self._taken if self._limits.age <= SHORT_AGE_S else asyncio.get_running_loop().time()
+            self._oldest = self._due = start + self._limits.age
             if self._limits.align:
                 self._set_align_due()
 
@@ -154,7 +161,7 @@ class BatchReader:
             return False
         if self._builder.is_empty or self._journal.head > self._position:
             return await self._read_on()
-        if not self._builder.events:
+        if not self._builder.events or self._oldest <= asyncio.get_running_loop().time():
             return False
         try:
             async with asyncio.timeout_at(self._due):

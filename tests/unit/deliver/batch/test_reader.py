@@ -83,3 +83,29 @@ async def test_many_types_in_a_block_cost_one_check_each_and_block_nobody(
     assert found == TYPES - len(settled)
     assert work.looks <= 3 * TYPES  # two each, and some once more where a busy machine cuts a piece short
     assert work.at_once <= (2 * FILTERED_AT_ONCE if keeps is not None else SELECTED_AT_ONCE)
+
+
+async def test_a_short_age_counts_from_the_batch_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, loop = [1000.0], asyncio.get_running_loop()
+    monkeypatch.setattr(loop, "time", lambda: now[0])  # a wait ends only if the test says so
+    journal = Journal(tmp_path, JournalLimits(1 << 30, 3600), 64 << 20)
+    reader = BatchReader(journal, Cursor(0, 0), Route(Selection(["*"]), []), BatchSettings(age="10ms"), 5)
+
+    async def append(number: int) -> None:
+        await journal.append([Kind("s", "t")] * number, [b"{}"] * number)
+
+    await append(1)
+    assert len(await reader.read_next() or ()) == 1
+
+    await append(1)
+    second = loop.create_task(reader.read_next(), name="second")
+    await append(1)
+    assert not second.done()
+    now[0] += 0.01
+    assert len(await second or ()) == 2
+
+    now[0] += 0.01
+    await append(2)
+    assert len(await reader.read_next() or ()) == 2
+    reader.close()
+    await journal.close()
