@@ -5,9 +5,11 @@ from typing import Final
 
 from relay.api.internal import cut
 from relay.status import (
+    RemovedConnector,
     Status,
     classify_certificate,
     describe_full_in,
+    describe_kept,
     describe_partitions,
     diagnose,
     is_slow,
@@ -132,12 +134,7 @@ def list_remarks(seen: Status) -> list[str]:
     for worker in (one.worker for one in seen.workers if one.only_drains):
         rest = "ends when its events are delivered and its erasures are done"
         found.append(f"worker {worker}: {rest}, for runtime.workers is lower than before (relay erasures list)")
-    for removed in seen.gone:
-        if removed.pending:
-            pending = format_count(removed.pending, "pending event")
-            kept = f"{pending} kept for journal.retention in case it is added back"
-            why = "switched off (enabled = false)" if removed.disabled else "not configured any more"
-            found.append(f"{removed.connector}: {why}; {kept} (relay forget {removed.connector} lets go of it)")
+    found += [describe_removed(one) for one in seen.gone if one.pending or one.later]
     if seen.restart:
         found.append(f"a restart is needed for: {', '.join(seen.restart)}")
     for source in seen.sources:
@@ -145,6 +142,13 @@ def list_remarks(seen: Status) -> list[str]:
             named = ", ".join(shorten(types, UNKNOWN_NAMED))
             found.append(f"{source.source}: {format_count(len(types), 'event type')} not in relay's catalogue: {named}")
     return [*found, *list_problems(seen)]
+
+
+def describe_removed(one: RemovedConnector) -> str:
+    """Describe what relay keeps of a connector that is not configured any more, or disabled."""
+    why = "switched off (enabled = false)" if one.disabled else "not configured any more"
+    kept = f"{describe_kept(one)} kept for journal.retention in case it is added back"
+    return f"{one.connector}: {why}; {kept} (relay forget {one.connector} lets go of it)"
 
 
 def list_problems(seen: Status) -> Iterator[str]:

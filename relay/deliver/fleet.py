@@ -25,7 +25,7 @@ from relay.deliver.live_lane import LiveLane
 from relay.deliver.opener import CLOSE_S
 from relay.deliver.replays import Replays
 from relay.stop import STOP, count_seconds_left
-from relay.store import Counts, Cursor, Log, Pause, State, Unavailable
+from relay.store import Counts, Cursor, LaneLedger, Log, Pause, State, Unavailable
 
 LOOK_S: Final = 0.5
 """How often relay looks for requests of admins, in seconds."""
@@ -107,19 +107,19 @@ class Fleet:
         }
         await self._replays.remove_old_cuts()
         await self._replays.update(self._lanes)
-        for connector, pending in (await self.find_abandoned()).items():
-            if pending:  # the journal does not wait for them
-                is_off = f"connector.{connector}" in config.disabled
+        for ended in await self.find_abandoned():
+            if pending := ended.count_left(self._journal.oldest):  # the journal does not wait for them
+                is_off = f"connector.{ended.connector}" in config.disabled
                 what = "connector is switched off but has events to come" if is_off else GONE
-                log.warning(what, connector=connector, pending=pending, advice=OFF_ADVICE if is_off else GONE_ADVICE)
+                advice = OFF_ADVICE if is_off else GONE_ADVICE
+                log.warning(what, connector=ended.connector, pending=pending, advice=advice)
         await self.save()
 
-    async def find_abandoned(self) -> dict[str, int]:
-        """Return the connectors that ran and do not run now, each with how many of its pending events the journal still
-        has. Raises Unavailable."""
+    async def find_abandoned(self) -> list[LaneLedger]:
+        """Return the ledgers of the connectors that ran and do not run now. Raises Unavailable."""
         found = await self._state.read_lane_ledgers()
-        running, oldest = {lane.name for lane in self.lanes}, self._journal.oldest
-        return {one.connector: one.count_left(oldest) for one in found if one.connector not in running}
+        running = {lane.name for lane in self.lanes}
+        return [one for one in found if one.connector not in running]
 
     async def change(self, config: Config, budget: float) -> Changes:
         """Go over to another configuration while the fleet runs. Lanes without a change go on. Other lanes finish what

@@ -37,7 +37,14 @@ from relay.status.model import (
 )
 from relay.status.rates import EVERY_S, NOW_S, Rates, predict_time
 from relay.status.reload_result import REMOVED, ReloadChange, ReloadResult, ReloadWarning, merge_results
-from relay.status.retired import keep_configured, make_idle_status, read_retired
+from relay.status.retired import (
+    describe_kept,
+    keep_configured,
+    make_idle_status,
+    make_removed,
+    read_ledgers,
+    read_retired,
+)
 from relay.status.usage import measure_cpu, measure_memory
 
 __all__ = [
@@ -75,6 +82,7 @@ __all__ = [
     "describe_certificate",
     "describe_doubt",
     "describe_full_in",
+    "describe_kept",
     "describe_partitions",
     "diagnose",
     "find_conditions",
@@ -85,6 +93,7 @@ __all__ = [
     "keep_configured",
     "keep_counts",
     "make_idle_status",
+    "make_removed",
     "mark_unavailable",
     "measure_cpu",
     "measure_memory",
@@ -94,6 +103,7 @@ __all__ = [
     "merge_statuses",
     "predict_time",
     "read_cluster_status",
+    "read_ledgers",
     "read_retired",
     "take_stored",
 ]

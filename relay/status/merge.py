@@ -164,7 +164,7 @@ def _merge_certificates(one: CertificateStatus, other: CertificateStatus) -> Cer
 
 
 def _merge_removed(one: RemovedConnector, other: RemovedConnector) -> RemovedConnector:
-    return replace(one, pending=one.pending + other.pending)
+    return replace(one, pending=one.pending + other.pending, later=one.later + other.later)
 
 
 def _merge_sources(one: SourceStatus, other: SourceStatus) -> SourceStatus:

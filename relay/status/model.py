@@ -218,6 +218,8 @@ class RemovedConnector(Struct, frozen=True, kw_only=True):
     connector: str
     pending: int
     """Its pending events that the journal still has."""
+    later: int = 0
+    """Events that came since it ended, and that the journal still has. It gets them, too, once it is added back."""
     disabled: bool = False
     """It is in conf.d with `enabled = false`."""
 

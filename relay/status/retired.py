@@ -1,6 +1,6 @@
-"""Reads what workers that no longer run have left. Their counts still count.
+"""Reads what workers and connectors that no longer run have left.
 
-Without them, counts "ever" would fall when there are fewer workers than before.
+Without the workers, counts "ever" would fall when there are fewer workers than before.
 """
 
 import time
@@ -13,8 +13,9 @@ from relay import __version__
 from relay.config import Config
 from relay.histogram import QUICK, SLOW, Histogram
 from relay.status.model import JournalStatus, LaneStatus, RemovedConnector, SourceStatus, Status
-from relay.store import Ledger, SourceLedger, Store, Unavailable, find_acknowledged_head
+from relay.store import LaneLedger, Ledger, SourceLedger, Store, Unavailable, find_acknowledged_head
 from relay.threads import ADMIN
+from relay.words import format_count
 
 log = structlog.stdlib.get_logger()
 
@@ -50,18 +51,27 @@ def read_ledgers(store: Store, running: Collection[int], config: Config) -> list
         lanes = partition.read_lanes()
         ledgers = {one.connector: one.ledger for one in lanes if one.connector in config.connectors}
         counted = {one.source: one for one in partition.read_sources() if one.source in config.sources}
-        removed = [
-            RemovedConnector(
-                connector=one.connector,
-                pending=one.count_left(0),
-                disabled=f"connector.{one.connector}" in config.disabled,
-            )
-            for one in lanes
-            if one.connector not in config.connectors
-        ]
-        idle = make_idle_status(find_acknowledged_head(lanes), ledgers, counted, config)
-        found.append(replace(idle, gone=removed))
+        head = find_acknowledged_head(lanes)
+        removed = [make_removed(one, 0, head, config) for one in lanes if one.connector not in config.connectors]
+        found.append(replace(make_idle_status(head, ledgers, counted, config), gone=removed))
     return found
+
+
+def make_removed(one: LaneLedger, oldest: int, head: int, config: Config) -> RemovedConnector:
+    """Make the status of a connector that is not configured, or disabled, from where it ended. `oldest`, `head`: the
+    offsets of the journal now."""
+    return RemovedConnector(
+        connector=one.connector,
+        pending=one.count_left(oldest),
+        later=one.count_later(oldest, head),
+        disabled=f"connector.{one.connector}" in config.disabled,
+    )
+
+
+def describe_kept(one: RemovedConnector) -> str:
+    """Name the events that a removed connector gets once it is added back."""
+    pending, later = format_count(one.pending, "pending event"), format_count(one.later, "newer event")
+    return " and ".join([pending, later] if one.pending and one.later else [later] if one.later else [pending])
 
 
 def make_idle_status(

@@ -36,6 +36,13 @@ class LaneLedger(Struct, frozen=True):
         """Count the unsettled offsets from the journal's oldest offset on."""
         return sum(stop - start for start, stop in self.find_unsettled_in(oldest, self.head))
 
+    def count_later(self, oldest: int, head: int) -> int:
+        """Count the events from the last saved head on that the journal still has.
+
+        A lane that ended then has not accepted them, and gets them if it goes on.
+        """
+        return max(0, head - max(self.head, oldest))
+
     def find_unsettled_in(self, start: int, stop: int) -> list[Range]:
         """Find the offsets from `start` up to `stop` without an outcome."""
         return find_unsettled(max(self.cursor.position, start), stop, self.cursor.ahead)

@@ -268,3 +268,17 @@ async def test_check_names_mistakes_of_tests_which_change_nothing(api: Api) -> N
     assert (mistake["file"], mistake["line"], mistake["key"], mistake["suggestion"]) == (
         "90-tests.toml", 3, "test.open.expect.haep", "heap"
     )  # fmt: skip
+
+
+async def test_check_counts_all_that_a_connector_gets_once_it_is_added_back(api: Api) -> None:
+    text = '[connector.back]\ntype = "file"\npath = "back.ndjson"\n'
+    api.daemon.configure("66-back", text)
+    assert (await api.ask("POST", "/reload"))[1]["said"] == ["connector back: added"]
+    (api.daemon.conf / "66-back.toml").unlink()
+    assert (await api.ask("POST", "/reload"))[1]["said"] == ["connector back: removed"]
+    events = b",".join(make_event("users.messages.sms.Send", n=n) for n in range(7))
+    assert (await api.daemon.post(b'{"events":[%s]}' % events))[0] == 202
+    said = ["connector back: added; goes on where it was, 7 events pending"]
+    assert (await check(api, text, "66-back.toml"))["changes"] == said
+    (gone,) = (await api.ask("GET", "/status"))[1]["gone"]
+    assert (gone["connector"], gone["pending"], gone["later"]) == ("back", 0, 7)

@@ -82,9 +82,9 @@ class ConfigHandlers:
     async def _add_pending(self, result: ReloadResult) -> ReloadResult:
         """Add what is pending now for connectors that a reload would add or remove."""
         now = await self._control.status()
-        pending = {one.connector: one.pending for one in now.gone}
-        pending |= {lane.connector: lane.pending for lane in now.lanes}
-        return add_pending(result, now, pending, now.failing_erasures, self._control.config.journal.retention)
+        waiting = {one.connector: one.pending + one.later for one in now.gone}
+        waiting |= {lane.connector: lane.pending for lane in now.lanes}
+        return add_pending(result, now, waiting, now.failing_erasures, self._control.config.journal.retention)
 
     def _describe(self) -> Mapping[str, Any]:
         """Describe the configuration for the process."""

@@ -16,6 +16,7 @@ from relay.inspect import (
     Stretch,
     Trace,
 )
+from relay.status import RemovedConnector
 from relay.store import Entry, FailingErasures, HistoryQuery, Parked, ParkedQuery, Replay
 
 if TYPE_CHECKING:  # one command needs it
@@ -44,8 +45,8 @@ class RemovedConnectors(NamedTuple):
 
     configured: Mapping[str, Sequence[str]]
     """The connectors that are configured, each with the nodes that have it, if nodes share the store."""
-    pending: Mapping[str, int]
-    """Pending events by removed connector."""
+    removed: Mapping[str, RemovedConnector]
+    """What is kept, by removed connector."""
     failing_erasures: Sequence[FailingErasures]
     """Failing erasures, at configured connectors as well."""
 

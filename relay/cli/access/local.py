@@ -40,6 +40,7 @@ from relay.inspect import (
     search_all,
     trace_all,
 )
+from relay.status import make_idle_status, merge_parts, read_ledgers
 from relay.store import (
     Entry,
     HistoryQuery,
@@ -48,7 +49,6 @@ from relay.store import (
     Replay,
     Store,
     find_configured,
-    merge_ledgers,
     name_partition,
 )
 
@@ -186,10 +186,10 @@ class LocalAccess:
             raise click.ClickException(
                 "the configuration cannot be read, so nobody knows if it is configured: relay check"
             )
-        ledgers = merge_ledgers(lane for partition in self._store.view_all() for lane in partition.read_lanes())
         configured = {**dict.fromkeys(config.connectors, ()), **find_configured(self._store.read_processes())}
-        pending = {name: ledger.pending for name, ledger in ledgers.items() if name not in configured}
-        return RemovedConnectors(configured, pending, self._store.erasures.find_failing())
+        seen = merge_parts([make_idle_status(0, {}, {}, config), *read_ledgers(self._store, (), config)])
+        removed = {one.connector: one for one in seen.gone if one.connector not in configured}
+        return RemovedConnectors(configured, removed, self._store.erasures.find_failing())
 
     def forget(self, connector: str) -> None:
         note_history(self._store, make_forget_entry(self._changed_store.forget(connector), find_login()))

@@ -149,7 +149,7 @@ class RemoteAccess:
     def find_removed(self) -> RemovedConnectors:
         seen = msgspec.json.decode(self._client.read("GET", "/status"), type=Status)
         configured = {one.connector: find_nodes_with(one.connector, seen.nodes) for one in seen.lanes}
-        return RemovedConnectors(configured, {one.connector: one.pending for one in seen.gone}, seen.failing_erasures)
+        return RemovedConnectors(configured, {one.connector: one for one in seen.gone}, seen.failing_erasures)
 
     def forget(self, connector: str) -> None:
         self._client.ask("POST", f"{_lane(connector)}/forget")

@@ -19,7 +19,7 @@ from relay.console.relay_view import StatusSnapshot
 from relay.console.security.refusal import ConsoleRefusal
 from relay.console.visit import Visit
 from relay.histogram import Histogram
-from relay.status import NOW_S, LaneStatus, RemovedConnector, Status, classify_lane, diagnose
+from relay.status import NOW_S, LaneStatus, RemovedConnector, Status, classify_lane, describe_kept, diagnose
 from relay.words import format_span
 
 PAUSES: Final = {"": "until somebody resumes it", "1": "for 1 hour", "8": "for 8 hours", "24": "for 24 hours"}
@@ -169,7 +169,7 @@ async def ask_to_forget(visit: Visit) -> web.StreamResponse:
     seen, gone = await _find_gone(visit)
     parked = (await visit.ask("POST", "/parked/count", {"connector": name}))["events"]
     failed = sum(one.erasures for one in seen.failing_erasures if one.connector == name)
-    return visit.show("forget.html", name=name, quote=quote, pending=gone.pending, parked=parked, failed=failed)
+    return visit.show("forget.html", name=name, quote=quote, kept=describe_kept(gone), parked=parked, failed=failed)
 
 
 async def forget(visit: Visit) -> web.StreamResponse:

@@ -10,6 +10,7 @@ from relay.console.visit import Visit
 from relay.screen import (
     describe_journal,
     describe_process,
+    describe_removed,
     list_lane_rows,
     list_node_rows,
     list_remarks,
@@ -17,7 +18,7 @@ from relay.screen import (
     list_strangers,
     list_worker_rows,
 )
-from relay.status import diagnose
+from relay.status import describe_kept, diagnose
 
 PERIOD_S: Final = 300.0
 """Seconds of a row in the table of rates."""
@@ -57,6 +58,7 @@ def _describe(snapshot: StatusSnapshot) -> dict[str, Any]:
     pages = {id(one): f"/connectors/{quote(one.name, safe='')}" for one in found.lanes}
     pages |= {id(one): f"/sources/{quote(one.name, safe='')}" for one in found.sources}
     parts = (*several, *found.doubts, *found.alerts, *found.certificates, found.reload)
+    elsewhere = {one.said for one in parts} | {describe_removed(one) for one in seen.gone}
     return {
         "seen": seen,
         "is_well": found.ok,
@@ -64,7 +66,8 @@ def _describe(snapshot: StatusSnapshot) -> dict[str, Any]:
         "journal": describe_journal(seen),
         "problems": [(one.said, pages.get(id(one), "")) for one in parts if not one.ok],
         "others": [one.said for one in parts if one.ok],
-        "remarks": [said for said in list_remarks(seen) if said not in {one.said for one in parts}],
+        "remarks": [said for said in list_remarks(seen) if said not in elsewhere],
+        "gone": [(one, describe_kept(one)) for one in seen.gone],
         "strangers": list_strangers(seen),
         "tables_shown": [
             ("Sources", list_source_rows(seen), "/sources/"),

@@ -24,6 +24,7 @@ from relay.status import (
     State,
     Status,
     make_idle_status,
+    make_removed,
     predict_time,
 )
 from relay.store import Counts, Log, Unavailable
@@ -102,10 +103,11 @@ class PartitionStatusReader:
             if error.reason != "taken" and not error.is_logged:
                 log.error("the ledgers of removed connectors cannot be read", error=str(error))
             return []
+        oldest, head = self._journal.oldest, self._journal.head
         return [
-            RemovedConnector(connector=name, pending=pending, disabled=f"connector.{name}" in config.disabled)
-            for name, pending in gone.items()
-            if name not in config.connectors  # a reload may just be making its lane anew
+            make_removed(one, oldest, head, config)
+            for one in gone
+            if one.connector not in config.connectors  # a reload may just be making its lane anew
         ]
 
     def _read_lane(self, lane: LiveLane, oldest: float | None, config: Config) -> LaneStatus:

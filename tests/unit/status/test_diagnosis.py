@@ -305,17 +305,23 @@ def test_erasures_that_fail_in_words(ok: bool, failing: FailingErasures, said: s
 
 
 def test_what_is_switched_off_is_not_told_to_be_removed() -> None:
-    gone = [RemovedConnector(connector=name, pending=3, disabled=name == "off") for name in ("off", "gone")]
+    gone = [
+        RemovedConnector(connector="off", pending=3, disabled=True),
+        RemovedConnector(connector="gone", pending=3, later=1),
+        RemovedConnector(connector="done", pending=0, later=1980),
+        RemovedConnector(connector="new", pending=0),
+    ]
     failing = [FailingErasures(name, 1, NOON, "HTTP 503") for name in ("off", "gone")]
     status = a_status(gone=gone, failing_erasures=failing)
     off, removed = (one.said for one in diagnose(status).erasures)
     assert "it is switched off: switch it on, or " in off
     assert "it is not configured any more: add it back, or " in removed
-    shown = [line for line in format_screen(status) if "pending" in line and "relay forget" in line]
-    kept = "3 pending events kept for journal.retention in case it is added back"
+    shown = [line for line in format_screen(status) if "kept for" in line and "relay forget" in line]
+    kept = "kept for journal.retention in case it is added back"
     assert shown == [
-        f"off: switched off (enabled = false); {kept} (relay forget off lets go of it)",
-        f"gone: not configured any more; {kept} (relay forget gone lets go of it)",
+        f"off: switched off (enabled = false); 3 pending events {kept} (relay forget off lets go of it)",
+        f"gone: not configured any more; 3 pending events and 1 newer event {kept} (relay forget gone lets go of it)",
+        f"done: not configured any more; 1,980 newer events {kept} (relay forget done lets go of it)",
     ]
 
 

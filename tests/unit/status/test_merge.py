@@ -132,14 +132,15 @@ def test_what_is_told_beside_the_counts_is_of_all_that_run() -> None:
     def one(number: int, *restart: str) -> Status:
         replay = ReplayStatus(number=number, connector="heap", settled=1, events=9, rate=2.0)
         gone = [
-            RemovedConnector(connector="web", pending=number),
+            RemovedConnector(connector="web", pending=number, later=5),
             RemovedConnector(connector=f"web{number}", pending=1),
         ]
         return worker(replays=[replay], gone=gone, restart=restart)
 
     both = merge_statuses([one(1, "log.level"), one(2, "log.level", "journal.path")], ())
     assert [replay.number for replay in both.replays] == [1, 2]
-    assert [(gone.connector, gone.pending) for gone in both.gone] == [("web", 3), ("web1", 1), ("web2", 1)]
+    kept = [(gone.connector, gone.pending, gone.later) for gone in both.gone]
+    assert kept == [("web", 3, 10), ("web1", 1, 0), ("web2", 1, 0)]
     assert both.restart == ["log.level", "journal.path"]
     away, over = freeze(one(1, "log.level")), keep_counts(one(1, "log.level"))
     assert ([replay.rate for replay in away.replays], len(away.gone), len(away.restart)) == ([0.0], 2, 1)

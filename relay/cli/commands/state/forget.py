@@ -34,7 +34,9 @@ def forget(place: StateOptions, connector: str, yes: bool) -> None:
     parked = access.count_parked(ParkedQuery(connector=connector))
     failed = sum(one.erasures for one in failing if one.connector == connector)
     erasures = f", {format_count(failed, 'erasure')} that failed there" if failed else ""
-    what = f"{removed[connector]:,} pending and {parked:,} parked events of {connector}{erasures}"
+    kept = removed[connector]
+    newer = f"{kept.later:,} newer, " if kept.later else ""
+    what = f"{newer}{kept.pending:,} pending and {parked:,} parked events of {connector}{erasures}"
     if not yes:
         click.confirm(f"{what} are lost with its position. Forget it?", abort=True)
     access.forget(connector)
