@@ -49,15 +49,15 @@ _OPEN: Final = """
 """
 _PLACES: Final = """
     WITH RECURSIVE places (place) AS
-    (SELECT 1 WHERE length(?1) > 0 UNION ALL SELECT place + 16 FROM places WHERE place + 16 <= length(?1))
+    (SELECT 1 WHERE length(:digests) > 0 UNION ALL SELECT place + 16 FROM places WHERE place + 16 <= length(:digests))
 """
 """The place of each digest in a blob. A statement takes all digests of a request in one step of SQLite: each step
 releases the interpreter's lock, and getting it back from a busy event loop takes milliseconds."""
 _FIND: Final = f"""
     {_PLACES} SELECT group_concat(place || ':' || at)
-    FROM places CROSS JOIN seen ON digest = substr(?1, place, 16) WHERE at >= ?2
+    FROM places CROSS JOIN seen ON digest = substr(:digests, place, 16) WHERE at >= :since
 """  # noqa: S608
-_NOTE: Final = f"{_PLACES} REPLACE INTO seen SELECT substr(?1, place, 16), ?2 FROM places"  # noqa: S608
+_NOTE: Final = f"{_PLACES} REPLACE INTO seen SELECT substr(:digests, place, 16), :at FROM places"  # noqa: S608
 
 log = structlog.stdlib.get_logger()
 
@@ -71,13 +71,13 @@ class Generation:
 
     def find(self, digests: bytes, since: int) -> dict[int, int]:
         """Return the digests that came at that time or later: their numbers, and the times."""
-        (places,) = self._open().execute(_FIND, (digests, since)).fetchone()
+        (places,) = self._open().execute(_FIND, {"digests": digests, "since": since}).fetchone()
         pairs = (one.split(":") for one in places.split(",")) if places else ()
         return {int(place) // DIGEST_BYTES: int(at) for place, at in pairs}
 
     def note(self, digests: bytes, at: int) -> None:
         """Note digests with their time."""
-        self._open().execute(_NOTE, (digests, at))
+        self._open().execute(_NOTE, {"digests": digests, "at": at})
 
     def note_durably(self, digests: bytes, at: int) -> None:
         """Note digests so that they survive a power cut."""

@@ -32,9 +32,9 @@ def read_damage(db: sqlite3.Connection) -> list[Damage]:
 
 def was_damaged(folder: Path, offset: int) -> bool:
     """Return whether an event was ever unreadable, accepted or not. Raises FileNotFoundError, sqlite3.Error."""
-    query = "SELECT 1 FROM damage WHERE start <= ?1 AND stop > ?1"
+    query = "SELECT 1 FROM damage WHERE start <= :offset AND stop > :offset"
     with closing(connect(folder, "ro")) as db:
-        return db.execute(query, (offset,)).fetchone() is not None
+        return db.execute(query, {"offset": offset}).fetchone() is not None
 
 
 def mark_accepted(db: sqlite3.Connection) -> None:

@@ -177,7 +177,9 @@ class FolderDoubts:
             return self._accept_journals()
         for folder in [one for one in list_worker_folders(self._folder).values() if has_tables(one)] or [self._folder]:
             with closing(connect(folder, "rw")) as db:
-                db.execute("UPDATE journal_state SET time = max(time, ?1), accepted = ?1, ahead = 0", (time.time(),))
+                db.execute(
+                    "UPDATE journal_state SET time = max(time, :now), accepted = :now, ahead = 0", {"now": time.time()}
+                )
         return []
 
     def _accept_journals(self) -> list[str]:

@@ -89,7 +89,7 @@ MIGRATIONS: Final = (
 
 _NUMBER_FROM: Final = """
     INSERT INTO sqlite_sequence (name, seq)
-    SELECT ?1, ?2 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = ?1)
+    SELECT :table, :number WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = :table)
 """
 
 
@@ -105,4 +105,4 @@ def make_tables(db: sqlite3.Connection, worker: int) -> None:
     steps = "" if fresh else "".join(MIGRATIONS[version:])
     tables = files("relay.state").joinpath("schema.sql").read_text("utf-8")
     db.executescript(f"BEGIN IMMEDIATE; {steps} {tables} PRAGMA user_version = {VERSION}; COMMIT;")
-    db.executemany(_NUMBER_FROM, [(table, worker * NUMBERS) for table in ("parked", "replay")])
+    db.executemany(_NUMBER_FROM, [{"table": table, "number": worker * NUMBERS} for table in ("parked", "replay")])

@@ -60,13 +60,13 @@ _PARK: Final = f"""
 """  # noqa: S608
 _LET_GO: Final = "DELETE FROM parked WHERE connector = ? AND offset = ? AND part = ? AND attempts = ?"
 _MARKED: Final = f"""
-    SELECT {", ".join(PARKED_FIELDS)} FROM parked AS one WHERE connector = ?1 AND (again IS NOT NULL OR cause = 'order')
+    SELECT {", ".join(PARKED_FIELDS)} FROM parked AS one WHERE connector = :connector AND (again IS NOT NULL OR cause = 'order')
     AND NOT EXISTS (
         SELECT 1 FROM parked WHERE connector = one.connector AND key = one.key AND offset <= one.offset
         AND (offset, part) < (one.offset, one.part)
     )
-    AND (?3 IS NULL OR offset IN (SELECT value FROM json_each(?3)))
-    ORDER BY offset, part LIMIT ?2
+    AND (:among IS NULL OR offset IN (SELECT value FROM json_each(:among)))
+    ORDER BY offset, part LIMIT :events
 """  # noqa: S608
 _REMOVE: Final = f"""
     DELETE FROM parked WHERE number IN (SELECT value FROM json_each(?))
@@ -186,7 +186,7 @@ def read_marked(
     among = None if offsets is None else json.dumps(offsets)
     found: list[Parked] = []
     room = size
-    for one in starmap(Parked, db.execute(_MARKED, (connector, events, among))):
+    for one in starmap(Parked, db.execute(_MARKED, {"connector": connector, "events": events, "among": among})):
         room -= len(one.body)
         if found and room < 0:
             break

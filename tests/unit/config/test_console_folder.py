@@ -155,7 +155,10 @@ def test_files_that_others_may_write_are_warned_of(folders, monkeypatch):
         def __init__(self, about):
             self.st_mode, self.st_uid = about.st_mode, other
 
-    monkeypatch.setattr(Path, "stat", lambda path: Owned(usual(path)) if path == paths[2] else usual(path))
+    def stat(path, **options):
+        return Owned(usual(path, **options)) if path == paths[2] else usual(path, **options)
+
+    monkeypatch.setattr(Path, "stat", stat)
     assert told(folders)[-2:] == [
         f"{paths[1]}: others than its owner may write it: chmod go-w {paths[1]}",
         f"{paths[2]}: its owner can change the configuration: chown --reference={folders.console.parent} {paths[2]}",

@@ -183,12 +183,12 @@ async def test_parked_events_of_the_relay_before_parts_keep_their_numbers(tmp_pa
     old = re.sub(r",(.* an admin paused it\n) +until .*\n", r"\1", old)
     old = old.replace("offset, part) WHERE", "offset) WHERE")
     insert = """
-        INSERT INTO parked VALUES (?1, 'braze', 'heap', ?1, 'a.b', 'refused', 'HTTP 400', 2, 1e9, 1e9, NULL, 'id',
+        INSERT INTO parked VALUES (?, 'braze', 'heap', ?, 'a.b', 'refused', 'HTTP 400', 2, 1e9, 1e9, NULL, 'id',
                                    'time', 1e9, x'7b7d', 400, 'no', NULL, 'k')
     """
     with closing(sqlite3.connect(tmp_path / "relay.db")) as db:
         db.executescript(f"{old} {AS_VERSION_9} PRAGMA user_version = 7;")
-        db.executemany(insert, [(1,), (2,), (3,)])
+        db.executemany(insert, [(1, 1), (2, 2), (3, 3)])
         db.execute("DELETE FROM parked WHERE number = 3")
         db.execute("INSERT INTO pause VALUES ('heap', 1e9)")
         db.commit()
