@@ -1,6 +1,7 @@
 """What changes in the files of the console, as a unified diff without secrets; and what filters change. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import SequenceMatcher, unified_diff
 from typing import Final, Literal
@@ -87,7 +88,10 @@ def show_example(example: Example) -> list[DiffLine]:
 
 
 def _indent(event: msgspec.Raw) -> list[str]:
-    lines = show_content(msgspec.json.format(bytes(event), indent=2)).split("\n")
+    content = bytes(event)
+    with suppress(msgspec.DecodeError, RecursionError):  # what is nested very deep stays on one line
+        content = msgspec.json.format(content, indent=2)
+    lines = show_content(content).split("\n")
     rest = len(lines) - MOST_EVENT_LINES
     return lines if rest <= 0 else [*lines[:MOST_EVENT_LINES], f"... ({format_count(rest, 'more line')})"]
 

@@ -234,6 +234,11 @@ def test_a_long_example_is_cut() -> None:
     assert (len(lines), lines[-1].text) == (MOST_EVENT_LINES + 2, "+... (2,002 more lines)")
 
 
+def test_an_example_that_is_nested_very_deep_is_shown_on_one_line() -> None:
+    deep = b'{"a":' * 1020 + b"1" + b"}" * 1020
+    assert [line.text for line in show_example(an_example(deep))] == [f" {deep.decode()}"]
+
+
 KEYS = st.sampled_from(["a", "b", "c d", "é"])
 VALUES = st.one_of(
     st.integers(-9, 9), st.booleans(), st.text(max_size=6).filter(lambda text: "\ud800" not in text),
