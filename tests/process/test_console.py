@@ -102,6 +102,16 @@ async def test_the_overview_shows_what_relay_status_shows(signed_in: dict[str, B
         r'<th scope="row"><a href="/connectors/hook">hook</a></th>\s*<td class="text">(idle|working)</td>', answer.text
     )
     assert re.search(r'<th scope="row"><a href="/sources/braze">braze</a></th>\s*<td>\d+</td>', answer.text)
+    screen = (await place.daemon.run("status")).stdout.decode()
+    (heads,) = [line for line in screen.splitlines() if line.startswith("connector ")]
+    assert [f">{head}</th>" in answer.text for head in re.split("  +", heads)] == [True] * 8
+
+
+async def test_the_overview_leads_to_each_kind_of_new_table(signed_in: dict[str, Browser]) -> None:
+    page = (await signed_in["cleo"].get("/")).text
+    for kind in ("connector", "source", "filter", "alert"):
+        assert f'<a href="/{kind}s/new">{kind}</a>' in page
+        assert (await signed_in["cleo"].get(f"/{kind}s/new")).status == 200
 
 
 async def test_every_page_has_the_headers_of_a_strict_site(signed_in: dict[str, Browser]) -> None:

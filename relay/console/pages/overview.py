@@ -22,7 +22,6 @@ from relay.status import describe_kept, diagnose
 
 PERIOD_S: Final = 300.0
 """Seconds of a row in the table of rates."""
-HEADS: Final = {"settled/s": "events/s", "drained in": "caught up in"}
 
 
 async def show(visit: Visit) -> web.StreamResponse:
@@ -71,14 +70,9 @@ def _describe(snapshot: StatusSnapshot) -> dict[str, Any]:
         "strangers": list_strangers(seen),
         "tables_shown": [
             ("Sources", list_source_rows(seen), "/sources/"),
-            ("Connectors", _name_columns(list_lane_rows(seen)), "/connectors/"),
+            ("Connectors", list_lane_rows(seen), "/connectors/"),
             ("Workers", list_worker_rows(seen), ""),
             ("Nodes", list_node_rows(seen), ""),
         ],
         "quote": quote,
     }
-
-
-def _name_columns(rows: list[list[str]]) -> list[list[str]]:
-    """Return rows of a table of the command line under heads that say more: a page has the room for them."""
-    return [[HEADS.get(head, head) for head in rows[0]], *rows[1:]] if rows else rows
