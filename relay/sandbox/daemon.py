@@ -10,10 +10,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urljoin
 
 import aiohttp
 
 from relay.config import find_shipped
+from relay.sandbox.server import DOORS
 
 READY_SECONDS: Final = 20.0
 STOP_SECONDS: Final = 20.0
@@ -79,6 +81,11 @@ class DemoConsole:
     heap_url: str
     """An endpoint for connectors that somebody launches there."""
     user: str = USER
+
+    @property
+    def books_url(self) -> str:
+        """Return where the stand-in of Heap counts what has arrived."""
+        return urljoin(self.heap_url, f"{DOORS}books")
 
 
 def prepare(folder: Path, token: str, heap_url: str) -> DemoFolder:

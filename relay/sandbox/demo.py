@@ -33,6 +33,7 @@ from relay.sandbox.daemon import (
     run_relay,
     watch,
 )
+from relay.sandbox.heap.side_doors import make_webhook_doors
 from relay.sandbox.heap.webhook import HeapWebhook
 from relay.sandbox.report import ReportedLane, Result, format_progress
 from relay.sandbox.shapes import list_types, make_event
@@ -76,7 +77,9 @@ class Demo:
             for number in (signal.SIGTERM, signal.SIGHUP):
                 asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         token = secrets.token_urlsafe(16)
-        async with HeapWebhook(token=token) as heap:
+        heap = HeapWebhook(token=token)
+        heap.doors = make_webhook_doors(heap)
+        async with heap:
             place = await asyncio.to_thread(prepare, self.folder, token, heap.url)
             console = await asyncio.to_thread(add_console, place, heap.url) if self.linger else None
             braze = CurrentsSender(place.make_url("/currents"), token=token, switches=QUICK)

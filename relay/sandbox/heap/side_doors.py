@@ -1,6 +1,6 @@
 """Side doors of the stand-in of Heap: events, users, captured events, segments and their sync."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -11,6 +11,7 @@ from relay.sandbox.clock import SandboxClock
 from relay.sandbox.doors import get, post
 from relay.sandbox.heap.segments import SegmentSync, StandInSegment
 from relay.sandbox.heap.track import HeapApi
+from relay.sandbox.heap.webhook import HeapWebhook
 
 SYNC_S: Final = 4 * 3600.0
 """Heap syncs segments every 4 hours. (Heap docs, Segments Sync.)"""
@@ -22,6 +23,8 @@ class HeapDoors:
 
     heap: HeapApi
     webhook: SegmentSync | None = None
+    currents: HeapWebhook | None = None
+    """The webhook that brings the events of Currents, if there is any."""
     segments: dict[int, StandInSegment] = field(default_factory=dict)
 
     def list_routes(self) -> list[web.RouteDef]:
@@ -69,13 +72,13 @@ class HeapDoors:
         return segment.find_members(self.heap.events.values())
 
     def _show_events(self, query: Any) -> Any:
-        wanted = query.get("identity")
-        return [event for event in self.heap.events.values() if wanted in (None, event.get("identity"))]
+        return _find_events(self.heap.events.values(), query)
 
     def _show_counts(self, _: Any) -> Any:
         return {
             "events": len(self.heap.events),
-            "duplicates": self.heap.duplicates,
+            "duplicates": self.heap.duplicates + (self.currents.duplicates if self.currents else 0),
+            "without_identity": self.currents.without_identity if self.currents else 0,
             "requests": dict(self.heap.statuses),
             "most_in_a_minute": self.heap.minute.most,
             "most_of_one_identity": self.heap.minute.most_of_one,
@@ -90,3 +93,24 @@ class HeapDoors:
         segment = StandInSegment(int(given["id"]), str(given["name"]), str(given["did"]), str(given.get("did_not", "")))
         self.segments[segment.id] = segment
         return {"members": len(self._find_members(segment))}
+
+
+def make_webhook_doors(webhook: HeapWebhook) -> list[web.RouteDef]:
+    """Make the doors of a webhook without the rest of Heap: `events` shows the newest, `books` counts."""
+    return [
+        get("events", lambda query: _find_events(webhook.newest, query)),
+        get(
+            "books",
+            lambda _: {
+                "events": len(webhook.ids) - webhook.without_identity,
+                "duplicates": webhook.duplicates,
+                "without_identity": webhook.without_identity,
+                "requests": dict(webhook.statuses),
+            },
+        ),
+    ]
+
+
+def _find_events(events: Iterable[Mapping[str, Any]], query: Any) -> list[Mapping[str, Any]]:
+    wanted = query.get("identity")
+    return [event for event in events if wanted in (None, event.get("identity"))]

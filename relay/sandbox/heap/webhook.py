@@ -3,7 +3,7 @@
 Heap does not document the name that it gives to an event. Here the name is the Currents type.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from hmac import compare_digest
@@ -17,6 +17,8 @@ from relay.sandbox.server import Refused, StandIn
 from relay.sandbox.switches import ServerSwitches
 
 PREFIX: Final = "braze-"
+NEWEST: Final = 1000
+"""Events that the stand-in keeps to show them."""
 
 
 class WebhookSwitches(ServerSwitches):
@@ -54,6 +56,8 @@ class HeapWebhook(StandIn):
         self.duplicates = 0
         self.without_identity = 0
         """Events without the chosen identity."""
+        self.newest = deque[Mapping[str, Any]](maxlen=NEWEST)
+        """The last events with identity, in their form in Heap."""
         self._expected = f"Bearer {token}".encode() if token else None
         self._hand_over = take
 
@@ -85,8 +89,10 @@ class HeapWebhook(StandIn):
             self.ids.add(event_id)
             self.types[kind] += 1
             self.without_identity += mapped is None
-            if mapped is not None and self._hand_over is not None:
-                self._hand_over(event_id, mapped)
+            if mapped is not None:
+                self.newest.append(mapped)
+                if self._hand_over is not None:
+                    self._hand_over(event_id, mapped)
         return web.json_response({"taken": len(events)})
 
     def _map_event(self, event: Mapping[str, Any]) -> dict[str, Any] | None:

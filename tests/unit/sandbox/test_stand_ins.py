@@ -100,6 +100,10 @@ async def test_heap_by_itself_with_segments_that_sync_back(started: Started) -> 
         assert (await call(url + "/api/track", bulk))[0] == 200
         assert (await call(door + "events?identity=bert"))[1][-1]["event"] == "out"
         assert (await call(door + "books"))[1]["duplicates"] == 1
+        sent = [{"id": n, "event_type": "sent", "time": 1, "user": {"external_user_id": n}} for n in ("", "a", "a")]
+        assert (await call(url + "/webhook", {"events": sent}))[0] == 200
+        books = (await call(door + "books"))[1]
+        assert (books["events"], books["duplicates"], books["without_identity"]) == (4, 2, 1)
         segment = {"id": 5, "name": "s", "did": "in", "did_not": "out"}
         assert (await call(door + "segments", segment))[1] == {"members": 1}
         assert (await call(door + "members?segment=5"))[1] == ["anna"]

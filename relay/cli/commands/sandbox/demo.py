@@ -103,7 +103,8 @@ def _show_way_in(result: Result, console: DemoConsole, *, as_json: bool) -> None
         f"To launch a connector there: New: connector, type heap, endpoint {console.heap_url};"
         f' at token choose "paste it once", and paste {console.secret}'
     )
-    click.echo(f"{way_in}\n{to_try}\nCtrl-C ends the demo.", err=as_json)
+    arrived = f"The stand-in of Heap counts what has arrived: curl {console.books_url}"
+    click.echo(f"{way_in}\n{to_try}\n{arrived}\nCtrl-C ends the demo.", err=as_json)
 
 
 def _print_result(result: Result, *, as_json: bool) -> None:

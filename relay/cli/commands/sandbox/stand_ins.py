@@ -162,7 +162,8 @@ def heap(
     /_sandbox/faults      POST [429, {"status": 500, "applied": true}, {"cut": true}, {"status": 200, "delay": 2}]
     /_sandbox/clock       GET, POST {"forward": 14400}
     /_sandbox/events      GET, ?identity=ID
-    /_sandbox/users, /_sandbox/accounts, /_sandbox/books    GET
+    /_sandbox/books       GET: counts, also of the events of Currents that Heap forgets for lack of an identity
+    /_sandbox/users, /_sandbox/accounts    GET
     /_sandbox/capture     POST {"event": "Checkout Started", "identities": ["anna"]}    (what Heap sees for itself)
     /_sandbox/segments    POST {"id": 1, "name": "Lost carts", "did": EVENT, "did_not": EVENT}; the same id: a change
     /_sandbox/members     GET ?segment=1
@@ -174,7 +175,7 @@ def heap(
     sync = SegmentSync(segments_url, segments_secret, **pick_switches(SyncSwitches, options)) if segments_url else None
     api = HeapApi(app_id, api_key=api_key, clock=clock, **pick_switches(ApiSwitches, options))
     webhook = HeapWebhook(token=webhook_token, take=api.remember, **pick_switches(WebhookSwitches, options))
-    doors = HeapDoors(api, sync)
+    doors = HeapDoors(api, sync, webhook)
     owners = [api, webhook] if sync is None else [api, webhook, sync]
     api.doors = [*webhook.list_routes(), *doors.list_routes(), *make_shared_doors(api, clock, *owners)]
     if sync is None:

@@ -1,6 +1,9 @@
+from urllib.parse import urljoin
+
 import aiohttp
 import pytest
 
+from relay.sandbox.heap.side_doors import make_webhook_doors
 from relay.sandbox.heap.webhook import HeapWebhook
 from relay.sandbox.server import Fault
 
@@ -83,6 +86,21 @@ async def test_events_without_the_chosen_identity_are_forgotten_or_refused():
         heap.switches = heap.switches.replace(without_identity="refuse")
         assert await post(heap.url, json={"events": [event(3, user_id="b1"), event(4, external_user_id="x")]}) == 400
         assert seen.keys() == {"2"}
+
+
+async def test_a_webhook_alone_shows_its_newest_events_and_counts_them_all():
+    heap = HeapWebhook()
+    heap.doors = make_webhook_doors(heap)
+    async with heap:
+        await post(heap.url, json={"events": [event(1, external_user_id="anna"), event(2, external_user_id="bert")]})
+        await post(heap.url, json={"events": [event(2, external_user_id="bert"), event(3, user_id="b1")]})
+        doors = urljoin(heap.url, "/_sandbox/")
+        async with aiohttp.ClientSession(doors) as http:
+            async with http.get("events", params={"identity": "bert"}) as answer:
+                assert [one["identity"] for one in await answer.json()] == ["bert"]
+            async with http.get("books") as answer:
+                counts = {"events": 2, "duplicates": 1, "without_identity": 1, "requests": {"200": 2}}
+                assert await answer.json() == counts
 
 
 async def test_it_can_be_slow_and_read_half_of_a_body_only():
