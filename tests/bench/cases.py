@@ -67,6 +67,7 @@ FILE: Final = '[connector.archive]\ntype = "file"\npath = "archive/{date}.ndjson
 IDLE: Final = "".join(http(f"idle_{number}", 'events = ["of.no.event"]') for number in range(1, MANY))
 MANY_ENTRIES: Final = [f"users.invented.Type{number}" for number in range(ENTRIES - 1)] + ["*"]
 PLENTY: Final = '[journal]\nmax_size = "1TB"\n'
+COMPRESSED: Final = '[journal]\ncompress = "zstd"\n'
 
 
 def make_filter(kind: str) -> str:
@@ -122,6 +123,7 @@ CASES: Final = (
     Case(name="heap api, batch 100", batch=100, conf=API, get_all=(), most=API_EVENTS),
     Case(name="s3, batch 100", batch=100, conf=S3, get_all=()),
     Case(name="postgres, batch 100", batch=100, conf=POSTGRES, get_all=(), most=60_000, database=True),
+    Case(name="compressed, batch 100", batch=100, conf=MAIN + COMPRESSED),
     Case(name="10 GiB retained, batch 100", batch=100, conf=MAIN + PLENTY, retained=True),
     Case(name="50 connectors, batch 100", batch=100, conf=MAIN + IDLE),
     Case(name="1,000 entries, batch 100", batch=100, conf=http("main", f"events = {MANY_ENTRIES}".replace("'", '"'))),

@@ -56,6 +56,10 @@ class Daemon:
         """MB of the process and all its descendants; field VmHWM is the most there ever was."""
         return sum(_memory(pid, field) for pid in tree(self.pid))
 
+    def journal_bytes(self) -> int:
+        """What the segments of the journal hold."""
+        return sum(segment.stat().st_size for segment in self._state.glob("[0-9]*.log"))
+
     async def settled(self, events: int) -> None:
         """Wait until the ledger shows that many accepted events in every lane, and nothing pending."""
 

@@ -99,13 +99,14 @@ async def _relay(case: Case, seconds: float, destination: Worker, port: int, fol
             most = SMALL_WARM_UP if small else WARM_UP_EVENTS
             warm = (await _send(sender, case, 0, WARM_UP_SECONDS, most))["events"]
             await _settled(case, daemon, destination, warm)
-            cpu, destination_cpu = daemon.cpu(), await destination.ask(do="cpu")
+            cpu, destination_cpu, size = daemon.cpu(), await destination.ask(do="cpu"), daemon.journal_bytes()
             sent = await _send(sender, case, warm, seconds, case.most)
             await _settled(case, daemon, destination, warm + sent["events"])
             cpu, destination_cpu = daemon.cpu() - cpu, await destination.ask(do="cpu") - destination_cpu
+            disk = {"journal_bytes": (daemon.journal_bytes() - size) / sent["events"]}
             memory = {"idle_mb": idle, "peak_mb": daemon.memory("VmHWM"), "ready_s": daemon.ready_s}
     books = await destination.ask(do="account", paths=case.get_all, events=warm + sent["events"])
-    figures = memory | probe | _figures(sent, cpu, destination_cpu, books)
+    figures = memory | disk | probe | _figures(sent, cpu, destination_cpu, books)
     return figures | (await _end_to_end(case, destination, warm, sent) if case.rate else {})
 
 
