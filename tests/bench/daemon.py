@@ -57,8 +57,9 @@ class Daemon:
         return sum(_memory(pid, field) for pid in tree(self.pid))
 
     def journal_bytes(self) -> int:
-        """What the segments of the journal hold."""
-        return sum(segment.stat().st_size for segment in self._state.glob("[0-9]*.log"))
+        """What the records in the journal take; the last segment has room for more."""
+        *full, last = sorted(self._state.rglob("[0-9]*.log"))
+        return sum(segment.stat().st_size for segment in full) + len(last.read_bytes().rstrip(b"\0"))
 
     async def settled(self, events: int) -> None:
         """Wait until the ledger shows that many accepted events in every lane, and nothing pending."""
