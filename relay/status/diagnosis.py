@@ -248,7 +248,7 @@ def _describe_state(lane: LaneStatus, now: float) -> str:
     match lane.state:
         case "paused":
             until = f" until {format_time(lane.paused_until)}" if lane.paused_until else ""
-            return f"paused by an admin at {since}{until}"
+            return f"paused by {lane.paused_by or 'an admin'} at {since}{until}"
         case "unauthorized":
             return f"unauthorized, the destination does not accept relay since {since}: {reason}"
         case "refusing":

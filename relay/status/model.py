@@ -124,6 +124,8 @@ class LaneStatus(Struct, frozen=True, kw_only=True):
     """When that state began; None: the lane works."""
     paused_until: float | None = None
     """When a pause ends by itself; None: an admin ends it, or there is no pause."""
+    paused_by: str = ""
+    """Who paused it, if the history knows that."""
     unanswered: float = 0.0
     """Seconds that the oldest attempt under way has had no answer; 0: none is under way."""
     breaker: Literal["closed", "open", "half-open"]

@@ -20,6 +20,7 @@ import yaml
 from click.testing import CliRunner
 
 from relay.cli.main import relay as cli
+from relay.client import find_login
 from relay.status.model import Status
 from relay.testing import Answer, Destination, make_event
 from tests.certificates import Authority
@@ -282,7 +283,8 @@ async def test_refusing_and_hanging_destinations_show_and_a_pause_ends_by_itself
             0,
             True,
         )
-        assert "strict: paused by an admin at" in relay(daemon, "status")[1]
+        by = f"strict: paused by {find_login()} at"
+        await daemon.until(lambda: relay(daemon, "status")[1], lambda screen: by in screen)
         assert relay(daemon, "pause", "strict", "--for", "1s")[0] == 0
         await send(daemon, make_event(n=30))
         after = await daemon.until(

@@ -47,6 +47,12 @@ async def place(
         yield running
 
 
+def list_acts(page: str) -> list[tuple[str, str]]:
+    """The class and the text of each button to act on a connector, in order."""
+    (acts,) = re.findall(r'(?s)<section id="acts".*?</section>', page)
+    return re.findall(r'<button type="submit"(?: class="(\w+)")?>(.*?)</button>', acts)
+
+
 async def test_a_new_connector_is_launched_and_delivers(place: Place, hook: Destination) -> None:
     text = NEW % ("fresh", hook.url)
     checked = await place.check(EDIT, name="60-fresh.toml", text=text)
@@ -140,14 +146,13 @@ async def test_the_page_of_a_connector_waits_for_its_first_delivery(place: Place
     assert (await place.admin.post("/connectors/hook/pause", token=token)).status == 303
     await until_shown(place.admin, launched.location, "The connector is paused by cleo: resume it to deliver")
     paused = (await place.admin.get("/connectors/hook")).text
-    assert '<button type="submit">Resume</button>' in paused
-    assert '<button type="submit" class="secondary">Pause</button>' in paused
-    assert "<strong>Paused:</strong> hook: paused by an admin at" in paused
-    assert (
-        'Problem:</strong> <a href="/connectors/hook">hook</a>: paused by an admin at'
-        in (await place.admin.get("/")).text
-    )
+    assert list_acts(paused) == [("", "Resume"), ("secondary", "Pause")]
+    assert "<strong>Paused:</strong> hook: paused by cleo at" in paused
+    page = (await place.admin.get("/")).text
+    assert 'Problem:</strong> <a href="/connectors/hook">hook</a>: paused by cleo at' in page
     assert (await place.admin.post("/connectors/hook/resume", token=token)).status == 303
+    works = (await place.admin.get("/connectors/hook")).text
+    assert list_acts(works) == [("secondary", "Pause"), ("secondary", "Try again at once")]
 
 
 async def test_what_relay_refuses_is_taken_back_to_the_byte(place: Place, hook: Destination, tmp_path: Path) -> None:

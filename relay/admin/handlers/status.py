@@ -52,6 +52,8 @@ class StatusHandlers:
         """`listeners`: the listeners of the admin API itself."""
         self._control, self._listeners = control, listeners
         self._taps = 0
+        self._pausers: dict[tuple[str, float | None], str] = {}
+        """Who paused the connectors that are paused, by connector and time."""
 
     async def _read_status(self, *, own: bool = False) -> Status:
         """Return the status of this node, as `Control.status` does."""
@@ -63,12 +65,29 @@ class StatusHandlers:
         store = self._control.store
         mine = await self._read_status(own=bool(store.shared_partitions))  # else the store would be read twice
         if not store.shared_partitions:
-            return mine
+            return await self._name_pausers(mine)
         try:
             whole = await self._read_cluster_status()
         except Unavailable as error:
             return mark_unavailable(mine, str(error), self._control.config.journal.max_size)
-        return replace(whole, alerts=mine.alerts, refused_reload=mine.refused_reload)
+        return await self._name_pausers(replace(whole, alerts=mine.alerts, refused_reload=mine.refused_reload))
+
+    async def _name_pausers(self, seen: Status) -> Status:
+        """Add who paused the connectors that are paused, as far as the history knows it."""
+        paused = {(lane.connector, lane.since) for lane in seen.lanes if lane.state == "paused"}
+        self._pausers = {pause: by for pause, by in self._pausers.items() if pause in paused}
+        for connector, since in paused - self._pausers.keys():
+            query = HistoryQuery(since=since, kind="paused", subject=f"connector {connector}", limit=1)
+            with suppress(Unavailable):
+                for entry in await ADMIN.run(self._control.store.history.read, query):
+                    self._pausers[connector, since] = entry.by
+        lanes = [
+            replace(lane, paused_by=self._pausers.get((lane.connector, lane.since), ""))
+            if lane.state == "paused"
+            else lane
+            for lane in seen.lanes
+        ]
+        return replace(seen, lanes=lanes)
 
     async def _read_cluster_status(self) -> Status:
         """Return the status of all nodes, from the store. Raises Unavailable."""

@@ -1,7 +1,7 @@
 """Connector: its state, its counts, its past, its settings; pause, resume and forget."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
@@ -34,7 +34,7 @@ async def show(visit: Visit) -> web.StreamResponse:
     snapshot = await visit.console.relay.read()
     name = visit.request.match_info["name"]
     launch, past = await _find_launch(visit), await _read_past(visit, name)
-    values = _make_reader(name, launch, past["past"])(snapshot)
+    values = _make_reader(name, launch)(snapshot)
     if snapshot.status is not None and values is None:
         raise await explain_absence(visit, "connector", name)
     every, why = await read_settings(visit)
@@ -77,8 +77,7 @@ async def _read_ticks(visit: Visit, settings: Sequence[ShownSetting]) -> Ticks |
 async def follow(visit: Visit) -> web.StreamResponse:
     """Send the state of a connector again and again, as long as it runs."""
     name = visit.request.match_info["name"]
-    reader = _make_reader(name, await _find_launch(visit), (await _read_past(visit, name))["past"])
-    return await visit.stream("connector_live.html", reader)
+    return await visit.stream("connector_live.html", _make_reader(name, await _find_launch(visit)))
 
 
 async def _find_launch(visit: Visit) -> Launch | None:
@@ -87,20 +86,15 @@ async def _find_launch(visit: Visit) -> Launch | None:
     return launch if launch and launch.connector == visit.request.match_info["name"] else None
 
 
-def _make_reader(
-    name: str, launch: Launch | None, past: Sequence[Mapping[str, Any]]
-) -> Callable[[StatusSnapshot], dict[str, Any] | None]:
-    """Return what finds a connector in a status; it returns None if no such connector runs.
-
-    `past`: entries of its history, which say who paused it.
-    """
+def _make_reader(name: str, launch: Launch | None) -> Callable[[StatusSnapshot], dict[str, Any] | None]:
+    """Return what finds a connector in a status; it returns None if no such connector runs."""
 
     def read(snapshot: StatusSnapshot) -> dict[str, Any] | None:
         seen = snapshot.status
         lane = None if seen is None else next((one for one in seen.lanes if one.connector == name), None)
         if seen is None or lane is None:
             return None
-        launched = describe_delivery(launch, lane, _find_pauser(lane, past)) if launch else ""
+        launched = describe_delivery(launch, lane) if launch else ""
         said = next(one.said for one in diagnose(seen).lanes if one.name == name)
         return {
             "seen": seen,
@@ -114,13 +108,6 @@ def _make_reader(
         }
 
     return read
-
-
-def _find_pauser(lane: LaneStatus, past: Sequence[Mapping[str, Any]]) -> str:
-    """Return who paused a connector that is paused; "" if that is not known."""
-    acts = (one for one in past if one["kind"] in ("paused", "resumed"))
-    last = next(acts, None)
-    return last["by"] or "" if last and lane.state == last["kind"] == "paused" else ""
 
 
 def _describe_times(lane: LaneStatus) -> list[tuple[str, str, str]]:

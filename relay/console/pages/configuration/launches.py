@@ -87,10 +87,10 @@ async def find_launch(visit: Visit, number: str) -> Launch | None:
     return await ADMIN.run(Launches(visit.console.options.state).find, int(number))
 
 
-def describe_delivery(launch: Launch, lane: LaneStatus, paused_by: str = "") -> str:
-    """Say what has come of the launch of a connector. `paused_by`: who paused it, if it is paused and that is known."""
+def describe_delivery(launch: Launch, lane: LaneStatus) -> str:
+    """Say what has come of the launch of a connector."""
     if lane.state == "paused":
-        by = f" by {paused_by}" if paused_by else ""
+        by = f" by {lane.paused_by}" if lane.paused_by else ""
         return f"The connector is paused{by}: resume it to deliver ({format_count(lane.pending, 'event')} pending)"
     if (delivered := lane.outcomes.get("delivered", 0) - launch.delivered) > 0:
         return f"Delivered: {format_count(delivered, 'event')} since the launch"
