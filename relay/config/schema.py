@@ -15,6 +15,7 @@ from relay.config.checks.tables import NAME
 from relay.config.descriptions import read_descriptions, type_description
 from relay.config.model import OWN_TABLES
 from relay.config.plugins.registry import KINDS, Registry
+from relay.config.validation_errors import find_needs
 from relay.guests import contained, name_error
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -66,9 +67,11 @@ def make_schema(registry: Registry, tell: Callable[[str], object] = lambda _: No
 def make_type_schema(kind: str, name: str, plugin: type[Plugin]) -> dict[str, Any]:
     """Make the schema of one table of this type, which needs no other part. Raises what the plugin raises.
 
-    A quantity has its units in `x-units`, and `x-secret` marks a reference to a secret.
+    A quantity has its units in `x-units`, and `x-secret` marks a reference to a secret. `x-needs`: a table without
+    settings is a mistake for lack of these, each a list of settings that the mistake names.
     """
     table = _typed(kind, name, plugin)
+    table["x-needs"] = find_needs({"type": name}, plugin.Settings)
     table["$defs"] |= {part: {"type": "string"} for part in EVENTS}
     return table
 

@@ -92,6 +92,20 @@ def translate(
     return [replace(one, reason=clean(read_text(one.reason))) for one in found]
 
 
+def find_needs(table: Mapping[str, Any], model: type[Settings]) -> list[list[str]]:
+    """Return the settings that each contradiction of a table names. A check that cannot do with this table has none."""
+    try:
+        with contained(until_ctrl_c=True):
+            validate(table, model)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)
+        both = [*found, *_find_contradictions(table, model, found)]
+        return [one["ctx"]["about"] for one in both if one["type"] == CONTRADICTION]
+    except Exception:
+        return []
+    return []
+
+
 def _find_contradictions(table: object, model: type[Settings], found: Sequence[ErrorDetails]) -> Iterator[ErrorDetails]:
     """Find contradictions that pydantic does not reach because of other wrong settings."""
     wrong = {_find_setting(model, detail["loc"]) for detail in found}

@@ -49,8 +49,8 @@ class AvailableType(Struct, frozen=True):
     schema: Mapping[str, Any] | None
     """A JSON Schema of the table, with the description, the default and the choices of each setting.
 
-    A setting with units lists them in `x-units`; `x-secret` marks a reference to a secret. null: `problem` says why
-    there is none."""
+    A setting with units lists them in `x-units`; `x-secret` marks a reference to a secret. `x-needs` has, for each
+    contradiction of a table without settings, the settings that it is about. null: `problem` says why there is none."""
     problem: str
     missing: str = ""
     """The libraries that the type needs and that are not installed, with the command that installs them; "" if none is

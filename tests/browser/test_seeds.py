@@ -22,6 +22,7 @@ TOKEN = "t0ken-of-heap"
 CLICK, PURCHASE = "users.messages.email.Click", "users.behaviors.Purchase"
 OTHER = "users.behaviors.CustomEvent"
 FORM = "/connectors/new?type=heap"
+ENDPOINT = "endpoint (required, unless you change mode)"
 MESSAGES, PURCHASES, OPENS = "Message engagement events", "Purchase", OPEN
 
 
@@ -58,7 +59,7 @@ async def without_script(page: Page, name: str, heap: HeapWebhook) -> None:
 
 async def fill(page: Page, name: str, heap: HeapWebhook) -> None:
     await page.get_by_label("name (required)", exact=True).fill(name)
-    await page.get_by_label("endpoint", exact=True).fill(heap.url)
+    await page.get_by_label(ENDPOINT, exact=True).fill(heap.url)
     token = page.locator("fieldset").filter(has=page.locator("legend", has_text="token"))
     await token.get_by_label("where it is").select_option("paste")
     await token.get_by_label("the secret, if pasted").fill(TOKEN)
@@ -68,7 +69,7 @@ async def by_keyboard(page: Page, name: str, heap: HeapWebhook) -> None:
     """Fill the form with Tab, blanks and letters."""
     await tab_to(page, "name (required)")
     await page.keyboard.type(name)
-    await tab_to(page, "endpoint")
+    await tab_to(page, ENDPOINT)
     await page.keyboard.type(heap.url)
     await tab_to(page, "where it is")
     await page.keyboard.type("paste")
@@ -137,7 +138,7 @@ async def test_a_heap_connector_is_launched_by_ticking_boxes(
             f'token = {{ file = "{secret}" }}\n'
             'events = ["message_engagement", "purchase", "!users.messages.email.Open"]\n'
         )
-        diff = page.locator("#checked .diff")
+        diff = page.locator("#checked figure .diff")
         await expect(diff).to_contain_text("!users.messages.email.Open")
         shown = (await diff.inner_text()).splitlines()
         assert [line[1:] for line in shown if line.startswith("+")] == text.splitlines()

@@ -28,9 +28,10 @@ OPEN = "events.type.users.messages.email.Open"
 ALL = {"events.all": "on"}
 CHAT = '''"""Sends events to a chat."""
 
+from collections.abc import Iterator
 from typing import Any
 
-from relay.api import Batch, Connector, ConnectorSettings, Settings
+from relay.api import Batch, Connector, ConnectorSettings, Contradiction, Settings
 
 
 class Room(Settings):
@@ -51,6 +52,11 @@ class Chat(Connector, type="%s"):
         words: tuple[str, ...] = ("hello",)
         """What to say first."""
         odd: Any = None
+        host: str | None = None
+
+        def contradictions(self) -> Iterator[Contradiction]:
+            if self.host is None and self.words == ("hello",):
+                yield "host words", "a chat without words has a host"
 
     async def deliver(self, batch: Batch) -> None:
         pass
@@ -299,6 +305,8 @@ async def test_the_connector_of_a_plugin_has_a_form_with_its_docstrings(place: P
     assert form.described["set.room.name"] == "Which room it is."
     assert form.described["set.words"] == "What to say first. One entry a line. Default: hello."
     assert form.fields["set.odd:toml"] == ""
+    assert '<label for="set.host">host (required, unless you change words)</label>' in page.text
+    assert '<label for="set.room.name">name (required)</label>' in page.text
     assert "takes a restart" not in plain(page)
     (place.daemon.plugins / "later.py").write_text(CHAT % "later")
     assert "later (takes a restart)" in plain(await place.admin.get(NEW))

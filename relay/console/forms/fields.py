@@ -80,6 +80,8 @@ class Field:
     doc: str = ""
     default: object = NOT_SET
     is_required: bool = False
+    need: str = ""
+    """When the table needs the setting, in words; "": nothing is wrong without it, as far as the schema says."""
     choices: tuple[str, ...] = ()
     units: tuple[str, ...] = ()
     takes_text: bool = False
@@ -165,12 +167,15 @@ def make_fields(kind: str, schema: Schema | None) -> tuple[Field, ...]:
     """
     found = [] if schema is None else [*list_fields(schema)]
     common = _list_common(kind)
-    fields = [replace(one, fold=_find_fold(one, kind, common)) for one in found if one.path != ("type",)]
+    needs = _list_needs(schema or {}, found)
+    deciding = frozenset(name for names in needs for name in names)
+    fields = [replace(one, need=one.need or _describe_need(one, needs)) for one in found]
+    fields = [replace(one, fold=_find_fold(one, kind, common, deciding)) for one in fields if one.path != ("type",)]
     if kind == "connector":
         special = {"from": FieldControl.START, "events": FieldControl.EVENTS, "filters": FieldControl.NAMES}
         fields = [replace(one, control=special.get(one.label, one.control)) for one in fields]
     fields.sort(
-        key=lambda one: (FOLDS.index(one.fold), not one.is_required, one.label in FIRST and FIRST.index(one.label) + 1)
+        key=lambda one: (FOLDS.index(one.fold), not one.need, one.label in FIRST and FIRST.index(one.label) + 1)
     )
     is_open = schema is None or schema.get("additionalProperties") is not False
     return (*fields, Field(name=PREFIX, path=(), doc=OTHERS, fold="" if is_open else "kind"))
@@ -215,12 +220,14 @@ def _list_fields(table: Schema, place: _Place) -> Iterator[Field]:
         path = (*place.path, key)
         schema, inner = place.resolve(part)
         doc = schema.get("description")
+        is_required = isinstance(required, list) and key in required
         field = Field(
             name=f"{PREFIX}.{format_toml_key(path)}",
             path=path,
             doc=doc if isinstance(doc, str) else "",
             default=schema.get("default", NOT_SET),
-            is_required=isinstance(required, list) and key in required,
+            is_required=is_required,
+            need="required" if is_required else "",
         )
         yield _choose_control(field, schema, replace(inner, path=path))
 
@@ -326,13 +333,40 @@ def _list_common(kind: str) -> frozenset[str]:
     return frozenset(field.alias or name for one in models for name, field in one.model_fields.items())
 
 
-def _find_fold(field: Field, kind: str, common: frozenset[str]) -> Fold:
+def _list_needs(schema: Schema, fields: Sequence[Field]) -> list[Mapping[str, bool]]:
+    """Return what is wrong with a table without settings: each time the settings, and whether they have a default."""
+    found = schema.get("x-needs")
+    has_default = {one.label: one.default not in (NOT_SET, None, "", [], {}) for one in fields}
+    needs = found if isinstance(found, list) else []
+    return [{name: has_default[name] for name in names if name in has_default} for names in needs]
+
+
+def _describe_need(field: Field, needs: Sequence[Mapping[str, bool]]) -> str:
+    """Return when a table needs a setting that the schema does not require.
+
+    One of the settings without a default is needed, while those with a default stay as they are.
+    """
+    for names in needs:
+        missing = [name for name, has_default in names.items() if not has_default]
+        others = [name for name in names if name not in missing]
+        if field.label in missing:
+            what = f"required: {_list_choice(missing)}" if len(missing) > 1 else "required"
+            return f"{what}, unless you change {_list_choice(others)}" if others else what
+    return ""
+
+
+def _list_choice(names: Sequence[str]) -> str:
+    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def _find_fold(field: Field, kind: str, common: frozenset[str], deciding: frozenset[str]) -> Fold:
     """Return where a form folds a setting away.
 
-    `common`: the settings of every type of the kind. Of a connector, a first launch needs secrets and what relay
-    cannot guess, such as an address. Other settings of its type have a default, and are folded away.
+    `common`: the settings of every type of the kind. `deciding`: those on which depends what is needed. Of a connector,
+    a first launch needs secrets and what relay cannot guess, such as an address. Other settings of its type have a
+    default, and are folded away.
     """
-    if field.is_required or field.label in FIRST:
+    if field.need or field.label in FIRST or field.label in deciding:
         return ""
     if field.label in common:
         return "kind"

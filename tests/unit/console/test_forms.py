@@ -254,14 +254,26 @@ def test_a_connector_starts_now_at_the_oldest_or_at_a_time(value: str, shown: di
 def test_what_a_first_launch_needs_comes_first_and_the_rest_is_folded_away() -> None:
     heap = find_form("connector", "heap")
     shown = [one.label for one in heap if not one.fold]
-    assert shown == ["endpoint", "token", "app_id", "api_key", "events", "filters", "from"]
-    assert {"mode", "region", "names"} <= {one.label for one in heap if one.fold == "type"}
+    assert shown == ["endpoint", "mode", "token", "app_id", "api_key", "events", "filters", "from"]
+    assert {"region", "names"} <= {one.label for one in heap if one.fold == "type"}
     assert {"retry", "batch", "ca", "enabled"} <= {one.label for one in heap if one.fold == "kind"}
     part = {"type": "object", "required": ["it"], "properties": {"it": {"type": "string"}}}
     foreign = make_fields("connector", a_schema(room=part, secret=SECRET, calm={"default": "x", "type": "string"}))
     assert [one.label for one in foreign if not one.fold] == ["secret"]
     assert {one.fold for one in find_form("filter", "redact") if one.label in ("fields", "action")} == {""}
     assert [one.label for one in find_form("source", "currents")][:2] == ["path", "tokens"]
+
+
+def test_a_field_says_when_a_table_needs_it() -> None:
+    def find_needs(kind: str, type: str) -> dict[str, str]:
+        return {one.label: one.need for one in flatten(find_form(kind, type)) if one.need}
+
+    assert find_needs("connector", "http")["url"] == "required"
+    assert find_needs("connector", "heap") == {"endpoint": "required, unless you change mode"}
+    assert find_needs("connector", "braze_cohorts")["endpoint"] == "required: cluster or endpoint"
+    assert find_needs("filter", "keep")["any"] == "required: field, all, any or not"
+    odd = {"properties": {"a": {}, "b": {"default": 1}}, "x-needs": [["b"], ["a", "b", "c"], ["a"]]}
+    assert [one.need for one in make_fields("filter", odd) if one.path] == ["required, unless you change b", ""]
 
 
 def test_a_table_that_holds_itself_has_an_end() -> None:
