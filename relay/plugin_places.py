@@ -5,8 +5,11 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Final
 
+Key = tuple[str, str]
+"""A kind, and the name of a type or command."""
 OWN: Final = "currents-relay"
 """relay's own distribution, with its own plugins."""
+KINDS: Final = ("source", "connector", "filter", "alert", "command")
 PLUGIN_FOLDERS: Final = (Path("/etc/relay/plugins"), Path("/usr/lib/relay/plugins"))
 
 
@@ -20,9 +23,20 @@ def find_drop_ins(folders: Sequence[Path]) -> dict[str, Path]:
     return found
 
 
-def find_entry_points() -> set[EntryPoint]:
-    """Return the entry points of installed plugins. Reads those of all distributions."""
-    return set(entry_points(group="relay"))
+def find_entry_points() -> dict[EntryPoint, list[Key]]:
+    """Return the entry points of installed plugins, each with what its package says that it provides.
+
+    The group `relay` has the plugins. A group such as `relay.connector` has the types of a kind: a type's entry point
+    names the module of its plugin. Reads the entry points of all distributions.
+    """
+    every = entry_points()
+    found: dict[EntryPoint, list[Key]] = {point: [] for point in every.select(group="relay")}
+    plugins = {(point.dist, point.value): provided for point, provided in found.items()}
+    for kind in KINDS:
+        for point in every.select(group=f"relay.{kind}"):
+            if (point.dist, point.value) in plugins:
+                plugins[point.dist, point.value].append((kind, point.name))
+    return found
 
 
 def _is_plugin(path: Path) -> bool:

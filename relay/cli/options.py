@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -110,11 +110,11 @@ def events_option(help: str) -> Callable[[F], F]:
     )
 
 
-def warn_of_unknown_entries(entries: Sequence[str], made: Sequence[str]) -> None:
+def warn_of_unknown_entries(entries: Sequence[str], list_made: Callable[[], Collection[str]]) -> None:
     """Warn of each entry that matches no known event type, worded as in `relay check`.
 
-    `made`: the types that sources of relay make."""
-    for reason, suggestion in match_entries(entries, made):
+    `list_made`: lists the types that sources of relay make."""
+    for reason, suggestion in match_entries(entries, list_made):
         if reason:
             click.echo(f"warning: {Mistake(reason=reason, suggestion=suggestion)}", err=True)
 

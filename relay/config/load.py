@@ -129,7 +129,7 @@ def _load(reading: FoundFiles, registry: Registry, folders: Sequence[Path], *, s
     check.check_between_tables()
     check.check_doubts(named, lacks=not reading.unread)
     traits = crosscheck.read_all_traits(connectors)
-    check.warnings.extend(crosscheck.find_unknown_keys(connectors, named["filter"], registry.made, merged))
+    check.warnings.extend(crosscheck.find_unknown_keys(connectors, named["filter"], registry.list_made, merged))
     check.warnings.extend(clashes.find_shared_files(traits, merged))
     check.warnings.extend(crosscheck.find_large_batches(connectors, merged))
     check.warnings.extend(crosscheck.find_late_starts(connectors, merged))

@@ -51,8 +51,8 @@ def make_schema(registry: Registry, tell: Callable[[str], object] = lambda _: No
     inner: dict[str, Any] = {}
     for table in parts.values():
         inner |= table.pop("$defs", {})
-    unfinished = {kind: _make_unfinished(kind, [*registry.get_types(kind)], parts) for kind in KINDS}
-    tables = {kind: _named([*(f"{kind}.{name}" for name in registry.get_types(kind)), kind]) for kind in KINDS}
+    unfinished = {kind: _make_unfinished(kind, registry.list_names(kind), parts) for kind in KINDS}
+    tables = {kind: _named([*(f"{kind}.{name}" for name in registry.list_names(kind)), kind]) for kind in KINDS}
     tables["test"] = _named(["test"])
     return {
         "$schema": DIALECT,

@@ -14,7 +14,7 @@ def list_available(folders: Sequence[Path], known: Mapping[str, str]) -> Availab
     `folders`: those of drop-in plugins. `known`: `Registry.fingerprints` of the relay that runs.
     """
     registry = Registry.discover(folders)
-    plugins = [_describe_plugin(info, registry, known) for info in registry.plugins]
+    plugins = [_describe_plugin(info, registry, known) for info in registry.list_plugins()]
     owners = {provided: one for one in reversed(plugins) for provided in one.provides}
     types = [
         _describe_type(kind, name, registry, owners[f"{kind} {name}"])

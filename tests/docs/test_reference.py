@@ -24,7 +24,7 @@ from tests.docs.generate.promises import PROMISES
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 REGISTRY = Registry.discover(())
-if "alert" not in {provided.partition(" ")[0] for info in REGISTRY.plugins for provided in info.provides}:
+if "alert" not in {provided.partition(" ")[0] for info in REGISTRY.list_plugins() for provided in info.provides}:
     pytest.exit("relay is not installed as pyproject.toml has it: make .venv/dev.done", 1)
 
 

@@ -66,9 +66,9 @@ async def test_a_plugin_of_an_earlier_version_runs_as_it_is(daemon: Daemon, monk
 def test_a_plugin_of_an_earlier_version_provides_what_it_did(tmp_path: Path) -> None:
     (tmp_path / "old.py").write_text(PLUGIN.read_text())
     registry = Registry.discover([tmp_path])
-    (info,) = [info for info in registry.plugins if info.name == "old"]
+    (info,) = [info for info in registry.list_plugins() if info.name == "old"]
     assert (info.error, info.notes) == (None, ())
     types = ("source old_hook", "filter old_names", "connector old_lake", "alert old_pager", "command old")
     assert {*info.provides} == {*types}
-    (command,) = [command for command in registry.commands if command.name == "old"]
+    (command,) = [command for command in registry.list_commands() if command.name == "old"]
     assert CliRunner().invoke(command).output == "0.1.0\n"

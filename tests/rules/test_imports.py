@@ -10,6 +10,7 @@ import pytest
 from relay.cli.main import relay
 from relay.commands import COMMANDS
 from relay.config import KINDS, Registry
+from relay.plugin_places import find_entry_points
 from tests.daemon import Daemon
 
 TELL: Final = "import atexit, sys; atexit.register(lambda: print(*sys.modules)); from relay.cli.main import main; "
@@ -20,7 +21,7 @@ UNUSED: Final = {
 }
 """What a relay with its journal on disk does without, unless it is asked."""
 MOST_OF_HELP: Final = 13
-MOST_OF_DAEMON: Final = 373
+MOST_OF_DAEMON: Final = 318
 MOST_OF_CONSOLE: Final = 285
 """The most modules of relay and its plugins that each may import. A module takes half a millisecond or more."""
 
@@ -33,6 +34,8 @@ async def test_a_start_imports_nothing_that_the_configuration_does_not_use(daemo
     await daemon.start()
     assert await daemon.stop() == 0
     modules = {*daemon.stdout.read_text().split()}
+    if not all(find_entry_points().values()):
+        pytest.skip("this environment is older than pyproject.toml: run make .venv/dev.done")
     registry = Registry.discover(())
     libraries = {library for kind in KINDS for one in registry.get_types(kind).values() for library in one.requires}
     assert not modules & (UNUSED | libraries)

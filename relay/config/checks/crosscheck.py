@@ -5,10 +5,9 @@ Most of it reads the tables as written, so that a mistake elsewhere in a table h
 
 import re
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -72,24 +71,27 @@ def find_useless_tokens(sources: Mapping[str, Configured[Any, Any]], merged: Mer
             yield merged.make_mistake(("source", name, "tokens"), reason)
 
 
-def find_unmatched_entries(merged: Merged, made: Collection[str]) -> Iterator[Mistake]:
+def find_unmatched_entries(merged: Merged, list_made: Callable[[], Collection[str]]) -> Iterator[Mistake]:
     """Find entries of `events` that match nothing known, nor what sources make. New types come monthly."""
     for name, table in merged.list_tables("connector"):
         texts = [] if is_off(table) else _list_texts(table.get("events"))
         places = (("connector", name, "events", number) for number, _ in texts)
-        found = match_entries([entry for _, entry in texts], made)
+        found = match_entries([entry for _, entry in texts], list_made)
         for place, (reason, suggestion) in zip(places, found, strict=True):
             if reason:
                 yield merged.make_mistake(place, reason, suggestion)
 
 
-def match_entries(entries: Sequence[str], made: Collection[str]) -> Iterator[tuple[str, str | None]]:
-    """Yield each entry of a selection that matches nothing, with a suggestion ("" for none) for the first SUGGESTED."""
+def match_entries(entries: Sequence[str], list_made: Callable[[], Collection[str]]) -> Iterator[tuple[str, str | None]]:
+    """Yield each entry of a selection that matches nothing, with a suggestion ("" for none) for the first SUGGESTED.
+
+    `list_made`: lists the event types that sources make; called for an entry that matches no type of the catalogue.
+    """
     left = SUGGESTED
     for entry in entries:
         named = entry.strip("! ")
         selection = Selection([named])
-        if named in ("", "*", UNKNOWN) or any(map(selection.wants, chain(TYPES, made))):
+        if named in ("", "*", UNKNOWN) or any(map(selection.wants, TYPES)) or any(map(selection.wants, list_made())):
             yield "", None
             continue
         left -= 1
@@ -177,7 +179,7 @@ def _make_selection(connector: Configured[Any, Any]) -> Selection:
 def find_unknown_keys(
     connectors: Mapping[str, Configured[Any, Any]],
     filters: Mapping[str, Configured[Any, Any]],
-    made: Collection[str],
+    list_made: Callable[[], Collection[str]],
     merged: Merged,
 ) -> Iterator[Mistake]:
     """Find keys of tables by event type that are neither known nor made by sources or filters."""
@@ -186,7 +188,7 @@ def find_unknown_keys(
         for setting in connector.plugin.per_type_settings if connector.settings.enabled else ():
             keys = getattr(connector.settings, setting)
             for key in keys if isinstance(keys, Mapping) else ():
-                if key not in TYPES and key not in made and key not in by_filters:
+                if key not in TYPES and key not in by_filters and key not in list_made():
                     reason = f'"{key}" is no known event type'
                     yield merged.make_mistake(("connector", name, setting, key), reason, find_closest(key, TYPES))
 
@@ -244,9 +246,8 @@ def find_rivalries(registry: Registry, merged: Merged) -> Iterator[Mistake]:
 
 def find_broken_plugins(registry: Registry) -> Iterator[Mistake]:
     """Find plugins that cannot be used, whether a table needs them or not."""
-    for info in registry.plugins:
-        if info.error:
-            yield Mistake(reason=f"plugin {info.name} ({info.origin}) cannot be used: {info.reason}")
+    for info in registry.broken:
+        yield Mistake(reason=f"plugin {info.name} ({info.origin}) cannot be used: {info.reason}")
 
 
 def find_large_bodies(ingest: IngestSettings, journal: JournalSettings, merged: Merged) -> Iterator[Mistake]:

@@ -105,7 +105,7 @@ class TableChecks:
             if one := self._settings(("test", name), table, settings.RouteTestSettings):
                 found[name] = one
         self.mistakes.extend(self._drop_known(checks.find_mistakes(found, folders, self.merged, lacks=lacks)))
-        self.warnings.extend(checks.find_unknown_types(found, self.registry.made, self.merged))
+        self.warnings.extend(checks.find_unknown_types(found, self.registry.list_made, self.merged))
         tests = [
             RouteTest(name, one, *(self.merged.find_origin(("test", name)) or ("", None)))
             for name, one in found.items()
@@ -153,22 +153,22 @@ class TableChecks:
         return Configured(name, plugin, settings, file, line) if settings else None
 
     def _plugin(self, kind: str, name: str, table: dict[str, Any]) -> type[Plugin] | None:
-        known = self.registry.get_types(kind)
         wanted = table.get("type")
+        if isinstance(wanted, str) and (plugin := self.registry.get_type(kind, wanted)):
+            return plugin
+        known = self.registry.list_names(kind)
         listed = f"known {kind} types: {', '.join(sorted(known)) or 'none'}"
         if wanted is None:
             self._add_mistake((kind, name, "type"), f"is missing; {listed}")
             return None
-        if not isinstance(wanted, str) or wanted not in known:
-            suspects = self.registry.find_suspects(wanted)
-            broken = [f"; plugin {info.name} is broken: {info.reason}" for info in suspects[:SUSPECTS]]
-            broken += [f"; {len(suspects) - SUSPECTS} more plugins are broken"] if len(suspects) > SUSPECTS else []
-            stale = [f"; the new code of plugin {plugin} takes a restart" for plugin in self.stale]
-            new = [f"; plugin {plugin} came after the start, and takes a restart" for plugin in self.unloaded]
-            reason = f'there is no {kind} type "{wanted}"; {listed}{"".join([*broken, *stale, *new])}'
-            self._add_mistake((kind, name, "type"), reason, find_closest(wanted, known))
-            return None
-        return known[wanted]
+        suspects = self.registry.find_suspects(wanted)
+        broken = [f"; plugin {info.name} is broken: {info.reason}" for info in suspects[:SUSPECTS]]
+        broken += [f"; {len(suspects) - SUSPECTS} more plugins are broken"] if len(suspects) > SUSPECTS else []
+        stale = [f"; the new code of plugin {plugin} takes a restart" for plugin in self.stale]
+        new = [f"; plugin {plugin} came after the start, and takes a restart" for plugin in self.unloaded]
+        reason = f'there is no {kind} type "{wanted}"; {listed}{"".join([*broken, *stale, *new])}'
+        self._add_mistake((kind, name, "type"), reason, find_closest(wanted, known))
+        return None
 
     def _settings(self, path: KeyPath, table: object, model: type[S]) -> S | None:
         try:
@@ -204,7 +204,7 @@ class TableChecks:
     def check_between_tables(self) -> None:
         """Report what is wrong between tables in any case."""
         self.mistakes.extend(self._drop_known(clashes.find_path_clashes(self.merged)))
-        self.warnings.extend(crosscheck.find_unmatched_entries(self.merged, self.registry.made))
+        self.warnings.extend(crosscheck.find_unmatched_entries(self.merged, self.registry.list_made))
         self.warnings.extend(crosscheck.find_unknown_triggers(self.merged))
         self.warnings.extend(crosscheck.find_rivalries(self.registry, self.merged))
         self.warnings.extend(crosscheck.find_broken_plugins(self.registry))

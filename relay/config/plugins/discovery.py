@@ -7,7 +7,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import Final
@@ -15,20 +15,24 @@ from typing import Final
 from msgspec import Struct
 
 from relay.api.internal import NotPlain, check_plain, read_plain
-from relay.plugin_places import OWN, find_drop_ins, find_entry_points
+from relay.plugin_places import OWN, Key, find_drop_ins, find_entry_points
 
 Stamp = Mapping[str, bytes]
 MOST_BYTES: Final = 64 << 20
 
 
 class Candidate(Struct, frozen=True):
-    """A plugin that was found but not loaded yet. `load` may raise anything."""
+    """A plugin that was found but not loaded yet. `find_place` and `load` may raise anything."""
 
     name: str
     origin: str
     version: str
+    find_place: Callable[[], Path | None]
+    """Finds its file, or the folder of a package."""
     load: Callable[[], ModuleType]
     is_drop_in: bool
+    provides: Sequence[Key] = ()
+    """What it provides, if its package says so."""
 
 
 def find_candidates(folders: Sequence[Path]) -> Iterator[Candidate]:
@@ -37,7 +41,7 @@ def find_candidates(folders: Sequence[Path]) -> Iterator[Candidate]:
     Drop-ins come first, by folder and name, then relay's own, then those of packages, by package and plugin.
     """
     for name, path in find_drop_ins(folders).items():
-        yield Candidate(name, str(path), "", partial(_load_drop_in, path), is_drop_in=True)
+        yield Candidate(name, str(path), "", partial(Path, path), partial(_load_drop_in, path), is_drop_in=True)
     yield from find_installed()
 
 
@@ -53,7 +57,8 @@ def find_installed() -> Iterator[Candidate]:
     for origin, version, point in sorted(
         installed, key=lambda one: (one[0] != OWN, re.sub(r"[-_.]+", "-", one[0]).lower(), one[2].name)
     ):
-        yield Candidate(point.name, origin, version, point.load, is_drop_in=False)
+        find_place, provides = partial(_find_place, point.module), points[point]
+        yield Candidate(point.name, origin, version, find_place, point.load, is_drop_in=False, provides=provides)
 
 
 def _load_drop_in(path: Path) -> ModuleType:
@@ -82,10 +87,12 @@ def _load_drop_in(path: Path) -> ModuleType:
     return module
 
 
-def find_place(module: ModuleType) -> Path | None:
-    """Return the file of a module, or the folder of a package."""
-    file = getattr(module, "__file__", None)
-    return None if file is None else Path(file).parent if hasattr(module, "__path__") else Path(file)
+def _find_place(module: str) -> Path | None:
+    """Return the file of a module, or the folder of a package. Imports the package around the module alone."""
+    spec = find_spec(module)
+    if spec is None or not spec.has_location or spec.origin is None:
+        return None
+    return Path(spec.origin) if spec.submodule_search_locations is None else Path(spec.origin).parent
 
 
 def read_stamp(path: Path) -> Stamp:

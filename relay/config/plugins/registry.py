@@ -2,6 +2,8 @@
 
 Of several that provide the same, the first one counts (`find_candidates` gives the order). The others are left out, and
 users of the type are warned. relay's own commands count before all.
+
+A plugin whose package says what it provides is loaded when a part of it is asked for; every other plugin at once.
 """
 
 import inspect
@@ -41,12 +43,11 @@ from relay.config.plugins.discovery import (
     Stamp,
     digest_stamp,
     find_candidates,
-    find_place,
     read_stamp,
 )
 from relay.config.plugins.probe import Probed, probe
 from relay.guests import contained, name_error
-from relay.plugin_places import PLUGIN_FOLDERS
+from relay.plugin_places import PLUGIN_FOLDERS, Key
 
 KINDS: Final[Mapping[str, tuple[type[Plugin], type[Settings]]]] = {
     "source": (Source, SourceSettings),
@@ -94,17 +95,16 @@ class Registry:
     """All plugins of a process."""
 
     def __init__(self) -> None:
-        self.plugins: list[PluginInfo] = []
-        self._provided: dict[tuple[str, str], tuple[Thing, str]] = {}
-        """What counts by kind and name, and its origin."""
-        self._code: dict[tuple[str, str], str] = {}
+        self._plugins: dict[str, PluginInfo] = {}
+        """The plugins by key."""
+        self._provided: dict[Key, tuple[Thing | Candidate, str]] = {}
+        """What counts by kind and name, and its origin. A plugin that is not loaded yet stands for what it provides."""
+        self._code: dict[Key, str] = {}
         """The plugin of each module, named as in `stale`."""
-        self._left_out: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        self._left_out: defaultdict[Key, list[str]] = defaultdict(list)
         """Origins of the same that do not count."""
         self._stamps: dict[Path, tuple[str, Stamp]] = {}
-        """Each plugin's place, name, and stamp when it was loaded."""
-        self._notes: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
-        """Notes by name and origin of a plugin."""
+        """Each plugin's place, name, and stamp when it was found."""
         self.folders: Sequence[Path] = ()
         """The folders of drop-in plugins."""
         self.fingerprints: dict[str, str] = {}
@@ -116,9 +116,9 @@ class Registry:
 
     @classmethod
     def discover(cls, folders: Sequence[Path] = PLUGIN_FOLDERS, known: Mapping[str, str] | None = None) -> "Registry":
-        """Load the plugins in drop-in folders and the installed ones (entry points of the group `relay`).
+        """Find the plugins in drop-in folders and the installed ones (entry points of the group `relay`).
 
-        What cannot be loaded is in `plugins` with its error. What plugins print meanwhile goes to standard error.
+        What cannot be loaded is in `broken` with its error. What plugins print meanwhile goes to standard error.
         `known`: the fingerprints of another process. Plugins that came after its start are left out, and `stale` has
         the plugins whose files have changed since.
         """
@@ -127,9 +127,7 @@ class Registry:
         with redirect_stdout(sys.stderr):
             for candidate in find_candidates(folders):
                 if known is None or make_key(candidate.name, candidate.origin) in known:
-                    registry.plugins.append(registry._add(candidate, known))
-        for number, info in enumerate(registry.plugins):
-            registry.plugins[number] = replace(info, notes=tuple(registry._notes[info.name, info.origin]))
+                    registry._add(candidate, known)
         return registry
 
     def provide(self, types: Iterable[type[Plugin]]) -> None:
@@ -144,9 +142,8 @@ class Registry:
     @property
     def unloaded(self) -> list[str]:
         """The plugins that came after this registry was made, with where they are. Reads folders and metadata."""
-        known = {info.key for info in self.plugins}
         found = find_candidates(self.folders)
-        return [key for key in (make_key(one.name, one.origin) for one in found) if key not in known]
+        return [key for key in (make_key(one.name, one.origin) for one in found) if key not in self._plugins]
 
     def _find_changed(self) -> dict[Path, tuple[str, Stamp]]:
         """Return the changed plugins by place: their names, and their present stamps."""
@@ -165,41 +162,46 @@ class Registry:
         """Return whether a type belongs to a plugin, named as in `stale`."""
         return self._code.get((kind, str(type))) == plugin
 
+    def list_names(self, kind: str) -> list[str]:
+        """Return the names of all types of a kind (`source`, `connector`, `filter`, `alert`). Loads none."""
+        return [name for of, name in self._provided if of == kind]
+
+    def get_type(self, kind: str, name: str) -> type[Plugin] | None:
+        """Return the class of this type; None without any."""
+        return cast("type[Plugin] | None", self._find(kind, name))
+
     def get_types(self, kind: str) -> dict[str, type[Plugin]]:
-        """Return all classes of a kind (`source`, `connector`, `filter`, `alert`) by type name."""
-        return {name: cast("type[Plugin]", thing) for (of, name), (thing, _) in self._provided.items() if of == kind}
+        """Return all classes of a kind by type name. Loads all plugins with such classes."""
+        return {name: one for name in self.list_names(kind) if (one := self.get_type(kind, name))}
 
-    def get_connector(self, name: str) -> type[Connector] | None:
-        """Return the connector class of this type; None without any."""
-        return cast("type[Connector] | None", self.get_types("connector").get(name))
-
-    def get_source(self, name: str) -> type[Source] | None:
-        """Return the source class of this type; None without any."""
-        return cast("type[Source] | None", self.get_types("source").get(name))
-
-    def get_filter(self, name: str) -> type[Filter] | None:
-        """Return the filter class of this type; None without any."""
-        return cast("type[Filter] | None", self.get_types("filter").get(name))
-
-    @property
-    def made(self) -> list[str]:
-        """Event types that sources make themselves."""
+    def list_made(self) -> list[str]:
+        """Return the event types that sources make themselves. Loads all sources."""
         return [made for source in self.get_types("source").values() for made in getattr(source, "emitted_types", ())]
 
+    def list_commands(self) -> list[click.Command]:
+        """Return the commands that plugins add to `relay`."""
+        found = [self._find("command", name) for name in self.list_names("command")]
+        return [cast("click.Command", command) for command in found if command]
+
+    def list_plugins(self) -> list[PluginInfo]:
+        """Return all plugins. Loads all of them: only then is known which are broken."""
+        for key in [*self._provided]:
+            self._find(*key)
+        return [*self._plugins.values()]
+
     @property
-    def commands(self) -> list[click.Command]:
-        """Commands that plugins add to `relay`."""
-        return [cast("click.Command", thing) for (kind, _), (thing, _) in self._provided.items() if kind == "command"]
+    def broken(self) -> list[PluginInfo]:
+        """The plugins that could not be loaded."""
+        return [info for info in self._plugins.values() if info.error]
 
     def find_suspects(self, type: object) -> list[PluginInfo]:
         """Return the broken plugins that might provide this type: the one of that name, else all."""
-        broken = [info for info in self.plugins if info.error]
-        return [info for info in broken if info.name == type] or broken
+        return [info for info in self.broken if info.name == type] or self.broken
 
     def describe_notes(self, info: PluginInfo) -> list[str]:
         """Return the notes of a plugin, and which libraries its types lack. Looks for the libraries."""
-        classes = {f"{kind} {name}": thing for (kind, name), (thing, _) in self._provided.items()}
-        lacking = [(one, describe_missing(getattr(classes[one], "requires", {}))) for one in info.provides]
+        provided = {one: self._find(*one.split(" ", 1)) for one in info.provides}
+        lacking = [(one, describe_missing(getattr(thing, "requires", {}))) for one, thing in provided.items()]
         return [*info.notes, *(f"{one} {missing}" for one, missing in lacking if missing)]
 
     def find_provider(self, kind: str, name: object) -> str:
@@ -207,64 +209,83 @@ class Registry:
         return next((place for key, (_, place) in self._provided.items() if key == (kind, name)), "relay itself")
 
     @property
-    def rivalries(self) -> Mapping[tuple[str, str], str]:
+    def rivalries(self) -> Mapping[Key, str]:
         """What several plugins provide, by kind and name, in a sentence."""
         return {
             key: f"of {self.find_provider(*key)} counts, that of {' and of '.join(others)} is left out"
             for key, others in self._left_out.items()
         }
 
-    def _add(self, candidate: Candidate, known: Mapping[str, str] | None) -> PluginInfo:
-        name, origin, version = candidate.name, candidate.origin, candidate.version
-        place = Path(origin) if candidate.is_drop_in else None
-        if place:  # what cannot be loaded may be mended
-            self._stamps[place] = name, read_stamp(place)
+    def _add(self, candidate: Candidate, known: Mapping[str, str] | None) -> None:
+        """Take over what a plugin provides. Load the plugin, unless its package says what it provides."""
+        name, origin, version, notes = candidate.name, candidate.origin, candidate.version, list[str]()
+        things: Mapping[Key, Thing | Candidate] = dict.fromkeys(candidate.provides, candidate)
+        place = None
         try:
             with contained(until_ctrl_c=True), _limit_time(LOAD_S):  # whatever a plugin does while it is imported
-                module = candidate.load()
-                if place is None and (place := find_place(module)):
-                    self._stamps[place] = name, read_stamp(place)
-                things = _sort_by_key(_list_things(module))
-                version = version or str(getattr(module, "__version__", ""))
-                classes = () if things else _find_own_classes(module)
-                untyped = [(one.__name__, one.__bases__[0].__name__) for one in classes]
+                if place := candidate.find_place():
+                    self._stamps[place] = name, read_stamp(place)  # before: what cannot be loaded may be mended
+                if not things:
+                    module = candidate.load()
+                    things = _sort_by_key(_list_things(module))
+                    version = version or str(getattr(module, "__version__", ""))
+                    notes += () if things else _find_untyped(module)
         except Exception as error:
-            broken = PluginInfo(name, origin, version, error=name_error(error).strip())
-            self.fingerprints[broken.key] = BROKEN
-            return broken
-        for one, base in untyped:
-            self._note(candidate, f'class {one} has no type: write class {one}({base}, type="{one.lower()}")')
+            info = PluginInfo(name, origin, version, error=name_error(error).strip())
+            self._plugins[info.key], self.fingerprints[info.key] = info, BROKEN
+            return
         where = origin if candidate.is_drop_in else f"{origin}, {place}"
-        provided = self._claim(things, candidate, f"plugin {name} ({where})")
+        provided = [key for key, thing in things.items() if self._claim(key, thing, f"plugin {name} ({where})", notes)]
         self._code |= dict.fromkeys(provided, make_key(name, place))
-        info = PluginInfo(name, origin, version, tuple(f"{kind} {name}" for kind, name in provided))
+        info = PluginInfo(name, origin, version, tuple(map(" ".join, provided)), notes=tuple(notes))
+        self._plugins[info.key] = info
         self.fingerprints[info.key] = digest = digest_stamp(self._stamps[place][1]) if place else ""
         if known is not None and known[info.key] != digest:
             self._newer.append(make_key(name, place))
-        return info
 
-    def _claim(
-        self, things: Mapping[tuple[str, str], Thing], candidate: Candidate, where: str
-    ) -> list[tuple[str, str]]:
-        """Take over what a plugin provides, except what another one provides already."""
-        provided = []
-        for key, thing in things.items():
-            kind, name = key
-            known = self._provided.get(key)
-            if kind == "command" and name in (*COMMANDS, *ALIASES):
-                owner = "relay itself"
-            elif known is None or known[0] is thing:  # a package may name a class in two places
-                self._provided.setdefault(key, (thing, where))
-                provided.append(key)
-                continue
-            else:
-                owner = known[1]
-            self._left_out[key].append(where)
-            self._note(candidate, f"its {kind} {name} is left out: that of {owner} counts")
-        return provided
+    def _claim(self, key: Key, thing: Thing | Candidate, where: str, notes: list[str]) -> bool:
+        """Take over a thing, unless another plugin provides the same already. Then note that."""
+        kind, name = key
+        if kind == "command" and name in (*COMMANDS, *ALIASES):
+            owner = "relay itself"
+        else:
+            known, owner = self._provided.setdefault(key, (thing, where))
+            if known is thing:  # it is new; or a package names a class in two places
+                return True
+        self._left_out[key].append(where)
+        notes.append(f"its {kind} {name} is left out: that of {owner} counts")
+        return False
 
-    def _note(self, plugin: Candidate, note: str) -> None:
-        self._notes[plugin.name, plugin.origin].append(note)
+    def _find(self, kind: str, name: str) -> Thing | None:
+        """Return what counts by this kind and name; None without any. Load its plugin first if necessary."""
+        thing, _ = self._provided.get((kind, name), (None, ""))
+        if not isinstance(thing, Candidate):
+            return thing
+        self._load(thing)
+        return self._find(kind, name)
+
+    def _load(self, plugin: Candidate) -> None:
+        """Put what a plugin provides in the place of the plugin. A broken plugin provides nothing.
+
+        Code that came after the start is code of another relay, or for another relay: it takes a restart.
+        """
+        things: dict[Key, Thing] = {}
+        try:
+            with contained(until_ctrl_c=True), _limit_time(LOAD_S), redirect_stdout(sys.stderr):
+                if (place := plugin.find_place()) and read_stamp(place) != self._stamps[place][1]:
+                    raise RuntimeError("its files have changed since relay found it, and take a restart")
+                things = _sort_by_key(_list_things(plugin.load()))
+                if things.keys() != {*plugin.provides}:
+                    says, has = (", ".join(sorted(map(" ".join, keys))) for keys in (plugin.provides, things))
+                    raise TypeError(f"its package says that it provides {says}, and it provides {has or 'nothing'}")
+        except Exception as error:
+            things, info = {}, self._plugins[make_key(plugin.name, plugin.origin)]
+            self._plugins[info.key] = replace(info, provides=(), error=name_error(error).strip())
+        left = [
+            (key, things.get(key) if thing is plugin else thing, where)
+            for key, (thing, where) in self._provided.items()
+        ]
+        self._provided = {key: (thing, where) for key, thing, where in left if thing is not None}
 
 
 @contextmanager
@@ -308,6 +329,13 @@ def _list_things(module: ModuleType) -> Iterator[Thing]:
         yield from (plugin for plugin in _find_own_classes(module) if vars(plugin).get("type"))
 
 
+def _find_untyped(module: ModuleType) -> Iterator[str]:
+    """Yield notes of the plugin classes without a type name."""
+    for one in _find_own_classes(module):
+        name, base = one.__name__, one.__bases__[0].__name__
+        yield f'class {name} has no type: write class {name}({base}, type="{name.lower()}")'
+
+
 def _find_own_classes(module: ModuleType) -> Iterator[type[Plugin]]:
     """Yield the plugin classes that the module or its submodules define, with a type name or without."""
     for thing in vars(module).values():
@@ -316,12 +344,12 @@ def _find_own_classes(module: ModuleType) -> Iterator[type[Plugin]]:
             yield thing
 
 
-def _sort_by_key(things: Iterator[Any]) -> dict[tuple[str, str], Thing]:
+def _sort_by_key(things: Iterator[Any]) -> dict[Key, Thing]:
     """Return what a plugin provides by kind and name.
 
     Raises TypeError if no plugin can provide a thing, ValueError if two things have one name.
     """
-    found: dict[tuple[str, str], Thing] = {}
+    found: dict[Key, Thing] = {}
     for thing in things:
         kinds = [kind for kind, (base, _) in KINDS.items() if isinstance(thing, type) and issubclass(thing, base)]
         if isinstance(thing, click.Command) and thing.name:

@@ -1,7 +1,7 @@
 """Checks what the tables [test.NAME] name: connectors, event types and files."""
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -42,11 +42,11 @@ def find_mistakes(
 
 
 def find_unknown_types(
-    tests: Mapping[str, RouteTestSettings], made: Collection[str], merged: Merged
+    tests: Mapping[str, RouteTestSettings], list_made: Callable[[], Collection[str]], merged: Merged
 ) -> Iterator[Mistake]:
     """Find events of a type that is neither known nor made by sources."""
     for name, test in tests.items():
         written = json.loads(test.event)["event_type"] if test.event else ""
-        if written and written not in TYPES and written not in made:
+        if written and written not in TYPES and written not in list_made():
             path, reason = (KIND, name, "event"), f'"{written}" is no known event type'
             yield merged.make_mistake(path, reason, suggest_entry(written))

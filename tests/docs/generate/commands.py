@@ -50,7 +50,7 @@ def commands() -> dict[str, click.Command]:
     context = click.Context(relay, info_name="relay")
     added = [
         one.name
-        for one in Registry.discover(()).commands
+        for one in Registry.discover(()).list_commands()
         if one.name and inspect.unwrap(one.callback or page).__module__.startswith("relay_plugins.")
     ]
     found: dict[str, click.Command] = {}

@@ -249,7 +249,7 @@ def test_commands_of_own_plugins_are_found_without_the_others(monkeypatch):
     monkeypatch.setattr(Registry, "discover", None)
     found = [one.name for one in find_added()]
     monkeypatch.undo()
-    assert {*found} == {one.name for one in Registry.discover(()).commands} == {"cohorts", "postgres"}
+    assert {*found} == {one.name for one in Registry.discover(()).list_commands()} == {"cohorts", "postgres"}
 
 
 def test_the_version_is_told():

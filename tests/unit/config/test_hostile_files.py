@@ -130,5 +130,5 @@ def test_a_secret_or_a_plugin_that_is_no_file_is_told(tmp_path: Path) -> None:
         os.mkfifo(tmp_path / name)
     assert Secret("file", str(tmp_path / "token")).problem is not None
     assert str(Secret("file", "/dev/zero").problem).endswith("it is a device, not a file")
-    (broken,) = [info for info in Registry.discover([tmp_path]).plugins if info.name == "plugin"]
+    (broken,) = [info for info in Registry.discover([tmp_path]).list_plugins() if info.name == "plugin"]
     assert broken.reason == "NotPlain: is a FIFO, not a file"

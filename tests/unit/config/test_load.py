@@ -27,7 +27,7 @@ def test_defaults_stand_where_nothing_is_written(tmp_path, registry):
     assert (config.journal.retention, config.journal.memory) == (7 * 86400, 64 << 20)
     assert config.parked.retention == 90 * 86400
     assert (config.runtime.drain, config.log.level, config.log.format) == (10, "info", "auto")
-    assert config.sources["s"].plugin is registry.get_source("hook")
+    assert config.sources["s"].plugin is registry.get_type("source", "hook")
     assert config.connectors["c"].plugin("c", config.connectors["c"].settings, folder=tmp_path).settings.timeout == 30
 
 

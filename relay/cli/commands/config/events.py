@@ -40,7 +40,7 @@ def events(pattern: str | None, entries: tuple[str, ...], as_json: bool, plugin_
     Exit codes: 0 found; 1 no such type.
     """
     registry = Registry.discover(plugin_folders or PLUGIN_FOLDERS)
-    made = [one for one in registry.made if one not in TYPES]
+    made = [one for one in registry.list_made() if one not in TYPES]
     known = [
         *(KnownType(name, **asdict(one)) for name, one in TYPES.items()),
         *(KnownType(one, "", "", "made") for one in made),
@@ -53,7 +53,7 @@ def events(pattern: str | None, entries: tuple[str, ...], as_json: bool, plugin_
     if entries:
         selection = Selection(drop_opt_in([entry.strip() for entry in entries]))
         found = [replace(one, entry=selection.explain(one.type)) for one in found if selection.wants(one.type)]
-        warn_of_unknown_entries(entries, made)
+        warn_of_unknown_entries(entries, lambda: made)
     if as_json:
         click.echo(json.dumps([*map(asdict, found)], indent=2))
     elif found:

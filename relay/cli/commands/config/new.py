@@ -306,7 +306,7 @@ def _add_command(kind: str) -> None:
         # Refuse a name that is no name of a type and of a module
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or iskeyword(name):
             raise click.BadParameter("a name is made of a-z, 0-9 and _, and starts with a letter", param_hint="NAME")
-        if name in Registry.discover(plugin_folders or PLUGIN_FOLDERS).get_types(kind):
+        if name in Registry.discover(plugin_folders or PLUGIN_FOLDERS).list_names(kind):
             raise click.BadParameter(f"there is {add_article(kind)} type {name} already", param_hint="NAME")
         module = f"relay_{name}" if as_package else name
         if module in sys.stdlib_module_names or find_spec(module):

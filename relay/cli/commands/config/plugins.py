@@ -33,7 +33,7 @@ def plugins(ctx: click.Context, as_json: bool, plugin_folders: tuple[Path, ...])
     if ctx.invoked_subcommand:
         return
     registry = Registry.discover(plugin_folders or PLUGIN_FOLDERS)
-    found = [replace(info, notes=tuple(registry.describe_notes(info))) for info in registry.plugins]
+    found = [replace(info, notes=tuple(registry.describe_notes(info))) for info in registry.list_plugins()]
     if as_json:
         click.echo(json.dumps([asdict(info) for info in found], indent=2))
         return
@@ -61,7 +61,7 @@ def show(ctx: click.Context, type: str, as_json: bool, plugin_folders: tuple[Pat
     given = plugin_folders or (ctx.parent.params["plugin_folders"] if ctx.parent else ())
     folders = given or PLUGIN_FOLDERS
     registry = Registry.discover(folders)
-    kinds = [kind for kind in KINDS if type in registry.get_types(kind)]
+    kinds = [kind for kind in KINDS if registry.get_type(kind, type)]
     if not kinds:
         raise click.ClickException(_explain_unknown(registry, type, folders))
     found = [_describe(registry, kind, type) for kind in kinds]
@@ -72,7 +72,7 @@ def show(ctx: click.Context, type: str, as_json: bool, plugin_folders: tuple[Pat
 
 
 def _explain_unknown(registry: Registry, type: str, folders: Sequence[Path]) -> str:
-    closest = find_closest(type, [name for kind in KINDS for name in registry.get_types(kind)])
+    closest = find_closest(type, [name for kind in KINDS for name in registry.list_names(kind)])
     broken = [f"; plugin {info.name} is broken: {info.reason}" for info in registry.find_suspects(type)[:1]]
     meant = f"; did you mean {closest}?" if closest else ""
     looked = f"; plugins are looked for in {', '.join(map(str, folders))} (--plugins)" if not broken else ""

@@ -47,14 +47,15 @@ def check_configuration(it: Installation) -> Iterator[Finding]:
 
 def check_plugins(it: Installation) -> Iterator[Finding]:
     """Find plugins that cannot be used, and plugin folders that others can write to."""
-    for info in it.registry.plugins:
+    plugins = it.registry.list_plugins()
+    for info in plugins:
         if info.error:
             yield Finding("warning", f"plugin {info.name}", f"{info.origin}: {info.reason}", "see relay plugins")
     for folder in it.plugin_folders:
         if folder.is_dir() and folder.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             advice = f"chmod go-w {folder}"
             yield Finding("warning", "plugin folder", f"{folder} can be written by others than its owner", advice)
-    good = sum(not info.error for info in it.registry.plugins)
+    good = sum(not info.error for info in plugins)
     yield Finding("ok", "plugins", f"{good} can be used")
 
 

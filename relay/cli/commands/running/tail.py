@@ -42,7 +42,7 @@ def tail(
     Exit codes: 0 ended; 1 no relay runs, or no such connector.
     """
     if Selection(entries).warnings():  # else no plugin need be asked
-        warn_of_unknown_entries(entries, Registry.discover(plugin_folders or PLUGIN_FOLDERS).made)
+        warn_of_unknown_entries(entries, Registry.discover(plugin_folders or PLUGIN_FOLDERS).list_made)
     query = urlencode([("at", at), *(("events", entry) for entry in entries)])
     with suppress(KeyboardInterrupt, Gone):
         lines = require_running(state).read_lines(f"/tail?{query}", timeout=None)

@@ -49,8 +49,8 @@ def folder(tmp_path: Path) -> Path:
 def error_of(folder: Path, text: str) -> str | None:
     (folder / "bad.py").write_text(text)
     registry = Registry.discover([folder])
-    assert registry.get_connector("heap")
-    (found,) = [info for info in registry.plugins if info.name == "bad"]
+    assert registry.get_type("connector", "heap")
+    (found,) = [info for info in registry.list_plugins() if info.name == "bad"]
     return found.error
 
 

@@ -1,6 +1,9 @@
 import os
 import signal
 import sys
+import tomllib
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +11,7 @@ import relay.config.plugins.registry
 from relay.config.load import load
 from relay.config.mistake import ConfigError
 from relay.config.plugins.registry import Registry
+from relay.plugin_places import KINDS
 
 CONNECTOR = """from relay.api import *
 class C(Connector, type={type!r}):
@@ -37,14 +41,17 @@ def folder(tmp_path):
 
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
-    """Installs a distribution with these modules as entry points, in a folder on the path."""
+    """Installs a distribution with these modules as entry points, in a folder on the path.
 
-    def install(name, **modules):
+    `declared`: what the package says that its modules provide, as lines of entry points by kind.
+    """
+
+    def install(name, declared=(), **modules):
         about = tmp_path / "site" / f"{name}-1.5.dist-info"
         about.mkdir(parents=True)
         (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.5\n")
         lines = [f"{module} = relay_test_{module}\n" for module in modules]
-        (about / "entry_points.txt").write_text("[relay]\n" + "".join(lines))
+        (about / "entry_points.txt").write_text("[relay]\n" + "".join(lines) + "".join(declared))
         for module, text in modules.items():
             (tmp_path / "site" / f"relay_test_{module}.py").write_text(text)
         monkeypatch.syspath_prepend(str(tmp_path / "site"))
@@ -55,7 +62,7 @@ def installed(tmp_path, monkeypatch):
 
 
 def info(registry, name):
-    (found,) = [plugin for plugin in registry.plugins if plugin.name == name]
+    (found,) = [plugin for plugin in registry.list_plugins() if plugin.name == name]
     return found
 
 
@@ -67,22 +74,22 @@ def test_a_drop_in_file_provides_its_own_classes(folder):
     registry = Registry.discover([folder])
     found = info(registry, "talk")
     assert (found.origin, found.version, found.provides) == (str(folder / "talk.py"), "2.0", ("connector chat",))
-    assert registry.get_connector("chat").__module__ == "relay_dropin_talk"
-    assert (registry.get_source("chat"), registry.get_filter("chat")) == (None, None)
+    assert registry.get_type("connector", "chat").__module__ == "relay_dropin_talk"
+    assert (registry.get_type("source", "chat"), registry.get_type("filter", "chat")) == (None, None)
 
 
 def test_a_drop_in_package_may_import_its_own_modules(folder):
     (folder / "talk").mkdir()
     (folder / "talk" / "__init__.py").write_text("from .inner import C\n")
     (folder / "talk" / "inner.py").write_text(CONNECTOR.format(type="chat"))
-    assert Registry.discover([folder]).get_connector("chat").here == str(folder / "talk" / "inner.py")
+    assert Registry.discover([folder]).get_type("connector", "chat").here == str(folder / "talk" / "inner.py")
 
 
 def test_a_changed_drop_in_is_loaded_anew(folder):
     (folder / "talk.py").write_text(CONNECTOR.format(type="chat"))
-    assert Registry.discover([folder]).get_connector("chat")
+    assert Registry.discover([folder]).get_type("connector", "chat")
     (folder / "talk.py").write_text(CONNECTOR.format(type="chatter"))
-    assert Registry.discover([folder]).get_connector("chatter")
+    assert Registry.discover([folder]).get_type("connector", "chatter")
 
 
 def test_a_changed_module_of_a_drop_in_package_is_loaded_anew(folder):
@@ -90,7 +97,7 @@ def test_a_changed_module_of_a_drop_in_package_is_loaded_anew(folder):
     (folder / "talk" / "__init__.py").write_text("from .inner import C\n")
     for name in ("chat", "chatter"):
         (folder / "talk" / "inner.py").write_text(CONNECTOR.format(type=name))
-        assert Registry.discover([folder]).get_connector(name)
+        assert Registry.discover([folder]).get_type("connector", name)
 
 
 def test_of_two_drop_ins_with_one_name_the_first_folder_has_its_way(folder, tmp_path):
@@ -104,8 +111,8 @@ def test_names_with_an_underscore_or_a_dot_and_other_files_are_no_plugins(folder
     for name in ("_off.py", ".swp.py", "notes.txt"):
         (folder / name).write_text("1 / 0")
     (folder / "empty").mkdir()
-    assert {plugin.name for plugin in Registry.discover([folder, folder / "no"]).plugins} == {
-        plugin.name for plugin in Registry.discover([]).plugins
+    assert {plugin.name for plugin in Registry.discover([folder, folder / "no"]).list_plugins()} == {
+        plugin.name for plugin in Registry.discover([]).list_plugins()
     }
 
 
@@ -129,7 +136,7 @@ def test_a_broken_plugin_is_recorded_and_stops_nothing(folder, text, error):
     registry = Registry.discover([folder])
     assert info(registry, "bad").error.startswith(error)
     assert info(registry, "bad").provides == ()
-    assert registry.get_connector("chat")
+    assert registry.get_type("connector", "chat")
 
 
 def test_a_plugin_that_hangs_while_it_is_loaded_holds_up_nobody_for_long(folder, monkeypatch):
@@ -141,7 +148,7 @@ def test_a_plugin_that_hangs_while_it_is_loaded_holds_up_nobody_for_long(folder,
     registry = Registry.discover([folder])
     assert 3000 < signal.setitimer(signal.ITIMER_REAL, *before)[0] < 3600
     assert info(registry, "bad").error == "TimeoutError: it was not loaded within 0.2 s"
-    assert registry.get_connector("chat")
+    assert registry.get_type("connector", "chat")
 
 
 def test_an_unknown_type_is_explained_by_the_error_of_a_broken_plugin(folder, tmp_path):
@@ -178,7 +185,7 @@ def test_the_second_provider_of_a_type_provides_the_rest(folder):
     assert (info(registry, "b").error, info(registry, "b").provides) == (None, ("filter free",))
     note = f"its connector chat is left out: that of plugin a ({folder}/a.py) counts"
     assert info(registry, "b").notes == (note,)
-    assert registry.get_connector("chat").here == str(folder / "a.py")
+    assert registry.get_type("connector", "chat").here == str(folder / "a.py")
 
 
 def test_two_classes_of_one_type_in_a_plugin_are_its_error(folder):
@@ -193,8 +200,8 @@ def test_a_package_replaces_no_type_of_relay_or_of_an_earlier_package(installed,
     installed("aaa-relay", aaa=CONNECTOR.format(type="heap") + "class F(C, type='chat'): pass\n")
     installed("Zzz_relay", a=CONNECTOR.format(type="chat"), b="from relay_test_a import C\n")
     registry = Registry.discover([folder])
-    assert registry.get_connector("heap").__module__ == "relay_plugins.heap.connector"
-    assert registry.get_connector("chat").__module__ == "relay_test_aaa"
+    assert registry.get_type("connector", "heap").__module__ == "relay_plugins.heap.connector"
+    assert registry.get_type("connector", "chat").__module__ == "relay_test_aaa"
     places = {name: folder.parent / "site" / f"relay_test_{name}.py" for name in ("aaa", "a")}
     heap, chat = registry.rivalries["connector", "heap"], registry.rivalries["connector", "chat"]
     assert heap.startswith("of plugin heap (currents-relay, ")
@@ -204,7 +211,7 @@ def test_a_package_replaces_no_type_of_relay_or_of_an_earlier_package(installed,
     )
     assert info(registry, "aaa").error is None
     (folder / "mine.py").write_text(CONNECTOR.format(type="heap"))
-    assert Registry.discover([folder]).get_connector("heap").here == str(folder / "mine.py")
+    assert Registry.discover([folder]).get_type("connector", "heap").here == str(folder / "mine.py")
 
 
 @pytest.mark.parametrize("part", ["talk", "talk/__init__.py", "talk/inner.py", "."])
@@ -218,7 +225,7 @@ def test_a_drop_in_that_others_may_write_is_refused(folder, part, mode):
     assert info(registry, "talk").error == (
         f"PermissionError: {folder / part} can be written by others: chmod go-w {folder / part}"
     )
-    assert registry.get_connector("chat") is None
+    assert registry.get_type("connector", "chat") is None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
@@ -269,12 +276,72 @@ def test_installed_plugins_are_loaded_one_by_one(installed):
     assert info(registry, "broken").error == "ZeroDivisionError: division by zero"
 
 
+def test_a_plugin_is_loaded_when_needed_if_its_package_says_what_it_has(installed, folder):
+    declared = ["[relay.connector]\nchat = relay_test_chat\n[relay.filter]\nsieve = relay_test_chat\n"]
+    more = "class F(Filter, type='sieve'): apply = lambda *_: None\n"
+    installed("relay-chat", declared, chat=CONNECTOR.format(type="chat") + more, noise="print('noise')")
+    (folder / "a.toml").write_text("[connector.c]\ntype = 'stdout'\n[connector.d]\ntype = 'cat'\n")
+    registry = Registry.discover([])
+    assert ("relay_test_noise" in sys.modules, "relay_test_chat" in sys.modules) == (True, False)
+    assert {"chat", "stdout"} <= {*registry.list_names("connector")}
+    with pytest.raises(ConfigError) as error:
+        load([folder], registry)
+    (mistake,) = error.value.mistakes
+    assert (mistake.suggestion, "relay_test_chat" in sys.modules) == ("chat", False)
+    assert registry.get_type("filter", "sieve").__module__ == "relay_test_chat"
+    assert registry.get_type("connector", "chat").__module__ == "relay_test_chat"
+    assert info(registry, "chat").provides == ("connector chat", "filter sieve")
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        (
+            CONNECTOR.format(type="talk"),
+            "TypeError: its package says that it provides connector chat, and it provides connector talk",
+        ),
+        ("", "TypeError: its package says that it provides connector chat, and it provides nothing"),
+    ],
+)
+def test_a_broken_plugin_of_such_a_package_is_told_when_needed(installed, folder, text, error):
+    installed("relay-chat", ["[relay.connector]\nchat = relay_test_chat\n"], chat=text)
+    (folder / "a.toml").write_text("[connector.c]\ntype = 'chat'\n")
+    registry = Registry.discover([])
+    assert registry.broken == []
+    with pytest.raises(ConfigError) as raised:
+        load([folder], registry)
+    (mistake,) = raised.value.mistakes
+    assert f"plugin chat is broken: {error}" in mistake.reason
+    assert [(one.name, one.provides, one.error) for one in registry.broken] == [("chat", (), error)]
+
+
+def test_code_that_came_after_the_start_is_not_loaded(installed, folder):
+    """Neither here nor there: a running relay would run it beside its own older code."""
+    installed("relay-chat", ["[relay.connector]\nchat = relay_test_chat\n"], chat=CONNECTOR.format(type="chat"))
+    registry = Registry.discover([])
+    place = folder.parent / "site" / "relay_test_chat.py"
+    place.write_text(CONNECTOR.format(type="chat") + "    newer = True\n")
+    assert registry.get_type("connector", "chat") is None
+    assert "have changed since relay found it, and take a restart" in info(registry, "chat").error
+    assert registry.stale == [f"chat ({place})"]
+
+
+def test_the_package_of_relay_says_what_its_plugins_provide():
+    project = tomllib.loads((Path(__file__).parents[4] / "pyproject.toml").read_text())["project"]
+    points = project["entry-points"]
+    for name, module in points["relay"].items():
+        said = {(kind, one) for kind in KINDS for one, place in points[f"relay.{kind}"].items() if place == module}
+        things = relay.config.plugins.registry._list_things(import_module(module))
+        assert {*relay.config.plugins.registry._sort_by_key(things)} == said != set(), name
+
+
 def test_a_drop_in_replaces_one_type_of_an_installed_plugin(installed, folder):
     more = CONNECTOR.format(type="more").replace("class C", "class More")
     installed("relay-chat", chat=CONNECTOR.format(type="chat") + more)
     (folder / "mine.py").write_text(CONNECTOR.format(type="chat"))
     registry = Registry.discover([folder])
-    assert registry.get_connector("chat").here == str(folder / "mine.py")
+    assert registry.get_type("connector", "chat").here == str(folder / "mine.py")
     assert (info(registry, "chat").provides, info(registry, "chat").error) == (("connector more",), None)
     note = f"its connector chat is left out: that of plugin mine ({folder}/mine.py) counts"
     assert info(registry, "chat").notes == (note,)
@@ -298,7 +365,7 @@ def test_hooks_provide_types_made_in_another_way_and_commands(folder):
     registry = Registry.discover([folder])
     assert info(registry, "talk").error is None
     assert set(info(registry, "talk").provides) == {"filter chat", "command greet"}
-    assert "greet" in [command.name for command in registry.commands]
+    assert "greet" in [command.name for command in registry.list_commands()]
 
 
 def test_a_module_that_only_adds_commands_still_provides_its_classes(folder):
