@@ -17,6 +17,10 @@ CONTENT_BYTES: Final = 64 << 10
 """Bytes of the content of an event on a page."""
 
 
+PREDICATES: Final = frozenset({"is", "has", "was", "holds", "looks", "takes", "needs", "must", "should", "cannot"})
+"""First words of a sentence that lacks its subject: the setting that it is about."""
+
+
 class Templates:
     """The templates of the console."""
 
@@ -38,6 +42,7 @@ class Templates:
             "marked": mark_code,
             "advised": link_advice,
             "words": lambda name: name.replace("_", " "),
+            "about": split_subject,
             "content": lambda content: show_content(bytes(content)),
         }
         self._environment.globals["static"] = _Static().name_path
@@ -71,6 +76,14 @@ def show_content(content: bytes) -> str:
     is_cut = len(content) > CONTENT_BYTES
     text = getincrementaldecoder("utf-8")("backslashreplace").decode(content[:CONTENT_BYTES], final=not is_cut)
     return f"{text} ... (cut at {format_size(CONTENT_BYTES)})" if is_cut else text
+
+
+def split_subject(said: str, label: str) -> tuple[str, str]:
+    """Return the subject of a sentence about a setting, and the rest: the setting if the sentence has or lacks it, else
+    "". The two together read well beside the field, and behind a link to it."""
+    if re.match(rf"{re.escape(label)}(?![\w-])", said):
+        return label, said[len(label) :]
+    return (label, f" {said}") if said.partition(" ")[0] in PREDICATES else ("", said)
 
 
 def mark_code(text: str) -> Markup:

@@ -325,7 +325,7 @@ async def test_mistakes_stand_at_their_fields_in_the_words_of_relay_check(place:
     path = NEW_HTTP
     form = await open_form(place, path, name="wrong")
     found = find_mistakes(await post(place, path, form, "check"))
-    assert found["set.url"] == "is missing"
+    assert found["set.url"] == "url is missing"
     assert found["set.events"].startswith("nothing is ticked")
     form |= {"set.url": "ftp://x", "set.timeout": "30", "set.retry.max": "1x", "set.filters:0": "none"}
     form |= {"events.text": "!", "set.window": "many", "set.token:from": "env", "set.token:at": "NO_SUCH"}
@@ -353,14 +353,14 @@ async def test_mistakes_stand_at_their_fields_in_the_words_of_relay_check(place:
 async def test_a_password_in_a_url_is_a_mistake_and_not_shown(place: Place) -> None:
     form = await open_form(place, NEW_HTTP, name="wrong", **{"set.url": "https://me:hush-hush@example.com/"})
     checked = await post(place, NEW_HTTP, form, "check")
-    assert find_mistakes(checked)["set.url"].startswith("holds a password in a URL")
+    assert find_mistakes(checked)["set.url"].startswith("url holds a password in a URL")
     assert "hush-hush" not in checked.text
 
 
 async def test_a_wrong_name_stands_beside_the_mistakes_that_relay_finds(place: Place) -> None:
     form = await open_form(place, NEW_HTTP, **{"set.url": "http://x", "set.headers": "X"})
     for name, said in {
-        "": "is missing",
+        "": "name is missing",
         "../x": "a name is made of",
         "a" * 200: "the name is too long",
         "hook": "the name is taken, by the connector at 60-hook.toml:2",
@@ -379,8 +379,9 @@ async def test_an_empty_form_names_all_that_is_missing(place: Place) -> None:
     path = f"{NEW}?type=heap"
     checked = await post(place, path, await open_form(place, path), "check")
     found = find_mistakes(checked)
-    assert found["name"] == "is missing"
+    assert found["name"] == "name is missing"
     assert found["set.endpoint"].startswith("endpoint is missing: the webhook URL")
+    assert "3 mistakes. Nothing is launched. name is missing endpoint is missing: the webhook URL" in plain(checked)
     assert found["set.events"].startswith("nothing is ticked")
     assert '<a href="#set.endpoint">endpoint</a>' in checked.text
     assert re.search(r'name="set.endpoint"[^>]* aria-invalid="true"', checked.text)
@@ -401,7 +402,7 @@ async def test_a_secret_with_a_space_and_a_time_to_come_are_warnings(place: Plac
     checked = await check(place, NEW_HTTP, **changed, **{"set.token:paste": " one two "})
     assert "holds a space, and a token has none: was it copied whole?" in plain(checked), plain(checked)
     assert (place.daemon.state / "secrets" / "later-token").read_text() == "one two"
-    assert "from: is a time in the future: a new connector gets no event that comes before" in plain(checked)
+    assert "from is a time in the future: a new connector gets no event that comes before" in plain(checked)
     again = await post(place, NEW_HTTP, Form(checked).fields | {"set.token:paste": "three"}, "check")
     assert (place.daemon.state / "secrets" / "later-token-2").read_text() == "three"
     changed_since = Form(again).fields | {"set.rate": "5"}

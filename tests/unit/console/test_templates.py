@@ -10,7 +10,7 @@ from jinja2 import UndefinedError
 
 from relay.console.pages.connector import find_bound
 from relay.console.relay_view import STALE_S, StatusSnapshot
-from relay.console.templates import Templates, mark_code
+from relay.console.templates import Templates, mark_code, split_subject
 from relay.histogram import QUICK, SLOW, Histogram
 from tests.unit.status.statuses import a_status
 
@@ -33,6 +33,21 @@ def test_an_unknown_name_in_a_template_is_an_error() -> None:
 def test_a_description_is_text_with_code_between_backticks() -> None:
     said = mark_code("Writes `{ a = 1 }`,\n<b>\u202eand `b")
     assert said == "Writes <code>{ a = 1 }</code>, &lt;b&gt;\\u202eand `b"
+
+
+@pytest.mark.parametrize(
+    ("said", "label", "subject", "rest"),
+    [
+        ("is missing", "name", "name", " is missing"),
+        ("endpoint is missing: the URL", "endpoint", "endpoint", " is missing: the URL"),
+        ("batch.events: 250 at most", "batch", "batch", ".events: 250 at most"),
+        ("must be at least 1", "retry.max", "retry.max", " must be at least 1"),
+        ("expected a number", "rate", "", "expected a number"),
+        ("names are too long", "name", "", "names are too long"),
+    ],
+)
+def test_a_sentence_about_a_setting_has_its_subject_once(said: str, label: str, subject: str, rest: str) -> None:
+    assert split_subject(said, label) == (subject, rest)
 
 
 @pytest.mark.parametrize(

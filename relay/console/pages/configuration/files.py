@@ -101,7 +101,7 @@ def _make_draft(view: ConfView, name: str, text: str, *, is_removed: bool) -> Dr
     elif is_removed and name not in view.texts:
         mistakes[NAME] = ["the console has no such file of its own"]
     elif not (is_removed or text.removeprefix(MARK).strip()):
-        mistakes[TEXT] = ["is empty: to remove the file, tick the box below"]
+        mistakes[TEXT] = ["the text is empty: to remove the file, tick the box below"]
 
     def name_field(mistake: Mistake) -> str | None:
         return TEXT if mistake.file in (name, str(view.target / name)) else None if mistake.file else NAME
