@@ -432,6 +432,25 @@ async def test_a_secret_in_the_wrong_field_is_refused_and_not_shown(place: Place
     assert not [*place.daemon.state.glob("secrets/*wrong*")]
 
 
+async def test_a_secret_is_not_stored_while_the_name_is_wrong(place: Place) -> None:
+    folder = place.daemon.state / "secrets"
+    before = {one.name for one in folder.glob("*")}
+    form = await open_form(
+        place, NEW_HTTP, **{"set.url": "http://127.0.0.1:1/", "set.token:paste": "s3cr3t-s3cr3t"}, **ALL
+    )
+    for name in ("", "../x", "hook", "Odd Name"):
+        checked = await post(place, NEW_HTTP, form | {"name": name}, "check")
+        found = find_mistakes(checked)
+        assert found.keys() == {"name", "set.token"}, plain(checked)
+        assert found["set.token"].startswith("the secret is not stored while the name is wrong")
+        assert {one.name for one in folder.glob("*")} == before
+    shown = Form(checked).fields
+    assert (shown["name"], shown["set.token:paste"]) == ("Odd Name", "")
+    checked = await post(place, NEW_HTTP, shown | {"name": "even", "set.token:paste": "s3cr3t-s3cr3t"}, "check")
+    find_seen(checked)
+    assert {one.name for one in folder.glob("*")} - before == {"even-token"}
+
+
 async def test_who_may_look_sees_the_text_and_no_secret_of_a_file(place: Place) -> None:
     place.daemon.configure(
         "60-plain", '[connector.plain]\nenabled = false\ntype = "http"\nurl = "http://x?token=s3cr3t-1"\n'

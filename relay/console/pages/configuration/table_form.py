@@ -31,6 +31,7 @@ EVENTS: Final = f"{PREFIX}.events"
 UNTICKED: Final = "nothing is ticked: tick All events, or those that the connector should get"
 RESERVED: Final = "new"
 """A name that the path of a page has already."""
+UNNAMED: Final = "the secret is not stored while the name is wrong: mend the name, and paste the secret again"
 STAND_IN: Final = "no-name-yet"
 """The name of a table whose name is wrong, while relay looks for other mistakes."""
 
@@ -154,7 +155,8 @@ async def _find_type(visit: Visit, kind: str, type: object) -> AvailableType | N
 
 async def _change(visit: Visit, form: TableForm) -> web.StreamResponse:
     name = form.name or visit.form.get(NAME, "").strip()
-    posted, flaws = await _keep_secrets(visit, form, name)
+    _, wrong = await ADMIN.run(_try_files, form, name, {})
+    posted, flaws = await _keep_secrets(visit, form, name, is_named=NAME not in wrong)
     posted = await ADMIN.run(put_ticks, posted, EVENTS, form.accepted_types)
     read = await ADMIN.run(read_form, form.fields, posted, form.before)
     values = {**({"type": form.type} if form.type else {}), **read.values}
@@ -210,15 +212,18 @@ def _make_files(form: TableForm, name: str, values: Mapping[str, Any]) -> Files:
     return put_table(form.view, form.kind, name, values, form.list_known())
 
 
-async def _keep_secrets(visit: Visit, form: TableForm, name: str) -> tuple[Inputs, dict[str, str]]:
+async def _keep_secrets(visit: Visit, form: TableForm, name: str, *, is_named: bool) -> tuple[Inputs, dict[str, str]]:
     """Keep the secrets that are pasted. Return the form with references to their files, and the flaws by field.
 
-    Raises ConsoleRefusal for a user who may not launch.
+    `is_named`: whether the name is right. Files of secrets are named after it, and would be left behind. Raises ConsoleRefusal for a user who may not launch.
     """
     posted, flaws = visit.form, dict[str, str]()
     shown = await ADMIN.run(show_form, form.fields, form.before, form.before)
     folder = str(name_folder(visit.console.options.state))
     for one, part, secret in find_pasted(form.fields, visit.form, shown, folder):
+        if not is_named:
+            flaws[one.name] = UNNAMED
+            continue
         try:
             path = await keep(visit, form.view, "-".join((name or form.kind, *one.path)), secret)
         except ValueError as error:
