@@ -215,7 +215,8 @@ def _make_files(form: TableForm, name: str, values: Mapping[str, Any]) -> Files:
 async def _keep_secrets(visit: Visit, form: TableForm, name: str, *, is_named: bool) -> tuple[Inputs, dict[str, str]]:
     """Keep the secrets that are pasted. Return the form with references to their files, and the flaws by field.
 
-    `is_named`: whether the name is right. Files of secrets are named after it, and would be left behind. Raises ConsoleRefusal for a user who may not launch.
+    `is_named`: whether the name is right. Files of secrets are named after it, and would be left behind. Raises
+    ConsoleRefusal for a user who may not launch.
     """
     posted, flaws = visit.form, dict[str, str]()
     shown = await ADMIN.run(show_form, form.fields, form.before, form.before)
@@ -225,7 +226,7 @@ async def _keep_secrets(visit: Visit, form: TableForm, name: str, *, is_named: b
             flaws[one.name] = UNNAMED
             continue
         try:
-            path = await keep(visit, form.view, "-".join((name or form.kind, *one.path)), secret)
+            path = await keep(visit, form.view, "-".join((name, *one.path)), secret)
         except ValueError as error:
             flaws[one.name] = f"the secret {error}"
         else:
