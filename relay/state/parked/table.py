@@ -60,8 +60,8 @@ _PARK: Final = f"""
 """  # noqa: S608
 _LET_GO: Final = "DELETE FROM parked WHERE connector = ? AND offset = ? AND part = ? AND attempts = ?"
 _MARKED: Final = f"""
-    SELECT {", ".join(PARKED_FIELDS)} FROM parked AS one WHERE connector = :connector AND (again IS NOT NULL OR cause = 'order')
-    AND NOT EXISTS (
+    SELECT {", ".join(PARKED_FIELDS)} FROM parked AS one
+    WHERE connector = :connector AND (again IS NOT NULL OR cause = 'order') AND NOT EXISTS (
         SELECT 1 FROM parked WHERE connector = one.connector AND key = one.key AND offset <= one.offset
         AND (offset, part) < (one.offset, one.part)
     )
