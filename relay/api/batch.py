@@ -52,14 +52,16 @@ class Block:
         """Make a block of events that a filter has changed or picked."""
         table: dict[Kind, int] = {}
         index = [table.setdefault(event.kind, len(table)) for event in events]
+        bodies = [event.body for event in events]
+        parts = [event.part for event in events]
         return cls(
             [event.offset for event in events],
             events[0].received if events else 0.0,
             tuple(table),
             index,
-            find_ends([event.body for event in events]),
-            b",".join([event.body for event in events]),
-            [event.part for event in events] if any(event.part for event in events) else None,
+            find_ends(bodies),
+            b",".join(bodies),
+            parts if any(parts) else None,
         )
 
     @property

@@ -71,7 +71,7 @@ class UnreadableEvent(Reject, ValueError):
         """The property that was asked for."""
 
 
-class Event(Struct, frozen=True, eq=False):
+class Event(Struct, frozen=True, eq=False, gc=False):
     """One event at its position in the journal.
 
     `body` is the event's own bytes. `data`, `id`, `time`, `user` and `properties` decode them once, at the first look.
@@ -86,6 +86,9 @@ class Event(Struct, frozen=True, eq=False):
     part: int = 0
     """The number of the part, from 0, if a filter has split the event of the journal."""
     _data: dict[str, Any] | None = None
+    encoded: bool = False
+    """Whether an encoder of JSON has written `body`, as in `with_data`. relay reads other bytes of a filter once more,
+    to make sure that they are one JSON object."""
 
     @property
     def type(self) -> str:
@@ -148,11 +151,14 @@ class Event(Struct, frozen=True, eq=False):
 
     def with_data(self, data: Mapping[str, Any]) -> "Event":
         """Return this event with other content. Position and kind stay the same."""
-        return self.with_body(orjson.dumps(data))
+        return self.with_body(orjson.dumps(data), encoded=isinstance(data, dict))
 
-    def with_body(self, body: bytes) -> "Event":
-        """Return this event with other bytes, which are one JSON object."""
-        return Event(body, self.kind, self.offset, self.received, self.part)
+    def with_body(self, body: bytes, *, encoded: bool = False) -> "Event":
+        """Return this event with other bytes, which are one JSON object in UTF-8.
+
+        `encoded`: an encoder of JSON has written the bytes, so that relay need not read them once more.
+        """
+        return Event(body, self.kind, self.offset, self.received, self.part, None, encoded)
 
     def with_type(self, type: str) -> "Event":
         """Return this event with another type, for the next filters and the connector.

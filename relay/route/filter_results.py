@@ -26,7 +26,7 @@ MADE_BYTES: Final = 16 << 20
 TYPE_CHARS: Final = 1000
 """Characters of a type that a filter gives."""
 _place, _origin = attrgetter("offset", "part", "received"), attrgetter("source", "id_field", "time_field")
-_check_object: Final = msgspec.json.Decoder(msgspec.defstruct("Object", [])).decode
+_read_object: Final = msgspec.json.Decoder(msgspec.defstruct("Object", [])).decode
 _fields: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
@@ -71,14 +71,22 @@ def apply_filter(step: Filter, event: Event) -> Made:
 
 def _check_made(event: Event, made: Any) -> Made:
     """Return what a filter has returned for an event, if it is neither the event itself nor None. Raises Wrong."""
-    if not isinstance(made, list):
+    if type(made) is Event:
         _check_event(event, made)
-        if len(made.body) > MADE_BYTES:
-            _check_bytes(len(made.body) - len(event.body))
-        return cast("Event", made)
+        return made
+    return _check_parts(event, made)
+
+
+def _check_parts(event: Event, made: Any) -> Made:
+    """Return what a filter has returned for an event, if it is neither an event nor None. Raises Wrong."""
+    if not isinstance(made, list):
+        what = describe_answer(made) if iscoroutine(made) else type(made).__name__
+        raise Wrong(f"apply returned {what}, not an event, a list of events, or None")
     if len(made) > MOST_PARTS:
         raise Wrong(f"apply returned {len(made):,} events, at most {MOST_PARTS:,} can be made of one")
     for one in made:
+        if type(one) is not Event:
+            raise Wrong(f"apply returned {type(one).__name__}, not an event, a list of events, or None")
         if one is not event:
             _check_event(event, one)
     _check_size(len(made), _size(made) - len(event.body))
@@ -150,7 +158,7 @@ def _apply_all(step: Filter, events: Sequence[Event]) -> Sequence[Made]:
     return [made for event in events for made in _apply_all(step, [event])]
 
 
-def _check_result(step: Filter, event: Event, made: Event | list[Event] | None) -> Made:
+def _check_result(step: Filter, event: Event, made: Any) -> Made:
     try:
         return made if made is event or made is None else _check_made(event, made)
     except Wrong as error:
@@ -180,21 +188,22 @@ def _finish(event: Event, made: Made) -> Made:
 
 
 def _pass(steps: Sequence[Filter], event: Event) -> Made:
-    current, began = event, perf_counter()
-    for number, step in enumerate(steps, 1):
+    current, began, remaining = event, perf_counter(), iter(steps)
+    for step in remaining:
         try:
-            made = step.apply(current)
-            checked = made if made is current or made is None else _check_made(current, made)
+            made: Made = step.apply(current)
+            if made is not current and made is not None:
+                made = _check_made(current, made)
         except BaseException as error:  # whatever it is, it is the filter's: nothing is awaited here
-            checked = _make_failure(step, current, error)
+            made = _make_failure(step, current, error)
         ended = perf_counter()
         if ended - began >= BLOCKED_S:
             warn_blocked("apply", ended - began, filter=step.name)
-        if not isinstance(checked, Event):
-            if checked is None or isinstance(checked, Failed):
-                return checked
-            return _apply_to_parts(steps[number:], current, checked)
-        current, began = checked, ended
+        if type(made) is not Event:
+            if made is None or isinstance(made, Failed):
+                return made
+            return _apply_to_parts([*remaining], current, cast("Sequence[Event]", made))
+        current, began = made, ended
     return current
 
 
@@ -259,29 +268,35 @@ def explain_chain(steps: Iterable[Filter], event: Event) -> Explained:
     return Explained("delivered", found, changed=[*dict.fromkeys(changed)], split=[*dict.fromkeys(split)])
 
 
-def _check_event(event: Event, made: object) -> None:
-    """Check that a filter returned an event, derived from the one at hand. Raises Wrong."""
-    if type(made) is not Event:
-        what = describe_answer(made) if iscoroutine(made) else type(made).__name__
-        raise Wrong(f"apply returned {what}, not an event, a list of events, or None")
+def _check_event(event: Event, made: Event) -> None:
+    """Check that an event of a filter is derived from the one at hand, and is one JSON object. Raises Wrong."""
     is_same = made.offset is event.offset and made.part is event.part and made.received is event.received
     if not is_same and (type(made.offset) is not int or _place(made) != _place(event)):
         raise Wrong("apply returned another event, which came at another time: make events by event.with_data")
-    if (kind := made.kind) is not event.kind:
-        if type(kind) is not Kind or _origin(kind) != _origin(event.kind):
-            raise Wrong("apply returned an event of another source: make events by event.with_data and event.with_type")
-        name = kind.type
-        if not (type(name) is str and 0 < len(name) <= TYPE_CHARS and name.isprintable()):
-            raise Wrong(f"apply returned an event of the type {name!r:.80}: a type has 1 to {TYPE_CHARS:,} characters")
+    if made.kind is not event.kind:
+        _check_kind(event.kind, made.kind)
     body = made.body
     if body is not event.body:
-        try:
-            if type(body) is bytes and (body.isascii() or is_utf8(body)):
-                _check_object(body)
-                return
-        except UNREADABLE:
-            pass
-        raise Wrong("apply returned an event that is not a JSON object")
+        if type(body) is not bytes or not (made.encoded or _is_object(body)):
+            raise Wrong("apply returned an event that is not a JSON object")
+        if len(body) > MADE_BYTES:
+            _check_bytes(len(body) - len(event.body))
+
+
+def _check_kind(kind: Kind, made: object) -> None:
+    if type(made) is not Kind or _origin(made) != _origin(kind):
+        raise Wrong("apply returned an event of another source: make events by event.with_data and event.with_type")
+    name = made.type
+    if not (type(name) is str and 0 < len(name) <= TYPE_CHARS and name.isprintable()):
+        raise Wrong(f"apply returned an event of the type {name!r:.80}: a type has 1 to {TYPE_CHARS:,} characters")
+
+
+def _is_object(body: bytes) -> bool:
+    try:
+        _read_object(body)
+    except UNREADABLE:
+        return False
+    return is_utf8(body)
 
 
 def _size(events: Sequence[Event]) -> int:

@@ -85,18 +85,23 @@ class Route:
         filtered: list[int] = []
         failed: list[Failed] = []
         changed, size, late = False, 0, perf_counter() + ENOUGH_S
-        takes_many, ready = any(map(is_for_many, self.filters)), deque[tuple[Event, Made]]()
+        filters = self.filters
+        takes_many, ready = any(map(is_for_many, filters)), deque[tuple[Event, Made]]()
         for number, event in enumerate(block):  # one at a time: what a filter has decoded is let go of before the next
             if not ready:
                 if part and number and (size >= ENOUGH_BYTES or perf_counter() > late):
                     return self._routed(kept, filtered, failed, stop=event.offset)
                 if takes_many:
                     events = _take_portion(block, number)
-                    ready.extend(zip(events, apply_together(self.filters, events), strict=True))
-            event, made = ready.popleft() if ready else (event, apply_chain(self.filters, event))  # noqa: PLW2901
+                    ready.extend(zip(events, apply_together(filters, events), strict=True))
+            if ready:
+                event, made = ready.popleft()  # noqa: PLW2901
+            else:
+                made = apply_chain(filters, event)
             if isinstance(made, Event):
                 kept.append(made)
-                changed = changed or made is not event
+                if made is not event:
+                    changed = True
                 size += len(made.body)
             elif made is None:
                 filtered.append(event.offset)

@@ -143,4 +143,13 @@ def _apply(step: Filter, body: bytes, what: str = "the event") -> Sequence[Event
     (event,) = make_batch([body])
     made = apply_chain([step], event)
     expect(not isinstance(made, Failed), f"{what} is parked: {getattr(made, 'reason', '')}")
-    return () if made is None or isinstance(made, Failed) else (made,) if isinstance(made, Event) else made
+    parts = () if made is None or isinstance(made, Failed) else (made,) if isinstance(made, Event) else made
+    expect(all(map(_is_object, parts)), f"{what} comes out as something else than a JSON object")
+    return parts
+
+
+def _is_object(event: Event) -> bool:
+    try:
+        return isinstance(orjson.loads(event.body), dict)
+    except ValueError:
+        return False

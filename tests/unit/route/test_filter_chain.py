@@ -56,6 +56,9 @@ WRONG: dict[str, Callable[[Event], Any]] = {
     "apply returned an event that is": lambda event: event.with_body('{"a":1}'),  # type: ignore[arg-type]
     "TypeError: Type is not JSON serializable: set": lambda event: event.with_data({"a": {1}}),
     "apply returned 1,000,000 events, at most 1,000 can be made of one": lambda event: [event] * 10**6,
+    "apply returned an event that is not": lambda event: event.with_body('{"a":1}', encoded=True),  # type: ignore[arg-type]
+    "apply returned an event of the type 7": lambda event: event.with_body(b"{}", encoded=True).with_type(7),  # type: ignore[arg-type]
+    "apply made the event more than 16 MiB": lambda event: event.with_data({"a": "x" * (17 << 20)}),
     "apply made the event more than 16 MiB larger": lambda event: [event.with_data({"a": "x" * (9 << 20)})] * 2,
 }
 
@@ -69,6 +72,17 @@ def test_what_a_filter_must_not_return_parks_its_event_alone(reason: str) -> Non
     assert (event.body, event.offset) == (EVENT.body, 5)
     assert routed.wanted is not None
     assert list(routed.wanted.offsets) == [6]
+
+
+def test_bytes_of_an_encoder_are_not_read_once_more() -> None:
+    no_json = b"{no JSON"
+    assert made(lambda event: event.with_body(no_json, encoded=True)).body == no_json
+    assert made(lambda event: event.with_data({"a": 1})).encoded
+    reason = "filter does: apply returned an event that is not a JSON object"
+    assert made(lambda event: event.with_body(no_json)) == Failed(EVENT, reason)
+    failed = made(lambda event: event.with_body(no_json, encoded=True), lambda event: event.with_body(no_json + b" "))
+    assert isinstance(failed, Failed)
+    assert failed.reason == reason
 
 
 def test_parts_have_numbers_and_ids_of_their_own_and_keep_all_else() -> None:

@@ -140,6 +140,12 @@ class KeepsEvents(Good):
         return super().apply(event)
 
 
+class WritesNoJson(Good):
+    def apply(self, event):
+        made = super().apply(event)
+        return made if made is event else event.with_body(event.body[1:], encoded=True)
+
+
 class FragileClose(Good):
     async def open(self):
         self.table = {}
@@ -171,6 +177,7 @@ CAUGHT = [
     (FailsOnOddEvents, "odd", "an event with no properties is parked: filter split: KeyError"),
     (BrokenByUnreadable, "unreadable", "comes out in another way afterwards"),
     (KeepsEvents, "memory", "grows with each event: seen"),
+    (WritesNoJson, "does_something", "comes out as something else than a JSON object"),
     (FragileClose, "closed_twice", "table"),
 ]
 
