@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from operator import call, is_
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Raw
@@ -14,13 +14,17 @@ from relay_plugins.filters.field import Path
 
 Json = bytes | Raw
 """The JSON of a value: a whole event, or a value within one."""
-Change = Callable[[Json], Json]
-"""Returns the JSON that replaces a value, or REMOVED; the same object for no change."""
-REMOVED: Final = b""
+Change = Callable[[Any], Json]
+"""Returns the JSON that replaces the JSON of a value, or REMOVED; the same object for no change."""
+ValueChange = Callable[[Raw], Raw]
+"""The same, for the value at a path."""
+REMOVED: Final = Raw(b"")
 Parts = dict[str, Any]
 """The fields of an object: Raw values, and the fields of the objects within that were opened."""
+Place = tuple[Path, str]
+"""The steps to an object, and the name of a value in it."""
 MANY: Final = 8
-"""Paths of which it is quicker to look for those that an object has."""
+"""Names of which it is quicker to look for those that an object has."""
 _NULL: Final = Raw(b"null")
 _decode_object: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_parts: Final = msgspec.json.Decoder(dict[str, Raw] | list[Raw]).decode
@@ -38,45 +42,94 @@ class _Name(str):
 _decode_all_parts: Final = msgspec.json.Decoder(dict[_Name, Raw], dec_hook=call).decode
 
 
-def make_change(paths: Iterable[Path], change: Change) -> Change:
+class _Fields(NamedTuple):
+    """What paths without `*` lead to in an object."""
+
+    values: Mapping[str, int]
+    """The names of the values to change, each with the bytes that go with a removed value: the name, `:` and `,`."""
+    names: frozenset[str]
+    objects: Sequence[tuple[str, "_Fields"]]
+    """The objects to look into."""
+
+
+def make_change(paths: Iterable[Path], change: ValueChange) -> Change:
     """Make a change of a whole value from a change of the values at some paths. If an object has a name twice, a path
     leads to both values.
 
     The change raises msgspec.DecodeError, which is a ValueError, for malformed JSON.
     """
+    paths = [*paths]
+    change_thoroughly = make_thorough_change(paths, change)
+    if "*" in chain(*paths):
+        return change_thoroughly
+    fields = _list_fields(paths)
+
+    def change_value(value: Json) -> Json:
+        try:
+            parts = _decode_object(value)
+        except msgspec.ValidationError:  # no object: no path leads further
+            return value
+        growth = _change_parts(parts, fields, change)
+        if growth is None:
+            return value
+        changed = encode(parts)
+        if len(changed) != len(value) + growth:  # blanks, or a name that comes twice: `parts` has only the last value
+            return change_thoroughly(value)
+        return value if changed == value else changed
+
+    return change_value
+
+
+def _list_fields(paths: Sequence[Path]) -> _Fields:
+    values = {path[0]: len(encode(path[0])) + len(":,") for path in paths if len(path) == 1}
+    rest = {path[0]: [more[1:] for more in paths if more[0] == path[0]] for path in paths if path[0] not in values}
+    return _Fields(values, frozenset(values), [(name, _list_fields(inner)) for name, inner in rest.items()])
+
+
+def _change_parts(parts: Parts, fields: _Fields, change: ValueChange) -> int | None:
+    """Change the values in an object; return the bytes by which it grows, or None if no path begins in it."""
+    values, names, objects = fields
+    is_found, growth = False, 0
+    for name, inner in objects:
+        value = parts.get(name)
+        if value is None:
+            continue
+        is_found = True
+        try:
+            opened = _decode_object(value)
+        except msgspec.ValidationError:
+            continue
+        more = _change_parts(opened, inner, change)
+        if more is not None:
+            parts[name] = opened
+            growth += more
+    for name in values if len(values) < MANY else names.intersection(parts):
+        value = parts.get(name)
+        if value is None:
+            continue
+        is_found = True
+        new = change(value)
+        if new is REMOVED:
+            del parts[name]
+            growth -= len(value) + values[name] - (not parts)  # there is no comma behind the last field
+        elif new is not value:
+            parts[name] = new
+            growth += len(new) - len(value)
+    return growth if is_found else None
+
+
+def make_thorough_change(paths: Iterable[Path], change: Change) -> Change:
+    """Make the change of `make_change`, for any value: with a name that comes twice, paths with `*`, blanks."""
     if () in paths:
         return change
-    named, each = _split(paths, lambda following: make_change(following, change))
-    usual = {name: (name, way, len(encode(name)) + len(":,")) for name, way in named.items()}
-    all_usual = [*usual.values()]
+    named, each = _split(paths, lambda following: make_thorough_change(following, change))
 
     def change_value(value: Json) -> Json:
         try:
             parts = _decode_parts(value)
         except msgspec.ValidationError:  # neither an object nor a list: no path leads further
             return value
-        if each is not None or isinstance(parts, list):
-            return _change_each(value, parts, named, each)
-        size, before = len(value), len(parts)
-        is_changed = False
-        for name, way, width in all_usual if len(usual) < MANY else [usual[name] for name in parts.keys() & usual]:
-            old = parts.get(name)
-            if old is None or (new := way(old)) is old:
-                continue
-            is_changed = True
-            if new is REMOVED:
-                del parts[name]
-                size -= len(old) + width
-            else:
-                parts[name] = Raw(new)
-                size += len(new) - len(old)
-        if not is_changed:
-            is_same = named.keys().isdisjoint(parts) or _is_whole(value, parts)
-            return value if is_same else _change_each(value, _decode_parts(value), named, None)
-        changed = encode(parts)
-        if len(changed) == size + (not parts and before > 0):  # there is no comma behind the last field
-            return changed
-        return _change_each(value, _decode_parts(value), named, None)  # `parts` were not all that there is
+        return _change_each(value, parts, named, each)
 
     return change_value
 
@@ -138,43 +191,47 @@ def open_object(body: bytes | Raw) -> Parts:
     return _decode_object(body)
 
 
-def get(parts: Parts, path: Path) -> Raw | None:
-    """Return the value at a path; None without any."""
-    owner = _find_owner(parts, path)
-    value = None if owner is None else owner.get(path[-1])
+def find_place(path: Path) -> Place:
+    """Return where the value at a path is."""
+    return path[:-1], path[-1]
+
+
+def get(parts: Parts, place: Place) -> Raw | None:
+    """Return the value at a place; None without any."""
+    way, name = place
+    owner = _open_owner(parts, way) if way else parts
+    value = None if owner is None else owner.get(name)
     return Raw(encode(value)) if type(value) is dict else value
 
 
-def take(parts: Parts, path: Path) -> object:
-    """Remove the value at a path and return it; None without any."""
-    owner = _find_owner(parts, path)
-    return None if owner is None else owner.pop(path[-1], None)
+def take(parts: Parts, place: Place) -> object:
+    """Remove the value at a place and return it; None without any."""
+    way, name = place
+    owner = _open_owner(parts, way) if way else parts
+    return None if owner is None else owner.pop(name, None)
 
 
-def put(parts: Parts, path: Path, value: object) -> bool:
-    """Set the value at a path, and make the objects around it; return whether it was another before.
+def put(parts: Parts, place: Place, value: object) -> bool:
+    """Set the value at a place, and make the objects around it; return whether it was another before.
 
     Raises ValueError if a value around it is no object.
     """
-    for step in path[:-1]:
+    way, name = place
+    for step in way:
         inner = parts.get(step)
         if type(inner) is not dict:
-            if inner is None or inner == _NULL:
-                inner = parts[step] = {}
-            else:
-                try:
-                    inner = parts[step] = _decode_object(inner)
-                except msgspec.ValidationError:
-                    raise ValueError(f"{'.'.join(path)} cannot be set: {step} is no object") from None
+            try:
+                inner = parts[step] = {} if inner is None or inner == _NULL else _decode_object(inner)
+            except msgspec.ValidationError:
+                raise ValueError(f"{'.'.join((*way, name))} cannot be set: {step} is no object") from None
         parts = inner
-    name = path[-1]
     before, parts[name] = parts.get(name), value
     return before is None or before != value
 
 
-def _find_owner(parts: Parts, path: Path) -> Parts | None:
-    """Return the fields of the object with the last step of a path; None if there is no such object."""
-    for step in path[:-1]:
+def _open_owner(parts: Parts, way: Path) -> Parts | None:
+    """Return the fields of the object to which these steps lead; None if there is no such object."""
+    for step in way:
         inner = parts.get(step)
         if type(inner) is not dict:
             if inner is None:
@@ -240,7 +297,7 @@ def make_event_change(paths: Iterable[Path], change: Change) -> Callable[[Event]
                 raise
             return event
         is_usual = new is not body
-        return event.with_body(bytes(new)) if is_usual else event
+        return event.with_body(bytes(new), encoded=True) if is_usual else event
 
     return change_event
 

@@ -12,13 +12,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Final
 
-import orjson
-from msgspec import Raw
-from msgspec.json import encode
+from msgspec import Raw, ValidationError
+from msgspec.json import Decoder, encode
 from pydantic import AfterValidator, Field
 
 from relay.api import Contradiction, Event, Filter, FilterSettings, read_plain
-from relay_plugins.filters.change import Json, get, make_event_change, open_object, put
+from relay_plugins.filters.change import Json, find_place, get, make_event_change, open_object, put
 from relay_plugins.filters.field import FreeSinglePath, SinglePath, describe_overlap, describe_typos
 
 MOST_BYTES: Final = 64 << 20
@@ -27,6 +26,7 @@ LOOK_S: Final = 2.0
 READ_S: Final = 30.0
 """How long a look at the file may take."""
 COLUMNS_SHOWN: Final = 20
+_decode_key: Final = Decoder(str | int).decode
 Rows = Mapping[str, Sequence[Raw | None]]
 """The values of each key, as JSON; None for an empty cell."""
 Stamp = tuple[int, int, int]
@@ -92,7 +92,8 @@ class Lookup(Filter, type="lookup"):
     def __init__(self, name: str, settings: Settings) -> None:
         super().__init__(name, settings)
         self._change = make_event_change([settings.key], self._look_up)
-        self._paths = [*settings.fields]
+        self._key = find_place(settings.key)
+        self._places = [*map(find_place, settings.fields)]
         self._rows: Rows = {}
         self._read: Stamp | None = None
         """The stamp of the file when it was read last."""
@@ -118,13 +119,13 @@ class Lookup(Filter, type="lookup"):
 
     def _look_up(self, body: Json) -> Json:
         parts = open_object(body)
-        row = self._rows.get(_read_key(get(parts, self.settings.key)))
+        row = self._rows.get(_read_key(get(parts, self._key)))
         if row is None:
             return body
         is_changed = False
-        for path, value in zip(self._paths, row, strict=True):
+        for place, value in zip(self._places, row, strict=True):
             if value is not None:
-                is_changed = put(parts, path, value) or is_changed
+                is_changed = put(parts, place, value) or is_changed
         return encode(parts) if is_changed else body
 
     async def _keep_looking(self) -> None:
@@ -162,10 +163,10 @@ def _read_stamp(file: str) -> Stamp | None:
 
 def _read_key(value: Raw | None) -> str:
     """Return a value as a key; "" for what is no key."""
-    content = None if value is None else orjson.loads(memoryview(value))
-    if isinstance(content, str):
-        return content
-    return str(content) if isinstance(content, int) and not isinstance(content, bool) else ""
+    try:
+        return "" if value is None else str(_decode_key(value))
+    except ValidationError:
+        return ""
 
 
 def _read_rows(file: str, column: str, wanted: Sequence[str]) -> Rows:

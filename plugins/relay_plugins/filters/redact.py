@@ -5,16 +5,18 @@ from hashlib import sha256
 from typing import Any, Final, Literal
 
 import orjson
-from msgspec import Raw
+from msgspec import DecodeError, Raw
+from msgspec.json import Decoder
 from pydantic import Field
 
 from relay.api import REDACTED, Contradiction, Event, Filter, FilterSettings, Secret
-from relay_plugins.filters.change import REMOVED, Change, Json, make_change, make_event_change
+from relay_plugins.filters.change import REMOVED, ValueChange, make_change, make_event_change
 from relay_plugins.filters.field import FieldsToChange, FieldsToRemove, describe_typos_to_remove
 
 BLOCK_BYTES: Final = sha256().block_size
 _REDACTED: Final = REDACTED.encode()
 _NULL: Final = Raw(b"null")
+_decode_text: Final = Decoder(str).decode
 SHORT: Final = 16
 """Characters below which a secret can be guessed."""
 
@@ -55,8 +57,8 @@ class Redact(Filter, type="redact"):
     def __init__(self, name: str, settings: Settings) -> None:
         super().__init__(name, settings)
         salt = settings.salt.reveal().encode() if settings.salt else b""
-        mask = orjson.dumps(settings.mask)
-        actions: dict[str, Change] = {
+        mask = Raw(orjson.dumps(settings.mask))
+        actions: dict[str, ValueChange] = {
             "remove": lambda value: REMOVED,
             "mask": lambda value: mask,
             "hash": lambda value: _quote(sha256(salt + _read_text(value)).hexdigest()),
@@ -103,7 +105,7 @@ class Hash(Filter, type="hash"):
         """Return the event with pseudonyms. Raises ValueError if the event cannot be decoded."""
         return self._change(event)
 
-    def _hash(self, value: Json) -> Json:
+    def _hash(self, value: Raw) -> Raw:
         text = _read_text(value)
         if text == _REDACTED or value == _NULL:
             return value
@@ -122,14 +124,14 @@ def _key_hashes(key: bytes) -> tuple[Any, Any]:
     return sha256(bytes(byte ^ 0x36 for byte in block)), sha256(bytes(byte ^ 0x5C for byte in block))
 
 
-def _quote(digest: str) -> bytes:
-    return b'"%b"' % digest.encode()
+def _quote(digest: str) -> Raw:
+    return Raw(f'"{digest}"')
 
 
-def _read_text(value: Json) -> bytes:
+def _read_text(value: Raw) -> bytes:
     """Return the bytes to hash: the characters of a string, or the JSON of any other value with sorted names."""
-    raw = bytes(value)
-    if raw[:1] == b'"' and b"\\" not in raw:
-        return raw[1:-1]
-    content = orjson.loads(raw)
+    try:
+        return _decode_text(value).encode()
+    except DecodeError:
+        content = orjson.loads(bytes(value))
     return content.encode() if isinstance(content, str) else orjson.dumps(content, option=orjson.OPT_SORT_KEYS)

@@ -14,6 +14,7 @@ from relay_plugins.filters.change import (
     Change,
     Json,
     Parts,
+    find_place,
     get,
     make_event_change,
     make_projection,
@@ -77,11 +78,11 @@ class Only(Filter, type="only"):
             with suppress(ValidationError):  # such as a list in place of an object
                 new = encode(project(body))
                 if len(new) + sum(map(body.count, BLANKS)) < len(body):  # more than blanks is removed
-                    return event.with_body(new)
+                    return event.with_body(new, encoded=True)
                 if len(new) == len(body):
                     return event
         new = select(body)
-        return event if new is body else event.with_body(bytes(new))
+        return event if new is body else event.with_body(bytes(new), encoded=True)
 
 
 class Rename(Filter, type="rename"):
@@ -112,7 +113,7 @@ class Rename(Filter, type="rename"):
 
     def __init__(self, name: str, settings: Settings) -> None:
         super().__init__(name, settings)
-        self._moves = [*settings.fields.items()]
+        self._moves = [(find_place(old), find_place(new)) for old, new in settings.fields.items()]
         self._change = make_event_change(settings.fields, self._move)
 
     def apply(self, event: Event) -> Event:
@@ -121,7 +122,11 @@ class Rename(Filter, type="rename"):
 
     def _move(self, body: Json) -> Json:
         parts = open_object(body)
-        moved = [(new, value) for old, new in self._moves if (value := take(parts, old)) is not None]
+        moved = []
+        for old, new in self._moves:
+            value = take(parts, old)
+            if value is not None:
+                moved.append((new, value))
         for new, value in moved:
             put(parts, new, value)
         return encode(parts) if moved else body
@@ -155,20 +160,21 @@ class Set(Filter, type="set"):
 
     def __init__(self, name: str, settings: Settings) -> None:
         super().__init__(name, settings)
-        self._constants = [(path, Raw(encode(value))) for path, value in settings.values.items()]
-        self._copies = [(path, _make_reader(source)) for path, source in settings.copies.items()]
+        self._constants = [(find_place(path), Raw(encode(value))) for path, value in settings.values.items()]
+        self._copies = [(find_place(path), _make_reader(source)) for path, source in settings.copies.items()]
 
     def apply(self, event: Event) -> Event:
         """Return the event with the fields set. Raises ValueError if something else is in the way."""
         parts, is_changed = open_object(event.body), False
-        copies = [(path, value) for path, read in self._copies if (value := read(event, parts)) is not None]
-        for path, value in (*copies, *self._constants):
-            is_changed = put(parts, path, value) or is_changed
-        return event.with_body(encode(parts)) if is_changed else event
+        copies = [(place, value) for place, read in self._copies if (value := read(event, parts)) is not None]
+        for place, value in (*copies, *self._constants):
+            is_changed = put(parts, place, value) or is_changed
+        return event.with_body(encode(parts), encoded=True) if is_changed else event
 
 
 def _make_reader(path: Path) -> Callable[[Event, Parts], Raw | None]:
     """Make a function that returns the value of a field; None without any."""
     if path == ("event_type",):
         return lambda event, parts: Raw(encode(event.type))
-    return lambda event, parts: get(parts, path)
+    place = find_place(path)
+    return lambda event, parts: get(parts, place)
