@@ -2,7 +2,6 @@
 
 from bisect import bisect
 from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Final
 
 MORE: Final = "…"
@@ -27,6 +26,8 @@ def cut(text: str, most: int) -> str:
 
 def find_closest(word: object, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     """Return the known word that was perhaps meant; None without any. `cutoff`: how alike they must be, from 0 to 1."""
+    from difflib import get_close_matches  # late: a start without mistakes does without it
+
     text, words = str(word), list(known)
     if len(text) > LONG:
         return None

@@ -12,7 +12,6 @@ import click
 from click.core import ParameterSource
 
 from relay.api.internal import parse_duration, parse_time
-from relay.client import TOKEN
 from relay.config import Mistake, TcpAddress, match_entries
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -57,6 +56,8 @@ def _keep_url(ctx: click.Context, param: click.Parameter, url: str | None) -> No
         is_address = False
     if not is_address:
         raise click.BadParameter(f"{url} is neither http://HOST:PORT nor https://HOST nor unix:/PATH", ctx, param)
+    from relay.client import TOKEN  # late: many commands ask no relay
+
     ctx.meta[ADMIN_URL] = url
     if os.environ.get(TOKEN):
         warn_of_plain_http(url, f"${TOKEN}")

@@ -160,11 +160,10 @@ def _load(reading: FoundFiles, registry: Registry, folders: Sequence[Path], *, s
         check.warnings.extend(shared_journal.find_doubts(journal, runtime, traits, merged))
     metrics = check.check_own_table("metrics", MetricsSettings)
     listeners = {"ingest": ingest.listen, "admin": admin.listen, "metrics": metrics.listen}
-    console = ConsoleSettings.model_construct()  # to check an empty table would take a start 3 ms
+    console = check.check_own_table("console", ConsoleSettings)
     if merged.table.get("console", {}) != {}:
         from relay.config.console import checks
 
-        console = check.check_own_table("console", ConsoleSettings)
         listeners["console"] = console.listen
         check.mistakes.extend(checks.find_barred_users(console, merged))
         if not secrets_required:  # the service may lack what the console has, and does without

@@ -21,7 +21,7 @@ from relay.runtime.reload_report import (
 )
 from relay.runtime.stored import forget_removed, merge_with_stored
 from relay.runtime.watchdog import ADVICE, BEAT_S, describe_flow
-from relay.runtime.worker import FAILURE, Worker, follow_parent, write_to_memory
+from relay.runtime.worker import FAILURE, Worker, find_leftover, follow_parent, needs_workers, write_to_memory
 
 __all__ = [
     "ADVICE",
@@ -38,12 +38,14 @@ __all__ = [
     "describe_flow",
     "end_tasks",
     "explain_listen_errors",
+    "find_leftover",
     "follow_parent",
     "forget_removed",
     "freeze_objects",
     "make_folder_error",
     "make_refused",
     "merge_with_stored",
+    "needs_workers",
     "on_signal",
     "reload_and_report",
     "run",

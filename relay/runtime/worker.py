@@ -1,4 +1,4 @@
-"""One of several worker processes: its parameters, and its share of the configuration."""
+"""One of several worker processes: whether there are any, its parameters, and its share of the configuration."""
 
 import json
 import os
@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
+import structlog
 from msgspec import Struct, structs
 
 from relay.api import Connector, ConnectorSettings, Plugin, Settings
 from relay.config import AdminSettings, Config, Configured, JournalSettings, MetricsSettings, Text
 from relay.parent import end_with_parent
 from relay.socket_path import address_of
+from relay.store import Store, Unavailable
+
+log = structlog.stdlib.get_logger()
 
 FAILURE: Final = b"X_RELAY_CANNOT_START="
 """The prefix of a worker's message that says why it cannot start."""
@@ -159,3 +163,24 @@ def follow_parent() -> None:
     """Stop this process when its parent ends, however that happens, and ignore SIGHUP: the parent handles it."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     end_with_parent()
+
+
+def needs_workers(config: Config, store: Store) -> bool:
+    """Return whether more than this process has to run. Raises Unavailable."""
+    return config.runtime.workers > 1 or bool(find_leftover(store, config.runtime.workers))
+
+
+def find_leftover(store: Store, workers: int) -> list[int]:
+    """Return the surplus workers that still have something to do. Shared partitions need no worker of their number."""
+    found: list[int] = []
+    if store.shared_partitions:
+        return found
+    for partition in store.view_all():
+        try:
+            if partition.number >= workers and partition.has_work():
+                found.append(partition.number)
+        except Unavailable as error:
+            advice = "what that worker has left is not delivered: see relay audit, and repair or restore its relay.db"
+            told = {"folder": partition.place, "error": str(error), "advice": advice}
+            log.error("a worker that is no longer wanted is left out", **told)
+    return found

@@ -35,13 +35,14 @@ from relay.runtime import (
     StartError,
     Worker,
     explain_listen_errors,
+    find_leftover,
     freeze_objects,
     make_folder_error,
     on_signal,
     take_inherited,
 )
 from relay.stop import STOP, count_seconds_left
-from relay.store import Store, Unavailable
+from relay.store import Store
 from relay.systemd import Notify
 from relay.workers.control import JointView
 from relay.workers.respawn import Supervised
@@ -49,27 +50,6 @@ from relay.workers.substitute import Substitute
 from relay.workers.watchdog import JointPulse
 
 log = structlog.stdlib.get_logger()
-
-
-def is_needed(config: Config, store: Store) -> bool:
-    """Return whether more than this process has to run. Raises Unavailable."""
-    return config.runtime.workers > 1 or bool(find_leftover(store, config.runtime.workers))
-
-
-def find_leftover(store: Store, workers: int) -> list[int]:
-    """Return the surplus workers that still have something to do. Shared partitions need no worker of their number."""
-    found: list[int] = []
-    if store.shared_partitions:
-        return found
-    for partition in store.view_all():
-        try:
-            if partition.number >= workers and partition.has_work():
-                found.append(partition.number)
-        except Unavailable as error:
-            advice = "what that worker has left is not delivered: see relay audit, and repair or restore its relay.db"
-            told = {"folder": partition.place, "error": str(error), "advice": advice}
-            log.error("a worker that is no longer wanted is left out", **told)
-    return found
 
 
 async def supervise(

@@ -206,8 +206,8 @@ def find_kept_users(
 
 def find_doubts(kind: str, table: Configured[Any, Any], merged: Merged) -> list[Mistake]:
     """Find settings that their model warns of."""
-    clean = Redaction(table.settings).clean
-    found = [(about.split(), clean(read_text(reason))) for about, reason in check_pairs(table.settings.warnings())]
+    doubts = check_pairs(table.settings.warnings())
+    found = [(about.split(), Redaction(table.settings).clean(read_text(reason))) for about, reason in doubts]
     return [merged.make_mistake((kind, table.name, *about[:1]), reason) for about, reason in found]
 
 

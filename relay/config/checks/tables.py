@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 
 from msgspec import structs
 from pydantic import ValidationError
@@ -92,7 +92,10 @@ class TableChecks:
 
     def check_own_table(self, name: str, model: type[S]) -> S:
         """Check one of the daemon's tables. After a mistake the defaults stand in until `load` raises."""
-        return self._settings((name,), self.merged.table.get(name, {}), model) or model()
+        table = self.merged.table.get(name, {})
+        if table == {}:
+            return cast("S", model.model_construct())  # the defaults, for which a start builds no validator
+        return self._settings((name,), table, model) or model()
 
     def check_tests(self, folders: Sequence[Path], *, lacks: bool) -> Sequence[RouteTest]:
         """Check the tables [test.NAME], and take them out of the merged tables, which a daemon keeps."""

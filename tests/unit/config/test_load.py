@@ -10,7 +10,9 @@ from relay.config.address import TcpAddress, UnixAddress
 from relay.config.load import load
 from relay.config.merge import Merged
 from relay.config.mistake import ConfigError
+from relay.config.model import OWN_TABLES
 from relay.config.plugins.registry import Registry
+from relay.config.validation_errors import validate
 from tests.unit.config.conf_files import CONNECTOR, SOURCE, mistakes, write
 
 RATES = "a rate is 0, which is no limit, or from 0.000001 to 1000000000 events per second"
@@ -414,3 +416,12 @@ def test_digests_name_the_tables_that_two_nodes_write_differently(tmp_path, regi
     assert {name for name in first | second if first.get(name) != second.get(name)} == {"ingest", "connector.c"}
     merged = [Merged({"journal": {"node": node, "lease": "9s"}}).digest_tables(()) for node in "ab"]
     assert merged[0] == merged[1]
+
+
+@pytest.mark.parametrize("name", OWN_TABLES)
+def test_a_table_that_is_absent_has_the_settings_of_an_empty_table(name, tmp_path):
+    """The settings of an absent table are made without a check of them."""
+    config = load([tmp_path], Registry.discover(())).config
+    checked = validate({}, OWN_TABLES[name])
+    assert getattr(config, name) == checked
+    assert getattr(config, name).model_dump_json() == checked.model_dump_json()

@@ -19,7 +19,6 @@ from relay.listen import raise_descriptor_limit
 from relay.logs import find_error_prefix, set_up_logs
 from relay.stop import STOP
 from relay.threads import LeftAlone, leave
-from relay.workers import is_needed, supervise
 
 STANDARD_OUTPUT: Final = 1
 WARNINGS: Final = 20
@@ -112,10 +111,12 @@ def _make_main(
         return runtime.run(mine, lambda: worker.divide(read()), open_store(state, mine.journal), state, worker)
     store = open_store(state, config.journal)
     try:
-        needs_several = is_needed(config, store)
+        needs_several = runtime.needs_workers(config, store)
     except OSError as error:
         raise runtime.make_folder_error(config, store, error) from error
     if needs_several:
+        from relay.workers import supervise  # late: one process does without it
+
         return supervise(config, read, store, state, new_code)
     return runtime.run(config, read, store, state)
 
