@@ -78,7 +78,8 @@ async def check_everybody(page: Page) -> None:
         await page.evaluate(SETTLE)
         assert await page.evaluate("document.documentElement.scrollWidth") <= size["width"]
         assert await page.evaluate(FIND_HIDDEN) == []
-        assert await page.evaluate(FIND_THIN) == []
+        thin = await page.evaluate(FIND_THIN)
+        assert thin == [], thin
     await page.set_viewport_size(LARGE)
     await check_keyboard(page)
 

@@ -1,5 +1,7 @@
 """Every page of the console in a browser: to screen readers, in light and dark, enlarged, and by keyboard."""
 
+import re
+
 import pytest
 from playwright.async_api import Page, expect
 
@@ -77,6 +79,14 @@ OTHERS = {
 """The page to sign in; files, streams, figures and downloads; and pages of the same code and template as one above."""
 
 
+READ_ROW = """
+() => {
+  const names = document.querySelector("header nav ul"), tops = [...names.children].map((one) => one.offsetTop);
+  return { rows: new Set(tops).size, rolls: names.scrollHeight > names.clientHeight };
+}
+"""
+
+
 async def test_every_page_is_visited() -> None:
     assert {route.path for route in ROUTES if route.method == "GET"} == PAGES.keys() | OTHERS
 
@@ -97,3 +107,20 @@ async def test_the_page_to_sign_in_can_be_used_by_everybody(stage: Stage) -> Non
         await page.goto("/activity")
         await expect(page.get_by_label("Secret")).to_be_visible()
         await check_everybody(page)
+
+
+async def test_the_names_of_the_pages_are_one_row_at_every_width(page: Page) -> None:
+    await page.goto("/")
+    for width in (420, 1200, 1600):
+        await page.set_viewport_size({"width": width, "height": 900})
+        assert await page.evaluate(READ_ROW) == {"rows": 1, "rolls": False}, width
+
+
+async def test_a_time_stands_once_where_the_browser_has_utc(page: Page) -> None:
+    zone = await page.context.new_cdp_session(page)
+    for name, text in (("Asia/Tokyo", r"(AM|PM) \(\d{4}-\d\d-\d\d \S+ UTC\)$"), ("UTC", r"^\d{4}-\d\d-\d\d \S+ UTC$")):
+        await zone.send("Emulation.setTimezoneOverride", {"timezoneId": name})
+        await page.goto("/activity")
+        await expect(page.locator("time[data-local]").first).to_have_text(re.compile(text))
+    await zone.send("Emulation.setTimezoneOverride", {"timezoneId": ""})
+    await zone.detach()

@@ -50,7 +50,7 @@ async def place(
 def list_acts(page: str) -> list[tuple[str, str]]:
     """The class and the text of each button to act on a connector, in order."""
     (acts,) = re.findall(r'(?s)<section id="acts".*?</section>', page)
-    return re.findall(r'<button type="submit"(?: class="(\w+)")?>(.*?)</button>', acts)
+    return re.findall(r'<button type="submit"(?: class="([\w ]+)")?>(.*?)</button>', acts)
 
 
 async def test_a_new_connector_is_launched_and_delivers(place: Place, hook: Destination) -> None:
@@ -152,7 +152,7 @@ async def test_the_page_of_a_connector_waits_for_its_first_delivery(place: Place
     assert 'Problem:</strong> <a href="/connectors/hook">hook</a>: paused by cleo at' in page
     assert (await place.admin.post("/connectors/hook/resume", token=token)).status == 303
     works = (await place.admin.get("/connectors/hook")).text
-    assert list_acts(works) == [("secondary", "Pause"), ("secondary", "Try again at once")]
+    assert list_acts(works) == [("outline secondary", "Pause"), ("outline secondary", "Try again at once")]
 
 
 async def test_what_relay_refuses_is_taken_back_to_the_byte(place: Place, hook: Destination, tmp_path: Path) -> None:

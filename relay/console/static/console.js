@@ -5,12 +5,13 @@ const SILENT_MS = 10_000;
 const CHART_MS = 10_000;
 const CHART_HEIGHT = 240;
 
-// Adds the time in the browser's zone before the time in UTC.
+// Adds the time in the browser's zone before the time in UTC, unless both are the same.
 function localize(root) {
   for (const element of root.querySelectorAll("time[datetime]:not([data-local])")) {
     const at = new Date(element.dateTime);
     if (Number.isNaN(at.getTime())) continue;
     element.dataset.local = "";
+    if (at.getTimezoneOffset() === 0) continue;
     const local = at.toLocaleString([], { dateStyle: "medium", timeStyle: "medium" });
     element.textContent = `${local} (${element.textContent})`;
   }
