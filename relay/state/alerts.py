@@ -46,7 +46,8 @@ class FolderAlerts:
             _save_messages(db, [message])
             db.execute(
                 "DELETE FROM alert_message WHERE alert = :alert AND coalesce(sent, given_up) IS NOT NULL "
-                "AND number <= (SELECT number FROM alert_message WHERE alert = :alert AND coalesce(sent, given_up) IS NOT NULL "
+                "AND number <= (SELECT number FROM alert_message "
+                "WHERE alert = :alert AND coalesce(sent, given_up) IS NOT NULL "
                 "ORDER BY number DESC LIMIT 1 OFFSET :kept)",
                 {"alert": message.alert, "kept": MESSAGES_KEPT},
             )
