@@ -56,6 +56,38 @@ async def test_what_arrives_during_a_commit_forms_one_group(tmp_path: Path, monk
     await journal.close()
 
 
+async def test_senders_that_a_commit_lets_go_on_share_the_next_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    syncs = []
+    real = os.fdatasync
+    monkeypatch.setattr(os, "fdatasync", lambda fd: (syncs.append(fd), real(fd)))
+    journal = open_journal(tmp_path)
+
+    async def send(passes: int) -> None:
+        for _ in range(10):
+            await append(journal, b'{"n":1}')
+            for _ in range(passes):  # of the loop: some senders are slower than others
+                await asyncio.sleep(0)
+
+    await asyncio.gather(*[send(number // 2) for number in range(16)])
+    assert len(syncs) == 10
+    await journal.close()
+
+
+async def test_batches_that_never_cease_to_come_hold_up_no_commit(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path)
+    async with asyncio.TaskGroup() as senders:
+        first = senders.create_task(append(journal, b'{"n":1}'))
+        while not first.done():
+            await asyncio.sleep(0)
+            senders.create_task(append(journal, b'{"n":1}'))
+    reader = journal.open_reader()
+    assert len((await reader.read(0))[0]) <= 25
+    reader.close()
+    await journal.close()
+
+
 @pytest.mark.parametrize("cut", [1, 10, 40, 60])
 async def test_a_torn_tail_is_cut_off_on_start_and_told(
     tmp_path: Path, cut: int, capsys: pytest.CaptureFixture[str]
