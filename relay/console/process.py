@@ -22,7 +22,7 @@ from relay.listen import Acceptor, AppRunner, Certificates, ListenerLimits, List
 from relay.systemd import Notify
 from relay.words import describe_error
 
-LIMITS: Final = ListenerLimits(head=30.0, idle=75.0, answer=30.0, connections=256)
+LIMITS: Final = ListenerLimits(head=30.0, idle=75.0, answer=30.0, connections=256, opens_ahead=True)
 BEAT_S: Final = 5.0
 """Seconds between two signs of life for systemd, at most."""
 NICE: Final = 10

@@ -122,7 +122,10 @@ class Connection(web.RequestHandler):
             self._server.count_refusal(self._server.unread, self.client)
             self.abort()
         elif began is not None and now - began > limits.head and self.is_free:
-            self.refuse(self._server.late, answered=self._head_size > 0)
+            if limits.opens_ahead and not self._head_size:
+                self.force_close()
+            else:
+                self.refuse(self._server.late, answered=self._head_size > 0)
 
     def refuse(self, refusal: Refusal, *, answered: bool = True) -> None:
         """Log the reason, send it to a client that has begun to send, and close the connection."""

@@ -24,6 +24,9 @@ class ListenerLimits:
     """How long a client may leave an answer unread; None: without limit."""
     connections: int = 64
     """Open connections."""
+    opens_ahead: bool = False
+    """Whether clients open connections before they have a request, as browsers do. A connection that never gets one is
+    closed without a word then."""
     table: str = ""
     """The table of conf.d with `read_timeout` and `max_connections`; empty: the limits are fixed."""
 

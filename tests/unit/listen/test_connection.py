@@ -125,6 +125,17 @@ def test_a_head_that_comes_with_the_connection_and_stops_is_answered_408(make_lo
 
 
 @LOOPS
+def test_a_connection_that_a_browser_opens_ahead_ends_without_a_word(make_loop: MakeLoop) -> None:
+    async def scene() -> None:
+        async with listening(ListenerLimits(head=0.2, opens_ahead=True)) as listener:
+            assert await listener.ask(b"") == b""
+            assert listener.server.refused["timeout"] == 0
+            assert b" 408 " in await listener.ask(HALF)
+
+    assert [line["status"] for line in run(make_loop, scene)] == [408]
+
+
+@LOOPS
 def test_a_client_that_leaves_the_last_answer_unread_is_hung_up_on(make_loop: MakeLoop) -> None:
     """aiohttp forgets a transport that it has begun to close; such a connection stays counted until it is gone."""
 
