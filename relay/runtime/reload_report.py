@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
 import structlog
+from msgspec.structs import replace
 
 from relay.admin import make_reload_entry
 from relay.config import Config, Mistake
@@ -69,7 +70,7 @@ async def reload_and_report(view: Reloading, reload: Callable[[], Awaitable[Relo
     entry = make_reload_entry(result, by)
     view.refused_reload = None if result.ok else RefusedReload(at=entry.at, said="; ".join(entry.about["said"]))
     view.note(entry)
-    return result
+    return replace(result, at=entry.at)
 
 
 async def catch_bug(reload: Awaitable[ReloadResult]) -> ReloadResult:

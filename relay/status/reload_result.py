@@ -53,6 +53,8 @@ class ReloadResult(Struct, frozen=True):
     warnings: Sequence[ReloadWarning] = ()
     mistakes: Sequence[Mistake] = ()
     """Why the new configuration is not in force. With any, the whole old configuration stays in force."""
+    at: float = 0.0
+    """The time of the entry in the history, in Unix seconds; 0: there is no entry."""
 
     @property
     def ok(self) -> bool:

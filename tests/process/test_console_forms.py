@@ -3,6 +3,7 @@
 A real relay and a real console, met by requests as a browser without JavaScript sends them.
 """
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from html.parser import HTMLParser
@@ -263,7 +264,13 @@ async def test_a_filter_leads_on_to_connectors_and_stays_while_one_has_it(place:
     said = f"still used by connector hook: undo launch {number} first, or take it out of its filters"
     assert said in plain(undo)
     assert said in plain(remove)
-    activity = await place.admin.get("/activity")
+    await place.admin.post("/files/reload", token=await place.admin.read_token())
+    async with asyncio.timeout(30):
+        while "the configuration was reloaded: nothing has changed" not in plain(
+            activity := await place.admin.get("/activity")
+        ):
+            await asyncio.sleep(0.05)
+    assert activity.text.count(f'(<a href="/launches/{number}">') == 1
     assert "filter used: added" in plain(activity).partition("The last launches of the console")[2]
     assert f'(<a href="/launches/{number}">Launch {number}</a>)' in activity.text
 

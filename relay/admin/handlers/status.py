@@ -205,7 +205,7 @@ class StatusHandlers:
         dry_run = request.query.get("dry_run") == "true"
         result = await self._control.reload(dry_run=dry_run, by=read_asker(request))
         said = result.lines if dry_run else result.said
-        return make_answer({"ok": result.ok, "said": said, "mistakes": result.mistakes})
+        return make_answer({"ok": result.ok, "said": said, "mistakes": result.mistakes, "at": result.at})
 
     async def reload_as_value(self, request: web.Request) -> web.StreamResponse:
         """Reload, and answer with the result as a value, for the supervisor."""

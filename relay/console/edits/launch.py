@@ -62,6 +62,8 @@ class _Reloaded:
     ok: bool
     said: Sequence[str]
     mistakes: Sequence[Mistake]
+    at: float = 0.0
+    """The time of its entry in the history."""
 
 
 async def launch(visit: Visit, draft: Draft, *, runs: bool) -> Launch:
@@ -165,7 +167,7 @@ async def _reload(visit: Visit, launches: Launches, written: _Written) -> Launch
     except ClientError as error:
         answer = _Reloaded(ok=False, said=(), mistakes=[Mistake(reason=str(error))])
     if answer.ok:
-        return replace(written.launch, result=IN_FORCE, said=answer.said)
+        return replace(written.launch, result=IN_FORCE, said=answer.said, noted=answer.at)
     changed = await ADMIN.run(_take_back, launches, written)
     with suppress(ClientError):  # relay goes on as it was, and has no refused reload in its status any more
         await visit.request_relay("POST", "/reload", timeout=RELOAD_S)

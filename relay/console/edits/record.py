@@ -55,6 +55,8 @@ class Launch:
     """IN_FORCE; WAITS: relay did not answer, or did not run; "": the launch was cut off, or is under way."""
     said: Sequence[str] = ()
     """What came of it."""
+    noted: float = 0.0
+    """The time of the reload in relay's history; 0: not known."""
     undoes: int = 0
     """The number of the launch that this launch takes back; 0: none."""
 

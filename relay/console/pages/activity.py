@@ -6,8 +6,7 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from relay.console.edits.launch import RELOAD_S
-from relay.console.edits.record import Launch, Launches
+from relay.console.edits.record import Launches
 from relay.console.pages.configuration.files import read_view
 from relay.console.pages.configuration.launches import describe_state
 from relay.console.visit import Visit
@@ -50,14 +49,7 @@ async def show(visit: Visit) -> web.StreamResponse:
     entries = await visit.ask("GET", f"/history?{urlencode({**chosen, 'limit': SHOWN})}")
     launches, view = await ADMIN.run(Launches(visit.console.options.state).list_newest), await read_view(visit)
     listed = [(one, describe_state(one, view, launches)) for one in launches[:LAUNCHES]]
-    numbered = [(one, _find_launch(one, launches)) for one in entries[::-1]]
+    noted = {one.noted: one.number for one in launches if one.noted}
+    numbered = [(one, noted.get(one["at"])) for one in entries[::-1]]
     given: dict[str, Any] = {"entries": numbered, "kinds": GROUPS, "chosen": chosen, "most": SHOWN, "launches": listed}
     return visit.show("activity.html", **given)
-
-
-def _find_launch(entry: Mapping[str, Any], launches: Sequence[Launch]) -> int:
-    """Return the number of the launch that an entry is about: relay noted its reload; 0: none, or not known."""
-    if entry["kind"] != "reloaded":
-        return 0
-    by = (one for one in launches if one.by == entry["by"] and one.at <= entry["at"] < one.at + RELOAD_S)
-    return next((one.number for one in by), 0)
