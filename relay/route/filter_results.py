@@ -70,15 +70,27 @@ def apply_filter(step: Filter, event: Event) -> Made:
 
 
 def _check_made(event: Event, made: Any) -> Made:
-    """Return what a filter has returned for an event, if it is neither the event itself nor None. Raises Wrong."""
-    if type(made) is Event:
-        _check_event(event, made)
-        return made
-    return _check_parts(event, made)
+    """Return what a filter has returned for an event, if it is neither the event itself nor None. Raises Wrong.
+
+    An event has to be derived from the one at hand, and to be one JSON object.
+    """
+    if type(made) is not Event:
+        return _check_parts(event, made)
+    is_same = made.offset is event.offset and made.part is event.part and made.received is event.received
+    if not is_same and (type(made.offset) is not int or _place(made) != _place(event)):
+        raise Wrong("apply returned another event, which came at another time: make events by event.with_data")
+    if made.kind is not event.kind:
+        _check_kind(event.kind, made.kind)
+    body = made.body
+    if body is not event.body:
+        if type(body) is not bytes or not (made.encoded or _is_object(body)):
+            raise Wrong("apply returned an event that is not a JSON object")
+        if len(body) > MADE_BYTES:
+            _check_bytes(len(body) - len(event.body))
+    return made
 
 
 def _check_parts(event: Event, made: Any) -> Made:
-    """Return what a filter has returned for an event, if it is neither an event nor None. Raises Wrong."""
     if not isinstance(made, list):
         what = describe_answer(made) if iscoroutine(made) else type(made).__name__
         raise Wrong(f"apply returned {what}, not an event, a list of events, or None")
@@ -88,7 +100,7 @@ def _check_parts(event: Event, made: Any) -> Made:
         if type(one) is not Event:
             raise Wrong(f"apply returned {type(one).__name__}, not an event, a list of events, or None")
         if one is not event:
-            _check_event(event, one)
+            _check_made(event, one)
     _check_size(len(made), _size(made) - len(event.body))
     return made[0] if len(made) == 1 else [*made] or None
 
@@ -266,21 +278,6 @@ def explain_chain(steps: Iterable[Filter], event: Event) -> Explained:
         parts = following
     found = number_parts(parts) if split else parts
     return Explained("delivered", found, changed=[*dict.fromkeys(changed)], split=[*dict.fromkeys(split)])
-
-
-def _check_event(event: Event, made: Event) -> None:
-    """Check that an event of a filter is derived from the one at hand, and is one JSON object. Raises Wrong."""
-    is_same = made.offset is event.offset and made.part is event.part and made.received is event.received
-    if not is_same and (type(made.offset) is not int or _place(made) != _place(event)):
-        raise Wrong("apply returned another event, which came at another time: make events by event.with_data")
-    if made.kind is not event.kind:
-        _check_kind(event.kind, made.kind)
-    body = made.body
-    if body is not event.body:
-        if type(body) is not bytes or not (made.encoded or _is_object(body)):
-            raise Wrong("apply returned an event that is not a JSON object")
-        if len(body) > MADE_BYTES:
-            _check_bytes(len(body) - len(event.body))
 
 
 def _check_kind(kind: Kind, made: object) -> None:

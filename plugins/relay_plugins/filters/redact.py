@@ -61,7 +61,7 @@ class Redact(Filter, type="redact"):
         actions: dict[str, ValueChange] = {
             "remove": lambda value: REMOVED,
             "mask": lambda value: mask,
-            "hash": lambda value: _quote(sha256(salt + _read_text(value)).hexdigest()),
+            "hash": lambda value: Raw(f'"{sha256(salt + _read_text(value)).hexdigest()}"'),
         }
         self._change = make_event_change(settings.fields, make_change(settings.fields, actions[settings.action]))
 
@@ -99,7 +99,8 @@ class Hash(Filter, type="hash"):
     def __init__(self, name: str, settings: Settings) -> None:
         super().__init__(name, settings)
         self._change = make_event_change(settings.fields, make_change(settings.fields, self._hash))
-        self._inner, self._outer = _key_hashes(settings.secret.reveal().encode())
+        inner, outer = _key_hashes(settings.secret.reveal().encode())
+        self._copy_inner, self._copy_outer = inner.copy, outer.copy
 
     def apply(self, event: Event) -> Event:
         """Return the event with pseudonyms. Raises ValueError if the event cannot be decoded."""
@@ -109,10 +110,10 @@ class Hash(Filter, type="hash"):
         text = _read_text(value)
         if text == _REDACTED or value == _NULL:
             return value
-        inner, outer = self._inner.copy(), self._outer.copy()
+        inner, outer = self._copy_inner(), self._copy_outer()
         inner.update(text)
         outer.update(inner.digest())
-        return _quote(outer.hexdigest())
+        return Raw(f'"{outer.hexdigest()}"')
 
 
 def _key_hashes(key: bytes) -> tuple[Any, Any]:
@@ -122,10 +123,6 @@ def _key_hashes(key: bytes) -> tuple[Any, Any]:
     """
     block = (sha256(key).digest() if len(key) > BLOCK_BYTES else key).ljust(BLOCK_BYTES, b"\0")
     return sha256(bytes(byte ^ 0x36 for byte in block)), sha256(bytes(byte ^ 0x5C for byte in block))
-
-
-def _quote(digest: str) -> Raw:
-    return Raw(f'"{digest}"')
 
 
 def _read_text(value: Raw) -> bytes:
