@@ -75,7 +75,7 @@ def make_change(paths: Iterable[Path], change: ValueChange) -> Change:
         changed = encode(parts)
         if len(changed) != len(value) + growth:  # blanks, or a name that comes twice: `parts` has only the last value
             return change_thoroughly(value)
-        return value if changed == value else changed
+        return value if not growth and changed == value else changed
 
     return change_value
 
