@@ -31,7 +31,9 @@ settings.load_profile("busy")  # how fast an example is made, or passes, says ho
 FROM_SYSTEMD = ("CREDENTIALS_DIRECTORY", "STATE_DIRECTORY", "RUNTIME_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_USEC")
 for name in (*FROM_SYSTEMD, "RELAY_TOKEN"):
     os.environ.pop(name, None)  # tests depend on nothing that whoever runs them was given
-os.environ["SSL_CERT_FILE"] = os.devnull  # every process would read the authorities that this machine trusts
+# Every process would read all authorities that this machine trusts. obstore wants one at least.
+os.environ["SSL_CERT_FILE"] = str(Path(__file__).with_name("authority.pem"))
+os.environ.pop("SSL_CERT_DIR", None)
 remember_plugins()
 gc.disable()  # collecting tests makes much that stays, and hardly any garbage
 

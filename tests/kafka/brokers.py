@@ -17,6 +17,7 @@ from confluent_kafka import Consumer, TopicPartition
 BROKERS: Final = 3
 PRODUCE: Final = 0
 CALL_S: Final = 10.0
+WITHOUT_RESULT: Final = ("clear_request_errors", "push_request_errors_array", "topic_set_error")
 
 
 class Brokers:
@@ -123,8 +124,10 @@ class Brokers:
         return found
 
     def _call(self, name: str, *arguments: Any) -> None:
-        error = getattr(self._lib, f"rd_kafka_mock_{name}")(self._cluster, *arguments)
-        if error and name != "push_request_errors_array" and not name.startswith("clear"):
+        function = getattr(self._lib, f"rd_kafka_mock_{name}")
+        if name in WITHOUT_RESULT:
+            function.restype = None
+        if error := function(self._cluster, *arguments):
             raise RuntimeError(f"{name}: error {error}")
 
 

@@ -16,6 +16,7 @@ from relay.cli.main import relay as cli
 from relay.client import Client
 from relay.testing import make_event
 from tests.daemon import Daemon
+from tests.deep import TOO_MANY_LEVELS
 
 MIB = 1 << 20
 
@@ -65,12 +66,13 @@ async def test_a_wrong_token_is_401_whatever_the_body(relay: Daemon) -> None:
 
 @pytest.mark.promise(5)
 async def test_what_is_no_currents_body_is_400_with_a_reason(relay: Daemon) -> None:
+    deep = b'{"a":' * TOO_MANY_LEVELS + b"1" + b"}" * TOO_MANY_LEVELS
     for body, said in (
         (b"{", "not JSON"),
         (b"events", "not JSON"),
         (b'{"events":[{"event_type":"x","id":"\xff"}', "not JSON"),
-        (b'{"events":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deep"),
-        (b'{"events":[{"event_type":"x","id":"1","p":' + b'{"a":' * 90_000 + b"1" + b"}" * 90_000 + b"}]}", "nested"),
+        (b'{"events":' + b"[" * TOO_MANY_LEVELS + b"]" * TOO_MANY_LEVELS + b"}", "nested too deep"),
+        (b'{"events":[{"event_type":"x","id":"1","p":%s}]}' % deep, "nested"),
         (b'{"events":{}}', "events"),
         (b'{"event":[]}', "event_type"),
         (b"[]", "neither"),

@@ -8,6 +8,7 @@ from relay.cli.main import relay as cli
 from relay.sandbox.heap.track import HeapApi
 from relay.testing import Destination
 from tests.daemon import Daemon
+from tests.deep import IS_TAKEN, LEVELS
 
 EVENT = b"".join(
     (
@@ -19,11 +20,14 @@ GOOD = EVENT % (b"good", b"u-good", b'{"name":"tapped"}')
 CUT = EVENT % (b"cut", b"u-cut", rb'{"name":"tapped","text":"caf\u00e9 \ud83d"}')
 HUGE = EVENT % (b"huge", b"u-huge", b'{"name":"tapped","amount":1e999}')
 FLAT = EVENT % (b"flat", b"u-flat", b'{"name":"tapped","list":' + b"[" * 300 + b"]" * 300 + b"}")
-DEEP = EVENT % (b"deep", b"u-deep", b'{"name":"tapped","list":' + b"[" * 2000 + b"]" * 2000 + b"}")
+DEEP = EVENT % (b"deep", b"u-deep", b'{"name":"tapped","list":' + b"[" * LEVELS + b"]" * LEVELS + b"}")
 LATIN = EVENT % (b"latin", b"u-latin", b'{"name":"caf\xe9"}')
 NAN = EVENT % (b"nan", b"u-nan", b'{"name":NaN}')
-PASS = [GOOD, CUT, HUGE, FLAT]
+PASS = [GOOD, CUT, HUGE, FLAT] + [DEEP] * IS_TAKEN
 """What passes the source."""
+ODD = [CUT, HUGE] + [DEEP] * IS_TAKEN
+"""What passes the source, and not those who read all of it."""
+SENT = [NAN, GOOD, CUT, HUGE, FLAT, DEEP, LATIN]
 
 
 async def test_an_odd_event_is_passed_on_or_parked_alone_by_each_who_reads_it(daemon: Daemon) -> None:
@@ -42,20 +46,22 @@ async def test_an_odd_event_is_passed_on_or_parked_alone_by_each_who_reads_it(da
         )
         await daemon.start()
         for path, body in (
-            ("/currents", b'{"events":[%s]}' % b",".join([NAN, *PASS, DEEP, LATIN])),
-            ("/any", b"[%s]" % b",".join([NAN, *PASS, DEEP, LATIN])),
-            ("/any", b"\n".join([NAN, *PASS, DEEP, LATIN])),
+            ("/currents", b'{"events":[%s]}' % b",".join(SENT)),
+            ("/any", b"[%s]" % b",".join(SENT)),
+            ("/any", b"\n".join(SENT)),
         ):
-            assert await daemon.post(body, path) == (202, {"accepted": 4, "parked": 3, "duplicates": 0})
+            counted = {"accepted": len(PASS), "parked": len(SENT) - len(PASS), "duplicates": 0}
+            assert await daemon.post(body, path) == (202, counted)
+        passed = 3 * len(PASS)
         names = ("archive", "dated", "redacted", "ordered", "heap")
-        books = {name: (await daemon.settled(name, 12)).counts for name in names}
-        assert {name: counts.delivered + counts.parked for name, counts in books.items()} == dict.fromkeys(names, 12)
-        assert books["archive"].delivered == 12
+        books = {name: (await daemon.settled(name, passed)).counts for name in names}
+        assert {name: one.delivered + one.parked for name, one in books.items()} == dict.fromkeys(names, passed)
+        assert books["archive"].delivered == passed
         assert (daemon.state / "all.ndjson").read_bytes().splitlines() == PASS * 3
-        assert books["ordered"].delivered == books["dated"].delivered == 12
+        assert books["ordered"].delivered == books["dated"].delivered == passed
         assert not daemon.logged("connector gave no key")
         parked = {(one.connector, one.cause, one.body) for one in daemon.parked() if one.connector}
-        assert parked == {(*who, one) for who in (("redacted", "filter"), ("heap", "refused")) for one in (CUT, HUGE)}
+        assert parked == {(*who, one) for who in (("redacted", "filter"), ("heap", "refused")) for one in ODD}
         state = ["--state", str(daemon.state)]
         for one in daemon.parked():
             for more in ([], ["--json"]):

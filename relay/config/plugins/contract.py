@@ -7,6 +7,7 @@ that setting, with another default or narrower limits at most.
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
+from inspect import get_annotations
 from itertools import takewhile
 from typing import Any, ClassVar, Final, get_args, get_origin, get_type_hints
 
@@ -97,7 +98,7 @@ def _find_misused(model: type[Settings], base: type[Settings]) -> Iterator[tuple
     """Yield the settings that differ from those of every table of the kind, and what is wrong."""
     parts = [*takewhile(lambda part: part is not base, model.__mro__)]
     plain = {name for part in parts for name in vars(part)}
-    declared = plain.union(*(vars(part).get("__annotations__", {}) for part in parts))
+    declared = plain.union(*(get_annotations(part) for part in parts))
     for name, known in base.model_fields.items():
         if name in plain or name not in model.model_fields:
             yield name, "is a setting of every table: it stays a setting"

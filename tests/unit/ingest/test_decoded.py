@@ -15,6 +15,7 @@ from relay.guests import Wrong
 from relay.ingest.decoded import check_decoded
 from relay.ingest.problem import Problem
 from relay.ingest.source_calls import SourceCalls
+from tests.deep import TOO_MANY_LEVELS
 
 GOOD = Kind("mine", "order.New")
 BODY = b'{"id": "7"}'
@@ -53,7 +54,7 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: Decoded([GOOD], [BODY + b"," + BODY]), "no JSON object"),
     (lambda: Decoded([GOOD], [BODY + b"\n" + BODY]), "no JSON object"),
     (lambda: Decoded([GOOD], [b'{"id": "\xff"}']), "no JSON object"),
-    (lambda: Decoded([GOOD], [b'{"a":' * 5000 + b"1" + b"}" * 5000]), "nested too deep"),
+    (lambda: Decoded([GOOD], [b'{"a":' * TOO_MANY_LEVELS + b"1" + b"}" * TOO_MANY_LEVELS]), "nested too deep"),
     (lambda: Decoded(["order.New"], [BODY]), "type str as a kind"),
     (lambda: Decoded([None], [BODY]), "None as a kind"),
     (lambda: Decoded([{}], [BODY]), "no Kind"),

@@ -204,7 +204,7 @@ async def test_parked_events_of_the_relay_before_parts_keep_their_numbers(tmp_pa
 
 
 async def test_events_to_resend_are_found_without_a_scan_of_all_parked_events(state: StateDatabase) -> None:
-    statement = f"EXPLAIN QUERY PLAN {_MARKED}"
-    plan = await state.read(lambda db: db.execute(statement, ("heap", 10, None)).fetchall())
+    statement, values = f"EXPLAIN QUERY PLAN {_MARKED}", {"connector": "heap", "events": 10, "among": None}
+    plan = await state.read(lambda db: db.execute(statement, values).fetchall())
     assert "USING INDEX parked_due" in plan[0][3]
     assert not [step for *_, step in plan if "TEMP B-TREE" in step]
