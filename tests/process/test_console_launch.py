@@ -69,6 +69,9 @@ async def test_a_new_connector_is_launched_and_delivers(place: Place, hook: Dest
     assert (await place.daemon.post(b'{"events": [%s]}' % make_event()))[0] == 202
     await place.daemon.settled("fresh", 1)
     assert "in force" in plain(await place.admin.get("/activity"))
+    for change in ("remove", "switch-off"):
+        asked = plain(await place.admin.get(f"/connectors/fresh/{change}"))
+        assert "A connector of this name that comes back goes on there" in asked
 
 
 async def test_the_file_of_a_person_stays_and_undo_takes_the_drop_in_away(place: Place) -> None:
@@ -82,6 +85,8 @@ async def test_the_file_of_a_person_stays_and_undo_takes_the_drop_in_away(place:
     assert drop_in.read_text() == f"{MARK}\n[connector.hook]\nenabled = false\n"
     assert "connector hook: switched off" in plain(await place.admin.get(launched.location))
     assert "hook" not in {lane["connector"] for lane in (await ask(place.daemon, "status"))["lanes"]}
+    overview = await place.admin.get("/")
+    assert re.search(r"hook: switched off, \d+ \w+ events?. Switch on, Forget", plain(overview)), plain(overview)
     absent = await place.admin.get("/connectors/hook")
     assert (absent.status, "this connector is switched off, at 60-hook.toml.d/50-console.toml:3" in plain(absent)) == (
         404,

@@ -31,6 +31,11 @@ CHANGES: Final[dict[str, Callable[[ConfView, str, str], Files]]] = {
     "remove": remove_table,
 }
 """What can be done to a table without a form, by the last part of the path."""
+KEPT: Final = (
+    "relay keeps the position of this connector. A connector of this name that comes back goes on there: it also gets"
+    " the events that came meanwhile, as far as the journal still has them. Forget, on Overview, ends that."
+)
+"""What is to be known before a connector is removed or switched off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +174,8 @@ def change_table(kind: str, change: str) -> Callable[[Visit], Awaitable[web.Stre
             draft = Draft(subject=draft.subject, view=view, mistakes={"": [*map(str, error.mistakes)]})
         has_page = kind in ("connector", "source") and change != "switch-on"
         back = f"/{PLURALS[kind]}/{quote(name, safe='')}" if has_page else "/files"
-        return await _consider(visit, draft, f"{verb}: {kind} {name}", verb, back)
+        note = KEPT if kind == "connector" and change in ("remove", "switch-off") else ""
+        return await _consider(visit, draft, f"{verb}: {kind} {name}", verb, back, note=note)
 
     return handle
 
@@ -182,14 +188,14 @@ def _explain_foreign(kind: str, name: str, place: str) -> ConsoleRefusal:
 
 
 async def _consider(
-    visit: Visit, draft: Draft, title: str, verb: str, back: str, later: Sequence[str] = ()
+    visit: Visit, draft: Draft, title: str, verb: str, back: str, later: Sequence[str] = (), note: str = ""
 ) -> web.StreamResponse:
     """Show what a change does. It takes no form: the page that asks for it checks it already.
 
-    `verb`: what the button says that does it. `back`: the page for who leaves it as it is.
+    `verb`: what the button says that does it. `back`: the page for who leaves it as it is. `note`: what to know before.
     """
     found = await consider(visit, draft)
     if isinstance(found, web.Response):
         return found
-    given = {"title": title, "verb": verb, "back": back, "later": later}
+    given = {"title": title, "verb": verb, "back": back, "later": later, "note": note}
     return visit.show("change.html", status=found.status, considered=found, **given)
