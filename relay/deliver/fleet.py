@@ -10,11 +10,11 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import structlog
+from msgspec.structs import replace
 
 from relay.api.internal import LeftBehind
 from relay.config import Config

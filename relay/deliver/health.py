@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from math import inf
 from typing import Final
 
 import structlog
+from msgspec import Struct
+from msgspec.structs import replace
 
 from relay.guests import format_trace
 
@@ -24,8 +25,7 @@ WHILE_S: Final = 60.0
 """After FEW refused attempts in a row, the same holds if so many seconds have passed since the first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Trouble:
+class Trouble(Struct, frozen=True):
     """Deliveries that do not get through, or did not until `over`. Times are Unix seconds."""
 
     since: float
@@ -41,8 +41,7 @@ class Trouble:
     """When a delivery got through again."""
 
 
-@dataclass(frozen=True, slots=True)
-class LaneRefusals:
+class LaneRefusals(Struct, frozen=True):
     """Attempts in a row at which the destination took no event and refused some for good. Times are Unix seconds."""
 
     attempts: int

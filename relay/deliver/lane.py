@@ -23,6 +23,7 @@ from functools import partial
 from typing import Any, Final
 
 import structlog
+from msgspec import Struct
 
 from relay.api import Batch, BatchSettings, Block
 from relay.catalogue import Selection
@@ -52,8 +53,7 @@ Taps = set[Callable[[Block], object]]
 log = structlog.stdlib.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True):
     """What a checkpoint saves of a lane, all or nothing."""
 
     cursor: Cursor

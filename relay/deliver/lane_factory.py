@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct, field
 
 from relay.api import Connector, ConnectorSettings, Filter, FilterSettings
 from relay.api.internal import LeftBehind
@@ -20,8 +21,7 @@ from relay.store import Cursor, Log, Pause, State
 PROBE_S: Final = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class LanePlan:
+class LanePlan(Struct, frozen=True):
     """What a configuration says of one lane. Lanes with equal plans do the same."""
 
     connector: type[Connector]
@@ -38,8 +38,7 @@ def make_plans(config: Config) -> dict[str, LanePlan]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(Struct, frozen=True):
     """The names of connectors by which two configurations differ."""
 
     added: Sequence[str]

@@ -6,13 +6,13 @@ again, in the same batch (`cuts`).
 
 import asyncio
 from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
 from time import perf_counter
 from typing import Final
 
 import structlog
+from msgspec import Struct
 
 from relay.api import Batch, BatchSettings, Block
 from relay.deliver.admission import Stopped
@@ -28,8 +28,7 @@ LATER_S: Final = 0.5
 log = structlog.stdlib.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedReplay:
+class PreparedReplay(Struct, frozen=True):
     """Parked events, prepared: a batch to deliver, events whose filter failed again, and outcomes that are known, by
     offset."""
 

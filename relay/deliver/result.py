@@ -1,9 +1,10 @@
 """The result of an attempt: the connector's answer, of whatever form, by the numbers of events. Pure."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from math import isfinite
 from typing import Final, NamedTuple
+
+from msgspec import Struct
 
 from relay.api import DELIVERED, Delivered, Event, Outcome, Reject, Retry, Skipped, Unauthorized, UnreadableEvent
 from relay.api.transport import outage
@@ -51,8 +52,7 @@ class Deferral(NamedTuple):
         return [DestinationRefusal(number, self.reason, cause, self.status, self.answer) for number in self.numbers]
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptResult:
+class AttemptResult(Struct, frozen=True):
     """The result of one attempt at a batch, by the numbers of its events."""
 
     delivered: int = 0

@@ -4,17 +4,17 @@ It gives the head for certain, whatever the database knows and whatever happens 
 in which run the journal was closed: the file of an older copy of the journal gives no head.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from relay.journal.segment import replace_text
 
 FILE_NAME: Final = "end"
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(Struct, frozen=True):
     """Where a journal was closed."""
 
     head: int

@@ -5,10 +5,11 @@ relay does not touch a journal that is not the database's, because its offsets m
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
+
+from msgspec import Struct
 
 from relay.journal.segment import Corrupt, find_end, list_segment_files, parse_base, replace_text
 from relay.words import format_count
@@ -24,8 +25,7 @@ class OtherJournal(Exception):
     """Raised when the folder holds another journal than the database's."""
 
 
-@dataclass(frozen=True, slots=True)
-class KnownJournal:
+class KnownJournal(Struct, frozen=True):
     """What a database knows of its journal."""
 
     identity: str

@@ -14,10 +14,10 @@ import re
 import struct
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import orjson
+from msgspec import Struct
 
 from relay.api import Block, Kind
 from relay.journal.compression import FORM_START, Compressor, decompress
@@ -39,8 +39,7 @@ PER_EVENT: Final = 9
 """Bytes of an event beside its body: its index, its end, a comma."""
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(Struct, frozen=True):
     """The fixed part of a record, which tells where the next record starts."""
 
     crc: int

@@ -3,12 +3,12 @@
 import os
 import secrets
 import time
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
 import structlog
+from msgspec import Struct
 
 from relay.journal.compression import SMALLEST
 from relay.journal.record import encode_lost_record
@@ -37,8 +37,7 @@ OLDER_ADVICE: Final = "what is missing counts as damaged; if this is an old copy
 log = structlog.stdlib.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Recovered:
+class Recovered(Struct, frozen=True):
     """The journal as a start finds it."""
 
     segments: list[Segment]
@@ -50,8 +49,7 @@ class Recovered:
     """Damage to acknowledged events, or their loss, at the end of the journal; "" without any."""
 
 
-@dataclass(frozen=True, slots=True)
-class Last:
+class Last(Struct, frozen=True):
     """The last segment as a start finds it."""
 
     segment: Segment | None

@@ -1,15 +1,15 @@
 """Saves what is left of a segment that somebody has truncated under a running relay. Pure."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from relay.api import Block
 from relay.journal.record import encode_lost_record, encode_record, find_records
 from relay.journal.segment import PREFIX
 
 
-@dataclass(frozen=True, slots=True)
-class Salvage:
+class Salvage(Struct, frozen=True):
     """The records of a rewritten segment."""
 
     records: Sequence[bytes]

@@ -11,10 +11,11 @@ import secrets
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from zlib import crc32
+
+from msgspec import Struct
 
 from relay.api import Block
 from relay.journal.compression import Unsupported
@@ -41,8 +42,7 @@ class Corrupt(Exception):
     """Raised when a segment that should be whole is not. Only records with the right checksum are read."""
 
 
-@dataclass(slots=True)
-class Segment:
+class Segment(Struct):
     """A segment file without its content. `end` is the offset behind its last event."""
 
     path: Path
@@ -289,8 +289,7 @@ class SegmentReader:
         os.close(self.fd)
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(Struct, frozen=True):
     """The end of a segment."""
 
     end: int

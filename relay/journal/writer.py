@@ -32,11 +32,11 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
+from msgspec import Struct
 
 from relay.api import Block, Kind
 from relay.histogram import QUICK, Histogram
@@ -72,8 +72,7 @@ TRUNCATED_ADVICE: Final = "find out what truncates it: logrotate with copytrunca
 log = structlog.stdlib.get_logger()
 
 
-@dataclass(slots=True)
-class Open:
+class Open(Struct):
     """The segment that is being written."""
 
     fd: int

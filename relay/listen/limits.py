@@ -1,8 +1,9 @@
 """The limits of a listener's connections, and of the process's file descriptors."""
 
 import resource
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 DESCRIPTORS: Final = 65_536
 """File descriptors that relay asks the kernel for."""
@@ -12,8 +13,7 @@ HEAD_BYTES: Final = 64 << 10
 """Bytes of the request line and all headers, unless they come at once."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListenerLimits:
+class ListenerLimits(Struct, frozen=True, kw_only=True):
     """The limits of one listener. Times are in seconds."""
 
     head: float = 30.0

@@ -4,7 +4,6 @@ The filters of a route run for every event, so the usual results (the event itse
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from inspect import iscoroutine
 from itertools import chain, islice
@@ -13,7 +12,7 @@ from time import perf_counter
 from typing import Any, Final, Literal, NamedTuple, cast
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from relay.api import UNREADABLE, Event, Filter, Kind, UnreadableEvent, is_utf8
 from relay.config import Redaction
@@ -30,8 +29,7 @@ _read_object: Final = msgspec.json.Decoder(msgspec.defstruct("Object", [])).deco
 _fields: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(Struct, frozen=True):
     """An event that a filter could not handle."""
 
     event: Event

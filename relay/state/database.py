@@ -11,10 +11,11 @@ import sqlite3
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, TypeVar
+
+from msgspec.structs import replace
 
 from relay.api import Connector
 from relay.journal import KnownJournal, lock

@@ -7,12 +7,12 @@ The lanes notice a change within a second.
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from math import isfinite
 from typing import Annotated, Final
 
 import msgspec
 from aiohttp import web
+from msgspec import Struct
 from msgspec.structs import replace
 
 from relay.admin.acts import make_forget_entry, make_pause_entry, make_refused_entry, make_resume_entry
@@ -35,8 +35,7 @@ TAPS: Final = 8
 """Live taps at a time."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RefusedAction:
+class RefusedAction(Struct, frozen=True, kw_only=True):
     """An action that a client of the admin API refused to its user."""
 
     subject: Annotated[str, msgspec.Meta(min_length=1)]

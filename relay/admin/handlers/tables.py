@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import Annotated, Any, Final
 
 import msgspec
 from aiohttp import web
+from msgspec import Struct, field
 
 from relay.admin.control import Control
 from relay.admin.responses import convert_content, make_answer
@@ -20,8 +20,7 @@ READ_S: Final = 10.0
 """Seconds that a page may take."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TablePage:
+class TablePage(Struct, frozen=True, kw_only=True):
     """A page of a table that an admin asks for."""
 
     after: str = ""

@@ -13,9 +13,11 @@
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from math import inf
 from typing import Final, NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from relay.api import Batch, RetrySettings
 from relay.deliver.result import AttemptResult, Deferral, DestinationRefusal
@@ -28,8 +30,7 @@ Keys = Callable[[Batch], Sequence[str | None]]
 """Returns the key of each event of a batch, by which events stay in order."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Part:
+class Part(Struct, frozen=True, eq=False):
     """Some events of a batch that are tried together."""
 
     batch: Batch

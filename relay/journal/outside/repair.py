@@ -8,8 +8,9 @@ Lanes count those as damaged. The new file replaces the old one in one step, and
 import os
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from relay.journal.lock import lock
 from relay.journal.outside.inspected import Inspected, inspect_all
@@ -17,8 +18,7 @@ from relay.journal.record import encode_lost_record, find_records, is_readable
 from relay.journal.segment import DAMAGED, PREFIX, put_in_place, read_salt, write_anew
 
 
-@dataclass(frozen=True, slots=True)
-class Repair:
+class Repair(Struct, frozen=True):
     """The repair of one segment."""
 
     segment: Inspected

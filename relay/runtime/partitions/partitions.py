@@ -18,12 +18,12 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from relay.api.internal import LeftBehind
 from relay.config import Config, ConfigError, Mistake, find_unmade, make_mistakes
