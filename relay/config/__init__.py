@@ -54,7 +54,7 @@ from relay.config.plugins.make import (
     make_mistakes,
     make_sources,
 )
-from relay.config.plugins.registry import BROKEN, KINDS, PluginInfo, Registry
+from relay.config.plugins.registry import BROKEN, KINDS, PluginInfo, Registry, stamp_plugins
 from relay.config.plugins.traits import read_traits
 from relay.config.redaction import LOG, Redaction
 from relay.config.schema import describe_settings, make_schema
@@ -145,6 +145,7 @@ __all__ = [
     "read_traits",
     "read_words",
     "show_value",
+    "stamp_plugins",
     "summarize",
     "takes_ipv4",
     "type_description",

@@ -110,6 +110,22 @@ async def test_types_have_all_that_a_form_needs_also_of_later_plugins(api: Api) 
     assert {one["kind"] for one in found["types"]} == {"source", "connector", "filter", "alert"}
 
 
+async def test_plugins_are_loaded_for_types_once_until_one_changes(api: Api) -> None:
+    loads = api.daemon.state / "loads"
+    counted = f"from pathlib import Path\nwith Path({str(loads)!r}).open('a') as file:\n    file.write('x')\n" + CHAT
+    plugin = api.daemon.plugins / "counted.py"
+    plugin.write_text(counted.replace("chat", "counted"))
+    try:
+        found = [(await api.ask("GET", "/types"))[1] for _ in range(2)]
+        assert (found[0] == found[1], loads.read_text()) == (True, "x")
+        plugin.write_text(counted.replace("chat", "counted_anew"))
+        (changed,) = [one for one in (await api.ask("GET", "/types"))[1]["types"] if one["plugin"] == "counted"]
+        assert (changed["type"], loads.read_text()) == ("counted_anew", "xx")
+    finally:
+        plugin.unlink()
+    assert "counted" not in str((await api.ask("GET", "/types"))[1])
+
+
 async def test_config_names_file_and_line_and_no_secret(api: Api) -> None:
     _, found = await api.ask("GET", "/config")
     settings = {one["key"]: one for one in found["settings"]}

@@ -1,6 +1,7 @@
 """The configuration over the admin API: what is in force, what it can name, and what a new one would do."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -10,8 +11,8 @@ from msgspec.structs import asdict
 from relay.admin.control import Control
 from relay.admin.question_process import LOWEST, QuestionProcess, answer_by
 from relay.admin.responses import convert_content, make_answer, read_content
-from relay.config import Config, find_changed_files, is_file_name
-from relay.proposal import CheckedProposal, Proposal, ProposalAnswer, add_pending
+from relay.config import Config, find_changed_files, is_file_name, stamp_plugins
+from relay.proposal import AvailableTypes, CheckedProposal, Proposal, ProposalAnswer, add_pending
 from relay.status import ReloadResult
 from relay.threads import ADMIN
 
@@ -27,6 +28,9 @@ class ConfigHandlers:
         self._control = control
         self._journal = QuestionProcess(control.folder, control.config.journal, "relay.proposal", nice=LOWEST)
         self._process = QuestionProcess(control.folder, control.config.journal, "relay.proposal", ANSWER_S)
+
+        self._types: tuple[object, msgspec.Raw] = None, msgspec.Raw()
+        """The last answer about types, and the stamp of the plugins that it is about; None: it is not kept."""
 
     def list_routes(self) -> list[web.RouteDef]:
         """List the routes."""
@@ -44,10 +48,14 @@ class ConfigHandlers:
         return make_answer(await ADMIN.run(_describe_config, config) | {"restart": restart})
 
     async def get_types(self, _: web.Request) -> web.StreamResponse:
-        """Answer with the plugins and their types."""
-        config = self._control.config
-        folders = [*map(str, config.plugin_folders)]
-        return make_answer(await self._process.answer("types", plugin_folders=folders, known=config.plugins))
+        """Answer with the plugins and their types. The answer is kept until plugins change, unless one is broken."""
+        folders, known = self._control.config.plugin_folders, self._control.config.plugins
+        stamp = await ADMIN.run(_stamp, folders, known)
+        if stamp is None or stamp != self._types[0]:
+            answer = await self._process.answer("types", plugin_folders=[*map(str, folders)], known=known)
+            is_whole = not any(one.error for one in msgspec.json.decode(answer, type=AvailableTypes).plugins)
+            self._types = stamp if is_whole else None, answer
+        return make_answer(self._types[1])
 
     async def probe(self, request: web.Request) -> web.StreamResponse:
         """Answer whether the destination of a connector can be reached."""
@@ -97,6 +105,14 @@ class ConfigHandlers:
             "used": self._control.used.texts,
             "state": str(self._control.folder),
         }
+
+
+def _stamp(folders: Sequence[Path], known: Mapping[str, str]) -> object:
+    """Return a stamp of all plugins, and of those that relay has loaded; None if a plugin cannot be found."""
+    try:
+        return dict(known), stamp_plugins(folders, known)
+    except Exception:  # of a plugin: only a process of its own can say what it is
+        return None
 
 
 def _check_names(files: Iterable[str]) -> None:

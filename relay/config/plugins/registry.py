@@ -288,6 +288,20 @@ class Registry:
         self._provided = {key: (thing, where) for key, thing, where in left if thing is not None}
 
 
+def stamp_plugins(folders: Sequence[Path], known: Mapping[str, str]) -> Sequence[object]:
+    """Return what changes with the plugins that a new process would find. Reads their files. Raises what plugins raise.
+
+    `known`: the fingerprints of this process. To find the files of a later package may run its code: what counts is the
+    folder that holds the package.
+    """
+    found = [*find_candidates(folders)]
+    near = [one for one in found if one.is_drop_in or make_key(one.name, one.origin) in known]
+    with contained():
+        files = [read_stamp(place) for one in near if (place := one.find_place())]
+    times = [(folder, Path(folder).stat().st_mtime_ns) for folder in sys.path if Path(folder).is_dir()]
+    return [[(one.name, one.origin, one.version) for one in found], files, times]
+
+
 @contextmanager
 def _limit_time(seconds: float) -> Iterator[None]:
     """Raise TimeoutError in the block, again and again, once it takes longer. Works in the main thread only."""
