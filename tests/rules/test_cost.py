@@ -26,17 +26,22 @@ from aiohttp.test_utils import make_mocked_request
 
 import relay
 import relay_plugins
+from relay.api import Block, Event, Filter, Kind
+from relay.catalogue import Selection
 from relay.config.model import Config, Configured, IngestSettings
 from relay.deliver.fleet import Fleet
 from relay.deliver.live_lane import LiveLane
 from relay.ingest.server import Ingest
 from relay.journal.journal import Journal
+from relay.route import Route
 from relay.sandbox.shapes import list_types, make_event
 from relay.state.database import StateDatabase
 from relay.state.state_folder import FolderInbox
 from relay.store.log import JournalLimits
 from relay_plugins.currents import Currents
+from relay_plugins.filters import Hash, Redact, Rename
 from relay_plugins.http import Http
+from tests.unit.plugins.filters.make import make
 
 REQUESTS: Final = {1: 40, 10: 20, 100: 10}
 """By events per request."""
@@ -53,12 +58,19 @@ class Cost(NamedTuple):
 
 BUDGETS: Final = {1: Cost(1930, 160, 7), 10: Cost(255, 22.8, 3.6), 100: Cost(57, 5.3, 3.3)}
 """By events per request, as counted by CPython 3.11."""
+FILTERS: Final[dict[str, tuple[type[Filter], dict[str, Any], Cost]]] = {
+    "rename": (Rename, {"fields": {"user.user_id": "user.braze_id"}}, Cost(465, 31.2, 6.5)),
+    "redact": (Redact, {"fields": ["user.user_id"]}, Cost(470, 32.2, 6.5)),
+    "hash": (Hash, {"fields": ["user.user_id"], "secret": {"env": "RELAY_TEST_SECRET"}}, Cost(530, 42.2, 6.5)),
+    "pii": (Redact, {"fields": ["pii"]}, Cost(635, 43.4, 23)),
+}
+"""By name: the filter, its settings, and its budget for an event, as counted by CPython 3.11."""
 MARGIN: Final = 1.1
 """A budget may be exceeded by a tenth, and is to be lowered when a sixth of it is no longer used: so that a third more
 is too much, wherever within it one is."""
 LOOSE: Final = 5 / 6
 ADVICE: Final = """
-{batch} events per request: an event costs {found}, its budget is {budget}.
+{what}: an event costs {found}, its budget is {budget}.
 Something new happens per event or per request. Take it out, do it once per batch, or, if it must be, see what it costs
 in `make bench` and raise the budget in {file}.
 """
@@ -212,11 +224,31 @@ async def cost(folder: Path, batch: int) -> Cost:
         await pipeline.close()
 
 
-@pytest.mark.parametrize("batch", BUDGETS)
-def test_an_event_costs_no_more_than_its_budget(tmp_path: Path, batch: int) -> None:
-    found, budget = asyncio.run(cost(tmp_path, batch)), BUDGETS[batch]
+def check(what: str, found: Cost, budget: Cost) -> None:
     within = all(mine <= most * MARGIN for mine, most in zip(found, budget, strict=True))
-    assert within, ADVICE.format(batch=batch, found=found, budget=budget, file=__file__)
+    assert within, ADVICE.format(what=what, found=found, budget=budget, file=__file__)
     if sys.version_info[:2] == (3, 11):  # others need fewer instructions
         tight = found.instructions >= budget.instructions * LOOSE and found.calls >= budget.calls * LOOSE
-        assert tight, f"{batch} events per request: an event costs only {found}, lower its budget of {budget}"
+        assert tight, f"{what}: an event costs only {found}, lower its budget of {budget}"
+
+
+@pytest.mark.parametrize("batch", BUDGETS)
+def test_an_event_costs_no_more_than_its_budget(tmp_path: Path, batch: int) -> None:
+    check(f"{batch} events per request", asyncio.run(cost(tmp_path, batch)), BUDGETS[batch])
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_a_changed_event_costs_no_more_than_its_budget(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("RELAY_TEST_SECRET", "a secret of sixteen characters")
+    cls, settings, budget = FILTERS[name]
+    step = make(cls, **settings)
+    events = [one for body in bodies(100) for one in orjson.loads(body)["events"] if one["user"].get("user_id")]
+    kinds = {name: Kind("braze", name) for name in list_types()}
+    block = Block.of([Event(orjson.dumps(one), kinds[one["event_type"]], at, 0.0) for at, one in enumerate(events)])
+    route, counting = Route(Selection(["*"]), [step]), Counting()
+    route(block)
+    with counting.on():
+        routed = route(block)
+    assert routed.wanted is not None
+    assert all(b'"user_id"' not in body or name == "hash" for body in routed.wanted.bodies())
+    check(name, counting.per(len(block)), budget)

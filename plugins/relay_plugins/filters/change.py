@@ -24,7 +24,7 @@ Parts = dict[str, Any]
 Place = tuple[Path, str]
 """The steps to an object, and the name of a value in it."""
 MANY: Final = 8
-"""Names of which it is quicker to look for those that an object has."""
+"""So many names that it is quicker to look for those that an object has."""
 _NULL: Final = Raw(b"null")
 _decode_object: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_parts: Final = msgspec.json.Decoder(dict[str, Raw] | list[Raw]).decode
@@ -47,7 +47,8 @@ class _Fields(NamedTuple):
 
     values: Mapping[str, int]
     """The names of the values to change, each with the bytes that go with a removed value: the name, `:` and `,`."""
-    names: frozenset[str]
+    many: frozenset[str] | None
+    """The same names, if it is quicker to look for those that an object has."""
     objects: Sequence[tuple[str, "_Fields"]]
     """The objects to look into."""
 
@@ -83,12 +84,13 @@ def make_change(paths: Iterable[Path], change: ValueChange) -> Change:
 def _list_fields(paths: Sequence[Path]) -> _Fields:
     values = {path[0]: len(encode(path[0])) + len(":,") for path in paths if len(path) == 1}
     rest = {path[0]: [more[1:] for more in paths if more[0] == path[0]] for path in paths if path[0] not in values}
-    return _Fields(values, frozenset(values), [(name, _list_fields(inner)) for name, inner in rest.items()])
+    many = frozenset(values) if len(values) >= MANY else None
+    return _Fields(values, many, [(name, _list_fields(inner)) for name, inner in rest.items()])
 
 
 def _change_parts(parts: Parts, fields: _Fields, change: ValueChange) -> int | None:
     """Change the values in an object; return the bytes by which it grows, or None if no path begins in it."""
-    values, names, objects = fields
+    values, many, objects = fields
     is_found, growth = False, 0
     for name, inner in objects:
         value = parts.get(name)
@@ -103,7 +105,7 @@ def _change_parts(parts: Parts, fields: _Fields, change: ValueChange) -> int | N
         if more is not None:
             parts[name] = opened
             growth += more
-    for name in values if len(values) < MANY else names.intersection(parts):
+    for name in many.intersection(parts) if many else values:
         value = parts.get(name)
         if value is None:
             continue
