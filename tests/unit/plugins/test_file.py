@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from relay.api import DELIVERED, Batch, Block, Kind, Retry, Skipped, User
+from relay.api import DELIVERED, Batch, Block, Kind, Retry, Skipped, User, load_zstd
 from relay_plugins.file import File
 from relay_plugins.file import writer as appending
 from relay_plugins.file.connector import clean_name
@@ -35,8 +35,7 @@ def unpacked(path):
     if path.suffix == ".gz":
         return gzip.decompress(data)
     if path.suffix == ".zst":
-        zstd = pytest.importorskip("backports.zstd")
-        with zstd.ZstdFile(io.BytesIO(data)) as file:
+        with load_zstd().ZstdFile(io.BytesIO(data)) as file:
             return file.read()
     return data
 

@@ -219,8 +219,6 @@ async def test_unknown_events_are_parked_alone_if_so_set(make, server, bucket) -
 
 @pytest.mark.parametrize(("compress", "codec"), [("none", "null"), ("gzip", "deflate"), ("zstd", "zstandard")])
 async def test_an_object_has_one_type_codec_and_the_same_bytes_again(make, server, bucket, compress, codec) -> None:
-    if compress == "zstd":
-        pytest.importorskip("backports.zstd")
     connector = await make(format="avro", compress=compress, path="{date}")
     batch = batch_of(event(id="1"), event(EVENT, id="2"), event(id="3"))
     await connector.deliver(batch)
