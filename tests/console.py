@@ -143,7 +143,9 @@ class Browser:
         request = self.session.request(method, self.url + path, data=data, headers=given, allow_redirects=False)
         async with request as answer:
             is_live = answer.content_type == "text/event-stream"
-            text = "" if is_live else (await answer.read()).decode()
+            text = (
+                "" if is_live else (await answer.read()).decode("utf-8", "surrogateescape")
+            )  # an export has any bytes
             return Answer(answer.status, text, dict(answer.headers))
 
     async def get(self, path: str, **headers: str) -> Answer:

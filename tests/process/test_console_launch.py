@@ -86,7 +86,9 @@ async def test_the_file_of_a_person_stays_and_undo_takes_the_drop_in_away(place:
     assert "connector hook: switched off" in plain(await place.admin.get(launched.location))
     assert "hook" not in {lane["connector"] for lane in (await ask(place.daemon, "status"))["lanes"]}
     overview = await place.admin.get("/")
-    assert re.search(r"hook: switched off, \d+ \w+ events?. Switch on, Forget", plain(overview)), plain(overview)
+    assert re.search(
+        r"hook: switched off, \d+ \w+ events? kept in case it comes back. Switch on, Forget", plain(overview)
+    ), plain(overview)
     absent = await place.admin.get("/connectors/hook")
     assert (absent.status, "this connector is switched off, at 60-hook.toml.d/50-console.toml:3" in plain(absent)) == (
         404,
