@@ -17,7 +17,10 @@ CONTENT_BYTES: Final = 64 << 10
 """Bytes of the content of an event on a page."""
 
 
-PREDICATES: Final = frozenset({"is", "has", "was", "holds", "looks", "takes", "needs", "must", "should", "cannot"})
+PREDICATES: Final = frozenset({
+    "is", "has", "was", "does", "must", "should", "can", "cannot", "gets", "grows", "holds", "looks", "needs",
+    "selects", "stands", "takes", "tells",
+})  # fmt: skip
 """First words of a sentence that lacks its subject: the setting that it is about."""
 
 

@@ -42,6 +42,7 @@ def test_a_description_is_text_with_code_between_backticks() -> None:
         ("endpoint is missing: the URL", "endpoint", "endpoint", " is missing: the URL"),
         ("batch.events: 250 at most", "batch", "batch", ".events: 250 at most"),
         ("must be at least 1", "retry.max", "retry.max", " must be at least 1"),
+        ("grows without limit", "path", "path", " grows without limit"),
         ("expected a number", "rate", "", "expected a number"),
         ("names are too long", "name", "", "names are too long"),
     ],
