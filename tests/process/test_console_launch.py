@@ -298,6 +298,7 @@ async def test_who_may_not_configure_gets_the_text_and_no_check(place: Place, ho
         assert "relay reload" in said
         forged = await place.browsers[user].post(EDIT, token=answer.token, act="launch", name="60-wish.toml", text=text)
         assert forged.status == 403
+        await until_shown(place.admin, "/activity?subject=configuration&kind=refused", f"<td>{user}</td>")
         entry = (await ask(place.daemon, "history"))[-1]
         assert (entry["by"], entry["subject"]) == (user, "configuration")
         assert "launch" in entry["sentence"]
