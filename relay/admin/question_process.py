@@ -47,7 +47,7 @@ class QuestionProcess:
         nice: int | None = None,
     ) -> None:
         """`module`: the package that answers. `seconds`: as DEADLINE_S. `nice`: None: NICE."""
-        self._state, self._journal = str(state), settings.write()
+        self._state, self._journal = str(state), settings
         self._module, self._seconds, self._nice = module, seconds, nice
         self._turn = asyncio.Lock()
 
@@ -78,12 +78,13 @@ class QuestionProcess:
         `progress`: whether lines say every INTERVAL_S seconds how far the reading is.
         """
         interval = INTERVAL_S if progress else None
+        question = Question(name, self._state, self._journal.write(), more, interval)
         process, ours = _start(self._module, NICE if self._nice is None else self._nice)
         try:
             with ours:
                 reader, writer = await asyncio.open_unix_connection(sock=ours, limit=PIECE)
                 with closing(writer):
-                    writer.write(msgspec.json.encode(Question(name, self._state, self._journal, more, interval)))
+                    writer.write(msgspec.json.encode(question))
                     writer.write_eof()
                     yield self._read_pieces(process, reader)
         finally:

@@ -319,16 +319,17 @@ class Configured(Generic[P, S]):
 class Config:
     """A whole, valid configuration. Sources, connectors and alerts with `enabled = false` are not in it."""
 
-    ingest: IngestSettings = field(default_factory=IngestSettings)
-    journal: JournalSettings = field(default_factory=JournalSettings)
-    parked: ParkedSettings = field(default_factory=ParkedSettings)
-    erasure: ErasureSettings = field(default_factory=ErasureSettings)
-    runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
-    admin: AdminSettings = field(default_factory=AdminSettings)
-    metrics: MetricsSettings = field(default_factory=MetricsSettings)
-    log: LogSettings = field(default_factory=LogSettings)
-    history: HistorySettings = field(default_factory=HistorySettings)
-    console: ConsoleSettings = field(default_factory=ConsoleSettings)
+    # by model_construct: pydantic would build a validator for each table to check its defaults
+    ingest: IngestSettings = field(default_factory=IngestSettings.model_construct)
+    journal: JournalSettings = field(default_factory=JournalSettings.model_construct)
+    parked: ParkedSettings = field(default_factory=ParkedSettings.model_construct)
+    erasure: ErasureSettings = field(default_factory=ErasureSettings.model_construct)
+    runtime: RuntimeSettings = field(default_factory=RuntimeSettings.model_construct)
+    admin: AdminSettings = field(default_factory=AdminSettings.model_construct)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings.model_construct)
+    log: LogSettings = field(default_factory=LogSettings.model_construct)
+    history: HistorySettings = field(default_factory=HistorySettings.model_construct)
+    console: ConsoleSettings = field(default_factory=ConsoleSettings.model_construct)
     sources: Mapping[str, Configured[Source, SourceSettings]] = field(default_factory=dict)
     connectors: Mapping[str, Configured[Connector, ConnectorSettings]] = field(default_factory=dict)
     filters: Mapping[str, Configured[Filter, FilterSettings]] = field(default_factory=dict)
