@@ -1,5 +1,8 @@
 """Everything a plugin may import. What is not exported here is not part of the API."""
 
+import warnings
+from typing import TYPE_CHECKING, Final
+
 from relay.api.alert import Alarm, Alert, AlertSettings, Message
 from relay.api.authentication import check_hmac, check_secret, signed_headers, signing_key
 from relay.api.batch import Batch, Block
@@ -137,3 +140,16 @@ __all__ = [
     "why_unreadable",
     "without_surrogates",
 ]
+
+GOING: Final[dict[str, tuple[object, str]]] = {}
+"""Names that go with the next version of relay: what each still stands for, and what to use instead."""
+
+if not TYPE_CHECKING:  # a type checker would take any name for one of the API
+
+    def __getattr__(name: str) -> object:
+        """Return what a name stands for that goes with the next version, and warn of it."""
+        if name not in GOING:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        thing, instead = GOING[name]
+        warnings.warn(f"{__name__}.{name} goes with the next version of relay: {instead}", FutureWarning, stacklevel=2)
+        return thing

@@ -72,3 +72,33 @@ def test_a_plugin_of_an_earlier_version_provides_what_it_did(tmp_path: Path) -> 
     assert {*info.provides} == {*types}
     (command,) = [command for command in registry.list_commands() if command.name == "old"]
     assert CliRunner().invoke(command).output == "0.1.0\n"
+
+
+GOING = """
+import relay.api
+from typing_extensions import deprecated
+
+relay.api.GOING["OLD"] = "shop.Old", "write the type yourself"  # as a later relay does
+
+from relay.api import OLD, Filter
+
+@deprecated("old goes: use new", category=FutureWarning)
+def old():
+    return OLD
+
+class Loud(Filter, type="loud"):
+    name_of_type = old()
+    def apply(self, event):
+        return event.with_type(self.name_of_type)
+"""
+
+
+async def test_the_log_names_what_a_plugin_uses_that_goes(daemon: Daemon) -> None:
+    (file := daemon.plugins / "loud.py").write_text(GOING)
+    await daemon.start()
+    assert await daemon.stop() == 0
+    said = "\n".join(daemon.stderr)
+    assert (
+        f"{file}:7: FutureWarning: relay.api.OLD goes with the next version of relay: write the type yourself" in said
+    )
+    assert f"{file}:14: FutureWarning: old goes: use new" in said
