@@ -45,12 +45,15 @@ def connect(folder: Path, mode: str) -> sqlite3.Connection:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no relay has run with this state folder")
     db = connect_file(path, mode)
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version != VERSION:
-        db.close()
+    try:
+        (version,) = db.execute("PRAGMA user_version").fetchone()
         if version < VERSION:
             raise OlderTables(f"{path} is of an older relay; start the newer relay with it once")
-        raise sqlite3.DatabaseError(f"{path} is of a newer relay")
+        if version > VERSION:
+            raise sqlite3.DatabaseError(f"{path} is of a newer relay")
+    except sqlite3.Error:
+        db.close()
+        raise
     return db
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
@@ -13,6 +14,7 @@ from msgspec.structs import replace
 from relay.api import User
 from relay.state import attempts
 from relay.state.database import StateDatabase
+from relay.state.database_file import connect
 from relay.state.erasure.table import FolderErasures
 from relay.state.ledger import read_ledger
 from relay.state.migrations import MIGRATIONS
@@ -40,8 +42,17 @@ def refused(offset: int, connector: str = "heap", source: str = "braze", cause: 
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> StateDatabase:
-    return StateDatabase(tmp_path)
+def state(tmp_path: Path) -> Iterator[StateDatabase]:
+    with closing(StateDatabase(tmp_path)) as state:
+        yield state
+
+
+def test_a_database_that_cannot_be_read_is_left_closed(tmp_path: Path) -> None:
+    path = tmp_path / "relay.db"
+    path.write_bytes(b"no database" * 1000)
+    with pytest.raises(sqlite3.DatabaseError, match="not a database") as caught:
+        connect(tmp_path, "ro")
+    assert not [one for one in Path("/proc/self/fd").iterdir() if one.exists() and one.samefile(path)], caught
 
 
 async def test_a_database_of_an_older_relay_is_migrated_with_its_content(tmp_path: Path) -> None:

@@ -560,7 +560,7 @@ async def test_a_locked_database_is_busy_and_an_older_one_says_so(
     store = open_store(tmp_path, JournalSettings())
     await run(store, 0)
     monkeypatch.setattr("relay.state.database_file.LOCKED_S", 0.05)
-    with sqlite3.connect(tmp_path / DATABASE, isolation_level=None) as db:
+    with closing(sqlite3.connect(tmp_path / DATABASE, isolation_level=None)) as db:
         db.execute("BEGIN IMMEDIATE")
         with pytest.raises(Unavailable, match="locked") as caught:
             store.pauses.pause("heap")
