@@ -254,7 +254,7 @@ async def test_a_standard_output_that_nobody_reads_holds_up_nobody_else(daemon: 
                 came += os.read(ours, 1 << 16)
             except BlockingIOError:
                 await asyncio.sleep(0.001)
-        assert came.splitlines() == sent
+        assert sorted(came.splitlines()) == sorted(sent)  # batches that are tried again come in any order
         assert await daemon.stop() == 0
     os.close(ours)
 
