@@ -45,6 +45,7 @@ class StateThread:
             result = await self.submit(work, *arguments)
         except Unavailable as error:
             self.refusing = str(error)
+            self._note_taken(error)  # before whoever awaits it goes on: the callback may run later
             raise
         self.refusing = None
         return result
@@ -85,7 +86,9 @@ class StateThread:
 
     def _note_end(self, ended: asyncio.Future[Any]) -> None:
         self._moved.set()
-        error = None if ended.cancelled() else ended.exception()
+        self._note_taken(None if ended.cancelled() else ended.exception())
+
+    def _note_taken(self, error: BaseException | None) -> None:
         if isinstance(error, Unavailable) and error.reason == "taken":
             self._taken_why = str(error)
             self._taken.set()
