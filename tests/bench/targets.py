@@ -117,6 +117,20 @@ SMALL: Final = (
 """A case, the connections of its floor, and the bound of their ratio."""
 CPU: Final = "µs/event"
 STEADY: Final = "2,000/s, batch 10"
+MORE: Final = (
+    ("each further http connector, batch 100", 35, "a further http connector, batch 100", "batch 100"),
+    ("each further http connector, batch 10", 35, "a further http connector, batch 10", "batch 10"),
+    ("a connector with half the types beside it", 25, "half the types beside, batch 100", "batch 100"),
+    ("half the types instead of all", 25, "half the types alone, batch 100", "batch 100"),
+    ("a file connector beside it", 25, "file beside, batch 100", "batch 100"),
+    ("CPU of compression, batch 100", SAME, "compressed, batch 100", "batch 100"),
+    ("10 GiB retained", SAME, "10 GiB retained, batch 100", "batch 100"),
+    ("50 connectors, one matches, batch 100", SAME, "50 connectors, batch 100", "batch 100"),
+    ("50 connectors, one matches, batch 10", SAME, "50 connectors, batch 10", "batch 10"),
+    ("50 connectors, one matches, at 2,000/s", SAME, "2,000/s with 50 connectors, batch 10", STEADY),
+    ("1,000 entries in a selection", SAME, "1,000 entries, batch 100", "batch 100"),
+)
+"""What costs more CPU per event than another case: a label, the bound in percent, and the names of both cases."""
 TARGETS: Final = (
     Target(label="batch 100", unit=CPU, bound=6, busy=9, values=figure("batch 100")),
     Target(label="batch 10", unit=CPU, bound=12, busy=16, values=figure("batch 10")),
@@ -125,33 +139,9 @@ TARGETS: Final = (
         Target(label=f"{name}, in floors", unit="x", bound=bound, form=".2f", values=in_floors(name, connections))
         for name, connections, bound in SMALL
     ),
-    Target(
-        label="each further http connector, batch 100",
-        unit="%",
-        bound=35,
-        form="+.0f",
-        values=more("a further http connector, batch 100", "batch 100"),
-    ),
-    Target(
-        label="each further http connector, batch 10",
-        unit="%",
-        bound=35,
-        form="+.0f",
-        values=more("a further http connector, batch 10", "batch 10"),
-    ),
-    Target(
-        label="a connector with half the types beside it",
-        unit="%",
-        bound=25,
-        form="+.0f",
-        values=more("half the types beside, batch 100", "batch 100"),
-    ),
-    Target(
-        label="half the types instead of all",
-        unit="%",
-        bound=25,
-        form="+.0f",
-        values=more("half the types alone, batch 100", "batch 100"),
+    *(
+        Target(label=label, unit="%", bound=bound, form="+.0f", values=more(name, base))
+        for label, bound, name, base in MORE
     ),
     *(
         Target(label=f"{kind}, per changed event", unit="µs", bound=bound, form="+.1f", values=_per_changed(kind))
@@ -160,13 +150,6 @@ TARGETS: Final = (
     Target(label="heap in mode api, all in all", unit=CPU, bound=15, values=figure("heap api, batch 100")),
     Target(label="s3 as ndjson, all in all", unit=CPU, bound=15, values=figure("s3, batch 100")),
     Target(label="postgres, all in all", unit=CPU, bound=20, values=figure("postgres, batch 100")),
-    Target(
-        label="a file connector beside it",
-        unit="%",
-        bound=25,
-        form="+.0f",
-        values=more("file beside, batch 100", "batch 100"),
-    ),
     *(
         Target(
             label=f"2 workers against 1, batch {batch}",
@@ -244,47 +227,5 @@ TARGETS: Final = (
         bound=0.2,
         form=".2f",
         values=lambda results: results.ratios("compressed, batch 100", "batch 100", "journal_bytes"),
-    ),
-    Target(
-        label="CPU of compression, batch 100",
-        unit="%",
-        bound=SAME,
-        form="+.0f",
-        values=more("compressed, batch 100", "batch 100"),
-    ),
-    Target(
-        label="10 GiB retained",
-        unit="%",
-        bound=SAME,
-        form="+.0f",
-        values=more("10 GiB retained, batch 100", "batch 100"),
-    ),
-    Target(
-        label="50 connectors, one matches, batch 100",
-        unit="%",
-        bound=SAME,
-        form="+.0f",
-        values=more("50 connectors, batch 100", "batch 100"),
-    ),
-    Target(
-        label="50 connectors, one matches, batch 10",
-        unit="%",
-        bound=SAME,
-        form="+.0f",
-        values=more("50 connectors, batch 10", "batch 10"),
-    ),
-    Target(
-        label="50 connectors, one matches, at 2,000/s",
-        unit="%",
-        bound=SAME,
-        form="+.0f",
-        values=more("2,000/s with 50 connectors, batch 10", STEADY),
-    ),
-    Target(
-        label="1,000 entries in a selection",
-        unit="%",
-        bound=SAME,
-        form="+.0f",
-        values=more("1,000 entries, batch 100", "batch 100"),
     ),
 )
