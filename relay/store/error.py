@@ -27,7 +27,9 @@ class Unavailable(OSError):
 
 
 def is_logged(error: BaseException) -> bool:
-    """Return whether the store has logged why it is away."""
+    """Return whether the store has logged why it is away. Of a group of errors, it must have logged each."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(is_logged, error.exceptions))
     return isinstance(error, Unavailable) and error.is_logged
 
 

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from relay.api import Batch, Connector, ConnectorSettings, Event, Filter, Kind, Reject, Retry, Secret
 from relay.config.model import Config, Configured
 from relay.state.attempts import find_attempts_at
+from relay.state.database import StateDatabase
 from relay.state.ledger import read_ledger
 from relay.store import Counts, Parked, ParkedQuery, Unavailable
 from relay.testing import make_event
@@ -278,3 +279,26 @@ async def test_a_lane_continues_after_its_probe_has_given_up(tmp_path: Path) -> 
         it.likes = lambda event: True
         await bench.send(1)
         await bench.until(parked=1, delivered=1)
+
+
+async def test_a_database_that_is_away_is_no_failure_of_the_lane(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay.deliver.lane.AWAY_S", 0.001)
+    real, failures = StateDatabase.read_marked, list[Unavailable]()
+
+    async def fail_once(self: StateDatabase, *given: Any) -> Any:
+        if failures:
+            return await real(self, *given)
+        failures.append(Unavailable("the server stops"))
+        failures[0].is_logged = True
+        raise failures[0]
+
+    monkeypatch.setattr(StateDatabase, "read_marked", fail_once)
+    bench = Bench(tmp_path)
+    with capture_logs() as logs:
+        async with bench.running():
+            await bench.send(1)
+            await bench.until(delivered=1)
+    assert failures
+    assert "lane failed, starts again" not in [line["event"] for line in logs]
