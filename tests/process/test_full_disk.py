@@ -211,7 +211,7 @@ async def test_junk_of_one_source_leaves_room_for_others_and_the_audit_balances(
         for number in range(4):
             assert (await small.post(b'{"events":[%s]}' % b",".join(make_events(number))))[0] == 202
         await small.settled("hook", 200)
-        (told, *_) = small.logged("parked events removed")
+        (told, *_) = await small.until(lambda: small.logged("parked events removed"), bool)
         assert "journal.min_free" in told["reason"]
         assert [*told["counts"]] == ["source junk"]
         (total,) = FolderParked(small.state).read_totals()
