@@ -155,8 +155,8 @@ async def test_the_page_of_a_connector_waits_for_its_first_delivery(place: Place
     paused = (await place.admin.get("/connectors/hook")).text
     assert list_acts(paused) == [("", "Resume"), ("secondary", "Pause")]
     assert "<strong>Paused:</strong> hook: paused by cleo at" in paused
-    page = (await place.admin.get("/")).text
-    assert 'Problem:</strong> <a href="/connectors/hook">hook</a>: paused by cleo at' in page
+    overview = (await place.admin.get("/")).text
+    assert 'Problem:</strong> <a href="/connectors/hook">hook</a>: paused by cleo at' in overview
     assert (await place.admin.post("/connectors/hook/resume", token=token)).status == 303
     works = (await place.admin.get("/connectors/hook")).text
     assert list_acts(works) == [("outline secondary", "Pause"), ("outline secondary", "Try again at once")]

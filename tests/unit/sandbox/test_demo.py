@@ -104,7 +104,7 @@ async def test_a_console_shows_the_demo_until_ctrl_c(relay_forks):
                 checked = await browser.post(EDIT, token=page.token, act="check", **file)
                 launched = await browser.post(EDIT, token=page.token, act="launch", seen=find_seen(checked), **file)
                 assert "connector copy: added" in (await browser.get(launched.location)).text
-                books = re.search(r"curl (\S+/_sandbox/books)\n", said)[1]
+                books = re.search(r"curl (\S+/_sandbox/books)\n", said).group(1)
                 async with aiohttp.ClientSession() as http, http.get(books) as answer:
                     assert (await answer.json())["events"] > 0
             os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
