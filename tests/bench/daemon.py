@@ -52,6 +52,10 @@ class Daemon:
         """CPU seconds that the process and all its descendants have used so far."""
         return sum(map(process_cpu, tree(self.pid)))
 
+    def user_cpu(self) -> float:
+        """The part of `cpu` outside the kernel, in ticks (proc(5): field 14)."""
+        return sum(int(_stat(pid)[11]) for pid in tree(self.pid)) / TICKS_PER_SECOND
+
     def memory(self, field: str = "VmRSS") -> float:
         """MB of the process and all its descendants; field VmHWM is the most there ever was."""
         return sum(_memory(pid, field) for pid in tree(self.pid))
@@ -90,8 +94,11 @@ def tree(pid: int) -> Iterator[int]:
 def process_cpu(pid: int) -> float:
     """User and system time to the nanosecond, for some runs are short (the clock id is what clock_getcpuclockid(3)
     gives); and that of children that have ended, in ticks (proc(5): fields 16 and 17)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return time.clock_gettime(~pid << 3 | CPU_CLOCK) + sum(map(int, fields[13:15])) / TICKS_PER_SECOND
+    return time.clock_gettime(~pid << 3 | CPU_CLOCK) + sum(map(int, _stat(pid)[13:15])) / TICKS_PER_SECOND
+
+
+def _stat(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 def _memory(pid: int, field: str) -> float:
