@@ -60,13 +60,15 @@ def conditions(given: argparse.Namespace, runs: Runs) -> str:
     every = [run for found in runs.values() for run in found]
     size = next((run["event_bytes"] for run in every if "event_bytes" in run), 0)
     versions = ", ".join(f"{name} {found}" for name, found in about["versions"].items())
+    cores = [run["cores"] for run in runs.get("cores", ())]
+    at_once = f" All CPUs at once did the work of {statistics.median(cores):.2f}." if cores else ""
     loops, others, steals = ([run[name] for run in every] for name in ("loop_ms", "others", "steal"))
     return (
         f"Medians of {given.rounds} interleaved rounds of {given.seconds:g} s ({given.lasting_rounds} of the lasting "
         f"load of {given.events:,} events), best round in brackets; {size:.0f} bytes per event; CPU of relay's whole "
         f"process tree; {about['cpus']} CPUs shared with the load; Python {about['python']}, {versions}.\n"
         f"The machine itself (min, median, max): a fixed loop took {_spread(loops, '.0f')} ms; other processes used "
-        f"{_spread(others, '.2f')} CPUs; the hypervisor took {_spread(steals, '.1%')} of the CPU time wanted."
+        f"{_spread(others, '.2f')} CPUs; the hypervisor took {_spread(steals, '.1%')} of the CPU time wanted.{at_once}"
     )
 
 

@@ -1,5 +1,6 @@
 """What is measured: which connectors relay has, and what it is sent."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -102,6 +103,8 @@ class Case:
     """With `relay diff` over the journal."""
     looked_at: bool = False
     """With a console, and four live pages open."""
+    one_cpu: bool = False
+    """relay has one CPU, and everything else the other CPUs."""
 
     def __str__(self) -> str:
         return self.name
@@ -109,6 +112,10 @@ class Case:
 
 STEADY: Final = 2000
 FEW_CONNECTIONS: Final = 16
+MANY_CONNECTIONS: Final = 128
+"""Of which each of two workers has as many as one worker elsewhere."""
+ON_ONE_CPU: Final = ("1 worker on one CPU", "2 workers on one CPU")
+"""What shows the gain of a second core: the CPU per event of two workers that take turns."""
 CASES: Final = (
     Case(name="batch 100", batch=100),
     Case(name="a further http connector, batch 100", batch=100, conf=MAIN + BESIDE, get_all=("/main", "/beside")),
@@ -133,6 +140,11 @@ CASES: Final = (
     Case(name="2 workers, batch 10", batch=10, workers=2),
     Case(name="batch 1", batch=1),
     Case(name="2 workers, batch 1", batch=1, workers=2),
+    *(
+        Case(name=f"{name}, batch {batch}", batch=batch, connections=MANY_CONNECTIONS, workers=workers, one_cpu=True)
+        for batch in (1, 10)
+        for workers, name in enumerate(ON_ONE_CPU, 1)
+    ),
     Case(name="2,000/s, batch 10", batch=10, rate=STEADY),
     Case(name="2,000/s with 50 connectors, batch 10", batch=10, rate=STEADY, conf=MAIN + IDLE),
     Case(name="2,000/s with a console, batch 10", batch=10, rate=STEADY, conf=MAIN + CONSOLE, looked_at=True),
@@ -172,11 +184,14 @@ QUICK: Final = (
 
 def chosen(quick: bool) -> list[Case]:
     """The cases that can be measured."""
-    can = {"ceiling": NGINX is not None}
+    can, one_cpu_left = {"ceiling": NGINX is not None}, len(os.sched_getaffinity(0)) > 1
     return [
         case
         for case in CASES
-        if (case.name in QUICK or not quick) and (case.workers == 1 or HAS_WORKERS) and can.get(case.reference, True)
+        if (case.name in QUICK or not quick)
+        and (case.workers == 1 or HAS_WORKERS)
+        and can.get(case.reference, True)
+        and (one_cpu_left or not case.one_cpu)
     ]
 
 

@@ -1,10 +1,15 @@
 """What the numbers depend on that is not relay: the machine, and how busy others keep it."""
 
+import asyncio
 import os
 import platform
 import resource
 import statistics
+import sys
 import time
+from asyncio.subprocess import PIPE
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +17,7 @@ from typing import Any, Final
 LOOP_STEPS: Final = 500_000
 LOOPS: Final = 5
 MATTERS: Final = ("aiohttp", "uvloop", "msgspec", "orjson", "isal")
+WORK: Final = "import time; sum(number * number for number in range(5_000_000)); print(time.process_time())"
 TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 
 
@@ -30,6 +36,29 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+@contextmanager
+def on_cpus(cpus: Collection[int]) -> Iterator[None]:
+    """Have the processes that are started meanwhile run on these CPUs alone."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cpus)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+async def cores() -> dict[str, float]:
+    """How many CPUs' work all CPUs do at once: less than their number if some of them share a core."""
+    noise, cpus = Noise(), len(os.sched_getaffinity(0))
+    return {"cores": cpus * await _busy_seconds(1) / await _busy_seconds(cpus)} | noise.measured()
+
+
+async def _busy_seconds(processes: int) -> float:
+    """CPU seconds of a fixed piece of work, in so many processes at once; the mean."""
+    started = [await asyncio.create_subprocess_exec(sys.executable, "-c", WORK, stdout=PIPE) for _ in range(processes)]
+    return statistics.mean([float((await process.communicate())[0]) for process in started])
 
 
 def loop_ms() -> float:

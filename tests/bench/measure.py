@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 import sys
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -15,7 +15,7 @@ from console import looked_at
 from daemon import SOURCE_PATH, TOKEN, Daemon, running, until
 from disk import sync_seconds
 from figures import milliseconds
-from machine import Noise
+from machine import Noise, on_cpus
 from references import REFERENCES
 from worker import Worker, working
 
@@ -23,12 +23,14 @@ WARM_UP_SECONDS: Final = 0.5
 WARM_UP_EVENTS: Final = 100_000
 SMALL_WARM_UP: Final = 1000
 """Where the run itself is small, too; but each connection sends at least once."""
+RELAY_CPU, *OTHER_CPUS = sorted(os.sched_getaffinity(0))
 
 
 async def measure(case: Case, seconds: float, place: Path, retained: Path | None) -> dict[str, float]:
     """Run a case for so many seconds of sending. Raises what goes wrong on the way, TimeoutError among it."""
     port, noise = free_port(), Noise()
-    with TemporaryDirectory(prefix="relay-bench-", dir=place) as folder:
+    load = on_cpus(OTHER_CPUS) if case.one_cpu else nullcontext()
+    with TemporaryDirectory(prefix="relay-bench-", dir=place) as folder, load:
         sync = ("sync", f"{folder}/requests") if case.bare and case.rate else ()
         async with working("destination.py", str(port), *sync) as destination:
             if case.retained and retained is not None:
@@ -88,7 +90,8 @@ async def _relay(case: Case, seconds: float, destination: Worker, port: int, fol
     probe = await _disk(case, folder, seconds)
     async with AsyncExitStack() as stack:
         dsn = await asyncio.to_thread(_start_database, stack) if case.database else ""
-        daemon = await stack.enter_async_context(running(folder, case.conf, port, case.workers, dsn))
+        with on_cpus([RELAY_CPU]) if case.one_cpu else nullcontext():
+            daemon = await stack.enter_async_context(running(folder, case.conf, port, case.workers, dsn))
         idle = daemon.memory()
         if case.looked_at:
             await stack.enter_async_context(looked_at(folder))

@@ -13,6 +13,7 @@ from typing import Final
 from cases import Case, is_asked
 from figures import Run
 from lasting import backlog, lasting, retain, starts
+from machine import cores
 from measure import measure
 
 BARE_SECONDS: Final = 1.0
@@ -41,6 +42,7 @@ class Rounds:
         """Measure what takes longer, fewer times."""
         given = self._given
         longer: dict[str, Callable[[], Awaitable[Run]]] = {
+            "cores": cores,
             "starts": partial(starts, given.state),
             "lasting": partial(lasting, given.events, given.state),
             "backlog": partial(backlog, given.events // 2, given.state),

@@ -19,7 +19,9 @@ def render(cases: Sequence[Case], results: Results) -> str:
     paced = {case: found for case, found in summaries.items() if case.rate}
     bare = {case.batch: found for case, found in summaries.items() if case.bare and not case.rate}
     tables = [_targets(results), *([_small(small, results)] if small else [])]
+    alone = {case: found for case, found in summaries.items() if case.one_cpu}
     tables += [_full(plain), _load(plain, bare)] if plain else []
+    tables += [_one_cpu(alone)] if alone else []
     return "\n\n".join([*tables, *([_paced(paced)] if paced else [])])
 
 
@@ -101,6 +103,21 @@ def _load(plain: Mapping[Case, Summary], bare: Mapping[int, Summary]) -> str:
         ceiling = _most(bare[case.batch]["accepted_per_s"]) if case.batch in bare else ""
         rows.append((f"{case.batch}", *cores, f"{both:.2f}", share, ceiling))
     return "The load itself is not the limit:\n\n" + _table(heads, rows)
+
+
+def _one_cpu(summaries: Mapping[Case, Summary]) -> str:
+    heads = ("relay on one CPU", "CPU µs/event", "accepted/s", "relay's CPU in use", "CPU of the load in use")
+    rows = [
+        (
+            case.name,
+            _least(found["cpu_us"]),
+            _most(found["accepted_per_s"]),
+            f"{found['cores']['median']:.0%}",
+            f"{found['sender_cores']['median'] + found['destination_cores']['median']:.0%}",
+        )
+        for case, found in summaries.items()
+    ]
+    return "Two workers that take turns on one CPU cost what they cost on two cores:\n\n" + _table(heads, rows)
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

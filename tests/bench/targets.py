@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from cases import RESHAPE
+from cases import ON_ONE_CPU, RESHAPE
 from figures import Results
 
 Verdict = Literal["met", "met when busy", "not met", "not measured"]
@@ -95,6 +95,13 @@ def _per_changed(kind: str) -> Values:
     return find
 
 
+def _on_two_cores(batch: int) -> Values:
+    """Events per second of two workers with a core each, in relation to one worker with one core. A worker that fills
+    its core is as fast as an event is cheap."""
+    one, two = (f"{name}, batch {batch}" for name in ON_ONE_CPU)
+    return lambda results: [2 * ratio for ratio in results.ratios(one, two)]
+
+
 def _ack_to_disk(results: Results) -> list[float]:
     runs = results.runs.get("2,000/s, batch 10", ())
     return [run["ack_p99_ms"] / run["disk_p99_ms"] for run in runs]
@@ -172,6 +179,17 @@ TARGETS: Final = (
             bound=10,
             form="+.0f",
             values=more(f"2 workers, batch {batch}", f"batch {batch}"),
+        )
+        for batch in (1, 10)
+    ),
+    *(
+        Target(
+            label=f"2 workers on two cores, simulated, batch {batch}",
+            unit="x",
+            bound=1.7,
+            at_least=True,
+            form=".2f",
+            values=_on_two_cores(batch),
         )
         for batch in (1, 10)
     ),
