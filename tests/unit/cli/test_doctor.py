@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -106,6 +107,7 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    monkeypatch.setattr(relay.cli.commands.doctor, "PATIENCE_S", 200.0)  # a check that hangs would end this process
     monkeypatch.setattr(machine, "is_synchronised", lambda: True)
     monkeypatch.setattr(disk, "find_file_system", lambda path, mountinfo: "ext4")
     monkeypatch.setattr(disk, "measure_latencies", lambda folder: [0.001] * 3)  # other tests keep the disk busy
@@ -457,6 +459,20 @@ def test_what_hangs_is_given_up_and_not_waited_for(place: Place) -> None:
     assert answer.returncode == 1
     assert "problem  connectors           not known: no answer within 0.1 s\n" in answer.stdout
     assert answer.stdout.splitlines()[-1].startswith("problems: ")
+
+
+def test_a_check_that_ends_late_does_not_count_as_hanging(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`relay doctor` would end the process for it at once, and with it the tests of this process."""
+    run = threading.Thread.run
+
+    def end_late(thread: threading.Thread) -> None:
+        run(thread)
+        time.sleep(0.1)
+
+    monkeypatch.setattr(threading.Thread, "run", end_late)
+    it: Any = None
+    assert relay.cli.commands.doctor.examine("clock", lambda _: [], it) == []
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(relay.cli.commands.doctor.THREAD)]
 
 
 def test_a_restore_that_was_broken_off_is_a_problem(place: Place) -> None:

@@ -116,11 +116,13 @@ def examine(name: str, check: Check, it: Installation) -> list[Finding]:
         except BaseException as error:  # it is raised again where it can be told
             result.set_exception(error)
 
-    threading.Thread(target=make, name=THREAD + name, daemon=True).start()
-    try:
-        return result.result(PATIENCE_S)
-    except TimeoutError:
+    thread = threading.Thread(target=make, name=THREAD + name, daemon=True)
+    thread.start()
+    thread.join(PATIENCE_S)  # to its end: a thread that is left hangs
+    if thread.is_alive():
         return [Finding("problem", name, f"not known: no answer within {PATIENCE_S:g} s", "is a file system dead?")]
+    try:
+        return result.result()
     except OSError as error:
         return [Finding("problem", name, f"cannot be looked at: {error}")]
     except (click.ClickException, ClientError) as error:  # the relay that runs cannot be asked
