@@ -454,11 +454,33 @@ def test_what_hangs_is_given_up_and_not_waited_for(place: Place) -> None:
     code = "import sys, relay.cli.commands.doctor as doctor; doctor.PATIENCE_S = 0.1; doctor.doctor(sys.argv[1:])"
     folders: list[Any] = ["--conf", place.conf, "--state", place.state, "--plugins", place.plugins]
     answer = subprocess.run(
-        [sys.executable, "-c", code, *folders], check=False, capture_output=True, text=True, timeout=30
+        [sys.executable, "-c", code, *folders], check=False, capture_output=True, text=True, timeout=120
     )
     assert answer.returncode == 1
     assert "problem  connectors           not known: no answer within 0.1 s\n" in answer.stdout
     assert answer.stdout.splitlines()[-1].startswith("problems: ")
+
+
+HANGS_AT_A_PLUGIN = """
+import sys, threading
+from contextlib import redirect_stdout
+import relay.cli.commands.doctor as doctor
+
+def load_plugins(it):
+    with redirect_stdout(sys.stderr):
+        threading.Event().wait()
+
+doctor.PATIENCE_S, doctor.CHECKS = 0.5, [("plugins", load_plugins)]
+doctor.doctor(sys.argv[1:])
+"""
+
+
+def test_the_report_is_on_standard_output_while_loading_a_plugin_hangs(place: Place) -> None:
+    folders: list[Any] = ["--conf", place.conf, "--state", place.state, "--plugins", place.plugins]
+    answer = subprocess.run(
+        [sys.executable, "-c", HANGS_AT_A_PLUGIN, *folders], check=False, capture_output=True, text=True, timeout=120
+    )
+    assert answer.stdout.splitlines()[-1] == "problems: 1, warnings: 0", answer.stderr
 
 
 def test_a_check_that_ends_late_does_not_count_as_hanging(monkeypatch: pytest.MonkeyPatch) -> None:

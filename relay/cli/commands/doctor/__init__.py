@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
@@ -68,6 +69,7 @@ def doctor(conf: Path | None, state: Path, as_json: bool, plugin_folders: tuple[
 
     Exit codes: 0 no problem; 1 a problem.
     """
+    out = sys.stdout  # a check that hangs while it loads a plugin keeps another stream in its place
     conf = conf or next(iter(daemon.find_given(state, "--conf")), None)
     plugin_folders = plugin_folders or (*daemon.find_given(state, "--plugins"),)
     it = _make_installation(find_folders(conf, state), plugin_folders or PLUGIN_FOLDERS, state)
@@ -78,14 +80,14 @@ def doctor(conf: Path | None, state: Path, as_json: bool, plugin_folders: tuple[
     count = {level: sum(finding.level == level for finding in findings) for level in LEVELS}
     if as_json:
         found = {"ok": not count["problem"], "findings": [*map(asdict, findings)]}
-        click.echo(json.dumps(found, indent=2))
+        click.echo(json.dumps(found, indent=2), out)
     else:
         (place,) = examine("state folder", daemon.describe_place, it)
         lines = [f"{place.about} {place.said}", f"configuration {', '.join(map(str, it.conf))}"]
         for one in findings:
             advice = [f"{'':<29} -> {one.advice}"] if one.advice else []
             lines += [f"{one.level:<8} {one.about:<20} {one.said}", *advice]
-        click.echo("\n".join([*lines, f"problems: {count['problem']}, warnings: {count['warning']}"]))
+        click.echo("\n".join([*lines, f"problems: {count['problem']}, warnings: {count['warning']}"]), out)
     if any(thread.name.startswith(THREAD) for thread in threading.enumerate()):
         os._exit(1 if count["problem"] else 0)  # a thread that hangs in the kernel would never end
     raise SystemExit(1 if count["problem"] else 0)
