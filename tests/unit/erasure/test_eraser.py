@@ -87,9 +87,9 @@ class Odd(Connector, type="odd"):
 class Bench:
     """A fleet of one lane with its eraser."""
 
-    def __init__(self, folder: Path, erasure: dict[str, Any], settings: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, erasure: dict[str, Any], settings: dict[str, Any], retention: float) -> None:
         self.folder = folder
-        self.journal = Journal(folder / "journal", JournalLimits(1 << 30, 0.0), 1 << 20)
+        self.journal = Journal(folder / "journal", JournalLimits(1 << 30, retention), 1 << 20)
         self.state = StateDatabase(folder)
         self.fleet = Fleet(self.journal, self.state, folder)
         self.eraser = Eraser(self.fleet, self.journal, self.state, ErasureSettings.model_validate(erasure))
@@ -135,8 +135,10 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def bench(folder: Path, erasure: dict[str, Any] | None = None, **settings: Any) -> AsyncIterator[Bench]:
-    bench = Bench(folder, {"after": "0s"} | (erasure or {}), settings)
+async def bench(
+    folder: Path, erasure: dict[str, Any] | None = None, retention: float = 3600.0, **settings: Any
+) -> AsyncIterator[Bench]:
+    bench = Bench(folder, {"after": "0s"} | (erasure or {}), settings, retention)
     await bench.fleet.open(bench.config)
     await bench.eraser.open()
     async with asyncio.TaskGroup() as group:
@@ -383,7 +385,7 @@ async def test_who_was_erased_and_comes_again_is_in_the_map_again(tmp_path: Path
 
 
 async def test_external_ids_that_are_only_in_the_map_are_known(tmp_path: Path) -> None:
-    async with bench(tmp_path, {"identities": True}) as it:
+    async with bench(tmp_path, {"identities": True}, retention=0.0) as it:
         await it.send(body("anna", "a1"), body("bert", "b1"))
         await it.until(lambda: it.eraser.watch_position == 2)
         it.journal._writer.seal(it.journal.head)
