@@ -239,9 +239,9 @@ async def test_parked_events_that_are_on_their_way_again_go_in_the_same_batch(tm
     async def refuse(batch: Batch) -> None:
         raise Reject("HTTP 400: not liked")
 
-    async with bench.running(refuse, batch={"events": 1, "age": "0ms"}):
+    async with bench.running(refuse, batch={"events": 1, "age": "0ms"}) as fleet:
         await bench.send(6)
-        await until(lambda: len(list_parked(bench.folder)) == 6)
+        await until(lambda: fleet.lanes[0].cursor.position == 6)
     numbers = {one.offset: one.number for one in list_parked(bench.folder)}
     mark_parked(bench.folder, ParkedQuery(numbers=[numbers[n] for n in (2, 3, 5)]))
     async with bench.running(hang):
@@ -293,9 +293,9 @@ async def test_parked_events_go_again_in_groups(tmp_path: Path) -> None:
     async def refuse(batch: Batch) -> None:
         raise Reject("HTTP 400: not liked")
 
-    async with bench.running(refuse):
+    async with bench.running(refuse) as fleet:
         await bench.journal.append([KIND, Kind("other", KIND.type)] * 2, [make_event(n=n) for n in range(4)])
-        await until(lambda: len(list_parked(bench.folder)) == 4)
+        await until(lambda: fleet.lanes[0].cursor.position == 4)
     mark_parked(bench.folder, ParkedQuery())
     async with bench.running(take, batch={"group_by": "source"}):
         await until(lambda: not list_parked(bench.folder))
