@@ -160,7 +160,6 @@ async def test_what_is_cut_short_goes_out_again_under_its_key(
         await bench.send(size)
         await until(lambda: under_way in given())
         lane, sent = fleet.lanes[0], ids()[given().index(under_way)]
-        await asyncio.sleep(0.3 if order and not whole else 0)  # the settled ones are saved
         await fleet.save()
         following = bench.crash() if way == "crash" else bench
     bench = following
