@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 import orjson
 
 from relay.api import Batch, Block, Connector, Event, Kind, Secret
+from relay.api.internal import LeftBehind
 from relay.deliver import AttemptResult, judge
 from relay.testing.division import divide
 from relay.testing.memory_store import MemoryStore
@@ -54,6 +55,8 @@ class Rehearsal:
         """The connector that is open, or was last made."""
         self._offsets = count()
         self._store = MemoryStore()
+        self._left = LeftBehind()
+        """Threads that deliveries left behind when they were cut off."""
 
     def make(self, token: Secret | None = None) -> Connector:
         """Make the connector. `token`: a reference to a secret; None: the one of the suite."""
@@ -99,9 +102,22 @@ class Rehearsal:
         now = time.time()
         return Batch([Block.of([Event(body, _read_kind(body), next(self._offsets), now) for body in bodies])])
 
+    def begin(self, batch: Batch) -> asyncio.Task[Any]:
+        """Begin a delivery, which may be cut off."""
+        with self._left.noted():
+            return asyncio.Task(self.connector.deliver(batch), name="deliver")
+
+    async def cut_off(self, call: asyncio.Task[Any]) -> None:
+        """Cancel a delivery, as a lane does, and fail the behaviour unless the delivery ends by that."""
+        was_running = call.cancel()
+        await asyncio.wait({call}, timeout=self.patience)
+        expect(call.done(), f"deliver goes on for {self.patience:g} s after it was cancelled")
+        expect(not was_running or call.cancelled(), "deliver has swallowed its cancellation")
+
     async def attempt(self, batch: Batch) -> AttemptResult:
         """Make one attempt, as a lane does. Fails the behaviour if the answer is a bug."""
-        call = asyncio.Task(self.connector.deliver(batch), name="deliver")
+        await self.within("a thread that deliver has left behind", self._left.back())
+        call = self.begin(batch)
         await asyncio.wait({call}, timeout=self.patience)
         if not call.done():
             place = _find_wait(call)

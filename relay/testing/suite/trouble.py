@@ -44,26 +44,26 @@ class TroubleBehaviours(SuiteBase):
     @behaviour("hanging")
     async def test_a_delivery_without_an_answer_can_be_cut_off(self, rehearsal: Rehearsal) -> None:
         """A lane cancels the delivery after `timeout`: it ends at once, and the next attempt succeeds."""
-        async with rehearsal.opened() as connector:
+        async with rehearsal.opened():
             await rehearsal.destination.fail_with("hanging")
             batch = rehearsal.batch(3)
-            call = asyncio.Task(connector.deliver(batch), name="deliver")
+            call = rehearsal.begin(batch)
             await asyncio.wait({call}, timeout=HANGS_S)
             expect(not call.done() or call.exception(), "events are called delivered without an answer")
-            await _cancel(call, rehearsal.patience)
+            await rehearsal.cut_off(call)
             await rehearsal.destination.recover()
             await rehearsal.check_arrives(batch)
 
     @behaviour("cancelled")
     async def test_a_cancelled_delivery_ends_and_is_made_again(self, rehearsal: Rehearsal) -> None:
         """A delivery that is cancelled at any await ends at once, and the batch arrives afterwards."""
-        async with rehearsal.opened() as connector:
+        async with rehearsal.opened():
             for steps in STEPS:
                 batch = rehearsal.batch(2)
-                call = asyncio.Task(connector.deliver(batch), name="deliver")
+                call = rehearsal.begin(batch)
                 for _ in range(steps):
                     await asyncio.sleep(0)
-                await _cancel(call, rehearsal.patience)
+                await rehearsal.cut_off(call)
                 await rehearsal.check_arrives(batch, once=False)
 
     @behaviour("two_at_once")
@@ -97,11 +97,3 @@ class TroubleBehaviours(SuiteBase):
                 expect(deferral.reason, "the outcome has no reason")
             await rehearsal.destination.recover()
             await rehearsal.check_arrives(batch, once=failure != "cut")
-
-
-async def _cancel(call: asyncio.Task[object], patience: float) -> None:
-    """Cancel a delivery, and fail the behaviour unless it ends by that."""
-    was_running = call.cancel()
-    await asyncio.wait({call}, timeout=patience)
-    expect(call.done(), f"deliver goes on for {patience:g} s after it was cancelled")
-    expect(not was_running or call.cancelled(), "deliver has swallowed its cancellation")
