@@ -4,7 +4,30 @@ import time
 from pathlib import Path
 
 from relay.api import Connector, ConnectorSettings
-from relay.testing import AnyConnectorSuite, SuiteDestination, find_ids
+from relay.testing import Answer, AnyConnectorSuite, ConnectorSuite, SuiteDestination, find_ids
+from relay.testing.suite import HttpDestination
+from tests.unit.testing.wrong_connectors import Good
+
+
+class LateServer(HttpDestination):
+    """Takes the requests that hang."""
+
+    async def fail_with(self, failure):
+        await super().fail_with(failure)
+        if failure == "hanging":
+            self.server.behaviour = Answer(hang=True)
+
+
+class OverALateServer(ConnectorSuite):
+    def destination(self, folder):
+        return LateServer()
+
+    def make(self, url, token, folder):
+        return Good("chat", Good.Settings(type="chat", url=url, token=token), folder=folder)
+
+
+def test_events_of_a_delivery_that_was_cut_off_may_arrive_twice(tmp_path: Path) -> None:
+    OverALateServer().run("hanging", tmp_path)
 
 
 class Slow(Connector):
