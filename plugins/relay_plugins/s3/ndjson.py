@@ -7,6 +7,13 @@ from typing import Final
 from relay.api import Batch, load_zstd
 from relay_plugins.s3.form import Encoded
 
+try:
+    from isal import igzip
+
+    gzip_compress: Callable[..., bytes] = igzip.compress
+except ImportError:  # four times slower, and the objects are no smaller
+    gzip_compress = gzip.compress
+
 GZIP_LEVEL: Final = 2
 ENDINGS: Final = {"none": "", "gzip": ".gz", "zstd": ".zst"}
 NO_MISFITS: Final[Mapping[int, str]] = {}
@@ -33,6 +40,6 @@ def _find_compressor(how: str) -> Callable[[bytes], bytes] | None:
     if how == "none":
         return None
     if how == "gzip":
-        return lambda lines: gzip.compress(lines, GZIP_LEVEL, mtime=0)
+        return lambda lines: gzip_compress(lines, GZIP_LEVEL, mtime=0)
     compress: Callable[[bytes], bytes] = load_zstd().compress
     return compress
