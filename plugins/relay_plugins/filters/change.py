@@ -26,7 +26,8 @@ Place = tuple[Path, str]
 MANY: Final = 8
 """So many names that it is quicker to look for those that an object has."""
 _NULL: Final = Raw(b"null")
-_decode_object: Final = msgspec.json.Decoder(dict[str, Raw]).decode
+open_object: Final = msgspec.json.Decoder(dict[str, Raw]).decode
+"""Returns the fields of a JSON object. Raises msgspec.DecodeError, which is a ValueError."""
 _decode_parts: Final = msgspec.json.Decoder(dict[str, Raw] | list[Raw]).decode
 
 
@@ -67,7 +68,7 @@ def make_change(paths: Iterable[Path], change: ValueChange) -> Change:
 
     def change_value(value: Json) -> Json:
         try:
-            parts = _decode_object(value)
+            parts = open_object(value)
         except msgspec.ValidationError:  # no object: no path leads further
             return value
         growth = _change_parts(parts, fields, change)
@@ -98,7 +99,7 @@ def _change_parts(parts: Parts, fields: _Fields, change: ValueChange) -> int | N
             continue
         is_found = True
         try:
-            opened = _decode_object(value)
+            opened = open_object(value)
         except msgspec.ValidationError:
             continue
         more = _change_parts(opened, inner, change)
@@ -188,11 +189,6 @@ def make_selection(paths: Iterable[Path]) -> Change:
     return select
 
 
-def open_object(body: bytes | Raw) -> Parts:
-    """Return the fields of a JSON object. Raises msgspec.DecodeError, which is a ValueError."""
-    return _decode_object(body)
-
-
 def find_place(path: Path) -> Place:
     """Return where the value at a path is."""
     return path[:-1], path[-1]
@@ -223,7 +219,7 @@ def put(parts: Parts, place: Place, value: object) -> bool:
         inner = parts.get(step)
         if type(inner) is not dict:
             try:
-                inner = parts[step] = {} if inner is None or inner == _NULL else _decode_object(inner)
+                inner = parts[step] = {} if inner is None or inner == _NULL else open_object(inner)
             except msgspec.ValidationError:
                 raise ValueError(f"{'.'.join((*way, name))} cannot be set: {step} is no object") from None
         parts = inner
@@ -239,7 +235,7 @@ def _open_owner(parts: Parts, way: Path) -> Parts | None:
             if inner is None:
                 return None
             try:
-                inner = parts[step] = _decode_object(inner)
+                inner = parts[step] = open_object(inner)
             except msgspec.ValidationError:
                 return None
         parts = inner

@@ -77,12 +77,19 @@ class Only(Filter, type="only"):
         if project:
             with suppress(ValidationError):  # such as a list in place of an object
                 new = encode(project(body))
-                if len(new) + sum(map(body.count, BLANKS)) < len(body):  # more than blanks is removed
+                if len(new) < _measure_without_blanks(body):  # more than blanks is removed
                     return event.with_body(new, encoded=True)
                 if len(new) == len(body):
                     return event
         new = select(body)
         return event if new is body else event.with_body(bytes(new), encoded=True)
+
+
+def _measure_without_blanks(body: bytes) -> int:
+    """Return the number of bytes that are no blanks. To remove blanks takes a fifth of the time of counting them."""
+    for blank in BLANKS:
+        body = body.replace(blank, b"")
+    return len(body)
 
 
 class Rename(Filter, type="rename"):
