@@ -39,7 +39,9 @@ RESHAPE: Final = {
     "hash": 'fields = ["user.user_id"]\nsecret = { env = "PATH" }\n',
     "lookup": f'file = "{KNOWN_TYPES}"\nkey = "event_type"\nfields = {{ "user.group" = "group" }}\n',
 }
-"""The settings of each kind of filter that changes about as many events as `redact`, or reads them."""
+"""The settings of each further kind of filter."""
+FOR_EVERY_EVENT: Final = ("keep", "only", "set", "lookup")
+"""The kinds that change every event here, or read it. The others change the events with a user id."""
 API: Final = """
 [connector.main]
 type = "heap"

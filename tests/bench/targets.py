@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from cases import ON_ONE_CPU, RESHAPE
+from cases import FOR_EVERY_EVENT, ON_ONE_CPU, RESHAPE
 from figures import Results
 
 Verdict = Literal["met", "met when busy", "not met", "not measured"]
@@ -85,11 +85,11 @@ def times(name: str, base: str) -> Values:
 
 
 def _per_changed(kind: str) -> Values:
-    """CPU of a filter of this kind for each event with a user."""
+    """CPU of a filter of this kind for each event that the filter changes; `keep`: for each event that it reads."""
     name = f"{kind}, batch 100"
 
     def find(results: Results) -> list[float]:
-        shares = results.of(name, "with_user_id")[:1]
+        shares = [1.0] if kind in FOR_EVERY_EVENT else results.of(name, "with_user_id")[:1]
         return [each / share for share in shares for each in results.differences(name, "batch 100")]
 
     return find
