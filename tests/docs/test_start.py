@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 
 from tests.docs.pages import ROOT, blocks
 from tests.forks import Forks
+from tests.missing import give_up
 
 PAGE = ROOT / "docs" / "start.md"
 DEADLINE_S = 60
@@ -86,6 +88,8 @@ def reader(tmp_path: Path, relay_forks: Forks) -> Iterator[Reader]:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_first_steps_lead_from_braze_to_heap_and_back(reader: Reader) -> None:
+    if not shutil.which("curl"):
+        give_up("curl is missing: apt install curl")
     shell = iter(blocks(PAGE, "sh")[2:])
     assert "0 mistakes" in reader.give(next(shell) + "\nrelay check conf.d 2>&1")
     reader.give(next(shell))
