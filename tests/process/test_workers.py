@@ -7,7 +7,6 @@ import shutil
 import signal
 import socket
 import time
-from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -118,9 +117,8 @@ async def test_a_worker_that_is_killed_comes_back_and_nothing_accepted_is_lost(d
                 await daemon.until(lambda: children(daemon).keys(), lambda alive: alive == {0, 1}, 90)
             await asyncio.wait(tasks)
         assert len(accepted) == 600
-        await daemon.settled("hook", 600)
-        times = Counter(numbers_at(destination))
-        assert accepted <= times.keys()
+        # More events than 600 may be accepted: a worker may die after it took an event and before its answer.
+        await daemon.until(lambda: accepted - set(numbers_at(destination)), lambda missing: not missing)
         assert children(daemon).keys() == before.keys()
         assert not set(children(daemon).values()) & set(before.values())
         assert len(daemon.logged("worker died, starts again")) == 2
