@@ -100,7 +100,8 @@ LOOKUP: Final = (
     LogMessage(
         "lookup file cannot be used",
         "error",
-        "A changed file of a filter of type `lookup` has a mistake, or cannot be read. The rows before stay in force.",
+        "A changed file of a filter of type `lookup` has a mistake, or cannot be read. The rows before stay in force. "
+        "The log has each different mistake.",
         "Mend the line that `reason` names. relay reads the file again by itself.",
     ),
     LogMessage("lookup file is read anew", "info", "A file of a filter of type `lookup` has changed. It is in force."),

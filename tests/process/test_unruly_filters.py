@@ -6,6 +6,7 @@ with one filter, check, trace, status, audit. The same of connectors and sources
 
 import asyncio
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -243,3 +244,28 @@ async def test_a_stop_ends_a_filter_that_does_not_get_ready(daemon: Daemon, what
     await daemon.start()
     assert (await daemon.post(orders(1)[0], "/shop"))[0] == 202
     assert await daemon.stop() == 0
+
+
+async def test_a_broken_lookup_file_at_the_start_holds_only_its_connector(daemon: Daemon, tmp_path: Path) -> None:
+    """relay starts, the healthy connector delivers, and the other one delivers once the file is mended."""
+    file = tmp_path / "teams.csv"
+    file.write_text("id,team\nc-1,blue\nc-2")
+    where = f'type = "file"\npath = "{tmp_path}/'
+    lookup = f'type = "lookup"\nfile = "{file}"\nkey = "item"\nfields = {{ team = "team" }}\n'
+    daemon.configure(
+        "10-all",
+        '[source.shop]\ntype = "json"\npath = "/shop"\n'
+        f'[connector.healthy]\n{where}healthy"\n'
+        f'[connector.waiting]\n{where}waiting"\nfilters = ["teams"]\n[filter.teams]\n{lookup}',
+    )
+    fault = f"{file}:3: has 1 values, and the first line has 2 names"
+    checked = await run(daemon, "check")
+    assert (checked.exit_code, fault in checked.output) == (0, True)
+    await daemon.start()
+    assert (await daemon.post(orders(1)[0], "/shop"))[0] == 202
+    await daemon.settled("healthy", 1)
+    (said,) = await daemon.until(lambda: daemon.logged("filter cannot be opened, tried again"), bool)
+    assert (said["connector"], said["filter"], said["reason"]) == ("waiting", "teams", fault)
+    assert "exception" not in said
+    file.write_text("id,team\nc-1,blue\n")
+    await daemon.settled("waiting", 1, within=40)

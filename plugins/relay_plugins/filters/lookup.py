@@ -1,7 +1,8 @@
 """The filter type `lookup`: sets fields from a CSV file, by a key.
 
 How it fails and recovers: the file is read in a thread, at the start and whenever it has changed. A file with mistakes
-leaves the rows that were read before, until it is mended.
+leaves the rows that were read before, until it is mended. Without such rows, the filter does not open, and its
+connector waits: a file of data is no configuration, and holds up neither relay nor other connectors.
 """
 
 import asyncio
@@ -54,8 +55,9 @@ class Lookup(Filter, type="lookup"):
         file: Annotated[str, AfterValidator(_check_absolute)]
         """Path of the CSV file: UTF-8, with commas, and the names of the columns in the first line. At most 64 MiB.
 
-        relay reads the file again within seconds after a change. A file with a mistake leaves the rows before in force:
-        the log and `relay status` name its line. Write a new file beside it, and move the new file over it.
+        relay reads the file again within seconds after a change. A file with a mistake leaves the rows before in force.
+        At a start there are no such rows: the connector waits until the file is mended. The log and `relay status` name
+        the line. Write a new file beside it, and move the new file over it.
         """
         key: SinglePath
         """The field of an event that is looked up, such as `"properties.campaign_id"`: a text or an integer."""
@@ -66,16 +68,16 @@ class Lookup(Filter, type="lookup"):
         texts. An empty cell sets nothing."""
 
         def contradictions(self) -> Iterator[Contradiction]:
-            """Yield paths that lead into each other, and a file that cannot be used."""
+            """Yield paths that lead into each other."""
             yield from describe_overlap("fields", self.fields)
+
+        def warnings(self) -> Iterator[Contradiction]:
+            """Yield a key that is probably a typo, and a file that cannot be used."""
+            yield from describe_typos("key", [self.key])
             try:
                 self.read_rows()
             except TableError as error:
-                yield "file", str(error)
-
-        def warnings(self) -> Iterator[Contradiction]:
-            """Yield a key that is probably a typo."""
-            yield from describe_typos("key", [self.key])
+                yield "file", f"{error}; the connector waits until the file is mended"
 
         def read_rows(self) -> Rows:
             """Read the file. It blocks. Raises TableError."""
@@ -100,8 +102,11 @@ class Lookup(Filter, type="lookup"):
         self._watch: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Read the file, and begin to watch it. Raises TableError."""
-        self._rows = await self.run_blocking(self._read_file)
+        """Read the file, and begin to watch it. Raises OSError."""
+        try:
+            self._rows = await self.run_blocking(self._read_file)
+        except TableError as error:
+            raise OSError(str(error)) from None  # the fault of a file, no bug to trace
         self._watch = asyncio.get_running_loop().create_task(self._keep_looking(), name=f"filter {self.name}: watch")
 
     async def close(self) -> None:
@@ -142,9 +147,9 @@ class Lookup(Filter, type="lookup"):
                         self.log.info("lookup file is read anew", file=self.settings.file, keys=len(self._rows))
             except (TableError, TimeoutError) as error:
                 reason = str(error) or f"{self.settings.file} cannot be read within {READ_S:g}s"
-                if not self.notice:
+                before_this, self.notice = self.notice, f"{reason}; the rows before stay in force"
+                if self.notice != before_this:
                     self.log.error("lookup file cannot be used", reason=reason)
-                self.notice = f"{reason}; the rows before stay in force"
 
     def _read_file(self) -> Rows:
         """Read the file, and note which one it was. It blocks. Raises TableError."""
