@@ -173,6 +173,12 @@ def test_a_new_package_is_whole_and_says_what_to_do_next(tmp_path: Path) -> None
     assert (package / "README.md").read_text() == "mine"
 
 
+def test_pip_is_told_a_path_of_a_new_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = run("new", "filter", "shop", "--package").output
+    assert f"pip install {tmp_path}/relay-shop\n" in told  # a name alone is that of a package on PyPI to pip
+
+
 def test_new_connector_is_another_name_of_the_command(tmp_path: Path) -> None:
     assert run("new-connector", "team_chat", tmp_path).exit_code == 0
     assert {*contents(tmp_path)} == {str(tmp_path / "team_chat.py"), str(tmp_path / "test_team_chat.py")}

@@ -266,7 +266,7 @@ then:
 NEXT_PACKAGE: Final = """
 Next:
   (cd {folder} && python -m pytest)    (pip install pytest pytest-asyncio)
-  /opt/relay/bin/python -m pip install {folder}
+  /opt/relay/bin/python -m pip install {path}
 and in conf.d:
 {table}
 then:
@@ -343,7 +343,8 @@ def _write_package(kind: str, name: str, folder: Path) -> None:
             place / "tests" / f"test_{name}.py": test_code.substitute(words),
         }
     )
-    click.echo(NEXT_PACKAGE.format(folder=place, table=table))
+    # A name without a slash would be that of a package on PyPI to pip
+    click.echo(NEXT_PACKAGE.format(folder=place, path=place.absolute(), table=table))
 
 
 def _make_words(name: str, module: str) -> dict[str, str]:
