@@ -32,7 +32,8 @@ class Probed(Struct, frozen=True):
 
 def probe(folders: Sequence[Path]) -> Probed:
     """Load the plugins in these folders and the installed ones in a separate process, within PROBE_S."""
-    options = [option for folder in folders for option in ("--plugins", str(folder))]
+    # The command refuses a missing folder, and relay itself starts without the folder
+    options = [option for folder in folders if folder.is_dir() for option in ("--plugins", str(folder))]
     command = [sys.executable, "-m", "relay", "plugins", "--json", *options]
     environ = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
     try:
