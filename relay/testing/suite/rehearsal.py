@@ -3,11 +3,13 @@
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from traceback import walk_tb
+from types import FrameType
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -83,7 +85,7 @@ class Rehearsal:
         task = asyncio.Task(call, name=what)
         await asyncio.wait({task}, timeout=self.patience)
         if not task.done():
-            place = _find_wait(task)
+            place = self._find_wait(task)
             task.cancel()
             raise AssertionError(f"{what} did not end within {self.patience:g} s, but waits at {place}")
         return task.result()
@@ -111,7 +113,11 @@ class Rehearsal:
         """Cancel a delivery, as a lane does, and fail the behaviour unless the delivery ends by that."""
         was_running = call.cancel()
         await asyncio.wait({call}, timeout=self.patience)
-        expect(call.done(), f"deliver goes on for {self.patience:g} s after it was cancelled")
+        if not call.done():
+            place = self._find_wait(call)
+            raise AssertionError(
+                f"deliver goes on for {self.patience:g} s after it was cancelled, and waits at {place}"
+            )
         expect(not was_running or call.cancelled(), "deliver has swallowed its cancellation")
 
     async def attempt(self, batch: Batch) -> AttemptResult:
@@ -120,14 +126,17 @@ class Rehearsal:
         call = self.begin(batch)
         await asyncio.wait({call}, timeout=self.patience)
         if not call.done():
-            place = _find_wait(call)
+            place = self._find_wait(call)
             call.cancel()
             said = f"deliver did not return within {self.patience:g} s, but waits at {place}"
             raise AssertionError(f"{said}: leave waits and retries to relay")
         expect(not call.cancelled(), "deliver has cancelled itself")
-        result = judge(len(batch), call.exception() or call.result(), str, batch)
+        error = call.exception()
+        result = judge(len(batch), error or call.result(), str, batch)
         for deferral in result.deferred:
-            expect(not deferral.bug, deferral.reason)
+            if deferral.bug:
+                place = f", at {self._find_line(walk_tb(error.__traceback__))}" if error else ""
+                raise AssertionError(f"{deferral.reason}{place}") from error
         return result
 
     async def deliver(self, batch: Batch) -> AttemptResult:
@@ -175,17 +184,30 @@ class Rehearsal:
         expect(all(times), f"{times.count(0)} of {len(bodies)} events did not arrive")
         expect(not once or max(times) == 1, f"an event arrived {max(times)} times")
 
+    def _find_wait(self, task: asyncio.Task[Any]) -> str:
+        """Return the file and line of the plugin at which a task waits."""
+        return self._find_line(_walk_awaits(task))
 
-def _find_wait(task: asyncio.Task[Any]) -> str:
-    """Return the file and line of the innermost await of a task."""
+    def _find_line(self, frames: Iterable[tuple[FrameType, int]]) -> str:
+        """Return file and line of the innermost frame in the plugin's package; without any, of the innermost frame."""
+        places = [(frame.f_globals.get("__name__", ""), f"{frame.f_code.co_filename}:{line}") for frame, line in frames]
+        packages = {_find_package(one.__module__) for one in type(self.connector).__mro__} - {"relay", "builtins"}
+        own = [place for module, place in places if _find_package(module) in packages]
+        return [*(place for _, place in places), *own][-1] if places else "an unknown place"
+
+
+def _walk_awaits(task: asyncio.Task[Any]) -> Iterator[tuple[FrameType, int]]:
+    """Yield the frames of the awaits of a task and their lines, from the outermost to the innermost."""
     awaited: Any = task.get_coro()
-    place = "an unknown place"
     while awaited is not None:
         frame = getattr(awaited, "cr_frame", None)
         if frame is not None:
-            place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+            yield frame, frame.f_lineno
         awaited = getattr(awaited, "cr_await", None)
-    return place
+
+
+def _find_package(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def _read_kind(body: bytes) -> Kind:
