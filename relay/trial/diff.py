@@ -6,7 +6,7 @@ Memory does not grow with the events: each is compared by itself, and only count
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -18,7 +18,7 @@ import orjson
 from relay.api import Block, Event, Filter
 from relay.api.internal import cut
 from relay.catalogue import Selection
-from relay.config import Config, ConfigError, Registry, Text, find_unmade, load_again, make_mistakes
+from relay.config import Config, ConfigError, Effective, KeyPath, Registry, Text, find_unmade, load_again, make_mistakes
 from relay.guests import is_same
 from relay.inspect import JournalProgress
 from relay.route import Explained, explain_chain, read_id
@@ -47,6 +47,8 @@ MOST_TYPES: Final = 4096
 SELECTING: Final = ("events", "filters")
 """Settings of a connector whose effect is compared."""
 GONE: Final = "not configured"
+_Settings = Mapping[KeyPath, Effective]
+"""The settings of a configuration by their paths."""
 GROUPS: Final = ("newly_wanted", "no_longer_wanted", "changed", "failing")
 
 
@@ -217,7 +219,8 @@ def diff_events(
             raise LookupError(f"no connector {name} is configured; there are: {', '.join(names) or 'none'}")
     chosen = [name for name in names if name in asked.connectors or not asked.connectors]
     since = time.time() - DAY_S if asked.since is None else asked.since
-    return asyncio.run(_diff(store, old, new, chosen, state, since, asked.limit, progress))
+    whole = not asked.connectors
+    return asyncio.run(_diff(store, old, new, chosen, state, since, asked.limit, progress, is_whole=whole))
 
 
 async def _diff(
@@ -229,6 +232,8 @@ async def _diff(
     since: float,
     limit: int | None,
     progress: JournalProgress,
+    *,
+    is_whole: bool,
 ) -> Diff:
     both = old, new
     pairs: dict[str, _Pair] = {}
@@ -240,7 +245,9 @@ async def _diff(
             except OSError as error:
                 failed[name] = str(error)
         events, problems = _read_events(store, since, limit, [*pairs.values()], progress)
-    settings = [{one.path: one.value for one in config.list_effective()} for config in both]
+    settings = [{one.path: one for one in config.list_effective()} for config in both]
+    compared = {table for name in {*old.connectors, *new.connectors} for table in _list_tables(name, both)}
+    others = {one.table for each in settings for one in each.values()} - compared if is_whole else ()
     return Diff(
         since=since,
         events=events,
@@ -249,6 +256,7 @@ async def _diff(
             for name in names
         ],
         problems=problems,
+        other_tables=[_show_change(path, settings) for path in _find_changed(settings, others)],
     )
 
 
@@ -292,22 +300,40 @@ async def _open_pair(opened: AsyncExitStack, old: Config, new: Config, name: str
 
 
 def _finish(
-    name: str, pair: _Pair, problem: str, settings: Sequence[Mapping[Any, Any]], both: tuple[Config, Config]
+    name: str, pair: _Pair, problem: str, settings: Sequence[_Settings], both: tuple[Config, Config]
 ) -> ConnectorDiff:
-    steps = {step for config in both if name in config.connectors for step in config.get_connector(name).filters}
-    tables = {("connector", name), *(("filter", step) for step in steps)}
-    paths = dict.fromkeys(path for each in settings for path in each if tuple(path[:2]) in tables)
-    changed = [path for path in paths if settings[0].get(path) != settings[1].get(path)]
-    found = [
-        FieldChange(
-            ".".join(map(str, path)),
-            *("" if path not in each else orjson.dumps(each[path], default=str).decode() for each in settings),
-        )
-        for path in changed
-    ]
+    changed = _find_changed(settings, _list_tables(name, both))
+    found = [_show_change(path, settings) for path in changed]
     other = [path for path in changed if path[0] == "connector" and path[2] not in SELECTING]
     is_there = [name in config.connectors for config in both]
     return ConnectorDiff(
         connector=name, as_before=pair.as_before, settings=found, other_settings=bool(other) or is_there != [True] * 2,
         problem=problem, **{group: pair.groups[group].finish() for group in GROUPS},
     )  # fmt: skip
+
+
+def _list_tables(name: str, both: tuple[Config, Config]) -> set[KeyPath]:
+    """Return the tables of a connector and its filters, in both configurations."""
+    steps = {step for config in both if name in config.connectors for step in config.get_connector(name).filters}
+    return {("connector", name), *(("filter", step) for step in steps)}
+
+
+def _find_changed(settings: Sequence[_Settings], tables: Collection[KeyPath]) -> list[KeyPath]:
+    """Return the settings of these tables that differ. A default that only one side has is no difference."""
+
+    def is_changed(path: KeyPath) -> bool:
+        before, now = (each.get(path) for each in settings)
+        if before and now:
+            return bool(before.value != now.value)
+        return any(one.file for one in (before, now) if one)
+
+    return [
+        path
+        for path in dict.fromkeys(path for each in settings for path, one in each.items() if one.table in tables)
+        if is_changed(path)
+    ]
+
+
+def _show_change(path: KeyPath, settings: Sequence[_Settings]) -> FieldChange:
+    before, now = (orjson.dumps(each[path].value, default=str).decode() if path in each else "" for each in settings)
+    return FieldChange(".".join(map(str, path)), before, now)

@@ -85,7 +85,7 @@ class ConnectorDiff(Struct, frozen=True, kw_only=True):
     failing: DiffGroup
     """Events that a filter of the new configuration cannot handle: they would be parked."""
     settings: Sequence[FieldChange]
-    """The settings of the connector and its filters that differ."""
+    """The settings of the connector and its filters that differ. A default of an added or removed table is none."""
     other_settings: bool
     """Whether other settings than `events` and `filters` differ. What they change is not compared."""
     problem: str
@@ -110,11 +110,14 @@ class Diff(Struct, frozen=True, kw_only=True):
     connectors: Sequence[ConnectorDiff] = ()
     problems: Sequence[str] = ()
     """What could not be read of the journal."""
+    other_tables: Sequence[FieldChange] = ()
+    """The settings of other tables that differ, such as sources and the journal, if all connectors were asked for. What
+    they change is not compared."""
 
     @property
     def is_different(self) -> bool:
-        """Whether any connector differs."""
-        return any(one.is_different for one in self.connectors)
+        """Whether any connector or any other table differs."""
+        return bool(self.other_tables) or any(one.is_different for one in self.connectors)
 
 
 def decode_diff(answer: bytes | msgspec.Raw) -> Diff:

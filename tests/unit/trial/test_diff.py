@@ -92,7 +92,32 @@ def reasons(group: dict[str, Any]) -> list[tuple[str, str, int]]:
 def test_the_same_configuration_makes_no_difference(place: Path) -> None:
     code, found = compare(place, "", "")
     assert (code, counts(found["heap"]), counts(found["archive"])) == (0, [6, 0, 0, 0, 0], [6, 0, 0, 0, 0])
-    assert run(place).stdout.splitlines()[2:4] == ["archive: the same", "  as before: 6"]
+    assert run(place).stdout.splitlines()[1:] == ["", "the same: archive, heap"]
+
+
+def test_other_tables_that_differ_are_told_without_secrets(place: Path) -> None:
+    new = 'path = "/currents"\ntokens = [{ env = "PATH" }]\n[journal]\nretention = "2d"'
+    assert compare(place, 'path = "/currents"', new)[0] == 1
+    answer = run(place)
+    assert answer.exit_code == 1
+    assert answer.stdout.splitlines()[2:] == [
+        "the same: archive, heap",
+        "",
+        "settings of other tables that differ; only deliveries of recorded events are compared:",
+        '  journal.retention: "7d" -> "2d"',
+        '  source.braze.tokens: [] -> [{"env":"PATH"}]',
+    ]
+    assert run(place, "--connector", "heap").exit_code == 0
+
+
+def test_an_added_table_shows_the_keys_that_are_set(place: Path) -> None:
+    added = '[connector.more]\ntype = "stdout"\nfilters = ["keep"]\n[filter.keep]\ntype = "sample"\nrate = 0.5\n'
+    _, found = compare(place, "[filter.mask]", added + "[filter.mask]")
+    assert [one["path"] for one in found["more"]["settings"]] == [
+        "connector.more.type", "connector.more.filters", "filter.keep.type", "filter.keep.rate"
+    ]  # fmt: skip
+    _, found = compare(place, '[connector.archive]\ntype = "stdout"\n', "")
+    assert [one["path"] for one in found["archive"]["settings"]] == ["connector.archive.type"]
 
 
 def test_a_changed_selection_names_the_entries(place: Path) -> None:

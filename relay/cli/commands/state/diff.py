@@ -46,8 +46,8 @@ def diff(
     The new configuration is in NEW_CONF_DIR. Nothing is delivered. The events go through the selections and filters of
     the configuration in force, and of the new one. For each connector the command counts events: as before, newly
     wanted, no longer wanted, with changed content, and failing in a filter. It names the entries and filters that make
-    the difference, and shows examples field by field. Other settings of a connector that differ are listed; what they
-    change is not compared.
+    the difference, and shows examples field by field. Other settings of a connector that differ are listed, and without
+    --connector also those of other tables, such as sources and the journal; what they change is not compared.
 
     A running relay reads its journal in a process with low priority. If no relay runs, the configuration in force is
     that of --conf.
@@ -82,9 +82,18 @@ def _make_plain(found: Diff) -> dict[str, Any]:
 
 def _format(found: Diff) -> Iterator[str]:
     yield f"{format_count(found.events, 'event')} received since {format_time(found.since)}"
+    same = [one for one in found.connectors if not one.is_different and not one.settings]
     for one in found.connectors:
+        if one not in same:
+            yield ""
+            yield from _format_connector(one)
+    if same:
         yield ""
-        yield from _format_connector(one)
+        yield f"the same: {', '.join(one.connector for one in same)}"
+    if found.other_tables:
+        yield ""
+        yield "settings of other tables that differ; only deliveries of recorded events are compared:"
+        yield from (f"  {_format_change(each)}" for each in found.other_tables)
 
 
 def _format_connector(one: ConnectorDiff) -> Iterator[str]:
