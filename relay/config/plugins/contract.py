@@ -7,8 +7,9 @@ that setting, with another default or narrower limits at most.
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
-from inspect import get_annotations
+from inspect import CO_VARARGS, get_annotations, getattr_static, isfunction
 from itertools import takewhile
+from types import FunctionType
 from typing import Any, ClassVar, Final, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -26,6 +27,12 @@ REQUIREMENT: Final = r"[A-Za-z0-9]\S*"
 """What pip installs, in `requires`."""
 NAMING: Final = ("per_type_settings", "erasure_setting", "auth_setting")
 """Attributes of a class that name settings."""
+CALLED: Final = (
+    *("open", "probe", "deliver", "erase", "close", "key"),
+    *("authorize", "verify", "respond", "decode", "kept", "look_after", "remember", "recall"),
+    *("apply", "apply_all", "send"),
+)
+"""Methods of plugins that relay calls, with the arguments of the base's methods in their order."""
 LIMITS: Final = (Ge, Gt, Le, Lt)
 MADE: Final = {
     "connector": ("name", "settings", "folder", "notice", "worker"),
@@ -46,6 +53,7 @@ def check_class(plugin: type[Plugin], base: type[Plugin], settings: type[Setting
         raise TypeError(f"{name}.type: expected letters, digits, _ . and -, with a letter first, got {plugin.type!r}")
     if not isinstance(plugin.Settings, type) or not issubclass(plugin.Settings, settings):
         raise TypeError(f"{name}.Settings must be a subclass of {settings.__name__}")
+    _check_methods(plugin, base)
     for attribute, value in _read_own(plugin, base).items():
         place = f"{plugin.__name__}.{attribute}"
         try:
@@ -70,6 +78,28 @@ def check_made(kind: str, name: str, one: object) -> None:
         raise TypeError("its __init__ does not call super().__init__ with name and settings, as it has to")
     if getattr(one, "name", None) != name:
         raise TypeError("its __init__ gives it another name than the table has")
+
+
+def _check_methods(plugin: type[Plugin], base: type[Plugin]) -> None:
+    """Check that relay can call each method of CALLED. Raises TypeError."""
+    for method in CALLED:
+        own, known = getattr_static(plugin, method, None), getattr_static(base, method, None)
+        if own is not known and isfunction(own) and isfunction(known) and not _takes(own, known.__code__.co_argcount):
+            said = f"relay calls it with {_list_names(known)}, but it takes {_list_names(own)}"
+            raise TypeError(f"{plugin.__name__}.{method}: {said}")
+
+
+def _takes(method: FunctionType, count: int) -> bool:
+    """Return whether a function can be called with so many arguments. Reads its code, and evaluates no annotation."""
+    code = method.__code__
+    is_enough = count >= code.co_argcount - len(method.__defaults__ or ())
+    has_room = count <= code.co_argcount or bool(code.co_flags & CO_VARARGS)
+    return is_enough and has_room and code.co_kwonlyargcount == len(method.__kwdefaults__ or {})
+
+
+def _list_names(method: FunctionType) -> str:
+    code = method.__code__
+    return f"({', '.join(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])})"
 
 
 def _read_own(plugin: type[Plugin], base: type[Plugin]) -> dict[str, Any]:

@@ -102,6 +102,27 @@ def test_sources_and_filters_are_looked_at_too(folder: Path, text: str, error: s
 
 
 @pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("class C(Send, type='c'):\n    async def deliver(self): pass", "C.deliver: {} (self, batch), {} (self)"),
+        ("class C(Send, type='c'):\n    def key(self, a, b): pass", "C.key: {} (self, event), {} (self, a, b)"),
+        ("class C(Send, type='c'):\n    async def probe(self, *, a): pass", "C.probe: {} (self), {} (self, a)"),
+        ("class S(Post, type='s'):\n    def decode(): pass", "S.decode: {} (self, request), {} ()"),
+        ("class F(Same, type='f'):\n    def apply(self): pass", "F.apply: {} (self, event), {} (self)"),
+        ("class A(Alert, type='a'):\n    async def send(self): pass", "A.send: {} (self, message), {} (self)"),
+        ("class C(Send, type='c'):\n    async def deliver(self, events: Later, more=1, *, last=2): pass", None),
+        ("class C(Send, type='c'):\n    async def deliver(*given, **named): pass", None),
+        ("class C(Send, type='c'):\n    @staticmethod\n    def key(event): pass", None),
+    ],
+)
+def test_a_method_that_relay_cannot_call_is_refused(folder: Path, text: str, error: str | None) -> None:
+    base = "class Send(Connector):\n    async def deliver(self, batch): pass\n"
+    found = error_of(folder, f"from __future__ import annotations\n{BASES}{base}\n{text}\n")
+    said = error and error.format("relay calls it with", "but it takes")
+    assert found == (said and f"TypeError: {said}")
+
+
+@pytest.mark.parametrize(
     ("setting", "error"),
     [
         ("timeout: int = 5", f"timeout {KEEPS}"),
