@@ -79,3 +79,8 @@ def test_a_type_is_said_in_words(name: str, words: str) -> None:
 def test_a_type_without_words_is_an_error() -> None:
     with pytest.raises(LookupError, match="complex"):
         kind_of(FieldInfo(annotation=complex))
+
+
+def test_a_table_of_lists_and_a_table_of_tables_have_their_plurals(configuration_page: str) -> None:
+    assert "**`without`**: table of lists of texts." in configuration_page
+    assert "**`fields`**: table of tables of values." in configuration_page

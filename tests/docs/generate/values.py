@@ -125,13 +125,17 @@ def _plain(kind: Any) -> str:
 
 def _several(words: str) -> str:
     """Put each noun of the words in the plural; code stays."""
-    return re.sub(r"`[^`]*`|reference to a secret|address|\b(?!or\b)[a-z]+(?=,| or|$)", _plural, words)
+    nested = r"(?:list|table) of .+?(?=,| or|$)"
+    return re.sub(rf"`[^`]*`|{nested}|reference to a secret|address|\b(?!or\b)[a-z]+(?=,| or|$)", _plural, words)
 
 
 def _plural(found: re.Match[str]) -> str:
     noun = found[0]
     irregular = {"reference to a secret": "references to secrets", "address": "addresses"}
-    return noun if noun.startswith("`") else irregular.get(noun, f"{noun}s")
+    if noun.startswith("`"):
+        return noun
+    head, of, rest = noun.partition(" of ")
+    return f"{irregular.get(head, f'{head}s')}{of}{rest}"
 
 
 def _either(words: Iterable[str]) -> str:
