@@ -107,7 +107,7 @@ class TableChecks:
         for name, table in self._list_named("test"):
             if one := self._settings(("test", name), table, settings.RouteTestSettings):
                 found[name] = one
-        self.mistakes.extend(self._drop_known(checks.find_mistakes(found, folders, self.merged, lacks=lacks)))
+        self.mistakes.extend(self._drop_known(checks.find_mistakes(folders, self.merged, lacks=lacks)))
         self.warnings.extend(checks.find_unknown_types(found, self.registry.list_made, self.merged))
         tests = [
             RouteTest(name, one, *(self.merged.find_origin(("test", name)) or ("", None)))

@@ -17,25 +17,26 @@ SAMPLED: Final = [name for name, known in TYPES.items() if known.status != "reti
 """The event types with a made-up event."""
 
 
-def find_mistakes(
-    tests: Mapping[str, RouteTestSettings], folders: Sequence[Path], merged: Merged, *, lacks: bool
-) -> Iterator[Mistake]:
-    """Find what a test names that does not exist. `lacks`: whether all files could be read."""
+def find_mistakes(folders: Sequence[Path], merged: Merged, *, lacks: bool) -> Iterator[Mistake]:
+    """Find what a test names that does not exist, also in a test with other mistakes.
+
+    `lacks`: whether all files could be read."""
     connectors = merged.get_tables("connector")
-    for name, test in tests.items():
-        if test.sample and test.sample not in SAMPLED:
-            known = TYPES.get(test.sample)
-            reason = f"the type {test.sample} is retired" if known else f"there is no event type {test.sample}"
-            meant, path = find_closest(test.sample, SAMPLED), (KIND, name, "sample")
+    for name, test in merged.list_tables(KIND):
+        sample, file = test.get("sample"), test.get("file")
+        if isinstance(sample, str) and sample and sample not in SAMPLED:
+            reason = f"the type {sample} is retired" if sample in TYPES else f"there is no event type {sample}"
+            meant, path = find_closest(sample, SAMPLED), (KIND, name, "sample")
             yield merged.make_mistake(path, f"{reason}, so there is no made-up event", meant)
-        if test.file is not None and folders:
+        if isinstance(file, str) and folders:
             try:
-                find_event_file(test.file, folders)
+                find_event_file(Path(file), folders)
             except OSError as error:
-                said = error.strerror and f"{test.file} cannot be read: {error.strerror}"
+                said = error.strerror and f"{file} cannot be read: {error.strerror}"
                 yield merged.make_mistake((KIND, name, "file"), said or str(error))
         for setting in ("expect", "without", "fields") if lacks else ():
-            for connector in getattr(test, setting):
+            written = test.get(setting)
+            for connector in written if isinstance(written, dict) else ():
                 if connector not in connectors:
                     reason, meant = f"there is no [connector.{connector}]", find_closest(connector, connectors)
                     yield merged.make_mistake((KIND, name, setting, connector), reason, meant)

@@ -184,6 +184,18 @@ def test_a_mistake_has_file_and_line_in_every_command(conf: Path, test: str, mis
     assert any(mistake in one for one in found["mistakes"])
 
 
+def test_all_mistakes_of_a_test_are_told_at_once(conf: Path) -> None:
+    test = '[test.a]\nsample = "users.messages.email.Opn"\nexpect = { hep = "delivered" }\nwihtout = {}\n'
+    answer = run(conf, test)
+    assert answer.exit_code == 78
+    for mistake in (
+        "90-tests.toml:2: test.a.sample: there is no event type users.messages.email.Opn",
+        "90-tests.toml:3: test.a.expect.hep: there is no [connector.hep]",
+        "90-tests.toml:4: test.a.wihtout: unknown key",
+    ):
+        assert mistake in answer.output
+
+
 def test_a_type_of_ones_own_is_a_warning(conf: Path) -> None:
     text = '[test.a]\nevent = \'{"event_type": "order.New"}\'\nexpect = { archive = "delivered" }\n'
     assert run(conf, text).exit_code == 0
