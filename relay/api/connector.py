@@ -47,6 +47,12 @@ def _check_status(text: str) -> str:
     return text
 
 
+def _check_order(path: str) -> str:
+    if path and not all(path.split(".")):
+        raise ValueError(f'expected a dotted path such as "user.user_id", got {path!r}')
+    return path
+
+
 def _make_tuple(value: object) -> object:
     return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
@@ -172,7 +178,7 @@ class ConnectorSettings(Settings):
     destination refuses. `"pause"`: the connector is `unauthorized`, and waits until the destination accepts relay.
     `answers` applies to `heap`, `http` and `segment`, and to plugins that use `self.post` or `self.check`.
     """
-    order_by: str = ""
+    order_by: Annotated[str, AfterValidator(_check_order)] = ""
     """A field such as `"user.user_id"`: events with the same value are delivered in order, through all retries. Empty:
     no order.
 

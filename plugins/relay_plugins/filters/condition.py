@@ -45,6 +45,10 @@ def _check_limit(value: object) -> object:
     return value
 
 
+def _count(given: Sequence[str]) -> str:
+    return f"there are {len(given)}" if given else "there is none"
+
+
 Regex = Annotated[str, AfterValidator(_check_regex)]
 Limit = Annotated[int | float | str, BeforeValidator(_check_limit, json_schema_input_type=int | float | str)]
 
@@ -95,11 +99,11 @@ class EventCondition(Settings):
         kinds = [name for name in ("field", *GROUPS) if self._get(name)]
         tests = [name for name in TESTS if self._get(name) is not None]
         if len(kinds) != 1:
-            yield f"field {' '.join(GROUPS)}", f"give exactly one of field, all, any or not, not {len(kinds)}"
+            yield f"field {' '.join(GROUPS)}", f"give exactly one of field, all, any or not; {_count(kinds)}"
         elif kinds != ["field"] and tests:
             yield " ".join(tests), f"{tests[0]} is a test of a field: put both into a condition in {kinds[0]}"
         elif kinds == ["field"] and len(tests) != 1:
-            yield " ".join(TESTS), f"give exactly one of {', '.join(TESTS[:-1])} or {TESTS[-1]}, not {len(tests)}"
+            yield " ".join(TESTS), f"give exactly one of {', '.join(TESTS[:-1])} or {TESTS[-1]}; {_count(tests)}"
         elif self._count_levels() > MOST_LEVELS:
             yield " ".join(GROUPS), f"conditions stand in conditions, in at most {MOST_LEVELS} levels"
 

@@ -49,8 +49,10 @@ class Redact(Filter, type="redact"):
                     yield f"{option} action", f'{option} is for action = "{action}" only, and action is "{self.action}"'
 
         def warnings(self) -> Iterator[Contradiction]:
-            """Yield paths that are probably typos."""
+            """Yield paths that are probably typos, and hashes that can be guessed."""
             yield from describe_typos_to_remove("fields", self.fields)
+            if self.action == "hash" and self.salt is None:
+                yield "action", "has no salt: hashes of e-mail addresses and other short values can be guessed"
 
     settings: Settings
 

@@ -228,7 +228,7 @@ def test_json_and_junit_have_what_the_text_has(conf: Path) -> None:
 
 def test_without_tests_there_is_nothing_to_fail(conf: Path) -> None:
     answer = run(conf, "")
-    assert (answer.exit_code, answer.output) == (0, "0 tests: there is no [test.NAME]\n")
+    assert (answer.exit_code, answer.output) == (0, f"0 tests: there is no [test.NAME] in {conf}\n")
 
 
 def test_a_configuration_in_force_keeps_nothing_of_tests(conf: Path) -> None:

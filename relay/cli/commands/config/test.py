@@ -57,7 +57,8 @@ def test(
     filters of each connector. The command says what was expected, what came instead, and which entry or filter decided.
     It needs no running relay. It opens the filters, and no connector.
 
-    Exit codes: 0 all tests pass; 1 a test fails; 78 the configuration has mistakes.
+    Exit codes: 0 all tests pass, or there are none; 1 a test fails; 78 the configuration has mistakes, and --junit
+    writes no file.
     """
     if folder and conf:
         raise click.UsageError("the folder is given twice: as DIR and as --conf")
@@ -78,7 +79,12 @@ def test(
         click.echo(json.dumps(plain, indent=2))
     else:
         click.echo("\n".join([line for one in tried for line in _format_test(one)]), nl=bool(tried))
-        counts = f"{len(tried) - len(failed):,} passed, {len(failed):,} failed" if tried else "there is no [test.NAME]"
+        place = ", ".join(map(str, folders.in_order))
+        counts = (
+            f"{len(tried) - len(failed):,} passed, {len(failed):,} failed"
+            if tried
+            else f"there is no [test.NAME] in {place}"
+        )
         click.echo(f"{format_count(len(tried), 'test')}: {counts}")
     if failed:
         ctx.exit(1)

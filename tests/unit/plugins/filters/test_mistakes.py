@@ -33,9 +33,9 @@ def nested(levels):
         (Sample, {"rate": 1, "key": ".".join(["*"] * 101)}, "a path has at most 100 parts"),
         (Redact, {"fields": ["a"], "mask": "x"}, 'mask is for action = "mask" only'),
         (Redact, {"fields": ["a"], "action": "mask", "salt": {"env": "X"}}, 'salt is for action = "hash" only'),
-        (Keep, {"field": "a"}, "exactly one of equals, in, glob, regex, less, more or exists, not 0"),
-        (Keep, {}, "exactly one of field, all, any or not, not 0"),
-        (Keep, {"field": "a", "equals": 1, "any": [{"field": "a", "equals": 1}]}, "not 2"),
+        (Keep, {"field": "a"}, "exactly one of equals, in, glob, regex, less, more or exists; there is none"),
+        (Keep, {}, "exactly one of field, all, any or not; there is none"),
+        (Keep, {"field": "a", "equals": 1, "any": [{"field": "a", "equals": 1}]}, "there are 2"),
         (Keep, {"equals": 1, "any": [{"field": "a", "equals": 1}]}, "equals is a test of a field: put both into"),
         (Keep, {"field": []}, "at least 1"),
         (Keep, {"field": ["a", "b.", "c"], "equals": 1}, "expected a dotted path"),
@@ -47,7 +47,7 @@ def nested(levels):
         (Drop, {"field": "a", "more": True}, "expected a number, or a time such as"),
         (Drop, {"not": {"field": "a", "near": 1}}, "Extra inputs"),
         (Keep, nested(21), "in at most 20 levels"),
-        (Keep, {"field": "a", "equals": 1, "glob": "x"}, "not 2"),
+        (Keep, {"field": "a", "equals": 1, "glob": "x"}, "there are 2"),
         (Drop, {"field": "a", "in": []}, "at least 1"),
         (Only, {"fields": []}, "at least 1"),
         (Hash, {"fields": ["pii"]}, "secret\n  Field required"),
@@ -97,6 +97,18 @@ def test_an_entry_that_is_wrong_is_no_entry_that_is_missing(tmp_path: Path):
     assert [one.key for one in raised.value.mistakes] == ["filter.a.fields[0]"]
 
 
+def test_a_hash_without_salt_is_a_warning():
+    ((about, reason),) = make(Redact, fields=["a"], action="hash").settings.warnings()
+    assert (about, reason.partition(":")[0]) == ("action", "has no salt")
+
+
+def test_a_broken_path_of_order_by_is_a_mistake(tmp_path: Path):
+    (tmp_path / "50-a.toml").write_text('[connector.a]\ntype = "stdout"\norder_by = "user..x"\n')
+    with pytest.raises(ConfigError) as raised:
+        load([tmp_path], Registry.discover([]))
+    assert '50-a.toml:3: connector.a.order_by: expected a dotted path such as "user.user_id"' in str(raised.value)
+
+
 def test_a_mistake_in_a_condition_has_its_line(tmp_path: Path):
     (tmp_path / "50-a.toml").write_text(CONDITIONS)
     with pytest.raises(ConfigError) as raised:
@@ -104,5 +116,5 @@ def test_a_mistake_in_a_condition_has_its_line(tmp_path: Path):
     assert str(raised.value).splitlines() == [
         "50-a.toml:7: filter.a.all[1].any[1].not.regex: not a regular expression: unclosed group",
         "50-a.toml:9: filter.a.all[2].les: unknown key (did you mean less?)",
-        "50-a.toml:10: filter.a.all[3]: give exactly one of field, all, any or not, not 0",
+        "50-a.toml:10: filter.a.all[3]: give exactly one of field, all, any or not; there is none",
     ]
