@@ -1,8 +1,12 @@
 """`relay postgres`: makes the table that a connector of the type `postgres` fills."""
 
 from pathlib import Path
+from typing import Final
 
 import click
+
+NO_SCHEMA: Final = "3F000"
+"""SQLSTATE of a schema that is not there (PostgreSQL docs, Appendix A)."""
 
 
 def _check_table(ctx: click.Context, param: click.Parameter, name: str) -> str:
@@ -46,7 +50,8 @@ def create(table: str, dsn_file: Path | None, only_print: bool) -> None:
     except ModuleNotFoundError:
         raise click.ClickException("needs asyncpg: pip install 'currents-relay[postgres]'") from None
     except Exception as error:
-        raise click.ClickException(f"the table {table} is not made: {error}") from None
+        cure = "; make the schema first: CREATE SCHEMA" if getattr(error, "sqlstate", "") == NO_SCHEMA else ""
+        raise click.ClickException(f"the table {table} is not made: {error}{cure}") from None
     return click.echo(f"the table {table} is there")
 
 

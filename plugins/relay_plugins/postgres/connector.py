@@ -1,10 +1,12 @@
 """The connector type `postgres`: events as rows of a table in PostgreSQL."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
+from urllib.parse import parse_qsl
 
 from pydantic import AfterValidator
 
@@ -32,6 +34,8 @@ SCHEMES: Final = ("postgresql://", "postgres://")
 CLOSE_S: Final = 1.0
 """Seconds to tell the server that a statement is not wanted any more."""
 PROBE_S: Final = 5.0
+ROOT: Final = "~/.postgresql/root.crt"
+"""Where the driver looks for the certificate of an authority without `sslrootcert`."""
 UNKNOWN: Final = Skipped("relay knows no id of the user that is in the table: user id, external id or device id")
 
 
@@ -65,10 +69,14 @@ class Postgres(Connector, type="postgres", batch={"age": "250ms"}):
         makes the table."""
 
         def contradictions(self) -> Iterator[Contradiction]:
-            """Yield a dsn that is no URL."""
+            """Yield a dsn that is no URL, or that names no certificate of the authority to verify the server by."""
             yield from super().contradictions()
-            if not self.dsn.problem and not self.dsn.reveal().startswith(SCHEMES):
+            if self.dsn.problem:
+                return
+            if not self.dsn.reveal().startswith(SCHEMES):
                 yield "dsn", "dsn: expected a URL such as postgresql://relay:PASSWORD@db1:5432/analytics"
+            elif _lacks_authority(self.dsn.reveal()):
+                yield "dsn", "dsn: sslmode verifies the server: add sslrootcert=FILE, with the authority's certificate"
 
     settings: Settings
 
@@ -175,6 +183,15 @@ class Postgres(Connector, type="postgres", batch={"age": "250ms"}):
     async def _give_back(self, database: "asyncpg.Connection[Any]") -> None:
         if not database.is_closed():
             self._idle.append(database)
+
+
+def _lacks_authority(dsn: str) -> bool:
+    """Return whether the driver would verify the server, and has no certificate of an authority (PostgreSQL docs,
+    libpq, sslrootcert)."""
+    given = dict(parse_qsl(dsn.partition("?")[2]))
+    has = "sslrootcert" in given or "PGSSLROOTCERT" in os.environ
+    default = Path(os.path.expanduser(ROOT))  # noqa: PTH111  expanduser of a Path raises if there is no home
+    return given.get("sslmode", "").startswith("verify-") and not has and not default.exists()
 
 
 async def _close(database: "asyncpg.Connection[Any]") -> None:

@@ -13,6 +13,8 @@ UNFIT: Final = ("22", "23", "44", "54", "P0001")
 LASTING: Final = ("0A", "0L", "0P", "28", "3D", "3F", "42")
 """Classes of errors that last until an admin changes something: login, database, schema, table, columns, rights."""
 CURES: Final = {
+    "3F000": "make the schema: CREATE SCHEMA",
+    "42501": "the user of the dsn needs USAGE on the schema, INSERT on the table, and SELECT on its column id: GRANT",
     "42P01": "make the table: `relay postgres create` has its SQL",
     "42703": "add the column: `relay postgres create --print` shows the columns",
     "42P10": "the column id needs a primary key or a unique index",

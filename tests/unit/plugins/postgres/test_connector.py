@@ -148,6 +148,8 @@ async def test_what_an_admin_has_to_mend_makes_events_wait_and_is_named(connect,
         Unauthorized, match=r'"Nothing" does not exist .42P01.; make the table: `relay postgres create`'
     ):
         await missing.deliver(batch_of(event(1)))
+    with pytest.raises(Unauthorized, match="42P01"):
+        await connect(table="nowhere.events").deliver(batch_of(event(1)))
     server.execute(f'ALTER TABLE "{table}" DROP COLUMN device_id')
     with pytest.raises(Unauthorized, match=r'column "device_id" .* does not exist .42703.; add the column'):
         await connect().deliver(batch_of(event(1)))
@@ -171,7 +173,7 @@ async def test_a_wrong_password_and_a_missing_right_make_events_wait(connect, se
             with pytest.raises(Unauthorized, match="28P01") as wrong:
                 await call(connect(url=url % "wrong-secret"))
             assert "wrong-secret" not in repr(wrong.value)
-            with pytest.raises(Unauthorized, match="42501"):
+            with pytest.raises(Unauthorized, match=r"42501.; the user of the dsn needs USAGE on the schema, INSERT on"):
                 await call(connect(url=url % "right"))
         server.execute(f'GRANT INSERT, SELECT (id) ON "{table}" TO reader')
         writer = connect(url=url % "right")
@@ -274,6 +276,22 @@ async def test_an_erasure_deletes_the_rows_of_a_user_and_no_others(connect, serv
         assert server.execute(f'SELECT id FROM "{table}" ORDER BY id') == [("id-2",), ("id-4",), ("id-5",)]
 
 
+def test_a_server_is_verified_by_a_named_or_usual_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def check(url: str) -> None:
+        (tmp_path / "dsn").write_text(url)
+        Postgres.Settings(type="postgres", dsn=Secret("file", str(tmp_path / "dsn")))
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    url = "postgresql://relay:cret@db1/analytics?sslmode=verify-full"
+    with pytest.raises(ValidationError, match="dsn: sslmode verifies the server: add sslrootcert=FILE") as wrong:
+        check(url)
+    assert "cret@" not in str(wrong.value)
+    check(f"{url}&sslrootcert=/etc/relay/tls/db.pem")
+    (tmp_path / ".postgresql").mkdir()
+    (tmp_path / ".postgresql" / "root.crt").touch()
+    check(url)
+
+
 def test_settings_say_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "dsn").write_text("host=db1 dbname=analytics")
     dsn = Secret("file", str(tmp_path / "dsn"))
@@ -297,5 +315,7 @@ def test_the_command_makes_the_table_and_finds_it_made(tmp_path: Path, server: S
     assert server.execute('SELECT count(*) FROM made."my ""events"""') == [(0,)]
     printed = CliRunner().invoke(relay, [*words[:4], "--print"])
     assert printed.output == make_table('made.my "events"') + "\n"
-    assert CliRunner().invoke(relay, [*words[:3], "nowhere.events", *words[4:]]).exit_code == 1
+    nowhere = CliRunner().invoke(relay, [*words[:3], "nowhere.events", *words[4:]])
+    assert nowhere.exit_code == 1
+    assert 'schema "nowhere" does not exist; make the schema first: CREATE SCHEMA' in nowhere.output
     assert CliRunner().invoke(relay, words[:4]).exit_code == 2
