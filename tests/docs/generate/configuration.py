@@ -108,7 +108,9 @@ def _type(kind: str, name: str, plugin: Any) -> Iterator[str]:
     about = [getdoc(plugin) or ""]
     if plugin.requires:
         libraries, wanted = map(dict.fromkeys, (plugin.requires, plugin.requires.values()))
-        about.append(f"Needs {' and '.join(map(code, libraries))}: `pip install {shlex.join(wanted)}`.")
+        about.append(
+            f"Needs {' and '.join(map(code, libraries))}: `/opt/relay/bin/python -m pip install {shlex.join(wanted)}`."
+        )
     if others := [*_other_defaults(usual, found, own)]:
         about.append(f"Defaults that differ: {', '.join(others)}.")
     which = "Settings besides" if own else "It has no settings but"
