@@ -35,4 +35,5 @@ def find_closest(word: object, known: Iterable[str], cutoff: float = 0.6) -> str
         words.sort()
         middle = bisect(words, text)
         words = words[max(0, middle - NEIGHBOURS) : middle + NEIGHBOURS]
-    return next(iter(get_close_matches(text, words, n=1, cutoff=cutoff)), None)
+    folded = {word.lower(): word for word in words}
+    return next((folded[one] for one in get_close_matches(text.lower(), folded, n=1, cutoff=cutoff)), None)

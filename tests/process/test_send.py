@@ -120,7 +120,18 @@ async def test_where_nobody_listens_it_says_so_in_few_words(monkeypatch: pytest.
     assert result.exit_code == 1
     said = result.stderr.splitlines()
     assert said[:7] == [f"connection refused, trying again ({number}/8)" for number in range(1, 8)]
-    assert said[7:] == [f"Error: {url} does not take the events after 8 tries: connection refused"]
+    assert said[7:] == [
+        f"Error: {url} does not take the events after 8 tries: connection refused",
+        "Is relay running? --url names another address of a source.",
+    ]
+
+
+async def test_where_no_source_has_the_path_it_names_the_option(daemon: Daemon) -> None:
+    daemon.configure("10-all", '[source.braze]\ntype="currents"\npath="/currents"')
+    await daemon.start()
+    code, _, err = await send("-", "--url", daemon.url + "/nowhere", stdin=EVENTS[0])
+    assert code == 1
+    assert "No source has this path: --url names another address or path." in err
 
 
 async def test_it_says_where_in_the_file_and_for_what_source(daemon: Daemon) -> None:

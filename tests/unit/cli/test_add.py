@@ -85,6 +85,17 @@ def test_every_type_has_its_settings_as_options(kind: str) -> None:
             assert word in ("type", "enabled") or f"--{word.removesuffix('s')}" in told
 
 
+def test_help_marks_the_required_settings() -> None:
+    lines = re.sub(r"\s+", " ", add("connector", "s3", "--help").output)
+    assert "--bucket VALUE Required. Name of the bucket." in lines
+    assert lines.count("Required.") == 1
+
+
+def test_a_type_in_another_case_is_suggested() -> None:
+    told = CliRunner().invoke(relay, ["plugins", "show", "S3"])
+    assert "there is no type S3; did you mean s3?" in told.output
+
+
 def test_a_type_of_a_plugin_can_be_added(conf: Path, tmp_path: Path) -> None:
     plugins = tmp_path / "plugins"
     assert CliRunner().invoke(relay, ["new", "connector", "team_chat", str(plugins)]).exit_code == 0

@@ -47,7 +47,7 @@ def _list_settings(model: type[Settings]) -> Iterator[tuple[str, FieldInfo]]:
 def _make_option(name: str, field: FieldInfo, description: str) -> click.Option:
     word = (field.alias or name).replace("_", "-")
     flag = f"--setting-{word}" if name in RESERVED else f"--{word}"
-    about = summarize(description)
+    about = f"Required. {summarize(description)}" if field.is_required() else summarize(description)
     if _holds_secrets(field) and str in get_args(field.annotation):
         about = f"{about} A text, or where it is: credential:NAME, file:/PATH or env:NAME."
         return click.Option([flag, name], metavar="VALUE|WHERE", multiple=True, type=_TextOrReference(), help=about)

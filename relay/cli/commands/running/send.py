@@ -37,6 +37,7 @@ HANG_UP_S: Final = 2.0
 PEM: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 ADVICE: Final = {
     400: "\nIt was sent in the form `{shape}`, for a source of type {takes}: is this one of another type?",
+    404: "\nNo source has this path: --url names another address or path.",
     401: "\nThe token is taken from the environment: set RELAY_TOKEN, or name another variable by --token-env.",
 }
 """What to do about a status that no further try changes."""
@@ -240,7 +241,8 @@ async def _post(
         if attempt + 1 < TRIES:
             click.echo(f"{said}, trying again ({attempt + 1}/{TRIES})", err=True)
             await asyncio.sleep(wait or min(0.2 * 2**attempt, 10))
-    raise click.ClickException(f"{url} does not take the events after {TRIES} tries: {said}")
+    advice = "" if said.startswith("HTTP ") else "\nIs relay running? --url names another address of a source."
+    raise click.ClickException(f"{url} does not take the events after {TRIES} tries: {said}{advice}")
 
 
 async def _explain_untrusted(error: Exception, url: str, context: ssl.SSLContext) -> str | None:
