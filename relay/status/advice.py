@@ -71,7 +71,7 @@ def _advise_on_status(lane: LaneStatus, status: int | None) -> str:
         return f"{lane.file} sets no credentials: check the address, or set credentials"
     if status is not None:
         return f"check the address in {lane.file}"
-    return f"check the address and {secrets or 'credentials'} in {lane.file}"
+    return f"mend that at the destination, or the address and {secrets or 'credentials'} in {lane.file}"
 
 
 def describe_reason(lane: LaneStatus) -> str:

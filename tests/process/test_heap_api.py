@@ -68,7 +68,7 @@ async def test_an_app_unknown_to_heap_is_unauthorized_and_says_what_to_check(dae
                 await asyncio.sleep(0.1)
         assert "heap: unauthorized, the destination does not accept relay since" in said
         assert "Z: Heap does not take app_id 1 (HTTP 400: postBody.app_id is not known)" in said
-        assert "check the address and credentials in 20-heap.toml" in said
+        assert "mend that at the destination, or the address and credentials in 20-heap.toml" in said
         assert daemon.ledger()["heap"].counts.parked == 0
         assert await daemon.stop() == 0
 

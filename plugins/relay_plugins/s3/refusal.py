@@ -24,6 +24,9 @@ LASTING: Final = frozenset(
     }
 )
 """Codes with other statuses than 401, 403 and 404 that last until an admin changes something."""
+CURES: Final = {"NoSuchBucket": "make the bucket, or check bucket, region and endpoint"}
+METADATA: Final = "//169.254.169.254/"
+"""Where a machine at AWS has its credentials: obstore asks there last, without other credentials."""
 REDIRECTED: Final = re.compile(r"status code: 3\d\d|redirect without")
 """In the text of an error: the bucket is in another region, or endpoint is wrong. obstore follows no redirect."""
 TOO_LARGE: Final = ("EntityTooLarge", "status code: 413")
@@ -55,11 +58,13 @@ def read_error(error: Exception, bucket: str) -> Retry | Reject | Unauthorized:
     answer = ANSWER.search(text)
     code = answer[1] if answer else ""
     said = ": ".join(filter(None, answer.groups())) if answer else _explain(text, debug)
-    said = f"bucket {bucket}: {said[:LONGEST]}"
+    said = f"bucket {bucket}: {'; '.join(filter(None, (said[:LONGEST], CURES.get(code))))}"
     if any(one in text for one in TOO_LARGE):
         return Reject(said, too_large=True)
     if REDIRECTED.search(text):
         return Unauthorized(f"bucket {bucket}: the store sends relay elsewhere; check region and endpoint")
+    if METADATA in text:
+        return Unauthorized(f"bucket {bucket}: no access_key is set, and this machine has no credentials")
     if isinstance(error, FileNotFoundError | PermissionDeniedError | UnauthenticatedError) or code in LASTING:
         return Unauthorized(said)
     return Retry(said)

@@ -87,7 +87,7 @@ FAILING = {"state": "failing", "since": MORNING, "pending": 1, "oldest_pending":
             False,
             UNAUTHORIZED | {"last_error": error("no such key"), "unanswered": 12.0},
             "unauthorized, the destination does not accept relay since MORNING: no such key; 12,340 pending;"
-            " no answer yet for 12s; check the address and credentials in 60-heap.toml;"
+            " no answer yet for 12s; mend that at the destination, or the address and credentials in 60-heap.toml;"
             " relay resume heap tries again at once",
         ),
         (

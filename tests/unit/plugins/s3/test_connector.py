@@ -16,9 +16,12 @@ from pydantic import ValidationError
 pytest.importorskip("obstore", reason="the connector takes the package currents-relay[s3]")
 pytest.importorskip("moto", reason="the server of the tests takes moto[s3] and flask")
 
+from obstore.exceptions import GenericError
+
 from relay.api import Batch, Block, Event, Kind, Reject, Retry, Skipped, Unauthorized, User, load_zstd
 from relay_plugins.s3 import S3
 from relay_plugins.s3.connector import escape
+from relay_plugins.s3.refusal import read_error
 
 SEND, OPEN = Kind("braze", "users.messages.email.Send"), Kind("braze", "users.messages.email.Open")
 RECEIVED = 1_790_000_000.0
@@ -109,11 +112,18 @@ async def test_compression_and_places_are_settings(make, server, bucket) -> None
     assert any("/" not in key for key in server.list_objects(bucket))
 
 
+def test_a_machine_without_credentials_is_named() -> None:
+    asked = "Error performing PUT http://169.254.169.254/latest/api/token in 1ms - Server returned non-2xx status code"
+    answer = read_error(GenericError(f"Generic S3 error: {asked}: 403 Forbidden: \n\nDebug source:\n..."), "lake")
+    assert isinstance(answer, Unauthorized)
+    assert str(answer) == "bucket lake: no access_key is set, and this machine has no credentials"
+
+
 async def test_a_missing_bucket_waits_and_a_server_that_is_away_is_tried_again(make, server, bucket) -> None:
     nowhere = await make(bucket="no-such-bucket")
     with pytest.raises(Unauthorized, match="bucket no-such-bucket: NoSuchBucket: The specified bucket does not exist"):
         await nowhere.deliver(batch_of(event(1)))
-    with pytest.raises(Unauthorized, match="bucket no-such-bucket: NoSuchBucket"):
+    with pytest.raises(Unauthorized, match=r"NoSuchBucket: .*; make the bucket, or check bucket, region and"):
         await nowhere.probe()
     connector = await make()
     await connector.deliver(batch_of(event(1)))
