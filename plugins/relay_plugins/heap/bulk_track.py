@@ -6,17 +6,21 @@ If Heap refuses a request, relay splits the request until the refused event is a
 
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-import orjson
+from msgspec import Struct
+from msgspec.json import Encoder
 
-from relay.api import DELIVERED, REDACTED, Batch, Event, Outcome, Reject, Retry, Skipped, Unauthorized
+from relay.api import DELIVERED, REDACTED, Batch, Outcome, Reject, Retry, Skipped, Unauthorized
 from relay_plugins.braze_events import CUSTOM_EVENT, PROFILE
 from relay_plugins.heap.limits import share_limits
+from relay_plugins.heap.plain_event import read_plain_event
 from relay_plugins.heap.translate import (
+    Flat,
     HeapProfile,
     find_identity,
     find_own_name,
@@ -26,6 +30,7 @@ from relay_plugins.heap.translate import (
     read_change_time,
 )
 
+encode: Final = Encoder().encode
 HOSTS: Final = {"us": "https://heapanalytics.com", "eu": "https://c.eu.heap-api.com"}
 MOST_ITEMS: Final = 1000
 """Most events or users of one request (Heap docs, Bulk Track)."""
@@ -63,13 +68,14 @@ class HeapCall(NamedTuple):
 TRACK, PROFILES = HeapCall("track", "events"), HeapCall("add_user_properties", "users")
 
 
-class Item(NamedTuple):
+class Item(Struct, frozen=True, gc=False):
     """An entry of a request."""
 
     numbers: Sequence[int]
     """Numbers of its events in the batch."""
     identity: str
-    entry: dict[str, Any]
+    entry: bytes
+    """The entry as JSON."""
 
 
 Change = tuple[float, int, str, HeapProfile]
@@ -108,34 +114,27 @@ class HeapApp:
                 outcomes[number] = NOT_FOR_HEAP[name]
                 continue
             try:
-                user = event.user
+                content = event if name == PROFILE else read_plain_event(event) or event
+                user = content.user
                 identity = find_identity(user, field)
                 if identity is None:
                     outcomes[number] = self._anonymous[user.get(field) == REDACTED]
                 elif name != PROFILE:
-                    entry = make_entry(event, user, identity, self._choose_name(event, name), prefix)
-                    events.append(Item((number,), identity, entry))
+                    entry = make_entry(content, identity, self._choose_name(content.properties, name), prefix)
+                    events.append(Item((number,), identity, encode(entry)))
                 else:
                     changes.append((read_change_time(event), number, identity, make_profile(event, prefix)))
             except Reject as refusal:
                 outcomes[number] = refusal
             except UNFIT as error:
                 outcomes[number] = Reject(f"cannot be brought into Heap's form: {type(error).__name__}: {error}")
-        # Make one entry for each identity: the newest value of each property; a newest null leaves the property out
-        merged: dict[str, Item] = {}
-        for _, number, identity, update in sorted(changes, key=lambda change: change[:2]):
-            before = merged.get(identity, Item((), identity, {"identity": identity, "properties": {}}))
-            entry = {"identity": identity, "properties": update.apply_to(before.entry["properties"])}
-            merged[identity] = Item((*before.numbers, number), identity, entry)
-        profiles = [*merged.values()]
-        _set_outcome(outcomes, (one for one in profiles if not one.entry["properties"]), NOTHING_OF_THE_USER)
-        return events, [one for one in profiles if one.entry["properties"]]
+        return events, _merge_changes(changes, outcomes)
 
-    def _choose_name(self, event: Event, event_type: str) -> str:
+    def _choose_name(self, properties: Mapping[str, Any], event_type: str) -> str:
         name: str | None = self._names.get(event_type)
         if name is None:
-            return find_own_name(event) if event_type == CUSTOM_EVENT else make_readable(event_type)
-        return name.replace(OWN_NAME, find_own_name(event)) if OWN_NAME in name else name
+            return find_own_name(properties, event_type) if event_type == CUSTOM_EVENT else make_readable(event_type)
+        return name.replace(OWN_NAME, find_own_name(properties, event_type)) if OWN_NAME in name else name
 
     async def _send(self, call: HeapCall, items: Sequence[Item], outcomes: list[Outcome]) -> None:
         """Send the items and set their outcomes. Split refused requests; leave the rest to the next attempt if there is
@@ -182,7 +181,8 @@ class HeapApp:
         """Send items in one request; return its outcome."""
         if not items:
             return DELIVERED
-        body = orjson.dumps({"app_id": self._settings.app_id, call.key: [item.entry for item in items]})
+        entries = b",".join([item.entry for item in items])
+        body = b'{"app_id":%b,"%b":[%b]}' % (encode(self._settings.app_id), call.key.encode(), entries)
         try:
             await self._post(f"{self.url}/api/{call.name}", body, HEADERS)
         except Reject as refusal:
@@ -193,6 +193,22 @@ class HeapApp:
         except (Retry, Unauthorized) as failure:
             return failure
         return DELIVERED
+
+
+def _merge_changes(changes: Iterable[Change], outcomes: list[Outcome]) -> list[Item]:
+    """Return an item for each identity, with the newest value of each property. A newest null leaves the property out.
+    Set the outcomes of updates that leave nothing to send."""
+    numbers, merged = defaultdict[str, list[int]](list), dict[str, Flat]()
+    for _, number, identity, update in sorted(changes, key=lambda change: change[:2]):
+        numbers[identity].append(number)
+        merged[identity] = update.apply_to(merged.get(identity, {}))
+    items = []
+    for identity, properties in merged.items():
+        if properties:
+            items.append(Item(numbers[identity], identity, encode({"identity": identity, "properties": properties})))
+        for number in () if properties else numbers[identity]:
+            outcomes[number] = NOTHING_OF_THE_USER
+    return items
 
 
 def _set_outcome(outcomes: list[Outcome], items: Iterable[Item], outcome: Outcome) -> None:

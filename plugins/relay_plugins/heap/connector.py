@@ -22,7 +22,7 @@ from relay.api import (
 from relay_plugins.braze_events import PROFILE
 from relay_plugins.heap.bulk_track import MOST_ITEMS, OWN_NAME, HeapApp
 from relay_plugins.heap.deletion import Deletion
-from relay_plugins.heap.translate import MOST_CHARACTERS
+from relay_plugins.heap.plain_event import MOST_CHARACTERS
 
 API_RATE: Final = 245.0
 """Events per second, with a burst of one second: below 15,000 in any minute."""

@@ -11,9 +11,8 @@ import orjson
 
 from relay.api import REDACTED, Event, Reject
 from relay_plugins.braze_events import read_profile, split_type
+from relay_plugins.heap.plain_event import MOST_CHARACTERS, PlainEvent
 
-MOST_CHARACTERS: Final = 1023
-"""Longest event name, property name and value (Heap docs, Track)."""
 MOST_OF_IDENTITY: Final = 255
 DEEPEST: Final = 16
 """Deepest object within objects that becomes flat. Deeper objects become JSON."""
@@ -52,10 +51,10 @@ def make_readable(event_type: str) -> str:
     return " ".join(split_type(event_type))[:MOST_CHARACTERS]
 
 
-def find_own_name(event: Event) -> str:
+def find_own_name(properties: Mapping[str, Any], event_type: str) -> str:
     """Return the event's own name, such as a custom event has; without a name its readable type."""
-    name = event.properties.get("name")
-    return name if isinstance(name, str) and name else make_readable(event.type)
+    name = properties.get("name")
+    return name if isinstance(name, str) and name else make_readable(event_type)
 
 
 def find_identity(user: Mapping[str, Any], field: str) -> str | None:
@@ -71,17 +70,34 @@ def find_identity(user: Mapping[str, Any], field: str) -> str | None:
     return identity
 
 
-def make_entry(event: Event, user: Mapping[str, Any], identity: str, name: str, prefix: str) -> dict[str, Any]:
+def make_entry(event: Event | PlainEvent, identity: str, name: str, prefix: str) -> dict[str, Any]:
     """Return an entry of bulk track. A property of the event wins over a field of `user`. (Heap docs, Bulk Track.)"""
     entry = {
         "identity": identity,
         "event": (prefix + name)[:MOST_CHARACTERS],
         "idempotency_key": event.id,
-        "properties": flatten(event.properties, prefix, user),
+        "properties": _make_properties(event, prefix),
     }
     if (time := event.time) is not None:
         entry["timestamp"] = _format_time(time)
     return entry
+
+
+def _make_properties(event: Event | PlainEvent, prefix: str) -> Flat:
+    """Return the properties of an event and the fields of `user`, flat."""
+    if prefix or not isinstance(event, PlainEvent):
+        return flatten(event.properties, prefix, event.user)
+    found = event.properties
+    for name, value in event.user.items():
+        found.setdefault(name, value)
+    if not _usual.issuperset(found):
+        return flatten(found)
+    for name, value in found.items():
+        if value is True:
+            found[name] = "true"
+        elif value is False:
+            found[name] = "false"
+    return found
 
 
 @lru_cache(TIMES_REMEMBERED)
@@ -96,9 +112,6 @@ def flatten(values: Mapping[str, Any], prefix: str = "", others: Mapping[str, An
     and values are cut below 1,024 characters. Heap reserves `id` in upper and lower case, so `id` becomes `id_`, and
     `id_` becomes `id__`.
     """
-    plain = {**others, **values}
-    if not prefix and _usual.issuperset(plain) and _flatten_in_place(plain):
-        return plain
     found: Flat = {}
     _flatten_into(found, values, prefix, 1)
     _flatten_into(found, others, prefix, 1)
@@ -151,25 +164,6 @@ def _flatten_into(found: Flat, values: Mapping[str, Any], path: str, depth: int)
             key = _make_name(key)
         if value is not None and key not in found:
             found[key] = _make_scalar(value)
-
-
-def _flatten_in_place(values: dict[str, Any]) -> bool:
-    """Flatten values under usual names in place; return False if a value is an object or null.
-
-    Nearly every property passes here: usual values cost no call.
-    """
-    for name, value in values.items():
-        kind = type(value)
-        if kind is str:
-            if len(value) > MOST_CHARACTERS:
-                values[name] = value[:MOST_CHARACTERS]
-        elif kind is bool:
-            values[name] = "true" if value else "false"
-        elif kind is list:
-            values[name] = _make_scalar(value)
-        elif kind is not int and kind is not float:
-            return False
-    return True
 
 
 def _make_name(key: str) -> str:
