@@ -184,19 +184,20 @@ async def test_a_lane_whose_connector_never_opens_says_so_and_stops_at_once(tmp_
 
 async def test_a_connector_that_exceeds_its_open_timeout_is_opened_again(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr("relay.deliver.opener.AGAIN_S", 0.01)
-    tries = 0
+    hangs, tries = True, 0
 
-    async def slow(_: Scripted) -> None:
+    async def open_slowly(_: Scripted) -> None:
         nonlocal tries
         tries += 1
-        await asyncio.sleep(3600 if tries < 3 else 0)
+        await asyncio.sleep(3600 if hangs else 0)
 
     async with bench(tmp_path) as it:
-        monkeypatch.setattr(Scripted, "open", slow)
+        monkeypatch.setattr(Scripted, "open", open_slowly)
         changes = await it.fleet.change(otherwise(it.config, open_timeout=0.01), BUDGET_S)
         assert "cannot be opened: it was not ready within 0.01s (open_timeout)" in changes.unready["it"]
+        await it.until(lambda: tries >= 2)
+        hangs = False
         await it.until(lambda: not it.fleet.lanes[0].fault)
-        assert tries == 3
 
 
 class Picky(Filter, type="picky_about_files"):
