@@ -10,6 +10,8 @@ from relay.api import REDACTED, Event, Reject, Walk, without_surrogates
 
 CUSTOM_EVENT: Final = "users.behaviors.CustomEvent"
 PROFILE: Final = "users.profile.Update"
+OWN_NAME: Final = "{name}"
+"""Placeholder in the setting `names` for the event's own name."""
 FACTS_OF_UPDATE: Final = frozenset({"time_ms", "update_source", "archived", "app_group_id", "app_id"})
 """Properties of a profile's update that describe the event, not the user."""
 ATTRIBUTES: Final = "custom_attributes"
@@ -33,6 +35,13 @@ WORDS: Final = {
     "whatsapp": "WhatsApp",
 }
 """Parts of an event type that do not show where a word ends."""
+
+
+def check_event_name(name: str) -> str:
+    """Return a value of the setting `names`. Raises ValueError for another placeholder than the event's own name."""
+    if {"{", "}"}.intersection(name.replace(OWN_NAME, "")):
+        raise ValueError(f"only {OWN_NAME} can be filled in, got {name!r}")
+    return name
 
 
 def split_type(event_type: str) -> list[str]:

@@ -7,6 +7,7 @@ Switches choose what the documentation leaves open.
 import time
 from base64 import b64decode
 from binascii import Error
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Literal
 
@@ -47,8 +48,8 @@ class SegmentApi(StandIn):
         super().__init__(SegmentSwitches(**switches), clock)
         self.calls: list[dict[str, Any]] = []
         """The calls that were taken."""
-        self.refused = 0
-        """Calls that were answered 200 and refused later: the sender does not learn of them."""
+        self.refused = Counter[str]()
+        """Calls that were answered 200 and refused later, by reason: the sender does not learn of them."""
         self.duplicates = 0
         self._write_key = write_key
         self._known: dict[str, float] = {}
@@ -82,9 +83,10 @@ class SegmentApi(StandIn):
         good = [call for call in calls if _is_good(call)]
         if len(good) < len(calls) and self.switches.bad_call == "refuse":
             raise Refused(400, "invalid call")
-        if not has_key or len(calls) > MOST_CALLS:
-            good = []
-        self.refused += len(calls) - len(good)
+        if reason := "wrong write key" if not has_key else "too many calls" if len(calls) > MOST_CALLS else "":
+            self.refused[reason] += len(calls)
+            return self.answer(200, "")
+        self.refused["invalid call"] += len(calls) - len(good)
         for call in good:
             self._take(call)
         return self.answer(200, "")
@@ -104,7 +106,8 @@ class SegmentApi(StandIn):
     def _show_counts(self, _: Any) -> Any:
         return {
             "calls": len(self.calls),
-            "refused": self.refused,
+            "refused": self.refused.total(),
+            "reasons": dict(+self.refused),
             "duplicates": self.duplicates,
             "requests": dict(self.statuses),
         }

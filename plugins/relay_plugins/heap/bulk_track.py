@@ -16,7 +16,7 @@ from msgspec import Struct
 from msgspec.json import Encoder
 
 from relay.api import DELIVERED, REDACTED, Batch, Outcome, Reject, Retry, Skipped, Unauthorized
-from relay_plugins.braze_events import CUSTOM_EVENT, PROFILE
+from relay_plugins.braze_events import CUSTOM_EVENT, OWN_NAME, PROFILE
 from relay_plugins.heap.limits import share_limits
 from relay_plugins.heap.plain_event import read_plain_event
 from relay_plugins.heap.translate import (
@@ -49,8 +49,6 @@ NOT_FOR_HEAP: Final = {
 """Types of events that relay does not send to Heap."""
 LIMITS: Final = "Heap's limits: 1,000 events a minute per identity, 15,000 per app"
 NOTHING_OF_THE_USER: Final = Skipped("the update tells nothing of the user")
-OWN_NAME: Final = "{name}"
-"""Placeholder in `names` for the event's own name."""
 NOT_SENT: Final = Retry("not sent", after=0, hold_lane=False)
 HEADERS: Final = {"Content-Type": "application/json"}
 UNFIT: Final = (ValueError, TypeError, LookupError, ArithmeticError, OSError, RecursionError)

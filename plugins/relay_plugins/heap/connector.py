@@ -19,8 +19,8 @@ from relay.api import (
     Skipped,
     User,
 )
-from relay_plugins.braze_events import PROFILE
-from relay_plugins.heap.bulk_track import MOST_ITEMS, OWN_NAME, HeapApp
+from relay_plugins.braze_events import PROFILE, check_event_name
+from relay_plugins.heap.bulk_track import MOST_ITEMS, HeapApp
 from relay_plugins.heap.deletion import Deletion
 from relay_plugins.heap.plain_event import MOST_CHARACTERS
 
@@ -35,13 +35,7 @@ FOR_DELETION: Final = frozenset({"app_id", "identity"})
 """Settings that the deletion of users needs, and the webhook does not."""
 
 
-def _check_event_name(name: str) -> str:
-    if {"{", "}"}.intersection(name.replace(OWN_NAME, "")):
-        raise ValueError(f"only {OWN_NAME} can be filled in, got {name!r}")
-    return name
-
-
-EventName = Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS), AfterValidator(_check_event_name)]
+EventName = Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS), AfterValidator(check_event_name)]
 
 
 class Heap(Connector, type="heap", batch={"events": WEBHOOK_EVENTS}):

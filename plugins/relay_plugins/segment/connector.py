@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from relay.api import (
     DELIVERED,
     Batch,
     Connector,
+    Contradiction,
     Event,
     HttpConnectorSettings,
     HttpUrl,
@@ -22,6 +23,7 @@ from relay.api import (
     Skipped,
     Unauthorized,
 )
+from relay_plugins.braze_events import check_event_name
 
 MOST_CALLS: Final = 2500
 """Calls of a request. Segment answers 200 to more, and forgets them."""
@@ -29,6 +31,7 @@ MOST_BYTES: Final = 500_000
 """Bytes of a request (Segment docs, HTTP API: 500 KB)."""
 MOST_OF_CALL: Final = 32 << 10
 """Bytes of a call (Segment docs, HTTP API: 32 KB)."""
+PATH: Final = "/v1/batch"
 FRAME: Final = len(b'{"batch":[]}')
 UNFIT: Final = (ValueError, TypeError, LookupError, ArithmeticError, OSError, RecursionError)
 """Errors that an odd event may cause. relay rejects that event only."""
@@ -38,6 +41,7 @@ NO_CALL: Final = {
     "users.UserOrphan": Skipped("users.UserOrphan would create the user in Segment again"),
 }
 """Types of events that relay does not send to Segment."""
+EventName = Annotated[str, Field(min_length=1), AfterValidator(check_event_name)]
 
 
 class Call(NamedTuple):
@@ -69,7 +73,7 @@ class SegmentConnector(Connector, type="segment", batch={"events": 500, "size": 
         without_identity: Literal["park", "skip"] = "park"
         """What happens to events with neither of both. `"park"`: relay parks the events. `"skip"`: the events count as
         filtered."""
-        names: dict[str, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
+        names: dict[str, EventName] = Field(default_factory=dict)
         """Names of events by event type, such as `{ "users.behaviors.Purchase" = "Order Completed" }`. Other types
         have the names that Braze gives to Segment.
 
@@ -78,11 +82,17 @@ class SegmentConnector(Connector, type="segment", batch={"events": 500, "size": 
         }`.
         """
 
+        def contradictions(self) -> Iterator[Contradiction]:
+            """Yield an endpoint with the path that relay adds."""
+            yield from super().contradictions()
+            if self.endpoint.rstrip("/").endswith(PATH):
+                yield "endpoint", f"endpoint: leave out {PATH}, which relay adds"
+
     settings: Settings
 
     def __init__(self, name: str, settings: Settings, *, folder: Path) -> None:
         super().__init__(name, settings, folder=folder)
-        self._url = settings.endpoint.rstrip("/") + "/v1/batch"
+        self._url = settings.endpoint.rstrip("/") + PATH
         key = b64encode(f"{settings.write_key.reveal()}:".encode()).decode()
         self._headers = {"Content-Type": "application/json", "Authorization": f"Basic {key}"}
         kind = Reject if settings.without_identity == "park" else Skipped

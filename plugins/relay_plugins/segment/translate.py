@@ -13,14 +13,12 @@ from typing import Any, Final
 import orjson
 
 from relay.api import REDACTED, Event, Reject
-from relay_plugins.braze_events import CUSTOM_EVENT, PROFILE, read_profile, split_type
+from relay_plugins.braze_events import CUSTOM_EVENT, OWN_NAME, PROFILE, read_profile, split_type
 
 MOST_OF_MESSAGE_ID: Final = 99
 """Characters of a `messageId`."""
 MOST_OF_TIME: Final = 253_402_300_800
 """Unix seconds of the year 10000, which ISO 8601 cannot name."""
-OWN_NAME: Final = "{name}"
-"""Placeholder in `names` for the event's own name."""
 NAMES: Final = {
     "users.behaviors.Purchase": "Purchase",
     "users.behaviors.Uninstall": "Application Uninstalled",

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import orjson
 import pytest
+from pydantic import ValidationError
 
 from relay.api import DELIVERED, Batch, Block, Event, Kind, Reject, Retry, Secret, Skipped, Unauthorized
 from relay.catalogue import TYPES
@@ -204,7 +205,7 @@ async def test_a_batch_is_cut_to_requests_and_a_large_event_is_refused_alone(mak
     assert "32,768" in str(outcomes[40])
     assert segment.statuses == {200: 3}
     assert await make().deliver(batch_of(*(event(number) for number in range(100, 2701)))) == [DELIVERED] * 2601
-    assert (len(segment.calls), segment.refused) == (2641, 0)
+    assert (len(segment.calls), segment.refused.total()) == (2641, 0)
 
 
 async def test_a_refused_call_is_found_and_the_others_go(make, segment) -> None:
@@ -230,3 +231,18 @@ async def test_what_comes_again_is_there_once_and_failures_say_what_went(make, s
     segment.switches = segment.switches.replace(wrong_key="refuse")
     segment._write_key = "other"
     assert [*map(type, await connector.deliver(batch))] == [Unauthorized] * 20
+
+
+@pytest.mark.parametrize(
+    ("settings", "mistake"),
+    [
+        ({"names": {SEND: "App: {nam}"}}, r"only \{name\} can be filled in, got 'App: \{nam\}'"),
+        ({"names": {SEND: "{name"}}, r"only \{name\} can be filled in"),
+        ({"endpoint": "https://api.segment.io/v1/batch/"}, "endpoint: leave out /v1/batch, which relay adds"),
+    ],
+)
+def test_settings_that_would_lead_elsewhere_are_mistakes(tmp_path: Path, settings: dict[str, object], mistake: str):
+    (tmp_path / "key").write_text("key")
+    given = {"type": "segment", "write_key": {"file": str(tmp_path / "key")}} | settings
+    with pytest.raises(ValidationError, match=mistake):
+        SegmentConnector.Settings.model_validate(given)
