@@ -126,7 +126,7 @@ class BrokenByUnreadable(Good):
     broken = False
 
     def apply(self, event):
-        self.broken = self.broken or b"1e999" in event.body
+        self.broken = self.broken or b":1e999" in event.body
         return event if self.broken else super().apply(event)
 
 
